@@ -1,0 +1,238 @@
+"""What a running job says of itself, and how it hears that it should stop.
+
+The working thread only notes where it is; a thread of its own writes the latest note into the row
+and reads the cancel flag, so that no denoising step waits for a disk. Only the working thread's
+notes count as signs of life: a hanging job falls silent though this thread runs on.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self
+
+from wan_mcp.errors import JobCancelled, JobLost, WanError
+from wan_mcp.jobs.engines import EngineRows
+from wan_mcp.jobs.store import JobStore
+from wan_mcp.jobs.timings import Timings, stage_sizes
+from wan_mcp.settings import Settings
+from wan_mcp.specs import Artifact, CaptionPlan, Job, Progress, Stage
+
+__all__ = ["EngineLeaves", "Reporter"]
+
+log = logging.getLogger(__name__)
+
+WRITE_S = 0.1  # the shortest time between two writes of progress
+LOOK_S = 0.02  # how often the cancel flag's database is looked at for commits
+SLOW_STEP = 10  # a step may take this many times what the one before it took
+
+# Shares of a whole job while a stage was never measured; they only shape the first progress bar.
+UNMEASURED = {
+    Stage.LOAD: 0.15,
+    Stage.ENCODE: 0.05,
+    Stage.DENOISE: 0.65,
+    Stage.DECODE: 0.12,
+    Stage.WRITE: 0.03,
+}
+
+
+class EngineLeaves(WanError):
+    """The engine was told to leave: the job goes back to the queue."""
+
+
+class Reporter:
+    """One attempt at one job."""
+
+    def __init__(
+        self, job: Job, store: JobStore, settings: Settings, leaving: Callable[[], bool] = lambda: False
+    ) -> None:
+        self.job = job
+        self._store = store
+        self._settings = settings
+        self._leaving = leaving
+        self._rows = EngineRows(store.database)
+        self._timings = Timings(store.database)
+        self._pieces = stage_sizes(job.plan)
+        self._items = 1 if isinstance(job.plan, CaptionPlan) else job.plan.count
+        self._seconds = {stage: self._expected(stage) for stage in self._pieces}
+        self._done: dict[Stage, int] = dict.fromkeys(self._pieces, 0)
+        self._measured: list[tuple[Stage, float]] = []
+        self._stage = Stage.LOAD
+        self._stage_began = self._mark_at = time.monotonic()
+        self._item = 1
+        self._steps: tuple[int, int] | None = None
+        self._detail = ""
+        self._note: Progress | None = None
+        self._deadline_at = time.time() + settings.load_deadline_s
+        self._stop = threading.Event()
+        self._cancelled = threading.Event()
+        self._lost = threading.Event()
+        self._thread = threading.Thread(target=self._write_on, name="reporter", daemon=True)
+
+    def _expected(self, stage: Stage) -> float | None:
+        size, _ = self._pieces[stage]
+        return self._timings.seconds(self._settings.device, self.job.plan.model, stage, size)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    # What the working thread calls.
+
+    def check(self) -> None:
+        """Stop here if somebody wants the job to stop.
+
+        Raises:
+            JobCancelled: it was cancelled.
+            JobLost: it was given to another engine.
+            EngineLeaves: this engine has to leave.
+        """
+        if self._cancelled.is_set():
+            raise JobCancelled
+        if self._lost.is_set():
+            raise JobLost
+        if self._leaving():
+            raise EngineLeaves
+
+    def enter(self, stage: Stage, *, item: int = 1, detail: str = "") -> None:
+        """The job goes on to `stage` of result `item` (from 1); whatever stage it was in is done.
+
+        Raises:
+            JobCancelled, JobLost, EngineLeaves: as `check`.
+        """
+        self._leave_stage()
+        self._stage, self._item, self._detail, self._steps = stage, item, detail, None
+        self._mark(self._settings.load_deadline_s if stage in _SLOW_STAGES else self._settings.step_deadline_s)
+
+    def step(self, step: int, steps: int) -> None:
+        """`step` of `steps` denoising steps of this result are done.
+
+        Raises:
+            JobCancelled, JobLost, EngineLeaves: as `check`.
+        """
+        self._steps = (step, steps)
+        if step > 0:
+            self._done[Stage.DENOISE] = self._done.get(Stage.DENOISE, 0) + 1
+        took = time.monotonic() - self._mark_at
+        self._mark(max(self._settings.step_deadline_s, SLOW_STEP * took))
+
+    def tell(self, detail: str) -> None:
+        """Say more of the running stage (bytes of a download); a sign of life.
+
+        Raises:
+            JobCancelled, JobLost, EngineLeaves: as `check`.
+        """
+        self._detail = detail
+        self._mark(self._settings.load_deadline_s)
+
+    def add(self, artifact: Artifact) -> None:
+        """A result is whole.
+
+        Raises:
+            JobLost: the row is not this attempt's any more.
+        """
+        self._store.add_artifact(self.job, artifact)
+
+    def keep_timings(self) -> None:
+        """Keep what this job's stages took, for everybody's estimates. Call it when the job has succeeded."""
+        self._leave_stage()
+        for stage, seconds in self._measured:
+            size, _ = self._pieces[stage]
+            self._timings.record(self._settings.device, self.job.plan.model, stage, size, seconds)
+
+    # What happens behind it.
+
+    def _leave_stage(self) -> None:
+        seconds = time.monotonic() - self._stage_began
+        self._stage_began = time.monotonic()
+        if self._note is None or self._stage not in self._pieces:
+            return
+        if self._stage is Stage.DENOISE:
+            if self._steps is not None and self._steps[0] > 0:
+                self._measured.append((Stage.DENOISE, seconds / self._steps[0]))
+            elif isinstance(self.job.plan, CaptionPlan):
+                self._done[self._stage] += 1
+                self._measured.append((self._stage, seconds))
+            return
+        self._done[self._stage] += 1
+        self._measured.append((self._stage, seconds))
+
+    def _mark(self, seconds_allowed: float) -> None:
+        self._mark_at = time.monotonic()
+        self._deadline_at = time.time() + seconds_allowed
+        step, steps = self._steps or (None, None)
+        self._note = Progress(
+            stage=self._stage,
+            step=step,
+            steps=steps,
+            item=self._item,
+            items=self._items,
+            fraction=self._fraction(),
+            eta_s=self._eta(),
+            detail=self._detail,
+        )
+        self.check()
+
+    def _piece_seconds(self, stage: Stage) -> float | None:
+        """Seconds of one piece of a stage: this job's own last measure of denoising, else what is expected."""
+        if stage is Stage.DENOISE and self._stage is stage and self._steps is not None and self._steps[0] > 0:
+            return (time.monotonic() - self._stage_began) / self._steps[0]
+        return self._seconds.get(stage)
+
+    def _eta(self) -> float | None:
+        if self._piece_seconds(Stage.DENOISE) is None:
+            return None
+        left = 0.0
+        for stage, (_, pieces) in self._pieces.items():
+            skipped = stage is Stage.LOAD and self._stage is not Stage.LOAD
+            if not skipped:
+                left += (pieces - self._done[stage]) * (self._piece_seconds(stage) or 0.0)
+        return round(max(0.0, left), 2)
+
+    def _fraction(self) -> float:
+        measured = all(seconds is not None for seconds in self._seconds.values())
+        weights = {
+            stage: (self._seconds[stage] or 0.0) * pieces if measured else UNMEASURED[stage]
+            for stage, (_, pieces) in self._pieces.items()
+        }
+        if self._stage is not Stage.LOAD and self._done[Stage.LOAD] == 0:
+            weights[Stage.LOAD] = 0.0  # the model was loaded already
+        total = sum(weights.values()) or 1.0
+        done = sum(weight * self._done[stage] / self._pieces[stage][1] for stage, weight in weights.items())
+        return round(min(0.99, done / total), 4)
+
+    def _write_on(self) -> None:
+        watch = self._store.database.watch()
+        written: Progress | None = None
+        try:
+            while not self._stop.is_set():
+                if watch.changed() and self._store.cancel_requested(self.job):
+                    self._cancelled.set()
+                if self._note is not None and self._note is not written:
+                    written = self._note
+                    self._write(written)
+                    self._stop.wait(WRITE_S)
+                else:
+                    self._stop.wait(LOOK_S)
+        finally:
+            watch.close()
+
+    def _write(self, note: Progress) -> None:
+        try:
+            self._rows.alive(self._settings.device, self._deadline_at)
+            if self._store.report(self.job, note):
+                self._cancelled.set()
+        except JobLost:
+            self._lost.set()
+        except WanError as error:  # a full disk must not end a job that may not need it
+            log.warning("progress not written: %s", error)
+
+
+_SLOW_STAGES = (Stage.DOWNLOAD, Stage.LOAD, Stage.COMPILE)

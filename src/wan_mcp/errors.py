@@ -1,0 +1,91 @@
+"""Every error that this package raises on purpose.
+
+    WanError
+    ├── UserError              its text is shown to the caller: what was wrong and what to do
+    │   ├── BadRequest         a value that is not allowed; the allowed ones are named
+    │   ├── BadImage           an input picture that cannot be taken
+    │   ├── UnknownModel       no manifest of that name, or none for that task
+    │   ├── UnknownJob         no job of that id
+    │   ├── QueueFull          try again in about N seconds
+    │   ├── OutOfSpace         the disk has no room for another result
+    │   ├── BrokenManifest     a manifest file that does not follow the schema
+    │   └── HomeUnusable       the home folder or the job table cannot be used
+    ├── JobFailed              raised inside an engine: this job ends failed, with a code and a reason
+    ├── JobCancelled           raised inside an engine: somebody asked for this job to stop
+    └── JobLost                raised inside an engine: the job table has given this job to another engine
+
+Foreign exceptions are translated where they are met, `from` the original. Whatever is not in
+this tree is a defect: it goes to the log, and the caller reads only that something broke.
+"""
+
+__all__ = [
+    "BadImage",
+    "BadRequest",
+    "BrokenManifest",
+    "HomeUnusable",
+    "JobCancelled",
+    "JobFailed",
+    "JobLost",
+    "OutOfSpace",
+    "QueueFull",
+    "UnknownJob",
+    "UnknownModel",
+    "UserError",
+    "WanError",
+]
+
+
+class WanError(Exception):
+    """The root of all errors raised on purpose."""
+
+
+class UserError(WanError):
+    """An error whose text is written for the person or model who made the call."""
+
+
+class BadRequest(UserError):
+    """A value is not allowed; the message names the allowed ones."""
+
+
+class BadImage(UserError):
+    """An input picture is missing, unreadable, too large or outside the allowed folders."""
+
+
+class UnknownModel(UserError):
+    """No manifest has that name, or the model cannot do what was asked."""
+
+
+class UnknownJob(UserError):
+    """No job has that id."""
+
+
+class QueueFull(UserError):
+    """Too many jobs wait already."""
+
+
+class OutOfSpace(UserError):
+    """The disk that holds the home folder is nearly full."""
+
+
+class BrokenManifest(UserError):
+    """A manifest file does not follow the schema; the message names the file and the key."""
+
+
+class HomeUnusable(UserError):
+    """The home folder cannot be written, or its job table is damaged or from a newer version."""
+
+
+class JobFailed(WanError):
+    """A job ends failed. `code` is a stable word for programs, the message is for people."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class JobCancelled(WanError):
+    """A job was asked to stop, and has."""
+
+
+class JobLost(WanError):
+    """The row says that this engine does not own this job any more: drop it without a trace."""

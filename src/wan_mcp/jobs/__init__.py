@@ -1,0 +1,1 @@
+"""The job table and what stands around it: the one interface between fronts and engines."""

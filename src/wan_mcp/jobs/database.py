@@ -1,0 +1,216 @@
+"""The SQLite file: connections, schema, migrations, and errors in words that help.
+
+WAL, so that any number of fronts read while an engine writes. What somebody was told (a job is
+submitted, cancelled, finished) is committed with a full sync and outlives a power cut; the rest
+is not worth one: without it the job is simply run again.
+"""
+
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from wan_mcp.errors import HomeUnusable, OutOfSpace
+
+__all__ = ["Database", "Watch", "translated"]
+
+BUSY_TIMEOUT_MS = 20_000
+
+MIGRATIONS = (
+    """
+    CREATE TABLE jobs (
+        seq INTEGER PRIMARY KEY AUTOINCREMENT,
+        id TEXT NOT NULL UNIQUE,
+        request_id TEXT UNIQUE,
+        request TEXT NOT NULL,
+        state TEXT NOT NULL,
+        plan TEXT NOT NULL,
+        progress TEXT,
+        error TEXT,
+        artifacts TEXT NOT NULL DEFAULT '[]',
+        caption TEXT,
+        cancel_requested INTEGER NOT NULL DEFAULT 0,
+        device TEXT,
+        attempt INTEGER NOT NULL DEFAULT 0,
+        deaths INTEGER NOT NULL DEFAULT 0,
+        created_at REAL NOT NULL,
+        started_at REAL,
+        updated_at REAL,
+        finished_at REAL
+    ) STRICT;
+    CREATE INDEX jobs_by_state ON jobs (state, seq);
+    CREATE TABLE engines (
+        device TEXT PRIMARY KEY,
+        pid INTEGER NOT NULL,
+        pid_created REAL NOT NULL,
+        ready INTEGER NOT NULL DEFAULT 0,
+        deadline_at REAL NOT NULL
+    ) STRICT;
+    CREATE TABLE timings (
+        device TEXT NOT NULL,
+        model TEXT NOT NULL,
+        stage TEXT NOT NULL,
+        size REAL NOT NULL,
+        seconds REAL NOT NULL,
+        measured_at REAL NOT NULL
+    ) STRICT;
+    CREATE INDEX timings_by_stage ON timings (device, model, stage, measured_at);
+    """,
+)
+
+
+@contextmanager
+def translated(file: Path) -> Iterator[None]:
+    """Turn SQLite's errors into ours.
+
+    Raises:
+        OutOfSpace: the disk is full.
+        HomeUnusable: the file is damaged, is no database, or cannot be opened or written.
+    """
+    try:
+        yield
+    except sqlite3.Error as error:
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        if code == sqlite3.SQLITE_FULL:
+            raise OutOfSpace(f"no space left for the job table {file}; free some and try again") from error
+        if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+            raise HomeUnusable(
+                f"the job table {file} is damaged; 'wan-mcp doctor --repair' saves what can be read "
+                "and starts a new one (media files are not touched)"
+            ) from error
+        if code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_IOERR):
+            raise HomeUnusable(
+                f"the job table {file} cannot be opened or written ({error}); "
+                "check the folder's permissions and disk, or set WAN_MCP_HOME to another folder"
+            ) from error
+        if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            raise HomeUnusable(
+                f"the job table {file} stayed locked for {BUSY_TIMEOUT_MS // 1000} s; try again"
+            ) from error
+        raise
+
+
+class Database:
+    """One process's access to the file: a connection for reads and one for writes, safe in threads."""
+
+    def __init__(self, file: Path) -> None:
+        """Open the file, and create or migrate it.
+
+        Raises:
+            HomeUnusable: it cannot be used; says why and what to do.
+            OutOfSpace: the disk is full.
+        """
+        self.file = file
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise HomeUnusable(
+                f"the home folder {file.parent} cannot be made ({error.strerror}); "
+                "set WAN_MCP_HOME to a folder that you may write"
+            ) from error
+        with translated(file):
+            self._writes = self._connect()
+            self._writes.execute("PRAGMA journal_mode = WAL")
+            self._write_lock = threading.Lock()
+            self._migrate()
+            self._reads = self._connect()
+            self._reads.execute("PRAGMA query_only = 1")
+            self._read_lock = threading.Lock()
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(self.file, isolation_level=None, check_same_thread=False)
+        connection.row_factory = sqlite3.Row
+        connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
+        return connection
+
+    def _migrate(self) -> None:
+        with self._transaction(durable=True) as connection:
+            version: int = connection.execute("PRAGMA user_version").fetchone()[0]
+            if version > len(MIGRATIONS):
+                raise HomeUnusable(
+                    f"the job table {self.file} was made by a newer wan-mcp; "
+                    "upgrade, or set WAN_MCP_HOME to another folder"
+                )
+            for number, migration in enumerate(MIGRATIONS[version:], start=version + 1):
+                for statement in migration.split(";"):
+                    connection.execute(statement)
+                connection.execute(f"PRAGMA user_version = {number}")
+
+    @contextmanager
+    def _transaction(self, *, durable: bool) -> Iterator[sqlite3.Connection]:
+        connection = self._writes
+        connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield connection
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+
+    @contextmanager
+    def write(self, *, durable: bool = True) -> Iterator[sqlite3.Connection]:
+        """A write transaction; `durable` ones are on the disk when it ends.
+
+        Raises:
+            OutOfSpace: the disk is full.
+            HomeUnusable: the file is damaged or cannot be written.
+        """
+        with translated(self.file), self._write_lock, self._transaction(durable=durable) as connection:
+            yield connection
+
+    def read(self, sql: str, *parameters: Any) -> list[sqlite3.Row]:
+        """All rows of a query.
+
+        Raises:
+            HomeUnusable: the file is damaged or cannot be read.
+        """
+        with translated(self.file), self._read_lock:
+            return self._reads.execute(sql, parameters).fetchall()
+
+    def watch(self) -> "Watch":
+        """A cheap way to see that somebody has written."""
+        return Watch(self._connect())
+
+    def close(self) -> None:
+        """Close both connections."""
+        with self._write_lock, self._read_lock:
+            self._writes.close()
+            self._reads.close()
+
+
+class Watch:
+    """Sees any commit to the file, by this process or another, in a few microseconds.
+
+    `PRAGMA data_version` changes whenever another connection has committed
+    (https://www.sqlite.org/pragma.html#pragma_data_version). One thread at a time.
+    """
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        self._seen = -1
+
+    def changed(self) -> bool:
+        """Whether anything was committed since the last call; true on the first."""
+        version: int = self._connection.execute("PRAGMA data_version").fetchone()[0]
+        changed = version != self._seen
+        self._seen = version
+        return changed
+
+    def wait(self, seconds: float, interval: float = 0.01) -> bool:
+        """Block until something was committed, at most `seconds`; whether it was."""
+        end = time.monotonic() + seconds
+        while not self.changed():
+            left = end - time.monotonic()
+            if left <= 0:
+                return False
+            time.sleep(min(interval, left))
+        return True
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()

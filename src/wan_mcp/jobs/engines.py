@@ -1,0 +1,220 @@
+"""Engine processes as a front sees them: start one, see it die, end one that hangs.
+
+An engine holds the lock file of its device for as long as it lives, so whoever can take the lock
+knows that no engine lives. Its row in `engines` tells its pid and until when its next sign of
+life is due.
+"""
+
+import logging
+import os
+import shlex
+import subprocess
+import sys
+import time
+from collections import deque
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+from filelock import FileLock, Timeout
+
+from wan_mcp.errors import HomeUnusable
+from wan_mcp.jobs.database import Database
+from wan_mcp.jobs.store import JobStore
+from wan_mcp.settings import Settings
+from wan_mcp.specs import JobError
+
+__all__ = ["EngineRow", "EngineRows", "Engines", "engine_lock"]
+
+log = logging.getLogger(__name__)
+
+STARTS_ALLOWED = 2
+LOG_BYTES = 5_000_000  # a larger log is set aside when an engine starts
+# A machine that slept finds every deadline passed: only a deadline that stays passed while we
+# look at it, awake, for this long is believed.
+OVERDUE_GRACE_S = 3.0
+
+
+def engine_lock(home: Path, device: str) -> FileLock:
+    """The lock that an engine for `device` holds while it lives.
+
+    Raises:
+        HomeUnusable: its folder cannot be made.
+    """
+    folder = home / "engines"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise HomeUnusable(f"the folder {folder} cannot be made: {error.strerror}") from error
+    return FileLock(folder / f"{device.replace(':', '-')}.lock", thread_local=False)
+
+
+@dataclass(frozen=True)
+class EngineRow:
+    """What an engine says of itself."""
+
+    device: str
+    pid: int
+    pid_created: float
+    ready: bool
+    deadline_at: float
+
+    def process(self) -> psutil.Process | None:
+        """The process, if it is still the one that wrote this row and not a later one of the same pid."""
+        try:
+            process = psutil.Process(self.pid)
+            alive = abs(process.create_time() - self.pid_created) < 1 and process.status() != psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:
+            return None
+        return process if alive else None
+
+
+class EngineRows:
+    """The engines' own rows: written by engines, read by fronts."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def register(self, device: str, deadline_at: float) -> None:
+        """This process is now the engine of `device`; its next sign of life is due at `deadline_at`."""
+        me = psutil.Process()
+        with self._database.write(durable=False) as connection:
+            connection.execute(
+                "INSERT OR REPLACE INTO engines (device, pid, pid_created, ready, deadline_at) VALUES (?, ?, ?, 0, ?)",
+                (device, me.pid, me.create_time(), deadline_at),
+            )
+
+    def alive(self, device: str, deadline_at: float) -> None:
+        """A sign of life of this process; the next is due at `deadline_at` (Unix time)."""
+        with self._database.write(durable=False) as connection:
+            connection.execute(
+                "UPDATE engines SET ready = 1, deadline_at = ? WHERE device = ? AND pid = ?",
+                (deadline_at, device, os.getpid()),
+            )
+
+    def leave(self, device: str) -> None:
+        """This process is not the engine of `device` any more."""
+        with self._database.write(durable=False) as connection:
+            connection.execute("DELETE FROM engines WHERE device = ? AND pid = ?", (device, os.getpid()))
+
+    def get(self, device: str) -> EngineRow | None:
+        """The engine of `device`, if one has registered."""
+        rows = self._database.read("SELECT * FROM engines WHERE device = ?", device)
+        if not rows:
+            return None
+        row = rows[0]
+        return EngineRow(row["device"], row["pid"], row["pid_created"], bool(row["ready"]), row["deadline_at"])
+
+
+class Engines:
+    """Keeps an engine alive for as long as there is work. One turn of its duty is `tend`."""
+
+    def __init__(self, settings: Settings, store: JobStore) -> None:
+        self._settings = settings
+        self._device = settings.device
+        self._store = store
+        self._rows = EngineRows(store.database)
+        self._started: subprocess.Popen[bytes] | None = None
+        self._started_at = 0.0
+        self._failed_starts = 0
+        self._overdue_since: float | None = None
+
+    def is_alive(self) -> bool:
+        """Whether an engine holds the device now."""
+        lock = engine_lock(self._settings.home, self._device)
+        try:
+            with lock.acquire(blocking=False):
+                return False
+        except Timeout:
+            return True
+
+    def tend(self) -> None:
+        """One turn: bury the dead, end the hanging, start one if jobs wait. Call it while there is unfinished work.
+
+        Raises:
+            HomeUnusable: the home folder or the job table cannot be used.
+        """
+        self._reap()
+        if self._bury_if_dead():
+            if self._store.has_queued():
+                self._start()
+        else:
+            self._end_if_overdue()
+
+    def _reap(self) -> None:
+        if self._started is None or (code := self._started.poll()) is None:
+            return
+        pid, self._started = self._started.pid, None
+        row = self._rows.get(self._device)
+        was_ready = row is not None and row.pid == pid and row.ready
+        if code == 0 or was_ready:
+            self._failed_starts = 0
+            return
+        self._failed_starts += 1
+        log.error("engine %d could not start (exit code %d), see %s", pid, code, self._settings.log_file)
+        if self._failed_starts >= STARTS_ALLOWED:
+            self._failed_starts = 0
+            self._store.fail_queued(
+                JobError(
+                    code="engine_failed",
+                    message=f"The engine cannot start (exit code {code}): {self._last_words()} "
+                    f"'wan-mcp doctor' checks the installation; the log is {self._settings.log_file}.",
+                )
+            )
+
+    def _last_words(self) -> str:
+        try:
+            with self._settings.log_file.open(encoding="utf-8", errors="replace") as lines:
+                last = deque((line.strip() for line in lines if line.strip()), maxlen=1)
+        except OSError:
+            return "it left no word."
+        return f"{last[0][:300]}." if last else "it left no word."
+
+    def _bury_if_dead(self) -> bool:
+        lock = engine_lock(self._settings.home, self._device)
+        try:
+            with lock.acquire(blocking=False):
+                for job in self._store.bury(self._device):
+                    log.warning("an engine died over job %s, which is now %s", job.id, job.state)
+        except Timeout:
+            return False
+        self._overdue_since = None
+        return True
+
+    def _start(self) -> None:
+        if self._started is not None:  # it runs, and has not taken the lock yet
+            if time.monotonic() - self._started_at > self._settings.load_deadline_s:
+                log.error("engine %d never took its device: ending it", self._started.pid)
+                self._started.kill()
+            return
+        own = [sys.executable, "-m", "wan_mcp", "engine"]
+        command = shlex.split(self._settings.engine_command) or own
+        file = self._settings.log_file
+        file.parent.mkdir(parents=True, exist_ok=True)
+        if file.exists() and file.stat().st_size > LOG_BYTES:
+            file.replace(file.with_suffix(".old.log"))
+        with file.open("ab") as output:
+            self._started = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+                cwd=self._settings.home,
+                env=os.environ | self._settings.environment(),
+            )
+        self._started_at = time.monotonic()
+        log.info("engine %d started for %s", self._started.pid, self._device)
+
+    def _end_if_overdue(self) -> None:
+        row = self._rows.get(self._device)
+        if row is None or time.time() <= row.deadline_at:
+            self._overdue_since = None
+            return
+        now = time.monotonic()
+        if self._overdue_since is None:
+            self._overdue_since = now
+        elif now - self._overdue_since >= OVERDUE_GRACE_S and (process := row.process()) is not None:
+            log.error("engine %d showed no sign of life in time: ending it", row.pid)
+            process.kill()
+            self._overdue_since = None

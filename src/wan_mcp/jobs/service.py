@@ -1,0 +1,284 @@
+"""What a front does with jobs: submit, wait, cancel, list. MCP, HTTP and the command line all use this.
+
+While a front lives it also tends the engine: starts it when jobs wait, notices its death, ends it
+when it hangs. Blocking work runs in threads; nothing here imports torch.
+"""
+
+import logging
+import sqlite3
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import anyio
+import psutil
+from anyio.to_thread import run_sync
+
+from wan_mcp.errors import OutOfSpace, QueueFull, WanError
+from wan_mcp.jobs.database import Database
+from wan_mcp.jobs.engines import Engines
+from wan_mcp.jobs.plans import Planner
+from wan_mcp.jobs.store import JobStore
+from wan_mcp.jobs.timings import Timings
+from wan_mcp.manifests import Catalogue
+from wan_mcp.media.inputs import InputImages
+from wan_mcp.media.store import MediaStore
+from wan_mcp.settings import Settings
+from wan_mcp.specs import CaptionRequest, Job, JobState, Plan, Request, VideoRequest
+
+__all__ = ["JobService", "JobView", "serving"]
+
+log = logging.getLogger(__name__)
+
+LOOK_S = 0.015  # how often a front looks for commits while somebody waits
+TEND_S = 0.5  # how often it tends the engine while there is unfinished work
+REST_S = 2.0  # how often it looks whether there is unfinished work at all
+TICK_S = 1.0  # how often a waiter is told, though nothing was committed: time left runs on
+
+
+@dataclass(frozen=True)
+class JobView:
+    """A job, and what only a look at the whole queue tells."""
+
+    job: Job
+    queue_position: int | None = None
+    """1 for the next to run; None unless queued."""
+    eta_s: float | None = None
+    """Seconds until it is done; None while nothing like it was measured."""
+
+
+@dataclass(frozen=True)
+class _Table:
+    """The opened job table and what works on it."""
+
+    store: JobStore
+    timings: Timings
+    engines: Engines
+
+
+class JobService:
+    """The jobs of one home folder. Make one with `serving`."""
+
+    def __init__(self, settings: Settings, *, any_image_folder: bool = False) -> None:
+        self.settings = settings
+        self.catalogue = Catalogue.of(settings.home)
+        self.media = MediaStore(settings.home)
+        self._planner = Planner(settings, self.catalogue)
+        self._inputs = InputImages(
+            self.media,
+            settings.image_dirs,
+            settings.image_max_mb,
+            settings.image_max_megapixels,
+            any_folder=any_image_folder,
+        )
+        self._opened: _Table | None = None
+        self._opening = anyio.Lock()
+        self._changed = anyio.Event()
+        self._wanted = anyio.Event()
+        self._waiters = 0
+
+    async def _table(self) -> _Table:
+        """The job table, opened when it is first needed: a front answers even where it cannot be."""
+        async with self._opening:
+            if self._opened is None:
+                database = await run_sync(Database, self.settings.database)
+                store = JobStore(database)
+                self._opened = _Table(store, Timings(database), Engines(self.settings, store))
+        return self._opened
+
+    async def submit(self, request: Request, request_id: str | None = None) -> JobView:
+        """Put a job into the queue and see to an engine; the same `request_id` attaches to its job.
+
+        Raises:
+            UserError: the request is refused; the message says what is wrong and what to do.
+        """
+        table = await self._table()
+        if request_id is not None and (job := await run_sync(table.store.attached, request, request_id)):
+            return await self.view(job.id)
+        await run_sync(self._check_space)
+        plan = await run_sync(self._settle, request)
+        try:
+            job = await run_sync(table.store.submit, request, plan, request_id, self.settings.queue_limit)
+        except QueueFull as full:
+            raise QueueFull(f"{full}; {await self._when_to_come_back(table)}") from full
+        await run_sync(table.engines.tend)
+        self._wanted.set()
+        return await self.view(job.id)
+
+    def _settle(self, request: Request) -> Plan:
+        self._planner.manifest(request)  # an unknown model is refused before any picture is read
+        image = self._inputs.take(request.image) if request.image else None
+        last = (
+            self._inputs.take(request.last_image) if isinstance(request, VideoRequest) and request.last_image else None
+        )
+        return self._planner.plan(request, image, last)
+
+    def _check_space(self) -> None:
+        free = self.media.free_mb()
+        if free < self.settings.min_free_mb:
+            raise OutOfSpace(
+                f"only {free:.0f} MB are free on the disk of {self.settings.home} and "
+                f"{self.settings.min_free_mb} MB are kept in reserve; free some space and try again"
+            )
+
+    async def _when_to_come_back(self, table: _Table) -> str:
+        running = [job for job in await run_sync(table.store.unfinished) if job.state is JobState.RUNNING]
+        eta = (await self.view(running[0].id)).eta_s if running else None
+        return f"try again in about {max(1, round(eta))} s" if eta is not None else "try again when a job has finished"
+
+    async def view(self, job_id: str) -> JobView:
+        """One job as it stands.
+
+        Raises:
+            UnknownJob: there is none of that id.
+        """
+        table = await self._table()
+        return await run_sync(self._view, table, job_id)
+
+    def _view(self, table: _Table, job_id: str) -> JobView:
+        job = table.store.get(job_id)
+        if job.state.final:
+            return JobView(job)
+        if job.state is JobState.RUNNING:
+            return JobView(job, eta_s=_time_left(job))
+        ahead: list[Job] = []
+        for other in table.store.unfinished():
+            if other.id == job.id:
+                break
+            ahead.append(other)
+        position = sum(other.state is JobState.QUEUED for other in ahead) + 1
+        return JobView(job, queue_position=position, eta_s=self._queue_time(table, [*ahead, job]))
+
+    def _queue_time(self, table: _Table, line: list[Job]) -> float | None:
+        """Seconds until the last job in `line` is done, with one engine; None if any is unknown."""
+        device, total, model = self.settings.device, 0.0, None
+        for job in line:
+            if job.state is JobState.RUNNING:
+                seconds = _time_left(job)
+            else:
+                expected = table.timings.expect(device, job.plan, loaded=job.plan.model == model)
+                seconds = sum(expected.values()) if expected is not None else None
+            if seconds is None:
+                return None
+            total += seconds
+            model = job.plan.model
+        if line[0].state is not JobState.RUNNING and not table.engines.is_alive():
+            total += table.timings.start_seconds(device) or 0.0
+        return total
+
+    async def wait(
+        self, job_id: str, seconds: float, on_look: Callable[[JobView], Awaitable[None]] | None = None
+    ) -> JobView:
+        """Wait until a job is done, at most `seconds`; `on_look` is told at every change and every second.
+
+        Raises:
+            UnknownJob: there is none of that id.
+        """
+        self._waiters += 1
+        self._wanted.set()
+        try:
+            with anyio.move_on_after(seconds):
+                while True:
+                    changed = self._changed  # taken before the look, so that no change between is missed
+                    view = await self.view(job_id)
+                    if view.job.state.final:
+                        return view
+                    if on_look is not None:
+                        await on_look(view)
+                    with anyio.move_on_after(TICK_S):
+                        await changed.wait()
+        finally:
+            self._waiters -= 1
+        return await self.view(job_id)
+
+    async def cancel(self, job_id: str) -> JobView:
+        """Ask a job to stop. A queued one is cancelled at once, a running one within a step.
+
+        Raises:
+            UnknownJob: there is none of that id.
+        """
+        table = await self._table()
+        await run_sync(table.store.cancel, job_id)
+        self._wanted.set()
+        return await self.view(job_id)
+
+    async def newest(self, state: JobState | None = None, limit: int = 20) -> list[Job]:
+        """The newest jobs first, of one state or all."""
+        table = await self._table()
+        return await run_sync(table.store.newest, state, limit)
+
+    async def usual_seconds(self, request: Request) -> float | None:
+        """Seconds that such a job takes on this machine with its model loaded; None until measured.
+
+        Raises:
+            UserError: such a request would be refused.
+        """
+        if isinstance(request, CaptionRequest) or not self.settings.database.exists():
+            return None
+        table = await self._table()
+        plan = self._planner.plan(request)
+        expected = await run_sync(lambda: table.timings.expect(self.settings.device, plan, loaded=True))
+        return sum(expected.values()) if expected is not None else None
+
+    async def _keep(self) -> None:
+        """Look for commits and tend the engine, for as long as this front lives."""
+        if self.settings.database.exists():
+            self._wanted.set()  # there may be work that an earlier front has left
+        while True:
+            await self._wanted.wait()
+            try:
+                table = await self._table()
+                await self._follow(table)
+            except (WanError, OSError, sqlite3.Error, psutil.Error):
+                log.exception("cannot tend the engine; trying again")
+                await anyio.sleep(REST_S)
+
+    async def _follow(self, table: _Table) -> None:
+        watch = table.store.database.watch()
+        next_turn = 0.0
+        try:
+            while True:
+                if watch.changed():
+                    changed, self._changed = self._changed, anyio.Event()
+                    changed.set()
+                if time.monotonic() >= next_turn or self._wanted.is_set():
+                    self._wanted = anyio.Event()
+                    busy = bool(await run_sync(table.store.unfinished))
+                    if busy:
+                        await run_sync(table.engines.tend)
+                    next_turn = time.monotonic() + (TEND_S if busy else REST_S)
+                if self._waiters:
+                    await anyio.sleep(LOOK_S)
+                else:
+                    with anyio.move_on_after(max(0.0, next_turn - time.monotonic())):
+                        await self._wanted.wait()
+        finally:
+            watch.close()
+
+    def close(self) -> None:
+        """Close the job table."""
+        if self._opened is not None:
+            self._opened.store.database.close()
+
+
+def _time_left(job: Job) -> float | None:
+    if job.progress is None or job.progress.eta_s is None or job.updated_at is None:
+        return None
+    return max(0.0, job.progress.eta_s - (time.time() - job.updated_at))
+
+
+@asynccontextmanager
+async def serving(settings: Settings, *, any_image_folder: bool = False) -> AsyncIterator[JobService]:
+    """A job service that tends the engine until the block ends; jobs and engine live on after it."""
+    service = JobService(settings, any_image_folder=any_image_folder)
+    tasks = anyio.create_task_group()
+    await tasks.__aenter__()
+    tasks.start_soon(service._keep)
+    try:
+        yield service
+    finally:
+        # Left by hand and without the block's own error, which must not come out wrapped in a group.
+        tasks.cancel_scope.cancel()
+        await tasks.__aexit__(None, None, None)
+        service.close()

@@ -1,0 +1,67 @@
+"""Which size a result gets: by name, in pixels, or after the picture's aspect."""
+
+import math
+import re
+
+from wan_mcp.errors import BadRequest
+from wan_mcp.manifests import Manifest, Resolution
+from wan_mcp.specs import InputImage
+
+__all__ = ["settle_size"]
+
+SIZE = re.compile(r"^(\d{1,5})\s*[xX×]\s*(\d{1,5})$")
+
+
+def settle_size(asked: str | None, manifest: Manifest, image: InputImage | None, notes: list[str]) -> Resolution:
+    """The size of the result: the one asked for, else the one nearest to the picture's aspect, else the default.
+
+    Raises:
+        BadRequest: the model does not allow the size; names those that it does.
+    """
+    sizes = manifest.sizes
+    if sizes is None:
+        raise BadRequest(f"model '{manifest.name}' makes no pictures")
+    names = ", ".join(f"{r.name} ({r.width}x{r.height})" for r in sizes.named)
+    if asked is not None:
+        if (named := sizes.named_as(asked.strip().lower())) is not None:
+            return named
+        match = SIZE.match(asked.strip())
+        if match is None:
+            raise BadRequest(f"no resolution '{asked[:40]}' in '{manifest.name}'; there are: {names}")
+        width, height = int(match[1]), int(match[2])
+        for named in sizes.named:
+            if (named.width, named.height) == (width, height):
+                return named
+        free = f", or any WIDTHxHEIGHT in multiples of {sizes.multiple} up to {sizes.max_pixels} pixels"
+        fits = width >= 16 and height >= 16 and not (width % sizes.multiple or height % sizes.multiple)
+        if not sizes.free or not fits or width * height > (sizes.max_pixels or 0):
+            raise BadRequest(
+                f"resolution {width}x{height} is not allowed by '{manifest.name}'; there are: {names}"
+                + (free if sizes.free else "")
+            )
+        return Resolution(name=f"{width}x{height}", width=width, height=height)
+    default = next(r for r in sizes.named if r.name == sizes.default)
+    if image is None:
+        return default
+    aspect = image.width / image.height
+    if sizes.free:
+        return _of_area(default.width * default.height, aspect, sizes.multiple)
+    area = default.width * default.height
+
+    def distance(r: Resolution) -> tuple[float, int]:
+        return round(abs(math.log(r.aspect / aspect)), 3), abs(r.width * r.height - area)
+
+    nearest = min(sizes.named, key=distance)
+    if nearest.name != sizes.default:
+        notes.append(f"resolution '{nearest.name}' chosen for the picture's aspect")
+    return nearest
+
+
+def _of_area(area: int, aspect: float, multiple: int) -> Resolution:
+    """The size of about `area` pixels and about `aspect`, not larger than the area, in multiples."""
+    aspect = min(max(aspect, 1 / 4), 4.0)
+    width = max(multiple, int(math.sqrt(area * aspect)) // multiple * multiple)
+    height = max(multiple, int(area / width) // multiple * multiple)
+    if width / height < aspect / 2:  # rounding went far off: width follows height
+        width = max(multiple, int(height * aspect) // multiple * multiple)
+    return Resolution(name=f"{width}x{height}", width=width, height=height)

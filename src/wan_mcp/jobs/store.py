@@ -1,0 +1,249 @@
+"""The jobs: every change of state is one statement here, and nowhere else.
+
+Fronts submit, cancel and read; engines claim, report and finish. An engine's word counts only
+while the row still carries its `attempt`, so one that was given up for dead cannot overwrite the
+work of the next.
+"""
+
+import json
+import secrets
+import sqlite3
+import time
+from collections.abc import Callable
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from wan_mcp.errors import BadRequest, JobLost, QueueFull, UnknownJob
+from wan_mcp.jobs.database import Database
+from wan_mcp.specs import Artifact, Job, JobError, JobState, Plan, Progress, Request
+
+__all__ = ["JobStore", "new_job_id"]
+
+# Base32 without the letters that people and models mix up; 20 of them are 100 random bits.
+ID_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
+ID_LENGTH = 20
+
+ENGINE_DEATHS_ALLOWED = 1
+
+_plan: TypeAdapter[Plan] = TypeAdapter(Plan)
+
+
+def new_job_id() -> str:
+    """An id that cannot be guessed."""
+    return "".join(secrets.choice(ID_ALPHABET) for _ in range(ID_LENGTH))
+
+
+def _job(row: sqlite3.Row) -> Job:
+    return Job(
+        id=row["id"],
+        request_id=row["request_id"],
+        state=JobState(row["state"]),
+        plan=_plan.validate_json(row["plan"]),
+        created_at=row["created_at"],
+        started_at=row["started_at"],
+        updated_at=row["updated_at"],
+        finished_at=row["finished_at"],
+        progress=Progress.model_validate_json(row["progress"]) if row["progress"] else None,
+        error=JobError.model_validate_json(row["error"]) if row["error"] else None,
+        artifacts=tuple(Artifact.model_validate(a) for a in json.loads(row["artifacts"])),
+        caption=row["caption"],
+        cancel_requested=bool(row["cancel_requested"]),
+        device=row["device"],
+        attempt=row["attempt"],
+        deaths=row["deaths"],
+    )
+
+
+class JobStore:
+    """All verbs on jobs."""
+
+    def __init__(self, database: Database, clock: Callable[[], float] = time.time) -> None:
+        self.database = database
+        self._clock = clock
+
+    # What fronts do.
+
+    def submit(self, request: Request, plan: Plan, request_id: str | None, queue_limit: int) -> Job:
+        """Put a job into the queue; the same `request_id` gives the job that it started.
+
+        Raises:
+            QueueFull: `queue_limit` jobs wait already.
+            BadRequest: `request_id` was used for another request.
+        """
+        asked = request.model_dump_json()
+        with self.database.write() as connection:
+            if request_id is not None:
+                row = connection.execute("SELECT * FROM jobs WHERE request_id = ?", (request_id,)).fetchone()
+                if row is not None:
+                    return _same_request(row, asked)
+            waiting = connection.execute("SELECT count(*) FROM jobs WHERE state = 'queued'").fetchone()[0]
+            if waiting >= queue_limit:
+                raise QueueFull(f"the queue is full ({waiting} jobs wait)")
+            row = connection.execute(
+                "INSERT INTO jobs (id, request_id, request, state, plan, created_at)"
+                " VALUES (?, ?, ?, 'queued', ?, ?) RETURNING *",
+                (new_job_id(), request_id, asked, plan.model_dump_json(), self._clock()),
+            ).fetchone()
+            return _job(row)
+
+    def attached(self, request: Request, request_id: str) -> Job | None:
+        """The job that `request_id` started, if any.
+
+        Raises:
+            BadRequest: it was used for another request.
+        """
+        rows = self.database.read("SELECT * FROM jobs WHERE request_id = ?", request_id)
+        return _same_request(rows[0], request.model_dump_json()) if rows else None
+
+    def get(self, job_id: str) -> Job:
+        """One job.
+
+        Raises:
+            UnknownJob: there is none of that id.
+        """
+        rows = self.database.read("SELECT * FROM jobs WHERE id = ?", job_id)
+        if not rows:
+            raise UnknownJob(f"no job '{job_id}'; list_jobs shows those that there are")
+        return _job(rows[0])
+
+    def newest(self, state: JobState | None = None, limit: int = 20) -> list[Job]:
+        """The newest jobs first, of one state or all."""
+        rows = self.database.read(
+            "SELECT * FROM jobs WHERE ?1 IS NULL OR state = ?1 ORDER BY seq DESC LIMIT ?2", state, limit
+        )
+        return [_job(row) for row in rows]
+
+    def unfinished(self) -> list[Job]:
+        """Running and queued jobs, in the order in which they are served."""
+        rows = self.database.read(
+            "SELECT * FROM jobs WHERE state IN ('running', 'queued') ORDER BY state = 'queued', seq"
+        )
+        return [_job(row) for row in rows]
+
+    def cancel(self, job_id: str) -> Job:
+        """Ask a job to stop: a queued one is cancelled at once, a running one by its engine.
+
+        Raises:
+            UnknownJob: there is none of that id.
+        """
+        with self.database.write() as connection:
+            connection.execute(
+                "UPDATE jobs SET cancel_requested = 1,"
+                " finished_at = CASE state WHEN 'queued' THEN ?2 END,"
+                " state = CASE state WHEN 'queued' THEN 'cancelled' ELSE state END"
+                " WHERE id = ?1 AND state IN ('queued', 'running')",
+                (job_id, self._clock()),
+            )
+        return self.get(job_id)
+
+    def fail_queued(self, error: JobError) -> int:
+        """Fail all that wait, because no engine can be started; how many."""
+        with self.database.write() as connection:
+            return connection.execute(
+                "UPDATE jobs SET state = 'failed', error = ?, finished_at = ? WHERE state = 'queued'",
+                (error.model_dump_json(), self._clock()),
+            ).rowcount
+
+    # What engines do.
+
+    def claim(self, device: str) -> Job | None:
+        """Take the oldest queued job, if there is one."""
+        with self.database.write(durable=False) as connection:  # a claim lost to a power cut is a queued job
+            row = connection.execute(
+                "UPDATE jobs SET state = 'running', device = ?1, attempt = attempt + 1, progress = NULL,"
+                " artifacts = '[]', started_at = coalesce(started_at, ?2), updated_at = ?2"
+                " WHERE seq = (SELECT seq FROM jobs WHERE state = 'queued' ORDER BY seq LIMIT 1) RETURNING *",
+                (device, self._clock()),
+            ).fetchone()
+        return _job(row) if row else None
+
+    def has_queued(self) -> bool:
+        """Whether a job waits."""
+        return bool(self.database.read("SELECT 1 FROM jobs WHERE state = 'queued' LIMIT 1"))
+
+    def report(self, job: Job, progress: Progress) -> bool:
+        """Write how far a running job is; whether somebody asked it to stop.
+
+        Raises:
+            JobLost: the row is not this attempt's any more.
+        """
+        return self._change(
+            job, "progress = ?3, updated_at = ?4", progress.model_dump_json(), self._clock(), durable=False
+        )
+
+    def cancel_requested(self, job: Job) -> bool:
+        """Whether somebody asked a running job to stop."""
+        rows = self.database.read("SELECT cancel_requested FROM jobs WHERE id = ?", job.id)
+        return bool(rows and rows[0][0])
+
+    def add_artifact(self, job: Job, artifact: Artifact) -> None:
+        """Add a finished file to a running job.
+
+        Raises:
+            JobLost: the row is not this attempt's any more.
+        """
+        self._change(
+            job, "artifacts = json_insert(artifacts, '$[#]', json(?3))", artifact.model_dump_json(), durable=False
+        )
+
+    def finish(self, job: Job, state: JobState, *, error: JobError | None = None, caption: str | None = None) -> None:
+        """End a running job.
+
+        Raises:
+            JobLost: the row is not this attempt's any more.
+        """
+        reason = error.model_dump_json() if error else None
+        self._change(
+            job,
+            "state = ?3, error = ?4, caption = ?5, finished_at = ?6",
+            *(state.value, reason, caption, self._clock()),
+        )
+
+    def release(self, job: Job) -> None:
+        """Put a running job back to its old place in the queue: its engine has to leave in good order."""
+        self._change(job, "state = 'queued', progress = NULL", durable=False)
+
+    def _change(self, job: Job, assignments: str, *values: Any, durable: bool = True) -> bool:
+        with self.database.write(durable=durable) as connection:
+            row = connection.execute(
+                f"UPDATE jobs SET {assignments} WHERE id = ?1 AND attempt = ?2 AND state = 'running'"
+                " RETURNING cancel_requested",
+                (job.id, job.attempt, *values),
+            ).fetchone()
+        if row is None:
+            raise JobLost(f"job {job.id} is not attempt {job.attempt}'s any more")
+        return bool(row[0])
+
+    # What whoever finds an engine dead does, holding that device's lock.
+
+    def bury(self, device: str) -> list[Job]:
+        """Settle the jobs that a dead engine left running; gives them as they stand now.
+
+        Once, a job goes back to its old place in the queue: generation is deterministic, so the
+        repeat gives the same result. The second time it fails, for it may be what kills engines.
+        """
+        error = JobError(
+            code="engine_died",
+            message="The engine died twice while it ran this job (out of memory, or a crash); "
+            "try a smaller size, fewer frames or another model. The engine's log says more.",
+        )
+        with self.database.write() as connection:
+            rows = connection.execute(
+                "UPDATE jobs SET deaths = deaths + 1, progress = NULL,"
+                " state = CASE WHEN cancel_requested THEN 'cancelled' WHEN deaths < ?2 THEN 'queued' ELSE 'failed' END,"
+                " error = CASE WHEN cancel_requested OR deaths < ?2 THEN NULL ELSE ?3 END,"
+                " finished_at = CASE WHEN cancel_requested OR deaths >= ?2 THEN ?4 END"
+                " WHERE state = 'running' AND device = ?1 RETURNING *",
+                (device, ENGINE_DEATHS_ALLOWED, error.model_dump_json(), self._clock()),
+            ).fetchall()
+        return [_job(row) for row in rows]
+
+
+def _same_request(row: sqlite3.Row, asked: str) -> Job:
+    if row["request_id"] is not None and json.loads(row["request"]) != json.loads(asked):
+        raise BadRequest(
+            f"request_id '{row['request_id']}' belongs to job {row['id']}, which asked for something else; "
+            "use a new request_id for a new request"
+        )
+    return _job(row)

@@ -1,0 +1,335 @@
+"""What a model is: one strict TOML file, and the catalogue of all of them.
+
+A manifest says everything about a model, so that adding one of a known family needs no code.
+Unknown keys are errors that name the file and the key. Knows nothing of torch or of jobs.
+"""
+
+import logging
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, ValidationError, model_validator
+
+from wan_mcp.errors import BrokenManifest, UnknownModel
+from wan_mcp.specs import Frozen, Kind, Task
+
+__all__ = [
+    "Aot",
+    "CaptionSpec",
+    "Catalogue",
+    "Defaults",
+    "Expert",
+    "FrameRule",
+    "Licence",
+    "Limits",
+    "Lora",
+    "Manifest",
+    "Pipeline",
+    "Quantisation",
+    "Resolution",
+    "Sizes",
+    "Weights",
+    "shipped_folder",
+]
+
+log = logging.getLogger(__name__)
+
+STYLES_FILE = "styles.toml"
+
+
+class Licence(Frozen):
+    """The licence of the weights."""
+
+    id: str = Field(description="SPDX identifier, or the licence's own name.")
+    url: str | None = None
+    gated: bool = Field(default=False, description="Whether the hub asks for consent before a download.")
+    conditions: str | None = Field(default=None, description="What a user must know before using the results.")
+
+
+class Weights(Frozen):
+    """Where the weights come from: shipped with this package, or a repository on the hub."""
+
+    embedded: str | None = Field(default=None, description="Folder below the package's embedded weights.")
+    repository: str | None = None
+    revision: str | None = None
+    files: tuple[str, ...] = Field(default=(), description="Patterns of the files wanted; empty for all.")
+    disk_bytes: int = Field(ge=0, description="Size on disk.")
+    memory_bytes: dict[str, int] = Field(default={}, description="Size in memory per precision, e.g. bf16, fp8.")
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if (self.embedded is None) == (self.repository is None):
+            raise ValueError("give either 'embedded' or 'repository'")
+        return self
+
+
+class Lora(Frozen):
+    """A low-rank adapter that belongs to the model."""
+
+    repository: str
+    file: str
+    scale: float = 1.0
+
+
+class Expert(Frozen):
+    """One denoiser and the noise levels that it serves."""
+
+    name: str
+    subfolder: str = Field(description="Folder of the denoiser in the repository, e.g. transformer_2.")
+    sigma_max: float = Field(default=1.0, ge=0, le=1)
+    sigma_min: float = Field(default=0.0, ge=0, le=1)
+    lora: tuple[Lora, ...] = ()
+
+
+class Pipeline(Frozen):
+    """How the parts are put together."""
+
+    family: Literal["wan", "blip"] = Field(description="The code that loads and runs it.")
+    text_tokens: int = Field(default=512, ge=1, description="Text length that the denoiser was trained with.")
+    scheduler: Literal["unipc", "euler"] | None = Field(
+        default=None, description="Replaces the scheduler that the weights bring."
+    )
+    flow_shift: float | None = Field(default=None, gt=0, description="Shift of the noise schedule, if replaced.")
+    sigmas: tuple[float, ...] = Field(default=(), description="Fixed noise levels of a distilled model.")
+    experts: tuple[Expert, ...] = ()
+    boundary_ratio: float | None = Field(
+        default=None, gt=0, lt=1, description="Noise level where the second expert takes over."
+    )
+
+
+class Quantisation(Frozen):
+    """The precision that the denoiser runs in."""
+
+    recipe: Literal["fp8-rowwise", "int8", "gguf"]
+    exclude: tuple[str, ...] = Field(default=(), description="Patterns of the modules that stay as they are.")
+
+
+class Aot(Frozen):
+    """Ahead-of-time compilation."""
+
+    block_class: str
+    package_sha256: str | None = Field(default=None, description="The only foreign package that may be loaded.")
+
+
+class FrameRule(Frozen):
+    """Frame counts that the model allows: multiple * k + offset, within bounds."""
+
+    multiple: int = Field(ge=1)
+    offset: int = Field(default=1, ge=0)
+    minimum: int = Field(ge=1)
+    maximum: int = Field(ge=1)
+    default: int = Field(ge=1)
+    fps: float = Field(gt=0, description="Frames a second that the model was trained with.")
+
+    @model_validator(mode="after")
+    def _bounds_follow_the_rule(self) -> Self:
+        wrong = [n for n in (self.minimum, self.maximum, self.default) if not self._fits(n)]
+        if wrong or not self.minimum <= self.default <= self.maximum:
+            raise ValueError(f"minimum, default and maximum must rise and follow the rule; wrong: {wrong}")
+        return self
+
+    def _fits(self, frames: int) -> bool:
+        return frames >= self.offset and (frames - self.offset) % self.multiple == 0
+
+    def allows(self, frames: int) -> bool:
+        """Whether the model can make this many frames."""
+        return self._fits(frames) and self.minimum <= frames <= self.maximum
+
+    def nearest(self, frames: float) -> int:
+        """The allowed count nearest to `frames`."""
+        k = round((frames - self.offset) / self.multiple)
+        return min(max(self.multiple * k + self.offset, self.minimum), self.maximum)
+
+    def describe(self) -> str:
+        """The rule in words."""
+        return f"{self.multiple}k+{self.offset}, {self.minimum} to {self.maximum}"
+
+
+class Resolution(Frozen):
+    """A named size in pixels."""
+
+    name: str
+    width: int = Field(ge=16)
+    height: int = Field(ge=16)
+
+    @property
+    def aspect(self) -> float:
+        """Width over height."""
+        return self.width / self.height
+
+
+class Sizes(Frozen):
+    """The sizes that the model allows."""
+
+    multiple: int = Field(ge=1, description="Width and height are multiples of this.")
+    default: str
+    named: tuple[Resolution, ...] = Field(min_length=1)
+    free: bool = Field(default=False, description="Whether WIDTHxHEIGHT beside the named sizes is allowed.")
+    max_pixels: int | None = Field(default=None, description="Largest width * height of a free size.")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.default not in {r.name for r in self.named}:
+            raise ValueError(f"default '{self.default}' is not among the named sizes")
+        for r in self.named:
+            if r.width % self.multiple or r.height % self.multiple:
+                raise ValueError(f"'{r.name}' is not a multiple of {self.multiple}")
+        if self.free and self.max_pixels is None:
+            raise ValueError("free sizes need max_pixels")
+        return self
+
+    def named_as(self, name: str) -> Resolution | None:
+        """The resolution of that name."""
+        return next((r for r in self.named if r.name == name), None)
+
+
+Range = Annotated[tuple[float, float], Field(description="Smallest and largest allowed value.")]
+
+
+class Limits(Frozen):
+    """Values that a call may ask for."""
+
+    steps: tuple[int, int] = (1, 100)
+    guidance_scale: Range = (1.0, 20.0)
+    strength: Range = (0.05, 1.0)
+    prompt_characters: int = Field(default=2000, ge=1)
+
+
+class Defaults(Frozen):
+    """Values of a call that names none."""
+
+    steps: int = 30
+    guidance_scale: float = 5.0
+    guidance_scale_2: float | None = Field(default=None, description="For the second expert, where there is one.")
+    strength: float = 0.8
+    negative_prompt: str = ""
+
+
+class CaptionSpec(Frozen):
+    """How a captioner is asked."""
+
+    max_new_tokens: int = Field(default=256, ge=1)
+    types: dict[str, str] = Field(default={}, description="Caption types, each with its instruction.")
+    lengths: dict[str, str] = Field(default={}, description="Lengths, each with the words that ask for it.")
+    free_prompt: bool = Field(default=False, description="Whether the caller may give an instruction instead.")
+
+
+class Manifest(Frozen):
+    """Everything about one model."""
+
+    schema_version: Literal[1] = Field(alias="schema")
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9.\-]{0,63}$")
+    title: str
+    summary: str = Field(description="One sentence for the person or model who chooses.")
+    tasks: tuple[Task, ...] = Field(min_length=1)
+    licence: Licence
+    weights: Weights
+    pipeline: Pipeline
+    quantisation: Quantisation | None = None
+    aot: Aot | None = None
+    frames: FrameRule | None = None
+    sizes: Sizes | None = None
+    defaults: Defaults = Defaults()
+    limits: Limits = Limits()
+    caption: CaptionSpec | None = None
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        kinds = {task.kind for task in self.tasks}
+        if Kind.VIDEO in kinds and self.frames is None:
+            raise ValueError("a model that makes videos needs [frames]")
+        if kinds & {Kind.VIDEO, Kind.IMAGE} and self.sizes is None:
+            raise ValueError("a model that makes videos or images needs [sizes]")
+        if Kind.CAPTION in kinds and self.caption is None:
+            raise ValueError("a model that makes captions needs [caption]")
+        return self
+
+    @classmethod
+    def read(cls, file: Path) -> Self:
+        """Read one manifest file.
+
+        Raises:
+            BrokenManifest: the file is no TOML, or breaks the schema; names the file and the keys.
+        """
+        try:
+            return cls.model_validate(tomllib.loads(file.read_text(encoding="utf-8")))
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise BrokenManifest(f"manifest {file}: {error}") from error
+        except ValidationError as error:
+            raise BrokenManifest(f"manifest {file}: {'; '.join(_sentences(error))}") from error
+
+
+def _sentences(error: ValidationError) -> Iterator[str]:
+    for problem in error.errors(include_url=False, include_input=False):
+        key = ".".join(str(part) for part in problem["loc"]) or "the file"
+        unknown = problem["type"] == "extra_forbidden"
+        yield f"unknown key '{key}'" if unknown else f"'{key}': {problem['msg']}"
+
+
+def shipped_folder() -> Path:
+    """The manifests that come with this package: beside the code in a wheel, at the top of a checkout."""
+    package = Path(__file__).parent
+    installed = package / "_manifests"
+    return installed if installed.is_dir() else package.parents[1] / "manifests"
+
+
+class Catalogue:
+    """All manifests by name; a user's own file adds a model or replaces ours of the same name.
+
+    A broken file costs only its own model: `broken` names it, and asking for the model raises
+    the reason.
+    """
+
+    def __init__(self, *folders: Path) -> None:
+        self.manifests: dict[str, Manifest] = {}
+        self.broken: dict[str, BrokenManifest] = {}
+        self.styles: dict[str, str] = {}
+        for folder in folders:
+            for file in sorted(folder.glob("*.toml")):
+                self._add(file)
+
+    @classmethod
+    def of(cls, home: Path) -> Self:
+        """The shipped manifests and the user's own under `home`/manifests."""
+        return cls(shipped_folder(), home / "manifests")
+
+    def _add(self, file: Path) -> None:
+        try:
+            if file.name == STYLES_FILE:
+                self.styles |= _read_styles(file)
+            else:
+                manifest = Manifest.read(file)
+                self.manifests[manifest.name] = manifest
+        except BrokenManifest as error:
+            log.warning("%s", error)
+            self.broken[file.stem] = error
+
+    def get(self, name: str) -> Manifest:
+        """The manifest of that name.
+
+        Raises:
+            UnknownModel: there is none; names those that there are.
+            BrokenManifest: its file breaks the schema.
+        """
+        if name in self.broken:
+            raise self.broken[name]
+        if name not in self.manifests:
+            raise UnknownModel(f"no model '{name}'; there are: {', '.join(sorted(self.manifests))}")
+        return self.manifests[name]
+
+    def serving(self, task: Task) -> list[str]:
+        """Names of the models that can do `task`."""
+        return sorted(m.name for m in self.manifests.values() if task in m.tasks)
+
+
+def _read_styles(file: Path) -> dict[str, str]:
+    try:
+        data: dict[str, Any] = tomllib.loads(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise BrokenManifest(f"styles {file}: {error}") from error
+    for name, template in data.items():
+        if not isinstance(template, str) or "{prompt}" not in template:
+            raise BrokenManifest(f"styles {file}: '{name}' must be a text that contains {{prompt}}")
+    return data

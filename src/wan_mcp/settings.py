@@ -1,0 +1,125 @@
+"""All settings: one class, each with an environment variable, a flag and a sentence.
+
+The command line makes its flags from these fields and the README its table; an engine gets the
+settings of the front that starts it through the environment.
+"""
+
+import os
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Any
+
+from platformdirs import user_data_path
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+__all__ = ["ENV_PREFIX", "Settings", "mistyped_variables"]
+
+ENV_PREFIX = "WAN_MCP_"
+
+
+def _picture_folders() -> tuple[Path, ...]:
+    home = Path.home()
+    return tuple(home / name for name in ("Pictures", "Downloads", "Desktop", "Documents", "Videos"))
+
+
+class Settings(BaseSettings):
+    """What can be set, and its default."""
+
+    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, frozen=True, extra="ignore")
+
+    home: Path = Field(
+        default_factory=lambda: user_data_path("wan-mcp", appauthor=False),
+        description="Folder that holds all state: the job table, media, logs, your own manifests.",
+    )
+    device: str = Field(
+        default="auto",
+        pattern=r"^(auto|cpu|cuda(:\d+)?)$",
+        description="Device of the engine: auto (the first GPU, else the CPU), cpu, cuda:0, cuda:1 …",
+    )
+    threads: int = Field(default=0, ge=0, description="CPU threads of an engine; 0 leaves the choice to torch.")
+    video_model: str = Field(default="wan-mini", description="Model of generate_video when the call names none.")
+    image_model: str = Field(default="wan-mini", description="Model of generate_image when the call names none.")
+    caption_model: str = Field(
+        default="wan-mini-caption", description="Model of caption_image when the call names none."
+    )
+    wait_s: float = Field(
+        default=45, ge=0, description="Seconds that a tool call waits for its job when the call does not say."
+    )
+    max_wait_s: float = Field(default=3600, ge=0, description="The longest wait that a call may ask for, in seconds.")
+    engine_idle_s: float = Field(default=600, ge=0, description="Seconds without a job after which an engine leaves.")
+    step_deadline_s: float = Field(
+        default=180,
+        gt=0,
+        description="Seconds within which a working engine must show its next sign of life; "
+        "slow models get ten times their measured step.",
+    )
+    load_deadline_s: float = Field(
+        default=900, gt=0, description="The same for starting an engine, and for loading or compiling a model."
+    )
+    queue_limit: int = Field(default=32, ge=1, description="Jobs that may wait; the next one is refused.")
+    max_count: int = Field(default=8, ge=1, description="The largest `count` of one call.")
+    min_free_mb: int = Field(default=200, ge=0, description="Free disk space in MB below which no new job is taken.")
+    image_dirs: Annotated[tuple[Path, ...], NoDecode] = Field(
+        default_factory=_picture_folders,
+        description=f"Folders from which tools may read pictures, separated by '{os.pathsep}'; "
+        "the home folder's media are always allowed.",
+    )
+    image_max_mb: float = Field(default=20, gt=0, description="Largest input picture in MB, as a file or data URI.")
+    image_max_megapixels: float = Field(default=50, gt=0, description="Largest input picture in million pixels.")
+    resource_max_kb: int = Field(
+        default=384,
+        ge=3,
+        description="Largest piece of media in one resource read, in KiB; larger files are read in pieces.",
+    )
+    http_token: str = Field(
+        default="", description="Bearer token that HTTP clients must send; needed to listen beyond this machine."
+    )
+    engine_command: str = Field(
+        default="", description="Command that starts an engine instead of our own (a wrapper such as nice or numactl)."
+    )
+    log_level: str = Field(
+        default="INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="Log level: DEBUG, INFO, WARNING, ERROR."
+    )
+
+    @field_validator("image_dirs", mode="before")
+    @classmethod
+    def _split_folders(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return tuple(Path(part).expanduser() for part in value.split(os.pathsep) if part)
+        return value
+
+    @field_validator("home", mode="after")
+    @classmethod
+    def _absolute(cls, value: Path) -> Path:
+        return value.expanduser().absolute()
+
+    @property
+    def database(self) -> Path:
+        """The job table."""
+        return self.home / "jobs.db"
+
+    @property
+    def log_file(self) -> Path:
+        """Where engines write."""
+        return self.home / "logs" / "engine.log"
+
+    def environment(self) -> dict[str, str]:
+        """These settings as environment variables, for a process that must see the same ones."""
+        variables: dict[str, str] = {}
+        for name in type(self).model_fields:
+            value = getattr(self, name)
+            text = os.pathsep.join(map(str, value)) if isinstance(value, tuple) else str(value)
+            variables[f"{ENV_PREFIX}{name.upper()}"] = text
+        return variables
+
+
+def mistyped_variables() -> list[str]:
+    """A sentence for each WAN_MCP_ variable in the environment that is no setting."""
+    known = {f"{ENV_PREFIX}{name.upper()}" for name in Settings.model_fields}
+    sentences = []
+    for name in sorted(os.environ):
+        if name.startswith(ENV_PREFIX) and name not in known:
+            near = get_close_matches(name, known, n=1)
+            sentences.append(f"{name} is not a setting" + (f"; did you mean {near[0]}?" if near else ""))
+    return sentences

@@ -1,0 +1,260 @@
+"""The nouns that all sides share: requests, plans, jobs and artifacts.
+
+A *request* is what a caller asked for, with gaps. A *plan* is the same with every gap filled
+from a model's manifest: it is what the engine runs, what a result reports as `request`, and what
+lies as a receipt in the media file. Nothing here knows MCP, SQLite or torch.
+"""
+
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+__all__ = [
+    "Artifact",
+    "CaptionPlan",
+    "CaptionRequest",
+    "Frozen",
+    "ImagePlan",
+    "ImageRequest",
+    "InputImage",
+    "Job",
+    "JobError",
+    "JobState",
+    "Kind",
+    "Plan",
+    "Progress",
+    "Request",
+    "Stage",
+    "Task",
+    "VideoPlan",
+    "VideoRequest",
+]
+
+
+class Frozen(BaseModel):
+    """A value that cannot change and takes no unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Kind(StrEnum):
+    """What a job makes."""
+
+    VIDEO = "video"
+    IMAGE = "image"
+    CAPTION = "caption"
+
+
+class Task(StrEnum):
+    """What a model can do; a manifest lists those that its weights serve."""
+
+    TEXT_TO_VIDEO = "text-to-video"
+    IMAGE_TO_VIDEO = "image-to-video"
+    FIRST_LAST_FRAME_TO_VIDEO = "first-last-frame-to-video"
+    TEXT_TO_IMAGE = "text-to-image"
+    IMAGE_TO_IMAGE = "image-to-image"
+    IMAGE_TO_TEXT = "image-to-text"
+
+    @property
+    def kind(self) -> Kind:
+        """What a job of this task makes."""
+        if self is Task.IMAGE_TO_TEXT:
+            return Kind.CAPTION
+        return Kind.IMAGE if self in (Task.TEXT_TO_IMAGE, Task.IMAGE_TO_IMAGE) else Kind.VIDEO
+
+
+class JobState(StrEnum):
+    """queued → running → succeeded | failed | cancelled; queued → cancelled; running → queued (its engine died)."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def final(self) -> bool:
+        """Whether a job in this state will never change again."""
+        return self in (JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED)
+
+
+class Stage(StrEnum):
+    """The stages of a running job, in their order."""
+
+    DOWNLOAD = "downloading"
+    LOAD = "loading"
+    COMPILE = "compiling"
+    ENCODE = "encoding"
+    DENOISE = "denoising"
+    DECODE = "decoding"
+    WRITE = "writing"
+
+
+class InputImage(Frozen):
+    """A picture that was checked at the door and copied under the home folder, upright and in RGB."""
+
+    sha256: str
+    file: str = Field(description="Path below the home folder.")
+    width: int
+    height: int
+    source: str = Field(description="Where it came from: a path, a wan:// address or 'data URI'.")
+
+
+class VideoRequest(Frozen):
+    """A video as somebody asked for it."""
+
+    kind: Literal[Kind.VIDEO] = Kind.VIDEO
+    prompt: str
+    negative_prompt: str | None = None
+    model: str | None = None
+    image: str | None = None
+    last_image: str | None = None
+    resolution: str | None = None
+    duration_s: float | None = None
+    num_frames: int | None = None
+    steps: int | None = None
+    guidance_scale: float | None = None
+    guidance_scale_2: float | None = None
+    seed: int | None = None
+    style: str | None = None
+    count: int = 1
+
+
+class ImageRequest(Frozen):
+    """An image as somebody asked for it."""
+
+    kind: Literal[Kind.IMAGE] = Kind.IMAGE
+    prompt: str
+    negative_prompt: str | None = None
+    model: str | None = None
+    image: str | None = None
+    strength: float | None = None
+    resolution: str | None = None
+    steps: int | None = None
+    guidance_scale: float | None = None
+    seed: int | None = None
+    style: str | None = None
+    count: int = 1
+
+
+class CaptionRequest(Frozen):
+    """A caption as somebody asked for it."""
+
+    kind: Literal[Kind.CAPTION] = Kind.CAPTION
+    image: str
+    model: str | None = None
+    caption_type: str | None = None
+    length: str | None = None
+    prompt: str | None = None
+
+
+Request = Annotated[VideoRequest | ImageRequest | CaptionRequest, Field(discriminator="kind")]
+
+
+class _GenerationPlan(Frozen):
+    task: Task
+    model: str
+    prompt: str = Field(description="The prompt that the model reads, style applied.")
+    prompt_asked: str = Field(description="The prompt as it was asked.")
+    negative_prompt: str
+    style: str | None
+    width: int
+    height: int
+    steps: int
+    guidance_scale: float
+    seed: int = Field(description="Seed of the first result; result i of a count uses seed + i.")
+    count: int
+    image: InputImage | None = None
+    notes: tuple[str, ...] = Field(default=(), description="What was resized, cropped or fitted, in sentences.")
+
+
+class VideoPlan(_GenerationPlan):
+    """A video with every parameter settled."""
+
+    kind: Literal[Kind.VIDEO] = Kind.VIDEO
+    num_frames: int
+    fps: float
+    duration_s: float
+    guidance_scale_2: float | None = None
+    last_image: InputImage | None = None
+
+
+class ImagePlan(_GenerationPlan):
+    """An image with every parameter settled."""
+
+    kind: Literal[Kind.IMAGE] = Kind.IMAGE
+    strength: float | None = None
+
+
+class CaptionPlan(Frozen):
+    """A caption with every parameter settled."""
+
+    kind: Literal[Kind.CAPTION] = Kind.CAPTION
+    task: Task = Task.IMAGE_TO_TEXT
+    model: str
+    image: InputImage
+    caption_type: str | None
+    length: str | None
+    prompt: str | None = Field(description="The instruction that the model reads; null where it takes none.")
+    max_new_tokens: int
+    notes: tuple[str, ...] = ()
+
+
+Plan = Annotated[VideoPlan | ImagePlan | CaptionPlan, Field(discriminator="kind")]
+
+
+class Artifact(Frozen):
+    """A finished media file."""
+
+    uri: str = Field(description="wan:// address, readable as an MCP resource and usable as an `image`.")
+    mime_type: str
+    bytes: int
+    width: int
+    height: int
+    frames: int | None = None
+    fps: float | None = None
+    duration_s: float | None = None
+    seed: int = Field(description="The seed that makes this very result again.")
+    path: str = Field(description="Absolute path of the file on the server's machine.")
+
+
+class JobError(Frozen):
+    """Why a job failed."""
+
+    code: str
+    message: str
+
+
+class Progress(Frozen):
+    """How far a running job is; an engine writes it, everybody reads it."""
+
+    stage: Stage
+    step: int | None = Field(default=None, description="Denoising steps finished in this result.")
+    steps: int | None = None
+    item: int = Field(default=1, description="Which result of a count is being made, from 1.")
+    items: int = 1
+    fraction: float = Field(description="Done share of the whole job, 0…1.")
+    eta_s: float | None = Field(default=None, description="Seconds left when this was written.")
+    detail: str = Field(default="", description="What else there is to say of the stage, e.g. bytes of a download.")
+
+
+class Job(Frozen):
+    """One row of the job table."""
+
+    id: str
+    request_id: str | None
+    state: JobState
+    plan: Plan
+    created_at: float = Field(description="Unix time, seconds.")
+    started_at: float | None = None
+    updated_at: float | None = Field(default=None, description="When `progress` was written.")
+    finished_at: float | None = None
+    progress: Progress | None = None
+    error: JobError | None = None
+    artifacts: tuple[Artifact, ...] = ()
+    caption: str | None = None
+    cancel_requested: bool = False
+    device: str | None = Field(default=None, description="The device whose engine claimed it last.")
+    attempt: int = Field(default=0, description="How often it was claimed; marks whose word counts.")
+    deaths: int = Field(default=0, description="How many engines died over it.")
