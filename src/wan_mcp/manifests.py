@@ -244,6 +244,10 @@ class Manifest(Frozen):
             raise ValueError("a model that makes videos or images needs [sizes]")
         if Kind.CAPTION in kinds and self.caption is None:
             raise ValueError("a model that makes captions needs [caption]")
+        for key in ("steps", "guidance_scale", "strength"):
+            smallest, largest = getattr(self.limits, key)
+            if not smallest <= getattr(self.defaults, key) <= largest:
+                raise ValueError(f"defaults.{key} lies outside limits.{key}")
         return self
 
     @classmethod

@@ -10,6 +10,7 @@ import os
 import shlex
 import subprocess
 import sys
+import threading
 import time
 from collections import deque
 from dataclasses import dataclass
@@ -114,19 +115,16 @@ class Engines:
         self._device = settings.device
         self._store = store
         self._rows = EngineRows(store.database)
+        self._turn = threading.Lock()
         self._started: subprocess.Popen[bytes] | None = None
         self._started_at = 0.0
         self._failed_starts = 0
         self._overdue_since: float | None = None
 
-    def is_alive(self) -> bool:
-        """Whether an engine holds the device now."""
-        lock = engine_lock(self._settings.home, self._device)
-        try:
-            with lock.acquire(blocking=False):
-                return False
-        except Timeout:
-            return True
+    def is_ready(self) -> bool:
+        """Whether an engine is up, for estimates only: it looks at the process, not at the lock."""
+        row = self._rows.get(self._device)
+        return row is not None and row.ready and row.process() is not None
 
     def tend(self) -> None:
         """One turn: bury the dead, end the hanging, start one if jobs wait. Call it while there is unfinished work.
@@ -134,12 +132,12 @@ class Engines:
         Raises:
             HomeUnusable: the home folder or the job table cannot be used.
         """
-        self._reap()
-        if self._bury_if_dead():
-            if self._store.has_queued():
+        with self._turn:
+            self._reap()
+            if not self._bury_if_dead():
+                self._end_if_overdue()
+            elif self._store.has_queued():  # looked at after the lock: what a busy lock hid from others is seen here
                 self._start()
-        else:
-            self._end_if_overdue()
 
     def _reap(self) -> None:
         if self._started is None or (code := self._started.poll()) is None:

@@ -163,7 +163,7 @@ class JobService:
                 return None
             total += seconds
             model = job.plan.model
-        if line[0].state is not JobState.RUNNING and not table.engines.is_alive():
+        if line[0].state is not JobState.RUNNING and not table.engines.is_ready():
             total += table.timings.start_seconds(device) or 0.0
         return total
 

@@ -1,0 +1,93 @@
+"""The file itself: what it says when it is damaged, new, full or not writable."""
+
+import sqlite3
+import threading
+from pathlib import Path
+
+import pytest
+
+from wan_mcp.errors import HomeUnusable, OutOfSpace
+from wan_mcp.jobs.database import MIGRATIONS, Database
+
+
+def test_a_file_that_is_no_database_is_refused_with_the_repair_command(tmp_path: Path) -> None:
+    file = tmp_path / "jobs.db"
+    file.write_bytes(b"this is not a database, it only lies where one should be" * 40)
+    with pytest.raises(HomeUnusable, match="doctor --repair"):
+        Database(file)
+
+
+def test_a_damaged_page_is_reported_with_the_repair_command(tmp_path: Path) -> None:
+    file = tmp_path / "jobs.db"
+    Database(file).close()
+    data = bytearray(file.read_bytes())
+    data[4096:] = b"\xa5" * (len(data) - 4096)
+    file.write_bytes(data)
+    database = Database(file)
+    try:
+        with pytest.raises(HomeUnusable, match="doctor --repair"):
+            database.read("SELECT * FROM jobs")
+    finally:
+        database.close()
+
+
+def test_a_table_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:
+    file = tmp_path / "jobs.db"
+    Database(file).close()
+    raw = sqlite3.connect(file)
+    raw.execute(f"PRAGMA user_version = {len(MIGRATIONS) + 1}")
+    raw.close()
+    with pytest.raises(HomeUnusable, match="newer wan-mcp"):
+        Database(file)
+
+
+def test_a_home_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(HomeUnusable, match="WAN_MCP_HOME"):
+        Database(tmp_path / "file" / "home" / "jobs.db")
+
+
+def test_a_full_database_says_so_and_keeps_what_it_had(database: Database) -> None:
+    with database.write() as connection:
+        connection.execute("INSERT INTO timings VALUES ('cpu', 'm', 'load', 1, 1, 1)")
+        pages = connection.execute("PRAGMA page_count").fetchone()[0]
+    # SQLite's own page limit raises the very error of a full disk.
+    database._writes.execute(f"PRAGMA max_page_count = {pages}")
+    with pytest.raises(OutOfSpace, match="free some"), database.write() as connection:
+        for _ in range(100):
+            connection.execute("INSERT INTO timings VALUES (?, 'm', 'load', 1, 1, 1)", ("x" * 5000,))
+    assert len(database.read("SELECT * FROM timings")) == 1
+
+
+def test_a_failed_transaction_leaves_nothing_behind(database: Database) -> None:
+    with pytest.raises(RuntimeError, match="half way"), database.write() as connection:
+        connection.execute("INSERT INTO timings VALUES ('cpu', 'm', 'load', 1, 1, 1)")
+        raise RuntimeError("half way")
+    assert database.read("SELECT * FROM timings") == []
+
+
+def test_a_watch_sees_commits_of_others_and_nothing_else(database: Database) -> None:
+    watch = database.watch()
+    assert watch.changed()  # the first look
+    assert not watch.changed()
+    with database.write(durable=False) as connection:
+        connection.execute("INSERT INTO timings VALUES ('cpu', 'm', 'load', 1, 1, 1)")
+    assert watch.changed()
+    assert not watch.changed()
+    watch.close()
+
+
+def test_waiting_on_a_watch_ends_with_the_first_commit(database: Database) -> None:
+    watch = database.watch()
+    watch.changed()
+    assert not watch.wait(0)
+
+    def commit() -> None:
+        with database.write() as connection:
+            connection.execute("INSERT INTO timings VALUES ('cpu', 'm', 'load', 1, 1, 1)")
+
+    writer = threading.Thread(target=commit)
+    writer.start()
+    assert watch.wait(30)
+    writer.join()
+    watch.close()
