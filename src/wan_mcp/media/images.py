@@ -1,0 +1,100 @@
+"""Stills: a PNG that carries its receipt, and small JPEGs for whoever only wants a look.
+
+A receipt is a JSON object that says how a result was made. Pillow and numpy are imported where
+they are used, so that a front may import this module and still start at once. Knows no torch.
+"""
+
+import io
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from wan_mcp.media.store import MediaName, MediaStore, whole
+from wan_mcp.specs import Artifact
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from PIL.Image import Image
+
+__all__ = ["RECEIPT_KEY", "fitting_jpeg", "preview_jpeg", "read_receipt", "write_image"]
+
+RECEIPT_KEY = "wan_mcp"
+QUALITIES = (88, 80, 70, 60, 45)
+SMALLER = 0.8  # how much a picture shrinks when the lowest quality is still too large
+SMALLEST = 16  # pixels of the longer side, below which nothing is made smaller
+LARGEST_PREVIEW = 768  # pixels of the longer side
+
+
+def write_image(
+    media: MediaStore, name: MediaName, pixels: "NDArray[np.uint8]", receipt: Mapping[str, Any], seed: int
+) -> Artifact:
+    """Write a still of shape (height, width, 3) as a PNG with its receipt in a text chunk.
+
+    Raises:
+        OutOfSpace: the disk is full.
+    """
+    from PIL import Image
+    from PIL.PngImagePlugin import PngInfo
+
+    text = PngInfo()
+    text.add_itxt(RECEIPT_KEY, json.dumps(receipt, ensure_ascii=False, sort_keys=True))
+    picture = Image.fromarray(pixels)
+    path = media.path(name)
+    with whole(path) as temporary:
+        picture.save(temporary, "PNG", pnginfo=text, optimize=True)
+    return Artifact(
+        uri=name.uri,
+        mime_type=name.mime_type,
+        bytes=path.stat().st_size,
+        width=picture.width,
+        height=picture.height,
+        seed=seed,
+        path=str(path),
+    )
+
+
+def read_receipt(path: Path) -> dict[str, Any] | None:
+    """The receipt in a PNG of ours; None if it carries none."""
+    from PIL import Image
+
+    with Image.open(path) as picture:
+        picture.load()  # text may lie behind the pixels
+        text = picture.info.get(RECEIPT_KEY)
+    return json.loads(text) if isinstance(text, str) else None
+
+
+def preview_jpeg(source: "Path | Image", max_bytes: int = 60_000) -> bytes:
+    """A JPEG of a picture, at most `max_bytes` long, for a model or a page to look at."""
+    from PIL import Image
+
+    if isinstance(source, Path):
+        with Image.open(source) as picture:
+            return fitting_jpeg(_bounded(picture.convert("RGB")), max_bytes)
+    return fitting_jpeg(_bounded(source.convert("RGB")), max_bytes)
+
+
+def _bounded(picture: "Image") -> "Image":
+    picture.thumbnail((LARGEST_PREVIEW, LARGEST_PREVIEW))
+    return picture
+
+
+def fitting_jpeg(picture: "Image", max_bytes: int, qualities: Iterable[int] = QUALITIES) -> bytes:
+    """The best JPEG of an RGB picture that fits: first the quality gives way, then the size."""
+    from PIL.Image import Resampling
+
+    qualities = tuple(qualities)
+    while True:
+        for quality in qualities:
+            out = io.BytesIO()
+            try:
+                # Without chroma subsampling: coloured edges matter more here than a few kB.
+                picture.save(out, "JPEG", quality=quality, subsampling=0, optimize=True)
+            except OSError:  # it outgrew Pillow's buffer of one byte per pixel, at least 64 kB: too large
+                continue
+            if out.tell() <= max_bytes or max(picture.size) <= SMALLEST:
+                return out.getvalue()
+        width, height = picture.size
+        smaller = (max(1, int(width * SMALLER)), max(1, int(height * SMALLER)))
+        picture = picture.resize(smaller, Resampling.LANCZOS)

@@ -1,0 +1,58 @@
+"""Contact sheets: frames of a video side by side, with their times, in one small JPEG.
+
+A sheet is how a model that cannot play a video sees its motion. Small frames are enlarged, the
+gaps are a gray that is no frame's border colour, and the whole stays within a byte budget.
+"""
+
+import math
+from typing import TYPE_CHECKING
+
+from wan_mcp.media.images import fitting_jpeg
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+__all__ = ["chosen_frames", "contact_sheet"]
+
+MOST_FRAMES = 9
+SHEET_WIDTH = 780  # pixels; about what a model looks at without scaling it down
+GAP = 6
+CAPTION = 16  # height of the line of text under a frame
+BACKGROUND = (72, 72, 72)
+TEXT = (235, 235, 235)
+
+
+def chosen_frames(count: int) -> list[int]:
+    """Indices of up to nine frames, evenly spread, the first and the last among them."""
+    if count <= MOST_FRAMES:
+        return list(range(count))
+    return [round(i * (count - 1) / (MOST_FRAMES - 1)) for i in range(MOST_FRAMES)]
+
+
+def contact_sheet(frames: "NDArray[np.uint8]", fps: float, max_bytes: int = 60_000) -> bytes:
+    """A JPEG of at most `max_bytes` from frames of shape (frames, height, width, 3)."""
+    from PIL import Image, ImageDraw, ImageFont
+
+    chosen = chosen_frames(len(frames))
+    height, width = frames.shape[1:3]
+    columns = _columns(len(chosen), width / height)
+    rows = math.ceil(len(chosen) / columns)
+    cell_width = (SHEET_WIDTH - GAP * (columns + 1)) // columns
+    cell_height = max(1, round(cell_width * height / width))
+    line = cell_height + CAPTION + GAP
+    sheet = Image.new("RGB", (SHEET_WIDTH, rows * line + GAP), BACKGROUND)
+    draw = ImageDraw.Draw(sheet)
+    font = ImageFont.load_default(12)
+    for place, index in enumerate(chosen):
+        left = GAP + (place % columns) * (cell_width + GAP)
+        top = GAP + (place // columns) * line
+        cell = Image.fromarray(frames[index]).resize((cell_width, cell_height), Image.Resampling.LANCZOS)
+        sheet.paste(cell, (left, top))
+        draw.text((left + 1, top + cell_height + 1), f"{index / fps:.2f} s", fill=TEXT, font=font)
+    return fitting_jpeg(sheet, max_bytes)
+
+
+def _columns(count: int, aspect: float) -> int:
+    """The number of columns that brings the sheet nearest to a square."""
+    return min(range(1, count + 1), key=lambda n: (abs(math.log(aspect * n / math.ceil(count / n))), -n))
