@@ -1,0 +1,123 @@
+"""A video or image plan through the pipeline of its task: encode → denoise → decode → write, per result."""
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from PIL import Image
+
+from wan_mcp.engine.decoding import decode
+from wan_mcp.engine.embeddings import PromptEmbeddings
+from wan_mcp.engine.inputs import open_input
+from wan_mcp.engine.listening import listening
+from wan_mcp.engine.loader import WanModel
+from wan_mcp.engine.receipt import receipt_of
+from wan_mcp.engine.reporter import Reporter
+from wan_mcp.errors import JobFailed
+from wan_mcp.jobs.timings import steps_run
+from wan_mcp.media.framing import cover
+from wan_mcp.media.images import write_image
+from wan_mcp.media.store import MediaName, MediaStore
+from wan_mcp.media.videos import write_video
+from wan_mcp.specs import Artifact, ImagePlan, InputImage, Stage, Task, VideoPlan
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+__all__ = ["Generator"]
+
+
+class Generator:
+    """Runs plans on one loaded model."""
+
+    def __init__(self, model: WanModel, media: MediaStore, embeddings: PromptEmbeddings) -> None:
+        self._model = model
+        self._media = media
+        self._embeddings = embeddings
+
+    def run(self, job_id: str, plan: VideoPlan | ImagePlan, report: Reporter) -> None:
+        """Make all results of a plan, one after the other: each is what a job of its own would give.
+
+        Raises:
+            JobFailed: it cannot be done; with a code and a reason.
+            OutOfSpace: the disk is full.
+            JobCancelled, JobLost, EngineLeaves: from `report`.
+        """
+        if plan.task not in self._model.pipelines:
+            raise JobFailed("not_supported", f"'{plan.model}' does not do {plan.task}.")
+        report.enter(Stage.ENCODE)
+        call = self._call(plan)
+        for index in range(plan.count):
+            seed, item = plan.seed + index, index + 1
+            latents = self._denoise(plan, call, seed, item, report)
+            report.enter(Stage.DECODE, item=item)
+            frames = decode(self._model, latents, report)
+            report.enter(Stage.WRITE, item=item)
+            report.add(self._write(MediaName.of(job_id, index, plan.kind), plan, frames, seed))
+
+    def _call(self, plan: VideoPlan | ImagePlan) -> dict[str, Any]:
+        """The pipeline's arguments that all results of a plan share."""
+        call: dict[str, Any] = {
+            "prompt_embeds": self._embeddings.of(self._model, plan.prompt),
+            "height": plan.height,
+            "width": plan.width,
+            "num_inference_steps": plan.steps,
+            "guidance_scale": plan.guidance_scale,
+            "max_sequence_length": self._model.manifest.pipeline.text_tokens,
+            "output_type": "latent",
+            "return_dict": False,
+        }
+        if plan.guidance_scale > 1:
+            call["negative_prompt_embeds"] = self._embeddings.of(self._model, plan.negative_prompt)
+        if isinstance(plan, ImagePlan):
+            return call | self._still_arguments(plan)
+        call["num_frames"] = plan.num_frames
+        if plan.guidance_scale_2 is not None:
+            call["guidance_scale_2"] = plan.guidance_scale_2
+        if plan.image is not None:
+            call["image"] = self._framed(plan.image, plan)
+        if plan.last_image is not None:
+            if self._model.pipelines[plan.task].config.expand_timesteps:
+                raise JobFailed("not_supported", f"'{plan.model}' takes a first image only; leave last_image out.")
+            call["last_image"] = self._framed(plan.last_image, plan)
+        return call
+
+    def _still_arguments(self, plan: ImagePlan) -> dict[str, Any]:
+        if plan.task is Task.TEXT_TO_IMAGE or plan.image is None:
+            return {"num_frames": 1}
+        # Half a step above, because the pipeline rounds steps * strength down.
+        strength = (steps_run(plan) + 0.5) / plan.steps
+        return {"video": [self._framed(plan.image, plan)], "strength": strength}
+
+    def _framed(self, picture: InputImage, plan: VideoPlan | ImagePlan) -> Image.Image:
+        framing = cover((picture.width, picture.height), (plan.width, plan.height))
+        return open_input(self._media, picture).resize(framing.scaled, Image.Resampling.LANCZOS).crop(framing.box)
+
+    def _denoise(
+        self, plan: VideoPlan | ImagePlan, call: dict[str, Any], seed: int, item: int, report: Reporter
+    ) -> Any:
+        """The finished latents of one result."""
+        model = self._model
+        began = False
+
+        def begin() -> None:  # what the pipeline does before the first pass (encoding a picture) is still encoding
+            nonlocal began
+            if not began:
+                began = True
+                report.enter(Stage.DENOISE, item=item)
+                report.step(0, steps_run(plan))
+
+        def end_step(pipeline: Any, index: int, timestep: Any, values: dict[str, Any]) -> dict[str, Any]:
+            model.device.finish()  # what is reported, and what a cancel may end, is done and not only queued
+            report.step(index + 1, pipeline.num_timesteps)
+            return {}
+
+        generator = torch.Generator("cpu").manual_seed(seed)
+        with listening(model, report, begin):
+            return model.pipelines[plan.task](**call, generator=generator, callback_on_step_end=end_step)[0]
+
+    def _write(self, name: MediaName, plan: VideoPlan | ImagePlan, frames: "NDArray[np.uint8]", seed: int) -> Artifact:
+        receipt = receipt_of(plan, seed, self._model)
+        if isinstance(plan, VideoPlan):
+            return write_video(self._media, name, frames, plan.fps, receipt, seed)
+        return write_image(self._media, name, frames[0], receipt, seed)

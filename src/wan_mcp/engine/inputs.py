@@ -1,0 +1,24 @@
+"""The input pictures of a plan, as an engine reads them: our own copies under the home folder."""
+
+from PIL import Image
+
+from wan_mcp.errors import JobFailed
+from wan_mcp.media.store import MediaStore
+from wan_mcp.specs import InputImage
+
+__all__ = ["open_input"]
+
+
+def open_input(media: MediaStore, picture: InputImage) -> Image.Image:
+    """An input picture, in RGB.
+
+    Raises:
+        JobFailed: its file is gone.
+    """
+    try:
+        with Image.open(media.home / picture.file) as opened:
+            return opened.convert("RGB")
+    except OSError as error:
+        raise JobFailed(
+            "input_missing", f"The input picture {picture.source} is not in the home folder any more; submit it again."
+        ) from error

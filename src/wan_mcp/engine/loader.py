@@ -1,0 +1,119 @@
+"""From a manifest of the family `wan` to pipelines that are ready to run.
+
+One set of parts serves all tasks: the image and video pipelines share what the first one loaded.
+Only safetensors are read, and only from this machine.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import torch
+import transformers
+from diffusers.pipelines.wan.pipeline_wan import WanPipeline
+from diffusers.pipelines.wan.pipeline_wan_i2v import WanImageToVideoPipeline
+from diffusers.pipelines.wan.pipeline_wan_video2video import WanVideoToVideoPipeline
+from safetensors import SafetensorError
+
+from wan_mcp.engine.conv3d import use_onednn
+from wan_mcp.engine.devices import Device
+from wan_mcp.engine.schedules import scheduler_for
+from wan_mcp.engine.weights import fingerprint
+from wan_mcp.errors import JobFailed
+from wan_mcp.manifests import Manifest
+from wan_mcp.specs import Task
+
+__all__ = ["WanModel", "load_wan"]
+
+SHARED = ("tokenizer", "text_encoder", "vae", "scheduler", "transformer")
+TEXT_TASKS = {Task.TEXT_TO_VIDEO, Task.TEXT_TO_IMAGE}
+PICTURE_TASKS = {Task.IMAGE_TO_VIDEO, Task.FIRST_LAST_FRAME_TO_VIDEO}
+
+
+@dataclass(frozen=True)
+class WanModel:
+    """A loaded generation model."""
+
+    manifest: Manifest
+    device: Device
+    pipelines: dict[Task, Any]
+    """The pipeline of each task that the manifest lists; they share their parts, so one runs at a time."""
+    weights_sha256: str
+
+    @property
+    def any_pipeline(self) -> Any:
+        """One of the pipelines, for what they share."""
+        return next(iter(self.pipelines.values()))
+
+    @property
+    def vae(self) -> Any:
+        """The shared VAE."""
+        return self.any_pipeline.vae
+
+    @property
+    def denoisers(self) -> list[Any]:
+        """The denoiser, or both experts."""
+        pipeline = self.any_pipeline
+        return [part for part in (pipeline.transformer, getattr(pipeline, "transformer_2", None)) if part is not None]
+
+
+def load_wan(manifest: Manifest, folder: Path, device: Device) -> WanModel:
+    """Load the weights in `folder` (laid out as diffusers saves a Wan pipeline) onto the device.
+
+    Raises:
+        JobFailed: they cannot be read, or do not do what the manifest says.
+    """
+    transformers.utils.logging.disable_progress_bar()
+    diffusers.utils.logging.disable_progress_bar()
+    tasks = set(manifest.tasks)
+    first = WanPipeline if tasks - PICTURE_TASKS else WanImageToVideoPipeline
+    options: dict[str, Any] = {}
+    if manifest.pipeline.boundary_ratio is not None:
+        options["boundary_ratio"] = manifest.pipeline.boundary_ratio
+    try:
+        pipeline = first.from_pretrained(
+            folder, local_files_only=True, use_safetensors=True, dtype=device.dtype, **options
+        )
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        if isinstance(error, torch.OutOfMemoryError):
+            raise
+        raise JobFailed(
+            "model_broken",
+            f"The weights of '{manifest.name}' in {folder} cannot be loaded ({type(error).__name__}: "
+            f"{str(error).splitlines()[0][:200] if str(error) else 'no reason given'}); install them again.",
+        ) from error
+    pipeline.to(device.torch)
+    if not device.is_cuda:
+        use_onednn(pipeline.vae)
+    pipeline.register_modules(scheduler=scheduler_for(manifest.pipeline, pipeline.scheduler))
+    pipelines = {task: _pipeline(task, pipeline, manifest) for task in manifest.tasks}
+    for each in pipelines.values():
+        each.set_progress_bar_config(disable=True)
+    return WanModel(manifest, device, pipelines, fingerprint(folder))
+
+
+def _pipeline(task: Task, loaded: Any, manifest: Manifest) -> Any:
+    """The pipeline of a task, from the parts of the loaded one."""
+    shared = {name: getattr(loaded, name) for name in SHARED}
+    if task in TEXT_TASKS:
+        return loaded
+    if task in PICTURE_TASKS:
+        if isinstance(loaded, WanImageToVideoPipeline):
+            return loaded
+        return WanImageToVideoPipeline(
+            **shared,
+            transformer_2=loaded.transformer_2,
+            boundary_ratio=loaded.config.boundary_ratio,
+            expand_timesteps=loaded.config.expand_timesteps,
+        )
+    if task is Task.IMAGE_TO_IMAGE and loaded.transformer_2 is None:
+        pipeline = WanVideoToVideoPipeline(**shared)
+        # It counts the VAE's downsamplings, which misses the patches of the Wan2.2 VAE.
+        pipeline.vae_scale_factor_spatial = loaded.vae_scale_factor_spatial
+        pipeline.vae_scale_factor_temporal = loaded.vae_scale_factor_temporal
+        pipeline.video_processor = loaded.video_processor
+        return pipeline
+    raise JobFailed(
+        "not_supported", f"'{manifest.name}' cannot do {task} with these weights; remove it from its manifest's tasks."
+    )

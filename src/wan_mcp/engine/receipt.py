@@ -1,0 +1,31 @@
+"""What a result says of how it was made: enough to make it again."""
+
+from typing import Any
+
+import diffusers
+import torch
+
+from wan_mcp import __version__
+from wan_mcp.engine.loader import WanModel
+from wan_mcp.specs import ImagePlan, VideoPlan
+
+__all__ = ["receipt_of"]
+
+
+def receipt_of(plan: VideoPlan | ImagePlan, seed: int, model: WanModel) -> dict[str, Any]:
+    """The receipt of the one result of a plan that was made with `seed`.
+
+    It says nothing of when or by which job, so that the same frames always carry the same receipt,
+    and of an input picture only its content's hash and size: where it lay is nobody's business
+    who gets the file.
+    """
+    request = plan.model_dump(mode="json", exclude={"image": {"file", "source"}, "last_image": {"file", "source"}})
+    return {
+        "request": request | {"seed": seed, "count": 1},
+        "weights_sha256": model.weights_sha256,
+        "device": model.device.description,
+        "precision": model.device.precision,
+        "wan_mcp": __version__,
+        "torch": str(torch.__version__),
+        "diffusers": diffusers.__version__,
+    }

@@ -1,0 +1,141 @@
+"""The studio: runs any plan on one device, and keeps the models that it needed last.
+
+One generation model and one captioner stay loaded; another of the same sort takes the place of the
+former. Families are imported when a job first needs them: each costs a second or two.
+"""
+
+import gc
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from wan_mcp.engine.devices import Device, resolve_device
+from wan_mcp.engine.memory import memory_guard
+from wan_mcp.engine.reporter import Reporter
+from wan_mcp.engine.weights import EMBEDDED, weights_folder
+from wan_mcp.errors import JobFailed, UserError
+from wan_mcp.manifests import Catalogue, Manifest
+from wan_mcp.media.store import MediaStore
+from wan_mcp.settings import Settings
+from wan_mcp.specs import CaptionPlan, ImagePlan, Job, Stage, VideoPlan
+
+if TYPE_CHECKING:
+    from wan_mcp.engine.caption import BlipCaptioner
+    from wan_mcp.engine.generate import Generator
+
+__all__ = ["TorchStudio", "build_studio"]
+
+log = logging.getLogger(__name__)
+
+
+class TorchStudio:
+    """The studio on torch; see `process.Studio`."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        catalogue: Callable[[], Catalogue],
+        media: MediaStore,
+        *,
+        embedded: Path = EMBEDDED,
+    ) -> None:
+        """`catalogue` is asked at every job, so that manifests added since the start are seen.
+
+        Raises:
+            JobFailed: the device of the settings does not exist.
+        """
+        if settings.threads:
+            torch.set_num_threads(settings.threads)
+        self.device: Device = resolve_device(settings.device)
+        self._catalogue = catalogue
+        self._media = media
+        self._embedded = embedded
+        self._generator: tuple[Manifest, Generator] | None = None
+        self._captioner: tuple[Manifest, BlipCaptioner] | None = None
+        self._embeddings: Any = None
+
+    def run(self, job: Job, report: Reporter) -> str | None:
+        """Run a job's plan, hand its results to `report.add`, and give the caption if it makes one.
+
+        Raises:
+            JobFailed: it cannot be done; with a code and a reason for people.
+            OutOfSpace: the disk is full.
+            JobCancelled, JobLost, EngineLeaves: from `report`, passed on.
+        """
+        plan = job.plan
+        try:
+            manifest = self._catalogue().get(plan.model)
+        except UserError as error:
+            raise JobFailed("unknown_model", str(error)) from error
+        try:
+            with memory_guard(plan, manifest):
+                if isinstance(plan, CaptionPlan):
+                    return self._caption(plan, manifest, report)
+                self._generate(job.id, plan, manifest, report)
+                return None
+        except JobFailed as failure:
+            if failure.code == "out_of_memory":
+                self._free()
+            raise
+
+    def _generate(self, job_id: str, plan: VideoPlan | ImagePlan, manifest: Manifest, report: Reporter) -> None:
+        if self._generator is None or self._generator[0] != manifest:
+            self._generator = None
+            self._free()
+            report.enter(Stage.LOAD, detail=manifest.title)
+            self._generator = (manifest, self._load_generator(manifest))
+        self._generator[1].run(job_id, plan, report)
+
+    def _load_generator(self, manifest: Manifest) -> "Generator":
+        folder = weights_folder(manifest, self._embedded)
+        _require_family(manifest, "wan")
+        from wan_mcp.engine.embeddings import PromptEmbeddings
+        from wan_mcp.engine.generate import Generator
+        from wan_mcp.engine.loader import load_wan
+
+        if self._embeddings is None:
+            self._embeddings = PromptEmbeddings()
+        return Generator(load_wan(manifest, folder, self.device), self._media, self._embeddings)
+
+    def _caption(self, plan: CaptionPlan, manifest: Manifest, report: Reporter) -> str:
+        from wan_mcp.engine.inputs import open_input
+
+        if self._captioner is None or self._captioner[0] != manifest:
+            self._captioner = None
+            self._free()
+            report.enter(Stage.LOAD, detail=manifest.title)
+            self._captioner = (manifest, self._load_captioner(manifest))
+        return self._captioner[1].caption(plan, open_input(self._media, plan.image), report)
+
+    def _load_captioner(self, manifest: Manifest) -> "BlipCaptioner":
+        folder = weights_folder(manifest, self._embedded)
+        _require_family(manifest, "blip")
+        from wan_mcp.engine.caption import load_captioner
+
+        return load_captioner(manifest, folder, self.device)
+
+    def _free(self) -> None:
+        """Give back the memory of what is not held any more."""
+        gc.collect()
+        self.device.free_memory()
+
+
+def _require_family(manifest: Manifest, family: str) -> None:
+    if manifest.pipeline.family != family:
+        raise JobFailed(
+            "model_broken",
+            f"'{manifest.name}' is of the family '{manifest.pipeline.family}', which does not do what its tasks say; "
+            "correct its manifest.",
+        )
+
+
+def build_studio(settings: Settings) -> TorchStudio:
+    """The studio that `wan-mcp engine` runs: `run_engine(settings, lambda: build_studio(settings))`.
+
+    Raises:
+        JobFailed: the device of the settings does not exist.
+    """
+    return TorchStudio(settings, lambda: Catalogue.of(settings.home), MediaStore(settings.home))
