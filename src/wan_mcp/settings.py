@@ -75,6 +75,10 @@ class Settings(BaseSettings):
     http_token: str = Field(
         default="", description="Bearer token that HTTP clients must send; needed to listen beyond this machine."
     )
+    http_hosts: str = Field(
+        default="",
+        description="Further names of this HTTP server for clients and web pages, separated by commas.",
+    )
     engine_command: str = Field(
         default="", description="Command that starts an engine instead of our own (a wrapper such as nice or numactl)."
     )

@@ -20,6 +20,7 @@ from wan_mcp.specs import (
     ImagePlan,
     ImageRequest,
     InputImage,
+    Kind,
     Plan,
     Request,
     Task,
@@ -72,6 +73,28 @@ class Planner:
                 raise BadRequest("a caption needs an image")
             return _caption_plan(request, manifest, image)
         return self._generation_plan(request, manifest, image, last_image)
+
+    def usual(self, model: str, task: Task) -> Plan:
+        """The plan of a task with nothing but defaults, to say how long one takes; it is never run.
+
+        Raises:
+            UserError: the model does not do that task.
+        """
+        sizes = self._catalogue.get(model).sizes
+        size = next((r for r in sizes.named if r.name == sizes.default), None) if sizes else None
+        width, height = (size.width, size.height) if size else (1, 1)
+        picture = InputImage(sha256="", file="", width=width, height=height, source="")
+        image = None if task in (Task.TEXT_TO_VIDEO, Task.TEXT_TO_IMAGE) else ""
+        last_image = "" if task is Task.FIRST_LAST_FRAME_TO_VIDEO else None
+        request: Request
+        match task.kind:
+            case Kind.CAPTION:
+                request = CaptionRequest(image="", model=model)
+            case Kind.IMAGE:
+                request = ImageRequest(prompt="-", image=image, model=model)
+            case Kind.VIDEO:
+                request = VideoRequest(prompt="-", image=image, last_image=last_image, model=model)
+        return self.plan(request, picture)
 
     def _generation_plan(
         self,

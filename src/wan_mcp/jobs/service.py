@@ -25,7 +25,7 @@ from wan_mcp.manifests import Catalogue
 from wan_mcp.media.inputs import InputImages
 from wan_mcp.media.store import MediaStore
 from wan_mcp.settings import Settings
-from wan_mcp.specs import CaptionRequest, Job, JobState, Plan, Request, VideoRequest
+from wan_mcp.specs import Job, JobState, Plan, Request, Task, VideoRequest
 
 __all__ = ["JobService", "JobView", "serving"]
 
@@ -208,16 +208,16 @@ class JobService:
         table = await self._table()
         return await run_sync(table.store.newest, state, limit)
 
-    async def usual_seconds(self, request: Request) -> float | None:
-        """Seconds that such a job takes on this machine with its model loaded; None until measured.
+    async def usual_seconds(self, model: str, task: Task) -> float | None:
+        """Seconds that a default job of a task takes on this machine with its model loaded; None until measured.
 
         Raises:
-            UserError: such a request would be refused.
+            UserError: the model does not do that task, or the job table cannot be used.
         """
-        if isinstance(request, CaptionRequest) or not self.settings.database.exists():
+        if not self.settings.database.exists():
             return None
         table = await self._table()
-        plan = self._planner.plan(request)
+        plan = self._planner.usual(model, task)
         expected = await run_sync(lambda: table.timings.expect(self.settings.device, plan, loaded=True))
         return sum(expected.values()) if expected is not None else None
 

@@ -1,0 +1,116 @@
+"""What `wan-mcp http` runs: MCP at /mcp, media at /media with ranges, and /healthz, all behind the guard."""
+
+import logging
+import signal
+import socket
+from types import FrameType
+
+import anyio
+import uvicorn
+from mcp.server.transport_security import TransportSecuritySettings
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
+import wan_mcp
+from wan_mcp.errors import BadRequest, UserError
+from wan_mcp.http.guard import Guard, is_loopback, refuse_open_door
+from wan_mcp.jobs.service import JobService, serving
+from wan_mcp.logs import log_to_stderr
+from wan_mcp.media.store import MediaName
+from wan_mcp.protocol.server import build_server
+from wan_mcp.settings import Settings
+
+__all__ = ["build_app", "run_http", "serve_http"]
+
+log = logging.getLogger(__name__)
+
+GOODBYE_S = 3  # how long open calls may go on when the server stops; their jobs go on anyway
+BODY_SPARE = 1_000_000
+MEDIA_HEADERS = {"Cache-Control": "private, max-age=86400", "X-Content-Type-Options": "nosniff"}
+
+
+def build_app(service: JobService, host: str) -> ASGIApp:
+    """The application for a server that listens on `host`."""
+    settings = service.settings
+    app = build_server(service).streamable_http_app(
+        stateless_http=True,  # any process can answer any request
+        json_response=False,  # progress needs a stream
+        host=host,
+        max_request_body_size=int(settings.image_max_mb * 1e6 * 2 * 4 / 3) + BODY_SPARE,  # two pictures in base64
+        transport_security=TransportSecuritySettings(enable_dns_rebinding_protection=False),  # the guard does it
+    )
+    app.router.routes.extend(_routes(service))
+    names = [name.strip() for name in settings.http_hosts.split(",") if name.strip()]
+    return Guard(app, host, settings.http_token, names)
+
+
+def _routes(service: JobService) -> list[Route]:
+    async def healthz(request: Request) -> Response:
+        """Whether this front can do its work: the job table can be read."""
+        try:
+            await service.newest(limit=1)
+        except UserError as error:
+            return JSONResponse({"status": "unusable", "reason": str(error)}, status_code=503)
+        return JSONResponse({"status": "ok", "version": wan_mcp.__version__})
+
+    async def media(request: Request) -> Response:
+        """A result's file; players may ask for ranges of it."""
+        try:
+            name = MediaName.parse(f"wan://{request.path_params['folder']}/{request.path_params['file']}")
+        except BadRequest as error:
+            raise HTTPException(404) from error
+        path = service.media.path(name)
+        if not await anyio.Path(path).is_file():
+            raise HTTPException(404)
+        return FileResponse(path, media_type=name.mime_type, headers=MEDIA_HEADERS)
+
+    return [Route("/healthz", healthz), Route("/media/{folder}/{file}", media)]
+
+
+def run_http(settings: Settings, host: str, port: int) -> None:
+    """Serve HTTP clients on `host` and `port` until a signal says to stop.
+
+    Raises:
+        UserError: it must not or cannot listen there; says what to do.
+    """
+    log_to_stderr(settings.log_level)
+    refuse_open_door(host, settings.http_token)
+    listener = _listen(host, port)
+    # uvicorn stops in good order at these and then raises them again, for handlers such as this one.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _already_stopped)
+    anyio.run(serve_http, settings, host, listener)
+
+
+async def serve_http(settings: Settings, host: str, listener: socket.socket) -> None:
+    """Serve on a bound socket until the process is told to stop."""
+    if not is_loopback(host):
+        # Whoever calls from elsewhere has no business in this machine's folders, only in its results.
+        settings = settings.model_copy(update={"image_dirs": ()})
+    async with serving(settings) as service:
+        config = uvicorn.Config(
+            build_app(service, host),
+            log_config=None,
+            access_log=False,
+            timeout_graceful_shutdown=GOODBYE_S,
+            ws="none",
+        )
+        address, port = listener.getsockname()[:2]
+        shown = f"[{address}]" if ":" in address else address
+        log.info("listening on http://%s:%d/mcp", shown, port)
+        await uvicorn.Server(config).serve(sockets=[listener])
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        [(family, *_, address), *_] = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        return socket.create_server(address[:2], family=family)
+    except OSError as error:
+        raise UserError(f"cannot listen on {host} port {port}: {error.strerror}; choose another --port") from error
+
+
+def _already_stopped(number: int, frame: FrameType | None) -> None:
+    log.info("stopped by signal %d", number)

@@ -1,0 +1,111 @@
+"""What all tests share: a home of their own, fake engines, and the end of every engine that a test started."""
+
+import gc
+import os
+import shlex
+import sqlite3
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+
+from wan_mcp.settings import ENV_PREFIX, Settings
+
+FAKE_ENGINE = Path(__file__).parent / "engines" / "fake.py"
+EXIT_S = 10
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """No setting of the person who runs the tests reaches them."""
+    for name in [name for name in os.environ if name.startswith(ENV_PREFIX)]:
+        del os.environ[name]
+    # An engine outlives the front that has started it: that is the design, not a leak.
+    config.addinivalue_line("filterwarnings", r"ignore:subprocess \d+ is still running:ResourceWarning")
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _fronts_are_collected() -> Iterator[None]:
+    """What is left of the last fronts is collected while the filter above holds, not at exit."""
+    yield
+    gc.collect()
+
+
+def fake_engine(name: str) -> str:
+    """The command of a fake engine; the names are in tests/engines/fake.py."""
+    return shlex.join([sys.executable, str(FAKE_ENGINE), name])
+
+
+@contextmanager
+def ending_engines(home: Path) -> Iterator[None]:
+    """End the engines of `home` when the block ends, by the pids that belong to it."""
+    try:
+        yield
+    finally:
+        engines = _engines_of(home)
+        for engine in engines:
+            engine.kill()
+        psutil.wait_procs(engines, timeout=EXIT_S)
+
+
+def _engines_of(home: Path) -> list[psutil.Process]:
+    found = {child for child in psutil.Process().children(recursive=True) if _home_of(child) == str(home)}
+    if (home / "jobs.db").is_file():
+        with closing(sqlite3.connect(f"file:{home / 'jobs.db'}?mode=ro", uri=True)) as database:
+            try:
+                rows = database.execute("SELECT pid FROM engines").fetchall()
+            except sqlite3.Error:  # a test has spoilt the table
+                rows = []
+        for (pid,) in rows:
+            if psutil.pid_exists(pid) and _home_of(engine := psutil.Process(pid)) == str(home):
+                found.add(engine)
+    return list(found)
+
+
+def _home_of(process: psutil.Process) -> str | None:
+    try:
+        return process.environ().get(f"{ENV_PREFIX}HOME")
+    except psutil.Error:
+        return None
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Iterator[Settings]:
+    """Settings with an empty home of their own, a CPU engine that works, and pictures/ as the allowed folder."""
+    home = tmp_path / "home"
+    with ending_engines(home):
+        yield settings_for(home)
+
+
+@pytest.fixture
+def engine(settings: Settings) -> Callable[..., Settings]:
+    """`engine(name, **changes)`: the settings with a fake engine by its name, and other changes."""
+
+    def choose(name: str, **changes: object) -> Settings:
+        return settings.model_copy(update={"engine_command": fake_engine(name), **changes})
+
+    return choose
+
+
+@pytest.fixture(scope="session")
+def shared_settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
+    """A home for the whole run, whose engine works and stays: for tests that only look at results."""
+    home = tmp_path_factory.mktemp("shared") / "home"
+    with ending_engines(home):
+        yield settings_for(home)
+
+
+def settings_for(home: Path) -> Settings:
+    """Settings for tests: the CPU, a fake engine that works, generous waiting."""
+    pictures = home.parent / "pictures"
+    pictures.mkdir(parents=True, exist_ok=True)
+    return Settings(
+        home=home, device="cpu", image_dirs=(pictures,), engine_command=fake_engine("works"), min_free_mb=1, wait_s=30
+    )
