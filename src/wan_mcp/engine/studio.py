@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from wan_mcp.engine.devices import Device, resolve_device
+from wan_mcp.engine.imports import lasting_imports
 from wan_mcp.engine.memory import memory_guard
 from wan_mcp.engine.reporter import Reporter
 from wan_mcp.engine.weights import EMBEDDED, weights_folder
@@ -83,8 +84,9 @@ class TorchStudio:
 
     def _generate(self, job_id: str, plan: VideoPlan | ImagePlan, manifest: Manifest, report: Reporter) -> None:
         if self._generator is None or self._generator[0] != manifest:
-            self._generator = None
-            self._free()
+            if self._generator is not None:
+                self._generator = None
+                self._free()
             report.enter(Stage.LOAD, detail=manifest.title)
             self._generator = (manifest, self._load_generator(manifest))
         self._generator[1].run(job_id, plan, report)
@@ -92,10 +94,10 @@ class TorchStudio:
     def _load_generator(self, manifest: Manifest) -> "Generator":
         folder = weights_folder(manifest, self._embedded)
         _require_family(manifest, "wan")
-        from wan_mcp.engine.embeddings import PromptEmbeddings
-        from wan_mcp.engine.generate import Generator
-        from wan_mcp.engine.loader import load_wan
-
+        with lasting_imports():
+            from wan_mcp.engine.embeddings import PromptEmbeddings
+            from wan_mcp.engine.generate import Generator
+            from wan_mcp.engine.loader import load_wan
         if self._embeddings is None:
             self._embeddings = PromptEmbeddings()
         return Generator(load_wan(manifest, folder, self.device), self._media, self._embeddings)
@@ -104,8 +106,9 @@ class TorchStudio:
         from wan_mcp.engine.inputs import open_input
 
         if self._captioner is None or self._captioner[0] != manifest:
-            self._captioner = None
-            self._free()
+            if self._captioner is not None:
+                self._captioner = None
+                self._free()
             report.enter(Stage.LOAD, detail=manifest.title)
             self._captioner = (manifest, self._load_captioner(manifest))
         return self._captioner[1].caption(plan, open_input(self._media, plan.image), report)
@@ -113,8 +116,8 @@ class TorchStudio:
     def _load_captioner(self, manifest: Manifest) -> "BlipCaptioner":
         folder = weights_folder(manifest, self._embedded)
         _require_family(manifest, "blip")
-        from wan_mcp.engine.caption import load_captioner
-
+        with lasting_imports():
+            from wan_mcp.engine.caption import load_captioner
         return load_captioner(manifest, folder, self.device)
 
     def _free(self) -> None:

@@ -10,7 +10,7 @@ import json
 import os
 import re
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -41,6 +41,7 @@ class VideoFacts:
     height: int
     frames: int
     fps: float
+    """To two decimals."""
     codec: str
     pixel_format: str
 
@@ -115,7 +116,7 @@ def _encode(frames: "NDArray[np.uint8]", fps: float, comment: str, target: Path)
 def _ffmpeg(arguments: list[str], data: memoryview | None = None) -> subprocess.CompletedProcess[bytes]:
     from imageio_ffmpeg import get_ffmpeg_exe
 
-    command = [get_ffmpeg_exe(), "-hide_banner", "-nostdin" if data is None else "-nostats", *arguments]
+    command = [get_ffmpeg_exe(), "-hide_banner", "-nostats", *(() if data else ("-nostdin",)), *arguments]
     return subprocess.run(command, input=data, capture_output=True, check=False)
 
 
@@ -135,42 +136,42 @@ def read_receipt(path: Path) -> dict[str, Any] | None:
 
 
 def probe(path: Path) -> VideoFacts:
-    """Size, length and format of a video; decodes it to count its frames.
+    """Size, length and format of a video, without decoding it.
 
     Raises:
         OSError: it cannot be read as a video.
     """
-    from imageio_ffmpeg import count_frames_and_secs, read_frames
-
-    reader = read_frames(os.fspath(path))
-    try:
-        facts = next(reader)
-    finally:
-        reader.close()
-    frames, _ = count_frames_and_secs(os.fspath(path))
-    return VideoFacts(
-        width=facts["size"][0],
-        height=facts["size"][1],
-        frames=frames,
-        fps=facts["fps"],
-        codec=facts["codec"],
-        pixel_format=facts["pix_fmt"].split("(")[0],
-    )
+    said, packets = _read(path, "-c", "copy", "-f", "framecrc")
+    frames = sum(not line.startswith(b"#") for line in packets.splitlines())
+    return _facts(said, frames)
 
 
-def read_frames(path: Path) -> "Iterator[NDArray[np.uint8]]":
-    """The frames of a video one by one, each of shape (height, width, 3).
+def read_frames(path: Path) -> "NDArray[np.uint8]":
+    """All frames of a video, of shape (frames, height, width, 3).
 
     Raises:
         OSError: it cannot be read as a video.
     """
-    import imageio_ffmpeg
     import numpy as np
 
-    reader = imageio_ffmpeg.read_frames(os.fspath(path))
-    try:
-        width, height = next(reader)["size"]
-        for frame in reader:
-            yield np.frombuffer(frame, dtype=np.uint8).reshape(height, width, 3)
-    finally:
-        reader.close()
+    said, pixels = _read(path, "-f", "rawvideo", "-pix_fmt", "rgb24")
+    facts = _facts(said, 0)
+    return np.frombuffer(pixels, dtype=np.uint8).reshape(-1, facts.height, facts.width, 3)
+
+
+def _read(path: Path, *output: str) -> tuple[str, bytes]:
+    """What ffmpeg says of a video, and what it makes of its first video stream."""
+    run = _ffmpeg(["-i", os.fspath(path), "-map", "0:v:0", *output, "-"])
+    said = run.stderr.decode(errors="replace")
+    if run.returncode != 0:
+        raise OSError(f"{path} cannot be read as a video: {said.strip().splitlines()[-1]}")
+    return said, run.stdout
+
+
+def _facts(said: str, frames: int) -> VideoFacts:
+    # e.g. "Stream #0:0(und): Video: h264 (High) (avc1 / …), yuv420p(tv, bt709, progressive), 128x128, 8 fps, 8 tbr"
+    found = re.search(r"Video: (\w+).*?, (\w+)[(,].*?, (\d+)x(\d+).*?, ([\d.]+) fps", said)
+    if found is None:
+        raise OSError("ffmpeg does not say what is in the video")
+    codec, pixel_format, width, height, rate = found.groups()
+    return VideoFacts(int(width), int(height), frames, float(rate), codec, pixel_format)
