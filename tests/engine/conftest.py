@@ -183,3 +183,8 @@ def caption_plan(image: InputImage, **changes: Any) -> CaptionPlan:
 def changed(manifest: Manifest, **changes: Any) -> Manifest:
     """A manifest with other values."""
     return manifest.model_copy(update=changes)
+
+
+def changed_pipeline(manifest: Manifest, **changes: Any) -> Manifest:
+    """A manifest with other values in [pipeline]."""
+    return changed(manifest, pipeline=manifest.pipeline.model_copy(update=changes))

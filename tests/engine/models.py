@@ -12,6 +12,7 @@ from diffusers.schedulers.scheduling_unipc_multistep import UniPCMultistepSchedu
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
+from tokenizers.processors import TemplateProcessing
 from transformers import (
     BlipConfig,
     BlipForConditionalGeneration,
@@ -144,8 +145,15 @@ def save_blip(folder: Path) -> None:
     words = {word: number for number, word in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[DEC]", *WORDS])}
     plain = Tokenizer(WordLevel(words, unk_token="[UNK]"))
     plain.pre_tokenizer = Whitespace()
+    around = [(token, words[token]) for token in ("[CLS]", "[SEP]")]
+    plain.post_processor = TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=around)
     tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=plain, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]"
+        tokenizer_object=plain,
+        bos_token="[DEC]",
+        pad_token="[PAD]",
+        unk_token="[UNK]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
     )
     layers = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64}
     config = BlipConfig(

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy
 from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchEulerDiscreteScheduler
 from diffusers.schedulers.scheduling_unipc_multistep import UniPCMultistepScheduler
 
@@ -36,6 +37,6 @@ def _fix(scheduler: Any, sigmas: tuple[float, ...]) -> None:
     usual = scheduler.set_timesteps
 
     def set_timesteps(num_inference_steps: int | None = None, device: Any = None, **_: Any) -> None:
-        usual(sigmas=list(sigmas), device=device)
+        usual(sigmas=numpy.array(sigmas), device=device)
 
     scheduler.set_timesteps = set_timesteps
