@@ -24,7 +24,7 @@ EXTENSIONS = {Kind.VIDEO: "mp4", Kind.IMAGE: "png"}
 MIME_TYPES = {Kind.VIDEO: "video/mp4", Kind.IMAGE: "image/png"}
 PARTIAL = ".part"
 FULL = (errno.ENOSPC, errno.EDQUOT)
-ADDRESS = re.compile(r"^wan://(?P<folder>video|image)s/(?P<id>[0-9a-z]{20}-\d{1,3})\.(?P<extension>mp4|png)$")
+ADDRESS = re.compile(r"wan://(?P<folder>video|image)s/(?P<id>[0-9a-z]{20}-[0-9]{1,3})\.(?P<extension>mp4|png)")
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class MediaName:
         Raises:
             BadRequest: it is not an address of a video or an image.
         """
-        match = ADDRESS.match(uri)
+        match = ADDRESS.fullmatch(uri)
         kind = Kind(match["folder"]) if match else None
         if match is None or kind is None or match["extension"] != EXTENSIONS[kind]:
             raise BadRequest(f"'{uri[:100]}' is no wan:// address of a result; they look like wan://images/<id>.png")

@@ -1,0 +1,101 @@
+"""Stills on disk, and the small pictures that are made of them."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.media.conftest import IMAGE, VIDEO, moving_circle, noise
+from wan_mcp.errors import OutOfSpace
+from wan_mcp.media.images import preview_jpeg, read_receipt, write_image
+from wan_mcp.media.sheets import chosen_frames, contact_sheet
+from wan_mcp.media.store import MediaStore
+
+RECEIPT = {"request": {"prompt": "“ö” 😀\n", "seed": 7}}
+
+
+def opened(data: bytes) -> Image.Image:
+    picture = Image.open(io.BytesIO(data))
+    picture.load()
+    return picture
+
+
+def test_a_still_keeps_every_pixel_and_its_receipt(media: MediaStore) -> None:
+    pixels = noise(1)[0]
+    artifact = write_image(media, IMAGE, pixels, RECEIPT, 7)
+    path = media.path(IMAGE)
+    assert np.array_equal(np.asarray(Image.open(path)), pixels)
+    assert read_receipt(path) == RECEIPT
+    assert (artifact.width, artifact.height, artifact.bytes) == (128, 128, path.stat().st_size)
+    assert (artifact.frames, artifact.fps, artifact.seed, artifact.mime_type) == (None, None, 7, "image/png")
+
+
+def test_the_same_pixels_give_the_same_bytes(media: MediaStore) -> None:
+    seen = set()
+    for _ in range(2):
+        write_image(media, IMAGE, noise(1)[0], RECEIPT, 7)
+        seen.add(media.path(IMAGE).read_bytes())
+    assert len(seen) == 1
+
+
+def test_a_foreign_picture_has_no_receipt(tmp_path: Path) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    assert read_receipt(tmp_path / "a.png") is None
+
+
+def test_a_full_disk_leaves_no_still(small_disk: Path) -> None:
+    with pytest.raises(OutOfSpace, match="free some"):
+        write_image(MediaStore(small_disk), IMAGE, noise(1, 512, 512)[0], {}, 7)
+    assert not [file for file in small_disk.rglob("*") if file.is_file()]
+
+
+@pytest.mark.parametrize("most", [3_000, 20_000, 60_000])
+def test_a_preview_never_exceeds_its_bytes(tmp_path: Path, most: int) -> None:
+    Image.fromarray(noise(1, 1500, 900)[0]).save(tmp_path / "large.png")
+    data = preview_jpeg(tmp_path / "large.png", most)
+    assert len(data) <= most
+    assert opened(data).width / opened(data).height == pytest.approx(1500 / 900, rel=0.05)
+
+
+def test_a_preview_of_a_small_still_has_its_size() -> None:
+    assert opened(preview_jpeg(Image.fromarray(moving_circle(1)[0]))).size == (128, 128)
+
+
+def test_a_preview_leaves_the_picture_as_it_was() -> None:
+    picture = Image.new("RGB", (2000, 1000))
+    preview_jpeg(picture)
+    assert picture.size == (2000, 1000)
+
+
+@pytest.mark.parametrize("count", [1, 2, 5, 9, 17, 33, 81])
+def test_a_sheet_shows_the_first_and_the_last_frame_and_at_most_nine(count: int) -> None:
+    chosen = chosen_frames(count)
+    assert chosen == sorted(set(chosen))
+    assert (chosen[0], chosen[-1]) == (0, count - 1)
+    assert len(chosen) == min(count, 9)
+
+
+@pytest.mark.parametrize(("width", "height"), [(128, 128), (160, 96), (96, 160), (832, 480), (480, 832)])
+@pytest.mark.parametrize("count", [2, 5, 17])
+def test_a_sheet_is_small_in_bytes_whatever_the_frames_hold(count: int, width: int, height: int) -> None:
+    assert len(contact_sheet(noise(count, width, height), 8)) <= 60_000
+
+
+def test_a_sheet_shows_small_frames_large_enough_to_see() -> None:
+    sheet = opened(contact_sheet(moving_circle(), 8))
+    assert sheet.width == 780
+    columns = np.asarray(sheet.convert("RGB"))[120]
+    red = (columns[:, 0] > 150) & (columns[:, 2] < 100)
+    starts = np.flatnonzero(np.diff(red.astype(int)) == 1)
+    assert len(starts) == 3  # one circle in each of the three frames of the first row
+
+
+def test_a_poster_is_the_first_frame(media: MediaStore) -> None:
+    from wan_mcp.media.videos import write_video
+
+    frames = moving_circle()
+    write_video(media, VIDEO, frames, 8, {}, 7)
+    poster = np.asarray(Image.open(media.poster(VIDEO)))
+    assert np.abs(poster.astype(int) - frames[0]).mean() < 2
