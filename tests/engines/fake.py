@@ -6,6 +6,7 @@ in the home folder holds how many denoising steps it may do in all; without one 
 """
 
 import io
+import logging
 import os
 import signal
 import struct
@@ -24,16 +25,18 @@ from wan_mcp.settings import Settings
 from wan_mcp.specs import Artifact, CaptionPlan, ImagePlan, Job, Stage, VideoPlan
 
 MISBEHAVES_AT = 2  # the denoising step
+STROLL_S = 0.03  # of each step, for those who want to catch the engine in the middle
 Trick = Callable[[Job], None]
 
 
 class FakeStudio:
     """Goes through all stages of a plan and does `trick` in the middle."""
 
-    def __init__(self, settings: Settings, trick: Trick) -> None:
+    def __init__(self, settings: Settings, trick: Trick, step_s: float = 0.0) -> None:
         self._media = MediaStore(settings.home)
         self._pace = settings.home / "pace"
         self._trick = trick
+        self._step_s = step_s
         self._steps_done = 0
 
     def run(self, job: Job, report: Reporter) -> str | None:
@@ -50,6 +53,7 @@ class FakeStudio:
             report.step(0, plan.steps)
             for step in range(1, plan.steps + 1):
                 self._wait_for_leave(report)
+                time.sleep(self._step_s)
                 if step == MISBEHAVES_AT:
                     self._trick(job)
                 self._steps_done += 1
@@ -147,6 +151,7 @@ def _print(job: Job) -> None:
 
 TRICKS: dict[str, Trick] = {
     "works": lambda job: None,
+    "strolls": lambda job: None,
     "raises": _raise,
     "fails": _fail,
     "exits": _exit,
@@ -162,9 +167,10 @@ def main(name: str) -> None:
     if name == "dies_at_start":
         raise ImportError("no module named 'torch'")
     settings = Settings()
+    logging.basicConfig(level=settings.log_level)
 
     def build() -> Studio:
-        return FakeStudio(settings, TRICKS[name])
+        return FakeStudio(settings, TRICKS[name], STROLL_S if name == "strolls" else 0.0)
 
     run_engine(settings, build)
 

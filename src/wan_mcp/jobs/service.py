@@ -152,7 +152,10 @@ class JobService:
 
     def _queue_time(self, table: _Table, line: list[Job]) -> float | None:
         """Seconds until the last job in `line` is done, with one engine; None if any is unknown."""
-        device, total, model = self.settings.device, 0.0, None
+        device, total = self.settings.device, 0.0
+        engine_ready = table.engines.is_ready()
+        last = table.store.newest(JobState.SUCCEEDED, limit=1) if engine_ready else []
+        model = last[0].plan.model if last else None  # the one that is most likely loaded
         for job in line:
             if job.state is JobState.RUNNING:
                 seconds = _time_left(job)
@@ -163,7 +166,7 @@ class JobService:
                 return None
             total += seconds
             model = job.plan.model
-        if line[0].state is not JobState.RUNNING and not table.engines.is_ready():
+        if not engine_ready:
             total += table.timings.start_seconds(device) or 0.0
         return total
 

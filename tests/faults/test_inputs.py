@@ -1,0 +1,103 @@
+"""Input that is meant to hurt, through the tools: refused in words, and the next job runs."""
+
+import base64
+import io
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from tests.faults.conftest import Connect, facts, words
+from wan_mcp.settings import Settings
+
+pytestmark = pytest.mark.anyio
+
+
+def png(width: int, height: int) -> bytes:
+    out = io.BytesIO()
+    Image.new("RGB", (width, height), "red").save(out, "PNG")
+    return out.getvalue()
+
+
+def bomb(width: int, height: int) -> bytes:
+    """A PNG of a few kB whose header promises `width` x `height` pixels, and keeps the promise for some rows."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return len(data).to_bytes(4, "big") + kind + data + zlib.crc32(kind + data).to_bytes(4, "big")
+
+    header = width.to_bytes(4, "big") + height.to_bytes(4, "big") + b"\x08\x02\x00\x00\x00"
+    rows = zlib.compress(b"\0" * 10_000_000, 9)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+
+
+def data_uri(data: bytes) -> str:
+    return f"data:image/png;base64,{base64.b64encode(data).decode()}"
+
+
+BAD_PICTURES = {
+    "a bomb beyond every limit": (data_uri(bomb(100_000, 100_000)), "too many pixels"),
+    "a bomb beyond our limit": (data_uri(bomb(12_000, 9_000)), "12000x9000 pixels"),
+    "a truncated picture": (data_uri(png(300, 300)[:200]), "cut short"),
+    "no picture": (data_uri(b"#!/bin/sh\necho hello\n"), "no picture that can be read"),
+    "nothing at all": (data_uri(b""), "no picture that can be read"),
+    "a tiny picture": (data_uri(png(2, 2)), "only 2x2 pixels"),
+    "broken base64": ("data:image/png;base64,@@@@", "not valid base64"),
+    "another kind of data": ("data:text/html;base64,PGI+", "must look like data:image/png"),
+    "a file that is not there": ("/nowhere/at/all.png", "these folders only"),
+    "a file outside the folders": ("/etc/passwd", "these folders only"),
+    "a network address": ("http://127.0.0.1:1/x.png", "network addresses"),
+    "a result that never was": ("wan://images/00000000000000000000-0.png", "no result"),
+    "an address that climbs": ("wan://images/../../etc/passwd", "no wan:// address"),
+}
+
+
+@pytest.mark.parametrize(("source", "hint"), BAD_PICTURES.values(), ids=BAD_PICTURES)
+@pytest.mark.parametrize("tool", ["generate_video", "caption_image"])
+async def test_a_picture_that_is_none_is_refused_in_words(
+    connect: Connect, shared_settings: Settings, tool: str, source: str, hint: str
+) -> None:
+    asked = {"image": source} | ({"prompt": "it moves"} if tool == "generate_video" else {})
+    async with connect(shared_settings) as client:
+        result = await client.call_tool(tool, asked)
+        assert result.is_error
+        assert hint in words(result)
+
+
+async def test_too_large_a_file_is_refused_before_it_is_read(
+    connect: Connect, engine: Callable[..., Settings], tmp_path: Path
+) -> None:
+    settings = engine("works", image_max_mb=0.001)
+    picture = settings.image_dirs[0] / "large.png"
+    picture.write_bytes(b"\0" * 5000)
+    async with connect(settings) as client:
+        result = await client.call_tool("caption_image", {"image": str(picture)})
+        assert result.is_error
+        assert "at most 0.001 MB" in words(result)
+
+
+async def test_a_link_out_of_the_allowed_folders_is_refused(connect: Connect, shared_settings: Settings) -> None:
+    link = shared_settings.image_dirs[0] / "innocent.png"
+    link.symlink_to("/etc/passwd")
+    async with connect(shared_settings) as client:
+        result = await client.call_tool("caption_image", {"image": str(link)})
+        assert result.is_error
+        assert "these folders only" in words(result)
+
+
+async def test_a_prompt_of_100000_characters_is_refused_and_the_next_one_is_not(
+    connect: Connect, shared_settings: Settings
+) -> None:
+    async with connect(shared_settings) as client:
+        result = await client.call_tool("generate_video", {"prompt": "x" * 100_000})
+        assert result.is_error
+        assert "100000 characters; at most 2000" in words(result)
+        assert facts(await client.call_tool("generate_video", {"prompt": "x"}))["status"] == "succeeded"
+
+
+async def test_a_prompt_in_any_script_reaches_the_result_unchanged(connect: Connect, shared_settings: Settings) -> None:
+    prompt = "红色的圆 🔴 \u202eright to left\u202c 'quotes' \"double\" {braces} \\back\\ \x07"
+    async with connect(shared_settings) as client:
+        result = await client.call_tool("generate_image", {"prompt": prompt})
+        assert facts(result)["request"]["prompt_asked"] == prompt.strip()

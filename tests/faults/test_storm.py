@@ -1,0 +1,26 @@
+"""Every plug is pulled, over and over."""
+
+from collections.abc import Callable
+
+import anyio
+import pytest
+
+from benchmarks.soak import Storm
+from wan_mcp.settings import Settings
+
+pytestmark = pytest.mark.anyio
+
+KILLS = 24
+
+
+@pytest.mark.timeout(240)
+async def test_no_kill_of_an_engine_or_a_front_loses_a_job_or_leaves_half_a_file(
+    engine: Callable[..., Settings],
+) -> None:
+    with anyio.fail_after(230):
+        report = await Storm(engine("strolls"), KILLS, seed=1).rage()
+    assert report.faults == []
+    assert report.engine_kills >= 10
+    assert report.front_kills >= 3
+    assert len(report.jobs) >= KILLS
+    assert sum(job.deaths for job in report.jobs) >= report.engine_kills
