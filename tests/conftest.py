@@ -6,7 +6,7 @@ import shlex
 import sqlite3
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -49,10 +49,11 @@ def ending_engines(home: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        engines = _engines_of(home)
-        for engine in engines:
-            engine.kill()
-        psutil.wait_procs(engines, timeout=EXIT_S)
+        for engine in _engines_of(home):
+            with suppress(psutil.NoSuchProcess):
+                engine.kill()
+                if engine.ppid() == os.getpid():  # others are reaped by whoever has inherited them
+                    engine.wait(EXIT_S)
 
 
 def _engines_of(home: Path) -> list[psutil.Process]:

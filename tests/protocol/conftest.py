@@ -1,20 +1,31 @@
 """What the protocol's tests share: a client in this process, an engine in another."""
 
+import io
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 from mcp import Client
 from mcp.types import CallToolResult, ImageContent, ResourceLink, TextContent
+from PIL import Image
 
-from wan_mcp.jobs.service import JobService, serving
+from wan_mcp.jobs.service import JobService, JobView, serving
 from wan_mcp.protocol.server import build_server
 from wan_mcp.settings import Settings
+from wan_mcp.specs import Stage
 
 ERAS = ("legacy", "2026-07-28")
+
+
+def png(width: int, height: int) -> bytes:
+    """A picture."""
+    out = io.BytesIO()
+    Image.new("RGB", (width, height), "teal").save(out, "PNG")
+    return out.getvalue()
 
 
 @dataclass
@@ -24,15 +35,39 @@ class Studio:
     client: Client
     service: JobService
 
-    async def call(self, tool: str, **arguments: Any) -> "Answer":
-        """Call a tool, and collect its progress notifications."""
+    async def call(self, tool: str, on_message: Callable[[str], None] | None = None, **arguments: Any) -> "Answer":
+        """Call a tool, and collect its progress notifications; `on_message` hears their words as they come."""
         answer = Answer()
 
         async def on_progress(progress: float, total: float | None, message: str | None) -> None:
             answer.progress.append((progress, total, message or ""))
+            if on_message is not None:
+                on_message(message or "")
 
         answer.result = await self.client.call_tool(tool, arguments, progress_callback=on_progress)
         return answer
+
+    async def start(self, **arguments: Any) -> str:
+        """Submit a video without waiting; gives the job's id."""
+        answer = await self.call("generate_video", **{"prompt": "a red circle", "wait_s": 0, **arguments})
+        job_id: str = answer.job["job_id"]
+        return job_id
+
+    async def until(self, job_id: str, wanted: Callable[[JobView], bool]) -> None:
+        """Wait until an unfinished job is seen as `wanted`."""
+        with anyio.CancelScope() as scope:
+
+            async def look(view: JobView) -> None:
+                if wanted(view):
+                    scope.cancel()
+
+            view = await self.service.wait(job_id, 30, look)
+            raise AssertionError(f"the job never was as wanted: {view}")
+
+
+def denoising(view: JobView) -> bool:
+    """Whether a job is in its denoising steps."""
+    return view.job.progress is not None and view.job.progress.stage is Stage.DENOISE
 
 
 @dataclass

@@ -1,17 +1,21 @@
-"""The tools as a client meets them: results, waiting, following, cancelling, refusing."""
+"""Results of the tools as a client gets them: data, words, links and small pictures."""
 
 import base64
 import io
+from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
 from PIL import Image
 
-from tests.protocol.conftest import ERAS, Connect
+from tests.protocol.conftest import ERAS, Connect, Studio, png
 from wan_mcp.settings import Settings
+from wan_mcp.specs import Kind
 
 pytestmark = pytest.mark.anyio
 LIMIT_S = 20
+DATA_URI = "data:image/png;base64,"
 
 
 @pytest.mark.parametrize("mode", ERAS)
@@ -21,13 +25,12 @@ async def test_a_finished_video_comes_as_link_path_and_contact_sheet(
     with anyio.fail_after(LIMIT_S):
         async with connect(shared_settings, mode) as studio:
             answer = await studio.call("generate_video", prompt="a red circle", seed=7, steps=4)
-    assert not answer.result.is_error
     job = answer.job
     [artifact] = job["artifacts"]
-    assert job["status"] == "succeeded"
-    assert (job["progress"], job["seed"], job["kind"]) == (1.0, 7, "video")
+    assert not answer.result.is_error
+    assert (job["status"], job["progress"], job["seed"], job["kind"]) == ("succeeded", 1.0, 7, "video")
     assert job["request"]["prompt"] == "a red circle"
-    assert (artifact["width"], artifact["height"], artifact["frames"]) == (128, 128, 17)
+    assert (artifact["width"], artifact["height"], artifact["frames"], artifact["fps"]) == (128, 128, 17, 8)
     assert (await anyio.Path(artifact["path"]).stat()).st_size == artifact["bytes"]
     assert job["finished_at"] > job["started_at"] > job["created_at"]
     assert job["created_at"].endswith("Z")
@@ -37,3 +40,227 @@ async def test_a_finished_video_comes_as_link_path_and_contact_sheet(
     assert Image.open(io.BytesIO(base64.b64decode(sheet.data))).format == "JPEG"
     assert artifact["path"] in answer.text
     assert job["job_id"] in answer.text
+
+
+async def test_an_image_comes_with_a_small_preview(shared_settings: Settings, connect: Connect) -> None:
+    with anyio.fail_after(LIMIT_S):
+        async with connect(shared_settings) as studio:
+            answer = await studio.call("generate_image", prompt="a red circle", resolution="landscape", steps=2)
+    [artifact] = answer.job["artifacts"]
+    assert (artifact["mime_type"], artifact["width"], artifact["height"]) == ("image/png", 160, 96)
+    assert (artifact["frames"], artifact["duration_s"]) == (None, None)
+    [preview] = answer.pictures
+    assert Image.open(io.BytesIO(base64.b64decode(preview.data))).size == (160, 96)
+
+
+async def test_a_caption_is_in_the_data_and_in_the_words(shared_settings: Settings, connect: Connect) -> None:
+    picture = DATA_URI + base64.b64encode(png(40, 30)).decode()
+    with anyio.fail_after(LIMIT_S):
+        async with connect(shared_settings) as studio:
+            answer = await studio.call("caption_image", image=picture)
+    assert answer.job["caption"] == "a picture of 40x30"
+    assert "a picture of 40x30" in answer.text
+    assert answer.job["seed"] is None
+    assert "base64" not in str(answer.result)
+
+
+async def test_a_count_gives_results_with_successive_seeds(shared_settings: Settings, connect: Connect) -> None:
+    with anyio.fail_after(LIMIT_S):
+        async with connect(shared_settings) as studio:
+            answer = await studio.call("generate_image", prompt="a star", seed=40, count=3, steps=2)
+    assert [artifact["seed"] for artifact in answer.job["artifacts"]] == [40, 41, 42]
+    assert len(answer.links) == len(answer.pictures) == 3
+
+
+@pytest.mark.parametrize("kind", [Kind.VIDEO, Kind.IMAGE])
+async def test_a_result_never_outgrows_what_clients_take(
+    shared_settings: Settings, connect: Connect, kind: Kind
+) -> None:
+    prompt = "x" * 2000
+    with anyio.fail_after(LIMIT_S):
+        async with connect(shared_settings) as studio:
+            answer = await studio.call(f"generate_{kind}", prompt=prompt, count=8, steps=2, style="anime")
+            artifacts = answer.job["artifacts"]
+            if kind is Kind.VIDEO:  # the largest sheets that may be
+                for artifact in artifacts:
+                    sheet = anyio.Path(artifact["path"]).with_suffix(".sheet.jpg")
+                    await sheet.write_bytes(b"\xff\xd8" + bytes(59_998))
+                answer = await studio.call("get_job", job_id=answer.job["job_id"])
+    assert len(artifacts) == 8
+    assert answer.pictures
+    assert len(answer.result.model_dump_json(by_alias=True)) < 150_000
+
+
+async def test_a_lost_contact_sheet_does_not_cost_the_result(shared_settings: Settings, connect: Connect) -> None:
+    with anyio.fail_after(LIMIT_S):
+        async with connect(shared_settings) as studio:
+            first = await studio.call("generate_video", prompt="a red circle", steps=2)
+            await anyio.Path(first.job["artifacts"][0]["path"]).with_suffix(".sheet.jpg").unlink()
+            again = await studio.call("get_job", job_id=first.job["job_id"])
+    assert again.job["status"] == "succeeded"
+    assert (len(again.links), again.pictures) == (1, [])
+
+
+async def test_what_was_fitted_and_what_a_style_did_is_said(shared_settings: Settings, connect: Connect) -> None:
+    picture = DATA_URI + base64.b64encode(png(300, 100)).decode()
+    with anyio.fail_after(LIMIT_S):
+        async with connect(shared_settings) as studio:
+            answer = await studio.call(
+                "generate_video", prompt="a red circle", image=picture, duration_s=2.0, style="noir", steps=2
+            )
+    assert "2 s became 2.125 s" in answer.text
+    assert "scaled to" in answer.text
+    assert "cropped" in answer.text
+    assert "'noir' made the prompt: a red circle, black and white film noir" in answer.text
+    assert answer.job["request"]["prompt_asked"] == "a red circle"
+
+
+async def test_an_earlier_result_can_start_the_next(shared_settings: Settings, connect: Connect) -> None:
+    with anyio.fail_after(LIMIT_S):
+        async with connect(shared_settings) as studio:
+            image = await studio.call("generate_image", prompt="a star", steps=2)
+            uri = image.job["artifacts"][0]["uri"]
+            video = await studio.call("generate_video", prompt="it spins", image=uri, steps=2)
+    assert uri in image.text
+    assert video.job["request"]["task"] == "image-to-video"
+    assert video.job["request"]["image"]["source"] == uri
+
+
+async def test_models_are_listed_with_what_they_take_and_how_long_they_need(
+    shared_settings: Settings, connect: Connect
+) -> None:
+    with anyio.fail_after(LIMIT_S):
+        async with connect(shared_settings) as studio:
+            await studio.call("generate_video", prompt="a red circle")
+            answer = await studio.call("list_resolutions")
+            only = await studio.call("list_resolutions", task="image-to-text")
+    models = {model["name"]: model for model in answer.job["models"]}
+    mini = models["wan-mini"]
+    assert mini["resolutions"][1] == {"name": "landscape", "width": 160, "height": 96, "aspect": 1.667}
+    assert (mini["frames"]["rule"], mini["frames"]["default"]) == ("4k+1, 5 to 33", 17)
+    assert "text-to-video" in mini["usual_seconds"]
+    assert "usual time of a default job: text-to-video" in answer.text
+    assert "cinematic" in answer.job["styles"]
+    assert answer.job["default_models"]["caption"] == "wan-mini-caption"
+    assert [model["name"] for model in only.job["models"]] == ["wan-mini-caption"]
+
+
+async def test_a_broken_manifest_is_named_and_costs_only_its_model(settings: Settings, connect: Connect) -> None:
+    folder = settings.home / "manifests"
+    folder.mkdir(parents=True)
+    (folder / "mine.toml").write_text('schema = 1\nname = "mine"\ncolour = "red"\n', encoding="utf-8")
+    with anyio.fail_after(LIMIT_S):
+        async with connect(settings) as studio:
+            listed = await studio.call("list_resolutions")
+            asked = await studio.call("generate_video", prompt="a star", model="mine")
+    assert "unknown key 'colour'" in listed.job["broken"]["mine"]
+    assert "mine.toml" in listed.text
+    assert [model["name"] for model in listed.job["models"]] == ["wan-mini-caption", "wan-mini"]
+    assert asked.result.is_error
+    assert "unknown key 'colour'" in asked.text
+
+
+async def test_jobs_are_listed_newest_first_and_short(settings: Settings, connect: Connect) -> None:
+    with anyio.fail_after(LIMIT_S):
+        async with connect(settings) as studio:
+            empty = await studio.call("list_jobs")
+            first = await studio.call("generate_image", prompt="a star " + "very " * 100 + "big", steps=2)
+            second = await studio.call("generate_video", prompt="a ring", steps=2)
+            both = await studio.call("list_jobs")
+            none = await studio.call("list_jobs", status="failed")
+            one = await studio.call("list_jobs", limit=1)
+    assert empty.text == "No such jobs."
+    assert [entry["job_id"] for entry in both.job["jobs"]] == [second.job["job_id"], first.job["job_id"]]
+    assert len(both.job["jobs"][1]["prompt"]) == 100
+    assert both.job["jobs"][0]["uris"] == [second.links[0].uri]
+    assert none.job["jobs"] == []
+    assert len(one.job["jobs"]) == 1
+
+
+async def refused(studio: Studio, tool: str, **arguments: Any) -> str:
+    answer = await studio.call(tool, **arguments)
+    assert answer.result.is_error
+    return answer.text
+
+
+async def test_refusals_say_what_is_wrong_and_what_to_do(shared_settings: Settings, connect: Connect) -> None:
+    async with connect(shared_settings) as studio:
+
+        async def video(**arguments: Any) -> str:
+            return await refused(studio, "generate_video", **{"prompt": "a star", **arguments})
+
+        assert "at most 2000 are taken: shorten it" in await video(prompt="x" * 100_000)
+        assert "prompt is empty" in await video(prompt="  ")
+        assert "there are: square (128x128)" in await video(resolution="4k")
+        assert "the nearest is 17" in await video(num_frames=18)
+        assert "not both" in await video(num_frames=17, duration_s=2)
+        assert "no model 'sora'; there are: wan-mini" in await video(model="sora")
+        assert "there are: anime" in await video(style="vogon")
+        assert "this can: none" in await video(image="x.png", last_image="y.png")
+        assert "steps 99" in await video(steps=99)
+        assert "no parameter 'frames'; did you mean num_frames?" in await video(frames=17)
+        assert "steps: input should be a valid integer" in await video(steps="many")
+        assert "count: input should be greater than or equal to 1, not '0'" in await video(count=0)
+        assert "more than this server waits in one call (3600 s)" in await video(wait_s=4000)
+        assert "prompt: field required" in await refused(studio, "generate_video")
+        assert "list_jobs shows" in await refused(studio, "get_job", job_id="nothing")
+        assert "list_jobs shows" in await refused(studio, "cancel_job", job_id="nothing")
+
+
+async def test_numbers_sent_as_text_and_nulls_are_understood(shared_settings: Settings, connect: Connect) -> None:
+    with anyio.fail_after(LIMIT_S):
+        async with connect(shared_settings) as studio:
+            answer = await studio.call("generate_image", prompt="a star", steps="3", seed=None, style=None)
+    assert answer.job["request"]["steps"] == 3
+
+
+async def test_pictures_are_refused_with_the_reason(
+    shared_settings: Settings, connect: Connect, tmp_path: Path
+) -> None:
+    outside = tmp_path / "outside.png"
+    outside.write_bytes(png(64, 64))
+    inside = shared_settings.image_dirs[0]
+    (inside / "cut.png").write_bytes(png(64, 64)[:60])
+    (inside / "text.png").write_text("no picture", encoding="utf-8")
+    async with connect(shared_settings) as studio:
+
+        async def caption(image: str) -> str:
+            return await refused(studio, "caption_image", image=image)
+
+        assert "from these folders only" in await caption(str(outside))
+        assert "no picture that can be read" in await caption(str(inside / "cut.png"))
+        assert "no picture that can be read" in await caption(str(inside / "text.png"))
+        assert "there is no file" in await caption(str(inside / "none.png"))
+        assert "not taken" in await caption("https://example.org/a.png")
+        assert "not valid base64" in await caption(DATA_URI + "???")
+        assert "no wan:// address" in await caption("wan://images/../../etc/passwd")
+        assert "there is no result" in await caption(f"wan://images/{'0' * 20}-0.png")
+
+
+async def test_a_defect_is_logged_and_not_shown(
+    settings: Settings, connect: Connect, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with connect(settings) as studio:
+
+        async def newest(*_: object) -> None:
+            raise KeyError("an inner secret")
+
+        monkeypatch.setattr(studio.service, "newest", newest)
+        text = await refused(studio, "list_jobs")
+    assert "defect of the server" in text
+    assert "log" in text
+    assert "secret" not in text
+    assert "an inner secret" in caplog.text
+
+
+async def test_a_home_that_cannot_be_used_stops_only_what_needs_it(settings: Settings, connect: Connect) -> None:
+    settings.home.mkdir()
+    settings.database.write_bytes(b"no database at all, but long enough to be read as one " * 100)
+    with anyio.fail_after(LIMIT_S):
+        async with connect(settings, "legacy") as studio:
+            tools = await studio.client.list_tools()
+            listed = await studio.call("list_resolutions")
+            text = await refused(studio, "generate_video", prompt="a star")
+    assert len(tools.tools) == 7
+    assert listed.job["models"]
+    assert "doctor --repair" in text

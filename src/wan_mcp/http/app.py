@@ -23,7 +23,7 @@ from wan_mcp.media.store import MediaName
 from wan_mcp.protocol.server import build_server
 from wan_mcp.settings import Settings
 
-__all__ = ["build_app", "run_http", "serve_http"]
+__all__ = ["build_app", "listen", "run_http", "settings_for"]
 
 log = logging.getLogger(__name__)
 
@@ -70,6 +70,11 @@ def _routes(service: JobService) -> list[Route]:
     return [Route("/healthz", healthz), Route("/media/{folder}/{file}", media)]
 
 
+def settings_for(host: str, settings: Settings) -> Settings:
+    """The settings of a server on `host`: who calls from elsewhere may use results, not this machine's folders."""
+    return settings if is_loopback(host) else settings.model_copy(update={"image_dirs": ()})
+
+
 def run_http(settings: Settings, host: str, port: int) -> None:
     """Serve HTTP clients on `host` and `port` until a signal says to stop.
 
@@ -78,19 +83,16 @@ def run_http(settings: Settings, host: str, port: int) -> None:
     """
     log_to_stderr(settings.log_level)
     refuse_open_door(host, settings.http_token)
-    listener = _listen(host, port)
+    listener = listen(host, port)
     # uvicorn stops in good order at these and then raises them again, for handlers such as this one.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _already_stopped)
-    anyio.run(serve_http, settings, host, listener)
+    anyio.run(_serve, settings, host, listener)
 
 
-async def serve_http(settings: Settings, host: str, listener: socket.socket) -> None:
+async def _serve(settings: Settings, host: str, listener: socket.socket) -> None:
     """Serve on a bound socket until the process is told to stop."""
-    if not is_loopback(host):
-        # Whoever calls from elsewhere has no business in this machine's folders, only in its results.
-        settings = settings.model_copy(update={"image_dirs": ()})
-    async with serving(settings) as service:
+    async with serving(settings_for(host, settings)) as service:
         config = uvicorn.Config(
             build_app(service, host),
             log_config=None,
@@ -104,7 +106,12 @@ async def serve_http(settings: Settings, host: str, listener: socket.socket) -> 
         await uvicorn.Server(config).serve(sockets=[listener])
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket; port 0 takes any that is free.
+
+    Raises:
+        UserError: it cannot be had; says what to do.
+    """
     try:
         [(family, *_, address), *_] = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         return socket.create_server(address[:2], family=family)

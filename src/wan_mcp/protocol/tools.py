@@ -172,7 +172,7 @@ class _Tools:
     async def list_jobs(
         self,
         status: Annotated[JobState | None, Field(description="Only these.")] = None,
-        limit: Annotated[int, Field(ge=1, le=100)] = 20,
+        limit: Annotated[int, Field(ge=1, le=100, description="At most so many.")] = 20,
     ) -> Annotated[CallToolResult, JobList]:
         """The newest jobs of all clients, also finished ones."""
         return job_list(await self._service.newest(status, limit))

@@ -1,0 +1,109 @@
+"""Results read as resources, whole and in pieces."""
+
+import base64
+import json
+from collections.abc import Callable
+
+import anyio
+import pytest
+from mcp.shared.exceptions import MCPError
+from mcp.types import INTERNAL_ERROR, INVALID_PARAMS, BlobResourceContents, TextResourceContents
+
+from tests.protocol.conftest import ERAS, Connect, Studio
+from wan_mcp.settings import Settings
+
+pytestmark = pytest.mark.anyio
+LIMIT_S = 20
+KB = 1024
+
+
+async def read(studio: Studio, uri: str) -> tuple[bytes, str | None]:
+    [content] = (await studio.client.read_resource(uri)).contents
+    if isinstance(content, BlobResourceContents):
+        return base64.b64decode(content.blob), content.mime_type
+    assert isinstance(content, TextResourceContents)
+    return content.text.encode(), content.mime_type
+
+
+async def refused(studio: Studio, uri: str) -> tuple[int, str]:
+    with pytest.raises(MCPError) as caught:
+        await studio.client.read_resource(uri)
+    return caught.value.error.code, caught.value.error.message
+
+
+@pytest.mark.parametrize("mode", ERAS)
+async def test_pieces_of_a_large_video_join_to_the_file(
+    engine: Callable[..., Settings], connect: Connect, mode: str
+) -> None:
+    with anyio.fail_after(LIMIT_S):
+        async with connect(engine("works", resource_max_kb=30), mode) as studio:
+            [artifact] = (await studio.call("generate_video", prompt="a star", steps=2)).job["artifacts"]
+            uri, most = artifact["uri"], 30 * KB
+            code, message = await refused(studio, uri)
+            pieces = [
+                await read(studio, f"{uri}?offset={offset}&length={most}")
+                for offset in range(0, artifact["bytes"], most)
+            ]
+            rest, _ = await read(studio, f"{uri}?offset={artifact['bytes'] - 10}")
+    whole = await anyio.Path(artifact["path"]).read_bytes()
+    assert code == INTERNAL_ERROR
+    assert f"{uri}?offset=0&length={most}" in message
+    assert artifact["path"] in message
+    assert len(pieces) == 4
+    assert b"".join(data for data, _ in pieces) == whole
+    assert {mime_type for _, mime_type in pieces} == {"video/mp4"}
+    assert rest == whole[-10:]
+
+
+async def test_small_results_are_read_whole(shared_settings: Settings, connect: Connect) -> None:
+    with anyio.fail_after(LIMIT_S):
+        async with connect(shared_settings) as studio:
+            [video] = (await studio.call("generate_video", prompt="a star", steps=2)).job["artifacts"]
+            [image] = (await studio.call("generate_image", prompt="a star", steps=2)).job["artifacts"]
+            assert len((await read(studio, video["uri"]))[0]) == video["bytes"]
+            data, mime_type = await read(studio, image["uri"])
+            sheet, sheet_type = await read(studio, video["uri"].replace(".mp4", ".sheet.jpg"))
+    assert (data[:4], mime_type) == (b"\x89PNG", "image/png")
+    assert (sheet[:2], sheet_type) == (b"\xff\xd8", "image/jpeg")
+
+
+async def test_senseless_pieces_are_refused_with_the_reason(shared_settings: Settings, connect: Connect) -> None:
+    with anyio.fail_after(LIMIT_S):
+        async with connect(shared_settings) as studio:
+            [video] = (await studio.call("generate_video", prompt="a star", steps=2)).job["artifacts"]
+            uri = video["uri"]
+            assert "behind the end" in (await refused(studio, f"{uri}?offset=9999999&length=5"))[1]
+            assert "must be a number of bytes" in (await refused(studio, f"{uri}?offset=-1&length=5"))[1]
+            assert "must be a number of bytes" in (await refused(studio, f"{uri}?offset=ten"))[1]
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        f"wan://videos/{'0' * 20}-0.mp4",
+        "wan://videos/nothing.mp4",
+        "wan://images/..%2F..%2Fjobs.png",
+        "wan://videos/nothing.sheet.jpg",
+        "wan://jobs/nothing",
+        "wan://elsewhere/x",
+    ],
+)
+async def test_what_does_not_exist_is_not_found(shared_settings: Settings, connect: Connect, uri: str) -> None:
+    async with connect(shared_settings) as studio:
+        code, _ = await refused(studio, uri)
+    assert code == INVALID_PARAMS
+
+
+async def test_a_job_and_the_gallery_are_readable(settings: Settings, connect: Connect) -> None:
+    with anyio.fail_after(LIMIT_S):
+        async with connect(settings) as studio:
+            empty, _ = await read(studio, "wan://gallery")
+            answer = await studio.call("generate_image", prompt="a star", steps=2, count=2)
+            job, mime_type = await read(studio, f"wan://jobs/{answer.job['job_id']}")
+            gallery, _ = await read(studio, "wan://gallery")
+    assert json.loads(empty) == {"results": []}
+    assert mime_type == "application/json"
+    assert json.loads(job) == answer.job
+    entries = json.loads(gallery)["results"]
+    assert [entry["uri"] for entry in entries] == [artifact["uri"] for artifact in answer.job["artifacts"]]
+    assert entries[0]["prompt"] == "a star"

@@ -1,0 +1,155 @@
+"""A call and its job are two things: how long a call lasts, who follows a job, how one is stopped."""
+
+from collections.abc import Callable
+
+import anyio
+import pytest
+
+from tests.protocol.conftest import ERAS, Connect, Pace, denoising
+from wan_mcp.settings import Settings
+
+pytestmark = pytest.mark.anyio
+LIMIT_S = 20
+
+
+async def test_a_call_that_does_not_wait_tells_how_to_follow_its_job(
+    settings: Settings, connect: Connect, pace: Pace
+) -> None:
+    with anyio.fail_after(LIMIT_S):
+        async with connect(settings) as studio:
+            answer = await studio.call("generate_video", prompt="a red circle", wait_s=0)
+    job_id = answer.job["job_id"]
+    assert not answer.result.is_error
+    assert answer.job["status"] == "queued"
+    assert (answer.job["queue_position"], answer.job["progress"]) == (1, 0.0)
+    assert f"get_job(job_id='{job_id}', wait_s=45)" in answer.text
+    assert f"cancel_job(job_id='{job_id}')" in answer.text
+
+
+async def test_a_wait_that_ends_early_shows_where_the_job_is(settings: Settings, connect: Connect, pace: Pace) -> None:
+    pace.allow(3)
+    with anyio.fail_after(LIMIT_S):
+        async with connect(settings) as studio:
+            job_id = await studio.start(steps=6)
+            await studio.until(job_id, lambda view: denoising(view) and view.job.progress.step == 3)  # type: ignore[union-attr]
+            answer = await studio.call("get_job", job_id=job_id, wait_s=0.1)
+    assert answer.job["status"] == "running"
+    assert answer.job["stage"] == "denoising"
+    assert 0 < answer.job["progress"] < 1
+    assert "step 3/6" in answer.job["message"]
+
+
+async def test_a_job_goes_on_under_another_server_when_its_own_is_gone(
+    settings: Settings, connect: Connect, pace: Pace
+) -> None:
+    """LangChain's default on stdio: every call has a server of its own."""
+    with anyio.fail_after(LIMIT_S):
+        async with connect(settings) as first:
+            job_id = await first.start(seed=5)
+        pace.allow(100)
+        async with connect(settings) as second:
+            answer = await second.call("get_job", job_id=job_id)
+    assert (answer.job["status"], answer.job["seed"]) == ("succeeded", 5)
+    assert answer.pictures
+
+
+@pytest.mark.parametrize("mode", ERAS)
+async def test_a_caller_who_goes_away_does_not_stop_the_job(
+    settings: Settings, connect: Connect, pace: Pace, mode: str
+) -> None:
+    pace.allow(1)
+    with anyio.fail_after(LIMIT_S):
+        async with connect(settings, mode) as studio:
+            with anyio.CancelScope() as call:
+
+                def leave(message: str) -> None:
+                    if "step 1/" in message:
+                        call.cancel()
+
+                await studio.call("generate_video", leave, prompt="a red circle")
+            assert call.cancelled_caught
+            [job] = await studio.service.newest()
+            assert not job.cancel_requested
+            pace.allow(100)
+            answer = await studio.call("get_job", job_id=job.id)
+    assert answer.job["status"] == "succeeded"
+
+
+async def test_a_repeated_request_id_attaches_to_its_job(settings: Settings, connect: Connect, pace: Pace) -> None:
+    with anyio.fail_after(LIMIT_S):
+        async with connect(settings) as studio:
+            first = await studio.call("generate_video", prompt="a red circle", request_id="mine", wait_s=0)
+            pace.allow(100)
+            again = await studio.call("generate_video", prompt="a red circle", request_id="mine")
+            other = await studio.call("generate_video", prompt="a blue star", request_id="mine")
+            jobs = await studio.service.newest()
+    assert again.job["job_id"] == first.job["job_id"]
+    assert again.job["status"] == "succeeded"
+    assert other.result.is_error
+    assert "use a new request_id" in other.text
+    assert len(jobs) == 1
+
+
+async def test_a_running_job_stops_within_a_step_and_the_next_one_runs(
+    settings: Settings, connect: Connect, pace: Pace
+) -> None:
+    with anyio.fail_after(LIMIT_S):
+        async with connect(settings) as studio:
+            job_id = await studio.start()
+            await studio.until(job_id, denoising)
+            cancelled = await studio.call("cancel_job", job_id=job_id)
+            pace.allow(100)
+            after = await studio.call("generate_video", prompt="a blue star")
+    assert cancelled.job["status"] == "cancelled"
+    assert not cancelled.result.is_error
+    assert "is cancelled" in cancelled.text
+    assert after.job["status"] == "succeeded"
+
+
+async def test_a_queued_job_is_cancelled_at_once_and_a_finished_one_stays(
+    settings: Settings, connect: Connect, pace: Pace
+) -> None:
+    with anyio.fail_after(LIMIT_S):
+        async with connect(settings) as studio:
+            first = await studio.start()
+            second = await studio.start(prompt="a blue star")
+            waiting = await studio.call("get_job", job_id=second, wait_s=0)
+            cancelled = await studio.call("cancel_job", job_id=second)
+            pace.allow(100)
+            await studio.call("get_job", job_id=first)
+            finished = await studio.call("cancel_job", job_id=first)
+    assert waiting.job["queue_position"] in (1, 2)  # the engine may have claimed the first already
+    assert cancelled.job["status"] == "cancelled"
+    assert finished.job["status"] == "succeeded"
+
+
+async def test_a_full_queue_says_so_and_takes_jobs_again_later(
+    engine: Callable[..., Settings], connect: Connect, pace: Pace
+) -> None:
+    with anyio.fail_after(LIMIT_S):
+        async with connect(engine("works", queue_limit=1)) as studio:
+            running = await studio.start()
+            await studio.until(running, denoising)
+            waiting = await studio.start()
+            full = await studio.call("generate_video", prompt="one too many", wait_s=0)
+            pace.allow(100)
+            await studio.call("get_job", job_id=waiting)
+            later = await studio.call("generate_video", prompt="one too many")
+    assert full.result.is_error
+    assert "try again" in full.text
+    assert later.job["status"] == "succeeded"
+
+
+async def test_the_usual_wait_is_a_setting_and_never_more_than_the_longest(
+    engine: Callable[..., Settings], connect: Connect, pace: Pace
+) -> None:
+    with anyio.fail_after(LIMIT_S):
+        async with connect(engine("works", wait_s=0.0)) as studio:
+            short = await studio.call("generate_video", prompt="a star")
+        async with connect(engine("works", wait_s=45.0, max_wait_s=0.2)) as studio:
+            shorter = await studio.call("get_job", job_id=short.job["job_id"])
+            refused = await studio.call("get_job", job_id=short.job["job_id"], wait_s=0.3)
+    assert short.job["status"] == "queued"
+    assert shorter.job["status"] in ("queued", "running")
+    assert refused.result.is_error
+    assert "the job goes on meanwhile" in refused.text
