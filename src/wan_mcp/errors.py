@@ -9,6 +9,7 @@
     │   ├── QueueFull          try again in about N seconds
     │   ├── OutOfSpace         the disk has no room for another result
     │   ├── BrokenManifest     a manifest file that does not follow the schema
+    │   ├── WeightsUnavailable a model's weights are not whole on this machine, and cannot be brought
     │   └── HomeUnusable       the home folder or the job table cannot be used
     ├── JobFailed              raised inside an engine: this job ends failed, with a code and a reason
     ├── JobCancelled           raised inside an engine: somebody asked for this job to stop
@@ -32,6 +33,7 @@ __all__ = [
     "UnknownModel",
     "UserError",
     "WanError",
+    "WeightsUnavailable",
 ]
 
 
@@ -69,6 +71,14 @@ class OutOfSpace(UserError):
 
 class BrokenManifest(UserError):
     """A manifest file does not follow the schema; the message names the file and the key."""
+
+
+class WeightsUnavailable(UserError):
+    """A model's weights are not whole on this machine, and cannot be brought. `code` as in `JobFailed`."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 class HomeUnusable(UserError):

@@ -1,0 +1,99 @@
+"""The hub client's cache of one repository: its documented layout, so that all programs share the files.
+
+models--owner--name/blobs/ETAG            the content
+models--owner--name/snapshots/COMMIT/PATH links to it
+models--owner--name/refs/BRANCH           the commit that a branch was last
+"""
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock
+
+from wan_mcp.weights.hub import RemoteFile
+
+__all__ = ["RepositoryCache", "free_bytes"]
+
+COMMIT = re.compile(r"^[0-9a-f]{40}$")
+
+
+@dataclass(frozen=True)
+class RepositoryCache:
+    """Where the files of one repository lie."""
+
+    root: Path
+    """The cache of all repositories."""
+    repository: str
+
+    @property
+    def folder(self) -> Path:
+        """What belongs to this repository."""
+        return self.root / f"models--{self.repository.replace('/', '--')}"
+
+    def snapshot(self, commit: str) -> Path:
+        """The folder that looks like the repository at a commit."""
+        return self.folder / "snapshots" / commit
+
+    def blob(self, file: RemoteFile) -> Path:
+        """Where a file's content lies when it is whole."""
+        return self.folder / "blobs" / file.etag
+
+    def partial(self, file: RemoteFile) -> Path:
+        """Where a file's first bytes lie until it is whole."""
+        return self.folder / "blobs" / f"{file.etag}.wan-mcp.incomplete"
+
+    def lock(self, file: RemoteFile) -> FileLock:
+        """What keeps two downloads of one file apart; the hub's client takes the same."""
+        path = self.root / ".locks" / self.folder.name / f"{file.etag}.lock"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return FileLock(path, thread_local=False)
+
+    def has(self, file: RemoteFile) -> bool:
+        """Whether a file's content is here with all its bytes."""
+        return _size(self.blob(file)) == file.size
+
+    def bytes_here(self, file: RemoteFile) -> int:
+        """How many of a file's bytes are here."""
+        return file.size if self.has(file) else min(file.size, _size(self.partial(file)) or 0)
+
+    def link(self, file: RemoteFile, commit: str) -> Path:
+        """Make a whole file appear in the snapshot; gives its place there."""
+        place, blob = self.snapshot(commit) / file.path, self.blob(file)
+        if place.exists() and place.samefile(blob):
+            return place
+        place.parent.mkdir(parents=True, exist_ok=True)
+        beside = place.with_name(f".{place.name}.{os.getpid()}")
+        beside.unlink(missing_ok=True)
+        try:
+            beside.symlink_to(os.path.relpath(blob, place.parent))
+        except OSError:  # a file system without symbolic links
+            beside.hardlink_to(blob)
+        beside.replace(place)
+        return place
+
+    def name(self, revision: str, commit: str) -> None:
+        """Note that a branch or tag is this commit, as the hub's client does for its offline use."""
+        if COMMIT.match(revision):
+            return
+        ref = self.folder / "refs" / revision
+        ref.parent.mkdir(parents=True, exist_ok=True)
+        beside = ref.with_name(f".{ref.name}.{os.getpid()}")
+        beside.write_text(commit, encoding="ascii")
+        beside.replace(ref)
+
+
+def _size(path: Path) -> int | None:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return None
+
+
+def free_bytes(folder: Path) -> int:
+    """Bytes that this user may still write to the disk of a folder that need not exist yet."""
+    while not folder.exists():
+        folder = folder.parent
+    disk = os.statvfs(folder)
+    return disk.f_bavail * disk.f_frsize

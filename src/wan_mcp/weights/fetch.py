@@ -1,0 +1,189 @@
+"""Bring a model's weights to this machine: only the files wanted, in parallel, with room checked first."""
+
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+from wan_mcp.errors import WeightsUnavailable
+from wan_mcp.manifests import Manifest
+from wan_mcp.weights.cache import RepositoryCache, free_bytes
+from wan_mcp.weights.choice import wanted
+from wan_mcp.weights.hub import DEFAULT_REVISION, Hub, Listing, RemoteFile
+from wan_mcp.weights.local import is_local
+from wan_mcp.weights.lock import LockedFile, WeightsLock
+from wan_mcp.weights.problems import Patience, explain, hub_errors, patiently
+from wan_mcp.weights.progress import Download, Tally, in_bytes
+from wan_mcp.weights.threads import side_by_side
+from wan_mcp.weights.transfer import Transfer
+
+__all__ = ["Fetch", "fetch", "news"]
+
+T = TypeVar("T")
+
+THREADS = 8
+
+
+@dataclass(frozen=True)
+class Fetch:
+    """What a fetch has done."""
+
+    lock: WeightsLock
+    came: int = 0
+    """Bytes that came from the hub."""
+    notes: tuple[str, ...] = ()
+    """What the user should know, in sentences."""
+
+
+def fetch(
+    manifest: Manifest,
+    home: Path,
+    tell: Callable[[Download], None],
+    *,
+    hub: Hub | None = None,
+    update: bool = False,
+    reserve: int = 0,
+    patience: Patience | None = None,
+) -> Fetch:
+    """Bring what is missing of a hub model's weights and lock them; asks nobody if nothing is.
+
+    Args:
+        manifest: the model.
+        home: where the lock file goes.
+        tell: hears how far the download is, several times a second, in the calling thread. Whatever
+            it raises stops the download within about a second; what came stays for the next time.
+        hub: another hub than the environment's.
+        update: take what the manifest's revision is on the hub now, instead of the locked commit.
+        reserve: bytes of the disk that stay free.
+        patience: how often a failing hub is asked again.
+
+    Raises:
+        WeightsUnavailable: they cannot be brought; `code` and message say why and what to do.
+        HomeUnusable: the lock file cannot be written.
+    """
+    old = WeightsLock.read(manifest, home)
+    if old is not None and not update and is_local(manifest, home):
+        return Fetch(old)
+    asker = _Asker(manifest, hub or Hub.from_environment(), patience or Patience(), tell)
+    asked = manifest.weights.revision or DEFAULT_REVISION
+    listing = asker.list_files(asked if old is None or update else old.commit)
+    files = wanted(manifest, listing)
+    # Under the name that was asked for, where the hub's client looks for them after a renaming too.
+    cache = RepositoryCache(asker.hub.cache, asker.repository)
+    _check_space(manifest, files, cache, reserve)
+    hashes = asker.bring(files, listing, cache)
+    with asker.explaining(asked):
+        locked = {file.path: _locked(cache.link(file, listing.commit), file, hashes[file.path]) for file in files}
+        if old is None or update:
+            cache.name(asked, listing.commit)
+    lock = WeightsLock(
+        model=manifest.name,
+        repository=asker.repository,
+        revision=manifest.weights.revision,
+        patterns=manifest.weights.files,
+        commit=listing.commit,
+        folder=cache.snapshot(listing.commit).absolute(),
+        files=locked,
+    )
+    lock.write(manifest, home)
+    notes = _renamed(asker.repository, listing) + (_changed(old, listing, files, "is now") if old else [])
+    return Fetch(lock, asker.tally.came_so_far, tuple(notes))
+
+
+def news(manifest: Manifest, home: Path, *, hub: Hub | None = None, patience: Patience | None = None) -> list[str]:
+    """What upstream has changed since a model was locked, in sentences; none if nothing.
+
+    Raises:
+        WeightsUnavailable: the hub gives no answer; `code` and message say why.
+    """
+    lock = WeightsLock.read(manifest, home)
+    if lock is None:
+        return []
+    asker = _Asker(manifest, hub or Hub.from_environment(), patience or Patience(), lambda _: None)
+    listing = asker.list_files(manifest.weights.revision or DEFAULT_REVISION)
+    return _renamed(asker.repository, listing) + _changed(lock, listing, wanted(manifest, listing), "is upstream")
+
+
+@dataclass
+class _Asker:
+    """Asks the hub for one model, and translates what goes wrong."""
+
+    manifest: Manifest
+    hub: Hub
+    patience: Patience
+    tell: Callable[[Download], None]
+    tally: Tally = field(default_factory=lambda: Tally(0))
+    stop: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def repository(self) -> str:
+        if self.manifest.weights.repository is None:
+            raise WeightsUnavailable(
+                "embedded", f"'{self.manifest.name}' comes with wan-mcp: there is nothing to pull."
+            )
+        return self.manifest.weights.repository
+
+    def list_files(self, revision: str) -> Listing:
+        def listing() -> Listing:
+            return self.hub.list_files(self.repository, revision)
+
+        def note(words: str) -> None:
+            self.tally.note("", words)
+
+        with self.explaining(revision):
+            return self._beside([lambda: patiently(listing, self.patience, self.stop, note)])[0]
+
+    def bring(self, files: Sequence[RemoteFile], listing: Listing, cache: RepositoryCache) -> dict[str, str]:
+        """The SHA-256 of each file, when all are in the cache."""
+        # The largest first, so that the last thread is not left alone with one; the same content comes once.
+        contents = sorted({file.etag: file for file in files}.values(), key=lambda file: -file.size)
+        here = [cache.bytes_here(file) for file in contents]
+        self.tally = Tally(sum(file.size for file in contents))
+        self.tally.here(sum(here))
+        transfer = Transfer(self.hub, cache, listing.repository, listing.commit, self.tally, self.stop, self.patience)
+        with self.explaining(listing.commit):
+            hashes = self._beside([partial(transfer.bring, *each) for each in zip(contents, here, strict=True)])
+        of = {file.etag: sha256 for file, sha256 in zip(contents, hashes, strict=True)}
+        return {file.path: of[file.etag] for file in files}
+
+    def _beside(self, actions: Sequence[Callable[[], T]]) -> list[T]:
+        return side_by_side(actions, THREADS, self.stop, lambda: self.tell(self.tally.look()))
+
+    @contextmanager
+    def explaining(self, revision: str) -> Iterator[None]:
+        try:
+            yield
+        except hub_errors() as error:
+            raise explain(error, self.manifest.name, self.repository, revision) from error
+
+
+def _check_space(manifest: Manifest, files: Iterable[RemoteFile], cache: RepositoryCache, reserve: int) -> None:
+    missing = sum(file.size - cache.bytes_here(file) for file in files)
+    free = max(0, free_bytes(cache.root) - reserve)
+    if missing > free:
+        raise WeightsUnavailable(
+            "out_of_space",
+            f"'{manifest.name}' needs {in_bytes(missing)} ({missing} bytes) more on the disk of {cache.root}, and "
+            f"{in_bytes(free)} may be used there: {missing - free} bytes are missing. Free some space, or set "
+            "HF_HOME to a folder on a larger disk.",
+        )
+
+
+def _locked(place: Path, file: RemoteFile, sha256: str) -> LockedFile:
+    return LockedFile(size=file.size, sha256=sha256, etag=file.etag, mtime_ns=place.stat().st_mtime_ns)
+
+
+def _renamed(repository: str, listing: Listing) -> list[str]:
+    if listing.repository == repository:
+        return []
+    return [f"{repository} is called {listing.repository} now: correct 'repository' in the manifest."]
+
+
+def _changed(lock: WeightsLock, listing: Listing, files: Iterable[RemoteFile], verb: str) -> list[str]:
+    if listing.commit == lock.commit:
+        return []
+    what = "; ".join(lock.changes({file.path: file.etag for file in files})) or "none of the model's files changed"
+    return [f"Commit {lock.commit[:12]} was locked, {listing.commit[:12]} {verb}: {what}."]

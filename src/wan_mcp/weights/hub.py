@@ -1,0 +1,119 @@
+"""The hub as its own client sees it: what a repository holds, and a file's bytes from any offset on.
+
+Only this module and `problems` know the client library, which is imported when a first call needs
+it. Bytes come over plain ranged HTTP and not over the hub's chunk protocol: the client's own
+download begins a file anew after every interruption, and gives no way to stop one.
+"""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from wan_mcp.errors import WeightsUnavailable
+
+if TYPE_CHECKING:
+    import httpx2
+
+__all__ = ["DEFAULT_REVISION", "Hub", "Listing", "RemoteFile"]
+
+DEFAULT_REVISION = "main"
+LISTING_TIMEOUT_S = 15.0
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """A file of a repository at a commit."""
+
+    path: str
+    size: int
+    """In bytes."""
+    git_blob: str
+    sha256: str | None
+    """Known for large files; small ones are named by git only."""
+
+    @property
+    def etag(self) -> str:
+        """What the hub, and the cache, name its content by."""
+        return self.sha256 or self.git_blob
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What a repository holds at a commit."""
+
+    repository: str
+    """Its name today: another than was asked for, if it was renamed."""
+    commit: str
+    files: tuple[RemoteFile, ...]
+
+
+@dataclass(frozen=True)
+class Hub:
+    """A hub and the cache of what came from it."""
+
+    endpoint: str
+    cache: Path
+    token: str | bool | None = None
+    """None for the token of the environment or of a login, False for none."""
+
+    @classmethod
+    def from_environment(cls) -> Self:
+        """As HF_ENDPOINT, HF_HOME, HF_HUB_CACHE and HF_TOKEN say."""
+        from huggingface_hub import constants
+
+        return cls(constants.ENDPOINT, Path(constants.HF_HUB_CACHE))
+
+    def list_files(self, repository: str, revision: str) -> Listing:
+        """What `repository` holds at a branch, tag or commit.
+
+        Raises:
+            WeightsUnavailable: what answers is no hub.
+            The client's errors; `problems.explain` knows them.
+        """
+        from huggingface_hub import HfApi
+
+        api = HfApi(endpoint=self.endpoint, token=self.token, library_name="wan-mcp")
+        try:
+            info = api.model_info(repository, revision=revision, files_metadata=True, timeout=LISTING_TIMEOUT_S)
+        except (json.JSONDecodeError, KeyError, TypeError) as error:
+            raise WeightsUnavailable(
+                "hub_broken", f"What answers for {repository} is no hub: check HF_ENDPOINT and the proxy."
+            ) from error
+        files = tuple(
+            RemoteFile(
+                sibling.rfilename,
+                sibling.lfs.size if sibling.lfs is not None else sibling.size,
+                sibling.blob_id,
+                sibling.lfs.sha256 if sibling.lfs is not None else None,
+            )
+            for sibling in info.siblings or ()
+            if sibling.size is not None and sibling.blob_id is not None and _is_plain(sibling.rfilename)
+        )
+        return Listing(info.id, info.sha or revision, files)
+
+    @contextmanager
+    def open(self, repository: str, commit: str, file: str, offset: int) -> Iterator["httpx2.Response"]:
+        """The response that streams a file's bytes from `offset` on.
+
+        Raises:
+            The client's errors; `problems.explain` knows them.
+        """
+        from huggingface_hub import constants, get_session, hf_hub_url
+        from huggingface_hub.utils import build_hf_headers, hf_raise_for_status  # type: ignore[attr-defined]
+
+        url = hf_hub_url(repository, file, revision=commit, endpoint=self.endpoint)
+        headers = build_hf_headers(token=self.token, library_name="wan-mcp")
+        headers["accept-encoding"] = "identity"
+        if offset:
+            headers["range"] = f"bytes={offset}-"
+        with get_session().stream("GET", url, headers=headers, timeout=constants.HF_HUB_DOWNLOAD_TIMEOUT) as response:
+            hf_raise_for_status(response)
+            yield response
+
+
+def _is_plain(path: str) -> bool:
+    """Whether a path stays below the folder that it is joined to."""
+    return not path.startswith("/") and "\\" not in path and not {"", ".", ".."} & set(path.split("/"))

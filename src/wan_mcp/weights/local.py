@@ -1,0 +1,107 @@
+"""Which weights are on this machine, without asking anybody: cheap enough for every list of models.
+
+A load looks at each file's size and time of writing: that finds what was cut off, replaced or
+edited, and costs a millisecond, where hashing a hundred gigabytes would cost minutes. A file
+whose time is another but whose size is right is hashed then; all are by `wan-mcp pull --verify`.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from wan_mcp.errors import WeightsUnavailable
+from wan_mcp.manifests import Manifest
+from wan_mcp.weights.lock import LockedFile, WeightsLock
+from wan_mcp.weights.transfer import pieces
+
+__all__ = ["LocalWeights", "damaged_files", "discard", "is_local", "local_weights"]
+
+
+@dataclass(frozen=True)
+class LocalWeights:
+    """Weights that are whole on this machine."""
+
+    folder: Path
+    """Laid out as the repository is."""
+    commit: str
+    fingerprint: str
+    """SHA-256 over the names and hashes of all files."""
+
+
+def is_local(manifest: Manifest, home: Path) -> bool:
+    """Whether a model can be loaded without a download."""
+    if manifest.weights.repository is None:
+        return True
+    lock = WeightsLock.read(manifest, home)
+    return lock is not None and all(_size(lock.folder / path) == file.size for path, file in lock.files.items())
+
+
+def local_weights(manifest: Manifest, home: Path) -> LocalWeights | None:
+    """A hub model's weights, if they are here as the lock says.
+
+    Raises:
+        WeightsUnavailable: a file was changed since it was checked.
+    """
+    if not is_local(manifest, home) or (lock := WeightsLock.read(manifest, home)) is None:
+        return None
+    suspects = {path: file for path, file in lock.files.items() if _mtime(lock.folder / path) != file.mtime_ns}
+    damaged = [path for path, file in suspects.items() if not _holds(lock.folder / path, file)]
+    if damaged:
+        raise WeightsUnavailable(
+            "weights_changed",
+            f"The weights of '{manifest.name}' are not what was downloaded: {', '.join(damaged)} changed on this "
+            f"machine. 'wan-mcp pull {manifest.name} --verify' brings the right ones.",
+        )
+    if suspects:
+        renewed = {
+            path: file.model_copy(update={"mtime_ns": _mtime(lock.folder / path)}) for path, file in suspects.items()
+        }
+        lock.model_copy(update={"files": lock.files | renewed}).write(manifest, home)
+    return LocalWeights(lock.folder, lock.commit, _fingerprint(lock))
+
+
+def damaged_files(lock: WeightsLock, tell: Callable[[str], None]) -> list[str]:
+    """The files that do not hold what the lock says, all of them read; `tell` hears which is being read."""
+    damaged = []
+    for path, file in lock.files.items():
+        tell(path)
+        if _size(lock.folder / path) != file.size or not _holds(lock.folder / path, file):
+            damaged.append(path)
+    return damaged
+
+
+def discard(lock: WeightsLock, damaged: Iterable[str]) -> None:
+    """Remove damaged files from the cache, so that the next fetch brings them again."""
+    for path in damaged:
+        place = lock.folder / path
+        place.resolve().unlink(missing_ok=True)
+        place.unlink(missing_ok=True)
+
+
+def _holds(path: Path, file: LockedFile) -> bool:
+    digest = hashlib.sha256()
+    for piece in pieces(path):
+        digest.update(piece)
+    return digest.hexdigest() == file.sha256
+
+
+def _fingerprint(lock: WeightsLock) -> str:
+    total = hashlib.sha256()
+    for path in sorted(lock.files):
+        total.update(f"{path} {lock.files[path].sha256}\n".encode())
+    return total.hexdigest()
+
+
+def _size(path: Path) -> int | None:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return None
+
+
+def _mtime(path: Path) -> int | None:
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return None

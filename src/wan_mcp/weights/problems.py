@@ -1,0 +1,199 @@
+"""What can go wrong between here and the hub, in words that say what to do; and what is worth another try."""
+
+import errno
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from wan_mcp.errors import WanError, WeightsUnavailable
+
+__all__ = ["Patience", "Stopped", "empty_answer", "explain", "hub_errors", "passing_errors", "patiently", "pause"]
+
+T = TypeVar("T")
+
+RETRIED = {408, 429, 500, 502, 503, 504}
+
+
+class Stopped(WanError):
+    """The download was told to stop; what came stays."""
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long a hub that fails is asked again."""
+
+    tries: int = 5
+    """Failures in a row, without a byte between them, that are too many."""
+    wait_s: float = 1.0
+    """Wait after the first failure; it doubles with each."""
+    longest_wait_s: float = 300.0
+    """The longest wait that the hub itself may ask for."""
+
+
+def passing_errors() -> tuple[type[Exception], ...]:
+    """The errors of the client that may be gone at the next try."""
+    import httpx2
+    from huggingface_hub.errors import HfHubHTTPError
+
+    return (httpx2.TransportError, HfHubHTTPError)
+
+
+def hub_errors() -> tuple[type[Exception], ...]:
+    """All errors that the hub, the network and the disk give."""
+    from huggingface_hub.errors import HFValidationError
+
+    return (*passing_errors(), OSError, HFValidationError)
+
+
+def empty_answer(file: str) -> Exception:
+    """What it is when the hub answers well, and sends nothing."""
+    import httpx2
+
+    return httpx2.RemoteProtocolError(f"the hub sent no bytes of {file}")
+
+
+def patiently(action: Callable[[], T], patience: Patience, stop: threading.Event, note: Callable[[str], None]) -> T:
+    """The result of `action`, tried again while its failures may pass.
+
+    Raises:
+        Stopped: `stop` was set.
+        The last failure, when there were too many or when another try is no use.
+    """
+    failures = 0
+    while True:
+        if stop.is_set():
+            raise Stopped
+        try:
+            return action()
+        except passing_errors() as error:
+            failures += 1
+            if not pause(error, failures, patience, stop, note):
+                raise
+
+
+def pause(
+    error: Exception, failures: int, patience: Patience, stop: threading.Event, note: Callable[[str], None]
+) -> bool:
+    """Wait until another try is worth it; False if it is not."""
+    import httpx2
+    from huggingface_hub.errors import HfHubHTTPError
+
+    wait = min(patience.wait_s * 2 ** (failures - 1), 8 * patience.wait_s)
+    if isinstance(error, HfHubHTTPError):
+        if error.response.status_code not in RETRIED:
+            return False
+        asked = _retry_after(error)
+        if asked is not None and asked > patience.longest_wait_s:
+            return False
+        wait = asked if asked is not None else wait
+        reason = "rate-limited by the hub" if error.response.status_code == 429 else "the hub is in trouble"
+    elif isinstance(error, httpx2.TransportError):
+        reason = "the connection broke"
+    else:
+        return False
+    if failures >= patience.tries:
+        return False
+    note(f"{reason}; trying again in {wait:.0f} s")
+    stop.wait(wait)
+    note("")
+    return True
+
+
+def _retry_after(error: Exception) -> float | None:
+    """Seconds after which the hub wants to be asked again."""
+    from huggingface_hub.errors import HfHubHTTPError
+    from huggingface_hub.utils import parse_ratelimit_headers  # type: ignore[attr-defined]
+
+    if not isinstance(error, HfHubHTTPError):
+        return None
+    headers = error.response.headers
+    given = headers.get("retry-after", "")
+    if given.isdigit():
+        return float(given)
+    limit = parse_ratelimit_headers(headers)
+    return float(limit.reset_in_seconds) if limit is not None and limit.remaining == 0 else None
+
+
+def explain(error: Exception, model: str, repository: str, revision: str) -> WeightsUnavailable:
+    """What happened to the download of a model's weights, and what to do. `error` is one of `hub_errors`."""
+    import httpx2
+    from huggingface_hub.errors import (
+        DisabledRepoError,
+        GatedRepoError,
+        HfHubHTTPError,
+        HFValidationError,
+        OfflineModeIsEnabled,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    again = f"'wan-mcp pull {model}' goes on where it stopped."
+    what = f"The weights of '{model}' ({repository})"
+    match error:
+        case OfflineModeIsEnabled():
+            code, words = "hub_offline", f"{what} are not on this machine, and HF_HUB_OFFLINE is set. Unset it."
+        case GatedRepoError():
+            code, words = (
+                "hub_gated",
+                f"{what} are gated: open the repository's page on the hub, accept its conditions, "
+                f"then log in with 'hf auth login' or set HF_TOKEN to a token of that account. {again}",
+            )
+        case DisabledRepoError():
+            code, words = "hub_disabled", f"The hub has disabled {repository}. Use another model."
+        case RevisionNotFoundError():
+            code, words = (
+                "hub_missing",
+                f"{repository} has no revision '{revision}' (any more). 'wan-mcp pull {model} --update' takes "
+                "the newest one if the manifest pins none; else correct 'revision' in the manifest.",
+            )
+        case HfHubHTTPError() if _is_bad_token(error):
+            code, words = (
+                "hub_token",
+                "The hub does not accept the token of this machine (HF_TOKEN, or 'hf auth login'). "
+                "It has expired or is mistyped: set a valid one, or none for public models.",
+            )
+        case RepositoryNotFoundError():
+            code, words = (
+                "hub_missing",
+                f"The hub has no repository {repository}, or it is private. If it is yours, set HF_TOKEN; "
+                f"else correct 'repository' in the manifest of '{model}'.",
+            )
+        case HfHubHTTPError():
+            code, words = _by_status(error, what, again)
+        case HFValidationError():
+            code, words = "bad_manifest", f"'{repository}' is no name of a repository: correct the manifest. {error}"
+        case httpx2.TransportError():
+            code, words = (
+                "hub_unreachable",
+                f"{what} are not whole on this machine, and the hub cannot be reached ({type(error).__name__}). "
+                f"Check the network, the proxy and HF_ENDPOINT. {again}",
+            )
+        case OSError() if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            code, words = "out_of_space", f"The disk filled up while {what} came. Free some space. {again}"
+        case _:
+            code, words = "cache_unusable", f"The hub's cache cannot be used: {error}. Correct that, or set HF_HOME."
+    return WeightsUnavailable(code, words)
+
+
+def _is_bad_token(error: Exception) -> bool:
+    from huggingface_hub.errors import HfHubHTTPError
+
+    if not isinstance(error, HfHubHTTPError) or error.response.status_code != 401:
+        return False
+    return "invalid" in error.response.headers.get("x-error-message", "").lower()
+
+
+def _by_status(error: Exception, what: str, again: str) -> tuple[str, str]:
+    from huggingface_hub.errors import HfHubHTTPError
+
+    status = error.response.status_code if isinstance(error, HfHubHTTPError) else 0
+    if status == 429:
+        asked = _retry_after(error)
+        when = f"in about {asked:.0f} s" if asked is not None else "in some minutes"
+        return "hub_rate_limited", f"The hub limits the rate of this machine. Try again {when}; a token helps. {again}"
+    if status in (401, 403):
+        return "hub_token", f"The hub refuses {what[4:]} to this machine's token: give it the right to read them."
+    if status == 404:
+        return "hub_missing", f"A file of {what[4:]} is gone from the hub. Try again, or correct the manifest."
+    return "hub_broken", f"The hub answers with status {status}. Try again later. {again}"

@@ -1,0 +1,101 @@
+"""How far a download is: counted by its threads, read by whoever waits for it."""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+__all__ = ["Download", "Tally", "in_bytes"]
+
+WINDOW_S = 10.0  # the rate is that of the last so many seconds
+UNITS = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
+
+
+def in_bytes(count: float) -> str:
+    """A number of bytes in words: three figures and a decimal unit."""
+    for size, unit in UNITS:
+        if count >= size:
+            return f"{count / size:.3g} {unit}"
+    return f"{count:.0f} bytes"
+
+
+@dataclass(frozen=True)
+class Download:
+    """A look at a running download."""
+
+    done: int
+    """Bytes that are here, those from earlier attempts included."""
+    total: int
+    """Bytes of all files wanted."""
+    rate: float | None
+    """Bytes a second that came lately; None while nothing came."""
+    note: str = ""
+    """What it does instead of downloading, e.g. waiting for the hub."""
+
+    @property
+    def eta_s(self) -> float | None:
+        """Seconds left at this rate; None while there is none."""
+        return (self.total - self.done) / self.rate if self.rate else None
+
+    def __str__(self) -> str:
+        words = f"{in_bytes(self.done)} of {in_bytes(self.total)}"
+        if self.rate is not None:
+            words += f" at {in_bytes(self.rate)}/s"
+        if self.eta_s is not None:
+            words += f", about {_in_time(self.eta_s)} left"
+        return f"{words} ({self.note})" if self.note else words
+
+
+def _in_time(seconds: float) -> str:
+    if seconds >= 5400:
+        return f"{seconds / 3600:.1f} h"
+    return f"{seconds / 60:.0f} min" if seconds >= 90 else f"{max(1, round(seconds))} s"
+
+
+class Tally:
+    """Counts bytes; all its methods may be called from any thread."""
+
+    def __init__(self, total: int, clock: Callable[[], float] = time.monotonic) -> None:
+        """`total` is in bytes."""
+        self._total = total
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._here = 0
+        self._came = 0
+        self._samples = deque([(clock(), 0)])
+        self._notes: dict[str, str] = {}
+
+    @property
+    def came_so_far(self) -> int:
+        """Bytes that came from the hub."""
+        return self._came
+
+    def here(self, count: int) -> None:
+        """So many bytes were here already; negative for those that turned out to be worthless."""
+        with self._lock:
+            self._here += count
+
+    def came(self, count: int) -> None:
+        """So many bytes came from the hub."""
+        with self._lock:
+            self._came += count
+
+    def note(self, file: str, words: str = "") -> None:
+        """What happens to a file instead of downloading; without words, nothing does any more."""
+        with self._lock:
+            self._notes.pop(file, None)
+            if words:
+                self._notes[file] = words
+
+    def look(self) -> Download:
+        """How far it is now."""
+        now = self._clock()
+        with self._lock:
+            self._samples.append((now, self._came))
+            while len(self._samples) > 2 and now - self._samples[1][0] >= WINDOW_S:
+                self._samples.popleft()
+            began, came = self._samples[0]
+            rate = (self._came - came) / (now - began) if now > began and self._came > came else None
+            note = next(reversed(self._notes.values()), "")
+            return Download(self._here + self._came, self._total, rate, note)

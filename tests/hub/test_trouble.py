@@ -1,0 +1,209 @@
+"""A pull that goes wrong: each failure says what to do, and nothing half-written is taken for whole."""
+
+import hashlib
+import random
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.hub.conftest import FILES, LARGE, REPOSITORY, Puller, manifest_of
+from tests.hub.loopback import Fault, LoopbackHub, blob_id
+from wan_mcp.errors import JobCancelled, WeightsUnavailable
+from wan_mcp.weights.fetch import news
+from wan_mcp.weights.local import is_local, local_weights
+from wan_mcp.weights.problems import Patience
+from wan_mcp.weights.progress import Download
+
+SIZE = len(FILES[LARGE])
+
+
+def refused(puller: Puller, code: str) -> str:
+    """The message of a pull that must fail, and leave nothing that looks whole."""
+    with pytest.raises(WeightsUnavailable) as caught:
+        puller.pull()
+    assert caught.value.code == code
+    assert not is_local(puller.manifest, puller.home)
+    assert not (puller.home / "weights").exists()
+    return str(caught.value)
+
+
+def ranges(puller: Puller) -> list[str | None]:
+    """What was asked of the large file, request by request."""
+    return [r.range for r in puller.hub.file_requests() if r.path.endswith(LARGE)]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_connection_that_is_cut_anywhere_goes_on_at_that_byte(puller: Puller, seed: int) -> None:
+    at = random.Random(seed).randrange(1, SIZE)
+    puller.hub.fail(Fault(LARGE, cut_at=at))
+    fetched = puller.pull()
+    assert (fetched.lock.folder / LARGE).read_bytes() == FILES[LARGE]
+    assert ranges(puller) == [None, f"bytes={at}-"]
+    assert fetched.came == sum(f.size for f in fetched.lock.files.values())
+
+
+def test_a_hub_that_knows_no_ranges_sends_the_file_again_from_its_start(puller: Puller) -> None:
+    puller.hub.fail(Fault(LARGE, cut_at=1000))
+    puller.hub.fail(Fault(LARGE, ranges=False))
+    fetched = puller.pull()
+    assert (fetched.lock.folder / LARGE).read_bytes() == FILES[LARGE]
+    assert puller.told[-1].done == puller.told[-1].total
+
+
+def test_a_connection_that_breaks_again_and_again_ends_the_pull_and_keeps_what_came(puller: Puller) -> None:
+    puller.hub.fail(Fault(LARGE, cut_at=1000))
+    puller.hub.fail(Fault(LARGE, cut_at=0, times=None))
+    assert "wan-mcp pull tiny" in refused(puller, "hub_unreachable")
+    assert [p.stat().st_size for p in puller.partials] == [1000]
+    puller.hub.faults.clear()
+    puller.pull()
+    assert ranges(puller)[-1] == "bytes=1000-"
+
+
+def test_a_damaged_file_is_brought_once_more(puller: Puller) -> None:
+    puller.hub.fail(Fault(LARGE, wrong=True))
+    assert (puller.pull().lock.folder / LARGE).read_bytes() == FILES[LARGE]
+
+
+@pytest.mark.parametrize("file", [LARGE, "model_index.json"])
+def test_a_file_that_stays_damaged_is_refused_and_not_kept(puller: Puller, file: str) -> None:
+    puller.hub.fail(Fault(file, wrong=True, times=None))
+    assert file in refused(puller, "download_corrupted")
+    content = hashlib.sha256(FILES[file]).hexdigest() if file == LARGE else blob_id(FILES[file])
+    assert not [p for p in puller.cache.rglob(f"blobs/{content}*") if p.stat().st_size]
+
+
+def test_a_partial_file_that_was_damaged_on_the_disk_is_found_out(puller: Puller) -> None:
+    puller.hub.fail(Fault(LARGE, cut_at=1000))
+    puller.hub.fail(Fault(LARGE, cut_at=0, times=None))
+    refused(puller, "hub_unreachable")
+    puller.hub.faults.clear()
+    puller.partials[0].write_bytes(bytes(1000))
+    assert (puller.pull().lock.folder / LARGE).read_bytes() == FILES[LARGE]
+
+
+def test_a_rate_limit_is_waited_for_as_long_as_the_hub_says(puller: Puller) -> None:
+    puller.hub.fail(Fault("api", status=429, headers={"retry-after": "0"}))
+    puller.hub.fail(Fault(LARGE, status=429, headers={"ratelimit": '"api";r=0;t=0'}))
+    puller.pull()
+    assert is_local(puller.manifest, puller.home)
+
+
+def test_a_rate_limit_of_an_hour_ends_the_pull_and_says_when_to_come_back(puller: Puller) -> None:
+    puller.hub.fail(Fault("api", status=429, headers={"retry-after": "3600"}))
+    assert "about 3600 s" in refused(puller, "hub_rate_limited")
+
+
+def test_a_hub_in_trouble_is_asked_again(puller: Puller) -> None:
+    puller.hub.fail(Fault("api", status=503))
+    puller.hub.fail(Fault(LARGE, status=500))
+    puller.pull()
+
+
+def test_a_hub_that_stays_in_trouble_is_named(puller: Puller) -> None:
+    puller.hub.fail(Fault("api", status=503, times=None))
+    assert "503" in refused(puller, "hub_broken")
+
+
+def test_a_missing_repository_is_named(puller: Puller) -> None:
+    puller.manifest = manifest_of("acme/nowhere")
+    assert "acme/nowhere" in refused(puller, "hub_missing")
+
+
+def test_a_missing_revision_is_named(puller: Puller) -> None:
+    puller.manifest = manifest_of(revision="v9")
+    assert "'v9'" in refused(puller, "hub_missing")
+
+
+def test_a_gated_repository_says_how_to_get_in(puller: Puller) -> None:
+    puller.hub.add(REPOSITORY, FILES, token="secret", gated=True)
+    message = refused(puller, "hub_gated")
+    assert "accept its conditions" in message
+    assert "HF_TOKEN" in message
+    puller.token = "secret"
+    puller.pull()
+
+
+def test_a_wrong_token_is_blamed_and_not_the_repository(puller: Puller) -> None:
+    puller.hub.add(REPOSITORY, FILES, token="secret")
+    puller.token = "stale"
+    assert "token" in refused(puller, "hub_token")
+    assert "stale" not in refused(puller, "hub_token")
+
+
+def test_a_token_without_the_right_is_told_so(puller: Puller) -> None:
+    puller.hub.fail(Fault(LARGE, status=403))
+    assert "right to read" in refused(puller, "hub_token")
+
+
+def test_a_repository_of_pickles_is_refused_with_the_reason(puller: Puller) -> None:
+    puller.hub.add("acme/pickles", {"model_index.json": b"{}", "transformer/model.bin": b"x", "vae/model.pt": b"x"})
+    puller.manifest = manifest_of("acme/pickles", ("model_index.json", "transformer/*.safetensors"))
+    message = refused(puller, "weights_pickled")
+    assert "transformer/model.bin" in message
+    assert "runs whatever code" in message
+    assert not puller.hub.file_requests()
+
+
+def test_a_repository_without_a_needed_file_is_refused_before_anything_comes(puller: Puller) -> None:
+    puller.manifest = manifest_of(files=("model_index.json", "transformer_2/*.safetensors"))
+    assert "transformer_2/*.safetensors" in refused(puller, "weights_incomplete")
+    assert not puller.hub.file_requests()
+
+
+def test_a_path_that_leads_out_of_the_snapshot_is_never_written(puller: Puller) -> None:
+    puller.hub.add(REPOSITORY, FILES | {"../../evil.json": b"{}", "/etc/evil.json": b"{}"})
+    puller.manifest = manifest_of(files=())
+    puller.pull()
+    assert not list(puller.root.rglob("*evil*"))
+
+
+def test_a_disk_without_room_is_told_beforehand_with_the_bytes_missing(puller: Puller) -> None:
+    with pytest.raises(WeightsUnavailable, match=r"\d+ bytes are missing.*HF_HOME") as caught:
+        puller.pull(reserve=10**18)
+    assert caught.value.code == "out_of_space"
+    assert not puller.hub.file_requests()
+
+
+def test_a_page_that_is_no_hub_is_recognised(puller: Puller) -> None:
+    puller.hub.fail(Fault("api", wrong=True, times=None))
+    assert "HF_ENDPOINT" in refused(puller, "hub_broken")
+
+
+def test_a_hub_that_is_gone_is_told_and_what_is_local_serves_on(puller: Puller, tmp_path: Path) -> None:
+    puller.pull()
+    gone = Puller(LoopbackHub(), tmp_path / "other")
+    gone.hub.endpoint = "http://127.0.0.1:9"
+    assert "cannot be reached" in refused(gone, "hub_unreachable")
+    puller.hub.endpoint, endpoint = "http://127.0.0.1:9", puller.hub.endpoint
+    try:
+        assert puller.pull().came == 0
+        assert local_weights(puller.manifest, puller.home) is not None
+        with pytest.raises(WeightsUnavailable, match="cannot be reached"):
+            news(puller.manifest, puller.home, hub=puller.client, patience=Patience(tries=1))
+    finally:
+        puller.hub.endpoint = endpoint
+
+
+def test_a_cancelled_pull_stops_at_once_and_the_next_goes_on_at_its_byte(puller: Puller) -> None:
+    fault = puller.hub.fail(Fault(LARGE, hold_at=100_000))
+    rest = sum(len(c) for p, c in FILES.items() if p.endswith((".json", "vae/diffusion_pytorch_model.safetensors")))
+    cancelled_at = 0.0
+
+    def tell(download: Download) -> None:
+        nonlocal cancelled_at
+        if fault.held.is_set() and download.done >= 100_000 + rest:
+            cancelled_at = time.monotonic()
+            raise JobCancelled
+
+    with pytest.raises(JobCancelled):
+        puller.pull(tell=tell)
+    assert time.monotonic() - cancelled_at < 2
+    assert not is_local(puller.manifest, puller.home)
+    puller.hub.faults.clear()
+    fault.go.set()
+    fetched = puller.pull()
+    assert ranges(puller)[-1] is not None
+    assert fetched.came < SIZE
+    assert (fetched.lock.folder / LARGE).read_bytes() == FILES[LARGE]
