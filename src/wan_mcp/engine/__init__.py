@@ -1,1 +1,8 @@
 """The process that owns a device: everything that knows torch."""
+
+import os
+
+# OpenMP's threads spin while they wait for one another. On a machine that does anything else at the
+# same time they spin for their whole time slice, and a job took 5-10 times as long. The runtime
+# reads this when torch is loaded, and every way to torch leads through this package.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
