@@ -193,8 +193,10 @@ async def test_strange_hosts_and_origins_are_turned_away(
     settings: Settings, listens_on: str, headers: dict[str, str], status: int
 ) -> None:
     named = settings.model_copy(update={"http_hosts": "studio.example, other.example", "http_token": TOKEN})
-    async with site(named, listens_on, **BEARER) as http:
-        answer = await http.web.get("/healthz", headers=headers)
+    async with serving(named) as service:
+        transport = httpx2.ASGITransport(app=build_app(service, listens_on))
+        async with httpx2.AsyncClient(transport=transport, base_url="http://127.0.0.1:8000", headers=BEARER) as web:
+            answer = await web.get("/healthz", headers=headers)
     assert answer.status_code == status
 
 

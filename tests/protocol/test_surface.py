@@ -157,7 +157,7 @@ async def test_styles_models_sizes_and_ids_are_completed(settings: Settings, con
 
         job_id = await studio.start()
         assert await complete(prompt, "style", "c") == ["cinematic", "claymation"]
-        assert await complete(prompt, "model", "") == ["wan-mini"]
-        assert await complete(prompt, "resolution", "") == ["landscape", "portrait", "square"]
+        assert await complete(prompt, "model", "wan-mi") == ["wan-mini"]
+        assert await complete(prompt, "resolution", "lan") == ["landscape"]
         assert await complete(prompt, "idea", "") == []
         assert await complete(job, "id", job_id[:3]) == [job_id]

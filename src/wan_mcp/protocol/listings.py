@@ -62,6 +62,9 @@ class ModelEntry(_Listed):
     caption_types: list[str]
     caption_lengths: list[str]
     usual_seconds: dict[Task, float]
+    weights_gb: float
+    embedded: bool
+    licence: str
 
 
 class ModelList(_Listed):
@@ -101,10 +104,11 @@ async def model_list(service: JobService, model: str | None, task: Task | None) 
         UnknownModel: there is no such model.
         BrokenManifest: its file breaks the schema.
     """
-    catalogue = service.catalogue
-    chosen: Iterable[Manifest] = [catalogue.get(model)] if model is not None else catalogue.manifests.values()
-    chosen = [manifest for manifest in chosen if task is None or task in manifest.tasks]
-    settings = service.settings
+    catalogue, settings = service.catalogue, service.settings
+    usual = (settings.video_model, settings.image_model, settings.caption_model)
+    all_models = sorted(catalogue.manifests.values(), key=lambda m: (m.name not in usual, m.name))
+    asked = [catalogue.get(model)] if model is not None else all_models
+    chosen = [manifest for manifest in asked if task is None or task in manifest.tasks]
     listed = ModelList(
         models=[_entry(manifest, await _usual_seconds(service, manifest)) for manifest in chosen],
         default_models={
@@ -164,6 +168,9 @@ def _entry(manifest: Manifest, usual_seconds: dict[Task, float]) -> ModelEntry:
         caption_types=list(manifest.caption.types) if manifest.caption else [],
         caption_lengths=list(manifest.caption.lengths) if manifest.caption else [],
         usual_seconds=usual_seconds,
+        weights_gb=round(manifest.weights.disk_bytes / 1e9, 3),
+        embedded=manifest.weights.embedded is not None,
+        licence=manifest.licence.id,
     )
 
 
@@ -173,6 +180,8 @@ def _model_lines(listed: ModelList, task: Task | None) -> Iterable[str]:
     for model in listed.models:
         yield f"{model.name}: {model.summary}"
         yield f"  tasks: {', '.join(model.tasks)}"
+        if not model.embedded:
+            yield f"  weights: {model.weights_gb:g} GB, fetched when first used; licence {model.licence}"
         if model.resolutions:
             sizes = ", ".join(f"{r.name} {r.width}x{r.height}" for r in model.resolutions)
             free = f"; or {model.free_sizes}" if model.free_sizes else ""

@@ -103,7 +103,7 @@ def _text(view: JobView) -> str:
         case JobState.CANCELLED:
             lines = [f"Job {job.id} is cancelled."]
         case _:
-            done = f"{fraction_of(job):.0%} done. " if job.state is JobState.RUNNING else ""
+            done = f"{fraction_of(job):.0%} done. " if fraction_of(job) >= 0.01 else ""
             lines = [
                 f"Job {job.id} is {job.state}. {sentence(view)}. {done}"
                 f"It goes on by itself: call get_job(job_id='{job.id}', wait_s={FOLLOW_S}) for the result, "

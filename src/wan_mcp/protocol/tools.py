@@ -38,9 +38,18 @@ Image = Annotated[
 Resolution = Annotated[
     str | None, Field(description="Size name from list_resolutions, or WIDTHxHEIGHT. Default follows the picture.")
 ]
-Steps = Annotated[int | None, Field(ge=1, description="Denoising steps; more is slower and finer.")]
-Guidance = Annotated[float | None, Field(ge=0, description="How strictly to follow the prompt.")]
-Seed = Annotated[int | None, Field(ge=0, le=2**31 - 1, description="Same seed and request, same result.")]
+Steps = Annotated[
+    int | None, Field(ge=1, description="Denoising steps: more is slower and finer. Default: the model's.")
+]
+Guidance = Annotated[float | None, Field(ge=0, description="How strictly to follow the prompt. Default: the model's.")]
+Seed = Annotated[
+    int | None,
+    Field(
+        ge=0,
+        le=2**31 - 1,
+        description="The same seed and request give the same result. Default: random, told in the result.",
+    ),
+]
 Style = Annotated[str | None, Field(description="Preset from list_resolutions, e.g. cinematic.")]
 Count = Annotated[int, Field(ge=1, description="Results with seeds seed, seed+1, …")]
 WaitS = Annotated[
@@ -70,8 +79,12 @@ class _Tools:
         image: Image = None,
         last_image: Annotated[str | None, Field(description="Last frame; needs image.")] = None,
         resolution: Resolution = None,
-        duration_s: Annotated[float | None, Field(gt=0, description="Length in seconds; or give num_frames.")] = None,
-        num_frames: Annotated[int | None, Field(ge=1, description="By the model's frame rule.")] = None,
+        duration_s: Annotated[
+            float | None, Field(gt=0, description="Length in seconds, fitted to the model's frame rule.")
+        ] = None,
+        num_frames: Annotated[
+            int | None, Field(ge=1, description="Instead of duration_s; must follow the model's frame rule.")
+        ] = None,
         steps: Steps = None,
         guidance_scale: Guidance = None,
         guidance_scale_2: Annotated[float | None, Field(ge=0, description="For two-expert models.")] = None,
@@ -81,8 +94,9 @@ class _Tools:
         wait_s: WaitS = None,
         request_id: RequestId = None,
     ) -> JobAnswer:
-        """Make a video from a prompt, optionally starting from a picture. Gives the file's path, a wan://
-        address and a sheet of its frames; or the job_id of a job that is still running."""
+        """Make a short video from a prompt; with image, one that starts from that picture. Gives the file's path, a
+        wan:// address and a sheet of its frames, or, if it takes longer than wait_s, a job_id for get_job.
+        list_resolutions tells what the models can show, how long a video may be and how long it takes to make."""
         request = VideoRequest(
             prompt=prompt,
             negative_prompt=negative_prompt,
@@ -108,7 +122,9 @@ class _Tools:
         negative_prompt: NegativePrompt = None,
         model: Model = None,
         image: Image = None,
-        strength: Annotated[float | None, Field(ge=0, le=1, description="How far image may change.")] = None,
+        strength: Annotated[
+            float | None, Field(ge=0, le=1, description="How far image may change: 0.3 a little, 0.9 almost anew.")
+        ] = None,
         resolution: Resolution = None,
         steps: Steps = None,
         guidance_scale: Guidance = None,
@@ -118,8 +134,8 @@ class _Tools:
         wait_s: WaitS = None,
         request_id: RequestId = None,
     ) -> JobAnswer:
-        """Make an image from a prompt, optionally from another picture. Gives the file's path, a wan:// address
-        and a small preview."""
+        """Make an image from a prompt; with image, a variation of that picture. Gives the file's path, a wan://
+        address that can start a video, and a small preview, or, if it takes longer than wait_s, a job_id."""
         request = ImageRequest(
             prompt=prompt,
             negative_prompt=negative_prompt,
@@ -146,7 +162,7 @@ class _Tools:
         wait_s: WaitS = None,
         request_id: RequestId = None,
     ) -> JobAnswer:
-        """Describe a picture in words; for a video's address, its first frame."""
+        """Describe a picture in words; of a video's wan:// address, its first frame."""
         request = CaptionRequest(image=image, model=model, caption_type=caption_type, length=length, prompt=prompt)
         return await self._run(ctx, request, wait_s, request_id)
 
@@ -155,16 +171,17 @@ class _Tools:
         model: Model = None,
         task: Annotated[Task | None, Field(description="Only models that do this.")] = None,
     ) -> Annotated[CallToolResult, ModelList]:
-        """Models with their sizes, frame rules, limits, defaults, caption types and usual times; and the styles."""
+        """What can be asked for: models with their tasks, sizes, video lengths, limits, defaults, caption types and
+        the usual seconds of a job on this machine; and the styles."""
         return await model_list(self._service, model, task)
 
     async def get_job(self, ctx: Call, job_id: JobId, wait_s: WaitS = None) -> JobAnswer:
-        """Wait for a job and get its result, or where it stands."""
+        """Get a job's result, waiting for it up to wait_s; or its stage, progress and time left."""
         began, seconds = self._clock(), self._seconds(wait_s)
         return await self._follow(job_id, began + seconds, ProgressReports(ctx.report_progress))
 
     async def cancel_job(self, job_id: JobId) -> JobAnswer:
-        """Stop a queued or running job."""
+        """Stop a queued or running job; finished ones stay as they are."""
         view = await self._service.cancel(job_id)
         view = await self._service.wait(view.job.id, min(CANCEL_WAIT_S, self._service.settings.wait_s))
         return await job_result(view, self._service.media)

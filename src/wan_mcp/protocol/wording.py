@@ -15,9 +15,9 @@ def instant(seconds: float | None) -> str | None:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def duration(seconds: float) -> str:
-    """Seconds in words, as precise as anybody wants them."""
-    if seconds < 10:
+def duration(seconds: float, *, precise: bool = True) -> str:
+    """Seconds in words, as precise as anybody wants them; an estimate is never precise to a tenth."""
+    if seconds < 10 and precise:
         return f"{seconds:.1f} s"
     if seconds < 100:
         return f"{seconds:.0f} s"
@@ -28,7 +28,7 @@ def duration(seconds: float) -> str:
 
 def time_left(eta_s: float | None) -> str:
     """`, about 12 s left`, or nothing while nothing like it was measured."""
-    return "" if eta_s is None else f", about {duration(max(1, round(eta_s)))} left"
+    return "" if eta_s is None else f", about {duration(max(1.0, eta_s), precise=False)} left"
 
 
 def fraction_of(job: Job) -> float:
