@@ -7,7 +7,7 @@ import anyio
 import pytest
 
 from tests.conftest import fake_engine
-from tests.protocol.conftest import ERAS, Answer, Connect
+from tests.protocol.conftest import Answer, Connect
 from wan_mcp.settings import Settings
 
 pytestmark = pytest.mark.anyio
@@ -84,12 +84,9 @@ async def test_an_engine_that_cannot_start_fails_the_job_and_names_the_log(
     assert str(settings.log_file) in answer.text
 
 
-@pytest.mark.parametrize("mode", ERAS)
-async def test_the_next_job_runs_after_one_has_failed(
-    engine: Callable[..., Settings], connect: Connect, mode: str
-) -> None:
+async def test_the_next_job_runs_after_one_has_failed(engine: Callable[..., Settings], connect: Connect) -> None:
     with anyio.fail_after(LIMIT_S):
-        async with connect(engine("fails"), mode) as studio:
+        async with connect(engine("fails")) as studio:
             failed = await studio.call("generate_video", prompt="a red circle", steps=4)
             after = await studio.call("generate_video", prompt="a red circle", steps=1)  # ends before the trick
     assert failed.job["status"] == "failed"

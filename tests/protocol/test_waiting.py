@@ -1,12 +1,19 @@
 """A call and its job are two things: how long a call lasts, who follows a job, how one is stopped."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import anyio
 import pytest
+from mcp.types import TextContent
 
+from tests.jobs.conftest import video_plan
 from tests.protocol.conftest import ERAS, Connect, Pace, denoising
+from wan_mcp.jobs.service import JobView
+from wan_mcp.media.store import MediaStore
+from wan_mcp.protocol.results import job_result
 from wan_mcp.settings import Settings
+from wan_mcp.specs import Job, JobState
 
 pytestmark = pytest.mark.anyio
 LIMIT_S = 20
@@ -104,6 +111,14 @@ async def test_a_running_job_stops_within_a_step_and_the_next_one_runs(
     assert not cancelled.result.is_error
     assert "is cancelled" in cancelled.text
     assert after.job["status"] == "succeeded"
+
+
+async def test_a_job_that_is_still_stopping_says_so(tmp_path: Path) -> None:
+    job = Job(id="j", request_id=None, state=JobState.RUNNING, plan=video_plan(), created_at=0, cancel_requested=True)
+    [words] = (await job_result(JobView(job), MediaStore(tmp_path))).content
+    assert isinstance(words, TextContent)
+    assert "is being stopped" in words.text
+    assert "goes on" not in words.text
 
 
 async def test_a_queued_job_is_cancelled_at_once_and_a_finished_one_stays(

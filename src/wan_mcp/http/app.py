@@ -7,7 +7,6 @@ from types import FrameType
 
 import anyio
 import uvicorn
-from mcp.server.transport_security import TransportSecuritySettings
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
@@ -20,7 +19,7 @@ from wan_mcp.http.guard import Guard, is_loopback, refuse_open_door
 from wan_mcp.jobs.service import JobService, serving
 from wan_mcp.logs import log_to_stderr
 from wan_mcp.media.store import MediaName
-from wan_mcp.protocol.server import build_server
+from wan_mcp.protocol.server import build_http_app
 from wan_mcp.settings import Settings
 
 __all__ = ["build_app", "listen", "run_http", "settings_for"]
@@ -35,13 +34,8 @@ MEDIA_HEADERS = {"Cache-Control": "private, max-age=86400", "X-Content-Type-Opti
 def build_app(service: JobService, host: str) -> ASGIApp:
     """The application for a server that listens on `host`."""
     settings = service.settings
-    app = build_server(service).streamable_http_app(
-        stateless_http=True,  # any process can answer any request
-        json_response=False,  # progress needs a stream
-        host=host,
-        max_request_body_size=int(settings.image_max_mb * 1e6 * 2 * 4 / 3) + BODY_SPARE,  # two pictures in base64
-        transport_security=TransportSecuritySettings(enable_dns_rebinding_protection=False),  # the guard does it
-    )
+    most = int(settings.image_max_mb * 1e6 * 2 * 4 / 3) + BODY_SPARE  # two pictures in base64
+    app = build_http_app(service, most)
     app.router.routes.extend(_routes(service))
     names = [name.strip() for name in settings.http_hosts.split(",") if name.strip()]
     return Guard(app, host, settings.http_token, names)

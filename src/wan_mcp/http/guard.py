@@ -63,7 +63,7 @@ class Guard:
         if scope["type"] != "http" or (refusal := self._refusal(Headers(scope=scope))) is None:
             await self._app(scope, receive, send)
         else:
-            log.warning("refused %s %s with %d", scope["method"], scope["path"], refusal.status_code)
+            log.warning("refused %s %r with %d", scope["method"], scope["path"], refusal.status_code)
             await refusal(scope, receive, send)
 
     def _refusal(self, headers: Headers) -> Response | None:

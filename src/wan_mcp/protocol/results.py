@@ -102,6 +102,8 @@ def _text(view: JobView) -> str:
             lines = [f"Job {job.id} failed ({code}): {sentence(view)}"]
         case JobState.CANCELLED:
             lines = [f"Job {job.id} is cancelled."]
+        case _ if job.cancel_requested:
+            lines = [f"Job {job.id} is being stopped: get_job(job_id='{job.id}', wait_s=10) tells when it is."]
         case _:
             done = f"{fraction_of(job):.0%} done. " if fraction_of(job) >= 0.01 else ""
             lines = [

@@ -15,8 +15,10 @@ from mcp.server.mcpserver.exceptions import (
     UnexpectedResourceError,
     UnexpectedToolError,
 )
+from mcp.server.transport_security import TransportSecuritySettings
 from mcp.types import CallToolResult, InputRequiredResult
 from pydantic import AnyUrl, ValidationError
+from starlette.applications import Starlette
 
 import wan_mcp
 from wan_mcp.errors import UnknownJob, UserError
@@ -25,7 +27,7 @@ from wan_mcp.protocol.prompts import add_prompts
 from wan_mcp.protocol.resources import add_resources
 from wan_mcp.protocol.tools import studio_tools
 
-__all__ = ["build_server"]
+__all__ = ["build_http_app", "build_server"]
 
 log = logging.getLogger(__name__)
 
@@ -119,3 +121,13 @@ def build_server(service: JobService) -> MCPServer[Any]:
     add_resources(server, service)
     add_prompts(server, service)
     return server
+
+
+def build_http_app(service: JobService, max_body_bytes: int) -> Starlette:
+    """The same server as an ASGI application with the endpoint /mcp; it trusts whoever reaches it."""
+    return build_server(service).streamable_http_app(
+        stateless_http=True,  # any process can answer any request
+        json_response=False,  # progress needs a stream
+        max_request_body_size=max_body_bytes,
+        transport_security=TransportSecuritySettings(enable_dns_rebinding_protection=False),
+    )
