@@ -125,6 +125,15 @@ def test_when_ffmpeg_fails_no_file_is_left_and_its_reason_is_told(
     assert files(media.home / "media") == []
 
 
+def test_without_ffmpeg_the_job_says_how_to_get_one(media: MediaStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    def none() -> str:
+        raise RuntimeError("No ffmpeg exe could be found")
+
+    monkeypatch.setattr("imageio_ffmpeg.get_ffmpeg_exe", none)
+    with pytest.raises(JobFailed, match="IMAGEIO_FFMPEG_EXE"):
+        write_video(media, VIDEO, moving_circle(5), 8, {}, 7)
+
+
 def test_a_full_disk_leaves_no_file_and_says_what_to_do(small_disk: Path) -> None:
     media = MediaStore(small_disk)
     with pytest.raises(OutOfSpace, match="free some"):

@@ -116,8 +116,15 @@ def _encode(frames: "NDArray[np.uint8]", fps: float, comment: str, target: Path)
 def _ffmpeg(arguments: list[str], data: memoryview | None = None) -> subprocess.CompletedProcess[bytes]:
     from imageio_ffmpeg import get_ffmpeg_exe
 
-    command = [get_ffmpeg_exe(), "-hide_banner", "-nostats", *(() if data else ("-nostdin",)), *arguments]
-    return subprocess.run(command, input=data, capture_output=True, check=False)
+    try:
+        executable = get_ffmpeg_exe()
+    except RuntimeError as error:
+        raise JobFailed(
+            "no_ffmpeg", "There is no ffmpeg for this system; install one, or name it in IMAGEIO_FFMPEG_EXE."
+        ) from error
+    command = [executable, "-hide_banner", "-nostats", *(() if data else ("-nostdin",)), *arguments]
+    # In a process group of its own, so that a Ctrl-C in an engine's terminal is the engine's to answer.
+    return subprocess.run(command, input=data, capture_output=True, check=False, process_group=0)
 
 
 def read_receipt(path: Path) -> dict[str, Any] | None:
