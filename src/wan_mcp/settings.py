@@ -43,6 +43,11 @@ class Settings(BaseSettings):
     caption_model: str = Field(
         default="wan-mini-caption", description="Model of caption_image when the call names none."
     )
+    auto_download: bool = Field(
+        default=True,
+        description="Whether the first job of a model whose weights are not here downloads them; "
+        "if not, it fails and names the command that does.",
+    )
     wait_s: float = Field(
         default=45, ge=0, description="Seconds that a tool call waits for its job when the call does not say."
     )

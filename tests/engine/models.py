@@ -83,7 +83,7 @@ def _vae(**layout: Any) -> Any:
     ).eval()
 
 
-def save_one_expert(folder: Path) -> None:
+def save_one_expert(folder: Path, **saving: Any) -> None:
     """The layout of Wan2.2 TI2V-5B: text and first image to video with one denoiser."""
     torch.manual_seed(1)
     tokenizer, text_encoder = _text_parts()
@@ -106,10 +106,10 @@ def save_one_expert(folder: Path) -> None:
         scheduler=_scheduler(),
         transformer=_denoiser(48, 48),
         expand_timesteps=True,
-    ).save_pretrained(folder)
+    ).save_pretrained(folder, **saving)
 
 
-def save_two_experts(folder: Path) -> None:
+def save_two_experts(folder: Path, **saving: Any) -> None:
     """The layout of Wan2.2 T2V-A14B: text to video with an expert for each half of the noise levels."""
     torch.manual_seed(2)
     tokenizer, text_encoder = _text_parts()
@@ -121,10 +121,10 @@ def save_two_experts(folder: Path) -> None:
         transformer=_denoiser(16, 16),
         transformer_2=_denoiser(16, 16),
         boundary_ratio=BOUNDARY,
-    ).save_pretrained(folder)
+    ).save_pretrained(folder, **saving)
 
 
-def save_two_experts_of_images(folder: Path) -> None:
+def save_two_experts_of_images(folder: Path, **saving: Any) -> None:
     """The layout of Wan2.2 I2V-A14B: first, or first and last, image to video."""
     torch.manual_seed(3)
     tokenizer, text_encoder = _text_parts()
@@ -136,7 +136,20 @@ def save_two_experts_of_images(folder: Path) -> None:
         transformer=_denoiser(36, 16),
         transformer_2=_denoiser(36, 16),
         boundary_ratio=BOUNDARY,
-    ).save_pretrained(folder)
+    ).save_pretrained(folder, **saving)
+
+
+def save_first_generation(folder: Path, **saving: Any) -> None:
+    """The layout of Wan2.1 T2V-1.3B: text to video with one denoiser of the first VAE's latents."""
+    torch.manual_seed(5)
+    tokenizer, text_encoder = _text_parts()
+    WanPipeline(
+        tokenizer=tokenizer,
+        text_encoder=text_encoder,
+        vae=_vae(z_dim=16),
+        scheduler=_scheduler(),
+        transformer=_denoiser(16, 16),
+    ).save_pretrained(folder, **saving)
 
 
 def save_blip(folder: Path) -> None:

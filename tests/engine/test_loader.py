@@ -54,14 +54,6 @@ def test_fixed_noise_levels_are_used_as_they_stand(bench: Bench) -> None:
         assert used.tolist() == pytest.approx([*levels, 0.0], abs=1e-5)
 
 
-def test_weights_on_the_hub_are_refused_with_what_to_use_instead(bench: Bench) -> None:
-    weights = Weights(repository="somebody/model", disk_bytes=1)
-    bench.catalogue.manifests[ONE] = changed(MANIFESTS[ONE], weights=weights)
-    with pytest.raises(JobFailed, match="wan-mini") as failure:
-        bench.run(video_plan())
-    assert failure.value.code == "model_not_local"
-
-
 def test_an_unknown_model_fails_its_job_only(bench: Bench) -> None:
     with pytest.raises(JobFailed, match="no model 'nobody'"):
         bench.run(video_plan("nobody"))

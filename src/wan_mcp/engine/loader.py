@@ -58,8 +58,10 @@ class WanModel:
         return [part for part in (pipeline.transformer, getattr(pipeline, "transformer_2", None)) if part is not None]
 
 
-def load_wan(manifest: Manifest, folder: Path, device: Device) -> WanModel:
+def load_wan(manifest: Manifest, folder: Path, device: Device, sha256: str | None = None) -> WanModel:
     """Load the weights in `folder` (laid out as diffusers saves a Wan pipeline) onto the device.
+
+    `sha256` is what they are, where that is known; else all of them are read for it.
 
     Raises:
         JobFailed: they cannot be read, or do not do what the manifest says.
@@ -90,7 +92,7 @@ def load_wan(manifest: Manifest, folder: Path, device: Device) -> WanModel:
     pipelines = {task: _pipeline(task, pipeline, manifest) for task in manifest.tasks}
     for each in pipelines.values():
         each.set_progress_bar_config(disable=True)
-    return WanModel(manifest, device, pipelines, fingerprint(folder))
+    return WanModel(manifest, device, pipelines, sha256 or fingerprint(folder))
 
 
 def _pipeline(task: Task, loaded: Any, manifest: Manifest) -> Any:

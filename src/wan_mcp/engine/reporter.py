@@ -187,7 +187,7 @@ class Reporter:
         return self._seconds.get(stage)
 
     def _eta(self) -> float | None:
-        if self._piece_seconds(Stage.DENOISE) is None:
+        if self._stage is Stage.DOWNLOAD or self._piece_seconds(Stage.DENOISE) is None:
             return None
         left = 0.0
         for stage, (_, pieces) in self._pieces.items():

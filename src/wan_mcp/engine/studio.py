@@ -16,12 +16,13 @@ from wan_mcp.engine.devices import Device, resolve_device
 from wan_mcp.engine.imports import lasting_imports
 from wan_mcp.engine.memory import memory_guard
 from wan_mcp.engine.reporter import Reporter
-from wan_mcp.engine.weights import EMBEDDED, weights_folder
+from wan_mcp.engine.weights import EMBEDDED, Installed, install
 from wan_mcp.errors import JobFailed, UserError
 from wan_mcp.manifests import Catalogue, Manifest
 from wan_mcp.media.store import MediaStore
 from wan_mcp.settings import Settings
 from wan_mcp.specs import CaptionPlan, ImagePlan, Job, Stage, VideoPlan
+from wan_mcp.weights.hub import Hub
 
 if TYPE_CHECKING:
     from wan_mcp.engine.caption import BlipCaptioner
@@ -42,8 +43,11 @@ class TorchStudio:
         media: MediaStore,
         *,
         embedded: Path = EMBEDDED,
+        hub: Hub | None = None,
     ) -> None:
         """`catalogue` is asked at every job, so that manifests added since the start are seen.
+
+        `embedded` and `hub` are other places of weights than this installation's and the environment's.
 
         Raises:
             JobFailed: the device of the settings does not exist.
@@ -53,7 +57,9 @@ class TorchStudio:
         self.device: Device = resolve_device(settings.device)
         self._catalogue = catalogue
         self._media = media
+        self._settings = settings
         self._embedded = embedded
+        self._hub = hub
         self._generator: tuple[Manifest, Generator] | None = None
         self._captioner: tuple[Manifest, BlipCaptioner] | None = None
         self._embeddings: Any = None
@@ -84,41 +90,44 @@ class TorchStudio:
 
     def _generate(self, job_id: str, plan: VideoPlan | ImagePlan, manifest: Manifest, report: Reporter) -> None:
         if self._generator is None or self._generator[0] != manifest:
+            weights = self._install(manifest, "wan", report)
             if self._generator is not None:
                 self._generator = None
                 self._free()
             report.enter(Stage.LOAD, detail=manifest.title)
-            self._generator = (manifest, self._load_generator(manifest))
+            self._generator = (manifest, self._load_generator(manifest, weights))
         self._generator[1].run(job_id, plan, report)
 
-    def _load_generator(self, manifest: Manifest) -> "Generator":
-        folder = weights_folder(manifest, self._embedded)
-        _require_family(manifest, "wan")
+    def _install(self, manifest: Manifest, family: str, report: Reporter) -> Installed:
+        """The weights of a model of that family, whole on this machine; before the stage of loading, which is timed."""
+        _require_family(manifest, family)
+        return install(manifest, self._settings, report, embedded=self._embedded, hub=self._hub)
+
+    def _load_generator(self, manifest: Manifest, weights: Installed) -> "Generator":
         with lasting_imports():
             from wan_mcp.engine.embeddings import PromptEmbeddings
             from wan_mcp.engine.generate import Generator
             from wan_mcp.engine.loader import load_wan
         if self._embeddings is None:
             self._embeddings = PromptEmbeddings()
-        return Generator(load_wan(manifest, folder, self.device), self._media, self._embeddings)
+        return Generator(load_wan(manifest, weights.folder, self.device, weights.sha256), self._media, self._embeddings)
 
     def _caption(self, plan: CaptionPlan, manifest: Manifest, report: Reporter) -> str:
         from wan_mcp.engine.inputs import open_input
 
         if self._captioner is None or self._captioner[0] != manifest:
+            weights = self._install(manifest, "blip", report)
             if self._captioner is not None:
                 self._captioner = None
                 self._free()
             report.enter(Stage.LOAD, detail=manifest.title)
-            self._captioner = (manifest, self._load_captioner(manifest))
+            self._captioner = (manifest, self._load_captioner(manifest, weights))
         return self._captioner[1].caption(plan, open_input(self._media, plan.image), report)
 
-    def _load_captioner(self, manifest: Manifest) -> "BlipCaptioner":
-        folder = weights_folder(manifest, self._embedded)
-        _require_family(manifest, "blip")
+    def _load_captioner(self, manifest: Manifest, weights: Installed) -> "BlipCaptioner":
         with lasting_imports():
             from wan_mcp.engine.caption import load_captioner
-        return load_captioner(manifest, folder, self.device)
+        return load_captioner(manifest, weights.folder, self.device)
 
     def _free(self) -> None:
         """Give back the memory of what is not held any more."""

@@ -1,0 +1,44 @@
+"""For a manifest of a hub model, a tiny model of the same classes in the same layout and file names."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.engine import models
+from wan_mcp.manifests import Manifest
+from wan_mcp.specs import Task
+
+__all__ = ["PIPELINES", "save_tiny"]
+
+SHARD = "60KB"
+"""Small enough that the denoisers and the text encoder come in several files, as the real ones do."""
+
+PIPELINES = {
+    Task.TEXT_TO_VIDEO: "WanPipeline",
+    Task.TEXT_TO_IMAGE: "WanPipeline",
+    Task.IMAGE_TO_VIDEO: "WanImageToVideoPipeline",
+    Task.FIRST_LAST_FRAME_TO_VIDEO: "WanImageToVideoPipeline",
+    Task.IMAGE_TO_IMAGE: "WanVideoToVideoPipeline",
+}
+
+
+def save_tiny(manifest: Manifest, folder: Path) -> None:
+    """Write the repository of a manifest, in small and with random weights, as its authors would.
+
+    Beside what is wanted it holds what is not: a readme, a picture, and pickles.
+    """
+    _layout_of(manifest)(folder, max_shard_size=SHARD)
+    (folder / "README.md").write_text("not wanted", encoding="utf-8")
+    (folder / "assets").mkdir()
+    (folder / "assets" / "logo.png").write_bytes(b"not wanted")
+    (folder / "transformer" / "diffusion_pytorch_model.bin").write_bytes(b"never wanted")
+
+
+def _layout_of(manifest: Manifest) -> Callable[..., None]:
+    if manifest.pipeline.family != "wan":
+        raise LookupError(f"no tiny model of the family '{manifest.pipeline.family}' yet: add one here")
+    pictures_only = not set(manifest.tasks) - {Task.IMAGE_TO_VIDEO, Task.FIRST_LAST_FRAME_TO_VIDEO}
+    if len(manifest.pipeline.experts) == 2:
+        return models.save_two_experts_of_images if pictures_only else models.save_two_experts
+    # The VAE of Wan2.2 makes one latent pixel of 16, and the denoiser takes them by two.
+    patched = manifest.sizes is not None and manifest.sizes.multiple == 32
+    return models.save_one_expert if patched else models.save_first_generation

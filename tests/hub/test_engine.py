@@ -1,0 +1,165 @@
+"""Downloads inside a job: progress, cancelling, switching them off, and the whole way from a client's call."""
+
+import shlex
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from mcp import Client
+
+from tests.engine.conftest import Ear
+from tests.hub.conftest import FILES, LARGE, REPOSITORY, manifest_of
+from tests.hub.layouts import save_tiny
+from tests.hub.loopback import Fault, LoopbackHub
+from wan_mcp.engine.weights import Installed, install
+from wan_mcp.errors import JobCancelled, JobFailed
+from wan_mcp.jobs.database import Database
+from wan_mcp.jobs.engines import EngineRows
+from wan_mcp.jobs.plans import Planner
+from wan_mcp.jobs.service import serving
+from wan_mcp.jobs.store import JobStore
+from wan_mcp.manifests import Catalogue, shipped_folder
+from wan_mcp.protocol.server import build_server
+from wan_mcp.settings import Settings
+from wan_mcp.specs import Job, Progress, Stage, VideoRequest
+from wan_mcp.weights.hub import Hub
+
+MANIFEST = manifest_of()
+ENGINE = """
+from wan_mcp.engine.process import run_engine
+from wan_mcp.settings import Settings
+settings = Settings()
+def build():
+    from wan_mcp.engine.studio import build_studio
+    return build_studio(settings)
+run_engine(settings, build)
+"""
+
+
+class Bench:
+    """A running job of a model that is on the hub, as an engine has it."""
+
+    def __init__(self, settings: Settings, hub: LoopbackHub) -> None:
+        self.settings = settings
+        self.hub = Hub(hub.endpoint, settings.home.parent / "cache", False)
+        self.store = JobStore(Database(settings.database))
+
+    def job(self) -> Job:
+        catalogue = Catalogue()
+        catalogue.manifests[MANIFEST.name] = MANIFEST
+        request = VideoRequest(prompt="x", model=MANIFEST.name)
+        self.store.submit(request, Planner(self.settings, catalogue).plan(request), None, 99)
+        job = self.store.claim("cpu")
+        assert job is not None
+        return job
+
+    def install(self, ear: Ear, **changes: object) -> Installed:
+        return install(MANIFEST, self.settings.model_copy(update=changes), ear, hub=self.hub)
+
+
+@pytest.fixture
+def bench(settings: Settings, hub: LoopbackHub) -> Iterator[Bench]:
+    hub.add(REPOSITORY, FILES)
+    settings.home.mkdir(exist_ok=True)
+    bench = Bench(settings, hub)
+    yield bench
+    bench.store.database.close()
+
+
+def test_a_download_switched_off_is_refused_with_the_command_that_does_it(bench: Bench, hub: LoopbackHub) -> None:
+    with Ear(bench.job(), bench.store, bench.settings) as ear, pytest.raises(JobFailed) as failure:
+        bench.install(ear, auto_download=False)
+    assert failure.value.code == "model_not_local"
+    assert "wan-mcp pull tiny" in str(failure.value)
+    assert not hub.requests
+    with Ear(bench.job(), bench.store, bench.settings) as ear:
+        bench.install(ear)
+        bench.install(ear, auto_download=False)
+
+
+def test_a_download_that_fails_fails_its_job_with_the_reason(bench: Bench, hub: LoopbackHub) -> None:
+    hub.add(REPOSITORY, FILES, token="secret", gated=True)
+    with Ear(bench.job(), bench.store, bench.settings) as ear, pytest.raises(JobFailed, match="HF_TOKEN") as failure:
+        bench.install(ear)
+    assert failure.value.code == "hub_gated"
+
+
+class Onlooker(threading.Thread):
+    """Another process's view of a job in its download: waits for a detail, then cancels it."""
+
+    def __init__(self, bench: Bench, job: Job, fault: Fault) -> None:
+        super().__init__(daemon=True)
+        self._database = Database(bench.settings.database)
+        self._job, self._fault = job, fault
+        self.seen: list[Progress] = []
+        self.deadline_at = 0.0
+        self.cancelled_at = 0.0
+        self.start()
+
+    def run(self) -> None:
+        store, watch = JobStore(self._database), self._database.watch()
+        assert self._fault.held.wait(30)
+        while not self.seen or " of " not in self.seen[-1].detail:
+            watch.wait(5)
+            if (progress := store.get(self._job.id).progress) is not None:
+                self.seen.append(progress)
+        row = EngineRows(self._database).get("cpu")
+        self.deadline_at = row.deadline_at if row else 0.0
+        self.cancelled_at = time.monotonic()
+        store.cancel(self._job.id)
+        watch.close()
+        self._database.close()
+
+
+def test_a_download_shows_in_the_job_renews_its_deadline_and_stops_when_cancelled(
+    bench: Bench, hub: LoopbackHub
+) -> None:
+    fault = hub.fail(Fault(LARGE, hold_at=100_000))
+    EngineRows(bench.store.database).register("cpu", 0.0)
+    job = bench.job()
+    onlooker = Onlooker(bench, job, fault)
+    with Ear(job, bench.store, bench.settings) as ear, pytest.raises(JobCancelled):
+        bench.install(ear)
+    stopped_at = time.monotonic()
+    onlooker.join(30)
+    assert stopped_at - onlooker.cancelled_at < 2
+    assert onlooker.seen[-1].stage is Stage.DOWNLOAD
+    assert "of 515 kB" in onlooker.seen[-1].detail
+    assert onlooker.deadline_at > time.time()
+    hub.faults.clear()
+    fault.go.set()
+    with Ear(bench.job(), bench.store, bench.settings) as ear:
+        weights = bench.install(ear)
+    assert (weights.folder / LARGE).read_bytes() == FILES[LARGE]
+    assert [r.range for r in hub.file_requests() if r.path.endswith(LARGE)][-1] is not None
+
+
+@pytest.mark.anyio
+async def test_the_first_call_of_a_client_downloads_the_model_and_makes_the_video(
+    settings: Settings, hub: LoopbackHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest = Catalogue(shipped_folder()).get("wan2.1-t2v-1.3b")
+    assert manifest.weights.repository is not None
+    save_tiny(manifest, tmp_path / "tiny")
+    hub.add(manifest.weights.repository, tmp_path / "tiny")
+    fault = hub.fail(Fault("vae/*.safetensors", hold_at=1000))
+    for name, value in {"HF_ENDPOINT": hub.endpoint, "HF_HOME": str(tmp_path / "hf"), "HF_TOKEN": ""}.items():
+        monkeypatch.setenv(name, value)
+    real = settings.model_copy(update={"engine_command": shlex.join([sys.executable, "-c", ENGINE])})
+    words: list[str] = []
+
+    async def listen(progress: float, total: float | None, message: str | None) -> None:
+        words.append(message or "")
+        if words[-1].startswith("Downloading") and " of " in words[-1]:
+            fault.go.set()
+
+    call = {"prompt": "a red circle", "model": manifest.name, "resolution": "64x64", "num_frames": 5, "steps": 2}
+    async with serving(real) as service, Client(build_server(service)) as client:
+        answer = await client.call_tool("generate_video", {**call, "wait_s": 60}, progress_callback=listen)
+    assert answer.structured_content is not None
+    assert answer.structured_content["status"] == "succeeded", answer.structured_content
+    assert [word for word in words if word.startswith("Downloading")]
+    assert (tmp_path / "hf" / "hub" / "models--Wan-AI--Wan2.1-T2V-1.3B-Diffusers").is_dir()

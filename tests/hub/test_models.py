@@ -1,0 +1,212 @@
+"""Every shipped hub model, in small: served, pulled by its own manifest, loaded by the engine, run in all its tasks."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from tests.engine.conftest import Ear
+from tests.hub.layouts import PIPELINES, save_tiny
+from tests.hub.loopback import LoopbackHub
+from wan_mcp.engine.loader import WanModel
+from wan_mcp.engine.studio import TorchStudio
+from wan_mcp.jobs.database import Database
+from wan_mcp.jobs.plans import Planner
+from wan_mcp.jobs.store import JobStore
+from wan_mcp.manifests import Catalogue, Manifest, shipped_folder
+from wan_mcp.media.inputs import InputImages
+from wan_mcp.media.store import MediaStore
+from wan_mcp.media.videos import read_receipt
+from wan_mcp.settings import Settings
+from wan_mcp.specs import ImageRequest, Job, JobState, Kind, Stage, Task, VideoRequest
+from wan_mcp.weights.hub import Hub
+from wan_mcp.weights.local import is_local, local_weights
+
+SHIPPED = Catalogue(shipped_folder())
+ON_THE_HUB = sorted(name for name, manifest in SHIPPED.manifests.items() if manifest.weights.repository)
+STEPS = 4
+SIZE = "64x64"
+FRAMES = 5
+
+
+@dataclass
+class Workplace:
+    """A home, the shipped manifests as they are, and an engine's studio that pulls from the loopback hub."""
+
+    settings: Settings
+    hub: LoopbackHub
+    store: JobStore
+    picture: Path
+
+    def __post_init__(self) -> None:
+        self.media = MediaStore(self.settings.home)
+        self.studio = self.new_studio()
+
+    def new_studio(self) -> TorchStudio:
+        """A studio that has loaded nothing."""
+        cache = Hub(self.hub.endpoint, self.settings.home.parent / "cache", False)
+        return TorchStudio(self.settings, lambda: SHIPPED, self.media, hub=cache)
+
+    def run(self, task: Task, model: str) -> tuple[Job, Ear]:
+        """The finished job of a small request of that task."""
+        request = self._request(task, model)
+        inputs = InputImages(self.media, [self.picture.parent], 20, 50)
+        first = inputs.take(request.image) if request.image else None
+        last = inputs.take(request.last_image) if isinstance(request, VideoRequest) and request.last_image else None
+        plan = Planner(self.settings, SHIPPED).plan(request, first, last)
+        self.store.submit(request, plan, None, 99)
+        job = self.store.claim("cpu")
+        assert job is not None
+        with Ear(job, self.store, self.settings) as ear:
+            self.studio.run(job, ear)
+        self.store.finish(job, JobState.SUCCEEDED)
+        return self.store.get(job.id), ear
+
+    def _request(self, task: Task, model: str) -> VideoRequest | ImageRequest:
+        image = None if task in (Task.TEXT_TO_VIDEO, Task.TEXT_TO_IMAGE) else str(self.picture)
+        common: dict[str, Any] = {"prompt": "a red circle", "model": model, "steps": STEPS, "resolution": SIZE}
+        if task.kind is Kind.IMAGE:
+            return ImageRequest(**common, image=image, seed=3)
+        last = image if task is Task.FIRST_LAST_FRAME_TO_VIDEO else None
+        return VideoRequest(**common, image=image, last_image=last, num_frames=FRAMES, seed=3)
+
+    @property
+    def model(self) -> WanModel:
+        """What the studio has loaded."""
+        assert self.studio._generator is not None
+        return self.studio._generator[1]._model
+
+
+@pytest.fixture
+def workplace(hub: LoopbackHub, tmp_path: Path) -> Iterator[Workplace]:
+    settings = Settings(home=tmp_path / "home", device="cpu")
+    settings.home.mkdir()
+    picture = tmp_path / "picture.png"
+    Image.radial_gradient("L").convert("RGB").resize((96, 80)).save(picture)
+    store = JobStore(Database(settings.database))
+    yield Workplace(settings, hub, store, picture)
+    store.database.close()
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Manifest], Path]:
+    """`tiny(manifest)`: the folder of the tiny repository of a manifest, made once."""
+    folders: dict[str, Path] = {}
+
+    def make(manifest: Manifest) -> Path:
+        if manifest.name not in folders:
+            folders[manifest.name] = tmp_path_factory.mktemp(manifest.name)
+            save_tiny(manifest, folders[manifest.name])
+        return folders[manifest.name]
+
+    return make
+
+
+def serve(hub: LoopbackHub, manifest: Manifest, folder: Path) -> str:
+    assert manifest.weights.repository is not None
+    return hub.add(manifest.weights.repository, folder)
+
+
+def test_there_are_models_on_the_hub() -> None:
+    assert len(ON_THE_HUB) >= 4
+    assert not SHIPPED.broken
+
+
+@pytest.mark.parametrize("name", ON_THE_HUB)
+def test_experts_share_all_noise_levels_at_the_boundary(name: str) -> None:
+    pipeline = SHIPPED.get(name).pipeline
+    ranges = [(expert.sigma_max, expert.sigma_min) for expert in pipeline.experts]
+    boundary = pipeline.boundary_ratio
+    assert ranges == ([(1.0, 0.0)] if boundary is None else [(1.0, boundary), (boundary, 0.0)])
+
+
+@pytest.mark.parametrize("name", ON_THE_HUB)
+def test_a_shipped_model_is_pulled_loaded_and_run_in_all_its_tasks(
+    name: str, workplace: Workplace, tiny: Callable[[Manifest], Path]
+) -> None:
+    manifest = SHIPPED.get(name)
+    commit = serve(workplace.hub, manifest, tiny(manifest))
+    assert not is_local(manifest, workplace.settings.home)
+
+    first, ear = workplace.run(manifest.tasks[0], name)
+    stages = [stage for stage, _ in ear.heard]
+    assert stages[:3] == [Stage.DOWNLOAD, Stage.LOAD, Stage.ENCODE]
+    assert any("of" in detail and "B" in detail for detail in ear.details)
+    weights = local_weights(manifest, workplace.settings.home)
+    assert weights is not None
+    assert weights.commit == commit
+    names = {str(f.relative_to(weights.folder)) for f in weights.folder.rglob("*") if f.is_file()}
+    assert not [f for f in names if f.endswith((".bin", ".md", ".png"))]
+    assert "transformer/diffusion_pytorch_model.safetensors.index.json" in names
+    assert workplace.model.weights_sha256 == weights.fingerprint
+
+    _check_parts(manifest, workplace.model)
+    _check_result(first, manifest.tasks[0], weights.fingerprint)
+    for task in manifest.tasks[1:]:
+        job, ear = workplace.run(task, name)
+        assert Stage.DOWNLOAD not in [stage for stage, _ in ear.heard]
+        _check_result(job, task, weights.fingerprint)
+
+
+def _check_parts(manifest: Manifest, model: WanModel) -> None:
+    """The right classes, experts and schedule."""
+    pipeline = manifest.pipeline
+    assert {task: type(p).__name__ for task, p in model.pipelines.items()} == {t: PIPELINES[t] for t in manifest.tasks}
+    assert len(model.denoisers) == len(pipeline.experts)
+    scheduler = model.any_pipeline.scheduler
+    assert type(scheduler).__name__ == {"unipc": "UniPCMultistepScheduler"}[pipeline.scheduler or "unipc"]
+    assert scheduler.config.flow_shift == pipeline.flow_shift
+    assert model.any_pipeline.config.get("boundary_ratio") == pipeline.boundary_ratio
+    assert manifest.sizes is not None
+    multiple = model.any_pipeline.vae_scale_factor_spatial * model.denoisers[0].config.patch_size[1]
+    assert manifest.sizes.multiple == multiple
+    assert manifest.frames is not None
+    assert manifest.frames.multiple == model.any_pipeline.vae_scale_factor_temporal
+
+
+def _check_result(job: Job, task: Task, sha256: str) -> None:
+    (artifact,) = job.artifacts
+    assert (artifact.width, artifact.height) == (64, 64)
+    assert artifact.frames == (FRAMES if task.kind is Kind.VIDEO else None)
+    if task.kind is Kind.VIDEO:
+        assert (read_receipt(Path(artifact.path)) or {})["weights_sha256"] == sha256
+
+
+@pytest.mark.parametrize("name", [name for name in ON_THE_HUB if SHIPPED.get(name).pipeline.boundary_ratio])
+def test_each_expert_denoises_its_own_noise_levels(
+    name: str, workplace: Workplace, tiny: Callable[[Manifest], Path]
+) -> None:
+    manifest = SHIPPED.get(name)
+    serve(workplace.hub, manifest, tiny(manifest))
+    workplace.run(manifest.tasks[0], name)
+    seen: dict[int, list[float]] = {0: [], 1: []}
+    handles = [
+        denoiser.register_forward_pre_hook(
+            lambda module, args, kwargs, number=number: seen[number].append(float(kwargs["timestep"].flatten()[0])),
+            with_kwargs=True,
+        )
+        for number, denoiser in enumerate(workplace.model.denoisers)
+    ]
+    workplace.run(manifest.tasks[0], name)
+    for handle in handles:
+        handle.remove()
+    boundary = 1000 * (manifest.pipeline.boundary_ratio or 0)
+    assert len(seen[0]) + len(seen[1]) == 2 * STEPS
+    assert seen[0]
+    assert seen[1]
+    assert min(seen[0]) >= boundary > max(seen[1])
+
+
+def test_a_loaded_model_starts_again_without_the_hub(workplace: Workplace, tiny: Callable[[Manifest], Path]) -> None:
+    manifest = SHIPPED.get("wan2.1-t2v-1.3b")
+    serve(workplace.hub, manifest, tiny(manifest))
+    first, _ = workplace.run(Task.TEXT_TO_VIDEO, manifest.name)
+    workplace.hub.forget()
+    workplace.studio = workplace.new_studio()
+    again, ear = workplace.run(Task.TEXT_TO_VIDEO, manifest.name)
+    assert not workplace.hub.requests
+    assert Stage.DOWNLOAD not in [stage for stage, _ in ear.heard]
+    assert Path(first.artifacts[0].path).read_bytes() == Path(again.artifacts[0].path).read_bytes()
