@@ -6,7 +6,6 @@ from itertools import pairwise
 import anyio
 import pytest
 
-from tests.conftest import fake_engine
 from tests.protocol.conftest import Answer, Connect
 from wan_mcp.settings import Settings
 
@@ -91,7 +90,3 @@ async def test_the_next_job_runs_after_one_has_failed(engine: Callable[..., Sett
             after = await studio.call("generate_video", prompt="a red circle", steps=1)  # ends before the trick
     assert failed.job["status"] == "failed"
     assert after.job["status"] == "succeeded"
-
-
-async def test_fake_engines_have_names(engine: Callable[..., Settings]) -> None:
-    assert engine("works").engine_command == fake_engine("works")

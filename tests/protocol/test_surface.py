@@ -5,7 +5,7 @@ import re
 from typing import Any
 
 import pytest
-from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
+from jsonschema import Draft202012Validator
 from mcp.types import PromptReference, ResourceTemplateReference, Tool
 
 from tests.protocol.conftest import ERAS, Connect

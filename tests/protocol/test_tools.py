@@ -257,9 +257,15 @@ async def test_a_defect_is_logged_and_not_shown(
     assert "an inner secret" in caplog.text
 
 
-async def test_a_home_that_cannot_be_used_stops_only_what_needs_it(settings: Settings, connect: Connect) -> None:
-    settings.home.mkdir()
-    settings.database.write_bytes(b"no database at all, but long enough to be read as one " * 100)
+@pytest.mark.parametrize(("trouble", "remedy"), [("damaged", "doctor --repair"), ("no folder", "WAN_MCP_HOME")])
+async def test_a_home_that_cannot_be_used_stops_only_what_needs_it(
+    settings: Settings, connect: Connect, trouble: str, remedy: str
+) -> None:
+    if trouble == "damaged":
+        settings.home.mkdir()
+        settings.database.write_bytes(b"no database at all, but long enough to be read as one " * 100)
+    else:
+        settings.home.touch()
     with anyio.fail_after(LIMIT_S):
         async with connect(settings, "legacy") as studio:
             tools = await studio.client.list_tools()
@@ -267,4 +273,4 @@ async def test_a_home_that_cannot_be_used_stops_only_what_needs_it(settings: Set
             text = await refused(studio, "generate_video", prompt="a star")
     assert len(tools.tools) == 7
     assert listed.job["models"]
-    assert "doctor --repair" in text
+    assert remedy in text
