@@ -109,7 +109,7 @@ class Reporter:
         """
         self._leave_stage()
         self._stage, self._item, self._detail, self._steps = stage, item, detail, None
-        self._mark(self._settings.load_deadline_s if stage in _SLOW_STAGES else self._settings.step_deadline_s)
+        self._mark(self._usual_deadline_s())
 
     def step(self, step: int, steps: int) -> None:
         """`step` of `steps` denoising steps of this result are done.
@@ -124,13 +124,13 @@ class Reporter:
         self._mark(max(self._settings.step_deadline_s, SLOW_STEP * took))
 
     def tell(self, detail: str) -> None:
-        """Say more of the running stage (bytes of a download); a sign of life.
+        """Say more of the running stage (bytes of a download, frames decoded); a sign of life.
 
         Raises:
             JobCancelled, JobLost, EngineLeaves: as `check`.
         """
         self._detail = detail
-        self._mark(self._settings.load_deadline_s)
+        self._mark(self._usual_deadline_s())
 
     def add(self, artifact: Artifact) -> None:
         """A result is whole.
@@ -148,6 +148,10 @@ class Reporter:
             self._timings.record(self._settings.device, self.job.plan.model, stage, size, seconds)
 
     # What happens behind it.
+
+    def _usual_deadline_s(self) -> float:
+        slow = self._stage in _SLOW_STAGES
+        return self._settings.load_deadline_s if slow else self._settings.step_deadline_s
 
     def _leave_stage(self) -> None:
         seconds = time.monotonic() - self._stage_began
