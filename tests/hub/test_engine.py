@@ -25,6 +25,7 @@ from wan_mcp.manifests import Catalogue, shipped_folder
 from wan_mcp.protocol.server import build_server
 from wan_mcp.settings import Settings
 from wan_mcp.specs import Job, Progress, Stage, VideoRequest
+from wan_mcp.weights.fetch import fetch
 from wan_mcp.weights.hub import Hub
 
 MANIFEST = manifest_of()
@@ -163,3 +164,28 @@ async def test_the_first_call_of_a_client_downloads_the_model_and_makes_the_vide
     assert answer.structured_content["status"] == "succeeded", answer.structured_content
     assert [word for word in words if word.startswith("Downloading")]
     assert (tmp_path / "hf" / "hub" / "models--Wan-AI--Wan2.1-T2V-1.3B-Diffusers").is_dir()
+
+
+@pytest.mark.anyio
+async def test_a_client_sees_which_models_are_ready(settings: Settings, tmp_path: Path, hub: LoopbackHub) -> None:
+    name = "wan2.1-t2v-1.3b"
+    manifest = Catalogue(shipped_folder()).get(name)
+    assert manifest.weights.repository is not None
+
+    async def look(changed: Settings) -> tuple[dict[str, bool], str]:
+        async with serving(changed) as service, Client(build_server(service)) as client:
+            answer = await client.call_tool("list_resolutions", {})
+        assert answer.structured_content is not None
+        return {m["name"]: m["ready"] for m in answer.structured_content["models"]}, str(answer.content)
+
+    ready, words = await look(settings)
+    assert (ready["wan-mini"], ready[name]) == (True, False)
+    assert "not here yet, fetched when first used" in words
+    _, words = await look(settings.model_copy(update={"auto_download": False}))
+    assert f"fetched by 'wan-mcp pull {name}'" in words
+    save_tiny(manifest, tmp_path / "tiny")
+    hub.add(manifest.weights.repository, tmp_path / "tiny")
+    fetch(manifest, settings.home, lambda _: None, hub=Hub(hub.endpoint, tmp_path / "cache", False))
+    ready, words = await look(settings)
+    assert ready[name]
+    assert "on this machine" in words

@@ -5,6 +5,7 @@ import sqlite3
 from collections.abc import Iterable
 from typing import Any
 
+from anyio.to_thread import run_sync
 from mcp.types import CallToolResult, TextContent
 from pydantic import BaseModel, ConfigDict
 
@@ -13,6 +14,7 @@ from wan_mcp.jobs.service import JobService
 from wan_mcp.manifests import Manifest
 from wan_mcp.protocol.wording import duration, fraction_of, instant, what_it_is
 from wan_mcp.specs import CaptionPlan, Job, JobState, Kind, Task
+from wan_mcp.weights.local import is_local
 
 __all__ = ["JobList", "ModelList", "job_list", "model_list"]
 
@@ -64,6 +66,7 @@ class ModelEntry(_Listed):
     usual_seconds: dict[Task, float]
     weights_gb: float
     embedded: bool
+    ready: bool
     licence: str
 
 
@@ -110,7 +113,14 @@ async def model_list(service: JobService, model: str | None, task: Task | None) 
     asked = [catalogue.get(model)] if model is not None else all_models
     chosen = [manifest for manifest in asked if task is None or task in manifest.tasks]
     listed = ModelList(
-        models=[_entry(manifest, await _usual_seconds(service, manifest)) for manifest in chosen],
+        models=[
+            _entry(
+                manifest,
+                await _usual_seconds(service, manifest),
+                ready=await run_sync(is_local, manifest, settings.home),
+            )
+            for manifest in chosen
+        ],
         default_models={
             Kind.VIDEO: settings.video_model,
             Kind.IMAGE: settings.image_model,
@@ -119,7 +129,7 @@ async def model_list(service: JobService, model: str | None, task: Task | None) 
         styles=catalogue.styles,
         broken={name: str(error) for name, error in catalogue.broken.items()} if model is None else {},
     )
-    return _result("\n".join(_model_lines(listed, task)), listed)
+    return _result("\n".join(_model_lines(listed, task, auto_download=settings.auto_download)), listed)
 
 
 async def _usual_seconds(service: JobService, manifest: Manifest) -> dict[Task, float]:
@@ -134,7 +144,7 @@ async def _usual_seconds(service: JobService, manifest: Manifest) -> dict[Task, 
     return usual
 
 
-def _entry(manifest: Manifest, usual_seconds: dict[Task, float]) -> ModelEntry:
+def _entry(manifest: Manifest, usual_seconds: dict[Task, float], *, ready: bool) -> ModelEntry:
     sizes, frames, defaults, limits = manifest.sizes, manifest.frames, manifest.defaults, manifest.limits
     named = sizes.named if sizes else ()
     free = f"WIDTHxHEIGHT in multiples of {sizes.multiple}, up to {sizes.max_pixels} pixels" if sizes else ""
@@ -170,18 +180,21 @@ def _entry(manifest: Manifest, usual_seconds: dict[Task, float]) -> ModelEntry:
         usual_seconds=usual_seconds,
         weights_gb=round(manifest.weights.disk_bytes / 1e9, 3),
         embedded=manifest.weights.embedded is not None,
+        ready=ready,
         licence=manifest.licence.id,
     )
 
 
-def _model_lines(listed: ModelList, task: Task | None) -> Iterable[str]:
+def _model_lines(listed: ModelList, task: Task | None, *, auto_download: bool) -> Iterable[str]:
     if not listed.models:
         yield f"No installed model does {task}." if task else "No models are installed."
     for model in listed.models:
         yield f"{model.name}: {model.summary}"
         yield f"  tasks: {', '.join(model.tasks)}"
         if not model.embedded:
-            yield f"  weights: {model.weights_gb:g} GB, fetched when first used; licence {model.licence}"
+            missing = "fetched when first used" if auto_download else f"fetched by 'wan-mcp pull {model.name}'"
+            here = "on this machine" if model.ready else f"not here yet, {missing}"
+            yield f"  weights: {model.weights_gb:g} GB, {here}; licence {model.licence}"
         if model.resolutions:
             sizes = ", ".join(f"{r.name} {r.width}x{r.height}" for r in model.resolutions)
             free = f"; or {model.free_sizes}" if model.free_sizes else ""
