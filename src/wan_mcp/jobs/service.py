@@ -7,7 +7,7 @@ when it hangs. Blocking work runs in threads; nothing here imports torch.
 import logging
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -21,7 +21,7 @@ from wan_mcp.jobs.engines import Engines
 from wan_mcp.jobs.plans import Planner
 from wan_mcp.jobs.store import JobStore
 from wan_mcp.jobs.timings import Timings
-from wan_mcp.manifests import Catalogue
+from wan_mcp.manifests import Catalogue, Manifest
 from wan_mcp.media.inputs import InputImages
 from wan_mcp.media.store import MediaStore
 from wan_mcp.settings import Settings
@@ -211,18 +211,23 @@ class JobService:
         table = await self._table()
         return await run_sync(table.store.newest, state, limit)
 
-    async def usual_seconds(self, model: str, task: Task) -> float | None:
-        """Seconds that a default job of a task takes on this machine with its model loaded; None until measured.
+    async def usual_seconds(self, models: Iterable[Manifest]) -> dict[str, dict[Task, float]]:
+        """Seconds that a default job of each model and task takes on this machine with its model loaded.
+
+        What was never measured is left out.
 
         Raises:
-            UserError: the model does not do that task, or the job table cannot be used.
+            HomeUnusable: the job table cannot be used.
         """
         if not self.settings.database.exists():
-            return None
+            return {}
         table = await self._table()
-        plan = self._planner.usual(model, task)
-        expected = await run_sync(lambda: table.timings.expect(self.settings.device, plan, loaded=True))
-        return sum(expected.values()) if expected is not None else None
+        return await run_sync(lambda: {model.name: self._usual_seconds(table, model) for model in models})
+
+    def _usual_seconds(self, table: _Table, model: Manifest) -> dict[Task, float]:
+        plans = {task: self._planner.usual(model.name, task) for task in model.tasks}
+        expected = {t: table.timings.expect(self.settings.device, plan, loaded=True) for t, plan in plans.items()}
+        return {task: sum(stages.values()) for task, stages in expected.items() if stages is not None}
 
     async def _keep(self) -> None:
         """Look for commits and tend the engine, for as long as this front lives."""

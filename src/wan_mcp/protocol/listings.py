@@ -108,15 +108,16 @@ async def model_list(service: JobService, model: str | None, task: Task | None) 
         BrokenManifest: its file breaks the schema.
     """
     catalogue, settings = service.catalogue, service.settings
-    usual = (settings.video_model, settings.image_model, settings.caption_model)
-    all_models = sorted(catalogue.manifests.values(), key=lambda m: (m.name not in usual, m.name))
+    first = (settings.video_model, settings.image_model, settings.caption_model)
+    all_models = sorted(catalogue.manifests.values(), key=lambda m: (m.name not in first, m.name))
     asked = [catalogue.get(model)] if model is not None else all_models
     chosen = [manifest for manifest in asked if task is None or task in manifest.tasks]
+    usual = await _usual_seconds(service, chosen)
     listed = ModelList(
         models=[
             _entry(
                 manifest,
-                await _usual_seconds(service, manifest),
+                usual.get(manifest.name, {}),
                 ready=await run_sync(is_local, manifest, settings.home),
             )
             for manifest in chosen
@@ -132,16 +133,12 @@ async def model_list(service: JobService, model: str | None, task: Task | None) 
     return _result("\n".join(_model_lines(listed, task, auto_download=settings.auto_download)), listed)
 
 
-async def _usual_seconds(service: JobService, manifest: Manifest) -> dict[Task, float]:
-    usual: dict[Task, float] = {}
+async def _usual_seconds(service: JobService, models: list[Manifest]) -> dict[str, dict[Task, float]]:
     try:
-        for task in manifest.tasks:
-            seconds = await service.usual_seconds(manifest.name, task)
-            if seconds is not None:
-                usual[task] = round(seconds, 2)
+        return await service.usual_seconds(models)
     except (WanError, OSError, sqlite3.Error) as error:  # the list is worth having without a job table
         log.warning("no measured times: %s", error)
-    return usual
+        return {}
 
 
 def _entry(manifest: Manifest, usual_seconds: dict[Task, float], *, ready: bool) -> ModelEntry:
@@ -177,7 +174,7 @@ def _entry(manifest: Manifest, usual_seconds: dict[Task, float], *, ready: bool)
         limits={name: list(bounds) for name, bounds in ranges.items() if name in makes},
         caption_types=list(manifest.caption.types) if manifest.caption else [],
         caption_lengths=list(manifest.caption.lengths) if manifest.caption else [],
-        usual_seconds=usual_seconds,
+        usual_seconds={task: round(seconds, 2) for task, seconds in usual_seconds.items()},
         weights_gb=round(manifest.weights.disk_bytes / 1e9, 3),
         embedded=manifest.weights.embedded is not None,
         ready=ready,
