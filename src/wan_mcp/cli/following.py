@@ -1,0 +1,149 @@
+"""Follow a job in a terminal: a bar with stage and time left, Ctrl-C to cancel, files where they were wanted."""
+
+import json
+import shutil
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import anyio
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
+
+from wan_mcp.errors import BadRequest
+from wan_mcp.jobs.service import JobService, JobView, serving
+from wan_mcp.protocol.wording import fraction_of, sentence
+from wan_mcp.settings import Settings
+from wan_mcp.specs import CaptionPlan, Job, JobState, Request
+
+__all__ = ["Delivery", "run_request"]
+
+FAILED = 1
+INTERRUPTED = 130
+
+screen = Console(stderr=True, highlight=False)
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """What the caller wants to have in the end."""
+
+    output: Path | None = None
+    force: bool = False
+    as_json: bool = False
+    detach: bool = False
+
+    def check(self, count: int) -> None:
+        """Refuse before anything runs what could not be delivered.
+
+        Raises:
+            BadRequest: a file of that name exists, or its folder does not.
+        """
+        if self.output is None:
+            return
+        if not self.output.absolute().parent.is_dir():
+            raise BadRequest(f"there is no folder {self.output.absolute().parent}")
+        taken = [str(target) for target in self._targets(count) if target.exists()]
+        if taken and not self.force:
+            raise BadRequest(f"{', '.join(taken)} exists already; choose another -o or add --force")
+
+    def _targets(self, count: int) -> list[Path]:
+        if self.output is None:
+            return []
+        if count == 1:
+            return [self.output]
+        return [self.output.with_stem(f"{self.output.stem}-{number}") for number in range(1, count + 1)]
+
+    def deliver(self, job: Job) -> list[Path]:
+        """Copy the results to where they were wanted; gives the paths to tell."""
+        sources = [Path(artifact.path) for artifact in job.artifacts]
+        if self.output is None:
+            return sources
+        targets = self._targets(len(sources))
+        for source, target in zip(sources, targets, strict=True):
+            shutil.copyfile(source, target)
+        return targets
+
+
+def run_request(settings: Settings, request: Request, delivery: Delivery) -> None:
+    """Submit a request, follow its job, deliver the results; exits with 1 if the job failed.
+
+    Raises:
+        UserError: the request is refused.
+    """
+    delivery.check(getattr(request, "count", 1))
+    job = anyio.run(_run, settings, request, delivery)
+    if delivery.as_json:
+        typer.echo(json.dumps(job.model_dump(mode="json"), indent=2))
+    elif delivery.detach:
+        typer.echo(job.id)
+        screen.print(f"It goes on by itself; see it with: wan-mcp jobs show {job.id}")
+    else:
+        _tell(job, delivery)
+    if job.state in (JobState.FAILED, JobState.CANCELLED):
+        sys.exit(FAILED if job.state is JobState.FAILED else INTERRUPTED)
+
+
+def _tell(job: Job, delivery: Delivery) -> None:
+    if job.state is JobState.SUCCEEDED:
+        for path in delivery.deliver(job):
+            typer.echo(path)
+        if job.caption is not None:
+            typer.echo(job.caption)
+        if not isinstance(job.plan, CaptionPlan):
+            screen.print(f"seed {job.plan.seed}")
+        for note in job.plan.notes:
+            screen.print(f"note: {note}")
+        if job.finished_at and job.started_at:
+            screen.print(f"done in {job.finished_at - job.started_at:.1f} s (job {job.id})")
+    elif job.error is not None:
+        screen.print(f"[red]{job.error.message}[/red]", markup=True)
+    else:
+        screen.print(f"job {job.id} is {job.state}")
+
+
+async def _run(settings: Settings, request: Request, delivery: Delivery) -> Job:
+    # A person at their own command line may use any picture that they can read.
+    async with serving(settings, any_image_folder=True) as service:
+        view = await service.submit(request)
+        if delivery.detach:
+            return view.job
+        async with _cancelling(service, view.job.id):
+            return (await _follow(service, view.job.id)).job
+
+
+async def _follow(service: JobService, job_id: str) -> JobView:
+    columns = (SpinnerColumn(), BarColumn(bar_width=30), TextColumn("{task.percentage:>3.0f}%  {task.description}"))
+    with Progress(*columns, console=screen, transient=True) as bar:
+        line = bar.add_task("Submitted", total=1.0)
+
+        async def show(view: JobView) -> None:
+            bar.update(line, completed=fraction_of(view.job), description=sentence(view))
+
+        return await service.wait(job_id, float("inf"), show)
+
+
+@asynccontextmanager
+async def _cancelling(service: JobService, job_id: str) -> AsyncIterator[None]:
+    """The first Ctrl-C asks the job to stop, the second leaves it to itself."""
+
+    async def listen() -> None:
+        with anyio.open_signal_receiver(signal.SIGINT) as signals:
+            async for _ in signals:
+                screen.print("stopping the job; press Ctrl-C again to leave without waiting for it")
+                await service.cancel(job_id)
+                signal.signal(signal.SIGINT, signal.SIG_DFL)
+                return
+
+    tasks = anyio.create_task_group()
+    await tasks.__aenter__()
+    tasks.start_soon(listen)
+    try:
+        yield
+    finally:
+        tasks.cancel_scope.cancel()
+        await tasks.__aexit__(None, None, None)

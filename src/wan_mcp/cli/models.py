@@ -1,0 +1,82 @@
+"""`wan-mcp models`: which models there are, and what is wrong with a manifest of one's own."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from wan_mcp.manifests import Catalogue, Manifest
+from wan_mcp.settings import Settings
+from wan_mcp.weights.local import is_local
+from wan_mcp.weights.progress import in_bytes
+
+__all__ = ["app"]
+
+app = typer.Typer(help="List models, check a manifest.", invoke_without_command=True, rich_markup_mode=None)
+
+
+@app.callback()
+def default(
+    ctx: typer.Context,
+    styles: Annotated[bool, typer.Option("--styles", help="List the style presets instead.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """List models with what they do, their sizes and licences, and whether their weights are here."""
+    if ctx.invoked_subcommand is not None:
+        return
+    settings: Settings = ctx.obj
+    catalogue = Catalogue.of(settings.home)
+    if styles:
+        for name, template in catalogue.styles.items():
+            typer.echo(f"{name}: {template}")
+    elif as_json:
+        rows = [m.model_dump(mode="json") | {"ready": is_local(m, settings.home)} for m in _sorted(catalogue)]
+        typer.echo(json.dumps(rows, indent=2))
+    else:
+        _table(catalogue, settings)
+    for error in catalogue.broken.values():
+        typer.secho(f"not usable: {error}", fg="red", err=True)
+
+
+@app.command()
+def check(file: Annotated[Path, typer.Argument(help="A manifest (TOML).")]) -> None:
+    """Say what is wrong with a manifest, or that nothing is."""
+    manifest = Manifest.read(file)
+    typer.echo(f"{file}: '{manifest.name}' is a valid manifest ({', '.join(manifest.tasks)})")
+
+
+def _sorted(catalogue: Catalogue) -> list[Manifest]:
+    return [catalogue.manifests[name] for name in sorted(catalogue.manifests)]
+
+
+def _table(catalogue: Catalogue, settings: Settings) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    table.add_column("model", no_wrap=True)
+    for column in ("does", "sizes", "frames", "licence", "weights"):
+        table.add_column(column)
+    for manifest in _sorted(catalogue):
+        sizes = ", ".join(r.name for r in manifest.sizes.named) if manifest.sizes else ""
+        licence = manifest.licence.id + (" (gated)" if manifest.licence.gated else "")
+        table.add_row(
+            manifest.name,
+            ", ".join(manifest.tasks),
+            sizes,
+            manifest.frames.describe() if manifest.frames else "",
+            licence,
+            _weights(manifest, settings),
+        )
+    Console().print(table)
+    for manifest in _sorted(catalogue):
+        if manifest.licence.conditions:
+            typer.echo(f"{manifest.name}: {manifest.licence.conditions}")
+
+
+def _weights(manifest: Manifest, settings: Settings) -> str:
+    if manifest.weights.embedded is not None:
+        return "in the package"
+    size = in_bytes(manifest.weights.disk_bytes)
+    return f"here, {size}" if is_local(manifest, settings.home) else f"{size} to pull"

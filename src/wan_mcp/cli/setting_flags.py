@@ -1,0 +1,82 @@
+"""A flag for every setting, made from the settings themselves."""
+
+import inspect
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from pydantic import ValidationError
+
+from wan_mcp import __version__
+from wan_mcp.errors import BadRequest
+from wan_mcp.settings import ENV_PREFIX, Settings
+
+__all__ = ["default_in_words", "variable", "with_setting_flags"]
+
+
+def variable(name: str) -> str:
+    """The environment variable of a setting."""
+    return f"{ENV_PREFIX}{name.upper()}"
+
+
+def default_in_words(name: str) -> str:
+    """The default of a setting as a table shows it."""
+    field = Settings.model_fields[name]
+    default = field.get_default(call_default_factory=True)
+    if isinstance(default, tuple):
+        default = os.pathsep.join(map(str, default))
+    text = str(default).replace(str(Path.home()), "~")
+    return text or "none"
+
+
+def with_setting_flags(receive: Callable[[typer.Context, Settings], None]) -> Callable[..., None]:
+    """A root command with one flag for each setting, which hands the settings to `receive`."""
+
+    def root(ctx: typer.Context, **flags: Any) -> None:
+        given = {name: value for name, value in flags.items() if value is not None and name in Settings.model_fields}
+        try:
+            settings = Settings(**given)
+        except ValidationError as error:
+            raise BadRequest("; ".join(_sentences(error))) from error
+        receive(ctx, settings)
+
+    root.__doc__ = receive.__doc__
+    parameters = [_parameter("ctx", typer.Context), *(_flag(name) for name in Settings.model_fields), _version_flag()]
+    root.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    root.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return root
+
+
+def _flag(name: str) -> inspect.Parameter:
+    field = Settings.model_fields[name]
+    plain = field.annotation if field.annotation in (bool, int, float, str, Path) else str
+    help_text = f"{field.description} [{variable(name)}; default: {default_in_words(name)}]"
+    option = typer.Option(help=help_text, show_default=False, rich_help_panel="Settings")
+    return _parameter(name, Annotated[plain | None, option], None)
+
+
+def _version_flag() -> inspect.Parameter:
+    def tell(wanted: bool) -> None:
+        if wanted:
+            typer.echo(__version__)
+            raise typer.Exit
+
+    option = typer.Option("--version", callback=tell, is_eager=True, help="Print the version.")
+    return _parameter("version", Annotated[bool, option], False)
+
+
+def _parameter(name: str, annotation: Any, *default: Any) -> inspect.Parameter:
+    kind = inspect.Parameter.KEYWORD_ONLY if default else inspect.Parameter.POSITIONAL_OR_KEYWORD
+    return inspect.Parameter(
+        name, kind, default=default[0] if default else inspect.Parameter.empty, annotation=annotation
+    )
+
+
+def _sentences(error: ValidationError) -> list[str]:
+    sentences = []
+    for problem in error.errors(include_url=False, include_context=False):
+        name = str(problem["loc"][0]) if problem["loc"] else "settings"
+        sentences.append(f"{variable(name)} (--{name.replace('_', '-')}): {problem['msg']}, not {problem['input']!r}")
+    return sentences
