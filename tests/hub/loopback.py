@@ -19,7 +19,7 @@ from urllib.parse import unquote, urlsplit
 __all__ = ["Fault", "LoopbackHub", "Request", "blob_id", "loopback_hub"]
 
 PIECE = 64 * 1024
-HOLD_S = 30
+HOLD_S = 30  # the longest that an answer is held
 LARGE = (".safetensors", ".bin", ".gguf", ".model")
 
 
@@ -72,14 +72,14 @@ class LoopbackHub:
         self.faults: list[Fault] = []
         self.requests: list[Request] = []
         self.renamed: dict[str, str] = {}
-        self._repositories: dict[str, _Repository] = {}
+        self.repositories: dict[str, _Repository] = {}
         self._lock = threading.Lock()
 
     def forget(self) -> None:
         """As new."""
         for fault in self.faults:
             fault.go.set()
-        for kept in (self.faults, self.requests, self.renamed, self._repositories):
+        for kept in (self.faults, self.requests, self.renamed, self.repositories):
             kept.clear()
 
     def add(
@@ -99,7 +99,7 @@ class LoopbackHub:
             files = {str(f.relative_to(files)): f.read_bytes() for f in sorted(files.rglob("*")) if f.is_file()}
         stamp = json.dumps({path: hashlib.sha256(content).hexdigest() for path, content in files.items()})
         commit = hashlib.sha1(stamp.encode(), usedforsecurity=False).hexdigest()
-        known = self._repositories.setdefault(repository, _Repository())
+        known = self.repositories.setdefault(repository, _Repository())
         known.token, known.gated, known.store = token, gated, store
         known.commits[commit] = dict(files)
         known.branches["main"] = commit
@@ -122,10 +122,6 @@ class LoopbackHub:
                     fault.times = None if fault.times is None else fault.times - 1
                     return fault
         return Fault()
-
-    def find(self, repository: str) -> _Repository | None:
-        """A repository by its name of today."""
-        return self._repositories.get(repository)
 
 
 def blob_id(content: bytes) -> str:
@@ -155,11 +151,9 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             if path.startswith("/api/models/"):
                 self._list(path.removeprefix("/api/models/"))
-            elif "/resolve/" in path:
-                name, rest = path.removeprefix("/").split("/resolve/", 1)
-                self._send(name.removeprefix("store/"), rest, stored=name.startswith("store/"))
             else:
-                self._refuse(404, "RepoNotFound")
+                name, _, rest = path.removeprefix("/").partition("/resolve/")
+                self._send(name.removeprefix("store/"), rest, stored=name.startswith("store/"))
         except (BrokenPipeError, ConnectionResetError):
             self.close_connection = True
 
@@ -170,7 +164,7 @@ class _Handler(BaseHTTPRequestHandler):
         if name in self.hub.renamed:
             return self._redirect(self.path.replace(name, self.hub.renamed[name]))
         fault = self.hub.next_fault("api")
-        repository = self.hub.find(name)
+        repository = self.hub.repositories.get(name)
         if self._is_refused(fault, repository, gate=False) or repository is None:
             return None
         commit = repository.branches.get(revision, revision)
@@ -192,11 +186,11 @@ class _Handler(BaseHTTPRequestHandler):
         return entry
 
     def _send(self, name: str, rest: str, stored: bool = False) -> None:
-        revision, path = rest.split("/", 1)
+        revision, _, path = rest.partition("/")
         if name in self.hub.renamed:
             return self._redirect(self.path.replace(name, self.hub.renamed[name]))
         fault = self.hub.next_fault(path)
-        repository = self.hub.find(name)
+        repository = self.hub.repositories.get(name)
         if self._is_refused(fault, repository, gate=True, open_to_all=stored) or repository is None:
             return None
         commit = repository.branches.get(revision, revision)
@@ -237,10 +231,14 @@ class _Handler(BaseHTTPRequestHandler):
         return True
 
     def _refuse(self, status: int, code: str, headers: Mapping[str, str] | None = None) -> None:
+        words = json.dumps({"error": f"The hub says {code or status}."}).encode()
         self.send_response(status)
-        for name, value in {"x-error-code": code, "content-length": "0", **(headers or {})}.items():
+        about = {"x-error-code": code, "content-type": "application/json", "content-length": str(len(words))}
+        for name, value in {**about, **(headers or {})}.items():
             self.send_header(name, value)
         self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(words)
 
     def _redirect(self, place: str, headers: Mapping[str, str] | None = None) -> None:
         self._refuse(307, "", {"location": place, **(headers or {})})

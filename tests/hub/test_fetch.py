@@ -6,10 +6,10 @@ import os
 from pathlib import Path
 
 import pytest
-from huggingface_hub import snapshot_download
+from huggingface_hub import scan_cache_dir, snapshot_download
 
 from tests.hub.conftest import FILES, LARGE, REPOSITORY, Puller, manifest_of
-from tests.hub.loopback import LoopbackHub
+from tests.hub.loopback import Fault, LoopbackHub
 from wan_mcp.errors import WeightsUnavailable
 from wan_mcp.weights.fetch import news
 from wan_mcp.weights.local import damaged_files, discard, is_local, local_weights
@@ -40,6 +40,24 @@ def test_the_hubs_own_client_finds_the_files_offline(puller: Puller) -> None:
     fetched = puller.pull()
     found = snapshot_download(REPOSITORY, cache_dir=puller.cache, local_files_only=True)
     assert Path(found).resolve() == fetched.lock.folder.resolve()
+
+
+def test_the_hubs_own_tool_counts_the_files_even_beside_an_unfinished_download(puller: Puller) -> None:
+    puller.hub.fail(Fault(LARGE, cut_at=1000))
+    puller.hub.fail(Fault(LARGE, cut_at=0, times=None))
+    with pytest.raises(WeightsUnavailable):
+        puller.pull()
+    assert puller.partials
+    puller.hub.faults.clear()
+    puller.manifest = manifest_of(files=("model_index.json", "vae/*"))
+    puller.pull()
+    counted = scan_cache_dir(puller.cache)
+    assert not counted.warnings
+    (repository,) = counted.repos
+    assert repository.repo_id == REPOSITORY
+    (revision,) = repository.revisions
+    assert revision.size_on_disk == sum(len(WANTED[path]) for path in WANTED if path != LARGE)
+    assert revision.refs == {"main"}
 
 
 def test_what_the_hubs_own_client_has_downloaded_is_not_downloaded_again(puller: Puller) -> None:

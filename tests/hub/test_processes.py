@@ -82,6 +82,13 @@ def test_two_pulls_at_once_bring_every_byte_once(puller: Puller) -> None:
     assert sum(r.path.endswith(LARGE) for r in puller.hub.file_requests()) == 1
 
 
+def test_a_connection_that_falls_silent_is_given_up_and_resumed(puller: Puller) -> None:
+    puller.hub.fail(Fault(LARGE, hold_at=300_000))
+    with pulling(puller, HF_HUB_DOWNLOAD_TIMEOUT="1") as process:
+        assert last_line(process).startswith("came")
+    assert [r.range for r in puller.hub.file_requests() if r.path.endswith(LARGE)] == [None, "bytes=300000-"]
+
+
 def test_the_token_of_the_environment_is_used(puller: Puller) -> None:
     puller.hub.add(REPOSITORY, FILES, token="secret")
     with pulling(puller, HF_TOKEN="secret") as process:

@@ -1,0 +1,106 @@
+"""`wan-mcp pull`: a model's weights, brought to this machine, checked, or moved on to a newer commit."""
+
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from wan_mcp.errors import WeightsUnavailable
+from wan_mcp.manifests import Catalogue, Manifest
+from wan_mcp.settings import Settings
+from wan_mcp.weights.fetch import fetch, news
+from wan_mcp.weights.local import damaged_files, discard, is_local
+from wan_mcp.weights.lock import WeightsLock
+from wan_mcp.weights.progress import Download, in_bytes
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+__all__ = ["pull"]
+
+MB = 1_000_000
+INTERRUPTED = 130
+
+
+def pull(
+    ctx: typer.Context,
+    model: Annotated[str, typer.Argument(help="The model; see 'wan-mcp models'.")],
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Read every byte that is here, and bring again what is damaged.")
+    ] = False,
+    update: Annotated[
+        bool, typer.Option("--update", help="Take the newest commit instead of the one that was pulled first.")
+    ] = False,
+) -> None:
+    """Download a model's weights; goes on where an earlier download stopped."""
+    from rich.console import Console
+
+    settings: Settings = ctx.obj
+    screen = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+    manifest = Catalogue.of(settings.home).get(model)
+    if manifest.weights.repository is None:
+        typer.echo(f"'{model}' comes with wan-mcp: there is nothing to pull.")
+        return
+    try:
+        if verify:
+            _verify(manifest, settings, screen)
+        if not update and is_local(manifest, settings.home):
+            _tell_news(manifest, settings, screen)
+        else:
+            _fetch(manifest, settings, screen, update=update)
+    except KeyboardInterrupt:
+        screen.print(f"Stopped. What came stays, and 'wan-mcp pull {model}' goes on there.")
+        sys.exit(INTERRUPTED)
+    lock = WeightsLock.read(manifest, settings.home)
+    if lock is not None:
+        typer.echo(lock.folder)
+
+
+def _fetch(manifest: Manifest, settings: Settings, screen: "Console", *, update: bool) -> None:
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+    licence = manifest.licence
+    screen.print(f"{manifest.title} from {manifest.weights.repository}, licence {licence.id}")
+    for words in (licence.conditions, "The hub asks for consent first." if licence.gated else None):
+        if words:
+            screen.print(words)
+    columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    with Progress(*columns, TextColumn("{task.description}", markup=False), console=screen, transient=True) as bar:
+        line = bar.add_task("asking the hub", total=None)
+
+        def tell(download: Download) -> None:
+            words = download.note or ("" if download.total else "asking the hub")
+            bar.update(line, description=words, completed=download.done, total=download.total or None)
+
+        done = fetch(manifest, settings.home, tell, update=update, reserve=settings.min_free_mb * MB)
+    for note in done.notes:
+        screen.print(note)
+    screen.print(f"{in_bytes(done.came)} came; commit {done.lock.commit[:12]} is whole")
+
+
+def _verify(manifest: Manifest, settings: Settings, screen: "Console") -> None:
+    lock = WeightsLock.read(manifest, settings.home)
+    if lock is None:
+        return
+    with screen.status("checking") as status:
+        damaged = damaged_files(lock, lambda path: status.update(f"checking {path}"))
+    if damaged:
+        screen.print(f"damaged, and brought again: {', '.join(damaged)}")
+        discard(lock, damaged)
+    else:
+        screen.print(f"all {len(lock.files)} files hold what they did when they came")
+
+
+def _tell_news(manifest: Manifest, settings: Settings, screen: "Console") -> None:
+    """Say that all is here, and whether upstream has moved on."""
+    lock = WeightsLock.read(manifest, settings.home)
+    screen.print(f"'{manifest.name}' is here already, commit {lock.commit[:12] if lock else ''}")
+    try:
+        changes = news(manifest, settings.home)
+    except WeightsUnavailable as error:
+        screen.print(f"Whether there is a newer commit is not known. {error}")
+        return
+    for change in changes:
+        screen.print(change)
+    if changes:
+        screen.print(f"'wan-mcp pull {manifest.name} --update' takes it.")

@@ -1,0 +1,47 @@
+"""The table of the hub models in docs/models.md; `python -m tests.hub.models_table` renews it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from wan_mcp.manifests import Catalogue, Manifest, shipped_folder
+from wan_mcp.weights.progress import in_bytes
+
+__all__ = ["PAGE", "table"]
+
+PAGE = Path(__file__).parents[2] / "docs" / "models.md"
+BEGIN, END = "<!-- table: made from the manifests -->\n", "<!-- end of the table -->\n"
+
+
+def table() -> str:
+    """The table as it must stand in the page."""
+    return "\n".join(_rows()) + "\n"
+
+
+def _rows() -> Iterator[str]:
+    yield "| model | does | sizes | frames | steps | download | memory | licence |"
+    yield "|---|---|---|---|---|---|---|---|"
+    for _, manifest in sorted(Catalogue(shipped_folder()).manifests.items()):
+        if manifest.weights.repository is not None:
+            yield f"| {' | '.join(_cells(manifest))} |"
+
+
+def _cells(manifest: Manifest) -> Iterator[str]:
+    weights, frames, sizes = manifest.weights, manifest.frames, manifest.sizes
+    yield f"`{manifest.name}`<br>{weights.repository}"
+    yield ", ".join(manifest.tasks)
+    yield ", ".join(f"{r.width}×{r.height}" for r in sizes.named) if sizes else ""
+    yield f"up to {frames.maximum} at {frames.fps:g} fps" if frames else ""
+    yield str(manifest.defaults.steps) if sizes else ""
+    yield in_bytes(weights.disk_bytes)
+    yield ", ".join(f"{name} {in_bytes(count)}" for name, count in weights.memory_bytes.items())
+    yield manifest.licence.id + (" (gated)" if manifest.licence.gated else "")
+
+
+def renewed(page: str) -> str:
+    """The page with the table of today."""
+    before, rest = page.split(BEGIN)
+    return before + BEGIN + table() + END + rest.split(END)[1]
+
+
+if __name__ == "__main__":
+    PAGE.write_text(renewed(PAGE.read_text(encoding="utf-8")), encoding="utf-8")

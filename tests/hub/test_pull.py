@@ -1,0 +1,143 @@
+"""`wan-mcp pull`, as a person runs it."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.hub.conftest import FILES, LARGE, REPOSITORY
+from tests.hub.loopback import Fault, LoopbackHub
+
+PATIENCE_S = 60
+MANIFEST = """
+schema = 1
+name = "tiny"
+title = "Tiny"
+summary = "A model of a test."
+tasks = ["text-to-video"]
+licence = { id = "Apache-2.0", conditions = "Be kind." }
+weights = { repository = "acme/tiny", files = ["model_index.json", "vae/*", "transformer/*"], disk_bytes = 1 }
+pipeline = { family = "wan" }
+frames = { multiple = 4, minimum = 5, maximum = 9, default = 5, fps = 8 }
+sizes = { multiple = 16, default = "small", named = [{ name = "small", width = 64, height = 64 }] }
+"""
+
+
+class Person:
+    """Somebody at a command line, with a manifest of their own."""
+
+    def __init__(self, root: Path, hub: LoopbackHub) -> None:
+        self.home = root / "home"
+        (self.home / "manifests").mkdir(parents=True)
+        (self.home / "manifests" / "tiny.toml").write_text(MANIFEST, encoding="utf-8")
+        clean = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
+        variables = {"HF_ENDPOINT": hub.endpoint, "HF_HOME": str(root / "hf"), "WAN_MCP_HOME": str(self.home)}
+        self.environment = {**clean, **variables, "COLUMNS": "200"}
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "wan_mcp", *arguments]
+        pipe = subprocess.PIPE
+        return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=self.environment)
+
+    def run(self, *arguments: str) -> tuple[int, str, str]:
+        """Exit code, output and what else was said."""
+        with self.start(*arguments) as process:
+            output, words = process.communicate(timeout=PATIENCE_S)
+        return process.returncode, output, words
+
+
+@pytest.fixture
+def person(tmp_path: Path, hub: LoopbackHub) -> Person:
+    hub.add(REPOSITORY, FILES)
+    return Person(tmp_path, hub)
+
+
+def test_a_pull_says_licence_and_what_came_and_prints_the_folder(person: Person) -> None:
+    code, output, words = person.run("pull", "tiny")
+    assert code == 0
+    assert "licence Apache-2.0" in words
+    assert "Be kind." in words
+    assert "515 kB came" in words
+    assert (Path(output.strip()) / LARGE).read_bytes() == FILES[LARGE]
+
+
+def test_a_second_pull_says_that_all_is_here_and_whether_upstream_moved_on(person: Person, hub: LoopbackHub) -> None:
+    _, first, _ = person.run("pull", "tiny")
+    code, output, words = person.run("pull", "tiny")
+    assert (code, output) == (0, first)
+    assert "here already" in words
+    assert "--update" not in words
+    hub.add(REPOSITORY, FILES | {LARGE: b"new"})
+    code, output, words = person.run("pull", "tiny")
+    assert (code, output) == (0, first)
+    assert f"changed {LARGE}" in words
+    assert "wan-mcp pull tiny --update" in words
+    code, output, words = person.run("pull", "tiny", "--update")
+    assert code == 0
+    assert (Path(output.strip()) / LARGE).read_bytes() == b"new"
+
+
+def test_a_check_finds_damage_and_mends_it(person: Person) -> None:
+    folder = Path(person.run("pull", "tiny")[1].strip())
+    assert "all 4 files hold" in person.run("pull", "tiny", "--verify")[2]
+    (folder / LARGE).write_bytes(bytes(len(FILES[LARGE])))
+    code, _, words = person.run("pull", "tiny", "--verify")
+    assert code == 0
+    assert f"damaged, and brought again: {LARGE}" in words
+    assert (folder / LARGE).read_bytes() == FILES[LARGE]
+
+
+def test_a_pull_that_fails_says_why_in_a_sentence(person: Person, hub: LoopbackHub) -> None:
+    hub.add(REPOSITORY, FILES, token="secret", gated=True)
+    code, output, words = person.run("pull", "tiny")
+    assert code != 0
+    assert not output
+    assert "accept its conditions" in words
+    assert "Traceback" not in words
+
+
+def test_an_unknown_model_is_named(person: Person) -> None:
+    code, _, words = person.run("pull", "nobody")
+    assert code != 0
+    assert "no model 'nobody'" in words
+
+
+def test_what_comes_with_the_package_needs_no_pull(person: Person, hub: LoopbackHub) -> None:
+    code, output, _ = person.run("pull", "wan-mini")
+    assert code == 0
+    assert "nothing to pull" in output
+    assert not hub.requests
+
+
+def test_ctrl_c_stops_a_pull_and_says_that_it_can_go_on(person: Person, hub: LoopbackHub) -> None:
+    fault = hub.fail(Fault(LARGE, hold_at=1000))
+    with person.start("pull", "tiny") as process:
+        assert fault.held.wait(PATIENCE_S)
+        process.send_signal(signal.SIGINT)
+        _, words = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 130
+    assert "wan-mcp pull tiny" in words
+    assert "Traceback" not in words
+    hub.faults.clear()
+    fault.go.set()
+    assert person.run("pull", "tiny")[0] == 0
+
+
+def test_models_says_which_are_here(person: Person) -> None:
+    assert "to pull" in next(line for line in person.run("models")[1].splitlines() if line.startswith("tiny"))
+    person.run("pull", "tiny")
+    assert "here" in next(line for line in person.run("models")[1].splitlines() if line.startswith("tiny"))
+
+
+def test_a_manifest_can_be_checked_before_it_is_used(person: Person, tmp_path: Path) -> None:
+    good = person.home / "manifests" / "tiny.toml"
+    assert person.run("models", "check", str(good))[0] == 0
+    bad = tmp_path / "bad.toml"
+    bad.write_text(MANIFEST.replace("fps = 8", "fsp = 8"), encoding="utf-8")
+    code, _, words = person.run("models", "check", str(bad))
+    assert code != 0
+    assert "frames.fsp" in words
+    assert "frames.fps" in words
