@@ -35,7 +35,7 @@ class Person:
         (self.home / "manifests" / "tiny.toml").write_text(MANIFEST, encoding="utf-8")
         clean = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
         variables = {"HF_ENDPOINT": hub.endpoint, "HF_HOME": str(root / "hf"), "WAN_MCP_HOME": str(self.home)}
-        self.environment = {**clean, **variables, "COLUMNS": "200"}
+        self.environment = {**clean, **variables, "COLUMNS": "300"}
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         command = [sys.executable, "-m", "wan_mcp", *arguments]
@@ -141,3 +141,24 @@ def test_a_manifest_can_be_checked_before_it_is_used(person: Person, tmp_path: P
     assert code != 0
     assert "frames.fsp" in words
     assert "frames.fps" in words
+
+
+SMI = """#!/bin/sh
+[ "$1" = --id=1 ] && echo 143771 || exit 6
+"""
+
+
+def test_models_says_what_fits_the_gpu_of_the_settings_and_else_the_cpu(person: Person, tmp_path: Path) -> None:
+    tool = tmp_path / "bin" / "nvidia-smi"
+    tool.parent.mkdir()
+    tool.write_text(SMI, encoding="utf-8")
+    tool.chmod(0o755)
+    person.environment["PATH"] = f"{tool.parent}:{person.environment['PATH']}"
+    words = person.run("--device", "cuda:1", "models")[1]
+    assert "GPU of 151 GB" in words
+    assert "69 GB in bf16" in words
+    assert "too large" not in words
+    for device in ("cpu", "cuda:2"):
+        words = person.run("--device", device, "models")[1]
+        assert "CPU of" in words
+        assert "GB in fp32" in words

@@ -54,9 +54,12 @@ def _table(catalogue: Catalogue, settings: Settings) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from wan_mcp.cli.machine import this_machine
+
+    machine = this_machine(settings)
     table = Table(box=None, padding=(0, 2, 0, 0))
     table.add_column("model", no_wrap=True)
-    for column in ("does", "sizes", "frames", "licence", "weights"):
+    for column in ("does", "sizes", "frames", "licence", "weights", f"{machine.name} of {in_bytes(machine.memory)}"):
         table.add_column(column)
     for manifest in _sorted(catalogue):
         sizes = ", ".join(r.name for r in manifest.sizes.named) if manifest.sizes else ""
@@ -68,6 +71,7 @@ def _table(catalogue: Catalogue, settings: Settings) -> None:
             manifest.frames.describe() if manifest.frames else "",
             licence,
             _weights(manifest, settings),
+            machine.verdict(manifest),
         )
     Console().print(table)
     for manifest in _sorted(catalogue):
