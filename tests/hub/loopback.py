@@ -38,6 +38,8 @@ class Fault:
     """The answer stops after so many bytes until `go` is set."""
     wrong: bool = False
     """The content has one byte changed."""
+    swap: tuple[str, str] = ("", "")
+    """Words of a listing that become others."""
     ranges: bool = True
     go: threading.Event = field(default_factory=threading.Event)
     held: threading.Event = field(default_factory=threading.Event)
@@ -174,7 +176,7 @@ class _Handler(BaseHTTPRequestHandler):
         answer: Any = {"id": name, "modelId": name, "sha": commit, "gated": repository.gated, "siblings": listed}
         if what == "tree":
             answer = [{**e, "type": "file", "path": e["rfilename"], "oid": e["blobId"]} for e in listed]
-        self._write(json.dumps(answer).encode(), fault, {"content-type": "application/json"})
+        self._write(json.dumps(answer).replace(*fault.swap).encode(), fault, {"content-type": "application/json"})
         return None
 
     @staticmethod

@@ -1,7 +1,9 @@
 """Every shipped hub model, in small: served, pulled by its own manifest, loaded by the engine, run in all its tasks."""
 
+import textwrap
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ from PIL import Image
 from tests.engine.conftest import Ear
 from tests.hub.layouts import PIPELINES, save_tiny
 from tests.hub.loopback import LoopbackHub
+from tests.hub.models_table import PAGE
 from wan_mcp.engine.loader import WanModel
 from wan_mcp.engine.studio import TorchStudio
 from wan_mcp.jobs.database import Database
@@ -40,6 +43,7 @@ class Workplace:
     hub: LoopbackHub
     store: JobStore
     picture: Path
+    catalogue: Catalogue = SHIPPED
 
     def __post_init__(self) -> None:
         self.media = MediaStore(self.settings.home)
@@ -48,7 +52,7 @@ class Workplace:
     def new_studio(self) -> TorchStudio:
         """A studio that has loaded nothing."""
         cache = Hub(self.hub.endpoint, self.settings.home.parent / "cache", False)
-        return TorchStudio(self.settings, lambda: SHIPPED, self.media, hub=cache)
+        return TorchStudio(self.settings, lambda: self.catalogue, self.media, hub=cache)
 
     def run(self, task: Task, model: str) -> tuple[Job, Ear]:
         """The finished job of a small request of that task."""
@@ -56,7 +60,7 @@ class Workplace:
         inputs = InputImages(self.media, [self.picture.parent], 20, 50)
         first = inputs.take(request.image) if request.image else None
         last = inputs.take(request.last_image) if isinstance(request, VideoRequest) and request.last_image else None
-        plan = Planner(self.settings, SHIPPED).plan(request, first, last)
+        plan = Planner(self.settings, self.catalogue).plan(request, first, last)
         self.store.submit(request, plan, None, 99)
         job = self.store.claim("cpu")
         assert job is not None
@@ -173,6 +177,28 @@ def _check_result(job: Job, task: Task, sha256: str) -> None:
     assert artifact.frames == (FRAMES if task.kind is Kind.VIDEO else None)
     if task.kind is Kind.VIDEO:
         assert (read_receipt(Path(artifact.path)) or {})["weights_sha256"] == sha256
+
+
+def test_a_model_is_added_by_a_file_and_by_nothing_else(workplace: Workplace, tiny: Callable[[Manifest], Path]) -> None:
+    _, _, example = PAGE.read_text(encoding="utf-8").partition("    schema = 1\n")
+    lines = takewhile(lambda line: not line or line.startswith("    "), example.splitlines())
+    written = textwrap.dedent("\n".join(["    schema = 1", *lines]))
+    known = SHIPPED.get("wan2.2-i2v-a14b")
+    commit = workplace.hub.add("owner/name", tiny(known))
+    file = workplace.settings.home / "manifests" / "mine.toml"
+    file.parent.mkdir()
+    file.write_text(
+        written.replace("0123456789abcdef0123456789abcdef01234567", commit)
+        .replace("width = 832, height = 480", "width = 64, height = 64")
+        .replace('"landscape"', f'"{SIZE}"'),
+        encoding="utf-8",
+    )
+    workplace.catalogue = Catalogue.of(workplace.settings.home)
+    manifest = workplace.catalogue.get("my-wan")
+    assert manifest.weights.revision == commit
+    job, _ = workplace.run(Task.IMAGE_TO_VIDEO, "my-wan")
+    _check_result(job, Task.IMAGE_TO_VIDEO, workplace.model.weights_sha256)
+    assert len(workplace.model.denoisers) == 2
 
 
 @pytest.mark.parametrize("name", [name for name in ON_THE_HUB if SHIPPED.get(name).pipeline.boundary_ratio])

@@ -11,7 +11,7 @@ from tests.hub.conftest import FILES, LARGE, REPOSITORY, Puller, manifest_of
 from tests.hub.loopback import Fault, LoopbackHub, blob_id
 from wan_mcp.errors import JobCancelled, WeightsUnavailable
 from wan_mcp.weights.fetch import news
-from wan_mcp.weights.local import is_local, local_weights
+from wan_mcp.weights.local import discard, is_local, local_weights
 from wan_mcp.weights.problems import Patience
 from wan_mcp.weights.progress import Download
 
@@ -157,6 +157,24 @@ def test_a_path_that_leads_out_of_the_snapshot_is_never_written(puller: Puller) 
     puller.manifest = manifest_of(files=())
     puller.pull()
     assert not list(puller.root.rglob("*evil*"))
+
+
+def test_a_listing_whose_hashes_are_none_is_refused_for_they_become_names_of_files(puller: Puller) -> None:
+    for word in (puller.hub.add(REPOSITORY, FILES), blob_id(FILES["model_index.json"])):
+        puller.hub.fail(Fault("api", swap=(word, "../" * 9 + "evil")))
+        assert "no hashes" in refused(puller, "hub_broken")
+    assert not list(puller.root.rglob("*evil*"))
+
+
+def test_a_locked_commit_that_is_gone_upstream_says_how_to_go_on(puller: Puller) -> None:
+    lock = puller.pull().lock
+    discard(lock, [LARGE])
+    puller.hub.forget()
+    puller.hub.add(REPOSITORY, FILES | {LARGE: b"new"})
+    with pytest.raises(WeightsUnavailable, match="--update") as caught:
+        puller.pull()
+    assert caught.value.code == "hub_missing"
+    assert puller.pull(update=True).lock.commit != lock.commit
 
 
 def test_a_disk_without_room_is_told_beforehand_with_the_bytes_missing(puller: Puller) -> None:

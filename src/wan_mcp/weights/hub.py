@@ -6,6 +6,7 @@ download begins a file anew after every interruption, and gives no way to stop o
 """
 
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ __all__ = ["DEFAULT_REVISION", "Hub", "Listing", "RemoteFile"]
 
 DEFAULT_REVISION = "main"
 LISTING_TIMEOUT_S = 15.0
+HASH = re.compile(r"^([0-9a-f]{40}|[0-9a-f]{64})$")
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,10 @@ class Hub:
             for sibling in info.siblings or ()
             if sibling.size is not None and sibling.blob_id is not None and _is_plain(sibling.rfilename)
         )
-        return Listing(info.id, info.sha or revision, files)
+        names = [info.sha or "", *(file.etag for file in files), *(file.git_blob for file in files)]
+        if not all(map(HASH.match, names)):  # they become names of files
+            raise WeightsUnavailable("hub_broken", f"What lists {repository} names no hashes: check HF_ENDPOINT.")
+        return Listing(info.id, names[0], files)
 
     @contextmanager
     def open(self, repository: str, commit: str, file: str, offset: int) -> Iterator["httpx2.Response"]:
