@@ -26,7 +26,7 @@ from mcp import Client, StdioServerParameters, stdio_client
 
 from wan_mcp.jobs.database import Database
 from wan_mcp.jobs.engines import EngineRows
-from wan_mcp.jobs.service import JobService, serving
+from wan_mcp.jobs.service import JobService, JobView, serving
 from wan_mcp.settings import Settings
 from wan_mcp.specs import Job, JobState
 
@@ -99,15 +99,17 @@ class Storm:
 
         watched = anyio.Event()
 
-        async def look(view: object) -> None:
-            job = (await service.view(job_id)).job
-            if is_there(job) or job.state.final:
+        async def look(view: JobView) -> None:
+            if is_there(view.job):
                 watched.set()
 
+        async def watch() -> None:
+            await service.wait(job_id, JOB_PATIENCE_S, look)
+            watched.set()
+
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(service.wait, job_id, JOB_PATIENCE_S, look)
-            with anyio.move_on_after(JOB_PATIENCE_S):
-                await watched.wait()
+            tasks.start_soon(watch)
+            await watched.wait()
             tasks.cancel_scope.cancel()
         job = (await service.view(job_id)).job
         if is_there(job) and self._kill_engine_process():

@@ -254,6 +254,7 @@ class Job(Frozen):
     error: JobError | None = None
     artifacts: tuple[Artifact, ...] = ()
     caption: str | None = None
+    notes: tuple[str, ...] = Field(default=(), description="What the engine found worth saying, in sentences.")
     cancel_requested: bool = False
     device: str | None = Field(default=None, description="The device whose engine claimed it last.")
     attempt: int = Field(default=0, description="How often it was claimed; marks whose word counts.")

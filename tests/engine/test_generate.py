@@ -211,6 +211,13 @@ def test_prompts_are_encoded_once(bench: Bench) -> None:
     assert calls == 1
 
 
+def test_a_prompt_longer_than_the_model_reads_is_noted_and_another_is_not(bench: Bench) -> None:
+    assert bench.run(video_plan()).notes == ()
+    (note,) = bench.run(video_plan(prompt="a red circle " * 20)).notes
+    assert "the prompt has" in note
+    assert "the end was left out" in note
+
+
 def test_numbers_that_are_not_finite_fail_the_job_and_spare_the_next(bench: Bench) -> None:
     before = path(bench.run(video_plan())).read_bytes()
     assert bench.studio._generator is not None

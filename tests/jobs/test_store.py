@@ -138,11 +138,13 @@ def test_progress_artifacts_and_end_are_in_the_row(store: JobStore, clock: Clock
     store.report(job, HALFWAY)
     store.add_artifact(job, ARTIFACT)
     store.add_artifact(job, ARTIFACT.model_copy(update={"seed": 2}))
+    store.add_note(job, "it's cut")
     store.finish(job, JobState.SUCCEEDED)
     done = store.get(job.id)
     assert done.progress == HALFWAY
     assert done.updated_at == done.finished_at == clock.now
     assert [a.seed for a in done.artifacts] == [1, 2]
+    assert done.notes == ("it's cut",)
 
 
 def test_a_dead_engines_job_goes_back_to_its_old_place_once_and_fails_the_second_time(store: JobStore) -> None:

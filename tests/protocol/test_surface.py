@@ -25,8 +25,8 @@ PARAMETERS = {
     "list_jobs": "status limit",
 }
 JOB_FIELDS = (
-    "job_id kind status stage progress eta_s queue_position message error seed request artifacts caption created_at "
-    "started_at finished_at"
+    "job_id kind status stage progress eta_s queue_position message error seed request artifacts caption notes "
+    "created_at started_at finished_at"
 )
 ARTIFACT_FIELDS = "uri mime_type bytes width height frames fps duration_s seed path"
 MODEL_TOKENS = 3000

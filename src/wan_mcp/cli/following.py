@@ -96,7 +96,7 @@ def _tell(job: Job, delivery: Delivery) -> None:
             typer.echo(job.caption)
         if not isinstance(job.plan, CaptionPlan):
             screen.print(f"seed {job.plan.seed}")
-        for note in job.plan.notes:
+        for note in (*job.plan.notes, *job.notes):
             screen.print(f"note: {note}")
         if job.finished_at and job.started_at:
             screen.print(f"done in {job.finished_at - job.started_at:.1f} s (job {job.id})")

@@ -47,6 +47,7 @@ class Generator:
             raise JobFailed("not_supported", f"'{plan.model}' does not do {plan.task}.")
         report.enter(Stage.ENCODE)
         call = self._call(plan)
+        self._note_what_is_cut(plan, report)
         for index in range(plan.count):
             seed, item = plan.seed + index, index + 1
             latents = self._denoise(plan, call, seed, item, report)
@@ -54,6 +55,15 @@ class Generator:
             frames = decode(self._model, latents, report)
             report.enter(Stage.WRITE, item=item)
             report.add(self._write(MediaName.of(job_id, index, plan.kind), plan, frames, seed))
+
+    def _note_what_is_cut(self, plan: VideoPlan | ImagePlan, report: Reporter) -> None:
+        """The pipelines cut long texts in silence; we do not."""
+        texts = {"prompt": plan.prompt, "negative_prompt": plan.negative_prompt if plan.guidance_scale > 1 else ""}
+        most = self._model.manifest.pipeline.text_tokens
+        for what, text in texts.items():
+            tokens = len(self._model.any_pipeline.tokenizer(text, truncation=False, verbose=False)["input_ids"])
+            if tokens > most:
+                report.note(f"the {what} has {tokens} tokens and '{plan.model}' reads {most}: the end was left out")
 
     def _call(self, plan: VideoPlan | ImagePlan) -> dict[str, Any]:
         """The pipeline's arguments that all results of a plan share."""

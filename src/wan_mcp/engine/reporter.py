@@ -83,6 +83,8 @@ class Reporter:
     ) -> None:
         self._stop.set()
         self._thread.join()
+        if kind is not None and self._note is not None:
+            self._write(self._note)  # where it ended, though that may have been too quick to be written
 
     # What the working thread calls.
 
@@ -139,6 +141,14 @@ class Reporter:
             JobLost: the row is not this attempt's any more.
         """
         self._store.add_artifact(self.job, artifact)
+
+    def note(self, sentence: str) -> None:
+        """Say something that the caller should know of the result.
+
+        Raises:
+            JobLost: the row is not this attempt's any more.
+        """
+        self._store.add_note(self.job, sentence)
 
     def keep_timings(self) -> None:
         """Keep what this job's stages took, for everybody's estimates. Call it when the job has succeeded."""

@@ -32,6 +32,7 @@ MIGRATIONS = (
         error TEXT,
         artifacts TEXT NOT NULL DEFAULT '[]',
         caption TEXT,
+        notes TEXT NOT NULL DEFAULT '[]',
         cancel_requested INTEGER NOT NULL DEFAULT 0,
         device TEXT,
         attempt INTEGER NOT NULL DEFAULT 0,
@@ -43,7 +44,8 @@ MIGRATIONS = (
     ) STRICT;
     CREATE INDEX jobs_by_state ON jobs (state, seq);
     CREATE TABLE engines (
-        device TEXT PRIMARY KEY,
+        seq INTEGER PRIMARY KEY AUTOINCREMENT,
+        device TEXT NOT NULL,
         pid INTEGER NOT NULL,
         pid_created REAL NOT NULL,
         ready INTEGER NOT NULL DEFAULT 0,

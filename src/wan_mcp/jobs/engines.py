@@ -30,6 +30,7 @@ __all__ = ["EngineRow", "EngineRows", "Engines", "engine_lock"]
 log = logging.getLogger(__name__)
 
 STARTS_ALLOWED = 2
+ROWS_KEPT = 50  # of engines, dead ones included
 LOG_BYTES = 5_000_000  # a larger log is set aside when an engine starts
 # A machine that slept finds every deadline passed: only a deadline that stays passed while we
 # look at it, awake, for this long is believed.
@@ -71,7 +72,7 @@ class EngineRow:
 
 
 class EngineRows:
-    """The engines' own rows: written by engines, read by fronts."""
+    """The engines' own rows: written by engines, read by fronts. A dead engine's row stays for a while."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -81,9 +82,10 @@ class EngineRows:
         me = psutil.Process()
         with self._database.write(durable=False) as connection:
             connection.execute(
-                "INSERT OR REPLACE INTO engines (device, pid, pid_created, ready, deadline_at) VALUES (?, ?, ?, 0, ?)",
+                "INSERT INTO engines (device, pid, pid_created, deadline_at) VALUES (?, ?, ?, ?)",
                 (device, me.pid, me.create_time(), deadline_at),
             )
+            connection.execute("DELETE FROM engines WHERE seq <= last_insert_rowid() - ?", (ROWS_KEPT,))
 
     def alive(self, device: str, deadline_at: float) -> None:
         """A sign of life of this process; the next is due at `deadline_at` (Unix time)."""
@@ -99,12 +101,17 @@ class EngineRows:
             connection.execute("DELETE FROM engines WHERE device = ? AND pid = ?", (device, os.getpid()))
 
     def get(self, device: str) -> EngineRow | None:
-        """The engine of `device`, if one has registered."""
-        rows = self._database.read("SELECT * FROM engines WHERE device = ?", device)
+        """The engine that registered last for `device`, if one has."""
+        rows = self._database.read("SELECT * FROM engines WHERE device = ? ORDER BY seq DESC LIMIT 1", device)
         if not rows:
             return None
         row = rows[0]
         return EngineRow(row["device"], row["pid"], row["pid_created"], bool(row["ready"]), row["deadline_at"])
+
+    def was_ready(self, pid: int) -> bool:
+        """Whether the engine of that pid had started well, though others may have come after it."""
+        rows = self._database.read("SELECT ready FROM engines WHERE pid = ? ORDER BY seq DESC LIMIT 1", pid)
+        return bool(rows and rows[0]["ready"])
 
 
 class Engines:
@@ -143,9 +150,7 @@ class Engines:
         if self._started is None or (code := self._started.poll()) is None:
             return
         pid, self._started = self._started.pid, None
-        row = self._rows.get(self._device)
-        was_ready = row is not None and row.pid == pid and row.ready
-        if code == 0 or was_ready:
+        if code == 0 or self._rows.was_ready(pid):
             self._failed_starts = 0
             return
         self._failed_starts += 1

@@ -87,6 +87,12 @@ class JobService:
                 self._opened = _Table(store, Timings(database), Engines(self.settings, store))
         return self._opened
 
+    def _has_table(self) -> bool:
+        try:
+            return self.settings.database.exists()
+        except OSError:  # a home that may not be searched: whoever needs the table is told
+            return False
+
     async def submit(self, request: Request, request_id: str | None = None) -> JobView:
         """Put a job into the queue and see to an engine; the same `request_id` attaches to its job.
 
@@ -102,8 +108,9 @@ class JobService:
             job = await run_sync(table.store.submit, request, plan, request_id, self.settings.queue_limit)
         except QueueFull as full:
             raise QueueFull(f"{full}; {await self._when_to_come_back(table)}") from full
+        finally:
+            self._wanted.set()  # also when the caller has gone: the row may be there
         await run_sync(table.engines.tend)
-        self._wanted.set()
         return await self.view(job.id)
 
     def _settle(self, request: Request) -> Plan:
@@ -219,7 +226,7 @@ class JobService:
         Raises:
             HomeUnusable: the job table cannot be used.
         """
-        if not self.settings.database.exists():
+        if not self._has_table():
             return {}
         table = await self._table()
         return await run_sync(lambda: {model.name: self._usual_seconds(table, model) for model in models})
@@ -231,7 +238,7 @@ class JobService:
 
     async def _keep(self) -> None:
         """Look for commits and tend the engine, for as long as this front lives."""
-        if self.settings.database.exists():
+        if self._has_table():
             self._wanted.set()  # there may be work that an earlier front has left
         while True:
             await self._wanted.wait()

@@ -48,6 +48,7 @@ def _job(row: sqlite3.Row) -> Job:
         error=JobError.model_validate_json(row["error"]) if row["error"] else None,
         artifacts=tuple(Artifact.model_validate(a) for a in json.loads(row["artifacts"])),
         caption=row["caption"],
+        notes=tuple(json.loads(row["notes"])),
         cancel_requested=bool(row["cancel_requested"]),
         device=row["device"],
         attempt=row["attempt"],
@@ -152,7 +153,7 @@ class JobStore:
         with self.database.write(durable=False) as connection:  # a claim lost to a power cut is a queued job
             row = connection.execute(
                 "UPDATE jobs SET state = 'running', device = ?1, attempt = attempt + 1, progress = NULL,"
-                " artifacts = '[]', started_at = coalesce(started_at, ?2), updated_at = ?2"
+                " artifacts = '[]', notes = '[]', started_at = coalesce(started_at, ?2), updated_at = ?2"
                 " WHERE seq = (SELECT seq FROM jobs WHERE state = 'queued' ORDER BY seq LIMIT 1) RETURNING *",
                 (device, self._clock()),
             ).fetchone()
@@ -186,6 +187,14 @@ class JobStore:
         self._change(
             job, "artifacts = json_insert(artifacts, '$[#]', json(?3))", artifact.model_dump_json(), durable=False
         )
+
+    def add_note(self, job: Job, note: str) -> None:
+        """Add a sentence that the caller should know to a running job.
+
+        Raises:
+            JobLost: the row is not this attempt's any more.
+        """
+        self._change(job, "notes = json_insert(notes, '$[#]', ?3)", note, durable=False)
 
     def finish(self, job: Job, state: JobState, *, error: JobError | None = None, caption: str | None = None) -> None:
         """End a running job.

@@ -82,8 +82,9 @@ class InputImages:
             path = Path(source.removeprefix("file:")).expanduser().resolve()
             allowed = [folder.resolve() for folder in (*self._folders, self._media.home / "media")]
             if not self._any_folder and not any(path.is_relative_to(folder) for folder in allowed):
+                folders = ", ".join(map(str, self._folders)) or "none but the results of earlier jobs"
                 raise BadImage(
-                    f"pictures may be read from these folders only: {', '.join(map(str, self._folders))}; "
+                    f"pictures may be read from these folders only: {folders}; "
                     "copy it there, send it as a data URI, or have WAN_MCP_IMAGE_DIRS extended"
                 )
             if not path.is_file():

@@ -47,6 +47,7 @@ class JobResult(BaseModel):
     request: dict[str, Any]
     artifacts: list[Artifact]
     caption: str | None
+    notes: list[str]
     created_at: str
     started_at: str | None
     finished_at: str | None
@@ -70,6 +71,7 @@ def structured(view: JobView) -> JobResult:
         request=job.plan.model_dump(mode="json"),
         artifacts=list(job.artifacts),
         caption=job.caption,
+        notes=[*job.plan.notes, *job.notes],
         created_at=instant(job.created_at) or "",
         started_at=instant(job.started_at),
         finished_at=instant(job.finished_at),
@@ -114,7 +116,7 @@ def _text(view: JobView) -> str:
     if job.caption is not None:
         lines.append(f"Caption: {job.caption}")
     lines += [f"File: {artifact.path} ({artifact.uri}, seed {artifact.seed})" for artifact in job.artifacts]
-    lines += [f"Note: {note}." for note in job.plan.notes]
+    lines += [f"Note: {note}." for note in (*job.plan.notes, *job.notes)]
     if not isinstance(job.plan, CaptionPlan) and job.plan.style is not None:
         lines.append(f"Style '{job.plan.style}' made the prompt: {job.plan.prompt}")
     if job.state is JobState.SUCCEEDED:
