@@ -12,9 +12,10 @@ from pathlib import Path
 import anyio
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 
-from wan_mcp.errors import BadRequest
+from wan_mcp.errors import BadRequest, UserError
 from wan_mcp.jobs.service import JobService, JobView, serving
 from wan_mcp.protocol.wording import fraction_of, sentence
 from wan_mcp.settings import Settings
@@ -59,91 +60,117 @@ class Delivery:
         return [self.output.with_stem(f"{self.output.stem}-{number}") for number in range(1, count + 1)]
 
     def deliver(self, job: Job) -> list[Path]:
-        """Copy the results to where they were wanted; gives the paths to tell."""
+        """Copy the results to where they were wanted; gives the paths to tell.
+
+        Raises:
+            BadRequest: one cannot be written there; says where it lies.
+        """
         sources = [Path(artifact.path) for artifact in job.artifacts]
         if self.output is None:
             return sources
         targets = self._targets(len(sources))
         for source, target in zip(sources, targets, strict=True):
-            shutil.copyfile(source, target)
+            try:
+                shutil.copyfile(source, target)
+            except OSError as error:
+                raise BadRequest(f"{target} cannot be written ({error.strerror}); the result is {source}") from error
         return targets
 
 
 def run_request(settings: Settings, request: Request, delivery: Delivery) -> None:
-    """Submit a request, follow its job, deliver the results; exits with 1 if the job failed.
+    """Submit a request, follow its job, deliver the results; exits with 1 if the job failed, 130 if it was stopped.
 
     Raises:
         UserError: the request is refused.
     """
     delivery.check(getattr(request, "count", 1))
     job = anyio.run(_run, settings, request, delivery)
+    paths = delivery.deliver(job) if job.state is JobState.SUCCEEDED else []
     if delivery.as_json:
         typer.echo(json.dumps(job.model_dump(mode="json"), indent=2))
     elif delivery.detach:
         typer.echo(job.id)
-        screen.print(f"It goes on by itself; see it with: wan-mcp jobs show {job.id}")
+        _say(f"It goes on by itself; see it with: wan-mcp jobs show {job.id}")
     else:
-        _tell(job, delivery)
-    if job.state in (JobState.FAILED, JobState.CANCELLED):
-        sys.exit(FAILED if job.state is JobState.FAILED else INTERRUPTED)
+        _tell(job, paths)
+    if job.state is JobState.FAILED:
+        sys.exit(FAILED)
+    if job.state is not JobState.SUCCEEDED and not delivery.detach:
+        sys.exit(INTERRUPTED)
 
 
-def _tell(job: Job, delivery: Delivery) -> None:
+def _say(text: str, style: str | None = None) -> None:
+    """A line for the person, as it stands: what looks like markup in a prompt or a reason is none."""
+    screen.print(text, style=style, markup=False, soft_wrap=True)
+
+
+def _tell(job: Job, paths: list[Path]) -> None:
     if job.state is JobState.SUCCEEDED:
-        for path in delivery.deliver(job):
+        for path in paths:
             typer.echo(path)
         if job.caption is not None:
             typer.echo(job.caption)
         if not isinstance(job.plan, CaptionPlan):
-            screen.print(f"seed {job.plan.seed}")
+            _say(f"seed {job.plan.seed}")
         for note in (*job.plan.notes, *job.notes):
-            screen.print(f"note: {note}")
+            _say(f"note: {note}")
         if job.finished_at and job.started_at:
-            screen.print(f"done in {job.finished_at - job.started_at:.1f} s (job {job.id})")
+            _say(f"done in {job.finished_at - job.started_at:.1f} s (job {job.id})")
     elif job.error is not None:
-        screen.print(f"[red]{job.error.message}[/red]", markup=True)
+        _say(job.error.message, "red")
+    elif job.state.final:
+        _say(f"job {job.id} is {job.state}")
     else:
-        screen.print(f"job {job.id} is {job.state}")
+        _say(f"job {job.id} has not stopped yet; see it with: wan-mcp jobs show {job.id}")
 
 
 async def _run(settings: Settings, request: Request, delivery: Delivery) -> Job:
     # A person at their own command line may use any picture that they can read.
     async with serving(settings, any_image_folder=True) as service:
-        view = await service.submit(request)
-        if delivery.detach:
-            return view.job
-        async with _cancelling(service, view.job.id):
-            return (await _follow(service, view.job.id)).job
+        job = (await service.submit(request)).job
+        if not delivery.detach:
+            async with _interruptible(service, job.id):
+                await _follow(service, job.id)
+            job = (await service.view(job.id)).job
+        return job
 
 
-async def _follow(service: JobService, job_id: str) -> JobView:
+async def _follow(service: JobService, job_id: str) -> None:
     columns = (SpinnerColumn(), BarColumn(bar_width=30), TextColumn("{task.percentage:>3.0f}%  {task.description}"))
     with Progress(*columns, console=screen, transient=True) as bar:
         line = bar.add_task("Submitted", total=1.0)
 
         async def show(view: JobView) -> None:
-            bar.update(line, completed=fraction_of(view.job), description=sentence(view))
+            bar.update(line, completed=fraction_of(view.job), description=escape(sentence(view)))
 
-        return await service.wait(job_id, float("inf"), show)
+        await service.wait(job_id, float("inf"), show)
 
 
 @asynccontextmanager
-async def _cancelling(service: JobService, job_id: str) -> AsyncIterator[None]:
-    """The first Ctrl-C asks the job to stop, the second leaves it to itself."""
+async def _interruptible(service: JobService, job_id: str) -> AsyncIterator[None]:
+    """The first Ctrl-C asks the job to stop; the second ends the block, and leaves the job to itself."""
+    tasks = anyio.create_task_group()
 
     async def listen() -> None:
         with anyio.open_signal_receiver(signal.SIGINT) as signals:
-            async for _ in signals:
-                screen.print("stopping the job; press Ctrl-C again to leave without waiting for it")
-                await service.cancel(job_id)
-                signal.signal(signal.SIGINT, signal.SIG_DFL)
-                return
+            await anext(signals)
+            _say("stopping the job; press Ctrl-C again to leave without waiting for it")
+            tasks.start_soon(ask)
+            await anext(signals)
+            block.cancel()
 
-    tasks = anyio.create_task_group()
-    await tasks.__aenter__()
-    tasks.start_soon(listen)
-    try:
-        yield
-    finally:
-        tasks.cancel_scope.cancel()
-        await tasks.__aexit__(None, None, None)
+    async def ask() -> None:
+        try:
+            await service.cancel(job_id)
+        except UserError as error:
+            _say(f"it cannot be stopped: {error}", "red")
+
+    with anyio.CancelScope() as block:
+        await tasks.__aenter__()
+        tasks.start_soon(listen)
+        try:
+            yield
+        finally:
+            # Left by hand, so that an error of the block does not come out wrapped in a group.
+            tasks.cancel_scope.cancel()
+            await tasks.__aexit__(None, None, None)
