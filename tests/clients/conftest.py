@@ -38,6 +38,11 @@ class Connection:
         """Whether each call starts a server of its own."""
         return (self.client, self.transport) == ("langchain", "stdio")
 
+    @property
+    def short_wait_s(self) -> float:
+        """A wait that is over before the story's long video is."""
+        return 0.0 if self.process_per_call else 0.1
+
     def run(self, **task: object) -> tuple[int, Json]:
         """Let the client do something: its exit status and what it tells."""
         python = python_environment(self.client)
@@ -107,7 +112,7 @@ def stories(installation: Installation, connect: Connect) -> Callable[[str, str]
     def story(client: str, transport: str) -> Story:
         connection = connect(client, transport)
         before = len(installation.fronts_started())
-        status, told = connection.run(do="story", short_wait_s=0 if connection.process_per_call else 0.3)
+        status, told = connection.run(do="story", short_wait_s=connection.short_wait_s)
         assert status == 0
         return Story(connection, told, len(installation.fronts_started()) - before, installation.engines())
 

@@ -8,7 +8,7 @@ from tests.clients.conftest import CLIENTS, SDKS, TRANSPORTS, Connect, Story
 from tests.clients.installation import Installation
 
 OTHER = {"stdio": "http", "http": "stdio"}
-VIDEO = {"prompt": "a yellow ring grows on a gray background", "num_frames": 9, "steps": 40, "seed": 21}
+VIDEO = {"prompt": "a yellow ring grows on a gray background", "num_frames": 9, "steps": 25, "seed": 21}
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)

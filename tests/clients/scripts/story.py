@@ -20,9 +20,9 @@ Json = dict[str, Any]
 OnProgress = Callable[[float, "float | None", "str | None"], Awaitable[None]]
 
 VIDEO = {"prompt": "a red circle moves to the right on a white background", "num_frames": 9, "steps": 4, "seed": 11}
-LONG_VIDEO = {"prompt": "a large blue star spins on a black background", "num_frames": 9, "steps": 50, "seed": 12}
+LONG_VIDEO = {"prompt": "a large blue star spins on a black background", "num_frames": 9, "steps": 30, "seed": 12}
 IMAGE = {"prompt": "a green square on a black background", "steps": 4, "seed": 13}
-PIECES = 3
+PIECES = 2
 
 
 class Client(Protocol):
