@@ -37,6 +37,7 @@ def list_jobs(
     """The newest jobs first."""
     import anyio
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     async def read(settings: Settings) -> list[Job]:
@@ -53,7 +54,7 @@ def list_jobs(
     table.add_column("asked", overflow="ellipsis")
     for job in found:
         made = datetime.fromtimestamp(job.created_at).strftime("%Y-%m-%d %H:%M:%S")
-        table.add_row(job.id, job.state, made, job.plan.task, _asked(job))
+        table.add_row(job.id, job.state, made, job.plan.task, escape(_asked(job)))
     Console().print(table if found else "no jobs yet")
 
 

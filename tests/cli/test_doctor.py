@@ -1,0 +1,66 @@
+"""`wan-mcp doctor`: says what is broken and what to do, and repairs the job table."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Wan
+from tests.jobs.test_repair import spoil
+from wan_mcp.settings import Settings
+
+
+def bad(output: str) -> list[str]:
+    return [line for line in output.splitlines() if line.startswith("BAD")]
+
+
+def test_a_sound_installation_has_nothing_bad(wan: Wan, settings: Settings) -> None:
+    wan("generate", "image", "a red star")
+    run = wan("doctor")
+    assert (bad(run.stdout), run.returncode) == ([], 0), run.stderr
+    for word in ("torch", "diffusers", "ffmpeg", "CPU", str(settings.home), "GB free", "job table", "pid", "wan-mini"):
+        assert word in run.stdout
+
+
+def test_a_mistyped_variable_is_found(wan: Wan) -> None:
+    run = wan("doctor", WAN_MCP_HOMEE="x")
+    assert run.returncode == 1
+    [found] = bad(run.stdout)
+    assert "WAN_MCP_HOMEE" in found
+    assert "did you mean WAN_MCP_HOME?" in found
+
+
+def test_a_torch_that_does_not_import_is_found(wan: Wan, tmp_path: Path) -> None:
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "torch.py").write_text("raise ImportError('libcudart is missing')")
+    run = wan("doctor", PYTHONPATH=str(tmp_path / "broken"))
+    assert run.returncode == 1
+    [found] = bad(run.stdout)
+    assert "libcudart is missing" in found
+
+
+def test_an_ffmpeg_that_does_not_run_is_found(wan: Wan, tmp_path: Path) -> None:
+    run = wan("doctor", IMAGEIO_FFMPEG_EXE=str(tmp_path / "nowhere"))
+    assert run.returncode == 1
+    assert "IMAGEIO_FFMPEG_EXE" in bad(run.stdout)[0]
+
+
+def test_a_home_that_cannot_be_written_is_found(wan: Wan, settings: Settings) -> None:
+    settings.home.write_text("a file where the folder should be")
+    run = wan("doctor")
+    assert run.returncode == 1
+    assert str(settings.home) in bad(run.stdout)[0]
+    assert "Traceback" not in run.stderr
+
+
+@pytest.mark.parametrize("command", [("jobs",), ("generate", "image", "a red star")])
+def test_a_damaged_job_table_is_found_and_repaired(wan: Wan, settings: Settings, command: tuple[str, ...]) -> None:
+    settings.home.mkdir(parents=True)
+    spoil(settings.database)
+    refused = wan(*command)
+    assert refused.returncode == 2
+    assert "doctor --repair" in refused.stderr
+    found = wan("doctor")
+    assert found.returncode == 1
+    assert "doctor --repair" in bad(found.stdout)[0]
+    assert wan("doctor", "--repair").returncode == 0
+    assert wan(*command).returncode == 0

@@ -1,0 +1,37 @@
+"""`wan-mcp models`: what there is to choose from."""
+
+import json
+
+from tests.cli.conftest import Wan
+from wan_mcp.manifests import Catalogue, shipped_folder
+from wan_mcp.settings import Settings
+
+
+def test_the_table_has_every_model_with_its_licence_and_where_its_weights_are(wan: Wan) -> None:
+    lines = wan("models", COLUMNS="250").stdout.splitlines()
+    for name, manifest in Catalogue(shipped_folder()).manifests.items():
+        [line] = [line for line in lines if line.split()[:1] == [name]]
+        assert manifest.licence.id in line
+        assert all(task in line for task in manifest.tasks)
+    assert "in the package" in next(line for line in lines if line.startswith("wan-mini "))
+
+
+def test_json_has_the_manifests(wan: Wan) -> None:
+    models = {model["name"]: model for model in json.loads(wan("models", "--json").stdout)}
+    assert models["wan-mini"]["frames"]["fps"] == 8
+    assert models["wan-mini"]["ready"] is True
+
+
+def test_a_broken_manifest_is_shown_with_its_reason(wan: Wan, settings: Settings) -> None:
+    folder = settings.home / "manifests"
+    folder.mkdir(parents=True)
+    (folder / "mine.toml").write_text('schema = 1\nname = "mine"\ncolour = "red"\n')
+    run = wan("models")
+    assert "wan-mini" in run.stdout
+    assert "mine.toml" in run.stderr
+    assert "unknown key 'colour'" in run.stderr
+    assert wan("models", "check", folder / "mine.toml").returncode == 2
+
+
+def test_the_styles_are_listed_with_what_they_add(wan: Wan) -> None:
+    assert "noir: {prompt}, black and white" in wan("models", "--styles").stdout
