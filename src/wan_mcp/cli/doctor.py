@@ -73,8 +73,18 @@ def _findings(settings: Settings) -> Iterator[Finding]:
     yield from _home(settings)
     catalogue = Catalogue.of(settings.home)
     yield Finding("models", ", ".join(sorted(catalogue.manifests)), bool(catalogue.manifests))
+    yield from _embedded(catalogue)
     yield from (Finding("manifest", str(error), good=False) for error in catalogue.broken.values())
     yield from (Finding("environment", sentence, good=False) for sentence in mistyped_variables())
+
+
+def _embedded(catalogue: Catalogue) -> Iterator[Finding]:
+    from wan_mcp.engine.weights import EMBEDDED
+
+    for name, manifest in sorted(catalogue.manifests.items()):
+        folder = manifest.weights.embedded
+        if folder is not None and not any((EMBEDDED / folder).rglob("*.safetensors")):
+            yield Finding("weights", f"those of '{name}' are not in the package; install it again", good=False)
 
 
 def _libraries() -> Iterator[Finding]:
