@@ -4,6 +4,7 @@ import gc
 import os
 import shlex
 import sqlite3
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
@@ -93,6 +94,26 @@ def engine(settings: Settings) -> Callable[..., Settings]:
         return settings.model_copy(update={"engine_command": fake_engine(name), **changes})
 
     return choose
+
+
+@pytest.fixture
+def mount_disk(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
+    """`mount_disk(kilobytes)`: a small disk of its own, which can be full; skips where none may be mounted."""
+    disks: list[Path] = []
+
+    def mount(kilobytes: int) -> Path:
+        disk = tmp_path / f"disk-{len(disks)}"
+        disk.mkdir()
+        command = ["mount", "-t", "tmpfs", "-o", f"size={kilobytes}k", "tmpfs", str(disk)]
+        if subprocess.run(command, capture_output=True, check=False).returncode:
+            pytest.skip("a small disk needs the right to mount one")
+        disks.append(disk)
+        return disk
+
+    yield mount
+    for disk in disks:
+        # Lazily: an engine that is being ended may hold a file for a moment longer.
+        subprocess.run(["umount", "-l", str(disk)], check=True)
 
 
 @pytest.fixture(scope="session")

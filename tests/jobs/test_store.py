@@ -34,6 +34,20 @@ def test_a_submitted_job_is_read_back_whole(store: JobStore, clock: Clock) -> No
     assert job.request_id == "r1"
 
 
+def test_a_row_of_a_newer_version_is_read_without_what_only_that_one_knows(store: JobStore) -> None:
+    submit(store)
+    job = claimed(store)
+    store.report(job, HALFWAY)
+    store.add_artifact(job, ARTIFACT)
+    with store.database.write() as connection:
+        connection.execute(
+            "UPDATE jobs SET plan = json_set(plan, '$.new', 1), progress = json_set(progress, '$.new', 1),"
+            " artifacts = json_set(artifacts, '$[0].new', 1)"
+        )
+    read = store.get(job.id)
+    assert (read.plan, read.progress, read.artifacts) == (job.plan, HALFWAY, (ARTIFACT,))
+
+
 def test_a_job_outlives_the_process_that_submitted_it(tmp_path: Path) -> None:
     first = Database(tmp_path / "jobs.db")
     job = submit(JobStore(first))

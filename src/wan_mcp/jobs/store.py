@@ -35,18 +35,19 @@ def new_job_id() -> str:
 
 
 def _job(row: sqlite3.Row) -> Job:
+    # Keys that we do not know are those of a newer version beside us: it may have written the row.
     return Job(
         id=row["id"],
         request_id=row["request_id"],
         state=JobState(row["state"]),
-        plan=_plan.validate_json(row["plan"]),
+        plan=_plan.validate_json(row["plan"], extra="ignore"),
         created_at=row["created_at"],
         started_at=row["started_at"],
         updated_at=row["updated_at"],
         finished_at=row["finished_at"],
-        progress=Progress.model_validate_json(row["progress"]) if row["progress"] else None,
-        error=JobError.model_validate_json(row["error"]) if row["error"] else None,
-        artifacts=tuple(Artifact.model_validate(a) for a in json.loads(row["artifacts"])),
+        progress=Progress.model_validate_json(row["progress"], extra="ignore") if row["progress"] else None,
+        error=JobError.model_validate_json(row["error"], extra="ignore") if row["error"] else None,
+        artifacts=tuple(Artifact.model_validate(a, extra="ignore") for a in json.loads(row["artifacts"])),
         caption=row["caption"],
         notes=tuple(json.loads(row["notes"])),
         cancel_requested=bool(row["cancel_requested"]),
