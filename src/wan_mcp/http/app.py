@@ -108,9 +108,13 @@ def listen(host: str, port: int) -> socket.socket:
     """
     try:
         [(family, *_, address), *_] = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        return socket.create_server(address[:2], family=family)
+        listener = socket.create_server(address[:2], family=family)
     except OSError as error:
         raise UserError(f"cannot listen on {host} port {port}: {error.strerror}; choose another --port") from error
+    # Connections inherit it. asyncio does this for its own sockets only, and without it every
+    # answer waits some 40 ms for the client's delayed acknowledgement.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listener
 
 
 def _already_stopped(number: int, frame: FrameType | None) -> None:
