@@ -12,12 +12,13 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
+from wan_mcp.caption_spec import CaptionSpec
 from wan_mcp.errors import BrokenManifest, UnknownModel
+from wan_mcp.families import FAMILIES, Family
 from wan_mcp.specs import Frozen, Kind, Task
 
 __all__ = [
     "Aot",
-    "CaptionSpec",
     "Catalogue",
     "Defaults",
     "Expert",
@@ -86,7 +87,7 @@ class Expert(Frozen):
 class Pipeline(Frozen):
     """How the parts are put together."""
 
-    family: Literal["wan", "blip"] = Field(description="The code that loads and runs it.")
+    family: Family = Field(description="The code that loads and runs it.")
     text_tokens: int = Field(default=512, ge=1, description="Text length that the denoiser was trained with.")
     scheduler: Literal["unipc", "euler"] | None = Field(
         default=None, description="Replaces the scheduler that the weights bring."
@@ -96,6 +97,10 @@ class Pipeline(Frozen):
     experts: tuple[Expert, ...] = ()
     boundary_ratio: float | None = Field(
         default=None, gt=0, lt=1, description="Noise level where the second expert takes over."
+    )
+    edits: bool = Field(
+        default=False,
+        description="Whether image to image edits the picture as the prompt says, so that there is no strength.",
     )
 
 
@@ -207,15 +212,6 @@ class Defaults(Frozen):
     negative_prompt: str = ""
 
 
-class CaptionSpec(Frozen):
-    """How a captioner is asked."""
-
-    max_new_tokens: int = Field(default=256, ge=1)
-    types: dict[str, str] = Field(default={}, description="Caption types, each with its instruction.")
-    lengths: dict[str, str] = Field(default={}, description="Lengths, each with the words that ask for it.")
-    free_prompt: bool = Field(default=False, description="Whether the caller may give an instruction instead.")
-
-
 class Manifest(Frozen):
     """Everything about one model."""
 
@@ -244,6 +240,12 @@ class Manifest(Frozen):
             raise ValueError("a model that makes videos or images needs [sizes]")
         if Kind.CAPTION in kinds and self.caption is None:
             raise ValueError("a model that makes captions needs [caption]")
+        for kind in kinds:
+            if self.pipeline.family not in FAMILIES[kind]:
+                able = ", ".join(FAMILIES[kind])
+                raise ValueError(f"the family '{self.pipeline.family}' makes no {kind}s; these do: {able}")
+        if self.pipeline.family != "wan" and (self.pipeline.scheduler or self.pipeline.boundary_ratio):
+            raise ValueError("'scheduler' and 'boundary_ratio' are for the family 'wan'")
         for key in ("steps", "guidance_scale", "strength"):
             smallest, largest = getattr(self.limits, key)
             if not smallest <= getattr(self.defaults, key) <= largest:

@@ -147,6 +147,8 @@ class CaptionRequest(Frozen):
     caption_type: str | None = None
     length: str | None = None
     prompt: str | None = None
+    extra_options: tuple[str, ...] = ()
+    seed: int | None = None
 
 
 Request = Annotated[VideoRequest | ImageRequest | CaptionRequest, Field(discriminator="kind")]
@@ -198,6 +200,8 @@ class CaptionPlan(Frozen):
     length: str | None
     prompt: str | None = Field(description="The instruction that the model reads; null where it takes none.")
     max_new_tokens: int
+    extra_options: tuple[str, ...] = ()
+    seed: int | None = Field(default=None, description="Of the sampling; null where the model always says the same.")
     notes: tuple[str, ...] = ()
 
 

@@ -34,7 +34,12 @@ def _cells(manifest: Manifest) -> Iterator[str]:
     yield str(manifest.defaults.steps) if sizes else ""
     yield in_bytes(weights.disk_bytes)
     yield ", ".join(f"{name} {in_bytes(count)}" for name, count in weights.memory_bytes.items())
-    yield manifest.licence.id + (" (gated)" if manifest.licence.gated else "")
+    marks = [
+        word
+        for word, is_so in (("gated", manifest.licence.gated), ("conditions", manifest.licence.conditions))
+        if is_so
+    ]
+    yield manifest.licence.id + (f" ({', '.join(marks)})" if marks else "")
 
 
 def renewed(page: str) -> str:

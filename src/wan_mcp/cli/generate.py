@@ -116,11 +116,23 @@ def caption(
     caption_type: Annotated[str | None, typer.Option("--type", help="Caption type of the model.")] = None,
     length: Annotated[str | None, typer.Option(help="Length that the model knows.")] = None,
     prompt: Annotated[str | None, typer.Option(help="An instruction of your own instead of a type.")] = None,
+    option: Annotated[
+        list[str] | None, typer.Option(help="What the caption shall add, as the model knows it; repeat it for more.")
+    ] = None,
+    seed: Seed = None,
     as_json: AsJson = False,
     detach: Detach = False,
 ) -> None:
     """Describe a picture in words."""
     from wan_mcp.cli.following import Delivery, run_request
 
-    request = CaptionRequest(image=image, model=model, caption_type=caption_type, length=length, prompt=prompt)
+    request = CaptionRequest(
+        image=image,
+        model=model,
+        caption_type=caption_type,
+        length=length,
+        prompt=prompt,
+        extra_options=tuple(option or ()),
+        seed=seed,
+    )
     run_request(ctx.obj, request, Delivery(as_json=as_json, detach=detach))

@@ -1,32 +1,78 @@
-"""Captions: a picture and an instruction in, a sentence out.
+"""Captions: a picture and an instruction in, words out.
 
-Each family of captioners is a class with `caption`; `load_captioner` picks it. There is one so
-far: BLIP, which sees the picture and continues a text, if any.
+A family says how its processor is read, what it is given, and what of its answer are new words;
+decoding is the same for all. All words that a model reads come with the plan or the manifest.
 """
 
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
 from PIL import Image
-from transformers import AutoModelForImageTextToText, AutoProcessor
+from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 
+from wan_mcp.caption_spec import CaptionSpec
 from wan_mcp.engine.devices import Device
+from wan_mcp.engine.qwen_processor import QwenProcessor
 from wan_mcp.engine.reporter import Reporter
 from wan_mcp.errors import JobFailed
 from wan_mcp.manifests import Manifest
 from wan_mcp.specs import CaptionPlan, Stage
 
-__all__ = ["BlipCaptioner", "load_captioner"]
+__all__ = ["Captioner", "load_captioner"]
 
 
-class BlipCaptioner:
-    """BLIP's image-to-text model; the same picture always gets the same caption."""
+@dataclass(frozen=True)
+class CaptionFamily:
+    """What sets one family apart."""
 
-    def __init__(self, folder: Path, device: Device) -> None:
+    inputs: Callable[[Any, CaptionSpec, str | None, Image.Image], Any]
+    """The model's inputs, from its processor, how it is asked, the instruction and the picture."""
+    echoes: bool = False
+    """Whether its answer begins with the tokens that it was given."""
+
+
+def _prefixed(processor: Any, spec: CaptionSpec, prompt: str | None, picture: Image.Image) -> Any:
+    """BLIP sees the picture and continues a text, if any."""
+    texts = {"text": prompt} if prompt else {}
+    return processor(images=picture, return_tensors="pt", **texts)
+
+
+def _tasked(processor: Any, spec: CaptionSpec, prompt: str | None, picture: Image.Image) -> Any:
+    """Florence-2 is given the mark of one of its tasks."""
+    return processor(text=prompt, images=picture, return_tensors="pt")
+
+
+def _asked(processor: Any, spec: CaptionSpec, prompt: str | None, picture: Image.Image) -> Any:
+    """A chat model is asked in a conversation, in the words of its own template."""
+    asked: Any = prompt or ""
+    if spec.content == "parts":
+        asked = [{"type": "image"}, {"type": "text", "text": asked}]
+    chat = [{"role": "system", "content": spec.system_prompt}] if spec.system_prompt else []
+    chat.append({"role": "user", "content": asked})
+    text = processor.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
+    return processor(text=[text], images=[picture], return_tensors="pt")
+
+
+CAPTION_FAMILIES = {
+    "blip": CaptionFamily(_prefixed),
+    "florence": CaptionFamily(_tasked),
+    "chat": CaptionFamily(_asked, echoes=True),
+}
+
+
+class Captioner:
+    """A loaded captioner; the same picture, instruction and seed always give the same caption."""
+
+    def __init__(self, manifest: Manifest, folder: Path, device: Device) -> None:
+        self._spec = manifest.caption or CaptionSpec()
+        self._family = CAPTION_FAMILIES[manifest.pipeline.family]
         self._device = device
-        self._processor = AutoProcessor.from_pretrained(folder, local_files_only=True)
+        self._processor = _processor(folder)
         self._model = AutoModelForImageTextToText.from_pretrained(
             folder, local_files_only=True, use_safetensors=True, dtype=device.dtype
         )
@@ -39,10 +85,8 @@ class BlipCaptioner:
             JobCancelled, JobLost, EngineLeaves: from `report`.
         """
         report.enter(Stage.ENCODE)
-        texts = {"text": plan.prompt} if plan.prompt else {}
-        inputs = self._processor(images=picture, return_tensors="pt", **texts).to(
-            self._device.torch, self._device.dtype
-        )
+        inputs = self._family.inputs(self._processor, self._spec, plan.prompt, self._scaled(picture))
+        inputs = inputs.to(self._device.torch, self._device.dtype)
         report.enter(Stage.DENOISE)
         written = 0
 
@@ -52,18 +96,48 @@ class BlipCaptioner:
             report.tell(f"{written} of at most {plan.max_new_tokens} tokens")
             return torch.zeros(tokens.shape[0], dtype=torch.bool, device=tokens.device)
 
+        if plan.seed is not None:
+            torch.manual_seed(plan.seed)
         with torch.no_grad():
-            tokens = self._model.generate(
-                **inputs, max_new_tokens=plan.max_new_tokens, do_sample=False, stopping_criteria=[listen]
-            )
-        text: str = self._processor.decode(tokens[0], skip_special_tokens=True)
+            answer = self._model.generate(
+                **inputs, max_new_tokens=plan.max_new_tokens, stopping_criteria=[listen], **self._decoding()
+            )[0]
+        if self._family.echoes:
+            answer = answer[inputs["input_ids"].shape[1] :]
+        if written >= plan.max_new_tokens and not self._ended(answer):
+            report.note(f"the caption was cut after {plan.max_new_tokens} tokens")
+        text: str = self._processor.decode(answer, skip_special_tokens=True)
         return text.strip()
 
+    def _scaled(self, picture: Image.Image) -> Image.Image:
+        most = self._spec.max_pixels
+        if most is None or picture.width * picture.height <= most:
+            return picture
+        scale = math.sqrt(most / (picture.width * picture.height))
+        size = (max(1, int(picture.width * scale)), max(1, int(picture.height * scale)))
+        return picture.resize(size, Image.Resampling.LANCZOS)
 
-FAMILIES = {"blip": BlipCaptioner}
+    def _decoding(self) -> dict[str, Any]:
+        """The manifest's way of decoding; what the weights bring of their own is overruled."""
+        spec = self._spec
+        if not spec.samples:
+            return {"do_sample": False, "num_beams": spec.num_beams, "temperature": None, "top_p": None, "top_k": None}
+        chosen = {"temperature": spec.temperature, "top_p": spec.top_p, "top_k": spec.top_k}
+        return {"do_sample": True, "num_beams": 1, **chosen}
+
+    def _ended(self, answer: Any) -> bool:
+        ends = self._model.generation_config.eos_token_id
+        return bool(len(answer)) and int(answer[-1]) in (ends if isinstance(ends, list) else [ends])
 
 
-def load_captioner(manifest: Manifest, folder: Path, device: Device) -> BlipCaptioner:
+def _processor(folder: Path) -> Any:
+    """The processor of the weights in `folder`."""
+    if AutoConfig.from_pretrained(folder, local_files_only=True).model_type.startswith("qwen"):
+        return QwenProcessor(folder)
+    return AutoProcessor.from_pretrained(folder, local_files_only=True)
+
+
+def load_captioner(manifest: Manifest, folder: Path, device: Device) -> Captioner:
     """Load the captioner in `folder` onto the device.
 
     Raises:
@@ -71,7 +145,7 @@ def load_captioner(manifest: Manifest, folder: Path, device: Device) -> BlipCapt
     """
     transformers.utils.logging.disable_progress_bar()
     try:
-        return FAMILIES[manifest.pipeline.family](folder, device)
+        return Captioner(manifest, folder, device)
     except (OSError, ValueError, KeyError) as error:
         raise JobFailed(
             "model_broken",

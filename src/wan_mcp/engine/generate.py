@@ -3,22 +3,20 @@
 from typing import TYPE_CHECKING, Any
 
 import torch
-from PIL import Image
 
 from wan_mcp.engine.decoding import decode
 from wan_mcp.engine.embeddings import PromptEmbeddings
-from wan_mcp.engine.inputs import open_input
+from wan_mcp.engine.inputs import open_framed
 from wan_mcp.engine.listening import listening
 from wan_mcp.engine.loader import WanModel
 from wan_mcp.engine.receipt import receipt_of
 from wan_mcp.engine.reporter import Reporter
 from wan_mcp.errors import JobFailed
 from wan_mcp.jobs.timings import steps_run
-from wan_mcp.media.framing import cover
 from wan_mcp.media.images import write_image
 from wan_mcp.media.store import MediaName, MediaStore
 from wan_mcp.media.videos import write_video
-from wan_mcp.specs import Artifact, ImagePlan, InputImage, Stage, Task, VideoPlan
+from wan_mcp.specs import Artifact, ImagePlan, Stage, Task, VideoPlan
 
 if TYPE_CHECKING:
     import numpy as np
@@ -85,11 +83,11 @@ class Generator:
         if plan.guidance_scale_2 is not None:
             call["guidance_scale_2"] = plan.guidance_scale_2
         if plan.image is not None:
-            call["image"] = self._framed(plan.image, plan)
+            call["image"] = open_framed(self._media, plan.image, plan)
         if plan.last_image is not None:
             if self._model.pipelines[plan.task].config.expand_timesteps:
                 raise JobFailed("not_supported", f"'{plan.model}' takes a first image only; leave last_image out.")
-            call["last_image"] = self._framed(plan.last_image, plan)
+            call["last_image"] = open_framed(self._media, plan.last_image, plan)
         return call
 
     def _still_arguments(self, plan: ImagePlan) -> dict[str, Any]:
@@ -97,11 +95,7 @@ class Generator:
             return {"num_frames": 1}
         # Half a step above, because the pipeline rounds steps * strength down.
         strength = (steps_run(plan) + 0.5) / plan.steps
-        return {"video": [self._framed(plan.image, plan)], "strength": strength}
-
-    def _framed(self, picture: InputImage, plan: VideoPlan | ImagePlan) -> Image.Image:
-        framing = cover((picture.width, picture.height), (plan.width, plan.height))
-        return open_input(self._media, picture).resize(framing.scaled, Image.Resampling.LANCZOS).crop(framing.box)
+        return {"video": [open_framed(self._media, plan.image, plan)], "strength": strength}
 
     def _denoise(
         self, plan: VideoPlan | ImagePlan, call: dict[str, Any], seed: int, item: int, report: Reporter

@@ -3,10 +3,11 @@
 from PIL import Image
 
 from wan_mcp.errors import JobFailed
+from wan_mcp.media.framing import cover
 from wan_mcp.media.store import MediaStore
-from wan_mcp.specs import InputImage
+from wan_mcp.specs import ImagePlan, InputImage, VideoPlan
 
-__all__ = ["open_input"]
+__all__ = ["open_framed", "open_input"]
 
 
 def open_input(media: MediaStore, picture: InputImage) -> Image.Image:
@@ -22,3 +23,13 @@ def open_input(media: MediaStore, picture: InputImage) -> Image.Image:
         raise JobFailed(
             "input_missing", f"The input picture {picture.source} is not in the home folder any more; submit it again."
         ) from error
+
+
+def open_framed(media: MediaStore, picture: InputImage, plan: VideoPlan | ImagePlan) -> Image.Image:
+    """An input picture in the size of the plan's results, scaled to cover it and cut.
+
+    Raises:
+        JobFailed: its file is gone.
+    """
+    framing = cover((picture.width, picture.height), (plan.width, plan.height))
+    return open_input(media, picture).resize(framing.scaled, Image.Resampling.LANCZOS).crop(framing.box)

@@ -1,18 +1,27 @@
 """What a result says of how it was made: enough to make it again."""
 
-from typing import Any
+from typing import Any, Protocol
 
 import diffusers
 import torch
 
 from wan_mcp import __version__
-from wan_mcp.engine.loader import WanModel
+from wan_mcp.engine.devices import Device
 from wan_mcp.specs import ImagePlan, VideoPlan
 
 __all__ = ["receipt_of"]
 
 
-def receipt_of(plan: VideoPlan | ImagePlan, seed: int, model: WanModel) -> dict[str, Any]:
+class LoadedModel(Protocol):
+    """What a receipt says of the model."""
+
+    @property
+    def device(self) -> Device: ...
+    @property
+    def weights_sha256(self) -> str: ...
+
+
+def receipt_of(plan: VideoPlan | ImagePlan, seed: int, model: LoadedModel) -> dict[str, Any]:
     """The receipt of the one result of a plan that was made with `seed`.
 
     It says nothing of when or by which job, so that the same frames always carry the same receipt,

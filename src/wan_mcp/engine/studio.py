@@ -18,15 +18,17 @@ from wan_mcp.engine.memory import memory_guard
 from wan_mcp.engine.reporter import Reporter
 from wan_mcp.engine.weights import EMBEDDED, Installed, install
 from wan_mcp.errors import JobFailed, UserError
+from wan_mcp.families import FAMILIES
 from wan_mcp.manifests import Catalogue, Manifest
 from wan_mcp.media.store import MediaStore
 from wan_mcp.settings import Settings
-from wan_mcp.specs import CaptionPlan, ImagePlan, Job, Stage, VideoPlan
+from wan_mcp.specs import CaptionPlan, ImagePlan, Job, Kind, Stage, VideoPlan
 from wan_mcp.weights.hub import Hub
 
 if TYPE_CHECKING:
-    from wan_mcp.engine.caption import BlipCaptioner
+    from wan_mcp.engine.caption import Captioner
     from wan_mcp.engine.generate import Generator
+    from wan_mcp.engine.painter import Painter
 
 __all__ = ["TorchStudio", "build_studio"]
 
@@ -60,8 +62,8 @@ class TorchStudio:
         self._settings = settings
         self._embedded = embedded
         self._hub = hub
-        self._generator: tuple[Manifest, Generator] | None = None
-        self._captioner: tuple[Manifest, BlipCaptioner] | None = None
+        self._generator: tuple[Manifest, Any] | None = None  # a Generator or a Painter
+        self._captioner: tuple[Manifest, Captioner] | None = None
         self._embeddings: Any = None
 
     def run(self, job: Job, report: Reporter) -> str | None:
@@ -90,7 +92,7 @@ class TorchStudio:
 
     def _generate(self, job_id: str, plan: VideoPlan | ImagePlan, manifest: Manifest, report: Reporter) -> None:
         if self._generator is None or self._generator[0] != manifest:
-            weights = self._install(manifest, "wan", report)
+            weights = self._install(manifest, plan.kind, report)
             if self._generator is not None:
                 self._generator = None
                 self._free()
@@ -98,12 +100,22 @@ class TorchStudio:
             self._generator = (manifest, self._load_generator(manifest, weights))
         self._generator[1].run(job_id, plan, report)
 
-    def _install(self, manifest: Manifest, family: str, report: Reporter) -> Installed:
-        """The weights of a model of that family, whole on this machine; before the stage of loading, which is timed."""
-        _require_family(manifest, family)
+    def _install(self, manifest: Manifest, kind: Kind, report: Reporter) -> Installed:
+        """A model's weights, whole on this machine; before the stage of loading, which is timed."""
+        if manifest.pipeline.family not in FAMILIES[kind]:
+            raise JobFailed(
+                "model_broken",
+                f"'{manifest.name}' is of the family '{manifest.pipeline.family}', which does not do what its tasks "
+                "say; correct its manifest.",
+            )
         return install(manifest, self._settings, report, embedded=self._embedded, hub=self._hub)
 
-    def _load_generator(self, manifest: Manifest, weights: Installed) -> "Generator":
+    def _load_generator(self, manifest: Manifest, weights: Installed) -> "Generator | Painter":
+        if manifest.pipeline.family != "wan":
+            with lasting_imports():
+                from wan_mcp.engine.painter import Painter
+                from wan_mcp.engine.pictures import load_pictures
+            return Painter(load_pictures(manifest, weights.folder, self.device, weights.sha256), self._media)
         with lasting_imports():
             from wan_mcp.engine.embeddings import PromptEmbeddings
             from wan_mcp.engine.generate import Generator
@@ -116,7 +128,7 @@ class TorchStudio:
         from wan_mcp.engine.inputs import open_input
 
         if self._captioner is None or self._captioner[0] != manifest:
-            weights = self._install(manifest, "blip", report)
+            weights = self._install(manifest, plan.kind, report)
             if self._captioner is not None:
                 self._captioner = None
                 self._free()
@@ -124,7 +136,7 @@ class TorchStudio:
             self._captioner = (manifest, self._load_captioner(manifest, weights))
         return self._captioner[1].caption(plan, open_input(self._media, plan.image), report)
 
-    def _load_captioner(self, manifest: Manifest, weights: Installed) -> "BlipCaptioner":
+    def _load_captioner(self, manifest: Manifest, weights: Installed) -> "Captioner":
         with lasting_imports():
             from wan_mcp.engine.caption import load_captioner
         return load_captioner(manifest, weights.folder, self.device)
@@ -133,15 +145,6 @@ class TorchStudio:
         """Give back the memory of what is not held any more."""
         gc.collect()
         self.device.free_memory()
-
-
-def _require_family(manifest: Manifest, family: str) -> None:
-    if manifest.pipeline.family != family:
-        raise JobFailed(
-            "model_broken",
-            f"'{manifest.name}' is of the family '{manifest.pipeline.family}', which does not do what its tasks say; "
-            "correct its manifest.",
-        )
 
 
 def build_studio(settings: Settings) -> TorchStudio:

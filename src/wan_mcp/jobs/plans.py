@@ -114,6 +114,9 @@ class Planner:
             if picture is not None:
                 framing = cover((picture.width, picture.height), (size.width, size.height))
                 notes += filter(None, [framing.describe(what)])
+        guidance = _or_default("guidance_scale", request.guidance_scale, defaults.guidance_scale, limits.guidance_scale)
+        if request.negative_prompt and guidance <= 1:
+            notes.append(f"negative_prompt has no effect at guidance_scale {guidance:g}")
         seed = secrets.randbelow(MAX_SEED + 1) if request.seed is None else request.seed
         _within("seed", seed, 0, MAX_SEED)
         _within("count", request.count, 1, settings.max_count)
@@ -127,9 +130,7 @@ class Planner:
             "width": size.width,
             "height": size.height,
             "steps": _or_default("steps", request.steps, defaults.steps, limits.steps),
-            "guidance_scale": _or_default(
-                "guidance_scale", request.guidance_scale, defaults.guidance_scale, limits.guidance_scale
-            ),
+            "guidance_scale": guidance,
             "seed": seed,
             "count": request.count,
             "image": image,
@@ -200,6 +201,10 @@ def _strength(request: ImageRequest, manifest: Manifest) -> float | None:
         if request.strength is not None:
             raise BadRequest("strength needs image: it says how far the picture may change")
         return None
+    if manifest.pipeline.edits:
+        if request.strength is not None:
+            raise BadRequest(f"model '{manifest.name}' edits the picture as the prompt says: leave strength out")
+        return None
     return _or_default("strength", request.strength, manifest.defaults.strength, manifest.limits.strength)
 
 
@@ -243,27 +248,27 @@ def _caption_plan(request: CaptionRequest, manifest: Manifest, image: InputImage
     spec = manifest.caption
     if spec is None:
         raise BadRequest(f"model '{manifest.name}' makes no captions")
-    for what, value, allowed in (
-        ("caption_type", request.caption_type, spec.types),
-        ("length", request.length, spec.lengths),
-    ):
-        if value is not None and value not in allowed:
-            has = f"there are: {_listed(allowed)}" if allowed else "it takes none"
-            raise BadRequest(f"model '{manifest.name}' has no {what} '{value}'; {has}")
-    prompt = request.prompt
-    if prompt is not None:
+    prompt = spec.instruction(manifest.name, request.caption_type, request.length)
+    if request.prompt is not None:
         if not spec.free_prompt:
             raise BadRequest(f"model '{manifest.name}' takes no prompt of its own; leave it out")
-        prompt = _text("prompt", prompt, manifest.limits.prompt_characters)
-    elif spec.types:
-        prompt = spec.types[request.caption_type or next(iter(spec.types))]
-        if spec.lengths:
-            prompt = prompt.replace("{length}", spec.lengths[request.length or next(iter(spec.lengths))])
+        if request.caption_type is not None or request.length is not None:
+            raise BadRequest("give a prompt, or caption_type and length, not both")
+        prompt = _text("prompt", request.prompt, manifest.limits.prompt_characters)
+    sentences = spec.sentences(manifest.name, request.extra_options)
+    notes = []
+    if request.seed is not None:
+        _within("seed", request.seed, 0, MAX_SEED)
+        if not spec.samples:
+            notes.append(f"'{manifest.name}' always says the same of a picture: the seed changes nothing")
     return CaptionPlan(
         model=manifest.name,
         image=image,
         caption_type=request.caption_type,
         length=request.length,
-        prompt=prompt,
+        prompt=" ".join([*([prompt] if prompt else []), *sentences]) or None,
         max_new_tokens=spec.max_new_tokens,
+        extra_options=request.extra_options,
+        seed=(request.seed or 0) if spec.samples else None,
+        notes=tuple(notes),
     )

@@ -9,9 +9,10 @@ from anyio.to_thread import run_sync
 from mcp.types import CallToolResult, TextContent
 from pydantic import BaseModel, ConfigDict
 
+from wan_mcp.caption_spec import CaptionSpec
 from wan_mcp.errors import WanError
 from wan_mcp.jobs.service import JobService
-from wan_mcp.manifests import Manifest
+from wan_mcp.manifests import Licence, Manifest
 from wan_mcp.protocol.wording import duration, fraction_of, instant, what_it_is
 from wan_mcp.specs import CaptionPlan, Job, JobState, Kind, Task
 from wan_mcp.weights.local import is_local
@@ -63,6 +64,7 @@ class ModelEntry(_Listed):
     limits: dict[str, list[float]]
     caption_types: list[str]
     caption_lengths: list[str]
+    caption_options: list[str]
     usual_seconds: dict[Task, float]
     weights_gb: float
     embedded: bool
@@ -148,7 +150,7 @@ def _entry(manifest: Manifest, usual_seconds: dict[Task, float], *, ready: bool)
     makes = {"steps": defaults.steps, "guidance_scale": defaults.guidance_scale} if sizes else {}
     if manifest.pipeline.boundary_ratio is not None:
         makes["guidance_scale_2"] = defaults.guidance_scale_2 or defaults.guidance_scale
-    if Task.IMAGE_TO_IMAGE in manifest.tasks:
+    if Task.IMAGE_TO_IMAGE in manifest.tasks and not manifest.pipeline.edits:
         makes["strength"] = defaults.strength
     ranges = {"steps": limits.steps, "guidance_scale": limits.guidance_scale, "strength": limits.strength}
     return ModelEntry(
@@ -173,13 +175,24 @@ def _entry(manifest: Manifest, usual_seconds: dict[Task, float], *, ready: bool)
         defaults={**makes, **({"negative_prompt": defaults.negative_prompt} if sizes else {})},
         limits={name: list(bounds) for name, bounds in ranges.items() if name in makes},
         caption_types=list(manifest.caption.types) if manifest.caption else [],
-        caption_lengths=list(manifest.caption.lengths) if manifest.caption else [],
+        caption_lengths=_lengths(manifest.caption) if manifest.caption else [],
+        caption_options=manifest.caption.listed_options() if manifest.caption else [],
         usual_seconds={task: round(seconds, 2) for task, seconds in usual_seconds.items()},
         weights_gb=round(manifest.weights.disk_bytes / 1e9, 3),
         embedded=manifest.weights.embedded is not None,
         ready=ready,
-        licence=manifest.licence.id,
+        licence=_licence(manifest.licence),
     )
+
+
+def _licence(licence: Licence) -> str:
+    gate = " (gated: its authors want consent on the hub first)" if licence.gated else ""
+    return f"{licence.id}{gate}" + (f"; {licence.conditions}" if licence.conditions else "")
+
+
+def _lengths(caption: CaptionSpec) -> list[str]:
+    words = [f"{caption.words[0]} to {caption.words[1]} (words)"] if caption.words else []
+    return [*caption.lengths, *words]
 
 
 def _model_lines(listed: ModelList, task: Task | None, *, auto_download: bool) -> Iterable[str]:
@@ -207,7 +220,10 @@ def _model_lines(listed: ModelList, task: Task | None, *, auto_download: bool) -
             )
             yield f"  values: {', '.join(ranges)}"
         if model.caption_types:
-            yield f"  caption types: {', '.join(model.caption_types)}; lengths: {', '.join(model.caption_lengths)}"
+            lengths = f"; lengths: {', '.join(model.caption_lengths)}" if model.caption_lengths else ""
+            yield f"  caption types: {', '.join(model.caption_types)}{lengths}"
+        if model.caption_options:
+            yield f"  extra options: {', '.join(model.caption_options)}"
         if model.usual_seconds:
             times = (f"{name} {duration(seconds)}" for name, seconds in model.usual_seconds.items())
             yield f"  usual time of a default job: {', '.join(times)}"

@@ -67,7 +67,7 @@ def structured(view: JobView) -> JobResult:
         queue_position=view.queue_position,
         message=sentence(view),
         error=job.error,
-        seed=None if isinstance(job.plan, CaptionPlan) else job.plan.seed,
+        seed=job.plan.seed,
         request=job.plan.model_dump(mode="json"),
         artifacts=list(job.artifacts),
         caption=job.caption,

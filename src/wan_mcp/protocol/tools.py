@@ -159,11 +159,23 @@ class _Tools:
         caption_type: CaptionText = None,
         length: CaptionText = None,
         prompt: Annotated[str | None, Field(description="Instruction instead of a type.")] = None,
+        extra_options: Annotated[
+            list[str] | None, Field(description="What to add, from list_resolutions, e.g. lighting, name=Ada.")
+        ] = None,
+        seed: Annotated[int | None, Field(ge=0, description="Another seed, another wording. Default 0.")] = None,
         wait_s: WaitS = None,
         request_id: RequestId = None,
     ) -> JobAnswer:
         """Describe a picture in words; of a video's wan:// address, its first frame."""
-        request = CaptionRequest(image=image, model=model, caption_type=caption_type, length=length, prompt=prompt)
+        request = CaptionRequest(
+            image=image,
+            model=model,
+            caption_type=caption_type,
+            length=length,
+            prompt=prompt,
+            extra_options=tuple(extra_options or ()),
+            seed=seed,
+        )
         return await self._run(ctx, request, wait_s, request_id)
 
     async def list_resolutions(

@@ -1,0 +1,167 @@
+"""Image models whose diffusers pipelines run as they are, from the prompt to the finished picture.
+
+A family says which pipeline does which task, and how its arguments are called; everything else is
+the same for all. One set of parts serves all tasks of a model.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import diffusers
+import torch
+import transformers
+from safetensors import SafetensorError
+
+from wan_mcp.engine.conv3d import use_onednn
+from wan_mcp.engine.devices import Device
+from wan_mcp.engine.qwen_processor import QwenProcessor
+from wan_mcp.engine.weights import fingerprint
+from wan_mcp.errors import JobFailed
+from wan_mcp.manifests import Manifest, Pipeline
+from wan_mcp.specs import ImagePlan, Task
+
+__all__ = ["PICTURE_FAMILIES", "PictureModel", "load_pictures"]
+
+
+@dataclass(frozen=True)
+class PictureFamily:
+    """What sets one family apart."""
+
+    pipelines: dict[Task, str]
+    """The class of diffusers that does each task."""
+    guidance: Callable[[ImagePlan], dict[str, Any]]
+    """A plan's guidance and negative prompt, as this family's pipelines call them; 1 is none in a plan."""
+    tokens: Callable[[Any, str], int]
+    """How many of the tokens that a pipeline's text encoder reads, a prompt takes."""
+    processor: bool = False
+    """Whether the text encoder looks at the picture, too."""
+
+
+def _z_image(plan: ImagePlan) -> dict[str, Any]:
+    # It adds `guidance_scale` times the difference to the prediction, so that 0 is none.
+    call: dict[str, Any] = {"guidance_scale": plan.guidance_scale - 1}
+    return call | ({"negative_prompt": plan.negative_prompt} if plan.guidance_scale > 1 else {})
+
+
+def _qwen(plan: ImagePlan) -> dict[str, Any]:
+    call: dict[str, Any] = {"true_cfg_scale": plan.guidance_scale}
+    # An empty text has no tokens of its own; its authors use a blank.
+    return call | ({"negative_prompt": plan.negative_prompt or " "} if plan.guidance_scale > 1 else {})
+
+
+def _tokens_of_chat(pipeline: Any, text: str) -> int:
+    chat = [{"role": "user", "content": text}]
+    read = pipeline.tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
+    return len(pipeline.tokenizer(read)["input_ids"])
+
+
+def _tokens_of_template(pipeline: Any, text: str) -> int:
+    read = pipeline.prompt_template_encode.format(text)
+    return len(pipeline.tokenizer(read)["input_ids"]) - int(pipeline.prompt_template_encode_start_idx)
+
+
+PICTURE_FAMILIES = {
+    "z-image": PictureFamily(
+        {Task.TEXT_TO_IMAGE: "ZImagePipeline", Task.IMAGE_TO_IMAGE: "ZImageImg2ImgPipeline"}, _z_image, _tokens_of_chat
+    ),
+    "flux2-klein": PictureFamily(
+        {Task.TEXT_TO_IMAGE: "Flux2KleinPipeline", Task.IMAGE_TO_IMAGE: "Flux2KleinPipeline"},
+        lambda plan: {"guidance_scale": plan.guidance_scale},
+        _tokens_of_chat,
+    ),
+    "qwen-image": PictureFamily(
+        {Task.TEXT_TO_IMAGE: "QwenImagePipeline", Task.IMAGE_TO_IMAGE: "QwenImageImg2ImgPipeline"},
+        _qwen,
+        _tokens_of_template,
+    ),
+    "qwen-image-edit": PictureFamily(
+        {Task.IMAGE_TO_IMAGE: "QwenImageEditPlusPipeline"}, _qwen, _tokens_of_template, processor=True
+    ),
+}
+
+
+@dataclass(frozen=True)
+class PictureModel:
+    """A loaded image model."""
+
+    manifest: Manifest
+    device: Device
+    family: PictureFamily
+    pipelines: dict[Task, Any]
+    """The pipeline of each task that the manifest lists; they share their parts, so one runs at a time."""
+    weights_sha256: str
+
+    @property
+    def parts(self) -> Any:
+        """One of the pipelines, for the parts that they share."""
+        return next(iter(self.pipelines.values()))
+
+
+def load_pictures(manifest: Manifest, folder: Path, device: Device, sha256: str | None = None) -> PictureModel:
+    """Load the weights in `folder` (laid out as diffusers saves a pipeline) onto the device.
+
+    `sha256` is what they are, where that is known; else all of them are read for it.
+
+    Raises:
+        JobFailed: they cannot be read, or do not do what the manifest says.
+    """
+    transformers.utils.logging.disable_progress_bar()
+    diffusers.utils.logging.disable_progress_bar()
+    family = PICTURE_FAMILIES[manifest.pipeline.family]
+    unable = [task for task in manifest.tasks if task not in family.pipelines]
+    if unable:
+        raise JobFailed(
+            "not_supported", f"'{manifest.name}' cannot do {unable[0]}; remove it from its manifest's tasks."
+        )
+    first = getattr(diffusers, family.pipelines[manifest.tasks[0]])
+    try:
+        given: dict[str, Any] = {"processor": None} if family.processor else {}
+        loaded = first.from_pretrained(folder, local_files_only=True, use_safetensors=True, dtype=device.dtype, **given)
+        _require_classes(loaded)
+        if family.processor:
+            loaded.register_modules(processor=QwenProcessor(folder / "processor"))
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        if isinstance(error, torch.OutOfMemoryError):
+            raise
+        raise JobFailed(
+            "model_broken",
+            f"The weights of '{manifest.name}' in {folder} cannot be loaded ({type(error).__name__}: "
+            f"{str(error).splitlines()[0][:200] if str(error) else 'no reason given'}); install them again.",
+        ) from error
+    loaded.to(device.torch)
+    if not device.is_cuda:
+        use_onednn(loaded.vae)
+    loaded.register_modules(scheduler=_scheduler(manifest.pipeline, loaded.scheduler))
+    pipelines = {task: _pipeline(family.pipelines[task], loaded) for task in manifest.tasks}
+    for pipeline in pipelines.values():
+        pipeline.set_progress_bar_config(disable=True)
+    return PictureModel(manifest, device, family, pipelines, sha256 or fingerprint(folder))
+
+
+def _pipeline(name: str, loaded: Any) -> Any:
+    """A pipeline of that class from the parts of the loaded one."""
+    wanted = getattr(diffusers, name)
+    return loaded if isinstance(loaded, wanted) else wanted(**loaded.components)
+
+
+def _require_classes(loaded: Any) -> None:
+    """Refuse parts of another class than the pipeline is made for; diffusers only warns.
+
+    Raises:
+        ValueError: the denoiser or the VAE is of another model's class.
+    """
+    wanted = get_type_hints(type(loaded).__init__)
+    for name in ("transformer", "vae"):
+        if not isinstance(part := getattr(loaded, name), wanted[name]):
+            raise ValueError(f"{name} is a {type(part).__name__}, not a {wanted[name].__name__}")
+
+
+def _scheduler(pipeline: Pipeline, own: Any) -> Any:
+    """The scheduler that the weights bring, or one with the manifest's shift instead of its own."""
+    # Fixed noise levels are meant as they stand: a shift would move them.
+    shift = 1.0 if pipeline.sigmas else pipeline.flow_shift
+    if shift is None:
+        return own
+    return type(own).from_config(own.config, shift=shift, use_dynamic_shifting=False, shift_terminal=None)
