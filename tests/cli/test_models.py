@@ -10,9 +10,11 @@ from wan_mcp.settings import Settings
 def test_the_table_has_every_model_with_its_licence_and_where_its_weights_are(wan: Wan) -> None:
     lines = wan("models", COLUMNS="250").stdout.splitlines()
     for name, manifest in Catalogue(shipped_folder()).manifests.items():
-        [line] = [line for line in lines if line.split()[:1] == [name]]
-        assert manifest.licence.id in line
-        assert all(task in line for task in manifest.tasks)
+        [place] = [number for number, line in enumerate(lines) if line.split()[:1] == [name]]
+        assert manifest.licence.id in lines[place]
+        assert [lines[place + number].split()[number == 0] for number in range(len(manifest.tasks))] == [
+            *manifest.tasks
+        ]
     assert "in the package" in next(line for line in lines if line.startswith("wan-mini "))
 
 

@@ -49,9 +49,9 @@ def list_jobs(
         typer.echo(json.dumps([job.model_dump(mode="json") for job in found], indent=2))
         return
     table = Table(box=None)
-    for column in ("id", "status", "made", "what"):
-        table.add_column(column, no_wrap=True)
-    table.add_column("asked", overflow="ellipsis")
+    for column, width in (("id", 20), ("status", 9), ("made", 19), ("what", 13)):
+        table.add_column(column, no_wrap=True, min_width=width)  # a narrow terminal cuts the last one
+    table.add_column("asked", no_wrap=True, overflow="ellipsis")
     for job in found:
         made = datetime.fromtimestamp(job.created_at).strftime("%Y-%m-%d %H:%M:%S")
         table.add_row(job.id, job.state, made, job.plan.task, escape(_asked(job)))

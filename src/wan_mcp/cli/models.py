@@ -8,6 +8,7 @@ import typer
 
 from wan_mcp.manifests import Catalogue, Manifest
 from wan_mcp.settings import Settings
+from wan_mcp.specs import Task
 from wan_mcp.weights.local import is_local
 from wan_mcp.weights.progress import in_bytes
 
@@ -59,15 +60,15 @@ def _table(catalogue: Catalogue, settings: Settings) -> None:
     machine = this_machine(settings)
     table = Table(box=None, padding=(0, 2, 0, 0))
     table.add_column("model", no_wrap=True)
-    for column in ("does", "sizes", "frames", "licence", "weights", f"{machine.name} of {in_bytes(machine.memory)}"):
-        table.add_column(column)
+    table.add_column("does", no_wrap=True, min_width=max(len(task) for task in Task))
+    for column in ("sizes", "frames", "licence", "weights", f"{machine.name} of {in_bytes(machine.memory)}"):
+        table.add_column(column, overflow="fold")
     for manifest in _sorted(catalogue):
-        sizes = ", ".join(r.name for r in manifest.sizes.named) if manifest.sizes else ""
         licence = manifest.licence.id + (" (gated)" if manifest.licence.gated else "")
         table.add_row(
             manifest.name,
-            ", ".join(manifest.tasks),
-            sizes,
+            "\n".join(manifest.tasks),
+            _sizes(manifest),
             manifest.frames.describe() if manifest.frames else "",
             licence,
             _weights(manifest, settings),
@@ -77,6 +78,15 @@ def _table(catalogue: Catalogue, settings: Settings) -> None:
     for manifest in _sorted(catalogue):
         if manifest.licence.conditions:
             typer.echo(f"{manifest.name}: {manifest.licence.conditions}")
+
+
+def _sizes(manifest: Manifest) -> str:
+    """The default size and how many more there are; --json lists them."""
+    if manifest.sizes is None:
+        return ""
+    size = manifest.sizes.named_as(manifest.sizes.default)
+    more = len(manifest.sizes.named) - 1
+    return (f"{size.width}x{size.height}" if size else "") + (f" and {more} more" if more else "")
 
 
 def _weights(manifest: Manifest, settings: Settings) -> str:
