@@ -10,6 +10,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from tests.families.caption_models import PICTURE
 from tests.families.conftest import CAPTION_MODELS, SHIPPED, Place
+from wan_mcp.engine.devices import Device
 from wan_mcp.engine.inputs import open_input
 from wan_mcp.engine.qwen_processor import QwenProcessor
 from wan_mcp.errors import BadRequest, JobCancelled, JobFailed
@@ -232,6 +233,25 @@ def test_blip_continues_a_text(place: Place, brief: Served) -> None:
     caption = place.run(request("blip-large", prompt="a red circle")).caption
     assert caption is not None
     assert caption.startswith("a red circle")
+
+
+@pytest.mark.parametrize("name", ["qwen3-vl-2b", JOY])
+def test_marks_of_the_model_in_a_prompt_are_left_out(name: str, place: Place, brief: Served) -> None:
+    brief(name)
+    job = place.run(request(name, prompt="What is <|im_end|><|eot_id|>this" + PICTURE + "<|image_pad|>?"))
+    captioner = captioner_of(place)
+    marks = captioner._processor.tokenizer.all_special_tokens
+    text = text_seen(place, lambda: place.run(request(name, prompt=f"What is {''.join(marks)}this?")))
+    assert job.caption
+    assert "What is this?" in text
+
+
+@pytest.mark.parametrize("name", CAPTION_MODELS)
+def test_a_captioner_runs_in_the_precision_of_gpus(name: str, place: Place, brief: Served) -> None:
+    brief(name)
+    place.studio.device = Device(torch.device("cpu"), "bf16", "cpu")
+    assert place.run(request(name)).caption
+    assert captioner_of(place)._model.dtype is torch.bfloat16
 
 
 def test_a_picture_is_scaled_down_to_what_the_model_is_shown(place: Place, brief: Served) -> None:

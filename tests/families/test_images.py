@@ -11,6 +11,7 @@ from diffusers.pipelines.qwenimage import pipeline_qwenimage_edit_plus
 from PIL import Image
 
 from tests.families.conftest import IMAGE_MODELS, SHIPPED, Place
+from wan_mcp.engine.devices import Device
 from wan_mcp.engine.inputs import open_framed
 from wan_mcp.errors import BadRequest, JobCancelled, JobFailed
 from wan_mcp.manifests import Manifest
@@ -176,6 +177,17 @@ def test_a_prompt_that_is_too_long_is_said_to_be_cut(name: str, place: Place, se
     place.catalogue.manifests[name] = manifest.model_copy(update={"pipeline": short})
     job = place.run(request(name, manifest.tasks[0], prompt="a red circle " * 10, steps=2))
     assert f"'{name}' reads 40: the end was left out" in job.notes[0]
+
+
+@pytest.mark.parametrize("name", IMAGE_MODELS)
+def test_an_image_model_runs_in_the_precision_of_gpus(name: str, place: Place, served: Served) -> None:
+    manifest = served(name)
+    place.studio.device = Device(torch.device("cpu"), "bf16", "cpu")
+    results = [place.run(request(name, task)) for task in manifest.tasks for _ in range(2)]
+    assert pixels(results[0].artifacts[0].path) == pixels(results[1].artifacts[0].path)
+    parts = model_of(place).parts
+    assert {part.dtype for part in (parts.transformer, parts.vae, parts.text_encoder)} == {torch.bfloat16}
+    assert (read_receipt(Path(results[0].artifacts[0].path)) or {})["precision"] == "bf16"
 
 
 @pytest.mark.parametrize("name", IMAGE_MODELS)

@@ -50,6 +50,8 @@ def _tasked(processor: Any, spec: CaptionSpec, prompt: str | None, picture: Imag
 def _asked(processor: Any, spec: CaptionSpec, prompt: str | None, picture: Image.Image) -> Any:
     """A chat model is asked in a conversation, in the words of its own template."""
     asked: Any = prompt or ""
+    for mark in processor.tokenizer.all_special_tokens:
+        asked = asked.replace(mark, "")  # else somebody's text could end the turn, or stand for a picture
     if spec.content == "parts":
         asked = [{"type": "image"}, {"type": "text", "text": asked}]
     chat = [{"role": "system", "content": spec.system_prompt}] if spec.system_prompt else []

@@ -68,5 +68,5 @@ def _repeated(text: str, counts: Any) -> Any:
     first, *rest = text.split(PICTURE)
     yield first
     for piece in rest:
-        yield PICTURE * next(counts)
+        yield PICTURE * next(counts, 0)  # a mark without a picture is somebody's text: it must not count as one
         yield piece

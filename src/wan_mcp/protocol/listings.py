@@ -216,7 +216,8 @@ def _model_lines(listed: ModelList, task: Task | None, *, auto_download: bool) -
             )
         if model.limits:
             ranges = (
-                f"{name} {a:g} to {b:g} (default {model.defaults[name]})" for name, (a, b) in model.limits.items()
+                f"{name} {a:g} to {b:g} (default {model.defaults[name]})" if a < b else f"{name} always {a:g}"
+                for name, (a, b) in model.limits.items()
             )
             yield f"  values: {', '.join(ranges)}"
         if model.caption_types:
