@@ -14,6 +14,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from wan_mcp.caption_spec import CaptionSpec
 from wan_mcp.errors import BrokenManifest, UnknownModel
+from wan_mcp.experts import Expert
 from wan_mcp.families import FAMILIES, Family
 from wan_mcp.specs import Frozen, Kind, Task
 
@@ -21,11 +22,9 @@ __all__ = [
     "Aot",
     "Catalogue",
     "Defaults",
-    "Expert",
     "FrameRule",
     "Licence",
     "Limits",
-    "Lora",
     "Manifest",
     "Pipeline",
     "Quantisation",
@@ -64,24 +63,6 @@ class Weights(Frozen):
         if (self.embedded is None) == (self.repository is None):
             raise ValueError("give either 'embedded' or 'repository'")
         return self
-
-
-class Lora(Frozen):
-    """A low-rank adapter that belongs to the model."""
-
-    repository: str
-    file: str
-    scale: float = 1.0
-
-
-class Expert(Frozen):
-    """One denoiser and the noise levels that it serves."""
-
-    name: str
-    subfolder: str = Field(description="Folder of the denoiser in the repository, e.g. transformer_2.")
-    sigma_max: float = Field(default=1.0, ge=0, le=1)
-    sigma_min: float = Field(default=0.0, ge=0, le=1)
-    lora: tuple[Lora, ...] = ()
 
 
 class Pipeline(Frozen):
@@ -200,6 +181,7 @@ class Limits(Frozen):
     guidance_scale: Range = (1.0, 20.0)
     strength: Range = (0.05, 1.0)
     prompt_characters: int = Field(default=2000, ge=1)
+    loras: int = Field(default=0, ge=0, description="LoRAs that a request may bring; 0 where the model takes none.")
 
 
 class Defaults(Frozen):
@@ -246,6 +228,8 @@ class Manifest(Frozen):
                 raise ValueError(f"the family '{self.pipeline.family}' makes no {kind}s; these do: {able}")
         if self.pipeline.family != "wan" and (self.pipeline.scheduler or self.pipeline.boundary_ratio):
             raise ValueError("'scheduler' and 'boundary_ratio' are for the family 'wan'")
+        if self.pipeline.sigmas and len(self.pipeline.sigmas) != self.defaults.steps:
+            raise ValueError("defaults.steps must be the number of pipeline.sigmas")
         for key in ("steps", "guidance_scale", "strength"):
             smallest, largest = getattr(self.limits, key)
             if not smallest <= getattr(self.defaults, key) <= largest:

@@ -70,6 +70,11 @@ class Settings(BaseSettings):
         description=f"Folders from which tools may read pictures, separated by '{os.pathsep}'; "
         "the home folder's media are always allowed.",
     )
+    lora_dirs: Annotated[tuple[Path, ...], NoDecode] = Field(
+        default=(),
+        description="Folders beside the home folder's loras from which tools may read LoRAs, "
+        f"separated by '{os.pathsep}'.",
+    )
     image_max_mb: float = Field(default=20, gt=0, description="Largest input picture in MB, as a file or data URI.")
     image_max_megapixels: float = Field(default=50, gt=0, description="Largest input picture in million pixels.")
     resource_max_kb: int = Field(
@@ -91,7 +96,7 @@ class Settings(BaseSettings):
         default="INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="Log level: DEBUG, INFO, WARNING, ERROR."
     )
 
-    @field_validator("image_dirs", mode="before")
+    @field_validator("image_dirs", "lora_dirs", mode="before")
     @classmethod
     def _split_folders(cls, value: Any) -> Any:
         if isinstance(value, str):

@@ -22,6 +22,8 @@ __all__ = [
     "JobError",
     "JobState",
     "Kind",
+    "LoraPlan",
+    "LoraRequest",
     "Plan",
     "Progress",
     "Request",
@@ -101,6 +103,15 @@ class InputImage(Frozen):
     source: str = Field(description="Where it came from: a path, a wan:// address or 'data URI'.")
 
 
+class LoraRequest(Frozen):
+    """A low-rank adapter that a request puts on the model: a file of this machine, by name or by path."""
+
+    name: str | None = Field(default=None, description="File in WAN_MCP_HOME/loras.")
+    path: str | None = None
+    scale: float = 1.0
+    expert: str | None = Field(default=None, description="Only on this one.")
+
+
 class VideoRequest(Frozen):
     """A video as somebody asked for it."""
 
@@ -118,6 +129,7 @@ class VideoRequest(Frozen):
     guidance_scale_2: float | None = None
     seed: int | None = None
     style: str | None = None
+    lora: tuple[LoraRequest, ...] = ()
     count: int = 1
 
 
@@ -135,6 +147,7 @@ class ImageRequest(Frozen):
     guidance_scale: float | None = None
     seed: int | None = None
     style: str | None = None
+    lora: tuple[LoraRequest, ...] = ()
     count: int = 1
 
 
@@ -154,6 +167,16 @@ class CaptionRequest(Frozen):
 Request = Annotated[VideoRequest | ImageRequest | CaptionRequest, Field(discriminator="kind")]
 
 
+class LoraPlan(Frozen):
+    """An adapter as it was found: which file it is, by its content, and how it is put on."""
+
+    name: str
+    file: str = Field(description="Absolute path.")
+    sha256: str
+    scale: float
+    expert: str | None = Field(description="Null for all denoisers of the model.")
+
+
 class _GenerationPlan(Frozen):
     task: Task
     model: str
@@ -161,6 +184,7 @@ class _GenerationPlan(Frozen):
     prompt_asked: str = Field(description="The prompt as it was asked.")
     negative_prompt: str
     style: str | None
+    lora: tuple[LoraPlan, ...] = ()
     width: int
     height: int
     steps: int

@@ -2,12 +2,17 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
+
+from tests.adapters.files import write_lora
+from tests.adapters.gguf_files import write_gguf
 from tests.engine import models
 from wan_mcp.manifests import Manifest
 from wan_mcp.specs import Task
 
-__all__ = ["PIPELINES", "save_tiny"]
+__all__ = ["PIPELINES", "save_further", "save_tiny"]
 
 SHARD = "60KB"
 """Small enough that the denoisers and the text encoder come in several files, as the real ones do."""
@@ -31,6 +36,25 @@ def save_tiny(manifest: Manifest, folder: Path) -> None:
     (folder / "assets").mkdir()
     (folder / "assets" / "logo.png").write_bytes(b"not wanted")
     (folder / "transformer" / "diffusion_pytorch_model.bin").write_bytes(b"never wanted")
+
+
+def save_further(manifest: Manifest, tiny: Path, folder: Path) -> list[str]:
+    """Write the adapters and GGUF files of a manifest for its tiny model: below `folder`, a folder per repository."""
+    for number, expert in enumerate(manifest.pipeline.experts):
+        if not expert.further_files:
+            continue
+        denoiser: Any = WanTransformer3DModel.from_pretrained(tiny, subfolder=expert.subfolder, local_files_only=True)
+        for repository, path in expert.further_files:
+            file = folder / repository / path
+            file.parent.mkdir(parents=True, exist_ok=True)
+            if expert.gguf:
+                write_gguf(file, denoiser)
+            elif not file.exists():
+                write_lora(file, denoiser, "kijai", seed=number)
+    names = {repository for expert in manifest.pipeline.experts for repository, _ in expert.further_files}
+    for repository in names:
+        (folder / repository / "other.safetensors").write_bytes(b"not wanted")
+    return sorted(names)
 
 
 def _layout_of(manifest: Manifest) -> Callable[..., None]:

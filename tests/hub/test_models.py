@@ -8,14 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from PIL import Image
 
+from tests.adapters.files import Written, merge_by_hand, write_lora
 from tests.engine.conftest import Ear
-from tests.hub.layouts import PIPELINES, save_tiny
+from tests.hub.layouts import PIPELINES, save_further, save_tiny
 from tests.hub.loopback import LoopbackHub
 from tests.hub.models_table import PAGE
 from wan_mcp.engine.loader import WanModel
 from wan_mcp.engine.studio import TorchStudio
+from wan_mcp.errors import BadRequest
 from wan_mcp.jobs.database import Database
 from wan_mcp.jobs.plans import Planner
 from wan_mcp.jobs.store import JobStore
@@ -24,7 +27,7 @@ from wan_mcp.media.inputs import InputImages
 from wan_mcp.media.store import MediaStore
 from wan_mcp.media.videos import read_receipt
 from wan_mcp.settings import Settings
-from wan_mcp.specs import ImageRequest, Job, JobState, Kind, Stage, Task, VideoRequest
+from wan_mcp.specs import ImageRequest, InputImage, Job, JobState, Kind, Stage, Task, VideoRequest
 from wan_mcp.weights.hub import Hub
 from wan_mcp.weights.local import is_local, local_weights
 
@@ -108,14 +111,17 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Manifest], Path]
     def make(manifest: Manifest) -> Path:
         if manifest.name not in folders:
             folders[manifest.name] = tmp_path_factory.mktemp(manifest.name)
-            save_tiny(manifest, folders[manifest.name])
-        return folders[manifest.name]
+            save_tiny(manifest, folders[manifest.name] / "own")
+            save_further(manifest, folders[manifest.name] / "own", folders[manifest.name] / "further")
+        return folders[manifest.name] / "own"
 
     return make
 
 
 def serve(hub: LoopbackHub, manifest: Manifest, folder: Path) -> str:
     assert manifest.weights.repository is not None
+    for repository in {name for expert in manifest.pipeline.experts for name, _ in expert.further_files}:
+        hub.add(repository, folder.parent / "further" / repository)
     return hub.add(manifest.weights.repository, folder)
 
 
@@ -134,7 +140,7 @@ def test_experts_share_all_noise_levels_at_the_boundary(name: str) -> None:
 
 @pytest.mark.parametrize("name", ON_THE_HUB)
 def test_a_shipped_model_is_pulled_loaded_and_run_in_all_its_tasks(
-    name: str, workplace: Workplace, tiny: Callable[[Manifest], Path]
+    name: str, workplace: Workplace, tiny: Callable[[Manifest], Path], tmp_path: Path
 ) -> None:
     manifest = SHIPPED.get(name)
     commit = serve(workplace.hub, manifest, tiny(manifest))
@@ -149,7 +155,10 @@ def test_a_shipped_model_is_pulled_loaded_and_run_in_all_its_tasks(
     assert weights.commit == commit
     names = {str(f.relative_to(weights.folder)) for f in weights.folder.rglob("*") if f.is_file()}
     assert not [f for f in names if f.endswith((".bin", ".md", ".png"))]
-    assert "transformer/diffusion_pytorch_model.safetensors.index.json" in names
+    in_gguf = any(expert.gguf for expert in manifest.pipeline.experts)
+    assert ("transformer/diffusion_pytorch_model.safetensors.index.json" in names) is not in_gguf
+    assert set(weights.further) == {file for expert in manifest.pipeline.experts for file in expert.further_files}
+    assert not [path for path in tmp_path.rglob("other.safetensors") if "models--" in str(path)]
     assert workplace.model.weights_sha256 == weights.fingerprint
 
     _check_parts(manifest, workplace.model)
@@ -166,8 +175,16 @@ def _check_parts(manifest: Manifest, model: WanModel) -> None:
     assert {task: type(p).__name__ for task, p in model.pipelines.items()} == {t: PIPELINES[t] for t in manifest.tasks}
     assert len(model.denoisers) == len(pipeline.experts)
     scheduler = model.any_pipeline.scheduler
-    assert type(scheduler).__name__ == {"unipc": "UniPCMultistepScheduler"}[pipeline.scheduler or "unipc"]
-    assert scheduler.config.flow_shift == pipeline.flow_shift
+    if pipeline.scheduler == "euler":
+        assert type(scheduler).__name__ == "FlowMatchEulerDiscreteScheduler"
+        assert scheduler.sigmas.tolist() == pytest.approx([*pipeline.sigmas, 0.0])
+    else:
+        assert type(scheduler).__name__ == "UniPCMultistepScheduler"
+        assert scheduler.config.flow_shift == pipeline.flow_shift
+    fused = [(lora["expert"], lora["scale"]) for lora in model.fused_lora]
+    assert fused == [(expert.name, lora.scale) for expert in pipeline.experts for lora in expert.lora]
+    in_few_bits = [denoiser.blocks[0].attn1.to_q.weight.dtype is torch.uint8 for denoiser in model.denoisers]
+    assert in_few_bits == [expert.gguf is not None for expert in pipeline.experts]
     assert model.any_pipeline.config.get("boundary_ratio") == pipeline.boundary_ratio
     assert manifest.sizes is not None
     multiple = model.any_pipeline.vae_scale_factor_spatial * model.denoisers[0].config.patch_size[1]
@@ -182,6 +199,37 @@ def _check_result(job: Job, task: Task, sha256: str) -> None:
     assert artifact.frames == (FRAMES if task.kind is Kind.VIDEO else None)
     if task.kind is Kind.VIDEO:
         assert (read_receipt(Path(artifact.path)) or {})["weights_sha256"] == sha256
+
+
+@pytest.mark.parametrize("name", [n for n in ON_THE_HUB if any(e.lora for e in SHIPPED.get(n).pipeline.experts)])
+def test_a_distilled_model_is_its_experts_with_their_loras_merged_by_hand(
+    name: str, workplace: Workplace, tiny: Callable[[Manifest], Path], tmp_path: Path
+) -> None:
+    manifest = SHIPPED.get(name)
+    serve(workplace.hub, manifest, tiny(manifest))
+    job, _ = workplace.run(manifest.tasks[0], name)
+    further: dict[str, Written] = {}
+    for number, (expert, denoiser) in enumerate(zip(manifest.pipeline.experts, workplace.model.denoisers, strict=True)):
+        original = type(denoiser).from_pretrained(tiny(manifest), subfolder=expert.subfolder, local_files_only=True)
+        for lora in expert.lora:
+            copy = tmp_path / "copy.safetensors"
+            if lora.file not in further:
+                further[lora.file] = write_lora(copy, original, "kijai", seed=number)
+            merge_by_hand(original, further[lora.file], lora.scale)
+        torch.testing.assert_close(denoiser.state_dict(), original.state_dict(), atol=1e-5, rtol=1e-4)
+    receipt = read_receipt(Path(job.artifacts[0].path)) or {}
+    assert [(lora["expert"], lora["scale"]) for lora in receipt["fused_lora"]] == [
+        (expert.name, lora.scale) for expert in manifest.pipeline.experts for lora in expert.lora
+    ]
+    assert all(len(lora["sha256"]) == 64 for lora in receipt["fused_lora"])
+
+
+def test_a_distilled_model_says_why_it_takes_no_other_number_of_steps(workplace: Workplace) -> None:
+    planner = Planner(workplace.settings, SHIPPED)
+    with pytest.raises(BadRequest, match="distilled for exactly 4 steps"):
+        planner.plan(VideoRequest(prompt="x", model="wan2.2-t2v-a14b-4step", steps=8))
+    picture = InputImage(sha256="", file="", width=64, height=64, source="")
+    planner.plan(VideoRequest(prompt="x", model="wan2.2-i2v-a14b-fast", steps=8, image=""), picture)
 
 
 def test_a_model_is_added_by_a_file_and_by_nothing_else(workplace: Workplace, tiny: Callable[[Manifest], Path]) -> None:
@@ -225,7 +273,7 @@ def test_each_expert_denoises_its_own_noise_levels(
     for handle in handles:
         handle.remove()
     boundary = 1000 * (manifest.pipeline.boundary_ratio or 0)
-    assert len(seen[0]) + len(seen[1]) == 2 * STEPS
+    assert len(seen[0]) + len(seen[1]) == (2 if manifest.defaults.guidance_scale > 1 else 1) * STEPS
     assert seen[0]
     assert seen[1]
     assert min(seen[0]) >= boundary > max(seen[1])

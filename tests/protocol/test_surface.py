@@ -15,9 +15,9 @@ pytestmark = pytest.mark.anyio
 
 PARAMETERS = {
     "generate_video": "prompt negative_prompt model image last_image resolution duration_s num_frames steps "
-    "guidance_scale guidance_scale_2 seed style count wait_s request_id",
-    "generate_image": "prompt negative_prompt model image strength resolution steps guidance_scale seed style count "
-    "wait_s request_id",
+    "guidance_scale guidance_scale_2 seed style lora count wait_s request_id",
+    "generate_image": "prompt negative_prompt model image strength resolution steps guidance_scale seed style lora "
+    "count wait_s request_id",
     "caption_image": "image model caption_type length prompt extra_options seed wait_s request_id",
     "list_resolutions": "model task",
     "get_job": "job_id wait_s",

@@ -12,6 +12,7 @@ from wan_mcp.weights.fetch import fetch, news
 from wan_mcp.weights.local import damaged_files, discard, is_local
 from wan_mcp.weights.lock import WeightsLock
 from wan_mcp.weights.progress import Download, in_bytes
+from wan_mcp.weights.sources import sources
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -43,7 +44,8 @@ def pull(
         return
     try:
         if verify:
-            _verify(manifest, settings, screen)
+            for source in sources(manifest):
+                _verify(source, settings, screen)
         if not update and is_local(manifest, settings.home):
             _tell_news(manifest, settings, screen)
         else:

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from wan_mcp.engine.adapters import JobAdapters
 from wan_mcp.engine.decoding import decode
 from wan_mcp.engine.embeddings import PromptEmbeddings
 from wan_mcp.engine.inputs import open_framed
@@ -32,6 +33,7 @@ class Generator:
         self._model = model
         self._media = media
         self._embeddings = embeddings
+        self._adapters = JobAdapters(model.manifest, model.any_pipeline)
 
     def run(self, job_id: str, plan: VideoPlan | ImagePlan, report: Reporter) -> None:
         """Make all results of a plan, one after the other: each is what a job of its own would give.
@@ -44,6 +46,7 @@ class Generator:
         if plan.task not in self._model.pipelines:
             raise JobFailed("not_supported", f"'{plan.model}' does not do {plan.task}.")
         report.enter(Stage.ENCODE)
+        self._adapters.use(plan.lora)
         call = self._call(plan)
         self._note_what_is_cut(plan, report)
         for index in range(plan.count):
@@ -121,7 +124,7 @@ class Generator:
             return model.pipelines[plan.task](**call, generator=generator, callback_on_step_end=end_step)[0]
 
     def _write(self, name: MediaName, plan: VideoPlan | ImagePlan, frames: "NDArray[np.uint8]", seed: int) -> Artifact:
-        receipt = receipt_of(plan, seed, self._model)
+        receipt = receipt_of(plan, seed, self._model, self._model.fused_lora)
         if isinstance(plan, VideoPlan):
             return write_video(self._media, name, frames, plan.fps, receipt, seed)
         return write_image(self._media, name, frames[0], receipt, seed)

@@ -4,6 +4,7 @@ One set of parts serves all tasks: the image and video pipelines share what the 
 Only safetensors are read, and only from this machine.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,13 +17,16 @@ from diffusers.pipelines.wan.pipeline_wan_i2v import WanImageToVideoPipeline
 from diffusers.pipelines.wan.pipeline_wan_video2video import WanVideoToVideoPipeline
 from safetensors import SafetensorError
 
+from wan_mcp.engine.adapters import fuse_own
 from wan_mcp.engine.conv3d import use_onednn
 from wan_mcp.engine.devices import Device
+from wan_mcp.engine.gguf_denoisers import load_gguf_denoisers, unpack
 from wan_mcp.engine.schedules import scheduler_for
 from wan_mcp.engine.weights import fingerprint
 from wan_mcp.errors import JobFailed
 from wan_mcp.manifests import Manifest
 from wan_mcp.specs import Task
+from wan_mcp.weights.local import FurtherFile
 
 __all__ = ["WanModel", "load_wan"]
 
@@ -40,6 +44,8 @@ class WanModel:
     pipelines: dict[Task, Any]
     """The pipeline of each task that the manifest lists; they share their parts, so one runs at a time."""
     weights_sha256: str
+    fused_lora: tuple[dict[str, Any], ...] = ()
+    """The adapters in its weights: name, sha256, scale, expert."""
 
     @property
     def any_pipeline(self) -> Any:
@@ -58,10 +64,17 @@ class WanModel:
         return [part for part in (pipeline.transformer, getattr(pipeline, "transformer_2", None)) if part is not None]
 
 
-def load_wan(manifest: Manifest, folder: Path, device: Device, sha256: str | None = None) -> WanModel:
+def load_wan(
+    manifest: Manifest,
+    folder: Path,
+    device: Device,
+    sha256: str | None = None,
+    further: Mapping[tuple[str, str], FurtherFile] | None = None,
+) -> WanModel:
     """Load the weights in `folder` (laid out as diffusers saves a Wan pipeline) onto the device.
 
-    `sha256` is what they are, where that is known; else all of them are read for it.
+    `sha256` is what they are, where that is known; else all of them are read for it. `further` are
+    the adapters and GGUF files that the manifest names, by repository and path.
 
     Raises:
         JobFailed: they cannot be read, or do not do what the manifest says.
@@ -70,7 +83,8 @@ def load_wan(manifest: Manifest, folder: Path, device: Device, sha256: str | Non
     diffusers.utils.logging.disable_progress_bar()
     tasks = set(manifest.tasks)
     first = WanPipeline if tasks - PICTURE_TASKS else WanImageToVideoPipeline
-    options: dict[str, Any] = {}
+    gguf = load_gguf_denoisers(manifest, folder, device, further or {})
+    options: dict[str, Any] = dict(gguf)
     if manifest.pipeline.boundary_ratio is not None:
         options["boundary_ratio"] = manifest.pipeline.boundary_ratio
     try:
@@ -86,13 +100,15 @@ def load_wan(manifest: Manifest, folder: Path, device: Device, sha256: str | Non
             f"{str(error).splitlines()[0][:200] if str(error) else 'no reason given'}); install them again.",
         ) from error
     pipeline.to(device.torch)
+    unpack(manifest, pipeline, device, gguf)
+    fused = fuse_own(manifest, pipeline, further or {})
     if not device.is_cuda:
         use_onednn(pipeline.vae)
     pipeline.register_modules(scheduler=scheduler_for(manifest.pipeline, pipeline.scheduler))
     pipelines = {task: _pipeline(task, pipeline, manifest) for task in manifest.tasks}
     for each in pipelines.values():
         each.set_progress_bar_config(disable=True)
-    return WanModel(manifest, device, pipelines, sha256 or fingerprint(folder))
+    return WanModel(manifest, device, pipelines, sha256 or fingerprint(folder), fused)
 
 
 def _pipeline(task: Task, loaded: Any, manifest: Manifest) -> Any:

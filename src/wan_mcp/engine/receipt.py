@@ -1,5 +1,6 @@
 """What a result says of how it was made: enough to make it again."""
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import diffusers
@@ -21,17 +22,21 @@ class LoadedModel(Protocol):
     def weights_sha256(self) -> str: ...
 
 
-def receipt_of(plan: VideoPlan | ImagePlan, seed: int, model: LoadedModel) -> dict[str, Any]:
+def receipt_of(
+    plan: VideoPlan | ImagePlan, seed: int, model: LoadedModel, fused_lora: Sequence[Any] = ()
+) -> dict[str, Any]:
     """The receipt of the one result of a plan that was made with `seed`.
 
     It says nothing of when or by which job, so that the same frames always carry the same receipt,
     and of an input picture only its content's hash and size: where it lay is nobody's business
     who gets the file.
     """
-    request = plan.model_dump(mode="json", exclude={"image": {"file", "source"}, "last_image": {"file", "source"}})
+    places: Any = {"image": {"file", "source"}, "last_image": {"file", "source"}, "lora": {"__all__": {"file"}}}
+    request = plan.model_dump(mode="json", exclude=places)
     return {
         "request": request | {"seed": seed, "count": 1},
         "weights_sha256": model.weights_sha256,
+        **({"fused_lora": list(fused_lora)} if fused_lora else {}),
         "device": model.device.description,
         "precision": model.device.precision,
         "wan_mcp": __version__,

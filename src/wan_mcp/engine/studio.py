@@ -122,7 +122,8 @@ class TorchStudio:
             from wan_mcp.engine.loader import load_wan
         if self._embeddings is None:
             self._embeddings = PromptEmbeddings()
-        return Generator(load_wan(manifest, weights.folder, self.device, weights.sha256), self._media, self._embeddings)
+        model = load_wan(manifest, weights.folder, self.device, weights.sha256, weights.further)
+        return Generator(model, self._media, self._embeddings)
 
     def _caption(self, plan: CaptionPlan, manifest: Manifest, report: Reporter) -> str:
         from wan_mcp.engine.inputs import open_input

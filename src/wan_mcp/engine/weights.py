@@ -2,7 +2,7 @@
 
 import hashlib
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from wan_mcp.engine.reporter import Reporter
@@ -12,7 +12,7 @@ from wan_mcp.settings import Settings
 from wan_mcp.specs import Stage
 from wan_mcp.weights.fetch import fetch
 from wan_mcp.weights.hub import Hub
-from wan_mcp.weights.local import LocalWeights, local_weights
+from wan_mcp.weights.local import FurtherFile, LocalWeights, local_weights
 from wan_mcp.weights.progress import Download
 
 __all__ = ["EMBEDDED", "Installed", "fingerprint", "install"]
@@ -31,6 +31,8 @@ class Installed:
     """Laid out as the model's repository is."""
     sha256: str | None = None
     """What they are, by their content, where that is known without reading them."""
+    further: dict[tuple[str, str], FurtherFile] = field(default_factory=dict)
+    """Adapters and GGUF files, by repository and path in it."""
 
 
 def install(
@@ -58,7 +60,7 @@ def install(
         raise JobFailed(error.code, str(error)) from error
     except HomeUnusable as error:
         raise JobFailed("home_unusable", str(error)) from error
-    return Installed(weights.folder, weights.fingerprint)
+    return Installed(weights.folder, weights.fingerprint, weights.further)
 
 
 def _download(manifest: Manifest, settings: Settings, report: Reporter, hub: Hub | None) -> LocalWeights:

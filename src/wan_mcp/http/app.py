@@ -66,7 +66,7 @@ def _routes(service: JobService) -> list[Route]:
 
 def settings_for(host: str, settings: Settings) -> Settings:
     """The settings of a server on `host`: who calls from elsewhere may use results, not this machine's folders."""
-    return settings if is_loopback(host) else settings.model_copy(update={"image_dirs": ()})
+    return settings if is_loopback(host) else settings.model_copy(update={"image_dirs": (), "lora_dirs": ()})
 
 
 def run_http(settings: Settings, host: str, port: int) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from typing import TypeVar
 
 from wan_mcp.errors import BadRequest
+from wan_mcp.jobs.adapting import settle_loras, settle_steps
 from wan_mcp.jobs.sizing import settle_size
 from wan_mcp.manifests import Catalogue, Manifest
 from wan_mcp.media.framing import cover
@@ -27,6 +28,7 @@ from wan_mcp.specs import (
     VideoPlan,
     VideoRequest,
 )
+from wan_mcp.weights.loras import LoraFiles
 
 __all__ = ["Planner"]
 
@@ -37,7 +39,9 @@ N = TypeVar("N", int, float)
 class Planner:
     """Makes plans from requests."""
 
-    def __init__(self, settings: Settings, catalogue: Catalogue) -> None:
+    def __init__(self, settings: Settings, catalogue: Catalogue, *, any_folder: bool = False) -> None:
+        """`any_folder` lets requests name LoRAs anywhere, for a person at their own command line."""
+        self._loras = LoraFiles(settings.home / "loras", settings.lora_dirs, any_folder=any_folder)
         self._settings = settings
         self._catalogue = catalogue
 
@@ -129,7 +133,8 @@ class Planner:
             "style": request.style,
             "width": size.width,
             "height": size.height,
-            "steps": _or_default("steps", request.steps, defaults.steps, limits.steps),
+            "steps": settle_steps(_or_default("steps", request.steps, defaults.steps, limits.steps), manifest),
+            "lora": settle_loras(request, manifest, self._loras),
             "guidance_scale": guidance,
             "seed": seed,
             "count": request.count,

@@ -64,7 +64,7 @@ class JobService:
         self.settings = settings
         self.catalogue = Catalogue.of(settings.home)
         self.media = MediaStore(settings.home)
-        self._planner = Planner(settings, self.catalogue)
+        self._planner = Planner(settings, self.catalogue, any_folder=any_image_folder)
         self._inputs = InputImages(
             self.media,
             settings.image_dirs,

@@ -34,7 +34,8 @@ class _Lean:
         schema = {key: value for key, value in schema.items() if key not in self._dropped}
         if "$ref" in schema:
             target = self._definitions[schema.pop("$ref").removeprefix("#/$defs/")]
-            return self.schema({**target, **schema})
+            # A class's docstring is for readers of the code.
+            return self.schema({key: value for key, value in target.items() if key != "description"} | schema)
         if schema.get("default", 0) is None:
             del schema["default"]
         if isinstance(schema.get("additionalProperties"), bool):

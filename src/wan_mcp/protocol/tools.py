@@ -19,7 +19,7 @@ from wan_mcp.protocol.listings import JobList, ModelList, job_list, model_list
 from wan_mcp.protocol.progress import ProgressReports
 from wan_mcp.protocol.results import JobResult, job_result
 from wan_mcp.protocol.schemas import lean_parameters, lean_result
-from wan_mcp.specs import CaptionRequest, ImageRequest, JobState, Request, Task, VideoRequest
+from wan_mcp.specs import CaptionRequest, ImageRequest, JobState, LoraRequest, Request, Task, VideoRequest
 
 __all__ = ["studio_tools"]
 
@@ -51,6 +51,7 @@ Seed = Annotated[
     ),
 ]
 Style = Annotated[str | None, Field(description="Preset from list_resolutions, e.g. cinematic.")]
+Lora = Annotated[list[LoraRequest] | None, Field(description="LoRAs by name or path, each with a scale.")]
 Count = Annotated[int, Field(ge=1, description="Results with seeds seed, seed+1, …")]
 WaitS = Annotated[
     float | None, Field(ge=0, description="Seconds to wait (default 45). Unfinished jobs go on: see get_job.")
@@ -90,6 +91,7 @@ class _Tools:
         guidance_scale_2: Annotated[float | None, Field(ge=0, description="For two-expert models.")] = None,
         seed: Seed = None,
         style: Style = None,
+        lora: Lora = None,
         count: Count = 1,
         wait_s: WaitS = None,
         request_id: RequestId = None,
@@ -111,6 +113,7 @@ class _Tools:
             guidance_scale_2=guidance_scale_2,
             seed=seed,
             style=style,
+            lora=tuple(lora or ()),
             count=count,
         )
         return await self._run(ctx, request, wait_s, request_id)
@@ -130,6 +133,7 @@ class _Tools:
         guidance_scale: Guidance = None,
         seed: Seed = None,
         style: Style = None,
+        lora: Lora = None,
         count: Count = 1,
         wait_s: WaitS = None,
         request_id: RequestId = None,
@@ -147,6 +151,7 @@ class _Tools:
             guidance_scale=guidance_scale,
             seed=seed,
             style=style,
+            lora=tuple(lora or ()),
             count=count,
         )
         return await self._run(ctx, request, wait_s, request_id)

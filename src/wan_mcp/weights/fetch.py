@@ -13,10 +13,11 @@ from wan_mcp.manifests import Manifest
 from wan_mcp.weights.cache import RepositoryCache, free_bytes
 from wan_mcp.weights.choice import wanted
 from wan_mcp.weights.hub import DEFAULT_REVISION, Hub, Listing, RemoteFile
-from wan_mcp.weights.local import is_local
+from wan_mcp.weights.local import is_whole
 from wan_mcp.weights.lock import LockedFile, WeightsLock
 from wan_mcp.weights.problems import Patience, explain, hub_errors, patiently
 from wan_mcp.weights.progress import Download, Tally, in_bytes
+from wan_mcp.weights.sources import sources
 from wan_mcp.weights.threads import side_by_side
 from wan_mcp.weights.transfer import Transfer
 
@@ -32,6 +33,7 @@ class Fetch:
     """What a fetch has done."""
 
     lock: WeightsLock
+    """Of the model's own repository."""
     came: int = 0
     """Bytes that came from the hub."""
     notes: tuple[str, ...] = ()
@@ -50,6 +52,8 @@ def fetch(
 ) -> Fetch:
     """Bring what is missing of a hub model's weights and lock them; asks nobody if nothing is.
 
+    Repositories of adapters and GGUF files come after the model's own, one by one.
+
     Args:
         manifest: the model.
         home: where the lock file goes.
@@ -64,10 +68,19 @@ def fetch(
         WeightsUnavailable: they cannot be brought; `code` and message say why and what to do.
         HomeUnusable: the lock file cannot be written.
     """
+    hub, patience = hub or Hub.from_environment(), patience or Patience()
+    if manifest.weights.repository is None:
+        raise WeightsUnavailable("embedded", f"'{manifest.name}' comes with wan-mcp: there is nothing to pull.")
+    done = [_fetch(source, home, _Asker(source, hub, patience, tell), update, reserve) for source in sources(manifest)]
+    notes = tuple(note for one in done for note in one.notes)
+    return Fetch(done[0].lock, sum(one.came for one in done), notes)
+
+
+def _fetch(manifest: Manifest, home: Path, asker: "_Asker", update: bool, reserve: int) -> Fetch:
+    """The same for one repository."""
     old = WeightsLock.read(manifest, home)
-    if old is not None and not update and is_local(manifest, home):
+    if old is not None and not update and is_whole(manifest, home):
         return Fetch(old)
-    asker = _Asker(manifest, hub or Hub.from_environment(), patience or Patience(), tell)
     asked = manifest.weights.revision or DEFAULT_REVISION
     listing = asker.list_files(asked if old is None or update else old.commit)
     files = wanted(manifest, listing)
@@ -99,12 +112,17 @@ def news(manifest: Manifest, home: Path, *, hub: Hub | None = None, patience: Pa
     Raises:
         WeightsUnavailable: the hub gives no answer; `code` and message say why.
     """
-    lock = WeightsLock.read(manifest, home)
+    hub, patience = hub or Hub.from_environment(), patience or Patience()
+    askers = [_Asker(source, hub, patience, lambda _: None) for source in sources(manifest)]
+    return [sentence for asker in askers for sentence in _news(asker, home)]
+
+
+def _news(asker: "_Asker", home: Path) -> list[str]:
+    lock = WeightsLock.read(asker.manifest, home)
     if lock is None:
         return []
-    asker = _Asker(manifest, hub or Hub.from_environment(), patience or Patience(), lambda _: None)
-    listing = asker.list_files(manifest.weights.revision or DEFAULT_REVISION)
-    return _renamed(asker.repository, listing) + _changed(lock, listing, wanted(manifest, listing), "is upstream")
+    listing = asker.list_files(asker.manifest.weights.revision or DEFAULT_REVISION)
+    return _renamed(asker.repository, listing) + _changed(lock, listing, wanted(asker.manifest, listing), "is upstream")
 
 
 @dataclass

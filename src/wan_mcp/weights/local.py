@@ -7,15 +7,24 @@ whose time is another but whose size is right is hashed then; all are by `wan-mc
 
 import hashlib
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from wan_mcp.errors import WeightsUnavailable
 from wan_mcp.manifests import Manifest
 from wan_mcp.weights.lock import LockedFile, WeightsLock
+from wan_mcp.weights.sources import sources
 from wan_mcp.weights.transfer import pieces
 
-__all__ = ["LocalWeights", "damaged_files", "discard", "is_local", "local_weights"]
+__all__ = ["FurtherFile", "LocalWeights", "damaged_files", "discard", "is_local", "is_whole", "local_weights"]
+
+
+@dataclass(frozen=True)
+class FurtherFile:
+    """A file of a model that does not come from its own repository."""
+
+    path: Path
+    sha256: str
 
 
 @dataclass(frozen=True)
@@ -27,12 +36,17 @@ class LocalWeights:
     commit: str
     fingerprint: str
     """SHA-256 over the names and hashes of all files."""
+    further: dict[tuple[str, str], FurtherFile] = field(default_factory=dict)
+    """Adapters and GGUF files, by repository and path in it."""
 
 
 def is_local(manifest: Manifest, home: Path) -> bool:
     """Whether a model can be loaded without a download."""
-    if manifest.weights.repository is None:
-        return True
+    return all(is_whole(source, home) for source in sources(manifest))
+
+
+def is_whole(manifest: Manifest, home: Path) -> bool:
+    """Whether all is here that a model needs from one of its sources."""
     lock = WeightsLock.read(manifest, home)
     return lock is not None and all(_size(lock.folder / path) == file.size for path, file in lock.files.items())
 
@@ -43,7 +57,22 @@ def local_weights(manifest: Manifest, home: Path) -> LocalWeights | None:
     Raises:
         WeightsUnavailable: a file was changed since it was checked.
     """
-    if not is_local(manifest, home) or (lock := WeightsLock.read(manifest, home)) is None:
+    locks = [_checked(source, home) for source in sources(manifest)]
+    whole = [lock for lock in locks if lock is not None]
+    if not whole or len(whole) < len(locks):
+        return None
+    own, *others = whole
+    further = {
+        (lock.repository, path): FurtherFile(lock.folder / path, file.sha256)
+        for lock in others
+        for path, file in lock.files.items()
+    }
+    return LocalWeights(own.folder, own.commit, _fingerprint(own, further), further)
+
+
+def _checked(manifest: Manifest, home: Path) -> WeightsLock | None:
+    """The lock of one source, if its files are here and unchanged."""
+    if not is_whole(manifest, home) or (lock := WeightsLock.read(manifest, home)) is None:
         return None
     suspects = {path: file for path, file in lock.files.items() if _mtime(lock.folder / path) != file.mtime_ns}
     damaged = [path for path, file in suspects.items() if not _holds(lock.folder / path, file)]
@@ -58,7 +87,7 @@ def local_weights(manifest: Manifest, home: Path) -> LocalWeights | None:
             path: file.model_copy(update={"mtime_ns": _mtime(lock.folder / path)}) for path, file in suspects.items()
         }
         lock.model_copy(update={"files": lock.files | renewed}).write(manifest, home)
-    return LocalWeights(lock.folder, lock.commit, _fingerprint(lock))
+    return lock
 
 
 def damaged_files(lock: WeightsLock, tell: Callable[[str], None]) -> list[str]:
@@ -86,10 +115,12 @@ def _holds(path: Path, file: LockedFile) -> bool:
     return digest.hexdigest() == file.sha256
 
 
-def _fingerprint(lock: WeightsLock) -> str:
+def _fingerprint(lock: WeightsLock, further: dict[tuple[str, str], FurtherFile]) -> str:
     total = hashlib.sha256()
     for path in sorted(lock.files):
         total.update(f"{path} {lock.files[path].sha256}\n".encode())
+    for repository, path in sorted(further):
+        total.update(f"{repository} {path} {further[repository, path].sha256}\n".encode())
     return total.hexdigest()
 
 

@@ -1,6 +1,7 @@
 """The lock of a model's weights: which commit they are, and what every file must hold.
 
-It lies under the home folder as weights/MODEL.lock.json and is written when, and only when, all
+It lies under the home folder as weights/MODEL.lock.json (and MODEL.OWNER--NAME.lock.json for each
+further repository of its adapters and GGUF files) and is written when, and only when, all
 files are whole. While it fits its manifest, the hub is not asked.
 """
 
@@ -14,6 +15,7 @@ from pydantic import Field, ValidationError
 from wan_mcp.errors import HomeUnusable
 from wan_mcp.manifests import Manifest
 from wan_mcp.specs import Frozen
+from wan_mcp.weights.sources import FurtherWeights
 
 __all__ = ["LockedFile", "WeightsLock"]
 
@@ -80,4 +82,7 @@ class WeightsLock(Frozen):
 
 
 def _place(manifest: Manifest, home: Path) -> Path:
-    return home / "weights" / f"{manifest.name}.lock.json"
+    name, weights = manifest.name, manifest.weights
+    if isinstance(weights, FurtherWeights):
+        name += f".{(weights.repository or '').replace('/', '--')}"
+    return home / "weights" / f"{name}.lock.json"

@@ -1,0 +1,57 @@
+"""GGUF files of a tiny denoiser, as the world's converters write them."""
+
+from pathlib import Path
+from typing import Any
+
+import gguf
+import numpy
+
+from tests.adapters.files import ORIGINAL
+
+__all__ = ["write_gguf"]
+
+OUTSIDE_BLOCKS = {
+    "condition_embedder.time_embedder.linear_1": "time_embedding.0",
+    "condition_embedder.time_embedder.linear_2": "time_embedding.2",
+    "condition_embedder.text_embedder.linear_1": "text_embedding.0",
+    "condition_embedder.text_embedder.linear_2": "text_embedding.2",
+    "condition_embedder.time_proj": "time_projection.1",
+    "proj_out": "head.head",
+}
+WITHIN_BLOCKS = {
+    "attn1.norm_q": "self_attn.norm_q",
+    "attn1.norm_k": "self_attn.norm_k",
+    "attn2.norm_q": "cross_attn.norm_q",
+    "attn2.norm_k": "cross_attn.norm_k",
+    "norm2": "norm3",
+} | ORIGINAL
+
+
+def write_gguf(file: Path, denoiser: Any, kind: str = "Q8_0", *, original_names: bool = True) -> None:
+    """Write a denoiser: the matrices of attention and feed-forward in few bits, everything else as it is."""
+    quantised = getattr(gguf.GGMLQuantizationType, kind)
+    writer = gguf.GGUFWriter(file, "wan")
+    for name, tensor in denoiser.state_dict().items():
+        data = tensor.float().numpy()
+        few_bits = name.startswith("blocks.") and name.endswith(".weight") and data.ndim == 2
+        name = _original(name) if original_names else name
+        if few_bits:
+            writer.add_tensor(name, gguf.quants.quantize(data, quantised), raw_dtype=quantised)
+        else:
+            writer.add_tensor(name, numpy.ascontiguousarray(data))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def _original(name: str) -> str:
+    if name == "scale_shift_table":
+        return "head.modulation"
+    if name.endswith("scale_shift_table"):
+        return name.replace("scale_shift_table", "modulation")
+    layer, _, part = name.rpartition(".")
+    if layer.startswith("blocks."):
+        _, number, within = layer.split(".", 2)
+        return f"blocks.{number}.{WITHIN_BLOCKS[within]}.{part}"
+    return f"{OUTSIDE_BLOCKS.get(layer, layer)}.{part}"
