@@ -226,8 +226,9 @@ class Manifest(Frozen):
             if self.pipeline.family not in FAMILIES[kind]:
                 able = ", ".join(FAMILIES[kind])
                 raise ValueError(f"the family '{self.pipeline.family}' makes no {kind}s; these do: {able}")
-        if self.pipeline.family != "wan" and (self.pipeline.scheduler or self.pipeline.boundary_ratio):
-            raise ValueError("'scheduler' and 'boundary_ratio' are for the family 'wan'")
+        of_wan = (self.pipeline.scheduler, self.pipeline.boundary_ratio, self.pipeline.experts, self.limits.loras)
+        if self.pipeline.family != "wan" and any(of_wan):
+            raise ValueError("scheduler, boundary_ratio, experts and loras are for the family 'wan'")
         if self.pipeline.sigmas and len(self.pipeline.sigmas) != self.defaults.steps:
             raise ValueError("defaults.steps must be the number of pipeline.sigmas")
         for key in ("steps", "guidance_scale", "strength"):

@@ -1,7 +1,11 @@
 """No shipped model is without its proof."""
 
+import pytest
+from pydantic import ValidationError
+
 from tests.families.conftest import OTHERS, SAVE, SHIPPED
 from tests.families.test_images import PIPELINES
+from wan_mcp.manifests import Manifest
 
 
 def test_every_model_of_another_family_has_a_tiny_repository() -> None:
@@ -11,3 +15,17 @@ def test_every_model_of_another_family_has_a_tiny_repository() -> None:
 
 def test_every_image_model_has_its_classes_named() -> None:
     assert set(PIPELINES) <= set(OTHERS)
+
+
+@pytest.mark.parametrize(
+    ("part", "changes", "said"),
+    [
+        ("pipeline", {"scheduler": "unipc"}, "are for the family 'wan'"),
+        ("limits", {"loras": 1}, "are for the family 'wan'"),
+        ("pipeline", {"family": "blip"}, "the family 'blip' makes no images; these do: wan, z-image"),
+    ],
+)
+def test_a_manifest_that_its_family_cannot_keep_is_refused(part: str, changes: dict[str, object], said: str) -> None:
+    tables = SHIPPED.get("z-image-turbo").model_dump(by_alias=True)
+    with pytest.raises(ValidationError, match=said):
+        Manifest.model_validate(tables | {part: tables[part] | changes})
