@@ -2,7 +2,7 @@
 
 A blob is moved to the middle of a small grid and scaled to a fixed filled area; its overlap (intersection over union)
 with each ideal shape, turned in steps of 4 degrees, is the score. A shape counts only if it overlaps well: a pebble is
-nearest to a circle, but it is no circle.
+nearest to a circle, but it is no circle. Renders overlap by 0.95, a few small rings by 0.84.
 """
 
 from dataclasses import dataclass
@@ -24,6 +24,9 @@ _STAR_WAIST = 0.45
 _RHOMBUS_WAIST = 0.62
 _RING_HOLE = 0.56
 PERIOD = {"circle": 0.0, "ring": 0.0, "square": 90.0, "triangle": 120.0, "star": 72.0, "diamond": 180.0}
+# Length of the outer outline / square root of the area. The same small deviation along the outline costs a star half as
+# much overlap again as a square, so what overlap is enough follows from this; a ring's inner outline is not counted.
+OUTLINE_LENGTH = {"circle": 3.54, "ring": 4.28, "square": 4.0, "triangle": 4.56, "star": 5.98, "diamond": 4.23}
 
 
 @dataclass(frozen=True)

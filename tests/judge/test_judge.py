@@ -81,6 +81,17 @@ def test_pebbles_and_torn_shapes_have_no_name() -> None:
     assert named <= 3
 
 
+@pytest.mark.parametrize("points", [3, 4, 6, 7, 8])
+def test_a_star_has_five_points(points: int) -> None:
+    angles = np.arange(2 * points) * np.pi / points - np.pi / 2
+    reach = np.where(np.arange(2 * points) % 2, 0.45, 1.0) * 34
+    frame = np.full((128, 128, 3), (0, 104, 104), np.uint8)
+    outline = np.stack([64 + reach * np.cos(angles), 64 + reach * np.sin(angles)], 1)
+    cv2.fillPoly(frame, [outline.round().astype(np.int32)], (255, 130, 190))
+    (thing,) = look(frame[None]).things
+    assert thing.shape != "star"
+
+
 def test_a_stray_second_object_is_counted() -> None:
     frames = np.full((5, 128, 128, 3), (246, 246, 246), np.uint8)
     frames[:, 60:90, 60:90] = (225, 30, 35)
