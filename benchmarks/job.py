@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import anyio
-import torch
 
 from benchmarks.machine import keep
 from wan_mcp.engine.conv3d import use_onednn
@@ -39,12 +38,15 @@ class Bare:
     """The pipeline as a user of diffusers calls it."""
 
     def __init__(self, *, fixed: bool) -> None:
+        # Here and not above: `wan_mcp.engine` must come before torch, so that both sides wait alike (OpenMP).
+        import torch
         from diffusers import WanPipeline
 
         self._pipeline = WanPipeline.from_pretrained(EMBEDDED / MODEL, local_files_only=True, dtype=torch.float32)
         self._pipeline.set_progress_bar_config(disable=True)
         if fixed:
             use_onednn(self._pipeline.vae)
+        self._generator = torch.Generator("cpu")
         self._manifest = Catalogue(shipped_folder()).get(MODEL)
 
     def frames(self, seed: int) -> Any:
@@ -61,7 +63,7 @@ class Bare:
             num_inference_steps=self._manifest.defaults.steps,
             guidance_scale=self._manifest.defaults.guidance_scale,
             max_sequence_length=self._manifest.pipeline.text_tokens,
-            generator=torch.Generator("cpu").manual_seed(seed),
+            generator=self._generator.manual_seed(seed),
         ).frames[0]
 
     def files(self, seed: int, media: MediaStore) -> None:

@@ -102,7 +102,8 @@ def train(
             report.add(step=index, loss=loss.item())
     report.note(f"{schedule.done} steps of {steps}")
     average.swap()
-    return model.eval().requires_grad_(False)
+    model.eval().requires_grad_(False)
+    return model
 
 
 @torch.no_grad()  # type: ignore[untyped-decorator]

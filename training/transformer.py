@@ -199,7 +199,7 @@ def main() -> None:
     parser.add_argument("--vae", type=Path, default=Path("build/training/vae/vae"))
     parser.add_argument("--start", type=Path, help="go on from this pipeline (the recipe's second half)")
     parser.add_argument("--out", type=Path, default=Path("build/training/transformer"))
-    parser.add_argument("--steps", type=int, default=18000)
+    parser.add_argument("--steps", type=int, default=12000)
     parser.add_argument("--limit-s", type=float, default=500.0, help="finish training within so many seconds")
     parser.add_argument("--smoke", action="store_true", help="a few tiny steps, to test the script on a CPU")
     options = parser.parse_args()

@@ -168,7 +168,7 @@ def _picture(vae: AutoencoderKLWan, device: torch.device, path: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("build/training/vae"))
-    parser.add_argument("--steps", type=int, default=16000)
+    parser.add_argument("--steps", type=int, default=14000)
     parser.add_argument("--limit-s", type=float, default=500.0, help="finish training within so many seconds")
     parser.add_argument("--smoke", action="store_true", help="a few tiny steps, to test the script on a CPU")
     options = parser.parse_args()
