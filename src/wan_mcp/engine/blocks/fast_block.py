@@ -1,0 +1,120 @@
+"""The blocks of a running denoiser: one set of tensors each, one shared way of running them.
+
+`install_blocks` puts them into a `WanTransformer3DModel` in place of its own, so that pipelines, caches and hooks of
+diffusers go on working: their forward has the signature of the blocks that they replace.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from wan_mcp.engine.blocks.block import BlockKind, run_block, text_keys_and_values
+from wan_mcp.engine.blocks.weights import BlockWeights
+
+__all__ = ["FastBlock", "FastBlocks", "install_blocks"]
+
+RunBlock = Callable[[BlockKind, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, list[Tensor]], Tensor]
+"""What runs a block: `run_block` itself, or a compiled package with the same arguments."""
+TEXTS_KEPT = 2  # with classifier-free guidance a step reads two texts
+
+
+class FastBlock(nn.Module):  # type: ignore[misc]
+    """One block: its tensors, and the text's keys and values, computed when a text is first seen."""
+
+    def __init__(self, weights: BlockWeights, shared: "FastBlocks") -> None:
+        super().__init__()
+        self.weights = weights
+        self._shared = [shared]  # in a list: it is no submodule
+        self._texts: list[tuple[Tensor, Tensor, Tensor]] = []
+
+    def forward(
+        self, hidden_states: Tensor, encoder_hidden_states: Tensor, temb: Tensor, rotary_emb: tuple[Tensor, Tensor]
+    ) -> Tensor:
+        """See `WanTransformerBlock`; `rotary_emb` holds each angle once, see `CompactRotary`."""
+        kind = self.weights.kind
+        weights = self._shared[0].tensors_of(self)
+        key, value = self._text(encoder_hidden_states)
+        return self._shared[0].run(kind, hidden_states, key, value, temb, *rotary_emb, weights)
+
+    def _text(self, text: Tensor) -> tuple[Tensor, Tensor]:
+        for known, key, value in self._texts:
+            if known is text:
+                return key, value
+        key, value = text_keys_and_values(self.weights.kind, text, self.weights.of_text)
+        self._texts = [*self._texts[-TEXTS_KEPT + 1 :], (text, key, value)]
+        return key, value
+
+    def forget(self) -> None:
+        """Let go of the texts."""
+        self._texts = []
+
+
+class FastBlocks:
+    """All fast blocks of one denoiser, and what runs them."""
+
+    def __init__(self, kind: BlockKind, weights: Sequence[BlockWeights]) -> None:
+        self.kind = kind
+        self.run: RunBlock = run_block
+        """Replace it between two forwards to run the blocks in another way."""
+        self.blocks = nn.ModuleList(FastBlock(each, self) for each in weights)
+
+    def tensors_of(self, block: FastBlock) -> list[Tensor]:
+        """A block's tensors on the device that computes."""
+        return block.weights.of_block
+
+    def forget_texts(self) -> None:
+        """Let go of the texts of former jobs."""
+        for block in self.blocks:
+            block.forget()
+
+
+class CompactRotary(nn.Module):  # type: ignore[misc]
+    """The rotary tables with each angle once: (tokens, head width / 2) float32, kept for the last size asked for."""
+
+    def __init__(self, rope: Any) -> None:
+        super().__init__()
+        self.rope = rope
+        self._last: tuple[torch.Size, torch.device, tuple[Tensor, Tensor]] | None = None
+
+    def forward(self, latents: Tensor) -> tuple[Tensor, Tensor]:
+        grid = latents.shape[2:]
+        if self._last is None or self._last[:2] != (grid, latents.device):
+            cos, sin = self.rope(latents)
+            # diffusers repeats every angle for the two channels that it turns, and keeps a dimension for the heads.
+            tables = tuple(table[0, :, 0, ::2].float().to(latents.device).contiguous() for table in (cos, sin))
+            self._last = (grid, latents.device, (tables[0], tables[1]))
+        return self._last[2]
+
+
+class KeptText(nn.Module):  # type: ignore[misc]
+    """The layers that prepare the text for a denoiser, run once for each text instead of at every step.
+
+    Giving the very same tensor again is also what tells the blocks that they know the text.
+    """
+
+    def __init__(self, embedder: nn.Module) -> None:
+        super().__init__()
+        self.embedder = embedder
+        self._texts: list[tuple[Tensor, Tensor]] = []
+
+    def forward(self, text: Tensor) -> Tensor:
+        for known, prepared in self._texts:
+            if known is text:
+                return prepared
+        prepared = self.embedder(text)
+        self._texts = [*self._texts[-TEXTS_KEPT + 1 :], (text, prepared)]
+        return prepared
+
+
+def install_blocks(denoiser: Any, kind: BlockKind, weights: Sequence[BlockWeights]) -> FastBlocks:
+    """Replace the blocks of a `WanTransformer3DModel` by fast ones with these weights.
+
+    What surrounds the blocks (patches, times, the last projection) stays as it is.
+    """
+    fast = FastBlocks(kind, weights)
+    denoiser.blocks = fast.blocks
+    denoiser.rope = CompactRotary(denoiser.rope)
+    denoiser.condition_embedder.text_embedder = KeptText(denoiser.condition_embedder.text_embedder)
+    return fast

@@ -1,0 +1,54 @@
+"""Linear layers in the precision of a recipe, as plain functions of plain tensors, so that they can be exported.
+
+`plain` multiplies in the precision of the activations. `fp8-rowwise` holds weights in e4m3 with one scale for each
+output channel and quantises activations as they come with one scale for each token: the finest scales that the
+hardware's matrix product takes without splitting its sum.
+"""
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+
+__all__ = ["FP8", "PLAIN", "Recipe", "linear", "quantise_rows", "tensors_of_linear"]
+
+Recipe = Literal["plain", "fp8-rowwise"]
+PLAIN: Recipe = "plain"
+FP8: Recipe = "fp8-rowwise"
+
+LARGEST = 448.0
+"""The largest number of e4m3 (OCP 8-bit floating point specification, without infinities)."""
+SMALLEST_SCALE = 1e-12
+"""A row of zeros needs some scale; any will do."""
+
+
+def quantise_rows(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows (…, n) in e4m3 and their float32 scales (…, 1): rows ≈ quantised * scale."""
+    wide = rows.float()
+    scale = (wide.abs().amax(-1, keepdim=True) / LARGEST).clamp(min=SMALLEST_SCALE)
+    return (wide / scale).clamp(-LARGEST, LARGEST).to(torch.float8_e4m3fn), scale
+
+
+def tensors_of_linear(weight: Tensor, bias: Tensor, recipe: Recipe, dtype: torch.dtype) -> list[Tensor]:
+    """What `linear` needs of a layer (out, in): weight, bias, and for FP8 the scales (1, out) between them."""
+    if recipe == PLAIN:
+        return [weight.to(dtype).contiguous(), bias.to(dtype).contiguous()]
+    quantised, scale = quantise_rows(weight)
+    return [quantised.contiguous(), scale.view(1, -1).contiguous(), bias.to(dtype).contiguous()]
+
+
+def linear(inputs: Tensor, layer: list[Tensor], recipe: Recipe, dtype: torch.dtype) -> Tensor:
+    """The layer applied to (1, tokens, in), giving (1, tokens, out) in `dtype`.
+
+    `inputs` may be more precise than `dtype`: FP8 rounds once, from what it gets.
+    """
+    if recipe == PLAIN:
+        weight, bias = layer
+        return F.linear(inputs.to(dtype), weight, bias)
+    weight, scale, bias = layer
+    rows, row_scales = quantise_rows(inputs[0])
+    product = torch._scaled_mm(
+        rows, weight.t(), scale_a=row_scales, scale_b=scale, bias=bias, out_dtype=dtype, use_fast_accum=True
+    )
+    return product[None]
