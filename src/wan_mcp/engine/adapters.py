@@ -22,7 +22,7 @@ from wan_mcp.specs import LoraPlan
 from wan_mcp.weights.local import FurtherFile
 from wan_mcp.weights.loras import sha256_of
 
-__all__ = ["Adapter", "JobAdapters", "experts", "fuse_own", "read_adapter"]
+__all__ = ["Adapter", "JobAdapters", "experts", "fitted", "fuse_own", "put_on", "read_adapter"]
 
 log = logging.getLogger(__name__)
 
@@ -88,7 +88,7 @@ def _no_adapter(name: str, tensors: Mapping[str, Any]) -> JobFailed:
     )
 
 
-def _fitted(adapter: Adapter, denoiser: Any, model: str) -> Adapter:
+def fitted(adapter: Adapter, denoiser: Any, model: str) -> Adapter:
     """The adapter without what this denoiser can do without.
 
     Raises:
@@ -121,7 +121,8 @@ def _width(module: Any, side: str) -> int | None:
     return next((getattr(module, name) for name in names if hasattr(module, name)), None)
 
 
-def _put_on(denoiser: Any, adapters: Sequence[tuple[Adapter, float]]) -> None:
+def put_on(denoiser: Any, adapters: Sequence[tuple[Adapter, float]]) -> None:
+    """Put adapters with their scales beside the layers that they change, replacing those that were on."""
     names = [f"lora{number}" for number in range(len(adapters))]
     for name, (adapter, _) in zip(names, adapters, strict=True):
         with warnings.catch_warnings():
@@ -143,12 +144,12 @@ def fuse_own(manifest: Manifest, pipeline: Any, files: Mapping[tuple[str, str], 
         chosen = []
         for lora in expert.lora:
             file = files[lora.repository, lora.file]
-            adapter = _fitted(read_adapter(file.path, lora.file), denoisers[expert.name], manifest.name)
+            adapter = fitted(read_adapter(file.path, lora.file), denoisers[expert.name], manifest.name)
             chosen.append((adapter, lora.scale))
             said.append({"name": f"{lora.repository}/{lora.file}", "sha256": file.sha256, "scale": lora.scale})
             said[-1]["expert"] = expert.name
         if chosen:
-            _put_on(denoisers[expert.name], chosen)
+            put_on(denoisers[expert.name], chosen)
             denoisers[expert.name].fuse_lora()
             denoisers[expert.name].unload_lora()
             log.info("%s: %d LoRAs fused into %s", manifest.name, len(chosen), expert.name)
@@ -175,7 +176,7 @@ class JobAdapters:
         read = [(lora, read_adapter(_unchanged(lora), lora.name)) for lora in loras]
         chosen = {
             name: [
-                (_fitted(adapter, denoiser, self._model), lora.scale)
+                (fitted(adapter, denoiser, self._model), lora.scale)
                 for lora, adapter in read
                 if lora.expert in (None, name)
             ]
@@ -184,7 +185,7 @@ class JobAdapters:
         try:
             for name, adapters in chosen.items():
                 if adapters:
-                    _put_on(self._experts[name], adapters)
+                    put_on(self._experts[name], adapters)
         except BaseException:
             self._take_off()
             raise

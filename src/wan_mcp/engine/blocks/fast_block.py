@@ -34,6 +34,8 @@ class FastBlock(nn.Module):  # type: ignore[misc]
     ) -> Tensor:
         """See `WanTransformerBlock`; `rotary_emb` holds each angle once, see `CompactRotary`."""
         kind = self.weights.kind
+        if kind.shape.times_per_token and temb.ndim == 3:  # a pipeline that gives all tokens one time
+            temb = temb[:, None].expand(-1, hidden_states.shape[1], -1, -1).contiguous()
         weights = self._shared[0].tensors_of(self)
         key, value = self._text(encoder_hidden_states)
         return self._shared[0].run(kind, hidden_states, key, value, temb, *rotary_emb, weights)
@@ -54,11 +56,15 @@ class FastBlock(nn.Module):  # type: ignore[misc]
 class FastBlocks:
     """All fast blocks of one denoiser, and what runs them."""
 
-    def __init__(self, kind: BlockKind, weights: Sequence[BlockWeights]) -> None:
-        self.kind = kind
+    def __init__(self, weights: Sequence[BlockWeights]) -> None:
         self.run: RunBlock = run_block
         """Replace it between two forwards to run the blocks in another way."""
         self.blocks = nn.ModuleList(FastBlock(each, self) for each in weights)
+
+    @property
+    def kinds(self) -> set[BlockKind]:
+        """The kinds that the blocks are of: one, and another where a manifest excludes some from quantisation."""
+        return {block.weights.kind for block in self.blocks}
 
     def tensors_of(self, block: FastBlock) -> list[Tensor]:
         """A block's tensors on the device that computes."""
@@ -108,12 +114,12 @@ class KeptText(nn.Module):  # type: ignore[misc]
         return prepared
 
 
-def install_blocks(denoiser: Any, kind: BlockKind, weights: Sequence[BlockWeights]) -> FastBlocks:
+def install_blocks(denoiser: Any, weights: Sequence[BlockWeights]) -> FastBlocks:
     """Replace the blocks of a `WanTransformer3DModel` by fast ones with these weights.
 
     What surrounds the blocks (patches, times, the last projection) stays as it is.
     """
-    fast = FastBlocks(kind, weights)
+    fast = FastBlocks(weights)
     denoiser.blocks = fast.blocks
     denoiser.rope = CompactRotary(denoiser.rope)
     denoiser.condition_embedder.text_embedder = KeptText(denoiser.condition_embedder.text_embedder)

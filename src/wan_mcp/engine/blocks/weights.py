@@ -44,6 +44,12 @@ class BlockWeights:
         self.of_block = [self.tensors[name] for name in weight_names(kind)]
         self.of_text = [self.tensors[name] for name in text_names(kind)]
 
+    @property
+    def quantised_layers(self) -> int:
+        """How many of the layers of the block that it was made from are in FP8."""
+        in_fp8 = [name for name in JOINED if self.tensors[f"{name}.weight"].dtype == torch.float8_e4m3fn]
+        return sum(len(JOINED[name]) for name in in_fp8)
+
 
 def text_names(kind: BlockKind) -> list[str]:
     """The names of the tensors that `text_keys_and_values` takes, in its order."""

@@ -1,0 +1,126 @@
+"""Converted weights on disk: a denoiser that was quantised once comes back at the disk's speed.
+
+One safetensors file for each block and one for the rest, in a folder that gets its name when all are written. So a
+reader sees a whole denoiser or none, blocks can be read side by side, and the bf16 weights are never needed again.
+"""
+
+import json
+import logging
+import shutil
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from wan_mcp.engine.blocks.block import BlockKind
+from wan_mcp.engine.blocks.weights import BlockWeights
+
+__all__ = ["CachedDenoiser", "WeightsCache"]
+
+log = logging.getLogger(__name__)
+
+LAYOUT = 1
+"""Raise it when the tensors of a block change their names, order or meaning."""
+READERS = 4
+INDEX = "index.json"
+REST = "rest.safetensors"
+
+
+class CachedDenoiser:
+    """One converted denoiser on disk."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._blocks = int(json.loads((folder / INDEX).read_text())["blocks"])
+
+    @property
+    def bytes(self) -> int:
+        """Its size on disk."""
+        return sum(file.stat().st_size for file in self._folder.glob("*.safetensors"))
+
+    def rest(self, device: torch.device) -> dict[str, Tensor]:
+        """The tensors outside the blocks, by the names of diffusers."""
+        return dict(load_file(self._folder / REST, device=str(device)))
+
+    def blocks(self, kinds: Sequence[BlockKind], device: torch.device) -> list[BlockWeights]:
+        """The tensors of the blocks, of these kinds.
+
+        Raises:
+            SafetensorError, OSError: a file cannot be read.
+            KeyError, ValueError: it is not what it should be.
+        """
+        if len(kinds) != self._blocks:
+            raise ValueError(f"{self._blocks} blocks are cached, {len(kinds)} wanted")
+
+        def read(number: int) -> BlockWeights:
+            return BlockWeights(kinds[number], load_file(self._folder / _name(number), device=str(device)))
+
+        with ThreadPoolExecutor(READERS) as readers:
+            return list(readers.map(read, range(self._blocks)))
+
+
+class WeightsCache:
+    """All converted denoisers of this home."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def find(self, key: str) -> CachedDenoiser | None:
+        """The denoiser with this key, if it is here."""
+        try:
+            return CachedDenoiser(self._folder / key)
+        except (OSError, ValueError, KeyError):
+            return None
+
+    def write(self, key: str, blocks: Sequence[Mapping[str, Tensor]], rest: Mapping[str, Tensor]) -> bool:
+        """Keep a denoiser; False where the disk does not take it, which only costs the time to convert it again."""
+        if self.find(key) is not None:
+            return True
+        fresh = self._folder / f".{key}.{uuid.uuid4().hex[:8]}"
+        try:
+            fresh.mkdir(parents=True)
+            free, needed = shutil.disk_usage(fresh).free, sum(map(_bytes, _all_tensors(blocks, rest)))
+            if needed > free // 2:
+                log.info("converted weights not kept: %.1f GB, and %.1f GB free", needed / 1e9, free / 1e9)
+                return False
+            for number, tensors in enumerate(blocks):
+                save_file(_on_cpu(tensors), fresh / _name(number))
+            save_file(_on_cpu(rest), fresh / REST)
+            (fresh / INDEX).write_text(json.dumps({"layout": LAYOUT, "blocks": len(blocks)}))
+            fresh.rename(self._folder / key)
+        except (OSError, SafetensorError) as error:
+            log.warning("converted weights not kept: %s", error)
+            return self.find(key) is not None  # another engine may have been faster
+        finally:
+            shutil.rmtree(fresh, ignore_errors=True)
+        log.info("converted weights kept as %s, %.2f GB", key, needed / 1e9)
+        return True
+
+    def set_aside(self, key: str, reason: str) -> None:
+        """Remove a denoiser that turned out unreadable; it is made again from its source."""
+        log.warning("converted weights %s are removed: %s", key, reason)
+        shutil.rmtree(self._folder / key, ignore_errors=True)
+
+
+def _name(number: int) -> str:
+    return f"block-{number:03}.safetensors"
+
+
+def _on_cpu(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    # Copies: tensors of a state dict may share memory, which the format does not allow.
+    return {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
+
+
+def _all_tensors(blocks: Sequence[Mapping[str, Tensor]], rest: Mapping[str, Tensor]) -> Iterator[Any]:
+    for tensors in (*blocks, rest):
+        yield from tensors.values()
+
+
+def _bytes(tensor: Any) -> int:
+    return int(tensor.nbytes)

@@ -1,0 +1,171 @@
+"""A Wan denoiser with fast blocks: from converted weights on disk, or converted from its source and kept.
+
+The source's weights are on the device one block at a time: a GPU never holds the unconverted model.
+"""
+
+import hashlib
+import json
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from threading import Thread
+from typing import Any
+
+import torch
+from accelerate import init_empty_weights
+from diffusers import WanTransformer3DModel
+from diffusers.quantizers.gguf.utils import _dequantize_gguf_and_restore_linear
+from peft.tuners.tuners_utils import BaseTunerLayer
+from safetensors import SafetensorError
+from torch import Tensor
+
+from wan_mcp.engine.adapters import Adapter, put_on
+from wan_mcp.engine.blocks.block import BlockKind
+from wan_mcp.engine.blocks.cache import LAYOUT, WeightsCache
+from wan_mcp.engine.blocks.fast_block import FastBlocks, install_blocks
+from wan_mcp.engine.blocks.linear import FP8
+from wan_mcp.engine.blocks.weights import LINEARS_PER_BLOCK, BlockWeights, block_weights
+from wan_mcp.engine.devices import Device
+
+__all__ = ["Denoiser", "DenoiserSource", "load_denoiser"]
+
+log = logging.getLogger(__name__)
+
+LoadPlain = Callable[[], Any]
+"""Gives the `WanTransformer3DModel` as its source has it, on the CPU."""
+
+
+@dataclass(frozen=True)
+class DenoiserSource:
+    """What a denoiser is made from."""
+
+    name: str
+    """For the log, e.g. the expert's."""
+    config: Mapping[str, Any]
+    """Of the `WanTransformer3DModel`."""
+    load: LoadPlain
+    sha256: str
+    """Of the weights that `load` reads, by their content."""
+    adapters: tuple[tuple[Adapter, str, float], ...] = ()
+    """What is fused into the weights: the adapter, its file's sha256, its scale."""
+
+    def key(self, kinds: Sequence[BlockKind]) -> str:
+        """What the converted weights depend on, as the name of a folder."""
+        content = {
+            "layout": LAYOUT,
+            "config": {k: v for k, v in self.config.items() if not k.startswith("_")},
+            "weights": self.sha256,
+            "adapters": [(sha256, scale) for _, sha256, scale in self.adapters],
+            "kinds": [(kind.shape.describe(), kind.recipe, str(kind.dtype)) for kind in kinds],
+        }
+        return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:32]
+
+
+@dataclass(frozen=True)
+class Denoiser:
+    """A denoiser that runs."""
+
+    model: Any
+    """The `WanTransformer3DModel`, which pipelines use."""
+    blocks: FastBlocks
+
+
+def load_denoiser(
+    source: DenoiserSource, kinds: Sequence[BlockKind], device: Device, cache: WeightsCache | None, *, keep: bool = True
+) -> Denoiser:
+    """The denoiser of a source with fast blocks of these kinds, its weights on the device.
+
+    Args:
+        source: what to make it from.
+        kinds: of each block.
+        device: where it computes.
+        cache: where converted weights lie; only FP8 is worth keeping there.
+        keep: whether to keep what was converted now.
+
+    Raises:
+        JobFailed: from the source.
+    """
+    cache = cache if any(kind.recipe == FP8 for kind in kinds) else None
+    found = _from_cache(source, kinds, device, cache) if cache is not None else None
+    return found or _converted(source, kinds, device, cache if keep else None)
+
+
+def _from_cache(
+    source: DenoiserSource, kinds: Sequence[BlockKind], device: Device, cache: WeightsCache
+) -> Denoiser | None:
+    key = source.key(kinds)
+    cached = cache.find(key)
+    if cached is None:
+        return None
+    try:
+        blocks = cached.blocks(kinds, device.torch)
+        rest = cached.rest(device.torch)
+    except (OSError, SafetensorError, KeyError, ValueError) as error:
+        cache.set_aside(key, f"{type(error).__name__}: {error}")
+        return None
+    with init_empty_weights(include_buffers=False):
+        model = WanTransformer3DModel.from_config({**source.config, "num_layers": 0})
+    # The rotary tables are no weights: they are computed, on the CPU.
+    model.load_state_dict(rest, strict=False, assign=True)
+    model.register_to_config(num_layers=len(blocks))
+    model.to(device.torch).eval().requires_grad_(False)
+    log.info("%s: %d blocks from converted weights (%.2f GB)", source.name, len(blocks), cached.bytes / 1e9)
+    return Denoiser(model, install_blocks(model, blocks))
+
+
+def _converted(
+    source: DenoiserSource, kinds: Sequence[BlockKind], device: Device, cache: WeightsCache | None
+) -> Denoiser:
+    model = source.load()
+    model.eval().requires_grad_(False)
+    if source.adapters:
+        _unpack(model, model)  # adapters fit plain layers only
+        put_on(model, [(adapter, scale) for adapter, _, scale in source.adapters])
+    blocks: list[BlockWeights] = []
+    for number, kind in enumerate(kinds):
+        block = model.blocks[number].to(device.torch)
+        _unpack(block, model)
+        _merge(block)
+        blocks.append(block_weights(kind, _state_of(block), device.torch))
+        model.blocks[number] = torch.nn.Identity()  # its unconverted weights go
+    _assert_all_converted(source, kinds, blocks)
+    model.blocks = torch.nn.ModuleList()
+    _unpack(model, model)
+    if source.adapters:
+        _merge(model)
+        model.unload_lora()
+    model.to(device.torch)
+    if cache is not None:
+        key, tensors, rest = source.key(kinds), [each.tensors for each in blocks], dict(model.state_dict())
+        # The job does not wait for the disk.
+        Thread(target=cache.write, args=(key, tensors, rest), name="keep-weights", daemon=True).start()
+    log.info("%s: %d blocks converted to %s", source.name, len(blocks), ", ".join(sorted({k.recipe for k in kinds})))
+    return Denoiser(model, install_blocks(model, blocks))
+
+
+def _unpack(part: Any, model: Any) -> None:
+    """Turn GGUF layers into plain ones."""
+    if getattr(model, "hf_quantizer", None) is not None:
+        _dequantize_gguf_and_restore_linear(part)
+
+
+def _merge(part: Any) -> None:
+    """Put the adapters' changes into the weights of all layers of a part."""
+    for layer in part.modules():
+        if isinstance(layer, BaseTunerLayer):
+            layer.merge()
+
+
+def _state_of(block: Any) -> dict[str, Tensor]:
+    """A block's tensors without the wrapping of adapters that are merged."""
+    return {
+        name.replace(".base_layer.", "."): tensor for name, tensor in block.state_dict().items() if ".lora_" not in name
+    }
+
+
+def _assert_all_converted(source: DenoiserSource, kinds: Sequence[BlockKind], blocks: Sequence[BlockWeights]) -> None:
+    """A layer that stayed as it was would only be slow and large, and nobody would notice."""
+    wanted = sum(LINEARS_PER_BLOCK for kind in kinds if kind.recipe == FP8)
+    made = sum(each.quantised_layers for each in blocks)
+    if made != wanted:
+        raise AssertionError(f"{source.name}: {made} layers in FP8 instead of {wanted}")
