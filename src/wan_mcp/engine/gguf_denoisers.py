@@ -16,10 +16,11 @@ from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
 
 from wan_mcp.engine.devices import Device
 from wan_mcp.errors import JobFailed
+from wan_mcp.experts import Expert
 from wan_mcp.manifests import Manifest
 from wan_mcp.weights.local import FurtherFile
 
-__all__ = ["has_room", "load_gguf_denoisers", "unpack"]
+__all__ = ["has_room", "load_gguf_denoiser", "load_gguf_denoisers", "unpack"]
 
 log = logging.getLogger(__name__)
 
@@ -32,35 +33,48 @@ def load_gguf_denoisers(
 ) -> dict[str, Any]:
     """The denoisers that the manifest has as GGUF, by the names of a pipeline's parts; none if it has none.
 
-    Their configuration lies in `folder`, in the subfolders that hold whole denoisers elsewhere. Both
-    the names of diffusers and those of Wan's authors are understood.
-
     Raises:
         JobFailed: a file cannot be read, or is for another model.
     """
-    denoisers = {}
-    for expert in manifest.pipeline.experts:
-        if expert.gguf is None:
-            continue
-        path = files[expert.gguf.repository, expert.gguf.file].path
-        try:
-            denoisers[expert.subfolder] = WanTransformer3DModel.from_single_file(
-                str(path),
-                config=str(folder),
-                subfolder=expert.subfolder,
-                quantization_config=GGUFQuantizationConfig(compute_dtype=device.dtype),
-                dtype=device.dtype,
-                local_files_only=True,
-            )
-        except (OSError, ValueError, KeyError, RuntimeError) as error:
-            if isinstance(error, torch.OutOfMemoryError):
-                raise
-            raise JobFailed(
-                "model_broken",
-                f"{expert.gguf.file} of '{manifest.name}' cannot be loaded as its {expert.name} denoiser "
-                f"({type(error).__name__}: {str(error)[:200]}); correct the manifest, or pull it again.",
-            ) from error
-    return denoisers
+    return {
+        expert.subfolder: load_gguf_denoiser(manifest, expert, folder, device, files)
+        for expert in manifest.pipeline.experts
+        if expert.gguf is not None
+    }
+
+
+def load_gguf_denoiser(
+    manifest: Manifest, expert: Expert, folder: Path, device: Device, files: Mapping[tuple[str, str], FurtherFile]
+) -> Any:
+    """The denoiser of an expert that the manifest has as GGUF, on the CPU.
+
+    Its configuration lies in `folder`, in the subfolder that holds the whole denoiser elsewhere. Both
+    the names of diffusers and those of Wan's authors are understood.
+
+    Raises:
+        JobFailed: the file cannot be read, or is for another model.
+        ValueError: the expert has none.
+    """
+    if expert.gguf is None:
+        raise ValueError(f"{expert.name} has no GGUF file")
+    path = files[expert.gguf.repository, expert.gguf.file].path
+    try:
+        return WanTransformer3DModel.from_single_file(
+            str(path),
+            config=str(folder),
+            subfolder=expert.subfolder,
+            quantization_config=GGUFQuantizationConfig(compute_dtype=device.dtype),
+            dtype=device.dtype,
+            local_files_only=True,
+        )
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        if isinstance(error, torch.OutOfMemoryError):
+            raise
+        raise JobFailed(
+            "model_broken",
+            f"{expert.gguf.file} of '{manifest.name}' cannot be loaded as its {expert.name} denoiser "
+            f"({type(error).__name__}: {str(error)[:200]}); correct the manifest, or pull it again.",
+        ) from error
 
 
 def unpack(manifest: Manifest, pipeline: Any, device: Device, names: Iterable[str]) -> None:
