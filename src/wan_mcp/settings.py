@@ -7,7 +7,7 @@ settings of the front that starts it through the environment.
 import os
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from platformdirs import user_data_path
 from pydantic import Field, field_validator
@@ -36,6 +36,11 @@ class Settings(BaseSettings):
         default="auto",
         pattern=r"^(auto|cpu|cuda(:\d+)?)$",
         description="Device of the engine: auto (the first GPU, else the CPU), cpu, cuda:0, cuda:1 …",
+    )
+    precision: Literal["auto", "full", "fp8"] = Field(
+        default="auto",
+        description="Precision of video models: auto (FP8 where the model and the GPU can), full (bf16 on a GPU, fp32 "
+        "on a CPU) or fp8.",
     )
     threads: int = Field(default=0, ge=0, description="CPU threads of an engine; 0 leaves the choice to torch.")
     video_model: str = Field(default="wan-mini", description="Model of generate_video when the call names none.")

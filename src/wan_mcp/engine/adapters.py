@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from diffusers.loaders.lora_pipeline import WanLoraLoaderMixin
 from safetensors import SafetensorError, safe_open
@@ -22,7 +22,7 @@ from wan_mcp.specs import LoraPlan
 from wan_mcp.weights.local import FurtherFile
 from wan_mcp.weights.loras import sha256_of
 
-__all__ = ["Adapter", "JobAdapters", "experts", "fitted", "fuse_own", "put_on", "read_adapter"]
+__all__ = ["Adapter", "JobAdapters", "experts", "fitted", "fuse_own", "own_adapters", "put_on", "read_adapter"]
 
 log = logging.getLogger(__name__)
 
@@ -132,69 +132,99 @@ def put_on(denoiser: Any, adapters: Sequence[tuple[Adapter, float]]) -> None:
     denoiser.set_adapters(names, [scale for _, scale in adapters])
 
 
-def fuse_own(manifest: Manifest, pipeline: Any, files: Mapping[tuple[str, str], FurtherFile]) -> tuple[Any, ...]:
-    """Change the denoisers' weights by the adapters that the manifest gives them; what a receipt says of it.
+def own_adapters(manifest: Manifest, files: Mapping[tuple[str, str], FurtherFile]) -> tuple[dict[str, Any], ...]:
+    """What a receipt says of the adapters that belong to a model."""
+    return tuple(
+        {
+            "name": f"{lora.repository}/{lora.file}",
+            "sha256": files[lora.repository, lora.file].sha256,
+            "scale": lora.scale,
+            "expert": expert.name,
+        }
+        for expert in manifest.pipeline.experts
+        for lora in expert.lora
+    )
+
+
+def fuse_own(manifest: Manifest, pipeline: Any, files: Mapping[tuple[str, str], FurtherFile]) -> None:
+    """Change the denoisers' weights by the adapters that the manifest gives them.
 
     Raises:
         JobFailed: one does not fit.
     """
-    said = []
     denoisers = experts(manifest, pipeline)
     for expert in manifest.pipeline.experts:
-        chosen = []
-        for lora in expert.lora:
-            file = files[lora.repository, lora.file]
-            adapter = fitted(read_adapter(file.path, lora.file), denoisers[expert.name], manifest.name)
-            chosen.append((adapter, lora.scale))
-            said.append({"name": f"{lora.repository}/{lora.file}", "sha256": file.sha256, "scale": lora.scale})
-            said[-1]["expert"] = expert.name
-        if chosen:
-            put_on(denoisers[expert.name], chosen)
-            denoisers[expert.name].fuse_lora()
-            denoisers[expert.name].unload_lora()
-            log.info("%s: %d LoRAs fused into %s", manifest.name, len(chosen), expert.name)
-    return tuple(said)
+        if not expert.lora:
+            continue
+        read = [(read_adapter(files[lora.repository, lora.file].path, lora.file), lora.scale) for lora in expert.lora]
+        denoiser = denoisers[expert.name]
+        put_on(denoiser, [(fitted(adapter, denoiser, manifest.name), scale) for adapter, scale in read])
+        denoiser.fuse_lora()
+        denoiser.unload_lora()
+        log.info("%s: %d LoRAs fused into %s", manifest.name, len(read), expert.name)
+
+
+class Fuses(Protocol):
+    """A denoiser whose weights are converted, so that adapters cannot lie beside them."""
+
+    @property
+    def layers(self) -> Any:
+        """The same denoiser with the layers that it was made from, to fit adapters to."""
+
+    def fuse(self, adapters: tuple[tuple[Adapter, str, float], ...]) -> None:
+        """Have these adapters (each with its file's sha256 and its scale) in the weights, and no others."""
 
 
 class JobAdapters:
     """The adapters that jobs bring: kept while the next job brings the same, else taken off."""
 
-    def __init__(self, manifest: Manifest, pipeline: Any) -> None:
+    def __init__(self, manifest: Manifest, pipeline: Any, converted: Mapping[str, Fuses] | None = None) -> None:
+        """`converted` are those denoisers, by their experts' names, that adapters must be fused into."""
         self._model = manifest.name
         self._experts = experts(manifest, pipeline)
+        self._converted = converted or {}
         self._on: tuple[LoraPlan, ...] = ()
 
     def use(self, loras: tuple[LoraPlan, ...]) -> None:
         """Have these adapters on, and no others.
 
         Raises:
-            JobFailed: one is gone, was changed or does not fit; none is on then.
+            JobFailed: one is gone, was changed or does not fit.
         """
         if loras == self._on:
             return
-        self._take_off()
         read = [(lora, read_adapter(_unchanged(lora), lora.name)) for lora in loras]
-        chosen = {
-            name: [
-                (fitted(adapter, denoiser, self._model), lora.scale)
-                for lora, adapter in read
-                if lora.expert in (None, name)
-            ]
-            for name, denoiser in self._experts.items()
-        }
+        chosen = {name: self._chosen(name, read) for name in self._experts}
+        self._take_off(chosen)
+        self._on = loras
         try:
             for name, adapters in chosen.items():
-                if adapters:
-                    put_on(self._experts[name], adapters)
+                if not adapters:
+                    continue
+                if name in self._converted:
+                    self._converted[name].fuse(tuple(adapters))
+                else:
+                    put_on(self._experts[name], [(adapter, scale) for adapter, _, scale in adapters])
         except BaseException:
-            self._take_off()
+            self._take_off({})
             raise
-        self._on = loras
 
-    def _take_off(self) -> None:
-        self._on = ()
-        for denoiser in self._experts.values():
-            if getattr(denoiser, "peft_config", None):
+    def _chosen(self, name: str, read: Sequence[tuple[LoraPlan, Adapter]]) -> list[tuple[Adapter, str, float]]:
+        """The adapters for one expert, without what it can do without."""
+        wanted = [(lora, adapter) for lora, adapter in read if lora.expert in (None, name)]
+        if not wanted:
+            return []
+        layers = self._converted[name].layers if name in self._converted else self._experts[name]
+        return [(fitted(adapter, layers, self._model), lora.sha256, lora.scale) for lora, adapter in wanted]
+
+    def _take_off(self, coming: Mapping[str, Sequence[Any]]) -> None:
+        """Take all off; converted denoisers that get others at once are left to that."""
+        worn, self._on = self._on, ()
+        for name, denoiser in self._experts.items():
+            if name in self._converted:
+                if any(lora.expert in (None, name) for lora in worn) and not coming.get(name):
+                    self._converted[name].fuse(())
+            elif getattr(denoiser, "peft_config", None):
                 denoiser.unload_lora()
 
 

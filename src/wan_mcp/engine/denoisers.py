@@ -7,7 +7,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from threading import Thread
 from typing import Any
 
@@ -27,10 +27,12 @@ from wan_mcp.engine.blocks.linear import FP8
 from wan_mcp.engine.blocks.weights import LINEARS_PER_BLOCK, BlockWeights, block_weights
 from wan_mcp.engine.devices import Device
 
-__all__ = ["Denoiser", "DenoiserSource", "load_denoiser"]
+__all__ = ["Denoiser", "DenoiserSource", "FusedAdapter", "blank_denoiser", "load_denoiser"]
 
 log = logging.getLogger(__name__)
 
+FusedAdapter = tuple[Adapter, str, float]
+"""An adapter that is fused into weights, its file's sha256, its scale."""
 LoadPlain = Callable[[], Any]
 """Gives the `WanTransformer3DModel` as its source has it, on the CPU."""
 
@@ -41,13 +43,13 @@ class DenoiserSource:
 
     name: str
     """For the log, e.g. the expert's."""
-    config: Mapping[str, Any]
-    """Of the `WanTransformer3DModel`."""
+    config: Any
+    """Of the `WanTransformer3DModel`: a mapping, complete, that also has its values as attributes."""
     load: LoadPlain
     sha256: str
     """Of the weights that `load` reads, by their content."""
-    adapters: tuple[tuple[Adapter, str, float], ...] = ()
-    """What is fused into the weights: the adapter, its file's sha256, its scale."""
+    adapters: tuple[FusedAdapter, ...] = ()
+    """What is fused into the weights."""
 
     def key(self, kinds: Sequence[BlockKind]) -> str:
         """What the converted weights depend on, as the name of a folder."""
@@ -61,17 +63,49 @@ class DenoiserSource:
         return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:32]
 
 
-@dataclass(frozen=True)
 class Denoiser:
-    """A denoiser that runs."""
+    """A denoiser that runs, with fast blocks."""
 
-    model: Any
-    """The `WanTransformer3DModel`, which pipelines use."""
-    blocks: FastBlocks
+    def __init__(
+        self, source: DenoiserSource, kinds: Sequence[BlockKind], device: Device, cache: WeightsCache | None
+    ) -> None:
+        self._source, self._kinds, self._device, self._cache = source, kinds, device, cache
+        self.model, blocks = _parts(source, kinds, device, cache)
+        """The `WanTransformer3DModel`, which pipelines use."""
+        self.blocks: FastBlocks = install_blocks(self.model, blocks)
+
+    @property
+    def layers(self) -> Any:
+        """The same denoiser with the layers that it was made from, without memory for their weights."""
+        return blank_denoiser(self._source.config)
+
+    def fuse(self, adapters: tuple[FusedAdapter, ...]) -> None:
+        """Have these adapters in the weights beside the source's own, and no others.
+
+        FP8 weights keep too few digits to add a small change to them, so they are converted anew from the source.
+        """
+        if adapters:
+            source = replace(self._source, adapters=(*self._source.adapters, *adapters))
+            model, blocks = _converted(source, self._kinds, self._device, None)
+        else:
+            model, blocks = _parts(self._source, self._kinds, self._device, self._cache)
+        self.blocks.replace(blocks)
+        self.model.load_state_dict(_rest_of(model), strict=False, assign=True)
+        self.model.condition_embedder.text_embedder.forget()
+
+
+Parts = tuple[Any, list[BlockWeights]]
+"""A model without blocks, and the weights of its blocks."""
+
+
+def blank_denoiser(config: Mapping[str, Any]) -> Any:
+    """A `WanTransformer3DModel` without any memory for weights, to ask it for its layers."""
+    with init_empty_weights():
+        return WanTransformer3DModel.from_config(dict(config))
 
 
 def load_denoiser(
-    source: DenoiserSource, kinds: Sequence[BlockKind], device: Device, cache: WeightsCache | None, *, keep: bool = True
+    source: DenoiserSource, kinds: Sequence[BlockKind], device: Device, cache: WeightsCache | None
 ) -> Denoiser:
     """The denoiser of a source with fast blocks of these kinds, its weights on the device.
 
@@ -79,20 +113,22 @@ def load_denoiser(
         source: what to make it from.
         kinds: of each block.
         device: where it computes.
-        cache: where converted weights lie; only FP8 is worth keeping there.
-        keep: whether to keep what was converted now.
+        cache: where converted weights lie and are kept; only FP8 is worth the room.
 
     Raises:
         JobFailed: from the source.
     """
-    cache = cache if any(kind.recipe == FP8 for kind in kinds) else None
+    return Denoiser(source, kinds, device, cache if any(kind.recipe == FP8 for kind in kinds) else None)
+
+
+def _parts(source: DenoiserSource, kinds: Sequence[BlockKind], device: Device, cache: WeightsCache | None) -> Parts:
     found = _from_cache(source, kinds, device, cache) if cache is not None else None
-    return found or _converted(source, kinds, device, cache if keep else None)
+    return found or _converted(source, kinds, device, cache)
 
 
 def _from_cache(
     source: DenoiserSource, kinds: Sequence[BlockKind], device: Device, cache: WeightsCache
-) -> Denoiser | None:
+) -> Parts | None:
     key = source.key(kinds)
     cached = cache.find(key)
     if cached is None:
@@ -110,12 +146,10 @@ def _from_cache(
     model.register_to_config(num_layers=len(blocks))
     model.to(device.torch).eval().requires_grad_(False)
     log.info("%s: %d blocks from converted weights (%.2f GB)", source.name, len(blocks), cached.bytes / 1e9)
-    return Denoiser(model, install_blocks(model, blocks))
+    return model, blocks
 
 
-def _converted(
-    source: DenoiserSource, kinds: Sequence[BlockKind], device: Device, cache: WeightsCache | None
-) -> Denoiser:
+def _converted(source: DenoiserSource, kinds: Sequence[BlockKind], device: Device, cache: WeightsCache | None) -> Parts:
     model = source.load()
     model.eval().requires_grad_(False)
     if source.adapters:
@@ -140,7 +174,12 @@ def _converted(
         # The job does not wait for the disk.
         Thread(target=cache.write, args=(key, tensors, rest), name="keep-weights", daemon=True).start()
     log.info("%s: %d blocks converted to %s", source.name, len(blocks), ", ".join(sorted({k.recipe for k in kinds})))
-    return Denoiser(model, install_blocks(model, blocks))
+    return model, blocks
+
+
+def _rest_of(model: Any) -> dict[str, Tensor]:
+    """The tensors of a model without blocks, by the names that they have when the fast blocks are in it."""
+    return {name.replace(".text_embedder.", ".text_embedder.embedder."): t for name, t in model.state_dict().items()}
 
 
 def _unpack(part: Any, model: Any) -> None:

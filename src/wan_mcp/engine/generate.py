@@ -4,7 +4,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from wan_mcp.engine.adapters import JobAdapters
 from wan_mcp.engine.decoding import decode
 from wan_mcp.engine.embeddings import PromptEmbeddings
 from wan_mcp.engine.inputs import open_framed
@@ -33,7 +32,7 @@ class Generator:
         self._model = model
         self._media = media
         self._embeddings = embeddings
-        self._adapters = JobAdapters(model.manifest, model.any_pipeline)
+        self._adapters = model.job_adapters()
 
     def run(self, job_id: str, plan: VideoPlan | ImagePlan, report: Reporter) -> None:
         """Make all results of a plan, one after the other: each is what a job of its own would give.

@@ -4,24 +4,29 @@ One set of parts serves all tasks: the image and video pipelines share what the 
 Only safetensors are read, and only from this machine.
 """
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import diffusers
-import torch
 import transformers
 from diffusers.pipelines.wan.pipeline_wan import WanPipeline
 from diffusers.pipelines.wan.pipeline_wan_i2v import WanImageToVideoPipeline
 from diffusers.pipelines.wan.pipeline_wan_video2video import WanVideoToVideoPipeline
-from safetensors import SafetensorError
 
-from wan_mcp.engine.adapters import fuse_own
+from wan_mcp.engine.adapters import JobAdapters, fuse_own, own_adapters
+from wan_mcp.engine.blocks.cache import WeightsCache
+from wan_mcp.engine.blocks.linear import FP8
+from wan_mcp.engine.broken import broken_model
 from wan_mcp.engine.conv3d import use_onednn
+from wan_mcp.engine.denoisers import Denoiser, load_denoiser
 from wan_mcp.engine.devices import Device
 from wan_mcp.engine.gguf_denoisers import load_gguf_denoisers, unpack
+from wan_mcp.engine.precision import Precision, block_kinds, recipe_for
 from wan_mcp.engine.schedules import scheduler_for
+from wan_mcp.engine.sources import denoiser_sources
 from wan_mcp.engine.weights import fingerprint
 from wan_mcp.errors import JobFailed
 from wan_mcp.manifests import Manifest
@@ -46,6 +51,8 @@ class WanModel:
     weights_sha256: str
     fused_lora: tuple[dict[str, Any], ...] = ()
     """The adapters in its weights: name, sha256, scale, expert."""
+    converted: Mapping[str, Denoiser] = field(default_factory=dict)
+    """The denoisers that have fast blocks, by the names of a pipeline's parts."""
 
     @property
     def any_pipeline(self) -> Any:
@@ -56,6 +63,18 @@ class WanModel:
     def vae(self) -> Any:
         """The shared VAE."""
         return self.any_pipeline.vae
+
+    @property
+    def precision(self) -> str:
+        """What the denoisers multiply in: the recipe of their blocks, else the device's precision."""
+        recipes = {kind.recipe for each in self.converted.values() for kind in each.blocks.kinds}
+        return FP8 if FP8 in recipes else self.device.precision
+
+    def job_adapters(self) -> JobAdapters:
+        """What puts the adapters of jobs on this model."""
+        names = {expert.subfolder: expert.name for expert in self.manifest.pipeline.experts}
+        converted = {names.get(part, part): denoiser for part, denoiser in self.converted.items()}
+        return JobAdapters(self.manifest, self.any_pipeline, converted)
 
     @property
     def denoisers(self) -> list[Any]:
@@ -70,45 +89,69 @@ def load_wan(
     device: Device,
     sha256: str | None = None,
     further: Mapping[tuple[str, str], FurtherFile] | None = None,
+    *,
+    precision: Precision = "auto",
+    cache: WeightsCache | None = None,
 ) -> WanModel:
     """Load the weights in `folder` (laid out as diffusers saves a Wan pipeline) onto the device.
 
     `sha256` is what they are, where that is known; else all of them are read for it. `further` are
-    the adapters and GGUF files that the manifest names, by repository and path.
+    the adapters and GGUF files that the manifest names, by repository and path. `cache` keeps what
+    was converted to `precision`.
 
     Raises:
         JobFailed: they cannot be read, or do not do what the manifest says.
     """
     transformers.utils.logging.disable_progress_bar()
     diffusers.utils.logging.disable_progress_bar()
-    tasks = set(manifest.tasks)
-    first = WanPipeline if tasks - PICTURE_TASKS else WanImageToVideoPipeline
-    gguf = load_gguf_denoisers(manifest, folder, device, further or {})
-    options: dict[str, Any] = dict(gguf)
+    further = further or {}
+    sha256 = sha256 or fingerprint(folder)
+    converted = _converted_denoisers(manifest, folder, device, sha256, further, precision, cache)
+    gguf = {} if converted else load_gguf_denoisers(manifest, folder, device, further)
+    options: dict[str, Any] = gguf | {part: denoiser.model for part, denoiser in converted.items()}
     if manifest.pipeline.boundary_ratio is not None:
         options["boundary_ratio"] = manifest.pipeline.boundary_ratio
-    try:
+    first = WanPipeline if set(manifest.tasks) - PICTURE_TASKS else WanImageToVideoPipeline
+    with broken_model(manifest, folder):
         pipeline = first.from_pretrained(
             folder, local_files_only=True, use_safetensors=True, dtype=device.dtype, **options
         )
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        if isinstance(error, torch.OutOfMemoryError):
-            raise
-        raise JobFailed(
-            "model_broken",
-            f"The weights of '{manifest.name}' in {folder} cannot be loaded ({type(error).__name__}: "
-            f"{str(error).splitlines()[0][:200] if str(error) else 'no reason given'}); install them again.",
-        ) from error
     pipeline.to(device.torch)
     unpack(manifest, pipeline, device, gguf)
-    fused = fuse_own(manifest, pipeline, further or {})
+    fused = own_adapters(manifest, further)
+    if not converted:
+        fuse_own(manifest, pipeline, further)
     if not device.is_cuda:
         use_onednn(pipeline.vae)
     pipeline.register_modules(scheduler=scheduler_for(manifest.pipeline, pipeline.scheduler))
     pipelines = {task: _pipeline(task, pipeline, manifest) for task in manifest.tasks}
     for each in pipelines.values():
         each.set_progress_bar_config(disable=True)
-    return WanModel(manifest, device, pipelines, sha256 or fingerprint(folder), fused)
+    return WanModel(manifest, device, pipelines, sha256, fused, converted)
+
+
+def _converted_denoisers(
+    manifest: Manifest,
+    folder: Path,
+    device: Device,
+    sha256: str,
+    further: Mapping[tuple[str, str], FurtherFile],
+    precision: Precision,
+    cache: WeightsCache | None,
+) -> dict[str, Denoiser]:
+    """The denoisers with fast blocks, by the names of a pipeline's parts; none where the recipe leaves them alone."""
+    recipe = recipe_for(manifest, device, precision)
+    if recipe is None:
+        return {}
+    with broken_model(manifest, folder):
+        times_per_token = bool(json.loads((folder / "model_index.json").read_text()).get("expand_timesteps"))
+    converted = {}
+    for part, source in denoiser_sources(manifest, folder, device, further, sha256).items():
+        kinds = block_kinds(manifest, source.config, recipe, device.dtype, times_per_token=times_per_token)
+        if kinds is None:
+            return {}
+        converted[part] = load_denoiser(source, kinds, device, cache)
+    return converted
 
 
 def _pipeline(task: Task, loaded: Any, manifest: Manifest) -> Any:

@@ -94,6 +94,11 @@ class PictureModel:
     weights_sha256: str
 
     @property
+    def precision(self) -> str:
+        """What the denoiser multiplies in."""
+        return self.device.precision
+
+    @property
     def parts(self) -> Any:
         """One of the pipelines, for the parts that they share."""
         return next(iter(self.pipelines.values()))

@@ -19,6 +19,8 @@ class LoadedModel(Protocol):
     @property
     def device(self) -> Device: ...
     @property
+    def precision(self) -> str: ...
+    @property
     def weights_sha256(self) -> str: ...
 
 
@@ -38,7 +40,7 @@ def receipt_of(
         "weights_sha256": model.weights_sha256,
         **({"fused_lora": list(fused_lora)} if fused_lora else {}),
         "device": model.device.description,
-        "precision": model.device.precision,
+        "precision": model.precision,
         "wan_mcp": __version__,
         "torch": str(torch.__version__),
         "diffusers": diffusers.__version__,

@@ -117,12 +117,16 @@ class TorchStudio:
                 from wan_mcp.engine.pictures import load_pictures
             return Painter(load_pictures(manifest, weights.folder, self.device, weights.sha256), self._media)
         with lasting_imports():
+            from wan_mcp.engine.blocks.cache import WeightsCache
             from wan_mcp.engine.embeddings import PromptEmbeddings
             from wan_mcp.engine.generate import Generator
             from wan_mcp.engine.loader import load_wan
         if self._embeddings is None:
             self._embeddings = PromptEmbeddings()
-        model = load_wan(manifest, weights.folder, self.device, weights.sha256, weights.further)
+        model = load_wan(
+            manifest, weights.folder, self.device, weights.sha256, weights.further,
+            precision=self._settings.precision, cache=WeightsCache(self._settings.home / "converted"),
+        )  # fmt: skip
         return Generator(model, self._media, self._embeddings)
 
     def _caption(self, plan: CaptionPlan, manifest: Manifest, report: Reporter) -> str:

@@ -70,6 +70,12 @@ class FastBlocks:
         """A block's tensors on the device that computes."""
         return block.weights.of_block
 
+    def replace(self, weights: Sequence[BlockWeights]) -> None:
+        """Give the blocks other weights of the same kinds, between two forwards."""
+        for block, fresh in zip(self.blocks, weights, strict=True):
+            block.weights = fresh
+        self.forget_texts()
+
     def forget_texts(self) -> None:
         """Let go of the texts of former jobs."""
         for block in self.blocks:
@@ -112,6 +118,10 @@ class KeptText(nn.Module):  # type: ignore[misc]
         prepared = self.embedder(text)
         self._texts = [*self._texts[-TEXTS_KEPT + 1 :], (text, prepared)]
         return prepared
+
+    def forget(self) -> None:
+        """Let go of the texts."""
+        self._texts = []
 
 
 def install_blocks(denoiser: Any, weights: Sequence[BlockWeights]) -> FastBlocks:

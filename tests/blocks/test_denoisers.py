@@ -1,0 +1,215 @@
+"""Denoisers with fast blocks: they compute what diffusers computes, in FP8 about that, and come back from the disk."""
+
+import shutil
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.adapters.files import merge_by_hand, write_lora
+from tests.adapters.test_requests import put
+from tests.engine.conftest import MANIFESTS, ONE, TWO, TWO_OF_IMAGES, Bench, changed, image_plan, video_plan
+from wan_mcp.engine.blocks.cache import WeightsCache
+from wan_mcp.engine.blocks.linear import FP8, PLAIN
+from wan_mcp.engine.devices import resolve_device
+from wan_mcp.engine.loader import WanModel, load_wan
+from wan_mcp.engine.precision import block_kinds, recipe_for
+from wan_mcp.errors import JobFailed
+from wan_mcp.manifests import Manifest, Quantisation
+from wan_mcp.media.images import read_receipt
+from wan_mcp.specs import Task
+
+CHANNELS = {ONE: 48, TWO: 16, TWO_OF_IMAGES: 36}
+
+
+def in_fp8(name: str, *exclude: str) -> Manifest:
+    return changed(MANIFESTS[name], quantisation=Quantisation(recipe="fp8-rowwise", exclude=exclude))
+
+
+@pytest.fixture
+def load(embedded: Path, tmp_path: Path) -> Callable[..., WanModel]:
+    """Load a tiny model in FP8, its converted weights kept in this test's folder; or in full precision."""
+
+    def load(name: str, precision: Any = "fp8", manifest: Manifest | None = None) -> WanModel:
+        cache = WeightsCache(tmp_path / "converted")
+        return load_wan(
+            manifest or in_fp8(name), embedded / name, resolve_device("cpu"), precision=precision, cache=cache
+        )
+
+    return load
+
+
+def wait_for_writers() -> None:
+    for thread in threading.enumerate():
+        if thread.name == "keep-weights":
+            thread.join(30)
+
+
+def wait_for_kept(folder: Path, count: int) -> list[Path]:
+    """The folders of converted weights, once the threads that write them are done."""
+    wait_for_writers()
+    kept = [each for each in (folder / "converted").iterdir() if not each.name.startswith(".")]
+    assert len(kept) == count
+    return kept
+
+
+@torch.no_grad()  # type: ignore[untyped-decorator]
+def a_pass(
+    denoiser: Any, name: str, frames: int = 2, size: tuple[int, int] = (4, 6), text: Tensor | None = None
+) -> Tensor:
+    random = torch.Generator().manual_seed(5)
+    latents = torch.randn(1, CHANNELS[name], frames, *size, generator=random)
+    text = torch.randn(1, 7, 32, generator=random) if text is None else text
+    times = torch.tensor([700.0])
+    if name == ONE:
+        times = times[:, None].expand(-1, frames * size[0] * size[1] // 4)
+    result: Tensor = denoiser(latents, times, text, return_dict=False)[0]
+    return result
+
+
+def apart(one: Tensor, other: Tensor) -> float:
+    return float((one - other).norm() / other.norm())
+
+
+@pytest.mark.parametrize("name", CHANNELS)
+def test_blocks_in_fp8_give_nearly_what_the_blocks_of_diffusers_give(name: str, load: Callable[..., WanModel]) -> None:
+    ours, theirs = load(name), load(name, "full")
+    assert not theirs.converted and ours.precision == FP8
+    for mine, true in zip(ours.denoisers, theirs.denoisers, strict=True):
+        for frames, size in ((1, (4, 4)), (2, (4, 6)), (3, (8, 4))):
+            error = apart(a_pass(mine, name, frames, size), a_pass(true, name, frames, size))
+            assert 0.001 < error < 0.05
+
+
+@pytest.mark.parametrize("name", CHANNELS)
+def test_plain_blocks_give_what_the_blocks_of_diffusers_give(
+    name: str, load: Callable[..., WanModel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    theirs = load(name, "full")
+    monkeypatch.setattr("wan_mcp.engine.loader.recipe_for", lambda *_: PLAIN)
+    ours = load(name)
+    for mine, true in zip(ours.denoisers, theirs.denoisers, strict=True):
+        torch.testing.assert_close(a_pass(mine, name), a_pass(true, name), atol=1e-5, rtol=1e-4)
+
+
+def test_all_tokens_may_have_one_time_in_a_model_that_gives_each_its_own(load: Callable[..., WanModel]) -> None:
+    ours, theirs = load(ONE).denoisers[0], load(ONE, "full").denoisers[0]
+    latents, text = torch.randn(1, 48, 1, 4, 4), torch.randn(1, 7, 32)
+    with torch.no_grad():
+        one = ours(latents, torch.tensor([300]), text, return_dict=False)[0]
+        assert apart(one, theirs(latents, torch.tensor([300]), text, return_dict=False)[0]) < 0.05
+
+
+def test_a_new_text_is_read_and_a_known_one_is_not_read_again(load: Callable[..., WanModel]) -> None:
+    denoiser, true = load(TWO).denoisers[0], load(TWO, "full").denoisers[0]
+    texts = [torch.randn(1, 7, 32) for _ in range(3)]
+    for text in (*texts, *texts):  # more texts than are kept, each twice
+        assert apart(a_pass(denoiser, TWO, text=text), a_pass(true, TWO, text=text)) < 0.05
+    read = []
+    embedder = denoiser.condition_embedder.text_embedder.embedder
+    handle = embedder.register_forward_hook(lambda *_: read.append(1))
+    for _ in range(3):
+        a_pass(denoiser, TWO, text=texts[2])
+    handle.remove()
+    assert not read
+
+
+def test_converted_weights_come_back_from_the_disk_bit_for_bit_without_their_source(
+    load: Callable[..., WanModel], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = [a_pass(each, TWO) for each in load(TWO).denoisers]
+    wait_for_kept(tmp_path, 2)
+    monkeypatch.setattr("wan_mcp.engine.denoisers._converted", lambda *_: pytest.fail("read its source"))
+    again = load(TWO)
+    assert all(map(torch.equal, first, [a_pass(each, TWO) for each in again.denoisers]))
+    assert again.precision == FP8
+
+
+@pytest.mark.parametrize("damage", ["truncated", "missing", "other"])
+def test_damaged_converted_weights_are_made_again(
+    damage: str, load: Callable[..., WanModel], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    true = a_pass(load(ONE).denoisers[0], ONE)
+    (kept,) = wait_for_kept(tmp_path, 1)
+    block = kept / "block-001.safetensors"
+    match damage:
+        case "truncated":
+            block.write_bytes(block.read_bytes()[:-100])
+        case "missing":
+            block.unlink()
+        case "other":
+            shutil.copy(kept / "rest.safetensors", block)
+    assert torch.equal(a_pass(load(ONE).denoisers[0], ONE), true)
+    assert "are removed" in caplog.text
+    (kept,) = wait_for_kept(tmp_path, 1)
+    assert (kept / "block-001.safetensors").exists()
+
+
+def test_a_full_disk_only_costs_the_time_to_convert_again(
+    load: Callable[..., WanModel], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "converted").write_text("not a folder")
+    a_pass(load(ONE).denoisers[0], ONE)
+    wait_for_writers()
+    assert "not kept" in caplog.text
+
+
+def test_a_manifest_leaves_whole_blocks_unquantised_and_no_parts_of_them(load: Callable[..., WanModel]) -> None:
+    model = load(ONE, manifest=in_fp8(ONE, "blocks.0", "patch_embedding"))
+    kinds = [block.weights.kind.recipe for block in model.denoisers[0].blocks]
+    assert kinds == [PLAIN, FP8]
+    assert apart(a_pass(model.denoisers[0], ONE), a_pass(load(ONE, "full").denoisers[0], ONE)) < 0.05
+    with pytest.raises(JobFailed, match="only whole blocks"):
+        load(ONE, manifest=in_fp8(ONE, "blocks.*.ffn"))
+
+
+def test_fp8_that_is_asked_for_and_cannot_be_had_fails_with_the_setting(load: Callable[..., WanModel]) -> None:
+    with pytest.raises(JobFailed, match="WAN_MCP_PRECISION"):
+        load(ONE, manifest=MANIFESTS[ONE])
+
+
+def test_without_being_asked_a_cpu_keeps_full_precision() -> None:
+    assert recipe_for(in_fp8(ONE), resolve_device("cpu"), "auto") is None
+
+
+def test_blocks_that_read_pictures_through_attention_stay_as_diffusers_has_them(load: Callable[..., WanModel]) -> None:
+    config = load(ONE, "full").denoisers[0].config
+    image = type(config)({**config, "added_kv_proj_dim": 32, "image_dim": 1280})
+    assert block_kinds(in_fp8(ONE), image, FP8, torch.float32, times_per_token=False) is None
+
+
+def test_a_lora_of_a_job_is_fused_into_fp8_weights_and_leaves_no_trace(
+    load: Callable[..., WanModel], tmp_path: Path
+) -> None:
+    model, true = load(TWO), load(TWO, "full")
+    before = [a_pass(each, TWO) for each in model.denoisers]
+    written = write_lora(tmp_path / "style.safetensors", true.denoisers[0], "lightx2v")
+    adapters = model.job_adapters()
+    adapters.use((put(written, 0.7, expert="transformer_2"),))
+    merge_by_hand(true.denoisers[1], written, 0.7)
+    high, low = (a_pass(each, TWO) for each in model.denoisers)
+    assert torch.equal(high, before[0])
+    assert apart(low, a_pass(true.denoisers[1], TWO)) < 0.05 < 3 * 0.05 < apart(low, before[1])
+    adapters.use(())
+    assert all(map(torch.equal, before, [a_pass(each, TWO) for each in model.denoisers]))
+
+
+@pytest.mark.parametrize("task", [Task.TEXT_TO_IMAGE, Task.IMAGE_TO_IMAGE, Task.TEXT_TO_VIDEO, Task.IMAGE_TO_VIDEO])
+def test_every_task_runs_in_fp8_and_the_receipt_says_so(task: Task, bench: Bench) -> None:
+    bench.catalogue.manifests[ONE] = in_fp8(ONE)
+    bench.studio._settings = bench.settings.model_copy(update={"precision": "fp8"})
+    values: dict[str, Any] = {"task": task}
+    if task in (Task.IMAGE_TO_IMAGE, Task.IMAGE_TO_VIDEO):
+        values["image"] = bench.picture()
+    if task is Task.IMAGE_TO_IMAGE:
+        values["strength"] = 0.7
+    plans = [video_plan(**values) if task.kind == "video" else image_plan(**values) for _ in range(2)]
+    first, second = (bench.run(plan) for plan in plans)
+    one, two = (Path(job.artifacts[0].path) for job in (first, second))
+    assert one.read_bytes() == two.read_bytes(), "the same job gives the same file"
+    if task.kind == "image":
+        assert (read_receipt(one) or {})["precision"] == FP8
