@@ -160,7 +160,7 @@ def test_a_full_disk_only_costs_the_time_to_convert_again(
 
 def test_a_manifest_leaves_whole_blocks_unquantised_and_no_parts_of_them(load: Callable[..., WanModel]) -> None:
     model = load(ONE, manifest=in_fp8(ONE, "blocks.0", "patch_embedding"))
-    kinds = [block.weights.kind.recipe for block in model.denoisers[0].blocks]
+    kinds = [block.kind.recipe for block in model.denoisers[0].blocks]
     assert kinds == [PLAIN, FP8]
     assert apart(a_pass(model.denoisers[0], ONE), a_pass(load(ONE, "full").denoisers[0], ONE)) < 0.05
     with pytest.raises(JobFailed, match="only whole blocks"):

@@ -24,6 +24,7 @@ from wan_mcp.engine.blocks.block import BlockKind
 from wan_mcp.engine.blocks.cache import LAYOUT, WeightsCache
 from wan_mcp.engine.blocks.fast_block import FastBlocks, install_blocks
 from wan_mcp.engine.blocks.linear import FP8
+from wan_mcp.engine.blocks.residence import Residence, Resident
 from wan_mcp.engine.blocks.weights import LINEARS_PER_BLOCK, BlockWeights, block_weights
 from wan_mcp.engine.devices import Device
 
@@ -67,12 +68,18 @@ class Denoiser:
     """A denoiser that runs, with fast blocks."""
 
     def __init__(
-        self, source: DenoiserSource, kinds: Sequence[BlockKind], device: Device, cache: WeightsCache | None
+        self,
+        source: DenoiserSource,
+        kinds: Sequence[BlockKind],
+        device: Device,
+        cache: WeightsCache | None,
+        residence: Residence,
     ) -> None:
         self._source, self._kinds, self._device, self._cache = source, kinds, device, cache
-        self.model, blocks = _parts(source, kinds, device, cache)
+        self._residence = residence
+        self.model, blocks = _parts(source, kinds, device, cache, residence)
         """The `WanTransformer3DModel`, which pipelines use."""
-        self.blocks: FastBlocks = install_blocks(self.model, blocks)
+        self.blocks: FastBlocks = install_blocks(self.model, blocks, residence)
 
     @property
     def layers(self) -> Any:
@@ -84,11 +91,12 @@ class Denoiser:
 
         FP8 weights keep too few digits to add a small change to them, so they are converted anew from the source.
         """
+        self._residence.vacate()
         if adapters:
             source = replace(self._source, adapters=(*self._source.adapters, *adapters))
-            model, blocks = _converted(source, self._kinds, self._device, None)
+            model, blocks = _converted(source, self._kinds, self._device, None, self._residence)
         else:
-            model, blocks = _parts(self._source, self._kinds, self._device, self._cache)
+            model, blocks = _parts(self._source, self._kinds, self._device, self._cache, self._residence)
         self.blocks.replace(blocks)
         self.model.load_state_dict(_rest_of(model), strict=False, assign=True)
         self.model.condition_embedder.text_embedder.forget()
@@ -105,36 +113,48 @@ def blank_denoiser(config: Mapping[str, Any]) -> Any:
 
 
 def load_denoiser(
-    source: DenoiserSource, kinds: Sequence[BlockKind], device: Device, cache: WeightsCache | None
+    source: DenoiserSource,
+    kinds: Sequence[BlockKind],
+    device: Device,
+    cache: WeightsCache | None,
+    residence: Residence | None = None,
 ) -> Denoiser:
-    """The denoiser of a source with fast blocks of these kinds, its weights on the device.
+    """The denoiser of a source with fast blocks of these kinds.
 
     Args:
         source: what to make it from.
         kinds: of each block.
         device: where it computes.
         cache: where converted weights lie and are kept; only FP8 is worth the room.
+        residence: where its blocks live, one for all denoisers of a model; None for the device.
 
     Raises:
         JobFailed: from the source.
     """
-    return Denoiser(source, kinds, device, cache if any(kind.recipe == FP8 for kind in kinds) else None)
+    kept = cache if any(kind.recipe == FP8 for kind in kinds) else None
+    return Denoiser(source, kinds, device, kept, residence or Resident(device.torch))
 
 
-def _parts(source: DenoiserSource, kinds: Sequence[BlockKind], device: Device, cache: WeightsCache | None) -> Parts:
-    found = _from_cache(source, kinds, device, cache) if cache is not None else None
-    return found or _converted(source, kinds, device, cache)
+def _parts(
+    source: DenoiserSource,
+    kinds: Sequence[BlockKind],
+    device: Device,
+    cache: WeightsCache | None,
+    residence: Residence,
+) -> Parts:
+    found = _from_cache(source, kinds, device, cache, residence) if cache is not None else None
+    return found or _converted(source, kinds, device, cache, residence)
 
 
 def _from_cache(
-    source: DenoiserSource, kinds: Sequence[BlockKind], device: Device, cache: WeightsCache
+    source: DenoiserSource, kinds: Sequence[BlockKind], device: Device, cache: WeightsCache, residence: Residence
 ) -> Parts | None:
     key = source.key(kinds)
     cached = cache.find(key)
     if cached is None:
         return None
     try:
-        blocks = cached.blocks(kinds, device.torch)
+        blocks = cached.blocks(kinds, residence)
         rest = cached.rest(device.torch)
     except (OSError, SafetensorError, KeyError, ValueError) as error:
         cache.set_aside(key, f"{type(error).__name__}: {error}")
@@ -149,7 +169,13 @@ def _from_cache(
     return model, blocks
 
 
-def _converted(source: DenoiserSource, kinds: Sequence[BlockKind], device: Device, cache: WeightsCache | None) -> Parts:
+def _converted(
+    source: DenoiserSource,
+    kinds: Sequence[BlockKind],
+    device: Device,
+    cache: WeightsCache | None,
+    residence: Residence,
+) -> Parts:
     model = source.load()
     model.eval().requires_grad_(False)
     if source.adapters:
@@ -160,7 +186,7 @@ def _converted(source: DenoiserSource, kinds: Sequence[BlockKind], device: Devic
         block = model.blocks[number].to(device.torch)
         _unpack(block, model)
         _merge(block)
-        blocks.append(block_weights(kind, _state_of(block), device.torch))
+        blocks.append(residence.settle(block_weights(kind, _state_of(block), device.torch)))
         model.blocks[number] = torch.nn.Identity()  # its unconverted weights go
     _assert_all_converted(source, kinds, blocks)
     model.blocks = torch.nn.ModuleList()

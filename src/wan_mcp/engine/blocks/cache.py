@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from wan_mcp.engine.blocks.block import BlockKind
+from wan_mcp.engine.blocks.residence import Residence
 from wan_mcp.engine.blocks.weights import BlockWeights
 
 __all__ = ["CachedDenoiser", "WeightsCache"]
@@ -48,8 +49,8 @@ class CachedDenoiser:
         """The tensors outside the blocks, by the names of diffusers."""
         return dict(load_file(self._folder / REST, device=str(device)))
 
-    def blocks(self, kinds: Sequence[BlockKind], device: torch.device) -> list[BlockWeights]:
-        """The tensors of the blocks, of these kinds.
+    def blocks(self, kinds: Sequence[BlockKind], residence: Residence) -> list[BlockWeights]:
+        """The tensors of the blocks, of these kinds, settled in `residence`.
 
         Raises:
             SafetensorError, OSError: a file cannot be read.
@@ -59,7 +60,8 @@ class CachedDenoiser:
             raise ValueError(f"{self._blocks} blocks are cached, {len(kinds)} wanted")
 
         def read(number: int) -> BlockWeights:
-            return BlockWeights(kinds[number], load_file(self._folder / _name(number), device=str(device)))
+            tensors = load_file(self._folder / _name(number), device=str(residence.home))
+            return residence.settle(BlockWeights(kinds[number], tensors))
 
         with ThreadPoolExecutor(READERS) as readers:
             return list(readers.map(read, range(self._blocks)))

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from wan_mcp.engine.blocks.block import BlockKind, run_block, text_keys_and_values
+from wan_mcp.engine.blocks.residence import Residence
 from wan_mcp.engine.blocks.weights import BlockWeights
 
 __all__ = ["FastBlock", "FastBlocks", "install_blocks"]
@@ -21,11 +22,12 @@ TEXTS_KEPT = 2  # with classifier-free guidance a step reads two texts
 
 
 class FastBlock(nn.Module):  # type: ignore[misc]
-    """One block: its tensors, and the text's keys and values, computed when a text is first seen."""
+    """One block: its kind and place, and the text's keys and values, computed when a text is first seen."""
 
-    def __init__(self, weights: BlockWeights, shared: "FastBlocks") -> None:
+    def __init__(self, kind: BlockKind, number: int, shared: "FastBlocks") -> None:
         super().__init__()
-        self.weights = weights
+        self.kind = kind
+        self._number = number
         self._shared = [shared]  # in a list: it is no submodule
         self._texts: list[tuple[Tensor, Tensor, Tensor]] = []
 
@@ -33,18 +35,21 @@ class FastBlock(nn.Module):  # type: ignore[misc]
         self, hidden_states: Tensor, encoder_hidden_states: Tensor, temb: Tensor, rotary_emb: tuple[Tensor, Tensor]
     ) -> Tensor:
         """See `WanTransformerBlock`; `rotary_emb` holds each angle once, see `CompactRotary`."""
-        kind = self.weights.kind
+        kind = self.kind
         if kind.shape.times_per_token and temb.ndim == 3:  # a pipeline that gives all tokens one time
             temb = temb[:, None].expand(-1, hidden_states.shape[1], -1, -1).contiguous()
-        weights = self._shared[0].tensors_of(self)
+        shared = self._shared[0]
         key, value = self._text(encoder_hidden_states)
-        return self._shared[0].run(kind, hidden_states, key, value, temb, *rotary_emb, weights)
+        weights = shared.residence.tensors_of((shared.denoiser, self._number))
+        return shared.run(kind, hidden_states, key, value, temb, *rotary_emb, weights)
 
     def _text(self, text: Tensor) -> tuple[Tensor, Tensor]:
         for known, key, value in self._texts:
             if known is text:
                 return key, value
-        key, value = text_keys_and_values(self.weights.kind, text, self.weights.of_text)
+        shared = self._shared[0]
+        weights = shared.residence.text_tensors_of((shared.denoiser, self._number))
+        key, value = text_keys_and_values(self.kind, text, weights)
         self._texts = [*self._texts[-TEXTS_KEPT + 1 :], (text, key, value)]
         return key, value
 
@@ -56,24 +61,22 @@ class FastBlock(nn.Module):  # type: ignore[misc]
 class FastBlocks:
     """All fast blocks of one denoiser, and what runs them."""
 
-    def __init__(self, weights: Sequence[BlockWeights]) -> None:
+    def __init__(self, weights: Sequence[BlockWeights], residence: Residence) -> None:
+        self.residence = residence
+        self.denoiser = residence.add(weights)
+        """Its number there."""
         self.run: RunBlock = run_block
         """Replace it between two forwards to run the blocks in another way."""
-        self.blocks = nn.ModuleList(FastBlock(each, self) for each in weights)
+        self.blocks = nn.ModuleList(FastBlock(each.kind, number, self) for number, each in enumerate(weights))
 
     @property
     def kinds(self) -> set[BlockKind]:
         """The kinds that the blocks are of: one, and another where a manifest excludes some from quantisation."""
-        return {block.weights.kind for block in self.blocks}
-
-    def tensors_of(self, block: FastBlock) -> list[Tensor]:
-        """A block's tensors on the device that computes."""
-        return block.weights.of_block
+        return {block.kind for block in self.blocks}
 
     def replace(self, weights: Sequence[BlockWeights]) -> None:
         """Give the blocks other weights of the same kinds, between two forwards."""
-        for block, fresh in zip(self.blocks, weights, strict=True):
-            block.weights = fresh
+        self.residence.replace(self.denoiser, weights)
         self.forget_texts()
 
     def forget_texts(self) -> None:
@@ -124,12 +127,12 @@ class KeptText(nn.Module):  # type: ignore[misc]
         self._texts = []
 
 
-def install_blocks(denoiser: Any, weights: Sequence[BlockWeights]) -> FastBlocks:
-    """Replace the blocks of a `WanTransformer3DModel` by fast ones with these weights.
+def install_blocks(denoiser: Any, weights: Sequence[BlockWeights], residence: Residence) -> FastBlocks:
+    """Replace the blocks of a `WanTransformer3DModel` by fast ones with these weights, settled in `residence`.
 
     What surrounds the blocks (patches, times, the last projection) stays as it is.
     """
-    fast = FastBlocks(weights)
+    fast = FastBlocks(weights, residence)
     denoiser.blocks = fast.blocks
     denoiser.rope = CompactRotary(denoiser.rope)
     denoiser.condition_embedder.text_embedder = KeptText(denoiser.condition_embedder.text_embedder)
