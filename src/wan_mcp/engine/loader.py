@@ -19,6 +19,7 @@ from diffusers.pipelines.wan.pipeline_wan_video2video import WanVideoToVideoPipe
 from wan_mcp.engine.adapters import JobAdapters, fuse_own, own_adapters
 from wan_mcp.engine.blocks.cache import WeightsCache
 from wan_mcp.engine.blocks.linear import FP8
+from wan_mcp.engine.blocks.residence import Residence, Resident
 from wan_mcp.engine.broken import broken_model
 from wan_mcp.engine.conv3d import use_onednn
 from wan_mcp.engine.denoisers import Denoiser, load_denoiser
@@ -53,6 +54,8 @@ class WanModel:
     """The adapters in its weights: name, sha256, scale, expert."""
     converted: Mapping[str, Denoiser] = field(default_factory=dict)
     """The denoisers that have fast blocks, by the names of a pipeline's parts."""
+    residence: Residence | None = None
+    """Where their blocks live."""
 
     @property
     def any_pipeline(self) -> Any:
@@ -92,12 +95,13 @@ def load_wan(
     *,
     precision: Precision = "auto",
     cache: WeightsCache | None = None,
+    residence: Residence | None = None,
 ) -> WanModel:
     """Load the weights in `folder` (laid out as diffusers saves a Wan pipeline) onto the device.
 
     `sha256` is what they are, where that is known; else all of them are read for it. `further` are
     the adapters and GGUF files that the manifest names, by repository and path. `cache` keeps what
-    was converted to `precision`.
+    was converted to `precision`; `residence` is where blocks live, None for the device.
 
     Raises:
         JobFailed: they cannot be read, or do not do what the manifest says.
@@ -106,7 +110,8 @@ def load_wan(
     diffusers.utils.logging.disable_progress_bar()
     further = further or {}
     sha256 = sha256 or fingerprint(folder)
-    converted = _converted_denoisers(manifest, folder, device, sha256, further, precision, cache)
+    residence = residence or Resident(device.torch)
+    converted = _converted_denoisers(manifest, folder, device, sha256, further, precision, cache, residence)
     gguf = {} if converted else load_gguf_denoisers(manifest, folder, device, further)
     options: dict[str, Any] = gguf | {part: denoiser.model for part, denoiser in converted.items()}
     if manifest.pipeline.boundary_ratio is not None:
@@ -127,7 +132,7 @@ def load_wan(
     pipelines = {task: _pipeline(task, pipeline, manifest) for task in manifest.tasks}
     for each in pipelines.values():
         each.set_progress_bar_config(disable=True)
-    return WanModel(manifest, device, pipelines, sha256, fused, converted)
+    return WanModel(manifest, device, pipelines, sha256, fused, converted, residence)
 
 
 def _converted_denoisers(
@@ -138,6 +143,7 @@ def _converted_denoisers(
     further: Mapping[tuple[str, str], FurtherFile],
     precision: Precision,
     cache: WeightsCache | None,
+    residence: Residence,
 ) -> dict[str, Denoiser]:
     """The denoisers with fast blocks, by the names of a pipeline's parts; none where the recipe leaves them alone."""
     recipe = recipe_for(manifest, device, precision)
@@ -150,7 +156,7 @@ def _converted_denoisers(
         kinds = block_kinds(manifest, source.config, recipe, device.dtype, times_per_token=times_per_token)
         if kinds is None:
             return {}
-        converted[part] = load_denoiser(source, kinds, device, cache)
+        converted[part] = load_denoiser(source, kinds, device, cache, residence)
     return converted
 
 
