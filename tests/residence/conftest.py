@@ -1,0 +1,60 @@
+"""Two tiny experts of six blocks each, wherever their blocks live."""
+
+import copy
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+import torch
+from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
+from torch import Tensor
+
+from wan_mcp.engine.blocks.block import BlockKind
+from wan_mcp.engine.blocks.linear import FP8, PLAIN, Recipe
+from wan_mcp.engine.blocks.residence import Residence
+from wan_mcp.engine.blocks.shape import BlockShape
+from wan_mcp.engine.denoisers import Denoiser, DenoiserSource, load_denoiser
+from wan_mcp.engine.devices import resolve_device
+
+BLOCKS = 6
+
+
+def tiny(seed: int) -> Any:
+    torch.manual_seed(seed)
+    return WanTransformer3DModel(
+        patch_size=(1, 2, 2), num_attention_heads=2, attention_head_dim=16, in_channels=4, out_channels=4, text_dim=16,
+        freq_dim=32, ffn_dim=48, num_layers=BLOCKS, rope_max_seq_len=64,
+    ).eval()  # fmt: skip
+
+
+EXPERTS = [tiny(seed) for seed in (1, 2)]
+
+LoadExperts = Callable[..., list[Denoiser]]
+
+
+def load_experts(residence: Residence, recipes: Sequence[Recipe] = (FP8,) * BLOCKS) -> list[Denoiser]:
+    """Both experts, their blocks in `residence`, each block of these recipes."""
+    loaded = []
+    for number, expert in enumerate(EXPERTS):
+        shape = BlockShape.of(expert.config, times_per_token=False)
+        assert shape is not None
+        kinds = [BlockKind(shape, recipe, torch.float32) for recipe in recipes]
+        source = DenoiserSource(f"expert {number}", expert.config, lambda e=expert: copy.deepcopy(e), str(number))
+        loaded.append(load_denoiser(source, kinds, resolve_device("cpu"), None, residence))
+    return loaded
+
+
+@torch.no_grad()  # type: ignore[untyped-decorator]
+def a_pass(denoiser: Denoiser, seed: int = 0, text: Tensor | None = None) -> Tensor:
+    """One pass over latents of this seed."""
+    random = torch.Generator().manual_seed(seed)
+    latents = torch.randn(1, 4, 1, 4, 4, generator=random)
+    text = torch.randn(1, 5, 16, generator=random) if text is None else text
+    result: Tensor = denoiser.model(latents, torch.tensor([500.0]), text, return_dict=False)[0]
+    return result
+
+
+@pytest.fixture(params=[FP8, PLAIN])
+def recipe(request: pytest.FixtureRequest) -> Recipe:
+    found: Recipe = request.param
+    return found

@@ -1,0 +1,186 @@
+"""Streamed blocks compute what resident ones compute, whatever order they run in, and copy no more than they must."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.residence.conftest import BLOCKS, a_pass, load_experts
+from tests.residence.watched import WatchedStreamed
+from wan_mcp.engine.blocks.linear import FP8, PLAIN, Recipe
+from wan_mcp.engine.blocks.residence import Resident
+
+CPU = torch.device("cpu")
+STEPS = (0, 0, 1, 1)
+ENOUGH = 1 << 30
+
+
+def block_bytes(recipe: Recipe = FP8) -> int:
+    """What one block of the tiny experts takes on a device."""
+    streamed = WatchedStreamed(ENOUGH)
+    load_experts(streamed, (recipe,) * BLOCKS)
+    return streamed.seating().sizes[0]
+
+
+def run(streamed: WatchedStreamed, recipes: tuple[Recipe, ...], passes: tuple[int, ...] = STEPS) -> list[Tensor]:
+    experts = load_experts(streamed, recipes)
+    return [a_pass(experts[number], seed) for seed, number in enumerate(passes)]
+
+
+def resident(recipes: tuple[Recipe, ...], passes: tuple[int, ...] = STEPS) -> list[Tensor]:
+    experts = load_experts(Resident(CPU), recipes)
+    return [a_pass(experts[number], seed) for seed, number in enumerate(passes)]
+
+
+@pytest.mark.parametrize("late", [True, False], ids=["late", "early"])
+@pytest.mark.parametrize("room", [1, 2, 3, 4, 5, 6, 9, 12])
+def test_blocks_in_any_room_compute_bit_for_bit_what_resident_ones_do(room: int, late: bool, recipe: Recipe) -> None:
+    passes = (0, 0, 1, 1, 0, 1, 0)
+    recipes = (recipe,) * BLOCKS
+    streamed = WatchedStreamed(room * block_bytes(recipe), late=late, ring=min(room, 3))
+    assert all(map(torch.equal, run(streamed, recipes, passes), resident(recipes, passes)))
+    assert streamed.lanes.allocated <= room * block_bytes(recipe)
+
+
+@pytest.mark.parametrize("expected", [(*STEPS, 0), (1, 1), (0, 1), (0,) * 9, ()], ids=str)
+@pytest.mark.parametrize("room", [3, 5, 6, 8])
+def test_whatever_was_expected_the_results_stand(room: int, expected: tuple[int, ...]) -> None:
+    streamed = WatchedStreamed(room * block_bytes())
+    experts = load_experts(streamed)
+    for _ in range(2):
+        streamed.expect(expected)
+        found = [a_pass(experts[number], seed) for seed, number in enumerate(STEPS)]
+        assert all(map(torch.equal, found, resident((FP8,) * BLOCKS)))
+
+
+def test_blocks_that_are_left_unquantised_stream_among_the_others() -> None:
+    recipes: tuple[Recipe, ...] = (PLAIN, FP8, FP8, PLAIN, FP8, PLAIN)
+    for room in (4, 6, 9, 20):
+        streamed = WatchedStreamed(room * block_bytes())
+        assert all(map(torch.equal, run(streamed, recipes), resident(recipes)))
+
+
+def test_what_cannot_be_pinned_streams_too() -> None:
+    streamed = WatchedStreamed(4 * block_bytes(), pinned=5 * block_bytes())
+    assert all(map(torch.equal, run(streamed, (FP8,) * BLOCKS), resident((FP8,) * BLOCKS)))
+
+
+def test_in_the_steady_state_only_blocks_without_a_fixed_place_are_copied_and_none_is_waited_for() -> None:
+    size = block_bytes()
+    streamed = WatchedStreamed(5 * size)  # two fixed places beside a ring of three
+    experts = load_experts(streamed)
+    a_pass(experts[0])
+    copied = streamed.copied_bytes
+    streamed.late_blocks.clear()
+    for _ in range(3):
+        a_pass(experts[0])
+    assert streamed.copied_bytes - copied == 3 * 4 * size
+    assert streamed.late_blocks == []
+
+
+def test_with_room_for_one_expert_its_passes_copy_nothing_and_the_next_moves_in_behind_the_last() -> None:
+    size = block_bytes()
+    streamed = WatchedStreamed(BLOCKS * size)
+    experts = load_experts(streamed)
+    streamed.expect([0, 0, 0, 1, 1, 0])
+    copied = []
+    for number in (0, 0, 0, 1, 1):
+        a_pass(experts[number])
+        copied.append(streamed.copied_bytes // size)
+    # During the last pass of the first, all blocks but the one in whose place the last still computes.
+    assert copied == [6, 6, 11, 12, 17]
+    assert streamed.late_blocks == []
+    streamed.expect([0, 1])  # as a job begins: the last one comes, too
+    assert streamed.copied_bytes // size == 18
+
+
+def test_nobody_says_what_comes_and_the_other_expert_still_moves_in_ahead_of_its_work() -> None:
+    size = block_bytes()
+    streamed = WatchedStreamed(BLOCKS * size)
+    experts = load_experts(streamed)
+    for number in (0, 0, 1, 1):
+        a_pass(experts[number])
+    assert streamed.copied_bytes == 2 * BLOCKS * size
+    assert streamed.late_blocks == [(0, 0), (1, 0)]
+
+
+def test_with_room_for_both_experts_every_block_is_copied_once() -> None:
+    size = block_bytes()
+    streamed = WatchedStreamed(2 * BLOCKS * size)
+    experts = load_experts(streamed)
+    for number in (0, 1, 0, 1, 1, 0):
+        a_pass(experts[number])
+    assert streamed.copied_bytes == 2 * BLOCKS * size
+
+
+def test_room_for_some_blocks_of_the_other_expert_spares_their_copies() -> None:
+    size = block_bytes()
+    streamed = WatchedStreamed((BLOCKS + 2) * size)
+    experts = load_experts(streamed)
+    for number in (0, 1):
+        a_pass(experts[number])
+    copied = streamed.copied_bytes
+    a_pass(experts[0])
+    assert streamed.copied_bytes - copied == (BLOCKS - 2) * size
+
+
+def test_a_pass_that_is_stopped_in_the_middle_leaves_the_next_job_right() -> None:
+    streamed = WatchedStreamed(4 * block_bytes())
+    experts = load_experts(streamed)
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    for number in range(BLOCKS):
+        streamed.expect(STEPS)
+        a_pass(experts[0])
+        handle = experts[0].blocks.blocks[number].register_forward_pre_hook(stop)
+        with pytest.raises(KeyboardInterrupt):
+            a_pass(experts[0])
+        handle.remove()
+        streamed.expect(STEPS)
+        found = [a_pass(experts[number], seed) for seed, number in enumerate(STEPS)]
+        assert all(map(torch.equal, found, resident((FP8,) * BLOCKS)))
+
+
+def test_texts_are_read_with_the_weights_of_their_own_block_and_expert() -> None:
+    streamed = WatchedStreamed(3 * block_bytes())
+    experts, others = load_experts(streamed), load_experts(Resident(CPU))
+    texts = [torch.randn(1, 5, 16) for _ in range(3)]
+    for text in (*texts, *texts):
+        for one, other in zip(experts, others, strict=True):
+            assert torch.equal(a_pass(one, text=text), a_pass(other, text=text))
+
+
+def test_memory_can_be_given_back_and_taken_in_another_size_between_jobs() -> None:
+    size = block_bytes()
+    streamed = WatchedStreamed(4 * size)
+    experts, true = load_experts(streamed), resident((FP8,) * BLOCKS)
+    for room in (4, 12, 3, 6, 4):
+        streamed.resize(room * size)
+        assert streamed.seating().bytes <= room * size
+        assert all(map(torch.equal, [a_pass(experts[number], seed) for seed, number in enumerate(STEPS)], true))
+        streamed.vacate()
+        assert torch.equal(a_pass(experts[0], 0), true[0])
+
+
+def test_the_same_room_again_copies_nothing_anew() -> None:
+    size = block_bytes()
+    streamed = WatchedStreamed(BLOCKS * size)
+    experts = load_experts(streamed)
+    a_pass(experts[0])
+    copied = streamed.copied_bytes
+    streamed.resize(BLOCKS * size + 10)
+    a_pass(experts[0])
+    assert streamed.copied_bytes == copied
+
+
+def test_other_weights_can_take_the_place_of_an_experts() -> None:
+    streamed = WatchedStreamed(4 * block_bytes())
+    first, second = load_experts(streamed)
+    a_pass(first)
+    other = load_experts(Resident(CPU))[1]
+    streamed.replace(first.blocks.denoiser, [streamed.settle(each) for each in other.blocks.residence._denoisers[1]])  # type: ignore[attr-defined]
+    first.blocks.forget_texts()
+    first.model.load_state_dict(other.model.state_dict(), strict=False)
+    assert torch.equal(a_pass(first), a_pass(other))
+    assert torch.equal(a_pass(second), a_pass(other))
