@@ -1,19 +1,22 @@
-"""Attention of the denoisers' blocks (being built)."""
+"""Attention of the denoisers' blocks: the quickest kernel of a device that proved exact, and sparse on request."""
 
-import torch
-import torch.nn.functional as F  # noqa: N812
-from torch import Tensor
+from wan_mcp.engine.attention.chain import (
+    AUTO,
+    KERNEL_NAMES,
+    Attention,
+    attention_in_use,
+    choose_attention,
+)
+from wan_mcp.engine.attention.operator import Turbo, attend, attend_self, attention_mode
 
-__all__ = ["attend_self"]
-
-
-@torch.library.custom_op("wan_mcp::attend_self", mutates_args=())  # type: ignore[untyped-decorator]
-def attend_self(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Attention of (1, tokens, heads, head width) over itself; the same shape, contiguous."""
-    attended = F.scaled_dot_product_attention(query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2))
-    return attended.transpose(1, 2).contiguous()
-
-
-@attend_self.register_fake  # type: ignore[untyped-decorator]
-def _(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    return torch.empty(query.shape, dtype=query.dtype, device=query.device)
+__all__ = [
+    "AUTO",
+    "KERNEL_NAMES",
+    "Attention",
+    "Turbo",
+    "attend",
+    "attend_self",
+    "attention_in_use",
+    "attention_mode",
+    "choose_attention",
+]

@@ -1,0 +1,153 @@
+"""Which kernels a device's attention goes through: the quickest first, each after a trial, each with one to fall to."""
+
+import logging
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from wan_mcp.engine.attention.plain import TORCH_KERNELS, Kernel, TorchKernel
+from wan_mcp.engine.attention.trial import Trial
+from wan_mcp.errors import JobFailed
+
+__all__ = ["AUTO", "KERNEL_NAMES", "Attention", "attention_in_use", "attention_of", "choose_attention"]
+
+log = logging.getLogger(__name__)
+
+AUTO = "auto"
+FP8_KERNELS = ("cudnn-fp8", "sage-fp8")
+ANY = "sdpa"
+KERNEL_NAMES = (*FP8_KERNELS, *TORCH_KERNELS, ANY)
+"""The names that `choose_attention` takes beside `auto`."""
+LIMITS = {"cudnn-fp8": 0.06, "sage-fp8": 0.06}
+"""How far a kernel may be off in its trial: about twice what was measured on a sound one (`benchmarks/results`)."""
+LIMIT = 0.01
+"""For kernels in bf16 and float32."""
+HEAD_WIDTHS = (128, 64)
+
+
+class Attention:
+    """Self- or cross-attention on one device, by kernels that passed their trials."""
+
+    def __init__(self, kernels: list[Kernel]) -> None:
+        """`kernels` come best first; the last takes everything."""
+        self._kernels = kernels
+        self._refused: set[tuple[str, torch.Size]] = set()
+
+    @property
+    def name(self) -> str:
+        """The best kernel's name: what long sequences go through."""
+        return self._kernels[0].name
+
+    def __call__(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """See `attend`."""
+        for kernel in self._kernels[:-1]:
+            if not kernel.takes(query, key) or (kernel.name, query.shape) in self._refused:
+                continue
+            try:
+                return kernel(query, key, value)
+            except torch.OutOfMemoryError:
+                raise
+            except Exception as error:  # a kernel from outside may raise anything, and another can do its work
+                self._refused.add((kernel.name, query.shape))
+                log.warning("attention by %s does not take %s: %s", kernel.name, list(query.shape), _first_line(error))
+        return self._kernels[-1](query, key, value)
+
+
+_IN_USE: dict[torch.device, Attention] = {}
+_TRIED: dict[tuple[torch.device, str], Kernel | None] = {}
+
+
+def choose_attention(device: torch.device, force: str = AUTO) -> Attention:
+    """Find the kernels for a device and use them from now on in this process; trials run once.
+
+    Args:
+        device: where the denoisers run.
+        force: a name of `KERNEL_NAMES` to use that kernel wherever it can be used.
+
+    Raises:
+        JobFailed: `force` names no kernel, or one that does not work here.
+    """
+    if force != AUTO and force not in KERNEL_NAMES:
+        raise JobFailed("bad_setting", f"Attention {force!r} is none of {AUTO}, {', '.join(KERNEL_NAMES)}.")
+    if device.type == "cuda" and device.index is None:
+        device = torch.device("cuda", torch.cuda.current_device())  # as tensors say it
+    kernels: list[Kernel] = []
+    if device.type == "cuda" and force != ANY:
+        eight_bits = [name for name in FP8_KERNELS if force in (AUTO, name)]
+        sixteen_bits = sorted(TORCH_KERNELS, key=lambda name: name != force)
+        for names in (eight_bits, sixteen_bits):  # for long sequences, and for all others
+            passed = (kernel for name in names if (kernel := _tried(device, name)) is not None)
+            kernels += [kernel for kernel in (next(passed, None),) if kernel is not None]
+    kernels.append(TorchKernel(ANY))
+    if force not in (AUTO, *(kernel.name for kernel in kernels)):
+        raise JobFailed(
+            "no_attention", f"Attention by {force} does not work on {device}; the log says why. Use {AUTO}."
+        )
+    attention = _IN_USE[device] = Attention(kernels)
+    log.info("attention on %s: %s", device, " > ".join(kernel.name for kernel in kernels))
+    return attention
+
+
+def attention_of(device: torch.device) -> Attention:
+    """What was chosen for a device; torch's own choice where nothing was."""
+    return _IN_USE.get(device, _ANY)
+
+
+def attention_in_use(device: torch.device | None = None) -> str:
+    """The name of the kernel that long self-attention goes through on a device, for receipts and logs.
+
+    Without a device: on the one that was chosen for last.
+    """
+    if device is None:
+        device = next(reversed(_IN_USE), torch.device("cpu"))
+    return attention_of(device).name
+
+
+_ANY = Attention([TorchKernel(ANY)])
+
+
+def _tried(device: torch.device, name: str) -> Kernel | None:
+    key = (device, name)
+    if key not in _TRIED:
+        _TRIED[key] = _try(device, name)
+    return _TRIED[key]
+
+
+def _try(device: torch.device, name: str) -> Kernel | None:
+    """The kernel, if it can be had and is exact enough for some width of heads."""
+    try:
+        kernel = _maker(name)(device)
+        limit = LIMITS.get(name, LIMIT)
+        for width in HEAD_WIDTHS:
+            trial = Trial.of(device, width)
+            if not kernel.takes(trial.query, trial.key):
+                continue
+            error = trial.error(kernel)
+            if error > limit:
+                log.warning("attention by %s is off by %.4f at head width %d, not used", name, error, width)
+                return None
+            log.info("attention by %s: error %.4f at head width %d", name, error, width)
+    except ImportError as error:
+        log.info("no attention by %s: %s", name, _first_line(error))
+        return None
+    except Exception as error:  # whatever a foreign kernel raises, there is another
+        log.warning("attention by %s does not work here: %s", name, _first_line(error))
+        return None
+    return kernel
+
+
+def _maker(name: str) -> Callable[[torch.device], Kernel]:
+    if name == "cudnn-fp8":
+        from wan_mcp.engine.attention.cudnn_fp8 import CudnnFp8
+
+        return CudnnFp8
+    if name == "sage-fp8":
+        from wan_mcp.engine.attention.block_sparse import DenseSage
+
+        return DenseSage
+    return lambda device: TorchKernel(name)
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".split("\n")[0][:300]

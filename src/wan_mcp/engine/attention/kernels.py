@@ -1,0 +1,115 @@
+# mypy: disable-error-code="untyped-decorator, no-untyped-def"
+"""Triton kernels that bring queries, keys and values to FP8 and the output back, each reading its input once.
+
+A program works on one head of one batch and on a run of tokens. Import it only where Triton is.
+"""
+
+import triton
+import triton.language as tl
+
+__all__ = ["cast_kernel", "restore_kernel", "survey_kernel"]
+
+
+@triton.jit
+def survey_kernel(
+    query, key, value, sums, norms,
+    tokens, heads,
+    query_b, query_t, query_h, key_b, key_t, key_h, value_b, value_t, value_h,
+    width: tl.constexpr, held: tl.constexpr, rounds: tl.constexpr,
+):  # fmt: skip
+    """For each run of tokens: sums of keys and values, the values' extremes, the largest squared norms."""
+    run, pair = tl.program_id(0), tl.program_id(1)
+    batch, head = (pair // heads).to(tl.int64), pair % heads
+    query += batch * query_b + head * query_h
+    key += batch * key_b + head * key_h
+    value += batch * value_b + head * value_h
+    channel = tl.arange(0, width)
+    key_sum = tl.zeros([width], tl.float32)
+    value_sum = tl.zeros([width], tl.float32)
+    top = tl.full([width], -float("inf"), tl.float32)
+    bottom = tl.full([width], float("inf"), tl.float32)
+    query_norm = tl.zeros([held], tl.float32)
+    key_norm = tl.zeros([held], tl.float32)
+    for turn in range(rounds):
+        rows = (run * rounds + turn) * held + tl.arange(0, held)
+        here = (rows < tokens)[:, None]
+        rows = rows.to(tl.int64)[:, None]
+        some = tl.load(query + rows * query_t + channel[None, :], mask=here, other=0.0).to(tl.float32)
+        query_norm = tl.maximum(query_norm, tl.sum(some * some, 1))
+        some = tl.load(key + rows * key_t + channel[None, :], mask=here, other=0.0).to(tl.float32)
+        key_norm = tl.maximum(key_norm, tl.sum(some * some, 1))
+        key_sum += tl.sum(some, 0)
+        some = tl.load(value + rows * value_t + channel[None, :], mask=here, other=0.0).to(tl.float32)
+        value_sum += tl.sum(some, 0)
+        top = tl.maximum(top, tl.max(tl.where(here, some, -float("inf")), 0))
+        bottom = tl.minimum(bottom, tl.min(tl.where(here, some, float("inf")), 0))
+    place = run * tl.num_programs(1) + pair
+    sums += place * 4 * width + channel
+    tl.store(sums, key_sum)
+    tl.store(sums + width, value_sum)
+    tl.store(sums + 2 * width, top)
+    tl.store(sums + 3 * width, bottom)
+    tl.store(norms + place * 2, tl.max(query_norm, 0))
+    tl.store(norms + place * 2 + 1, tl.max(key_norm, 0))
+
+
+@triton.jit
+def cast_kernel(
+    query, key, value, rotation, key_mean, value_mean, value_factor, factors, query8, key8, value8,
+    tokens, heads,
+    query_b, query_t, query_h, key_b, key_t, key_h, value_b, value_t, value_h,
+    out_b, out_t, out_h,
+    width: tl.constexpr, held: tl.constexpr, rounds: tl.constexpr,
+):  # fmt: skip
+    """Queries and keys rotated, keys and values less their means, each times its factor, in e4m3."""
+    run, pair = tl.program_id(0), tl.program_id(1)
+    batch, head = (pair // heads).to(tl.int64), pair % heads
+    query += batch * query_b + head * query_h
+    key += batch * key_b + head * key_h
+    value += batch * value_b + head * value_h
+    offset = batch * out_b + head * out_h
+    channel = tl.arange(0, width)
+    turning = tl.load(rotation + channel[:, None] * width + channel[None, :])
+    key_mean = tl.load(key_mean + pair * width + channel)[None, :]
+    value_mean = tl.load(value_mean + pair * width + channel)[None, :]
+    value_factor = tl.load(value_factor + pair * width + channel)[None, :]
+    query_factor = tl.load(factors)
+    key_factor = tl.load(factors + 1)
+    for turn in range(rounds):
+        rows = (run * rounds + turn) * held + tl.arange(0, held)
+        here = (rows < tokens)[:, None]
+        rows = rows.to(tl.int64)[:, None]
+        places = offset + rows * out_t + channel[None, :]
+        some = tl.load(query + rows * query_t + channel[None, :], mask=here, other=0.0).to(turning.dtype)
+        some = tl.dot(some, turning) * query_factor
+        tl.store(query8 + places, tl.clamp(some, -448.0, 448.0).to(tl.float8e4nv), mask=here)
+        some = tl.load(key + rows * key_t + channel[None, :], mask=here, other=0.0).to(turning.dtype)
+        some = (tl.dot(some, turning) - key_mean) * key_factor
+        tl.store(key8 + places, tl.clamp(some, -448.0, 448.0).to(tl.float8e4nv), mask=here)
+        some = tl.load(value + rows * value_t + channel[None, :], mask=here, other=0.0).to(tl.float32)
+        some = (some - value_mean) * value_factor
+        tl.store(value8 + places, tl.clamp(some, -448.0, 448.0).to(tl.float8e4nv), mask=here)
+
+
+@triton.jit
+def restore_kernel(
+    output8, value_mean, output_factor, output,
+    tokens, heads,
+    in_b, in_t, in_h, out_b, out_t, out_h,
+    width: tl.constexpr, held: tl.constexpr, rounds: tl.constexpr,
+):  # fmt: skip
+    """The e4m3 output times its factors, plus the values' means."""
+    run, pair = tl.program_id(0), tl.program_id(1)
+    batch, head = (pair // heads).to(tl.int64), pair % heads
+    output8 += batch * in_b + head * in_h
+    output += batch * out_b + head * out_h
+    channel = tl.arange(0, width)
+    value_mean = tl.load(value_mean + pair * width + channel)[None, :]
+    output_factor = tl.load(output_factor + pair * width + channel)[None, :]
+    for turn in range(rounds):
+        rows = (run * rounds + turn) * held + tl.arange(0, held)
+        here = (rows < tokens)[:, None]
+        rows = rows.to(tl.int64)[:, None]
+        some = tl.load(output8 + rows * in_t + channel[None, :], mask=here, other=0.0).to(tl.float32)
+        some = some * output_factor + value_mean
+        tl.store(output + rows * out_t + channel[None, :], some.to(output.dtype.element_ty), mask=here)

@@ -1,0 +1,55 @@
+"""Attention through torch: its own kernels by name, and what chains of kernels have in common."""
+
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+__all__ = ["TORCH_KERNELS", "Kernel", "TorchKernel"]
+
+TORCH_KERNELS = {
+    "cudnn": SDPBackend.CUDNN_ATTENTION,
+    "flash": SDPBackend.FLASH_ATTENTION,
+    "efficient": SDPBackend.EFFICIENT_ATTENTION,
+    "math": SDPBackend.MATH,
+}
+"""What torch ships for CUDA, quickest on Hopper first (`benchmarks/results`)."""
+
+
+class Kernel(Protocol):
+    """One way to compute attention."""
+
+    @property
+    def name(self) -> str:
+        """What receipts, logs and settings call it."""
+
+    def takes(self, query: Tensor, key: Tensor) -> bool:
+        """Whether it is meant for inputs of these shapes and types."""
+
+    def __call__(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """See `attend`."""
+
+
+class TorchKernel:
+    """One kernel of torch, or, by the name of `sdpa`, whichever torch takes."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._backend = TORCH_KERNELS.get(name)
+
+    def takes(self, query: Tensor, key: Tensor) -> bool:
+        return True
+
+    def __call__(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        if self._backend is None:
+            return self._attend(query, key, value)
+        with sdpa_kernel([self._backend]):
+            # Fused kernels have no float32 that is worth having; those models run in bf16.
+            return self._attend(query, key, value)
+
+    @staticmethod
+    def _attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        heads = (tensor.transpose(1, 2) for tensor in (query, key, value))
+        return torch.Tensor.contiguous(F.scaled_dot_product_attention(*heads).transpose(1, 2))

@@ -1,0 +1,93 @@
+"""Which blocks of keys each block of queries looks at, and in which order tokens fall into blocks.
+
+The router needs no training. It is SubBlock of sglang's `subblock_sparse_attn` (sgl-project/sglang pull request 34148):
+a block's share of softmax is estimated from the means of its sub-blocks,
+
+    score(i, j) = log Σ_ab exp(mean(Q_ia) · mean(K_jb) / sqrt(width)),
+
+and each query block keeps the key blocks with the highest scores. Means say more where a block's tokens are neighbours,
+so a video's tokens are taken in boxes of time, height and width instead of in rows (as in video sparse attention, Zhang
+et al. 2025).
+"""
+
+from functools import lru_cache
+from itertools import product
+
+import torch
+from torch import Tensor
+
+__all__ = ["BLOCK", "box_order", "kept_blocks", "padded_order"]
+
+BLOCK = 128
+"""Tokens of a block, of queries as of keys: what Hopper's kernels take."""
+BOX = (4, 4, 8)
+"""Frames, rows and columns of latent tokens that make a block."""
+SUB_BLOCKS = 4
+HEADS_AT_ONCE = 8  # the scores of all heads at 75,600 tokens would take 0.9 GB
+
+Grid = tuple[int, int, int]
+
+
+@lru_cache(maxsize=16)
+def box_order(grid: Grid, box: Grid = BOX) -> Tensor:
+    """The tokens (frames * rows * columns) of a video, box by box: position → token.
+
+    Boxes follow each other like the furrows of a plough, so that a block which straddles two has neighbours in it:
+    sizes that no box divides leave smaller boxes at the edges.
+    """
+    numbers = torch.arange(grid[0] * grid[1] * grid[2]).view(grid)
+    counts = [-(-size // edge) for size, edge in zip(grid, box, strict=True)]
+    pieces = []
+    for time, row, column in product(*map(range, counts)):
+        row = row if time % 2 == 0 else counts[1] - 1 - row
+        column = column if (time * counts[1] + row) % 2 == 0 else counts[2] - 1 - column
+        start = [place * edge for place, edge in zip((time, row, column), box, strict=True)]
+        t, h, w = (slice(first, first + edge) for first, edge in zip(start, box, strict=True))
+        pieces.append(numbers[t, h, w].flatten())
+    return torch.cat(pieces)
+
+
+@lru_cache(maxsize=16)
+def padded_order(tokens: int, grid: Grid | None, block: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """How tokens are laid into whole blocks: (position → token, token → position).
+
+    What is missing to whole blocks is filled with tokens from all over the sequence, a second time each: kernels that
+    cannot mask would give zero keys a share of softmax, and doubling few of many tokens hardly changes a mean.
+    """
+    order = box_order(grid) if grid is not None else torch.arange(tokens)
+    if len(order) != tokens:
+        raise ValueError(f"a grid of {grid} has {len(order)} tokens, attention was given {tokens}")
+    places = torch.empty_like(order)
+    places[order] = torch.arange(tokens)
+    missing = -tokens % block
+    again = torch.linspace(0, tokens - 1, missing).long()
+    return torch.cat([order, order[again]]).to(device), places.to(device)
+
+
+def kept_blocks(query: Tensor, key: Tensor, keep: int, block: int = BLOCK, sub_blocks: int = SUB_BLOCKS) -> Tensor:
+    """The key blocks for each query block: (batch, heads, query blocks, keep) int32, ascending.
+
+    A block always looks at itself.
+
+    Args:
+        query: (batch, heads, blocks * block, head width).
+        key: likewise.
+        keep: how many blocks, at most all.
+        block: tokens of a block, a multiple of `sub_blocks`.
+        sub_blocks: n_q and n_k of the formula above.
+    """
+    batch, heads, tokens, width = query.shape
+    count = tokens // block
+    chosen = torch.empty(batch, heads, count, keep, dtype=torch.int32, device=query.device)
+    own = torch.arange(count, device=query.device)
+    for first in range(0, heads, HEADS_AT_ONCE):
+        some = slice(first, first + HEADS_AT_ONCE)
+        of_query, of_key = (
+            each[:, some].unflatten(2, (count * sub_blocks, -1)).mean(3, dtype=torch.float32) for each in (query, key)
+        )
+        parts = (of_query @ of_key.transpose(-1, -2)) * width**-0.5
+        parts = parts.unflatten(3, (count, sub_blocks)).logsumexp(-1)
+        scores = parts.unflatten(2, (count, sub_blocks)).logsumexp(3)
+        scores[..., own, own] = torch.inf
+        chosen[:, some] = scores.topk(keep, -1).indices.sort(-1).values
+    return chosen

@@ -1,0 +1,106 @@
+"""Attention that leaves out blocks: which ones, when, and that what is left is exact."""
+
+import threading
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.attention.conftest import GRID, distance, exact
+from wan_mcp.engine.attention import Turbo, attend_self, attention_mode
+from wan_mcp.engine.attention.block_sparse import TorchBlocks, attend_sparsely
+from wan_mcp.engine.attention.routing import box_order, kept_blocks, padded_order
+from wan_mcp.engine.attention.trial import Trial
+
+Data = tuple[Tensor, Tensor, Tensor]
+CPU = torch.device("cpu")
+BLOCKS = TorchBlocks(block=16)
+TOKENS = GRID[0] * GRID[1] * GRID[2]
+
+
+@pytest.mark.parametrize("grid", [None, GRID])
+def test_with_all_blocks_kept_it_is_dense_attention(data: Data, grid: tuple[int, int, int] | None) -> None:
+    assert distance(attend_sparsely(BLOCKS, *data, density=1.0, grid=grid), exact(*data)) < 1e-6
+
+
+def test_what_is_kept_is_attended_to_exactly(data: Data) -> None:
+    density, (order, places) = 0.4, padded_order(TOKENS, GRID, 16, CPU)
+    query, key = (each.transpose(1, 2)[:, :, order] for each in data[:2])
+    blocks = len(order) // 16
+    kept = kept_blocks(query, key, round(blocks * density), 16)
+    of_token = places // 16
+    seen = torch.zeros(1, 4, blocks, blocks, dtype=torch.bool).scatter_(3, kept.long(), value=True)
+    mask = seen[:, :, of_token][..., of_token]
+    assert distance(attend_sparsely(BLOCKS, *data, density=density, grid=GRID), exact(*data, mask)) < 1e-6
+
+
+def test_the_more_is_kept_the_closer_it_is_and_half_is_close(trial: Trial) -> None:
+    errors = [trial.error(lambda *a, kept=kept: attend_sparsely(BLOCKS, *a, kept, GRID)) for kept in (0.2, 0.5, 0.8)]
+    assert errors == sorted(errors, reverse=True)
+    assert errors[1] < 0.15
+
+
+def test_the_router_finds_more_of_softmaxs_mass_than_chance(data: Data) -> None:
+    query, key = (each[:, :304].transpose(1, 2) for each in data[:2])
+    weights = (query @ key.transpose(-1, -2) / 8).softmax(-1)
+    mass = weights.unflatten(3, (19, 16)).sum(-1).unflatten(2, (19, 16)).mean(3)
+    kept = kept_blocks(query, key, 5, 16)
+    found = mass.gather(-1, kept.long()).sum(-1).mean()
+    best = mass.topk(5).values.sum(-1).mean()
+    assert found > 0.9 * best
+    assert found > 2 * 5 / 19
+
+
+def test_each_block_looks_at_itself_even_where_its_score_is_low() -> None:
+    direction = torch.randn(64)
+    query, key = direction.expand(1, 1, 128, 64), -direction.expand(1, 1, 128, 64).clone()
+    key[:, :, 32:48] = direction
+    kept = kept_blocks(query, key, 2, 16)
+    assert kept.shape == (1, 1, 8, 2)
+    for number, pair in enumerate(kept[0, 0].tolist()):
+        assert number in pair
+        assert 2 in pair
+        assert pair == sorted(pair)
+
+
+def test_boxes_hold_every_token_once_and_blocks_of_them_are_compact() -> None:
+    grid = (6, 10, 20)
+    order = box_order(grid)
+    assert torch.equal(order.sort().values, torch.arange(1200))
+    places = torch.stack(torch.unravel_index(order[:1152], grid), -1).float().view(9, 128, 3)
+    rows = torch.stack(torch.unravel_index(torch.arange(1152), grid), -1).float().view(9, 128, 3)
+    assert places.std(1).norm(dim=-1).mean() < 0.75 * rows.std(1).norm(dim=-1).mean()
+
+
+def test_filling_repeats_tokens_from_all_over_and_none_twice() -> None:
+    order, places = padded_order(TOKENS, GRID, 128, CPU)
+    assert len(order) == 384
+    assert torch.equal(order[places], torch.arange(TOKENS))
+    again = order[TOKENS:]
+    assert len(set(again.tolist())) == len(again) == 69
+
+
+def test_a_grid_that_is_not_the_tokens_is_refused(data: Data) -> None:
+    with pytest.raises(ValueError, match="315 tokens, attention was given 300"):
+        attend_sparsely(BLOCKS, *(each[:, :300] for each in data), density=0.5, grid=GRID)
+
+
+def test_turbo_is_dense_in_the_first_steps_and_after_the_mode_ends(data: Data) -> None:
+    dense, turbo = attend_self(*data), Turbo(density=0.4, dense_steps=2)
+    same = []
+    for step in range(4):
+        with attention_mode(turbo, step, GRID):
+            same.append(torch.equal(attend_self(*data), dense))
+            with attention_mode():
+                assert torch.equal(attend_self(*data), dense)
+    assert same == [True, True, False, False]
+    assert torch.equal(attend_self(*data), dense)
+
+
+def test_turbo_is_of_the_thread_that_asked_for_it(data: Data) -> None:
+    dense, elsewhere = attend_self(*data), []
+    with attention_mode(Turbo(0.4, 0), grid=GRID):
+        thread = threading.Thread(target=lambda: elsewhere.append(attend_self(*data)))
+        thread.start()
+        thread.join()
+    assert torch.equal(elsewhere[0], dense)
