@@ -5,6 +5,7 @@ gaps are a gray that is no frame's border colour, and the whole stays within a b
 """
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from wan_mcp.media.images import fitting_jpeg
@@ -30,11 +31,16 @@ def chosen_frames(count: int) -> list[int]:
     return [round(i * (count - 1) / (MOST_FRAMES - 1)) for i in range(MOST_FRAMES)]
 
 
-def contact_sheet(frames: "NDArray[np.uint8]", fps: float, max_bytes: int = 60_000) -> bytes:
-    """A JPEG of at most `max_bytes` from frames of shape (frames, height, width, 3)."""
+def contact_sheet(
+    frames: "NDArray[np.uint8]", fps: float, max_bytes: int = 60_000, *, indices: Sequence[int] | None = None
+) -> bytes:
+    """A JPEG of at most `max_bytes` from frames of shape (frames, height, width, 3).
+
+    `indices` say which of a video's frames these are, if they are the chosen ones and not all.
+    """
     from PIL import Image, ImageDraw, ImageFont
 
-    chosen = chosen_frames(len(frames))
+    chosen = chosen_frames(len(frames)) if indices is None else indices
     height, width = frames.shape[1:3]
     columns = _columns(len(chosen), width / height)
     rows = math.ceil(len(chosen) / columns)
@@ -47,7 +53,8 @@ def contact_sheet(frames: "NDArray[np.uint8]", fps: float, max_bytes: int = 60_0
     for place, index in enumerate(chosen):
         left = GAP + (place % columns) * (cell_width + GAP)
         top = GAP + (place // columns) * line
-        cell = Image.fromarray(frames[index]).resize((cell_width, cell_height), Image.Resampling.LANCZOS)
+        frame = frames[index if indices is None else place]
+        cell = Image.fromarray(frame).resize((cell_width, cell_height), Image.Resampling.LANCZOS)
         sheet.paste(cell, (left, top))
         draw.text((left + 1, top + cell_height + 1), f"{index / fps:.2f} s", fill=TEXT, font=font)
     return fitting_jpeg(sheet, max_bytes)

@@ -1,0 +1,98 @@
+"""Activations between the layers: channels last, sums not yet taken, and still tails kept once.
+
+A convolution's bias and a block's shortcut are only noted; whoever reads the activations next adds them in the pass
+that it makes anyway.
+"""
+
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+
+__all__ = ["Activations", "enlarged", "normalised_into", "settled"]
+
+
+@dataclass
+class Activations:
+    """The activations of one clip at one layer: `value + bias + residual`."""
+
+    value: Tensor
+    """(frames kept, height, width, channels), contiguous, and nobody else's: it may be written to."""
+    length: int
+    """How many frames there are; those after the ones kept are like the last of them."""
+    bias: Tensor | None = None
+    """(channels)."""
+    residual: Tensor | None = None
+    """Shaped as `value`; never written to."""
+
+    @property
+    def kept(self) -> int:
+        """How many frames are kept."""
+        return int(self.value.shape[0])
+
+
+def settled(x: Activations, out: Tensor | None = None) -> Tensor:
+    """The sum, in the place of `value` or of `out`; `x` then is that sum."""
+    if x.bias is None and x.residual is None:
+        if out is not None:
+            out.copy_(x.value)
+        return x.value
+    if x.value.is_cuda:
+        _kernels().settle(x.value, x.bias, x.residual, out=out, keep=out is None)
+        if out is not None:
+            return out
+    else:
+        summed = _sum(x)
+        if out is not None:
+            return out.copy_(summed)
+        x.value = summed
+    x.bias = x.residual = None
+    return x.value
+
+
+def normalised_into(out: Tensor, x: Activations, gamma: Tensor, *, active: bool, keep: bool) -> None:
+    """RMS normalisation over the channels, and SiLU if `active`, into `out` (shaped as the value).
+
+    With `keep`, `x` is the settled sum afterwards; without, it must not be read again. As `WanRMS_norm`:
+    `x / max(|x|, 1e-12) * sqrt(channels) * gamma`.
+    """
+    if x.value.is_cuda:
+        _kernels().settle(x.value, x.bias, x.residual, out=out, gamma=gamma, active=active, keep=keep)
+        if keep:
+            x.bias = x.residual = None
+        return
+    value = _sum(x)
+    normal = F.normalize(value.float(), dim=-1) * value.shape[-1] ** 0.5 * gamma.float()
+    out.copy_(F.silu(normal) if active else normal)
+    if keep:
+        x.value, x.bias, x.residual = value, None, None
+
+
+def enlarged(x: Activations, frames: int) -> Tensor:
+    """Each pixel four times (nearest neighbour): (frames kept, height, width, frames * channels) becomes
+    (frames kept * frames, 2 height, 2 width, channels); `frames` frames lie side by side in the channels."""
+    kept, height, width, channels = x.value.shape
+    channels //= frames
+    if x.value.is_cuda:
+        return _kernels().enlarge(x.value, x.bias, x.residual, frames)
+    value = _sum(x).view(kept, height, 1, width, 1, frames, channels).permute(0, 5, 1, 2, 3, 4, 6)
+    return value.expand(-1, -1, -1, 2, -1, 2, -1).reshape(kept * frames, 2 * height, 2 * width, channels)
+
+
+def _sum(x: Activations) -> Tensor:
+    value = x.value
+    if x.bias is not None:
+        value = value + x.bias
+    if x.residual is not None:
+        value = value + x.residual
+    return value
+
+
+@cache
+def _kernels() -> Any:
+    """The fused kernels; Triton exists only where GPUs do."""
+    from wan_mcp.engine.vae import kernels
+
+    return kernels

@@ -1,0 +1,184 @@
+"""The layers of Wan's autoencoders over activations that lie channels last, one clip at a time.
+
+After `autoencoder_kl_wan` of diffusers. All weights stay where the autoencoder has them (convolutions are only laid
+out anew, channels last). Each layer that looks back in time keeps the last frames that it read in `Pass.past`, by
+itself as the key: a coder may be used for one clip after another, and for several at once.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+
+from wan_mcp.engine.vae.activations import Activations, enlarged, normalised_into, settled
+
+__all__ = ["CausalConvolution", "Pass", "PixelAttention", "Resampling", "ResidualBlock", "linear_of", "tail_padded"]
+
+MULTIPLE = 8
+"""Tensor cores take channels in eights; fewer are padded with zeros, which changes no sum."""
+
+
+@dataclass
+class Pass:
+    """One clip on its way through a coder."""
+
+    past: dict[Any, Tensor] = field(default_factory=dict)
+    first: bool = True
+    """Whether the very first frame is coded, which has rules of its own."""
+
+
+def tail_padded(value: Tensor, frames: int) -> Tensor:
+    """`value` with its last frame repeated up to `frames` frames."""
+    missing = frames - value.shape[0]
+    return value if missing <= 0 else torch.cat([value, value[-1:].expand(missing, *value.shape[1:])])
+
+
+def linear_of(conv: Any) -> tuple[Tensor, Tensor]:
+    """Weight (out, in) and bias of a convolution that looks at single pixels."""
+    return conv.weight.detach().flatten(1), conv.bias.detach()
+
+
+def _channels_last(conv: Any, *, pad_inputs: bool = False, pad_outputs: bool = False) -> Tensor:
+    """A convolution's weight, laid out channels last in place; a copy where channels of zeros fill up eights."""
+    layout = torch.channels_last_3d if conv.weight.dim() == 5 else torch.channels_last
+    conv.weight.data = conv.weight.data.to(memory_format=layout)
+    weight = conv.weight.detach()
+    outputs = -weight.shape[0] % MULTIPLE if pad_outputs else 0
+    inputs = -weight.shape[1] % MULTIPLE if pad_inputs else 0
+    if outputs or inputs:
+        padding = [0] * (2 * (weight.dim() - 2)) + [0, inputs, 0, outputs]
+        weight = F.pad(weight, padding).contiguous(memory_format=layout)
+    return weight
+
+
+class CausalConvolution:
+    """A convolution over time and space that sees no later frame; `conv` is a `WanCausalConv3d`."""
+
+    def __init__(self, conv: Any, **padding: bool) -> None:
+        self._weight = _channels_last(conv, **padding)
+        self._margin = conv._padding[0]  # pixels of zeros around each frame
+        self.history = int(conv.kernel_size[0]) - 1
+        self.inputs = int(self._weight.shape[1])
+        self.bias = F.pad(conv.bias.detach(), (0, self._weight.shape[0] - conv.bias.shape[0]))
+
+    def buffer(self, x: Activations, run: Pass) -> tuple[Tensor, Tensor]:
+        """A buffer for `run_on`, its history filled in, and the part of it that takes the frames `x` keeps."""
+        frames = self._read(x)
+        height, width = x.value.shape[1:3]
+        whole = x.value.new_empty(self.history + frames, height, width, self.inputs)
+        past = run.past.get(self)
+        whole[: self.history] = 0 if past is None else past
+        return whole, whole[self.history : self.history + x.kept]
+
+    def run_on(self, whole: Tensor, x: Activations, run: Pass) -> Activations:
+        """The convolution over a filled buffer; `x` is what it was filled with."""
+        end = self.history + x.kept
+        whole[end:] = whole[end - 1]  # a still tail
+        run.past[self] = whole[-self.history :].clone() if self.history else whole[:0]
+        return Activations(convolved(whole, self._weight, self._margin), x.length, self.bias)
+
+    def _read(self, x: Activations) -> int:
+        """How many frames to compute: a still tail is still again as soon as all of the kernel lies in it."""
+        return min(x.length, x.kept + self.history) if x.length > x.kept else x.kept
+
+    def halved(self, whole: Tensor) -> Tensor:
+        """Every second frame of the convolution over a buffer with its history."""
+        return convolved(whole, self._weight, self._margin, stride=2)
+
+    def __call__(self, x: Activations, run: Pass) -> Activations:
+        """The convolution over `x` as it is."""
+        whole, inside = self.buffer(x, run)
+        settled(x, out=inside)
+        return self.run_on(whole, x, run)
+
+
+def convolved(whole: Tensor, weight: Tensor, margin: int, stride: int = 1) -> Tensor:
+    """A 3-D convolution of (frames, height, width, channels), as many frames fewer as its kernel is long less one."""
+    out = F.conv3d(whole.permute(3, 0, 1, 2)[None], weight, None, (stride, 1, 1), (0, margin, margin))
+    return out[0].permute(1, 2, 3, 0).contiguous()
+
+
+class ResidualBlock:
+    """Twice normalised, activated and convolved, beside a shortcut; `block` is a `WanResidualBlock`."""
+
+    def __init__(self, block: Any) -> None:
+        self._gammas = [norm.gamma.detach().flatten() for norm in (block.norm1, block.norm2)]
+        self._convolutions = [CausalConvolution(conv) for conv in (block.conv1, block.conv2)]
+        self._shortcut = linear_of(block.conv_shortcut) if hasattr(block.conv_shortcut, "weight") else None
+
+    def __call__(self, x: Activations, run: Pass) -> Activations:
+        first, second = self._convolutions
+        whole, inside = first.buffer(x, run)
+        normalised_into(inside, x, self._gammas[0], active=True, keep=True)
+        inner = first.run_on(whole, x, run)
+        del whole, inside
+        whole, inside = second.buffer(inner, run)
+        normalised_into(inside, inner, self._gammas[1], active=True, keep=False)
+        out = second.run_on(whole, inner, run)
+        shortcut = x.value if self._shortcut is None else F.linear(x.value, *self._shortcut)
+        out.residual = tail_padded(shortcut, out.kept)
+        return out
+
+
+class PixelAttention:
+    """Attention of the pixels of each frame to one another, one head; `block` is a `WanAttentionBlock`."""
+
+    def __init__(self, block: Any) -> None:
+        self._gamma = block.norm.gamma.detach().flatten()
+        self._read = linear_of(block.to_qkv)
+        self._write = linear_of(block.proj)
+
+    def __call__(self, x: Activations, run: Pass) -> Activations:
+        normal = torch.empty_like(x.value)
+        normalised_into(normal, x, self._gamma, active=False, keep=True)
+        pixels = normal.flatten(1, 2)
+        query, key, value = F.linear(pixels, *self._read)[:, None].chunk(3, dim=-1)
+        attended = F.scaled_dot_product_attention(query, key, value)[:, 0]
+        weight, bias = self._write
+        out = F.linear(attended, weight).view(x.value.shape)
+        return Activations(out, x.length, bias, x.value)
+
+
+class Resampling:
+    """Twice or half the size, and with `time_conv` twice or half the frames; `resample` is a `WanResample`.
+
+    The very first frame stays one frame in either direction.
+    """
+
+    def __init__(self, resample: Any) -> None:
+        self._up = resample.mode.startswith("up")
+        flat = resample.resample[1]
+        self._weight, self._bias = _channels_last(flat), flat.bias.detach()
+        self._in_time = CausalConvolution(resample.time_conv) if resample.mode.endswith("3d") else None
+
+    def __call__(self, x: Activations, run: Pass) -> Activations:
+        return self._larger(x, run) if self._up else self._smaller(x, run)
+
+    def _larger(self, x: Activations, run: Pass) -> Activations:
+        frames = 1
+        if self._in_time is not None and not run.first:
+            # The first frame leaves nothing behind here: the second sees zeros before it.
+            x, frames = self._in_time(x, run), 2
+        large = enlarged(x, frames)
+        return Activations(self._flat(large, padding=1), x.length * frames, self._bias)
+
+    def _smaller(self, x: Activations, run: Pass) -> Activations:
+        padded = F.pad(settled(x), (0, 0, 0, 1, 0, 1))
+        out = Activations(self._flat(padded, stride=2), x.length, self._bias)
+        if self._in_time is None:
+            return out
+        value, past = settled(out), run.past.get(self)
+        run.past[self] = value[-1:].clone()
+        if past is None:
+            return out
+        # Frame j of the output reads frames 2j - 1 to 2j + 1 of the input.
+        still = -(-out.kept // 2) + 1 if out.length > out.kept else out.kept // 2
+        frames = min(out.length // 2, still)
+        whole = torch.cat([past, tail_padded(value, 2 * frames)[: 2 * frames]])
+        return Activations(self._in_time.halved(whole), out.length // 2, self._in_time.bias)
+
+    def _flat(self, value: Tensor, **how: int) -> Tensor:
+        out = F.conv2d(value.permute(0, 3, 1, 2), self._weight, None, **how)
+        return out.permute(0, 2, 3, 1).contiguous()
