@@ -25,9 +25,12 @@ def by_eight_bits(inputs: Rounded) -> Tensor:
 def crudely(query: Tensor, key: Tensor, value: Tensor) -> Rounded:
     """The usual rounding: one scale for each tensor, and nothing else."""
     scales = [each.abs().amax() / LARGEST for each in (query, key, value)]
-    rounded = [(each / scale).to(EIGHT_BITS) for each, scale in zip((query, key, value), scales, strict=True)]
+    query8, key8, value8 = (
+        (each / scale).to(EIGHT_BITS) for each, scale in zip((query, key, value), scales, strict=True)
+    )
     per_channel = value.shape[0] * value.shape[2], value.shape[3]
-    return Rounded(*rounded, scales[0], scales[1], scales[2].expand(per_channel), torch.zeros(per_channel))
+    value_scale, value_mean = scales[2].expand(per_channel), torch.zeros(per_channel)
+    return Rounded(query8, key8, value8, scales[0], scales[1], value_scale, value_mean)
 
 
 def test_a_hadamard_matrix_over_its_root_is_orthonormal() -> None:

@@ -20,22 +20,28 @@ TOKENS = GRID[0] * GRID[1] * GRID[2]
 
 @pytest.mark.parametrize("grid", [None, GRID])
 def test_with_all_blocks_kept_it_is_dense_attention(data: Data, grid: tuple[int, int, int] | None) -> None:
-    assert distance(attend_sparsely(BLOCKS, *data, density=1.0, grid=grid), exact(*data)) < 1e-6
+    query, key, value = data
+    assert distance(attend_sparsely(BLOCKS, query, key, value, 1.0, grid), exact(*data)) < 1e-6
 
 
 def test_what_is_kept_is_attended_to_exactly(data: Data) -> None:
     density, (order, places) = 0.4, padded_order(TOKENS, GRID, 16, CPU)
-    query, key = (each.transpose(1, 2)[:, :, order] for each in data[:2])
+    laid_query, laid_key = (each.transpose(1, 2)[:, :, order] for each in data[:2])
     blocks = len(order) // 16
-    kept = kept_blocks(query, key, round(blocks * density), 16)
+    kept = kept_blocks(laid_query, laid_key, round(blocks * density), 16)
     of_token = places // 16
     seen = torch.zeros(1, 4, blocks, blocks, dtype=torch.bool).scatter_(3, kept.long(), value=True)
     mask = seen[:, :, of_token][..., of_token]
-    assert distance(attend_sparsely(BLOCKS, *data, density=density, grid=GRID), exact(*data, mask)) < 1e-6
+    query, key, value = data
+    given = attend_sparsely(BLOCKS, query, key, value, density, GRID)
+    assert distance(given, exact(query, key, value, mask)) < 1e-6
 
 
 def test_the_more_is_kept_the_closer_it_is_and_half_is_close(trial: Trial) -> None:
-    errors = [trial.error(lambda *a, kept=kept: attend_sparsely(BLOCKS, *a, kept, GRID)) for kept in (0.2, 0.5, 0.8)]
+    def error(density: float) -> float:
+        return trial.error(lambda query, key, value: attend_sparsely(BLOCKS, query, key, value, density, GRID))
+
+    errors = [error(density) for density in (0.2, 0.5, 0.8)]
     assert errors == sorted(errors, reverse=True)
     assert errors[1] < 0.15
 
@@ -82,7 +88,7 @@ def test_filling_repeats_tokens_from_all_over_and_none_twice() -> None:
 
 def test_a_grid_that_is_not_the_tokens_is_refused(data: Data) -> None:
     with pytest.raises(ValueError, match="315 tokens, attention was given 300"):
-        attend_sparsely(BLOCKS, *(each[:, :300] for each in data), density=0.5, grid=GRID)
+        attend_sparsely(BLOCKS, data[0][:, :300], data[1][:, :300], data[2][:, :300], 0.5, GRID)
 
 
 def test_turbo_is_dense_in_the_first_steps_and_after_the_mode_ends(data: Data) -> None:
