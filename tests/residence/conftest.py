@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import pytest
@@ -39,7 +40,7 @@ def load_experts(residence: Residence, recipes: Sequence[Recipe] = (FP8,) * BLOC
         shape = BlockShape.of(expert.config, times_per_token=False)
         assert shape is not None
         kinds = [BlockKind(shape, recipe, torch.float32) for recipe in recipes]
-        source = DenoiserSource(f"expert {number}", expert.config, lambda e=expert: copy.deepcopy(e), str(number))
+        source = DenoiserSource(f"expert {number}", expert.config, partial(copy.deepcopy, expert), str(number))
         loaded.append(load_denoiser(source, kinds, resolve_device("cpu"), None, residence))
     return loaded
 

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import torch
 from safetensors import SafetensorError
 
+from wan_mcp.engine.memory import is_out_of_memory
 from wan_mcp.errors import JobFailed
 from wan_mcp.manifests import Manifest
 
@@ -23,7 +23,7 @@ def broken_model(manifest: Manifest, place: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        if isinstance(error, torch.OutOfMemoryError):
+        if is_out_of_memory(error):
             raise
         reason = str(error).splitlines()[0][:200] if str(error) else "no reason given"
         raise JobFailed(

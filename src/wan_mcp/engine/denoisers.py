@@ -101,6 +101,13 @@ class Denoiser:
         self.model.load_state_dict(_rest_of(model), strict=False, assign=True)
         self.model.condition_embedder.text_embedder.forget()
 
+    def forget(self) -> None:
+        """Let go of all on the device that can be made again: texts, tables, streamed blocks."""
+        self.blocks.forget_texts()
+        self.model.condition_embedder.text_embedder.forget()
+        self.model.rope.forget()
+        self._residence.vacate()
+
 
 Parts = tuple[Any, list[BlockWeights]]
 """A model without blocks, and the weights of its blocks."""

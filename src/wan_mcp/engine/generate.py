@@ -1,10 +1,17 @@
-"""A video or image plan through the pipeline of its task: encode → denoise → decode → write, per result."""
+"""A video or image plan through the pipeline of its task: encode → denoise → decode → write, per result.
 
-from typing import TYPE_CHECKING, Any
+Frames go to the video's encoder while later ones are decoded, and its file is finished while the next result is
+denoised.
+"""
+
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from typing import Any
 
 import torch
 
-from wan_mcp.engine.decoding import decode
+from wan_mcp.engine.decoding import FrameDecoder
 from wan_mcp.engine.embeddings import PromptEmbeddings
 from wan_mcp.engine.inputs import open_framed
 from wan_mcp.engine.listening import listening
@@ -15,12 +22,8 @@ from wan_mcp.errors import JobFailed
 from wan_mcp.jobs.timings import steps_run
 from wan_mcp.media.images import write_image
 from wan_mcp.media.store import MediaName, MediaStore
-from wan_mcp.media.videos import write_video
+from wan_mcp.media.video_writer import VideoWriter
 from wan_mcp.specs import Artifact, ImagePlan, Stage, Task, VideoPlan
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
 
 __all__ = ["Generator"]
 
@@ -32,6 +35,7 @@ class Generator:
         self._model = model
         self._media = media
         self._embeddings = embeddings
+        self._decoder = FrameDecoder(model)
         self._adapters = model.job_adapters()
 
     def run(self, job_id: str, plan: VideoPlan | ImagePlan, report: Reporter) -> None:
@@ -48,13 +52,16 @@ class Generator:
         self._adapters.use(plan.lora)
         call = self._call(plan)
         self._note_what_is_cut(plan, report)
-        for index in range(plan.count):
-            seed, item = plan.seed + index, index + 1
-            latents = self._denoise(plan, call, seed, item, report)
-            report.enter(Stage.DECODE, item=item)
-            frames = decode(self._model, latents, report)
-            report.enter(Stage.WRITE, item=item)
-            report.add(self._write(MediaName.of(job_id, index, plan.kind), plan, frames, seed))
+        with _finishing() as files:
+            for index in range(plan.count):
+                seed, item = plan.seed + index, index + 1
+                latents = self._denoise(plan, call, seed, item, report)
+                files.require_no_failure()
+                report.enter(Stage.DECODE, item=item)
+                finish = self._decode(MediaName.of(job_id, index, plan.kind), plan, latents, seed, report)
+                del latents
+                report.enter(Stage.WRITE, item=item)
+                files.finish(lambda finish=finish: report.add(finish()))  # type: ignore[misc]
 
     def _note_what_is_cut(self, plan: VideoPlan | ImagePlan, report: Reporter) -> None:
         """The pipelines cut long texts in silence; we do not."""
@@ -122,8 +129,22 @@ class Generator:
         with listening(model, report, begin):
             return model.pipelines[plan.task](**call, generator=generator, callback_on_step_end=end_step)[0]
 
-    def _write(self, name: MediaName, plan: VideoPlan | ImagePlan, frames: "NDArray[np.uint8]", seed: int) -> Artifact:
+    def _decode(
+        self, name: MediaName, plan: VideoPlan | ImagePlan, latents: Any, seed: int, report: Reporter
+    ) -> Callable[[], Artifact]:
+        """What is left to do for the file of one result, once its frames are made."""
         receipt = receipt_of(plan, seed, self._model, self._model.fused_lora)
-        if isinstance(plan, VideoPlan):
-            return write_video(self._media, name, frames, plan.fps, receipt, seed)
-        return write_image(self._media, name, frames[0], receipt, seed)
+        frames = self._decoder.frames(latents, report)
+        if not isinstance(plan, VideoPlan):
+            with closing(frames):
+                pixels = next(frames)[0]
+            return lambda: write_image(self._media, name, pixels, receipt, seed)
+        writer = VideoWriter(self._media, name, (plan.width, plan.height), plan.num_frames, plan.fps, receipt)
+        try:
+            with closing(frames):
+                for some in frames:
+                    writer.add(some)
+        except BaseException:
+            writer.abandon()
+            raise
+        return lambda: writer.finish(seed)

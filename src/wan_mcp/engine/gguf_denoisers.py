@@ -15,6 +15,7 @@ from diffusers import GGUFQuantizationConfig
 from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
 
 from wan_mcp.engine.devices import Device
+from wan_mcp.engine.memory import is_out_of_memory
 from wan_mcp.errors import JobFailed
 from wan_mcp.experts import Expert
 from wan_mcp.manifests import Manifest
@@ -68,7 +69,7 @@ def load_gguf_denoiser(
             local_files_only=True,
         )
     except (OSError, ValueError, KeyError, RuntimeError) as error:
-        if isinstance(error, torch.OutOfMemoryError):
+        if is_out_of_memory(error):
             raise
         raise JobFailed(
             "model_broken",

@@ -73,6 +73,12 @@ class WanModel:
         recipes = {kind.recipe for each in self.converted.values() for kind in each.blocks.kinds}
         return FP8 if FP8 in recipes else self.device.precision
 
+    def forget(self) -> None:
+        """Let go of all on the device that can be made again."""
+        for denoiser in self.converted.values():
+            denoiser.forget()
+        self.vae.clear_cache()
+
     def job_adapters(self) -> JobAdapters:
         """What puts the adapters of jobs on this model."""
         names = {expert.subfolder: expert.name for expert in self.manifest.pipeline.experts}

@@ -1,5 +1,6 @@
 """Running out of memory, as a job's failure with advice instead of an engine's end."""
 
+import logging
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,9 +11,19 @@ from wan_mcp.errors import JobFailed
 from wan_mcp.manifests import Manifest
 from wan_mcp.specs import CaptionPlan, Plan, VideoPlan
 
-__all__ = ["advice", "memory_guard"]
+__all__ = ["advice", "is_out_of_memory", "memory_guard"]
 
-CPU_ALLOCATOR = ("not enough memory", "can't allocate memory", "DefaultCPUAllocator")
+log = logging.getLogger(__name__)
+
+SAID_BY_OTHERS = (
+    "not enough memory",
+    "can't allocate memory",
+    "DefaultCPUAllocator",
+    "out of memory",  # CUDA itself, where torch's allocator was not asked
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+)
+"""Where libraries give a RuntimeError for want of memory, some of these words are in it."""
 
 
 @contextmanager
@@ -25,18 +36,28 @@ def memory_guard(plan: Plan, manifest: Manifest) -> Iterator[None]:
     try:
         yield
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-        if not _is_out_of_memory(error):
+        if not is_out_of_memory(error):
             raise
-        traceback.clear_frames(error.__traceback__)  # they hold the very tensors that are too many
+        log.warning("out of memory: %s", error)
+        _clear_frames(error)
     else:
         return
     raise JobFailed("out_of_memory", advice(plan, manifest))
 
 
-def _is_out_of_memory(error: Exception) -> bool:
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that there was not enough memory, on the device or the host."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
-    return any(words in str(error) for words in CPU_ALLOCATOR)
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in SAID_BY_OTHERS)
+
+
+def _clear_frames(error: BaseException) -> None:
+    """Empty the frames that an error came through: they hold the very tensors that are too many."""
+    found: BaseException | None = error
+    while found is not None:
+        traceback.clear_frames(found.__traceback__)
+        found = found.__cause__ or found.__context__
 
 
 def advice(plan: Plan, manifest: Manifest) -> str:

@@ -58,6 +58,9 @@ class Painter:
             name = MediaName.of(job_id, index, plan.kind)
             report.add(write_image(self._media, name, pixels, receipt_of(plan, seed, self._model), seed))
 
+    def forget(self) -> None:
+        """Let go of all on the device that can be made again: nothing is kept between jobs."""
+
     def _note_what_is_cut(self, plan: ImagePlan, report: Reporter) -> None:
         """The pipelines cut long texts in silence; we do not."""
         texts = {"prompt": plan.prompt, "negative_prompt": plan.negative_prompt if plan.guidance_scale > 1 else ""}

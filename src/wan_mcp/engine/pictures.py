@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 import diffusers
-import torch
 import transformers
 from safetensors import SafetensorError
 
 from wan_mcp.engine.conv3d import use_onednn
 from wan_mcp.engine.devices import Device
+from wan_mcp.engine.memory import is_out_of_memory
 from wan_mcp.engine.qwen_processor import QwenProcessor
 from wan_mcp.engine.weights import fingerprint
 from wan_mcp.errors import JobFailed
@@ -128,7 +128,7 @@ def load_pictures(manifest: Manifest, folder: Path, device: Device, sha256: str 
         if family.processor:
             loaded.register_modules(processor=QwenProcessor(folder / "processor"))
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        if isinstance(error, torch.OutOfMemoryError):
+        if is_out_of_memory(error):
             raise
         raise JobFailed(
             "model_broken",

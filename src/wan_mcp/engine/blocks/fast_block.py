@@ -102,6 +102,10 @@ class CompactRotary(nn.Module):  # type: ignore[misc]
             self._last = (grid, latents.device, (tables[0], tables[1]))
         return self._last[2]
 
+    def forget(self) -> None:
+        """Let go of the tables."""
+        self._last = None
+
 
 class KeptText(nn.Module):  # type: ignore[misc]
     """The layers that prepare the text for a denoiser, run once for each text instead of at every step.
