@@ -87,6 +87,8 @@ class TorchStudio:
                 return None
         except JobFailed as failure:
             if failure.code == "out_of_memory":
+                if self._generator is not None:
+                    self._generator[1].forget()
                 self._free()
             raise
 
