@@ -1,11 +1,17 @@
-"""Prompt embeddings, kept between jobs: a repeated prompt costs no pass through the text encoder."""
+"""Prompt embeddings, kept between jobs and engines: a repeated prompt costs no pass through the text encoder."""
 
+import hashlib
+import json
 from collections import OrderedDict
 from typing import Any
 
+import diffusers
 import torch
+import transformers
 
+from wan_mcp.engine.embedding_files import EmbeddingFiles
 from wan_mcp.engine.loader import WanModel
+from wan_mcp.engine.text_encoder import storage_of
 
 __all__ = ["PromptEmbeddings"]
 
@@ -13,32 +19,59 @@ KEPT = 64
 
 
 class PromptEmbeddings:
-    """The most recently used embeddings, on the device.
+    """The most recently used embeddings on the device, and many more on disk.
 
-    The key is the weights' fingerprint, the text and its length in tokens: all that an embedding
-    depends on within one engine.
+    The key is all that an embedding's bits depend on: the text encoder's weights and how they are
+    stored, not those of the whole model, so that models with the same encoder share embeddings;
+    the text and its length in tokens; the device, its precision and the libraries.
     """
 
-    def __init__(self, kept: int = KEPT) -> None:
+    def __init__(
+        self, encoder_sha256: str | None = None, files: EmbeddingFiles | None = None, kept: int = KEPT
+    ) -> None:
+        """`encoder_sha256` is what the text encoder's and tokenizer's files hold; None stands for the whole model's."""
+        self._encoder_sha256 = encoder_sha256
+        self._files = files
         self._kept = kept
-        self._entries: OrderedDict[tuple[str, str, int], Any] = OrderedDict()
+        self._entries: OrderedDict[str, Any] = OrderedDict()
 
     def of(self, model: WanModel, text: str) -> Any:
         """The embedding of one text, of shape (1, tokens, width), exactly as the pipeline makes it."""
-        tokens = model.manifest.pipeline.text_tokens
-        key = (model.weights_sha256, text, tokens)
+        key = self._key(model, text)
         if key in self._entries:
             self._entries.move_to_end(key)
             return self._entries[key]
-        with torch.no_grad():
-            embedding, _ = model.any_pipeline.encode_prompt(
-                text, do_classifier_free_guidance=False, max_sequence_length=tokens, device=model.device.torch
-            )
+        embedding = self._files.find(key, model.device.torch) if self._files is not None else None
+        if embedding is None:
+            embedding = _encode(model, text)
+            if self._files is not None:
+                self._files.keep(key, embedding)
         self._entries[key] = embedding
         if len(self._entries) > self._kept:
             self._entries.popitem(last=False)
         return embedding
 
     def clear(self) -> None:
-        """Forget all, to free the device's memory."""
+        """Forget all that lies on the device, to free its memory."""
         self._entries.clear()
+
+    def _key(self, model: WanModel, text: str) -> str:
+        content = {
+            "encoder": self._encoder_sha256 or model.weights_sha256,
+            "storage": storage_of(model.any_pipeline.text_encoder),
+            "tokens": model.manifest.pipeline.text_tokens,
+            "text": text,
+            "device": model.device.description,
+            "precision": model.device.precision,
+            "versions": [str(torch.__version__), transformers.__version__, diffusers.__version__],
+        }
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _encode(model: WanModel, text: str) -> Any:
+    tokens = model.manifest.pipeline.text_tokens
+    with torch.no_grad():
+        embedding, _ = model.any_pipeline.encode_prompt(
+            text, do_classifier_free_guidance=False, max_sequence_length=tokens, device=model.device.torch
+        )
+    return embedding

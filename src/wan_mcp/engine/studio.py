@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from wan_mcp.engine.caption import Captioner
     from wan_mcp.engine.generate import Generator
     from wan_mcp.engine.painter import Painter
+    from wan_mcp.engine.tuning import Tuning
 
 __all__ = ["TorchStudio", "build_studio"]
 
@@ -64,7 +65,7 @@ class TorchStudio:
         self._hub = hub
         self._generator: tuple[Manifest, Any] | None = None  # a Generator or a Painter
         self._captioner: tuple[Manifest, Captioner] | None = None
-        self._embeddings: Any = None
+        self._tuning: Tuning | None = None
 
     def run(self, job: Job, report: Reporter) -> str | None:
         """Run a job's plan, hand its results to `report.add`, and give the caption if it makes one.
@@ -120,16 +121,21 @@ class TorchStudio:
             return Painter(load_pictures(manifest, weights.folder, self.device, weights.sha256), self._media)
         with lasting_imports():
             from wan_mcp.engine.blocks.cache import WeightsCache
+            from wan_mcp.engine.embedding_files import EmbeddingFiles
             from wan_mcp.engine.embeddings import PromptEmbeddings
             from wan_mcp.engine.generate import Generator
             from wan_mcp.engine.loader import load_wan
-        if self._embeddings is None:
-            self._embeddings = PromptEmbeddings()
+            from wan_mcp.engine.tuning import Tuning
+        if self._tuning is None:
+            self._tuning = Tuning(self._settings, self.device)
+        files = EmbeddingFiles(self._settings.home / "embeddings", reserve_bytes=self._settings.min_free_mb * 1_000_000)
+        embeddings = PromptEmbeddings(weights.sha256_of("text_encoder", "tokenizer"), files)
         model = load_wan(
             manifest, weights.folder, self.device, weights.sha256, weights.further,
             precision=self._settings.precision, cache=WeightsCache(self._settings.home / "converted"),
+            tuning=self._tuning,
         )  # fmt: skip
-        return Generator(model, self._media, self._embeddings)
+        return Generator(model, self._media, embeddings)
 
     def _caption(self, plan: CaptionPlan, manifest: Manifest, report: Reporter) -> str:
         from wan_mcp.engine.inputs import open_input

@@ -33,6 +33,21 @@ class Installed:
     """What they are, by their content, where that is known without reading them."""
     further: dict[tuple[str, str], FurtherFile] = field(default_factory=dict)
     """Adapters and GGUF files, by repository and path in it."""
+    hashes: dict[str, str] = field(default_factory=dict)
+    """The SHA-256 of each file by its path in the folder, where that is known without reading it."""
+
+    def sha256_of(self, *parts: str) -> str:
+        """SHA-256 over what these subfolders hold, file names included."""
+        hashes = self.hashes or {
+            file.relative_to(self.folder).as_posix(): _sha256(file)
+            for part in parts
+            for file in (self.folder / part).rglob("*")
+            if file.is_file()
+        }
+        total = hashlib.sha256()
+        for path in sorted(path for path in hashes if path.partition("/")[0] in parts):
+            total.update(f"{path} {hashes[path]}\n".encode())
+        return total.hexdigest()
 
 
 def install(
@@ -60,7 +75,7 @@ def install(
         raise JobFailed(error.code, str(error)) from error
     except HomeUnusable as error:
         raise JobFailed("home_unusable", str(error)) from error
-    return Installed(weights.folder, weights.fingerprint, weights.further)
+    return Installed(weights.folder, weights.fingerprint, weights.further, weights.hashes)
 
 
 def _download(manifest: Manifest, settings: Settings, report: Reporter, hub: Hub | None) -> LocalWeights:
@@ -92,7 +107,10 @@ def fingerprint(folder: Path) -> str:
     total = hashlib.sha256()
     for file in sorted(folder.rglob("*")):
         if file.suffix in (".safetensors", ".json"):
-            with file.open("rb") as content:
-                digest = hashlib.file_digest(content, "sha256").hexdigest()
-            total.update(f"{file.relative_to(folder).as_posix()} {digest}\n".encode())
+            total.update(f"{file.relative_to(folder).as_posix()} {_sha256(file)}\n".encode())
     return total.hexdigest()
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()

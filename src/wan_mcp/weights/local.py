@@ -38,6 +38,8 @@ class LocalWeights:
     """SHA-256 over the names and hashes of all files."""
     further: dict[tuple[str, str], FurtherFile] = field(default_factory=dict)
     """Adapters and GGUF files, by repository and path in it."""
+    hashes: dict[str, str] = field(default_factory=dict)
+    """The SHA-256 of each file of its own repository, by path."""
 
 
 def is_local(manifest: Manifest, home: Path) -> bool:
@@ -67,7 +69,8 @@ def local_weights(manifest: Manifest, home: Path) -> LocalWeights | None:
         for lock in others
         for path, file in lock.files.items()
     }
-    return LocalWeights(own.folder, own.commit, _fingerprint(own, further), further)
+    hashes = {path: file.sha256 for path, file in own.files.items()}
+    return LocalWeights(own.folder, own.commit, _fingerprint(own, further), further, hashes)
 
 
 def _checked(manifest: Manifest, home: Path) -> WeightsLock | None:

@@ -1,0 +1,120 @@
+"""Prompt embeddings on disk: a prompt that was encoded once costs no pass through the text encoder after a restart.
+
+Every file is one embedding, named by the hash of all that its bits depend on; no prompt can be read
+from it. What is damaged is removed and computed again, and a disk that takes nothing only costs the time to do so.
+"""
+
+import hashlib
+import logging
+import os
+import shutil
+import time
+import uuid
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+__all__ = ["EmbeddingFiles"]
+
+log = logging.getLogger(__name__)
+
+MOST_FILES = 4000
+MOST_BYTES = 1_000_000_000
+"""Some two thousand prompts of a hundred tokens in bf16 at 4096 numbers a token."""
+LAYOUT = "1"
+STRAY_S = 3600.0
+"""A temporary file as old as this was left by a process that died."""
+
+
+class EmbeddingFiles:
+    """The embeddings below one folder; several engines may use it at once."""
+
+    def __init__(
+        self, folder: Path, *, most_files: int = MOST_FILES, most_bytes: int = MOST_BYTES, reserve_bytes: int = 0
+    ) -> None:
+        """Beyond `most_files` and `most_bytes` the least recently used go; `reserve_bytes` of the disk stay free."""
+        self._folder = folder
+        self._most_files = most_files
+        self._most_bytes = most_bytes
+        self._reserve = reserve_bytes
+
+    def find(self, key: str, device: torch.device) -> Any | None:
+        """The embedding of that key on `device`, of shape (1, tokens, width), to the bit as it was kept; else None."""
+        file = self._file(key)
+        if not file.exists():
+            return None
+        try:
+            with safe_open(file, framework="pt") as content:
+                about, kept = content.metadata() or {}, content.get_tensor("embedding")
+            if (about.get("layout"), about.get("sha256")) != (LAYOUT, _sha256(kept)):
+                raise ValueError("its content is not what was written")
+            os.utime(file)
+            embedding = kept.new_zeros((1, int(about["tokens"]), kept.shape[-1]))
+            embedding[:, : kept.shape[1]] = kept
+        except FileNotFoundError:  # another engine has removed it just now
+            return None
+        except (OSError, SafetensorError, KeyError, ValueError, RuntimeError) as error:
+            log.warning("prompt embedding %s is removed and computed again: %s", file.name, error)
+            _remove(file)
+            return None
+        return embedding.to(device)
+
+    def keep(self, key: str, embedding: Any) -> None:
+        """Keep an embedding of shape (1, tokens, width), if it is one and the disk takes it."""
+        if not torch.isfinite(embedding).all():
+            return
+        rows = embedding.detach().to("cpu")
+        # What follows the text is zeros: they need no room.
+        used = int(rows[0].ne(0).any(-1).nonzero().amax()) + 1 if rows.any() else 1
+        kept = rows[:, :used].clone(memory_format=torch.contiguous_format)
+        about = {"layout": LAYOUT, "tokens": str(rows.shape[1]), "sha256": _sha256(kept)}
+        fresh = self._folder / f".{key}.{uuid.uuid4().hex[:8]}"
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            if shutil.disk_usage(self._folder).free - kept.nbytes < self._reserve:
+                log.info("prompt embedding not kept: the disk is nearly full")
+                return
+            save_file({"embedding": kept}, fresh, metadata=about)
+            fresh.replace(self._file(key))
+            self._shrink()
+        except (OSError, SafetensorError) as error:
+            log.warning("prompt embedding not kept: %s", error)
+        finally:
+            _remove(fresh)
+
+    def _file(self, key: str) -> Path:
+        return self._folder / f"{key}.safetensors"
+
+    def _shrink(self) -> None:
+        """Remove what was not used for the longest time, down to the bounds, and what dead processes left."""
+        found = []
+        for entry in os.scandir(self._folder):
+            try:
+                facts = entry.stat()
+            except FileNotFoundError:
+                continue
+            if entry.name.startswith("."):
+                if time.time() - facts.st_mtime > STRAY_S:
+                    _remove(Path(entry.path))
+            else:
+                found.append((facts.st_mtime_ns, facts.st_size, entry.path))
+        files, size = len(found), sum(each[1] for each in found)
+        for _, its_size, path in sorted(found):
+            if files <= self._most_files and size <= self._most_bytes:
+                return
+            _remove(Path(path))
+            files, size = files - 1, size - its_size
+
+
+def _sha256(tensor: Any) -> str:
+    return hashlib.sha256(tensor.contiguous().view(torch.uint8).numpy()).hexdigest()
+
+
+def _remove(file: Path) -> None:
+    try:
+        file.unlink(missing_ok=True)
+    except OSError as error:
+        log.warning("%s cannot be removed: %s", file, error)

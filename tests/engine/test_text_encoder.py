@@ -1,0 +1,196 @@
+"""Text encoders in fewer bits or in another memory: called as ever, and as good as bf16 at least."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from transformers import Qwen3Config, Qwen3Model, UMT5Config, UMT5EncoderModel
+
+from tests.engine.conftest import ONE
+from wan_mcp.engine.devices import resolve_device
+from wan_mcp.engine.loader import WanModel, load_wan
+from wan_mcp.engine.text_encoder import (
+    Int8Linear,
+    VisitingEncoder,
+    choose_plan,
+    place_text_encoder,
+    plan_for,
+    storage_of,
+)
+from wan_mcp.engine.weights import EMBEDDED
+from wan_mcp.manifests import Catalogue, shipped_folder
+
+CPU = torch.device("cpu")
+GB = 10**9
+SENTENCES = ["a red circle moving left", "two blue squares rotate on a green background", "a small yellow triangle"]
+
+Load = Callable[[str], WanModel]
+
+
+@pytest.fixture(scope="module")
+def trained() -> Any:
+    """wan-mini's pipeline: its text encoder is a trained UMT5."""
+    mini = Catalogue(shipped_folder()).get("wan-mini")
+    return load_wan(mini, EMBEDDED / "wan-mini", resolve_device("cpu"), "sha").any_pipeline
+
+
+def encoded(pipeline: Any) -> Any:
+    with torch.no_grad():
+        return torch.cat([pipeline.encode_prompt(text, do_classifier_free_guidance=False)[0] for text in SENTENCES])
+
+
+def error(what: Any, true: Any) -> float:
+    return float((what.float() - true.float()).norm() / true.float().norm())
+
+
+def test_int8_strays_less_than_bf16_from_what_a_trained_encoder_gives(trained: Any) -> None:
+    true = encoded(trained)
+    original = trained.text_encoder
+    copies = [type(original)(original.config) for _ in range(2)]
+    for copy in copies:
+        copy.load_state_dict(original.state_dict())
+    try:
+        trained.text_encoder = copies[0].to(torch.bfloat16)
+        of_bf16 = error(encoded(trained), true)
+        trained.text_encoder = place_text_encoder(copies[1], CPU, "int8")
+        of_int8 = error(encoded(trained), true)
+    finally:
+        trained.text_encoder = original
+    assert 0 < of_int8 < of_bf16 < 0.01
+    assert storage_of(copies[1]) == "int8"
+
+
+def test_layers_of_real_width_stray_little_in_int8() -> None:
+    torch.manual_seed(0)
+    config = UMT5Config(
+        vocab_size=100,
+        d_model=4096,
+        d_kv=64,
+        d_ff=10240,
+        num_layers=1,
+        num_decoder_layers=1,
+        num_heads=64,
+        feed_forward_proj="gated-gelu",
+        tie_word_embeddings=False,
+    )
+    encoder = UMT5EncoderModel(config).to(torch.bfloat16).eval()
+    ids = torch.arange(3, 35)[None]
+    with torch.no_grad():
+        before, size = encoder(ids).last_hidden_state, sum(tensor.nbytes for tensor in encoder.parameters())
+        small = place_text_encoder(encoder, CPU, "int8")
+        after = small(ids).last_hidden_state
+    kept = sum(tensor.nbytes for tensor in [*small.parameters(), *small.buffers()])
+    assert kept < 0.7 * size
+    assert 0 < error(after, before) < 0.015
+    assert after.dtype is torch.bfloat16
+
+
+def test_attention_and_the_table_of_words_stay_as_they_are(load: Load) -> None:
+    encoder = place_text_encoder(load(ONE).any_pipeline.text_encoder, CPU, "int8")
+    small = [name.rpartition(".")[2] for name, layer in encoder.named_modules() if isinstance(layer, Int8Linear)]
+    assert sorted(small) == ["wi_0", "wi_1", "wo"]
+
+
+def test_the_scales_of_int8_keep_their_digits_when_a_pipeline_is_cast(load: Load) -> None:
+    pipeline = load(ONE).any_pipeline
+    encoder = pipeline.text_encoder = place_text_encoder(pipeline.text_encoder, CPU, "int8")
+    layer = next(layer for layer in encoder.modules() if isinstance(layer, Int8Linear))
+    scale = layer.scale.clone()
+    pipeline.to(torch.bfloat16)
+    assert torch.equal(layer.scale, scale)
+    assert encoded(pipeline).dtype is torch.bfloat16
+
+
+def test_a_visiting_encoder_gives_the_same_bits_and_stays_behind_when_its_pipeline_moves(load: Load) -> None:
+    pipeline = load(ONE).any_pipeline
+    true, encoder = encoded(pipeline), pipeline.text_encoder
+    pipeline.register_modules(text_encoder=place_text_encoder(encoder, CPU, "visiting"))
+    assert isinstance(pipeline.text_encoder, VisitingEncoder)
+    assert torch.equal(encoded(pipeline), true)
+    pipeline.to("meta")
+    assert {tensor.device.type for tensor in encoder.parameters()} == {"cpu"}
+    assert storage_of(pipeline.text_encoder) == "plain"
+
+
+def test_a_visit_that_is_broken_off_leaves_the_weights_at_home(load: Load) -> None:
+    pipeline = load(ONE).any_pipeline
+    encoder = pipeline.text_encoder
+    at_home = {name: id(tensor) for name, tensor in encoder.named_parameters()}
+    visiting = place_text_encoder(encoder, CPU, "visiting")
+    abroad: list[bool] = []
+
+    def stop(module: Any, inputs: Any) -> None:
+        abroad.append(id(module.weight) not in at_home.values())
+        raise InterruptedError
+
+    handle = encoder.encoder.block[0].layer[1].DenseReluDense.wo.register_forward_pre_hook(stop)
+    with pytest.raises(InterruptedError), torch.no_grad():
+        visiting(torch.tensor([[3, 4, 1]]))
+    handle.remove()
+    assert abroad == [True]
+    assert {name: id(tensor) for name, tensor in encoder.named_parameters()} == at_home
+    with torch.no_grad():
+        visiting(torch.tensor([[3, 4, 1]]))
+
+
+@pytest.mark.parametrize("plan", ["resident", "int8", "visiting"])
+def test_encoders_of_image_models_are_placed_the_same_way(plan: Any) -> None:
+    torch.manual_seed(0)
+    config = Qwen3Config(
+        vocab_size=64,
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        head_dim=16,
+    )
+    encoder = Qwen3Model(config).eval()
+    ids = torch.arange(1, 9)[None]
+    with torch.no_grad():
+        true = encoder(ids, output_hidden_states=True).hidden_states[-2]
+        placed = place_text_encoder(encoder, CPU, plan)
+        given = placed(ids, output_hidden_states=True).hidden_states[-2]
+    assert (error(given, true) == 0) is (plan != "int8")
+    assert error(given, true) < 0.01
+    assert (placed.dtype, torch.device(placed.device)) == (torch.float32, CPU)
+
+
+@pytest.mark.parametrize(
+    ("free", "total", "host", "plan"),
+    [
+        (139, 141, 512, "resident"),
+        (30, 80, 64, "resident"),
+        (20, 24, 64, "visiting"),
+        (20, 24, 12, "int8"),
+        (9, 10, 12, "visiting"),
+    ],
+)
+def test_the_plan_follows_free_gpu_memory_and_int8_only_the_size_of_the_machine(
+    free: int, total: int, host: int, plan: str
+) -> None:
+    plain, int8, coming = int(11.4 * GB), int(8.4 * GB), 6 * GB
+    assert choose_plan(plain, int8, coming, host * GB, (free * GB, total * GB)) == plan
+
+
+@pytest.mark.parametrize(("host", "plan"), [(64, "resident"), (32, "int8")])
+def test_on_a_cpu_only_the_size_of_its_memory_decides(host: int, plan: str) -> None:
+    assert choose_plan(23 * GB, 15 * GB, 5 * GB, host * GB, None) == plan
+
+
+def test_the_size_in_int8_is_foretold_as_it_comes(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+    from wan_mcp.engine import text_encoder
+
+    foretold: list[int] = []
+
+    def choose(plain: int, int8: int, *_: Any) -> str:
+        foretold.append(int8)
+        return "int8"
+
+    monkeypatch.setattr(text_encoder, "choose_plan", choose)
+    model = load(ONE)
+    encoder = model.any_pipeline.text_encoder
+    assert plan_for(encoder, model.device) == "int8"
+    placed = place_text_encoder(encoder, CPU, "int8")
+    assert foretold == [sum(tensor.nbytes for tensor in [*placed.parameters(), *placed.buffers()])]
