@@ -1,0 +1,44 @@
+"""What a model's work costs: the part of a manifest that times and memory are worked out from."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from wan_mcp.specs import Frozen
+
+__all__ = ["Costs"]
+
+Pixels = Annotated[int, Field(ge=1)]
+
+
+class Costs(Frozen):
+    """The factors of time and memory. Left out, they are those of Wan's 14B denoisers."""
+
+    token: tuple[Pixels, Pixels, Pixels] = Field(
+        default=(4, 16, 16), description="Frames, rows and columns of pixels that one token of the denoiser stands for."
+    )
+    even_at: int = Field(
+        default=29_184,
+        ge=1,
+        description="Tokens at which attention is as much work as all the rest of a block: 3 * width + the "
+        "feed-forward width (linear layers: 24 width² + 4 width * feed-forward operations a token, "
+        "attention: 4 width * tokens).",
+    )
+    token_bytes: int = Field(
+        default=300_000,
+        ge=0,
+        description="Memory for each token of a denoiser's pass beside the weights: what one block holds at most at "
+        "once, counted over all of its operations.",
+    )
+    pixel_bytes: int = Field(
+        default=3_100,
+        ge=0,
+        description="Memory of the decoder in bf16 for each pixel of the frames that it decodes together (as many as "
+        "a token stands for). Wan2.1's, measured: 10.3 GiB at 1280x720.",
+    )
+    text_bytes: int = Field(default=0, ge=0, description="Of weights.memory_bytes in bf16, what only reads the text.")
+
+    def tokens(self, width: int, height: int, frames: int = 1) -> int:
+        """Length of the denoiser's sequence for a result of these pixels and frames."""
+        in_time, in_height, in_width = self.token
+        return (1 + (frames - 1) // in_time) * max(1, height // in_height) * max(1, width // in_width)

@@ -1,0 +1,111 @@
+"""Where a model's parts live, and what fits: worked out from the manifests that are shipped."""
+
+from pathlib import Path
+
+import pytest
+
+from wan_mcp.fitting import (
+    Placement,
+    Shape,
+    activation_bytes,
+    denoiser_bytes,
+    fits,
+    largest_fitting,
+    needed_bytes,
+    placement_for,
+    room_for_blocks,
+    usual_shape,
+)
+from wan_mcp.manifests import Catalogue, Manifest
+
+MIB = 1024 * 1024
+# What the driver says of cards that are sold as 8, 12, 16, 24, 32, 48, 80 and 141 GB.
+CARDS = {"8": 8188, "12": 12282, "16": 16376, "24": 24564, "32": 32607, "48": 46068, "80": 81559, "141": 143771}
+HD = Shape(1280, 720, 81)
+
+
+@pytest.fixture(scope="module")
+def catalogue() -> Catalogue:
+    return Catalogue.of(Path("no-home"))
+
+
+@pytest.fixture(scope="module")
+def a14b(catalogue: Catalogue) -> Manifest:
+    return catalogue.get("wan2.2-t2v-a14b-4step")
+
+
+@pytest.mark.parametrize(
+    ("card", "fp8", "bf16"),
+    [
+        ("16", Placement.OFFLOADED, Placement.OFFLOADED),
+        ("24", Placement.SWAPPED, Placement.OFFLOADED),
+        ("32", Placement.SWAPPED, Placement.OFFLOADED),
+        ("48", Placement.RESIDENT_FP8, Placement.SWAPPED),
+        ("80", Placement.RESIDENT_FP8, Placement.RESIDENT_BF16),
+    ],
+)
+def test_both_experts_live_on_large_cards_take_turns_on_smaller_ones_and_are_streamed_on_small_ones(
+    a14b: Manifest, card: str, fp8: Placement, bf16: Placement
+) -> None:
+    assert placement_for(a14b, CARDS[card] * MIB, "fp8") is fp8
+    assert placement_for(a14b, CARDS[card] * MIB, "bf16") is bf16
+
+
+def test_a_larger_result_leaves_less_room_for_blocks(a14b: Manifest) -> None:
+    memory = CARDS["48"] * MIB
+    assert placement_for(a14b, memory, "fp8", HD) is Placement.SWAPPED
+    assert room_for_blocks(a14b, memory, "fp8", HD) < room_for_blocks(a14b, memory, "fp8")
+    assert room_for_blocks(a14b, memory, "fp8") + activation_bytes(a14b, usual_shape(a14b), "fp8") < memory
+
+
+def test_a_model_of_one_expert_is_never_swapped(catalogue: Catalogue) -> None:
+    single = catalogue.get("wan2.2-ti2v-5b")
+    placements = {placement_for(single, mib * MIB, "bf16") for mib in CARDS.values()}
+    assert placements == {Placement.OFFLOADED, Placement.RESIDENT_BF16}
+
+
+def test_what_runs_in_fp32_is_on_the_cpu(catalogue: Catalogue) -> None:
+    for manifest in catalogue.manifests.values():
+        assert placement_for(manifest, 10**12, "fp32") is Placement.CPU
+
+
+def test_a_small_card_is_told_the_sizes_and_lengths_that_it_can_make(a14b: Manifest) -> None:
+    memory = CARDS["8"] * MIB
+    assert not fits(a14b, memory, "fp8", HD)
+    largest = largest_fitting(a14b, memory, "fp8")
+    assert largest
+    assert "720p-landscape" not in largest
+    frames = largest["480p-landscape"]
+    assert a14b.frames is not None
+    assert a14b.frames.allows(frames)
+    assert fits(a14b, memory, "fp8", Shape(832, 480, frames))
+    assert not fits(a14b, memory, "fp8", Shape(832, 480, frames + 4))
+
+
+def test_a_still_picture_fits_where_a_video_does_not(a14b: Manifest) -> None:
+    assert "720p-landscape" in largest_fitting(a14b, CARDS["8"] * MIB, "fp8", still=True)
+
+
+def test_what_a_cpu_needs_is_the_whole_model(a14b: Manifest) -> None:
+    assert needed_bytes(a14b, "fp32", Shape(832, 480, 5)) > a14b.weights.memory_bytes["fp32"]
+    assert largest_fitting(a14b, 32 * 1024 * MIB, "fp32") == {}
+
+
+def test_a_manifest_that_says_no_sizes_in_memory_is_given_the_benefit_of_the_doubt(a14b: Manifest) -> None:
+    silent = a14b.model_copy(update={"weights": a14b.weights.model_copy(update={"memory_bytes": {}})})
+    assert denoiser_bytes(silent, "fp8") is None
+    assert fits(silent, 1, "fp8", HD)
+    assert placement_for(silent, 1, "fp8") is Placement.RESIDENT_FP8
+
+
+def test_the_embedded_model_fits_everywhere(catalogue: Catalogue) -> None:
+    mini = catalogue.get("wan-mini")
+    assert mini.frames is not None
+    assert set(largest_fitting(mini, 2 * 1024 * MIB, "fp32").values()) == {mini.frames.maximum}
+
+
+def test_tokens_are_counted_as_the_denoisers_do(catalogue: Catalogue) -> None:
+    assert catalogue.get("wan2.2-t2v-a14b").costs.tokens(832, 480, 81) == 32_760
+    assert catalogue.get("wan2.2-t2v-a14b").costs.tokens(1280, 720, 81) == 75_600
+    assert catalogue.get("wan2.2-ti2v-5b").costs.tokens(1280, 704, 121) == 31 * 22 * 40
+    assert catalogue.get("wan-mini").costs.tokens(128, 128, 17) == 5 * 8 * 8
