@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from tests.engine.conftest import ONE, TWO, TWO_OF_IMAGES, Bench, Ear, image_plan, video_plan
-from wan_mcp.engine import generate
+from wan_mcp.engine.decoding import FrameDecoder
 from wan_mcp.engine.loader import WanModel
 from wan_mcp.errors import JobCancelled, JobFailed
 from wan_mcp.media.images import read_receipt as read_image_receipt
-from wan_mcp.media.videos import probe, read_receipt, write_video
+from wan_mcp.media.video_writer import VideoWriter
+from wan_mcp.media.videos import probe, read_receipt
 from wan_mcp.specs import Artifact, Job, Stage, Task
 
 Frames = NDArray[np.uint8]
@@ -26,12 +27,20 @@ Load = Callable[[str], WanModel]
 def frames(monkeypatch: pytest.MonkeyPatch) -> list[Frames]:
     """The frames of all videos that are written."""
     seen: list[Frames] = []
+    add, finish = VideoWriter.add, VideoWriter.finish
+    came: list[Frames] = []
 
-    def write(media: Any, name: Any, pixels: Frames, *rest: Any) -> Artifact:
-        seen.append(pixels)
-        return write_video(media, name, pixels, *rest)
+    def keep(writer: VideoWriter, pixels: Frames) -> None:
+        came.append(pixels)
+        add(writer, pixels)
 
-    monkeypatch.setattr(generate, "write_video", write)
+    def join(writer: VideoWriter, seed: int) -> Artifact:
+        seen.append(np.concatenate(came))
+        came.clear()
+        return finish(writer, seed)
+
+    monkeypatch.setattr(VideoWriter, "add", keep)
+    monkeypatch.setattr(VideoWriter, "finish", join)
     return seen
 
 
@@ -240,7 +249,7 @@ def test_running_out_of_memory_fails_the_job_with_smaller_sizes_and_spares_the_n
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     with monkeypatch.context() as patch, pytest.raises(JobFailed) as failure:
-        patch.setattr(generate, "decode", too_much)
+        patch.setattr(FrameDecoder, "frames", too_much)
         bench.run(video_plan(num_frames=9))
     assert failure.value.code == "out_of_memory"
     assert "small (32x32)" in str(failure.value)

@@ -1,20 +1,28 @@
-"""From latents to frames, as the pipelines do it at their end, in a stage of its own."""
+"""From latents to frames, a few at a time, in a stage of its own: later ones are decoded while the first are taken.
 
-import itertools
+On a CPU each latent frame goes through the autoencoder as in the pipelines, bit for bit. On a GPU the coders of
+`wan_mcp.engine.vae` take several at once, and frames leave it as bytes.
+"""
+
+from collections.abc import Generator
+from contextlib import closing
+from types import MethodType
 from typing import TYPE_CHECKING, Any
 
 import torch
+from diffusers.models.autoencoders.autoencoder_kl_wan import unpatchify
 
-from wan_mcp.engine.listening import calling
 from wan_mcp.engine.loader import WanModel
 from wan_mcp.engine.reporter import Reporter
+from wan_mcp.engine.vae.coders import understood
+from wan_mcp.engine.vae.fast import FastCoders
 from wan_mcp.errors import JobFailed
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["decode", "require_finite"]
+__all__ = ["FrameDecoder", "require_finite"]
 
 
 def require_finite(tensor: Any, what: str) -> None:
@@ -24,43 +32,129 @@ def require_finite(tensor: Any, what: str) -> None:
         JobFailed: `tensor` holds NaN or infinity.
     """
     if not torch.isfinite(tensor).all():
-        raise JobFailed(
-            "bad_numbers",
-            f"The model's {what} hold numbers that are not finite. "
-            "Try another seed or a lower guidance_scale; if it stays so, the weights or the GPU are at fault.",
-        )
+        raise _bad_numbers(what)
 
 
-def decode(model: WanModel, latents: Any, report: Reporter) -> "NDArray[np.uint8]":
-    """Frames of shape (frames, height, width, 3) from the normalised latents of one result.
+def _bad_numbers(what: str) -> JobFailed:
+    return JobFailed(
+        "bad_numbers",
+        f"The model's {what} hold numbers that are not finite. "
+        "Try another seed or a lower guidance_scale; if it stays so, the weights or the GPU are at fault.",
+    )
 
-    Each latent frame is one call of the VAE's decoder: there the job says how far it is, and hears
-    whether it should stop.
 
-    Raises:
-        JobFailed: the latents or the frames are not finite.
-        JobCancelled, JobLost, EngineLeaves: from `report`.
-    """
-    require_finite(latents, "latents")
-    vae, pipeline = model.vae, model.any_pipeline
-    calls, frames = itertools.count(), latents.shape[2]
+class FrameDecoder:
+    """The end of a model's pipelines. On a GPU it also has the pipelines encode pictures with the fast coders."""
 
-    def before() -> None:
-        done = next(calls)
-        report.tell(f"{done} of {frames} latent frames") if frames > 1 else report.check()
+    def __init__(self, model: WanModel) -> None:
+        self._model = model
+        vae = model.vae
+        self._coders = FastCoders(vae) if model.device.is_cuda and understood(vae) else None
+        if self._coders is not None:
+            vae._encode = MethodType(_encode_with(self._coders), vae)
 
-    with torch.no_grad(), calling(vae.decoder, before):
-        # Bit for bit what the pipelines compute: their order of operations and precisions.
+    def frames(self, latents: Any, report: Reporter) -> "Generator[NDArray[np.uint8]]":
+        """Frames, some of shape (frames, height, width, 3) at a time, from the normalised latents of one result.
+
+        Between them the job says how far it is, and hears whether it should stop.
+
+        Raises:
+            JobFailed: the latents or the frames are not finite.
+            JobCancelled, JobLost, EngineLeaves: from `report`.
+        """
+        require_finite(latents, "latents")
+        count, done = int(latents.shape[2]), 0
+        parts = self._as_the_pipelines(latents) if self._coders is None else self._fast(self._coders, latents)
+        with closing(parts):
+            while done < count:
+                report.tell(f"{done} of {count} latent frames") if count > 1 else report.check()
+                ready, pixels = next(parts)
+                done += ready
+                yield pixels
+
+    @torch.no_grad()  # type: ignore[untyped-decorator]
+    def _as_the_pipelines(self, latents: Any) -> "Generator[tuple[int, NDArray[np.uint8]]]":
+        """One latent frame at a time: `AutoencoderKLWan._decode` with its order of operations and precisions."""
+        vae, processor = self._model.vae, self._model.any_pipeline.video_processor
         latents = latents.to(vae.device, vae.dtype)
-        shape = (1, vae.config.z_dim, 1, 1, 1)
-        mean = torch.tensor(vae.config.latents_mean).view(shape).to(latents.device, latents.dtype)
-        scale = 1.0 / torch.tensor(vae.config.latents_std).view(shape).to(latents.device, latents.dtype)
+        mean, deviation = (moment.to(vae.dtype) for moment in _moments(vae))
+        vae.clear_cache()
         try:
-            video = vae.decode(latents / scale + mean, return_dict=False)[0]
+            hidden = vae.post_quant_conv(latents / (1.0 / deviation) + mean)
+            for index in range(latents.shape[2]):
+                vae._conv_idx = [0]
+                video = vae.decoder(
+                    hidden[:, :, index : index + 1],
+                    feat_cache=vae._feat_map,
+                    feat_idx=vae._conv_idx,
+                    first_chunk=index == 0,
+                )
+                if vae.config.patch_size is not None:
+                    video = unpatchify(video, patch_size=vae.config.patch_size)
+                video = torch.clamp(video, min=-1.0, max=1.0)
+                require_finite(video, "frames")
+                video = processor.postprocess_video(video, output_type="pt")[0]
+                pixels = (video.float() * 255).round().to(torch.uint8).permute(0, 2, 3, 1)
+                yield 1, pixels.cpu().contiguous().numpy()
         finally:
             vae.clear_cache()  # a decode that was stopped leaves its features behind
-        require_finite(video, "frames")
-        video = pipeline.video_processor.postprocess_video(video, output_type="pt")[0]
-        pixels = (video.float() * 255).round().to(torch.uint8).permute(0, 2, 3, 1)
-    frames_of_bytes: NDArray[np.uint8] = pixels.cpu().contiguous().numpy()
-    return frames_of_bytes
+
+    @torch.no_grad()  # type: ignore[untyped-decorator]
+    def _fast(self, coders: FastCoders, latents: Any) -> "Generator[tuple[int, NDArray[np.uint8]]]":
+        """Several latent frames at a time, one call ahead of what is given."""
+        vae = self._model.vae
+        mean, deviation = _moments(vae)
+        latents = (latents.to(vae.device).float() * deviation + mean).to(vae.dtype)
+        ahead: tuple[int, _Landing] | None = None
+        for ready, video in coders.decode(latents):
+            following = ready, _Landing(video)
+            if ahead is not None:
+                yield ahead[0], ahead[1].frames()
+            ahead = following
+        if ahead is not None:
+            yield ahead[0], ahead[1].frames()
+
+
+class _Landing:
+    """Frames on their way from a GPU, as bytes."""
+
+    def __init__(self, video: Any) -> None:
+        finite = torch.isfinite(video).all()
+        pixels = (video.clamp(-1.0, 1.0) * 127.5 + 127.5).round().to(torch.uint8)
+        pinned = video.is_cuda
+        self._pixels = torch.empty(pixels.shape, dtype=torch.uint8, pin_memory=pinned)
+        self._finite = torch.empty((), dtype=torch.bool, pin_memory=pinned)
+        self._pixels.copy_(pixels, non_blocking=True)
+        self._finite.copy_(finite, non_blocking=True)
+        self._there = torch.cuda.Event() if pinned else None
+        if self._there is not None:
+            self._there.record()
+
+    def frames(self) -> "NDArray[np.uint8]":
+        """The frames, once they are there.
+
+        Raises:
+            JobFailed: they were not finite.
+        """
+        if self._there is not None:
+            self._there.synchronize()
+        if not self._finite:
+            raise _bad_numbers("frames")
+        frames: NDArray[np.uint8] = self._pixels.numpy()
+        return frames
+
+
+def _moments(vae: Any) -> tuple[Any, Any]:
+    """Mean and deviation of the latents, (1, channels, 1, 1, 1) in float32."""
+    shape = (1, vae.config.z_dim, 1, 1, 1)
+    mean, deviation = (torch.tensor(m).view(shape) for m in (vae.config.latents_mean, vae.config.latents_std))
+    return mean.to(vae.device), deviation.to(vae.device)
+
+
+def _encode_with(coders: FastCoders) -> Any:
+    def encode(vae: Any, pictures: Any) -> Any:
+        if pictures.shape[0] == 1 and not vae.use_tiling:
+            return coders.encode(pictures)
+        return type(vae)._encode(vae, pictures)
+
+    return encode

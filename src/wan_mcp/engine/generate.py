@@ -4,7 +4,7 @@ Frames go to the video's encoder while later ones are decoded, and its file is f
 denoised.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from typing import Any
@@ -26,6 +26,33 @@ from wan_mcp.media.video_writer import VideoWriter
 from wan_mcp.specs import Artifact, ImagePlan, Stage, Task, VideoPlan
 
 __all__ = ["Generator"]
+
+
+class _Files:
+    """Files that are finished behind the work on the next result, one after the other."""
+
+    def __init__(self, pool: ThreadPoolExecutor) -> None:
+        self._pool = pool
+        self._begun: list[Future[None]] = []
+
+    def finish(self, call: Callable[[], None]) -> None:
+        """Have `call` finish a file."""
+        self._begun.append(self._pool.submit(call))
+
+    def require_no_failure(self, *, wait: bool = False) -> None:
+        """Raise what the first file failed for, of those that are done, or of all."""
+        for each in self._begun:
+            if wait or each.done():
+                each.result()
+
+
+@contextmanager
+def _finishing() -> Iterator[_Files]:
+    """Files that are all finished, or left as far as they came, when the block ends."""
+    with ThreadPoolExecutor(1, "files") as pool:
+        files = _Files(pool)
+        yield files
+        files.require_no_failure(wait=True)
 
 
 class Generator:
@@ -61,7 +88,7 @@ class Generator:
                 finish = self._decode(MediaName.of(job_id, index, plan.kind), plan, latents, seed, report)
                 del latents
                 report.enter(Stage.WRITE, item=item)
-                files.finish(lambda finish=finish: report.add(finish()))  # type: ignore[misc]
+                files.finish(lambda finish=finish: report.add(finish()))
 
     def _note_what_is_cut(self, plan: VideoPlan | ImagePlan, report: Reporter) -> None:
         """The pipelines cut long texts in silence; we do not."""

@@ -1,0 +1,51 @@
+"""How many latent frames may go through a decoder at once."""
+
+from typing import Any
+
+import torch
+
+__all__ = ["BOUND", "latent_frames_per_call"]
+
+BOUND = 12 * 2**30
+"""Bytes that decoding may take beside the weights."""
+SHARE = 0.8
+"""Of what is free."""
+MOST = 8
+"""Latent frames in one call, whatever the memory: more gain nothing, and the job hears of a cancel in between."""
+ADDRESSED = 2**31
+"""Numbers in one tensor that convolutions index with 32 bits."""
+WIDEST_AT_ONCE = 2.0
+"""Peak of a call, as a multiple of its widest activation."""
+PAST = 3.0
+"""What all layers keep of the past, as a multiple of the widest activation of one latent frame."""
+
+
+def latent_frames_per_call(vae: Any, height: int, width: int) -> int:
+    """Latent frames of `height` x `width` that may be decoded at once after the first, at least 1.
+
+    Encoding takes less.
+    """
+    widest = _widest(vae.config, height, width)
+    bytes_each = widest * vae.dtype.itemsize
+    room = min(BOUND, SHARE * _free(vae.device)) - PAST * bytes_each
+    fitting = int(room / (WIDEST_AT_ONCE * bytes_each))
+    return max(1, min(MOST, fitting, (ADDRESSED - 1) // widest))
+
+
+def _widest(config: Any, height: int, width: int) -> int:
+    """Numbers in the widest activation of one latent frame: before the convolution that follows an enlargement."""
+    base = config.decoder_base_dim or config.base_dim
+    widths = [base * multiple for multiple in config.dim_mult[::-1]]
+    pixels, frames, widest = height * width, 1, 0
+    for channels, in_time in zip(widths, config.temperal_downsample[::-1], strict=False):
+        pixels, frames = 4 * pixels, frames * (2 if in_time else 1)
+        widest = max(widest, channels * pixels * frames)
+    return max(widest, widths[-1] * pixels * frames)
+
+
+def _free(device: Any) -> float:
+    if device.type != "cuda":
+        return BOUND
+    free, _ = torch.cuda.mem_get_info(device)
+    cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return float(free + cached)
