@@ -100,8 +100,8 @@ class Ear(Reporter):
 class Bench:
     """A studio over a home of its own."""
 
-    def __init__(self, home: Path, embedded: Path) -> None:
-        self.settings = Settings(home=home, device="cpu", engine_idle_s=0.0)
+    def __init__(self, home: Path, embedded: Path, device: str = "cpu") -> None:
+        self.settings = Settings(home=home, device=device, engine_idle_s=0.0)
         self.store = JobStore(Database(self.settings.database))
         self.media = MediaStore(home)
         self.catalogue = Catalogue()
@@ -118,7 +118,7 @@ class Bench:
             else ImageRequest(prompt="x")
         )
         self.store.submit(request, plan, None, 99)
-        job = self.store.claim("cpu")
+        job = self.store.claim(self.settings.device)
         assert job is not None
         return job
 

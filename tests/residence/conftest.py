@@ -1,8 +1,8 @@
 """Two tiny experts of six blocks each, wherever their blocks live."""
 
 import copy
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
+from functools import cache, partial
 from typing import Any
 
 import pytest
@@ -20,38 +20,39 @@ from wan_mcp.engine.devices import resolve_device
 BLOCKS = 6
 
 
-def tiny(seed: int) -> Any:
+@cache
+def tiny(seed: int, width: int) -> Any:
     torch.manual_seed(seed)
     return WanTransformer3DModel(
-        patch_size=(1, 2, 2), num_attention_heads=2, attention_head_dim=16, in_channels=4, out_channels=4, text_dim=16,
-        freq_dim=32, ffn_dim=48, num_layers=BLOCKS, rope_max_seq_len=64,
+        patch_size=(1, 2, 2), num_attention_heads=width // 16, attention_head_dim=16, in_channels=4, out_channels=4,
+        text_dim=16, freq_dim=32, ffn_dim=width + 16, num_layers=BLOCKS, rope_max_seq_len=64,
     ).eval()  # fmt: skip
 
 
-EXPERTS = [tiny(seed) for seed in (1, 2)]
-
-LoadExperts = Callable[..., list[Denoiser]]
-
-
-def load_experts(residence: Residence, recipes: Sequence[Recipe] = (FP8,) * BLOCKS) -> list[Denoiser]:
+def load_experts(
+    residence: Residence, recipes: Sequence[Recipe] = (FP8,) * BLOCKS, device: str = "cpu", width: int = 32
+) -> list[Denoiser]:
     """Both experts, their blocks in `residence`, each block of these recipes."""
     loaded = []
-    for number, expert in enumerate(EXPERTS):
+    for number in (1, 2):
+        expert = tiny(number, width)
         shape = BlockShape.of(expert.config, times_per_token=False)
         assert shape is not None
-        kinds = [BlockKind(shape, recipe, torch.float32) for recipe in recipes]
+        kinds = [BlockKind(shape, recipe, resolve_device(device).dtype) for recipe in recipes]
         source = DenoiserSource(f"expert {number}", expert.config, partial(copy.deepcopy, expert), str(number))
-        loaded.append(load_denoiser(source, kinds, resolve_device("cpu"), None, residence))
+        loaded.append(load_denoiser(source, kinds, resolve_device(device), None, residence))
     return loaded
 
 
 @torch.no_grad()  # type: ignore[untyped-decorator]
-def a_pass(denoiser: Denoiser, seed: int = 0, text: Tensor | None = None) -> Tensor:
+def a_pass(denoiser: Denoiser, seed: int = 0, text: Tensor | None = None, device: str = "cpu") -> Tensor:
     """One pass over latents of this seed."""
+    there = resolve_device(device)
     random = torch.Generator().manual_seed(seed)
     latents = torch.randn(1, 4, 1, 4, 4, generator=random)
     text = torch.randn(1, 5, 16, generator=random) if text is None else text
-    result: Tensor = denoiser.model(latents, torch.tensor([500.0]), text, return_dict=False)[0]
+    inputs = [each.to(there.torch, there.dtype) for each in (latents, torch.tensor([500.0]), text)]
+    result: Tensor = denoiser.model(*inputs, return_dict=False)[0]
     return result
 
 

@@ -2,12 +2,18 @@
 
 import pytest
 import torch
+from diffusers.models.transformers.transformer_wan import WanTransformerBlock
 from torch import Tensor
 
 from tests.residence.conftest import BLOCKS, a_pass, load_experts
 from tests.residence.watched import WatchedStreamed
+from wan_mcp.engine.blocks.block import BlockKind
+from wan_mcp.engine.blocks.layout import BlockLayout
 from wan_mcp.engine.blocks.linear import FP8, PLAIN, Recipe
 from wan_mcp.engine.blocks.residence import Resident
+from wan_mcp.engine.blocks.shape import BlockShape
+from wan_mcp.engine.blocks.sizes import BlockSize
+from wan_mcp.engine.blocks.weights import block_weights
 
 CPU = torch.device("cpu")
 STEPS = (0, 0, 1, 1)
@@ -184,3 +190,13 @@ def test_other_weights_can_take_the_place_of_an_experts() -> None:
     first.model.load_state_dict(other.model.state_dict(), strict=False)
     assert torch.equal(a_pass(first), a_pass(other))
     assert torch.equal(a_pass(second), a_pass(other))
+
+
+@pytest.mark.parametrize("cross_norm", [True, False])
+def test_a_blocks_size_is_known_before_there_is_one(recipe: Recipe, cross_norm: bool) -> None:
+    shape = BlockShape(width=48, heads=2, ffn_width=80, cross_norm=cross_norm, times_per_token=False, eps=1e-6)
+    for dtype in (torch.float32, torch.bfloat16):
+        kind = BlockKind(shape, recipe, dtype)
+        block = WanTransformerBlock(48, 80, 2, cross_attn_norm=cross_norm)
+        layout = BlockLayout.of(block_weights(kind, block.state_dict(), CPU))
+        assert (layout.step_bytes, layout.bytes) == (BlockSize.of(kind).step, BlockSize.of(kind).whole)
