@@ -95,10 +95,6 @@ class Generator:
         self._model.forget()
         self._embeddings.clear()
 
-    def forget(self) -> None:
-        """Let go of all on the device that can be made again."""
-        self._model.forget()
-
     def _note_what_is_cut(self, plan: VideoPlan | ImagePlan, report: Reporter) -> None:
         """The pipelines cut long texts in silence; we do not."""
         texts = {"prompt": plan.prompt, "negative_prompt": plan.negative_prompt if plan.guidance_scale > 1 else ""}
