@@ -71,6 +71,7 @@ def _findings(settings: Settings) -> Iterator[Finding]:
     yield from _libraries()
     yield _ffmpeg()
     yield from _home(settings)
+    yield _compiler(settings)
     catalogue = Catalogue.of(settings.home)
     yield Finding("models", ", ".join(sorted(catalogue.manifests)), bool(catalogue.manifests))
     yield from _embedded(catalogue)
@@ -114,6 +115,16 @@ def _ffmpeg() -> Finding:
     except (ImportError, RuntimeError, OSError, subprocess.SubprocessError) as error:
         return Finding("ffmpeg", f"does not run ({error}); set IMAGEIO_FFMPEG_EXE to one that does", good=False)
     return Finding("ffmpeg", run.stdout.splitlines()[0])
+
+
+def _compiler(settings: Settings) -> Finding:
+    from wan_mcp.engine.packages.compiler import prove
+
+    try:
+        proof = prove(settings.home)
+    except OSError as error:
+        return Finding("compiler", f"cannot be tried: {settings.home} cannot be written ({error.strerror})", good=False)
+    return Finding("compiler", proof.says, proof.good)
 
 
 def _home(settings: Settings) -> Iterator[Finding]:

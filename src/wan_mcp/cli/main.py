@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from wan_mcp.cli import doctor, generate, jobs, models, pull
+from wan_mcp.cli import compile, doctor, generate, jobs, models, pull
 from wan_mcp.cli.setting_flags import with_setting_flags
 from wan_mcp.errors import JobFailed, UserError
 from wan_mcp.logs import log_to_stderr
@@ -45,6 +45,7 @@ app.command("caption")(generate.caption)
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(models.app, name="models")
 app.command("pull")(pull.pull)
+app.command("compile")(compile.compile_model)
 app.command("doctor")(doctor.doctor)
 
 

@@ -17,7 +17,7 @@ from wan_mcp.experts import Expert
 from wan_mcp.manifests import Manifest
 from wan_mcp.weights.local import FurtherFile
 
-__all__ = ["denoiser_sources"]
+__all__ = ["PARTS", "denoiser_sources"]
 
 PARTS = ("transformer", "transformer_2")
 

@@ -1,0 +1,31 @@
+"""Build one package beside an engine: `python -m wan_mcp.engine.packages.build HOME WANTED`, WANTED as JSON."""
+
+import json
+import logging
+import os
+import sys
+from pathlib import Path
+
+from wan_mcp.engine.packages.building import NICENESS, BuildFailed, Wanted, build
+from wan_mcp.engine.packages.lifeline import end_with_parent
+from wan_mcp.logs import log_to_stderr
+
+log = logging.getLogger("wan_mcp.engine.packages.build")  # it runs as `__main__`
+
+
+def main(home: str, wanted: str) -> int:
+    """Exit code 0 if the package is there in the end, 1 if not."""
+    end_with_parent()
+    log_to_stderr("INFO")
+    os.nice(NICENESS)
+    asked = Wanted(**json.loads(wanted))
+    try:
+        build(asked, Path(home), lambda words: log.info("package %s: %s", asked.name, words))
+    except (BuildFailed, OSError) as error:
+        log.warning("package %s could not be built, blocks go on running eagerly: %s", asked.name, error)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

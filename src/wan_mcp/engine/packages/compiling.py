@@ -1,0 +1,95 @@
+"""Export one block and compile it: what the process `python -m wan_mcp.engine.packages.compiling` does.
+
+One process compiles one package: the compiler keeps state, and a second compilation in one process can fail.
+"""
+
+import json
+import logging
+import sys
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.export import Dim, ExportedProgram
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from wan_mcp.engine.blocks.block import BlockKind, ExportableBlock
+from wan_mcp.engine.packages.identity import FLAGS, identity_of, kind_of_facts
+from wan_mcp.engine.packages.inputs import ACTIVATIONS, DYNAMIC, example_inputs, example_weights, expected_inputs
+from wan_mcp.engine.packages.lifeline import end_with_parent
+from wan_mcp.logs import log_to_stderr
+
+__all__ = ["compile_block", "export_block"]
+
+log = logging.getLogger("wan_mcp.engine.packages.compiling")  # it runs as `__main__`
+
+EXAMPLE = {"tokens": 2048, "text": 512}
+"""Sizes that the compiler tunes for: enough rows that it keeps each in one piece, few enough to need little memory."""
+GPU_BYTES = 2_000_000_000
+"""The most that tuning may take of a GPU that an engine is working on."""
+
+
+def export_block(kind: BlockKind, device: Any) -> ExportedProgram:
+    """The block as a graph with dynamic token counts; nothing is computed and no memory of `device` is taken."""
+    with FakeTensorMode() as fake, torch.no_grad():
+        inputs = example_inputs(kind, EXAMPLE["tokens"], EXAMPLE["text"], device)
+        weights = example_weights(kind, device)
+    sizes = {name: Dim(name, min=least, max=most) for name, (least, most) in DYNAMIC.items()}
+    named = {each.name: each.shape for each in expected_inputs(kind)}
+    shapes = [
+        {place: sizes[size] for place, size in enumerate(named[name]) if isinstance(size, str)} or None
+        for name in ACTIVATIONS
+    ]
+    with torch.no_grad(), _attention_of(device), fake:
+        return torch.export.export(
+            ExportableBlock(kind), (*inputs, weights), dynamic_shapes=(*shapes, [None] * len(weights)), strict=False
+        )
+
+
+def _attention_of(device: Any) -> AbstractContextManager[Any]:
+    """The kernel for attending to the text is chosen now, once for all."""
+    if device.type != "cuda":
+        return nullcontext()
+    best_first = [
+        SDPBackend.CUDNN_ATTENTION,
+        SDPBackend.FLASH_ATTENTION,
+        SDPBackend.EFFICIENT_ATTENTION,
+        SDPBackend.MATH,
+    ]
+    chosen: AbstractContextManager[Any] = sdpa_kernel(best_first, set_priority=True)
+    return chosen
+
+
+def compile_block(kind: BlockKind, device: Any, file: Path) -> None:
+    """Write the package for this kind and device to `file`.
+
+    Raises:
+        RuntimeError and whatever else the compiler raises.
+    """
+    log.info("exporting a block %d wide, %s, for %s", kind.shape.width, kind.recipe, device)
+    program = export_block(kind, device)
+    log.info("compiling it")
+    metadata = {"aot_inductor.metadata": {"wan_mcp": identity_of(kind, device).hash}}
+    with torch.no_grad():
+        torch._inductor.aoti_compile_and_package(program, package_path=str(file), inductor_configs=FLAGS | metadata)
+
+
+def main(arguments: list[str]) -> None:
+    """`KIND DEVICE FILE`: writes the package, unless the file is empty, and prints what it is as JSON."""
+    end_with_parent()
+    log_to_stderr("INFO")
+    kind, device, file = kind_of_facts(json.loads(arguments[0])), torch.device(arguments[1]), arguments[2]
+    if device.type == "cuda":
+        total = torch.cuda.get_device_properties(device).total_memory
+        torch.cuda.set_per_process_memory_fraction(min(GPU_BYTES / total, 1.0), device)
+    if file:
+        compile_block(kind, device, Path(file))
+    inputs = [each.model_dump(mode="json") for each in expected_inputs(kind)]
+    facts = {"identity": identity_of(kind, device).facts, "inputs": inputs, "dynamic": DYNAMIC}
+    sys.stdout.write(json.dumps(facts) + "\n")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

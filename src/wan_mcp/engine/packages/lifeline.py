@@ -1,0 +1,52 @@
+"""A process that never outlives the one that started it, whatever ends that one.
+
+The parent holds the writing end of the child's standard input and never writes to it. When the parent is gone, by
+whatever means, the kernel closes the pipe, and the child ends itself with everything that it started.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import IO
+
+__all__ = ["end", "end_with_parent", "start"]
+
+
+def start(
+    arguments: Sequence[str], environment: Mapping[str, str], *, output: int | IO[bytes], errors: int | IO[bytes] | None
+) -> subprocess.Popen[bytes]:
+    """Start this Python with these arguments, in a group of processes of its own, tied to this process's life."""
+    return subprocess.Popen(
+        [sys.executable, "-P", *arguments],  # -P: nothing is imported from wherever this happens to run
+        stdin=subprocess.PIPE,
+        stdout=output,
+        stderr=errors,
+        env=dict(environment),
+        start_new_session=True,
+    )
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """End a process that `start` gave, with everything that it started, and wait for it."""
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    if process.stdin is not None:
+        process.stdin.close()
+
+
+def end_with_parent() -> None:
+    """In the child: from now on, end this group of processes when standard input ends."""
+
+    def watch() -> None:
+        while os.read(0, 4096):
+            pass
+        if os.getpgrp() == os.getpid():
+            os.killpg(0, signal.SIGKILL)
+        os._exit(1)
+
+    threading.Thread(target=watch, name="lifeline", daemon=True).start()
