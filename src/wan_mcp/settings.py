@@ -42,6 +42,14 @@ class Settings(BaseSettings):
         description="Precision of video models: auto (FP8 where the model and the GPU can), full (bf16 on a GPU, fp32 "
         "on a CPU) or fp8.",
     )
+    attention: Literal["auto", "cudnn-fp8", "sage-fp8", "cudnn", "flash", "efficient", "math", "sdpa"] = Field(
+        default="auto",
+        description="Kernel of long self-attention on a GPU: auto (the quickest that proves exact), or one by name.",
+    )
+    compile: bool = Field(
+        default=True,
+        description="Whether an engine compiles a video model's blocks ahead of time, beside its jobs.",
+    )
     threads: int = Field(default=0, ge=0, description="CPU threads of an engine; 0 leaves the choice to torch.")
     video_model: str = Field(default="wan-mini", description="Model of generate_video when the call names none.")
     image_model: str = Field(default="wan-mini", description="Model of generate_image when the call names none.")

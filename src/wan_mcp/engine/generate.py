@@ -76,6 +76,7 @@ class Generator:
         if plan.task not in self._model.pipelines:
             raise JobFailed("not_supported", f"'{plan.model}' does not do {plan.task}.")
         report.enter(Stage.ENCODE)
+        self._model.prepare()
         self._adapters.use(plan.lora)
         call = self._call(plan)
         self._note_what_is_cut(plan, report)

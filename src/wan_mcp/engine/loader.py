@@ -17,6 +17,7 @@ from diffusers.pipelines.wan.pipeline_wan_i2v import WanImageToVideoPipeline
 from diffusers.pipelines.wan.pipeline_wan_video2video import WanVideoToVideoPipeline
 
 from wan_mcp.engine.adapters import JobAdapters, fuse_own, own_adapters
+from wan_mcp.engine.blocks.block import BlockKind
 from wan_mcp.engine.blocks.cache import WeightsCache
 from wan_mcp.engine.blocks.linear import FP8
 from wan_mcp.engine.blocks.residence import Residence, Resident
@@ -28,6 +29,7 @@ from wan_mcp.engine.gguf_denoisers import load_gguf_denoisers, unpack
 from wan_mcp.engine.precision import Precision, block_kinds, recipe_for
 from wan_mcp.engine.schedules import scheduler_for
 from wan_mcp.engine.sources import denoiser_sources
+from wan_mcp.engine.tuning import Tuning
 from wan_mcp.engine.weights import fingerprint
 from wan_mcp.errors import JobFailed
 from wan_mcp.manifests import Manifest
@@ -56,6 +58,8 @@ class WanModel:
     """The denoisers that have fast blocks, by the names of a pipeline's parts."""
     residence: Residence | None = None
     """Where their blocks live."""
+    tuning: Tuning | None = None
+    """How they run."""
 
     @property
     def any_pipeline(self) -> Any:
@@ -70,14 +74,32 @@ class WanModel:
     @property
     def precision(self) -> str:
         """What the denoisers multiply in: the recipe of their blocks, else the device's precision."""
-        recipes = {kind.recipe for each in self.converted.values() for kind in each.blocks.kinds}
-        return FP8 if FP8 in recipes else self.device.precision
+        return FP8 if any(kind.recipe == FP8 for kind in self.kinds) else self.device.precision
 
     def forget(self) -> None:
         """Let go of all on the device that can be made again."""
         for denoiser in self.converted.values():
             denoiser.forget()
         self.vae.clear_cache()
+
+    @property
+    def kinds(self) -> set[BlockKind]:
+        """The kinds of its fast blocks."""
+        return {kind for each in self.converted.values() for kind in each.blocks.kinds}
+
+    @property
+    def means(self) -> dict[str, Any]:
+        """What beside the weights and the device decides the last bits of a result."""
+        return {"precision": self.precision} | (self.tuning.describe(self.kinds) if self.tuning else {})
+
+    def prepare(self) -> None:
+        """Run as well as this machine can now; called before each job.
+
+        Raises:
+            JobFailed: the settings ask for what does not work here.
+        """
+        if self.tuning is not None:
+            self.tuning.prepare(self.manifest, list(self.converted.values()))
 
     def job_adapters(self) -> JobAdapters:
         """What puts the adapters of jobs on this model."""
@@ -102,12 +124,14 @@ def load_wan(
     precision: Precision = "auto",
     cache: WeightsCache | None = None,
     residence: Residence | None = None,
+    tuning: Tuning | None = None,
 ) -> WanModel:
     """Load the weights in `folder` (laid out as diffusers saves a Wan pipeline) onto the device.
 
     `sha256` is what they are, where that is known; else all of them are read for it. `further` are
     the adapters and GGUF files that the manifest names, by repository and path. `cache` keeps what
-    was converted to `precision`; `residence` is where blocks live, None for the device.
+    was converted to `precision`; `residence` is where blocks live, None for the device; `tuning` is
+    how they run, None for plainly.
 
     Raises:
         JobFailed: they cannot be read, or do not do what the manifest says.
@@ -138,7 +162,7 @@ def load_wan(
     pipelines = {task: _pipeline(task, pipeline, manifest) for task in manifest.tasks}
     for each in pipelines.values():
         each.set_progress_bar_config(disable=True)
-    return WanModel(manifest, device, pipelines, sha256, fused, converted, residence)
+    return WanModel(manifest, device, pipelines, sha256, fused, converted, residence, tuning)
 
 
 def _converted_denoisers(

@@ -94,9 +94,9 @@ class PictureModel:
     weights_sha256: str
 
     @property
-    def precision(self) -> str:
-        """What the denoiser multiplies in."""
-        return self.device.precision
+    def means(self) -> dict[str, Any]:
+        """What beside the weights and the device decides the last bits of a result."""
+        return {"precision": self.device.precision}
 
     @property
     def parts(self) -> Any:

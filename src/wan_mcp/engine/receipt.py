@@ -19,7 +19,7 @@ class LoadedModel(Protocol):
     @property
     def device(self) -> Device: ...
     @property
-    def precision(self) -> str: ...
+    def means(self) -> dict[str, Any]: ...
     @property
     def weights_sha256(self) -> str: ...
 
@@ -40,7 +40,7 @@ def receipt_of(
         "weights_sha256": model.weights_sha256,
         **({"fused_lora": list(fused_lora)} if fused_lora else {}),
         "device": model.device.description,
-        "precision": model.precision,
+        **model.means,
         "wan_mcp": __version__,
         "torch": str(torch.__version__),
         "diffusers": diffusers.__version__,

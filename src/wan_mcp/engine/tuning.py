@@ -1,0 +1,64 @@
+"""How a model's blocks run here: the kernels of its attention, and compiled packages as soon as they are there."""
+
+import logging
+from typing import Any
+
+from wan_mcp.engine.attention import attention_in_use, choose_attention
+from wan_mcp.engine.blocks.block import BlockKind
+from wan_mcp.engine.denoisers import Denoiser
+from wan_mcp.engine.devices import Device
+from wan_mcp.engine.packages.packages import Packages
+from wan_mcp.manifests import Manifest
+from wan_mcp.settings import Settings
+
+__all__ = ["Tuning"]
+
+log = logging.getLogger(__name__)
+
+SIXTEEN_BITS = "cudnn"
+"""Where the settings ask for full precision, attention has it too."""
+
+
+class Tuning:
+    """What an engine's models share of it."""
+
+    def __init__(self, settings: Settings, device: Device) -> None:
+        self._settings = settings
+        self._device = device
+        self._packages = Packages(settings.home) if settings.compile else None
+        self._chosen = False
+
+    def prepare(self, manifest: Manifest, denoisers: list[Denoiser]) -> None:
+        """Have the denoisers run as well as they can now, and be built what lets them run better. Between two jobs.
+
+        Raises:
+            JobFailed: the settings ask for a kernel that does not work here.
+        """
+        if not denoisers:
+            return
+        if not self._chosen:
+            choose_attention(self._device.torch, self._attention())
+            self._chosen = True
+        if self._packages is None:
+            return
+        foreign = manifest.aot.package_sha256 if manifest.aot else None
+        for denoiser in denoisers:
+            kinds = denoiser.blocks.kinds
+            denoiser.blocks.run = self._packages.run(kinds, self._device.torch)
+            for kind in kinds:
+                if not self._packages.ready(kind, self._device.torch):
+                    self._packages.request(kind, self._device.torch, foreign)
+
+    def describe(self, kinds: set[BlockKind]) -> dict[str, Any]:
+        """What a receipt says of it: a result can differ in its last bits where this differs."""
+        compiled = self._packages.compiled(kinds, self._device.torch) if self._packages else []
+        return {"attention": attention_in_use(self._device.torch), **({"packages": compiled} if compiled else {})}
+
+    def close(self) -> None:
+        """End what is being built."""
+        if self._packages is not None:
+            self._packages.close()
+
+    def _attention(self) -> str:
+        full = self._settings.precision == "full" and self._device.is_cuda
+        return SIXTEEN_BITS if full and self._settings.attention == "auto" else self._settings.attention
