@@ -85,6 +85,7 @@ class Broken:
     """A kernel that takes everything and fails at it."""
 
     name = "broken"
+    widths = (64,)
 
     def __init__(self, error: Exception) -> None:
         self.error = error

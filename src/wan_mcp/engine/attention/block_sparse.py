@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from wan_mcp.engine.attention.cudnn_fp8 import LEAST_TOKENS
+from wan_mcp.engine.attention.cudnn_fp8 import is_long
 from wan_mcp.engine.attention.routing import BLOCK, Grid, kept_blocks, padded_order
 
 __all__ = ["BlockKernel", "CudnnBlocks", "DenseSage", "TorchBlocks", "attend_sparsely"]
@@ -108,14 +108,15 @@ class DenseSage:
     """Dense self-attention by the FP8 kernel for blocks, with all of them."""
 
     name = "sage-fp8"
+    widths = (128,)
 
     def __init__(self, device: torch.device) -> None:
         """Raises ImportError where a package is missing."""
         self._blocks = CudnnBlocks(device)
 
     def takes(self, query: Tensor, key: Tensor) -> bool:
-        """Long self-attention with heads of 128 channels."""
-        return bool(query.shape == key.shape and query.shape[1] >= LEAST_TOKENS and query.shape[-1] == 128)
+        """Long self-attention."""
+        return query.shape == key.shape and query.shape[-1] in self.widths and is_long(query)
 
     def __call__(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """See `attend`."""

@@ -23,7 +23,6 @@ LIMITS = {"cudnn-fp8": 0.06, "sage-fp8": 0.06}
 """How far a kernel may be off in its trial: about twice what was measured on a sound one (`benchmarks/results`)."""
 LIMIT = 0.01
 """For kernels in bf16 and float32."""
-HEAD_WIDTHS = (128, 64)
 
 
 class Attention:
@@ -42,7 +41,7 @@ class Attention:
     def __call__(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """See `attend`."""
         for kernel in self._kernels[:-1]:
-            if not kernel.takes(query, key) or (kernel.name, query.shape) in self._refused:
+            if (kernel.name, query.shape) in self._refused or not kernel.takes(query, key):
                 continue
             try:
                 return kernel(query, key, value)
@@ -115,15 +114,12 @@ def _tried(device: torch.device, name: str) -> Kernel | None:
 
 
 def _try(device: torch.device, name: str) -> Kernel | None:
-    """The kernel, if it can be had and is exact enough for some width of heads."""
+    """The kernel, if it can be had and is exact enough for all its widths of heads."""
     try:
         kernel = _maker(name)(device)
         limit = LIMITS.get(name, LIMIT)
-        for width in HEAD_WIDTHS:
-            trial = Trial.of(device, width)
-            if not kernel.takes(trial.query, trial.key):
-                continue
-            error = trial.error(kernel)
+        for width in kernel.widths:
+            error = Trial.of(device, width).error(kernel)
             if error > limit:
                 log.warning("attention by %s is off by %.4f at head width %d, not used", name, error, width)
                 return None

@@ -12,15 +12,21 @@ from torch import Tensor
 
 from wan_mcp.engine.attention.rounding import restored, rounded
 
-__all__ = ["LEAST_TOKENS", "CudnnFp8"]
+__all__ = ["CudnnFp8", "is_long"]
 
 WEIGHT_SCALE = 448.0
 """What the kernel multiplies softmax's weights with before it rounds them: they are at most one."""
 GRAPHS_KEPT = 16
-LEAST_TOKENS = 4096
-"""Below, rounding costs more than the quicker kernel saves."""
+LEAST_WORK = 2e12
+"""Floating-point operations below which rounding costs more than the quicker kernel saves (`benchmarks/results`)."""
 NAMES = ("query", "key", "value", "query_scale", "key_scale", "value_scale", "weight_descale", "weight_scale",
          "output_scale", "output", "weight_peak", "output_peak")  # fmt: skip
+
+
+def is_long(query: Tensor) -> bool:
+    """Whether self-attention of these queries (batch, tokens, heads, head width) is worth rounding its inputs."""
+    batch, tokens, heads, width = query.shape
+    return bool(4.0 * batch * heads * width * tokens**2 >= LEAST_WORK)
 
 
 @dataclass(frozen=True)
@@ -35,6 +41,7 @@ class CudnnFp8:
     """Self-attention in FP8 on one CUDA device."""
 
     name = "cudnn-fp8"
+    widths = (64, 128)
 
     def __init__(self, device: torch.device) -> None:
         """Raises ImportError where the package is missing, or what the package raises where it finds no cuDNN."""
@@ -51,8 +58,8 @@ class CudnnFp8:
         self._peaks = torch.empty(2, device=device)
 
     def takes(self, query: Tensor, key: Tensor) -> bool:
-        """Long self-attention with heads of 64 or 128 channels."""
-        return bool(query.shape == key.shape and query.shape[1] >= LEAST_TOKENS and query.shape[-1] in (64, 128))
+        """Long self-attention."""
+        return query.shape == key.shape and query.shape[-1] in self.widths and is_long(query)
 
     def __call__(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """See `attend`."""

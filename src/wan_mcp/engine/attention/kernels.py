@@ -1,13 +1,14 @@
 # mypy: disable-error-code="untyped-decorator, no-untyped-def"
-"""Triton kernels that bring queries, keys and values to FP8 and the output back, each reading its input once.
+"""Triton kernels that bring queries, keys and values to FP8 and the output back. Import it only where Triton is.
 
-A program works on one head of one batch and on a run of tokens. Import it only where Triton is.
+A program works on one head of one batch (a pair) and, but for `settle_kernel`, on a run of tokens: `held` at once,
+`rounds` times.
 """
 
 import triton
 import triton.language as tl
 
-__all__ = ["cast_kernel", "restore_kernel", "survey_kernel"]
+__all__ = ["cast_kernel", "restore_kernel", "settle_kernel", "survey_kernel"]
 
 
 @triton.jit
@@ -54,14 +55,54 @@ def survey_kernel(
 
 
 @triton.jit
-def cast_kernel(
-    query, key, value, rotation, key_mean, value_mean, value_factor, factors, query8, key8, value8,
-    tokens, heads,
-    query_b, query_t, query_h, key_b, key_t, key_h, value_b, value_t, value_h,
-    out_b, out_t, out_h,
-    width: tl.constexpr, held: tl.constexpr, rounds: tl.constexpr,
+def settle_kernel(
+    sums, norms, rotation, turned_mean, value_mean, value_scale, bounds,
+    runs, tokens, range_of_values,
+    width: tl.constexpr, held: tl.constexpr,
 ):  # fmt: skip
-    """Queries and keys rotated, keys and values less their means, each times its factor, in e4m3."""
+    """From all runs of a pair: the keys' mean, rotated; the values' mean and scale; bounds of queries and keys."""
+    pair, pairs = tl.program_id(0), tl.num_programs(0)
+    channel = tl.arange(0, width)
+    key_sum = tl.zeros([width], tl.float32)
+    value_sum = tl.zeros([width], tl.float32)
+    top = tl.full([width], -float("inf"), tl.float32)
+    bottom = tl.full([width], float("inf"), tl.float32)
+    query_norm = tl.zeros([held], tl.float32)
+    key_norm = tl.zeros([held], tl.float32)
+    for first in range(0, runs, held):
+        run = first + tl.arange(0, held)
+        here = run < runs
+        place = run * pairs + pair
+        some = sums + place[:, None] * 4 * width + channel[None, :]
+        key_sum += tl.sum(tl.load(some, mask=here[:, None], other=0.0), 0)
+        value_sum += tl.sum(tl.load(some + width, mask=here[:, None], other=0.0), 0)
+        top = tl.maximum(top, tl.max(tl.load(some + 2 * width, mask=here[:, None], other=-float("inf")), 0))
+        bottom = tl.minimum(bottom, tl.min(tl.load(some + 3 * width, mask=here[:, None], other=float("inf")), 0))
+        query_norm = tl.maximum(query_norm, tl.load(norms + place * 2, mask=here, other=0.0))
+        key_norm = tl.maximum(key_norm, tl.load(norms + place * 2 + 1, mask=here, other=0.0))
+    key_mean = key_sum / tokens
+    mean = value_sum / tokens
+    reach = tl.maximum(tl.maximum(top - mean, mean - bottom), 1e-12)
+    square = tl.load(rotation + channel[:, None] * width + channel[None, :]).to(tl.float32)
+    tl.store(turned_mean + pair * width + channel, tl.sum(key_mean[:, None] * square, 0))
+    tl.store(value_mean + pair * width + channel, mean)
+    tl.store(value_scale + pair * width + channel, reach / range_of_values)
+    tl.store(bounds + pair * 2, tl.sqrt(tl.max(query_norm, 0)))
+    # Taking the mean away can lengthen a key by no more than the mean's own length.
+    tl.store(bounds + pair * 2 + 1, tl.sqrt(tl.max(key_norm, 0)) + tl.sqrt(tl.sum(key_mean * key_mean, 0)))
+
+
+@triton.jit
+def cast_kernel(
+    query, key, value, rotation, turned_mean, value_mean, value_scale, bounds, query8, key8, value8, scales,
+    tokens, heads, root,
+    query_b, query_t, query_h, key_b, key_t, key_h, value_b, value_t, value_h, out_b, out_t, out_h,
+    width: tl.constexpr, held: tl.constexpr, rounds: tl.constexpr, pairs: tl.constexpr,
+):  # fmt: skip
+    """Queries and keys rotated, keys and values less their means, each over its scale, in e4m3; and these scales.
+
+    `pairs` is their number rounded up to a power of two, `root` that of the width: the rotation's norm.
+    """
     run, pair = tl.program_id(0), tl.program_id(1)
     batch, head = (pair // heads).to(tl.int64), pair % heads
     query += batch * query_b + head * query_h
@@ -70,11 +111,18 @@ def cast_kernel(
     offset = batch * out_b + head * out_h
     channel = tl.arange(0, width)
     turning = tl.load(rotation + channel[:, None] * width + channel[None, :])
-    key_mean = tl.load(key_mean + pair * width + channel)[None, :]
+    turned_mean = tl.load(turned_mean + pair * width + channel)[None, :]
     value_mean = tl.load(value_mean + pair * width + channel)[None, :]
-    value_factor = tl.load(value_factor + pair * width + channel)[None, :]
-    query_factor = tl.load(factors)
-    key_factor = tl.load(factors + 1)
+    value_factor = 1.0 / tl.load(value_scale + pair * width + channel)[None, :]
+    every = tl.arange(0, pairs)
+    known = every < tl.num_programs(1)
+    query_scale = tl.maximum(tl.max(tl.load(bounds + every * 2, mask=known, other=0.0), 0), 1e-12) / 448.0
+    key_scale = tl.maximum(tl.max(tl.load(bounds + every * 2 + 1, mask=known, other=0.0), 0), 1e-12) / 448.0
+    if run + pair == 0:
+        tl.store(scales, query_scale)
+        tl.store(scales + 1, key_scale)
+    query_factor = 1.0 / (query_scale * root)
+    key_factor = 1.0 / (key_scale * root)
     for turn in range(rounds):
         rows = (run * rounds + turn) * held + tl.arange(0, held)
         here = (rows < tokens)[:, None]
@@ -84,7 +132,7 @@ def cast_kernel(
         some = tl.dot(some, turning) * query_factor
         tl.store(query8 + places, tl.clamp(some, -448.0, 448.0).to(tl.float8e4nv), mask=here)
         some = tl.load(key + rows * key_t + channel[None, :], mask=here, other=0.0).to(turning.dtype)
-        some = (tl.dot(some, turning) - key_mean) * key_factor
+        some = (tl.dot(some, turning) - turned_mean) * key_factor
         tl.store(key8 + places, tl.clamp(some, -448.0, 448.0).to(tl.float8e4nv), mask=here)
         some = tl.load(value + rows * value_t + channel[None, :], mask=here, other=0.0).to(tl.float32)
         some = (some - value_mean) * value_factor
@@ -93,23 +141,23 @@ def cast_kernel(
 
 @triton.jit
 def restore_kernel(
-    output8, value_mean, output_factor, output,
+    output8, value_mean, value_scale, output,
     tokens, heads,
     in_b, in_t, in_h, out_b, out_t, out_h,
     width: tl.constexpr, held: tl.constexpr, rounds: tl.constexpr,
 ):  # fmt: skip
-    """The e4m3 output times its factors, plus the values' means."""
+    """The e4m3 output times the values' scales, plus their means."""
     run, pair = tl.program_id(0), tl.program_id(1)
     batch, head = (pair // heads).to(tl.int64), pair % heads
     output8 += batch * in_b + head * in_h
     output += batch * out_b + head * out_h
     channel = tl.arange(0, width)
     value_mean = tl.load(value_mean + pair * width + channel)[None, :]
-    output_factor = tl.load(output_factor + pair * width + channel)[None, :]
+    value_scale = tl.load(value_scale + pair * width + channel)[None, :]
     for turn in range(rounds):
         rows = (run * rounds + turn) * held + tl.arange(0, held)
         here = (rows < tokens)[:, None]
         rows = rows.to(tl.int64)[:, None]
         some = tl.load(output8 + rows * in_t + channel[None, :], mask=here, other=0.0).to(tl.float32)
-        some = some * output_factor + value_mean
+        some = some * value_scale + value_mean
         tl.store(output + rows * out_t + channel[None, :], some.to(output.dtype.element_ty), mask=here)

@@ -25,8 +25,12 @@ class Kernel(Protocol):
     def name(self) -> str:
         """What receipts, logs and settings call it."""
 
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """The widths of heads that it can do, and is tried with."""
+
     def takes(self, query: Tensor, key: Tensor) -> bool:
-        """Whether it is meant for inputs of these shapes and types."""
+        """Whether it is the right one for inputs of these shapes, of one of its widths."""
 
     def __call__(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """See `attend`."""
@@ -35,11 +39,14 @@ class Kernel(Protocol):
 class TorchKernel:
     """One kernel of torch, or, by the name of `sdpa`, whichever torch takes."""
 
+    widths = (64, 128)
+
     def __init__(self, name: str) -> None:
         self.name = name
         self._backend = TORCH_KERNELS.get(name)
 
     def takes(self, query: Tensor, key: Tensor) -> bool:
+        """Everything; torch refuses what a kernel cannot do."""
         return True
 
     def __call__(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:

@@ -28,8 +28,30 @@ LARGEST = 448.0
 HEADROOM = 0.9
 """Of the range for values: rounded weights may sum to a little more than one, and so may the output exceed them."""
 TINY = 1e-12
-ROWS, ROUNDS, WARPS = 64, 8, 4
-"""Tokens that a program holds at once, how often it does so, and its warps."""
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """How much of a pass over the tokens one program does, and how."""
+
+    held: int
+    """Tokens at once."""
+    rounds: int
+    """How often."""
+    warps: int = 4
+    stages: int = 3
+
+    def runs(self, tokens: int) -> int:
+        """How many programs a pair needs."""
+        return -(-tokens // (self.held * self.rounds))
+
+    def options(self) -> dict[str, Any]:
+        """For the kernel's launch."""
+        return {"held": self.held, "rounds": self.rounds, "num_warps": self.warps, "num_stages": self.stages}
+
+
+SURVEY, CAST, RESTORE = Tuning(64, 8), Tuning(64, 8), Tuning(64, 8)
+"""The quickest on an H200 (`benchmarks/results`)."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +63,7 @@ class Rounded:
     key: Tensor
     value: Tensor
     query_scale: Tensor
-    """A float32 scalar: query ≈ rounded * scale, up to the rotation."""
+    """One float32 number: query ≈ rounded * scale, up to the rotation."""
     key_scale: Tensor
     value_scale: Tensor
     """(batch * heads, head width) float32."""
@@ -58,34 +80,37 @@ def hadamard(width: int, device: torch.device) -> Tensor:
     return matrix.to(device, torch.bfloat16)
 
 
-def rounded(query: Tensor, key: Tensor, value: Tensor, tuning: tuple[int, int, int] = (ROWS, ROUNDS, WARPS)) -> Rounded:
-    """Inputs (batch, tokens, heads, head width) of any strides with contiguous channels, on CUDA, in e4m3."""
-    from wan_mcp.engine.attention.kernels import cast_kernel, survey_kernel
+def rounded(query: Tensor, key: Tensor, value: Tensor, survey: Tuning = SURVEY, cast: Tuning = CAST) -> Rounded:
+    """Inputs (batch, tokens, heads, head width) of any strides, on CUDA, in e4m3.
 
+    `survey` and `cast` are what one program of the two passes over the inputs does.
+    """
+    from wan_mcp.engine.attention.kernels import cast_kernel, settle_kernel, survey_kernel
+
+    query, key, value = (each if each.stride(-1) == 1 else each.contiguous() for each in (query, key, value))
     batch, tokens, heads, width = query.shape
-    rows, rounds, warps = tuning
-    runs, pairs, device = -(-tokens // (rows * rounds)), batch * heads, query.device
+    pairs, device, turning = batch * heads, query.device, hadamard(width, query.device)
     strides = [tensor.stride(place) for tensor in (query, key, value) for place in (0, 1, 2)]
+
+    runs = survey.runs(tokens)
     sums = torch.empty(runs, pairs, 4, width, device=device)
     norms = torch.empty(runs, pairs, 2, device=device)
-    options: dict[str, Any] = {"width": width, "held": rows, "rounds": rounds, "num_warps": warps}
-    survey_kernel[(runs, pairs)](query, key, value, sums, norms, tokens, heads, *strides, **options)
+    survey_kernel[(runs, pairs)](query, key, value, sums, norms, tokens, heads, *strides, width, **survey.options())
 
-    key_mean, value_mean = (mean.contiguous() for mean in (sums[:, :, :2].sum(0) / tokens).unbind(1))
-    reach = torch.maximum(sums[:, :, 2].amax(0) - value_mean, value_mean - sums[:, :, 3].amin(0)).clamp(min=TINY)
-    query_norm, key_norm = norms.amax((0, 1)).sqrt().unbind()
-    key_norm = key_norm + torch.linalg.vector_norm(key_mean, dim=-1).amax()
-    bounds = torch.stack([query_norm, key_norm]).clamp(min=TINY)
-    turning = hadamard(width, device)
-    turned_mean = (key_mean[:, :, None] * turning.float()).sum(1)
+    turned_mean, value_mean, value_scale = torch.empty(3, pairs, width, device=device).unbind()
+    bounds, scales = torch.empty(pairs, 2, device=device), torch.empty(2, device=device)
+    settle_kernel[(pairs,)](
+        sums, norms, turning, turned_mean, value_mean, value_scale, bounds,
+        runs, tokens, HEADROOM * LARGEST, width, held=32,
+    )  # fmt: skip
 
     query8, key8, value8 = (torch.empty(query.shape, dtype=torch.float8_e4m3fn, device=device) for _ in range(3))
-    cast_kernel[(runs, pairs)](
-        query, key, value, turning, turned_mean, value_mean, HEADROOM * LARGEST / reach, LARGEST / width**0.5 / bounds,
-        query8, key8, value8, tokens, heads, *strides, *query8.stride()[:3], **options,
+    cast_kernel[(cast.runs(tokens), pairs)](
+        query, key, value, turning, turned_mean, value_mean, value_scale, bounds, query8, key8, value8, scales,
+        tokens, heads, width**0.5, *strides, *query8.stride()[:3], width,
+        pairs=1 << (pairs - 1).bit_length(), **cast.options(),
     )  # fmt: skip
-    query_scale, key_scale = (bounds / LARGEST).unbind()
-    return Rounded(query8, key8, value8, query_scale, key_scale, reach / (HEADROOM * LARGEST), value_mean)
+    return Rounded(query8, key8, value8, scales[:1], scales[1:], value_scale, value_mean)
 
 
 def restored(output: Tensor, inputs: Rounded, dtype: torch.dtype) -> Tensor:
@@ -94,9 +119,9 @@ def restored(output: Tensor, inputs: Rounded, dtype: torch.dtype) -> Tensor:
 
     batch, tokens, heads, width = output.shape
     result = torch.empty(output.shape, dtype=dtype, device=output.device)
-    restore_kernel[(-(-tokens // (ROWS * ROUNDS)), batch * heads)](
+    restore_kernel[(RESTORE.runs(tokens), batch * heads)](
         output, inputs.value_mean, inputs.value_scale, result, tokens, heads,
-        *output.stride()[:3], *result.stride()[:3], width=width, held=ROWS, rounds=ROUNDS, num_warps=WARPS,
+        *output.stride()[:3], *result.stride()[:3], width, **RESTORE.options(),
     )  # fmt: skip
     return result
 
@@ -110,7 +135,7 @@ def rounded_plainly(query: Tensor, key: Tensor, value: Tensor) -> Rounded:
     bounds = torch.stack([norms[0], norms[1] + norms[2]]).clamp(min=TINY)
     reach = (value - value_mean).abs().amax(1, keepdim=True).clamp(min=TINY)
     turning = hadamard(width, query.device).float() / width**0.5
-    (query_scale, key_scale), value_scale = (bounds / LARGEST).unbind(), reach / (HEADROOM * LARGEST)
+    (query_scale, key_scale), value_scale = (bounds / LARGEST).split(1), reach / (HEADROOM * LARGEST)
     exact = (query @ turning / query_scale, (key - key_mean) @ turning / key_scale, (value - value_mean) / value_scale)
     query8, key8, value8 = (each.clamp(-LARGEST, LARGEST).to(torch.float8_e4m3fn) for each in exact)
     scales = (each.reshape(batch * heads, width) for each in (value_scale, value_mean))

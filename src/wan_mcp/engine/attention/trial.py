@@ -21,7 +21,7 @@ THETA = 10000.0  # of Wan's rotary embedding
 def _smooth(grid: tuple[int, int, int], channels: int, random: torch.Generator) -> Tensor:
     """Fields (tokens, channels) of variance one that change slowly over the grid, as a video's features do."""
     coarse = torch.randn(1, channels, *(-(-size // 4) + 1 for size in grid), generator=random)
-    fine = F.interpolate(coarse, size=grid, mode="trilinear", align_corners=True)[0].flatten(1).t()
+    fine = F.interpolate(coarse, size=grid, mode="trilinear", align_corners=True)[0].flatten(1).t().contiguous()
     return fine / fine.std()
 
 
