@@ -2,24 +2,27 @@
 
 After `WanTransformerBlock` of diffusers, with four differences that do not change what it computes beyond rounding:
 query, key and value are one product; the text's keys and values come from outside (they are the same at every step);
-the rotary tables hold each angle once; and normalised activations stay in float32 until they are rounded once.
+the rotary tables hold each angle once; and normalised activations stay in float32 until they are rounded once. What
+lies between the products is `rows.py` in torch and `kernels.py` on GPUs.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from wan_mcp.engine.attention import attend_self
-from wan_mcp.engine.blocks.linear import FP8, Recipe, linear
+from wan_mcp.engine.blocks import rows as plain_steps
+from wan_mcp.engine.blocks.linear import FP8, Recipe, linear, product
+from wan_mcp.engine.blocks.rows import NONE, steps_for
 from wan_mcp.engine.blocks.shape import BlockShape
 
 __all__ = [
     "BlockKind",
     "ExportableBlock",
     "parts_of_linear",
-    "rotated",
     "run_block",
     "text_keys_and_values",
     "weight_names",
@@ -27,6 +30,8 @@ __all__ = [
 
 LINEARS = ("attn1.qkv", "attn1.out", "attn2.q", "attn2.out", "ffn.up", "ffn.down")
 """The layers of one block that a recipe applies to, beside those of the text."""
+SHIFT, GATE, FFN_SHIFT, FFN_GATE = 0, 2, 3, 5
+"""Lines of the modulation. After each shift comes its scale."""
 
 
 @dataclass(frozen=True)
@@ -52,27 +57,6 @@ def weight_names(kind: BlockKind) -> list[str]:
     return names + [f"{layer}.{part}" for layer in LINEARS for part in parts_of_linear(kind.recipe)]
 
 
-def rotated(heads: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Heads (1, tokens, heads, width), each pair of neighbouring channels turned by its angle.
-
-    `cos` and `sin` are (tokens, width / 2). Su et al. 2021 (RoPE), in the pairing that Wan was trained with.
-    """
-    pairs = heads.float().unflatten(-1, (-1, 2))
-    first, second = pairs[..., 0], pairs[..., 1]
-    cos, sin = cos[None, :, None, :], sin[None, :, None, :]
-    turned = torch.stack([first * cos - second * sin, first * sin + second * cos], -1)
-    return turned.flatten(-2)
-
-
-def _rms_normalised(rows: Tensor, weight: Tensor, eps: float) -> Tensor:
-    wide = rows.float()
-    return wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + eps) * weight.float()
-
-
-def _layer_normalised(rows: Tensor, eps: float) -> Tensor:
-    return F.layer_norm(rows.float(), rows.shape[-1:], None, None, eps)
-
-
 def run_block(
     kind: BlockKind,
     hidden: Tensor,
@@ -96,40 +80,47 @@ def run_block(
         weights: the tensors of `weight_names`.
     """
     shape, recipe, dtype, eps = kind.shape, kind.recipe, kind.dtype, kind.shape.eps
+    fp8 = recipe == FP8
+    steps = steps_for(hidden.device)
     named = dict(zip(weight_names(kind), weights, strict=True))
     layers = {layer: [named[f"{layer}.{part}"] for part in parts_of_linear(recipe)] for layer in LINEARS}
+    table = named["scale_shift_table"]
 
-    def apply(layer: str, inputs: Tensor) -> Tensor:
-        return linear(inputs, layers[layer], recipe, dtype)
+    def apply(layer: str, rows: tuple[Tensor, Tensor]) -> Tensor:
+        return product(rows, layers[layer], recipe, dtype)
 
-    table = named["scale_shift_table"].float()
-    modulation = (table[None] if shape.times_per_token else table) + times.float()
-    shift, scale, gate, ffn_shift, ffn_scale, ffn_gate = (
-        part.squeeze(-2) if shape.times_per_token else part for part in modulation.chunk(6, dim=-2)
-    )
+    def in_heads(rows: Tensor) -> Tensor:
+        return rows.unflatten(-1, (shape.heads, shape.head_width))
 
-    normalised = _layer_normalised(hidden, eps) * (1 + scale) + shift
-    query, key, value = apply("attn1.qkv", normalised).split(shape.width, dim=-1)
-    query, key = (
-        rotated(_rms_normalised(rows, weight, eps).unflatten(-1, (shape.heads, -1)), cos, sin).to(dtype)
-        for rows, weight in ((query, named["attn1.norm_q"]), (key, named["attn1.norm_k"]))
-    )
-    attended = attend_self(query, key, value.unflatten(-1, (shape.heads, -1)))
-    hidden = (hidden.float() + apply("attn1.out", attended.flatten(-2)) * gate).to(dtype)
+    def prepared(rows: Tensor, *, shift: int = NONE, normalise: bool = False, gelu: bool = False) -> Any:
+        return steps.prepare_rows(rows, times, table, eps, shift, normalise, gelu, fp8)
 
-    normalised = hidden
-    if shape.cross_norm:
-        weight, bias = named["norm2.weight"].float(), named["norm2.bias"].float()
-        normalised = F.layer_norm(hidden.float(), hidden.shape[-1:], weight, bias, eps)
-    query = _rms_normalised(apply("attn2.q", normalised), named["attn2.norm_q"], eps).to(dtype)
+    def added(to: Tensor, what: Tensor, *, gate: int = NONE, shift: int = NONE, norm: str | None = None) -> Any:
+        weight, bias = (named[f"{norm}.weight"], named[f"{norm}.bias"]) if norm else (table, table)
+        normalise, affine = norm is not None or shift != NONE, norm is not None
+        sum_, rows, scales = steps.add_and_prepare_rows(
+            to, what, times, table, weight, bias, eps, gate, shift, normalise, affine, fp8
+        )
+        return sum_, (rows, scales)
+
+    joined = apply("attn1.qkv", prepared(hidden, shift=SHIFT, normalise=True))
+    norms = [named["attn1.norm_q"], named["attn1.norm_k"]]
+    query, key = in_heads(steps.normalise_heads(joined, norms, cos, sin, shape.width, eps, True)).split(1)
+    attended = attend_self(query, key, in_heads(joined[..., 2 * shape.width :]))
+    attended = apply("attn1.out", prepared(attended.flatten(-2)))
+
+    hidden, rows = added(hidden, attended, gate=GATE, norm="norm2" if shape.cross_norm else None)
+    query = apply("attn2.q", rows)
+    query = in_heads(steps.normalise_heads(query, [named["attn2.norm_q"]], cos, sin, shape.width, eps, False))
     attended = F.scaled_dot_product_attention(
-        query.unflatten(-1, (shape.heads, -1)).transpose(1, 2), text_key.transpose(1, 2), text_value.transpose(1, 2)
+        query.transpose(1, 2), text_key.transpose(1, 2), text_value.transpose(1, 2)
     )
-    hidden = hidden + apply("attn2.out", attended.transpose(1, 2).flatten(-2))
+    attended = apply("attn2.out", prepared(attended.transpose(1, 2).flatten(-2)))
 
-    normalised = _layer_normalised(hidden, eps) * (1 + ffn_scale) + ffn_shift
-    inner = F.gelu(apply("ffn.up", normalised).float(), approximate="tanh")
-    return (hidden.float() + apply("ffn.down", inner).float() * ffn_gate).to(dtype)
+    hidden, rows = added(hidden, attended, shift=FFN_SHIFT)
+    inner = prepared(apply("ffn.up", rows), gelu=True)
+    made: Tensor = steps.add_gated_rows(hidden, apply("ffn.down", inner), times, table, FFN_GATE)
+    return made
 
 
 def text_keys_and_values(kind: BlockKind, text: Tensor, weights: list[Tensor]) -> tuple[Tensor, Tensor]:
@@ -139,7 +130,8 @@ def text_keys_and_values(kind: BlockKind, text: Tensor, weights: list[Tensor]) -
     """
     *layer, norm = weights
     key, value = linear(text, layer, kind.recipe, kind.dtype).split(kind.shape.width, dim=-1)
-    key = _rms_normalised(key, norm, kind.shape.eps).to(kind.dtype)
+    # Once for each text: not worth a kernel. Without angles to turn by, any two tensors do.
+    key = plain_steps.normalise_heads(key, [norm], norm, norm, kind.shape.width, kind.shape.eps, False)
     heads = (kind.shape.heads, -1)
     return key.unflatten(-1, heads).contiguous(), value.unflatten(-1, heads).contiguous()
 

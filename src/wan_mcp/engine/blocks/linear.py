@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-__all__ = ["FP8", "PLAIN", "Recipe", "linear", "quantise_rows", "tensors_of_linear"]
+__all__ = ["FP8", "PLAIN", "Recipe", "linear", "product", "quantise_rows", "tensors_of_linear"]
 
 Recipe = Literal["plain", "fp8-rowwise"]
 PLAIN: Recipe = "plain"
@@ -38,17 +38,21 @@ def tensors_of_linear(weight: Tensor, bias: Tensor, recipe: Recipe, dtype: torch
     return [quantised.contiguous(), scale.view(1, -1).contiguous(), bias.to(dtype).contiguous()]
 
 
-def linear(inputs: Tensor, layer: list[Tensor], recipe: Recipe, dtype: torch.dtype) -> Tensor:
-    """The layer applied to (1, tokens, in), giving (1, tokens, out) in `dtype`.
-
-    `inputs` may be more precise than `dtype`: FP8 rounds once, from what it gets.
-    """
+def product(rows: tuple[Tensor, Tensor], layer: list[Tensor], recipe: Recipe, dtype: torch.dtype) -> Tensor:
+    """The layer applied to prepared rows, (tokens, in) and their scales, giving (1, tokens, out) in `dtype`."""
+    inputs, row_scales = rows
     if recipe == PLAIN:
         weight, bias = layer
-        return F.linear(inputs.to(dtype), weight, bias)
+        return F.linear(inputs, weight, bias)[None]
     weight, scale, bias = layer
-    rows, row_scales = quantise_rows(inputs[0])
-    product = torch._scaled_mm(
-        rows, weight.t(), scale_a=row_scales, scale_b=scale, bias=bias, out_dtype=dtype, use_fast_accum=True
+    made = torch._scaled_mm(
+        inputs, weight.t(), scale_a=row_scales, scale_b=scale, bias=bias, out_dtype=dtype, use_fast_accum=True
     )
-    return product[None]
+    return made[None]
+
+
+def linear(inputs: Tensor, layer: list[Tensor], recipe: Recipe, dtype: torch.dtype) -> Tensor:
+    """The layer applied to (1, tokens, in), giving (1, tokens, out) in `dtype`."""
+    if recipe == PLAIN:
+        return product((inputs[0].to(dtype), inputs), layer, recipe, dtype)
+    return product(quantise_rows(inputs[0]), layer, recipe, dtype)

@@ -16,6 +16,7 @@ from torch.export import Dim, ExportedProgram
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from wan_mcp.engine.blocks.block import BlockKind, ExportableBlock
+from wan_mcp.engine.blocks.rows import steps_for
 from wan_mcp.engine.packages.identity import FLAGS, identity_of, kind_of_facts
 from wan_mcp.engine.packages.inputs import ACTIVATIONS, DYNAMIC, example_inputs, example_weights, expected_inputs
 from wan_mcp.engine.packages.lifeline import end_with_parent
@@ -69,10 +70,11 @@ def compile_block(kind: BlockKind, device: Any, file: Path) -> None:
         RuntimeError and whatever else the compiler raises.
     """
     log.info("exporting a block %d wide, %s, for %s", kind.shape.width, kind.recipe, device)
+    steps_for(device)  # tries whether the GPU kernels work, which an export does not
     program = export_block(kind, device)
     log.info("compiling it")
     metadata = {"aot_inductor.metadata": {"wan_mcp": identity_of(kind, device).hash}}
-    with torch.no_grad():
+    with torch.no_grad(), _attention_of(device):
         torch._inductor.aoti_compile_and_package(program, package_path=str(file), inductor_configs=FLAGS | metadata)
 
 
@@ -86,6 +88,8 @@ def main(arguments: list[str]) -> None:
         torch.cuda.set_per_process_memory_fraction(min(GPU_BYTES / total, 1.0), device)
     if file:
         compile_block(kind, device, Path(file))
+        if device.type == "cuda":
+            log.info("compiled with %.0f MB of the GPU", torch.cuda.max_memory_reserved(device) / 1e6)
     inputs = [each.model_dump(mode="json") for each in expected_inputs(kind)]
     facts = {"identity": identity_of(kind, device).facts, "inputs": inputs, "dynamic": DYNAMIC}
     sys.stdout.write(json.dumps(facts) + "\n")

@@ -1,0 +1,218 @@
+"""What lies between a block's matrix products, on a GPU: one pass over memory each, in Triton.
+
+A row is a token's channels. Every kernel reads a row once, keeps it in registers and writes what the next product
+takes; `rows.py` says in plain torch what each computes. Imported only where there is Triton and a GPU.
+"""
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+from torch.library import triton_op, wrap_triton
+
+__all__ = ["add_and_prepare_rows", "add_gated_rows", "normalise_heads", "prepare_rows"]
+
+LARGEST = tl.constexpr(448.0)
+SMALLEST_SCALE = tl.constexpr(1e-12)
+NONE = -1
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def _rows_kernel(  # type: ignore[no-untyped-def]
+    residual,
+    product,
+    times,
+    table,
+    weight,
+    bias,
+    out_residual,
+    out_rows,
+    out_scales,
+    tokens,
+    WIDTH: tl.constexpr,  # noqa: N803
+    BLOCK: tl.constexpr,  # noqa: N803
+    PROGRAMS: tl.constexpr,  # noqa: N803
+    EPS: tl.constexpr,  # noqa: N803
+    PER_TOKEN: tl.constexpr,  # noqa: N803
+    ADD: tl.constexpr,  # noqa: N803
+    GATE: tl.constexpr,  # noqa: N803
+    NORMALISE: tl.constexpr,  # noqa: N803
+    AFFINE: tl.constexpr,  # noqa: N803
+    SHIFT: tl.constexpr,  # noqa: N803
+    GELU: tl.constexpr,  # noqa: N803
+    PREPARE: tl.constexpr,  # noqa: N803
+    FP8: tl.constexpr,  # noqa: N803
+):
+    columns = tl.arange(0, BLOCK)
+    inside = columns < WIDTH
+    # What all rows share is read once for all the rows of a program.
+    if GATE >= 0:
+        shared_gate = tl.load(table + GATE * WIDTH + columns, mask=inside, other=0.0)
+        if not PER_TOKEN:
+            shared_gate += tl.load(times + GATE * WIDTH + columns, mask=inside, other=0.0)
+    if SHIFT >= 0:
+        addend = tl.load(table + SHIFT * WIDTH + columns, mask=inside, other=0.0)
+        multiplier = 1.0 + tl.load(table + (SHIFT + 1) * WIDTH + columns, mask=inside, other=0.0)
+        if not PER_TOKEN:
+            addend += tl.load(times + SHIFT * WIDTH + columns, mask=inside, other=0.0)
+            multiplier += tl.load(times + (SHIFT + 1) * WIDTH + columns, mask=inside, other=0.0)
+    if AFFINE:
+        addend = tl.load(bias + columns, mask=inside, other=0.0)
+        multiplier = tl.load(weight + columns, mask=inside, other=0.0)
+    mine = tl.program_id(0)
+    for further in range(0, tokens - mine, PROGRAMS):
+        row = mine.to(tl.int64) + further
+        at = row * WIDTH + columns
+        x = tl.load(residual + at, mask=inside, other=0.0).to(tl.float32)
+        if ADD:
+            y = tl.load(product + at, mask=inside, other=0.0).to(tl.float32)
+            if GATE >= 0:
+                gate = shared_gate
+                if PER_TOKEN:
+                    gate += tl.load(times + row * (6 * WIDTH) + GATE * WIDTH + columns, mask=inside, other=0.0)
+                y = y * gate
+            added = (x + y).to(out_residual.dtype.element_ty)
+            tl.store(out_residual + at, added, mask=inside)
+            x = added.to(tl.float32)
+        if NORMALISE:
+            x = tl.where(inside, x - tl.sum(x, 0) / WIDTH, 0.0)
+            x = x * tl.rsqrt(tl.sum(x * x, 0) / WIDTH + EPS)
+        if SHIFT >= 0:
+            if PER_TOKEN:
+                own = times + row * (6 * WIDTH) + SHIFT * WIDTH + columns
+                scale = multiplier + tl.load(own + WIDTH, mask=inside, other=0.0)
+                x = x * scale + (addend + tl.load(own, mask=inside, other=0.0))
+            else:
+                x = x * multiplier + addend
+        if AFFINE:
+            x = x * multiplier + addend
+        if GELU:
+            # tanh(u) = 1 - 2 / (1 + exp(2u)), so half of (1 + tanh(u)) is 1 / (1 + exp(-2u)).
+            x = x / (1.0 + tl.exp(-1.5957691216057308 * (x + 0.044715 * x * x * x)))
+        if PREPARE:
+            if FP8:
+                unit = tl.maximum(tl.max(tl.abs(x), 0) / LARGEST, SMALLEST_SCALE)
+                x = tl.minimum(tl.maximum(x * (1.0 / unit), -LARGEST), LARGEST)
+                tl.store(out_scales + row, unit)
+            tl.store(out_rows + at, x.to(out_rows.dtype.element_ty), mask=inside)
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def _heads_kernel(  # type: ignore[no-untyped-def]
+    rows,
+    weight,
+    other_weight,
+    cos,
+    sin,
+    out,
+    tokens,
+    ROW_STRIDE: tl.constexpr,  # noqa: N803
+    WIDTH: tl.constexpr,  # noqa: N803
+    BLOCK: tl.constexpr,  # noqa: N803
+    HALF: tl.constexpr,  # noqa: N803
+    EPS: tl.constexpr,  # noqa: N803
+    ROTATE: tl.constexpr,  # noqa: N803
+):
+    row, part = tl.program_id(0).to(tl.int64), tl.program_id(1).to(tl.int64)
+    columns = tl.arange(0, BLOCK)
+    inside = columns < WIDTH
+    x = tl.load(rows + row * ROW_STRIDE + part * WIDTH + columns, mask=inside, other=0.0).to(tl.float32)
+    if part == 0:
+        factor = tl.load(weight + columns, mask=inside, other=0.0).to(tl.float32)
+    else:
+        factor = tl.load(other_weight + columns, mask=inside, other=0.0).to(tl.float32)
+    x = x * tl.rsqrt(tl.sum(x * x, 0) / WIDTH + EPS) * factor
+    if ROTATE:
+        first, second = tl.split(tl.reshape(x, (BLOCK // 2, 2)))
+        angle = row * HALF + tl.arange(0, BLOCK // 2) % HALF
+        c, s = tl.load(cos + angle), tl.load(sin + angle)
+        x = tl.reshape(tl.join(first * c - second * s, first * s + second * c), (BLOCK,))
+    # Multiples of the width, so that the compiler sees that rows begin where wide stores may.
+    tl.store(out + (part * tokens + row) * WIDTH + columns, x.to(out.dtype.element_ty), mask=inside)
+
+
+PROGRAMS = 2048
+"""That share all rows: enough for every GPU, few enough that each has many rows to share what they have in common."""
+
+
+def _warps(width: int) -> int:
+    return 4 if width <= 8192 else 8
+
+
+def _prepared(rows: Tensor, fp8: bool, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    tokens, width = rows.shape[-2:]
+    made = torch.empty((tokens, width), dtype=torch.float8_e4m3fn if fp8 else dtype, device=rows.device)
+    return made, torch.empty((tokens if fp8 else 0, 1), dtype=torch.float32, device=rows.device)
+
+
+@triton_op("wan_mcp::prepare_rows", mutates_args={})  # type: ignore[untyped-decorator]
+def prepare_rows(
+    rows: Tensor, times: Tensor, table: Tensor, eps: float, shift: int, normalise: bool, gelu: bool, fp8: bool
+) -> tuple[Tensor, Tensor]:
+    """Rows (1, tokens, n), normalised, modulated and put through GELU as told, for the next product.
+
+    Gives (tokens, n) in e4m3 and scales (tokens, 1), or in the rows' dtype and no scales. `shift` is the line of
+    `times` (1, 6, n) or (1, tokens, 6, n) plus `table` (1, 6, n) that is added, the next one scales; -1 for neither.
+    """
+    tokens, width = rows.shape[-2:]
+    made, scales = _prepared(rows, fp8, rows.dtype)
+    wrap_triton(_rows_kernel)[(PROGRAMS,)](
+        rows, rows, times, table, table, table, rows, made, scales,
+        tokens, WIDTH=width, BLOCK=triton.next_power_of_2(width), PROGRAMS=PROGRAMS, EPS=eps,
+        PER_TOKEN=times.dim() == 4, ADD=False, GATE=NONE, NORMALISE=normalise, AFFINE=False,
+        SHIFT=shift, GELU=gelu, PREPARE=True, FP8=fp8, num_warps=_warps(width),
+    )  # fmt: skip
+    return made, scales
+
+
+@triton_op("wan_mcp::add_and_prepare_rows", mutates_args={})  # type: ignore[untyped-decorator]
+def add_and_prepare_rows(
+    residual: Tensor, product: Tensor, times: Tensor, table: Tensor, weight: Tensor, bias: Tensor, eps: float,
+    gate: int, shift: int, normalise: bool, affine: bool, fp8: bool,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    """`residual` plus the product times its gate, and that sum prepared like `prepare_rows` does.
+
+    `weight` and `bias` (n) are those of the normalisation where `affine` is true.
+    """
+    tokens, width = residual.shape[-2:]
+    added = torch.empty_like(residual)
+    made, scales = _prepared(residual, fp8, residual.dtype)
+    wrap_triton(_rows_kernel)[(PROGRAMS,)](
+        residual, product, times, table, weight, bias, added, made, scales,
+        tokens, WIDTH=width, BLOCK=triton.next_power_of_2(width), PROGRAMS=PROGRAMS, EPS=eps,
+        PER_TOKEN=times.dim() == 4, ADD=True, GATE=gate, NORMALISE=normalise, AFFINE=affine,
+        SHIFT=shift, GELU=False, PREPARE=True, FP8=fp8, num_warps=_warps(width),
+    )  # fmt: skip
+    return added, made, scales
+
+
+@triton_op("wan_mcp::add_gated_rows", mutates_args={})  # type: ignore[untyped-decorator]
+def add_gated_rows(residual: Tensor, product: Tensor, times: Tensor, table: Tensor, gate: int) -> Tensor:
+    """`residual` plus the product times its gate."""
+    tokens, width = residual.shape[-2:]
+    added = torch.empty_like(residual)
+    wrap_triton(_rows_kernel)[(PROGRAMS,)](
+        residual, product, times, table, table, table, added, added, added,
+        tokens, WIDTH=width, BLOCK=triton.next_power_of_2(width), PROGRAMS=PROGRAMS, EPS=0.0,
+        PER_TOKEN=times.dim() == 4, ADD=True, GATE=gate, NORMALISE=False, AFFINE=False,
+        SHIFT=NONE, GELU=False, PREPARE=False, FP8=False, num_warps=_warps(width),
+    )  # fmt: skip
+    return added
+
+
+@triton_op("wan_mcp::normalise_heads", mutates_args={})  # type: ignore[untyped-decorator]
+def normalise_heads(
+    rows: Tensor, weights: list[Tensor], cos: Tensor, sin: Tensor, width: int, eps: float, rotate: bool
+) -> Tensor:
+    """The first parts of rows (1, tokens, n), each `width` wide, in root mean square norm and turned by their angles.
+
+    Gives (parts, tokens, width), as many parts as there are `weights` (width), one or two.
+    """
+    tokens = rows.shape[-2]
+    out = torch.empty((len(weights), tokens, width), dtype=rows.dtype, device=rows.device)
+    wrap_triton(_heads_kernel)[(tokens, len(weights))](
+        rows, weights[0], weights[-1], cos, sin, out, tokens,
+        ROW_STRIDE=rows.stride(-2), WIDTH=width, BLOCK=triton.next_power_of_2(width), HALF=cos.shape[-1], EPS=eps,
+        ROTATE=rotate, num_warps=_warps(width),
+    )  # fmt: skip
+    return out
