@@ -17,6 +17,7 @@ from wan_mcp.costs import Costs
 from wan_mcp.errors import BrokenManifest, UnknownModel
 from wan_mcp.experts import Expert
 from wan_mcp.families import FAMILIES, Family
+from wan_mcp.presets import Preset, PresetName
 from wan_mcp.shapes import FrameRule, Resolution, Sizes
 from wan_mcp.specs import Frozen, Kind, Task
 
@@ -30,6 +31,8 @@ __all__ = [
     "Limits",
     "Manifest",
     "Pipeline",
+    "Preset",
+    "PresetName",
     "Quantisation",
     "Resolution",
     "Sizes",
@@ -85,6 +88,9 @@ class Pipeline(Frozen):
     edits: bool = Field(
         default=False,
         description="Whether image to image edits the picture as the prompt says, so that there is no strength.",
+    )
+    turbo: bool = Field(
+        default=False, description="Whether videos may be asked for with attention that leaves blocks out."
     )
 
 
@@ -143,6 +149,7 @@ class Manifest(Frozen):
     defaults: Defaults = Defaults()
     limits: Limits = Limits()
     costs: Costs = Costs()
+    presets: dict[PresetName, Preset] = Field(default={}, description="What a request may ask for by one word.")
     caption: CaptionSpec | None = None
 
     @model_validator(mode="after")
@@ -161,13 +168,34 @@ class Manifest(Frozen):
         of_wan = (self.pipeline.scheduler, self.pipeline.boundary_ratio, self.pipeline.experts, self.limits.loras)
         if self.pipeline.family != "wan" and any(of_wan):
             raise ValueError("scheduler, boundary_ratio, experts and loras are for the family 'wan'")
-        if self.pipeline.sigmas and len(self.pipeline.sigmas) != self.defaults.steps:
-            raise ValueError("defaults.steps must be the number of pipeline.sigmas")
-        for key in ("steps", "guidance_scale", "strength"):
-            smallest, largest = getattr(self.limits, key)
-            if not smallest <= getattr(self.defaults, key) <= largest:
-                raise ValueError(f"defaults.{key} lies outside limits.{key}")
+        self._check_values("defaults", self.defaults)
+        for name in self.presets:
+            self._check_values(f"presets.{name}", self.defaults_of(name))
+            if self.presets[name].turbo and not self.pipeline.turbo:
+                raise ValueError(f"presets.{name}.turbo needs pipeline.turbo")
+        if (caching := [name for name in self.presets if self.presets[name].step_cache]) and not self.takes_step_cache:
+            raise ValueError(f"presets.{caching[0]}.step_cache is for the family 'wan' without pipeline.sigmas")
         return self
+
+    def _check_values(self, where: str, values: Defaults) -> None:
+        if self.pipeline.sigmas and len(self.pipeline.sigmas) != values.steps:
+            raise ValueError(f"{where}.steps must be the number of pipeline.sigmas")
+        bounds = {key: getattr(self.limits, key) for key in ("steps", "guidance_scale", "strength")}
+        if values.guidance_scale_2 is not None:
+            bounds["guidance_scale_2"] = self.limits.guidance_scale
+        for key, (smallest, largest) in bounds.items():
+            if not smallest <= getattr(values, key) <= largest:
+                raise ValueError(f"{where}.{key} lies outside limits.{key.removesuffix('_2')}")
+
+    @property
+    def takes_step_cache(self) -> bool:
+        """Whether passes can be left out: a model of few steps has none to spare."""
+        return self.pipeline.family == "wan" and not self.pipeline.sigmas
+
+    def defaults_of(self, preset: str | None) -> Defaults:
+        """The values of a request that names none, with a preset of `presets` or without."""
+        values = next((each.values for name, each in self.presets.items() if name == preset), {})
+        return self.defaults.model_copy(update=values)
 
     @classmethod
     def read(cls, file: Path) -> Self:

@@ -5,10 +5,12 @@ from a model's manifest: it is what the engine runs, what a result reports as `r
 lies as a receipt in the media file. Nothing here knows MCP, SQLite or torch.
 """
 
-from enum import StrEnum
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from wan_mcp.kinds import Frozen, JobState, Kind, Stage, Task
 
 __all__ = [
     "Artifact",
@@ -28,69 +30,11 @@ __all__ = [
     "Progress",
     "Request",
     "Stage",
+    "StepCache",
     "Task",
     "VideoPlan",
     "VideoRequest",
 ]
-
-
-class Frozen(BaseModel):
-    """A value that cannot change and takes no unknown keys."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Kind(StrEnum):
-    """What a job makes."""
-
-    VIDEO = "video"
-    IMAGE = "image"
-    CAPTION = "caption"
-
-
-class Task(StrEnum):
-    """What a model can do; a manifest lists those that its weights serve."""
-
-    TEXT_TO_VIDEO = "text-to-video"
-    IMAGE_TO_VIDEO = "image-to-video"
-    FIRST_LAST_FRAME_TO_VIDEO = "first-last-frame-to-video"
-    TEXT_TO_IMAGE = "text-to-image"
-    IMAGE_TO_IMAGE = "image-to-image"
-    IMAGE_TO_TEXT = "image-to-text"
-
-    @property
-    def kind(self) -> Kind:
-        """What a job of this task makes."""
-        if self is Task.IMAGE_TO_TEXT:
-            return Kind.CAPTION
-        return Kind.IMAGE if self in (Task.TEXT_TO_IMAGE, Task.IMAGE_TO_IMAGE) else Kind.VIDEO
-
-
-class JobState(StrEnum):
-    """queued → running → succeeded | failed | cancelled; queued → cancelled; running → queued (its engine died)."""
-
-    QUEUED = "queued"
-    RUNNING = "running"
-    SUCCEEDED = "succeeded"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
-
-    @property
-    def final(self) -> bool:
-        """Whether a job in this state will never change again."""
-        return self in (JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED)
-
-
-class Stage(StrEnum):
-    """The stages of a running job, in their order."""
-
-    DOWNLOAD = "downloading"
-    LOAD = "loading"
-    COMPILE = "compiling"
-    ENCODE = "encoding"
-    DENOISE = "denoising"
-    DECODE = "decoding"
-    WRITE = "writing"
 
 
 class InputImage(Frozen):
@@ -112,13 +56,23 @@ class LoraRequest(Frozen):
     expert: str | None = Field(default=None, description="Only on this one.")
 
 
-class VideoRequest(Frozen):
+class _Request(Frozen):
+    @classmethod
+    def of(cls, parameters: Mapping[str, Any]) -> Self:
+        """The request whose fields have the names of a caller's parameters; others are not the request's, None is
+        left out."""
+        fields = cls.model_fields
+        return cls(**{name: value for name, value in parameters.items() if name in fields and value is not None})
+
+
+class VideoRequest(_Request):
     """A video as somebody asked for it."""
 
     kind: Literal[Kind.VIDEO] = Kind.VIDEO
     prompt: str
     negative_prompt: str | None = None
     model: str | None = None
+    preset: str | None = None
     image: str | None = None
     last_image: str | None = None
     resolution: str | None = None
@@ -127,19 +81,21 @@ class VideoRequest(Frozen):
     steps: int | None = None
     guidance_scale: float | None = None
     guidance_scale_2: float | None = None
+    turbo: bool | None = None
     seed: int | None = None
     style: str | None = None
     lora: tuple[LoraRequest, ...] = ()
     count: int = 1
 
 
-class ImageRequest(Frozen):
+class ImageRequest(_Request):
     """An image as somebody asked for it."""
 
     kind: Literal[Kind.IMAGE] = Kind.IMAGE
     prompt: str
     negative_prompt: str | None = None
     model: str | None = None
+    preset: str | None = None
     image: str | None = None
     strength: float | None = None
     resolution: str | None = None
@@ -151,7 +107,7 @@ class ImageRequest(Frozen):
     count: int = 1
 
 
-class CaptionRequest(Frozen):
+class CaptionRequest(_Request):
     """A caption as somebody asked for it."""
 
     kind: Literal[Kind.CAPTION] = Kind.CAPTION
@@ -177,9 +133,20 @@ class LoraPlan(Frozen):
     expert: str | None = Field(description="Null for all denoisers of the model.")
 
 
+class StepCache(Frozen):
+    """Which passes of a denoiser are left out, with what a former one added put in their place."""
+
+    threshold: float = Field(
+        gt=0,
+        lt=1,
+        description="A pass is left out if its first block changes by less than this share since the last full pass.",
+    )
+
+
 class _GenerationPlan(Frozen):
     task: Task
     model: str
+    preset: str | None = Field(default=None, description="The preset that filled the gaps of the request.")
     prompt: str = Field(description="The prompt that the model reads, style applied.")
     prompt_asked: str = Field(description="The prompt as it was asked.")
     negative_prompt: str
@@ -189,6 +156,9 @@ class _GenerationPlan(Frozen):
     height: int
     steps: int
     guidance_scale: float
+    turbo: bool = False
+    step_cache: StepCache | None = None
+    tokens: int | None = Field(default=None, description="Length of the denoiser's sequence.")
     seed: int = Field(description="Seed of the first result; result i of a count uses seed + i.")
     count: int
     image: InputImage | None = None

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from wan_mcp.machine import Machine, this_machine
 from wan_mcp.manifests import Catalogue, Manifest
 from wan_mcp.settings import Settings
 from wan_mcp.specs import Task
@@ -55,13 +56,11 @@ def _table(catalogue: Catalogue, settings: Settings) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from wan_mcp.cli.machine import this_machine
-
     machine = this_machine(settings)
     table = Table(box=None, padding=(0, 2, 0, 0))
     table.add_column("model", no_wrap=True)
     table.add_column("does", no_wrap=True, min_width=max(len(task) for task in Task))
-    for column in ("sizes", "frames", "licence", "weights", f"{machine.name} of {in_bytes(machine.memory)}"):
+    for column in ("sizes", "frames", "licence", "weights", _titled(machine)):
         table.add_column(column, overflow="fold")
     for manifest in _sorted(catalogue):
         licence = manifest.licence.id + (" (gated)" if manifest.licence.gated else "")
@@ -72,12 +71,26 @@ def _table(catalogue: Catalogue, settings: Settings) -> None:
             manifest.frames.describe() if manifest.frames else "",
             licence,
             _weights(manifest, settings),
-            machine.verdict(manifest),
+            _verdict(machine, manifest),
         )
     Console().print(table)
     for manifest in _sorted(catalogue):
         if manifest.licence.conditions:
             typer.echo(f"{manifest.name}: {manifest.licence.conditions}")
+
+
+def _titled(machine: Machine) -> str:
+    return machine.name if machine.memory is None else f"{machine.name} of {in_bytes(machine.memory)}"
+
+
+def _verdict(machine: Machine, manifest: Manifest) -> str:
+    """Whether a model's weights have room, in a word or two; empty if its manifest does not say."""
+    needed = manifest.weights.memory_bytes.get(machine.precision)
+    if needed is None:
+        return ""
+    words = f"{in_bytes(needed)} in {machine.precision}"
+    over = 0 if machine.memory is None else needed - machine.memory
+    return words if over <= 0 else f"{words}: {in_bytes(over)} too large"
 
 
 def _sizes(manifest: Manifest) -> str:

@@ -4,19 +4,20 @@ Nothing is corrected in silence: what a manifest does not allow is refused with 
 and what has to be fitted (a duration to the frame rule, a picture to a size) becomes a note.
 """
 
-import math
 import secrets
 from collections.abc import Iterable
-from typing import TypeVar
 
-from wan_mcp.errors import BadRequest
+from wan_mcp.errors import BadRequest, BrokenManifest
 from wan_mcp.jobs.adapting import settle_loras, settle_steps
-from wan_mcp.jobs.sizing import settle_size
-from wan_mcp.manifests import Catalogue, Manifest
+from wan_mcp.jobs.bounds import MAX_SEED, bounded_text, or_default, within
+from wan_mcp.jobs.captioning import settle_caption
+from wan_mcp.jobs.preflight import Preflight
+from wan_mcp.jobs.shortcuts import preset_of, settle_step_cache, settle_turbo
+from wan_mcp.jobs.sizing import settle_frames, settle_size
+from wan_mcp.manifests import Catalogue, Defaults, Manifest
 from wan_mcp.media.framing import cover
 from wan_mcp.settings import Settings
 from wan_mcp.specs import (
-    CaptionPlan,
     CaptionRequest,
     ImagePlan,
     ImageRequest,
@@ -32,9 +33,6 @@ from wan_mcp.weights.loras import LoraFiles
 
 __all__ = ["Planner"]
 
-MAX_SEED = 2**31 - 1
-N = TypeVar("N", int, float)
-
 
 class Planner:
     """Makes plans from requests."""
@@ -44,25 +42,54 @@ class Planner:
         self._loras = LoraFiles(settings.home / "loras", settings.lora_dirs, any_folder=any_folder)
         self._settings = settings
         self._catalogue = catalogue
+        self._preflight = Preflight(settings)
 
     def manifest(self, request: Request) -> Manifest:
         """The manifest of the model that serves a request.
 
         Raises:
             UnknownModel: there is no such model.
-            BadRequest: the model cannot do what was asked; names those that can.
+            BadRequest: the model cannot do what was asked, or has no such preset; names those that can.
+            BrokenManifest: its preset points to a model that has none of that name.
         """
         task = task_of(request)
+        manifest = self._catalogue.get(self._asked_model(request))
+        if not isinstance(request, CaptionRequest) and request.preset is not None:
+            manifest = self._serving_preset(manifest, request.preset)
+        if task not in manifest.tasks:
+            able = ", ".join(self._catalogue.serving(task)) or "none of the installed models"
+            raise BadRequest(f"model '{manifest.name}' does not do {task}; this can: {able}")
+        return manifest
+
+    def _asked_model(self, request: Request) -> str:
         default = {
             VideoRequest: self._settings.video_model,
             ImageRequest: self._settings.image_model,
             CaptionRequest: self._settings.caption_model,
         }[type(request)]
-        manifest = self._catalogue.get(request.model or default)
-        if task not in manifest.tasks:
-            able = ", ".join(self._catalogue.serving(task)) or "none of the installed models"
-            raise BadRequest(f"model '{manifest.name}' does not do {task}; this can: {able}")
-        return manifest
+        return request.model or default
+
+    def _serving_preset(self, manifest: Manifest, preset: str) -> Manifest:
+        chosen = preset_of(manifest, preset)
+        if chosen.model is None:
+            return manifest
+        other = self._catalogue.get(chosen.model)
+        if preset not in other.presets or preset_of(other, preset).model is not None:
+            raise BrokenManifest(
+                f"manifest of '{manifest.name}': its preset '{preset}' is that of '{other.name}', which has no values "
+                "for it; give it some there, or other values here"
+            )
+        return other
+
+    def settle(self, request: Request, image: InputImage | None = None, last_image: InputImage | None = None) -> Plan:
+        """As `plan`, for a job that will run: what cannot fit this machine is refused as well.
+
+        Raises:
+            BadRequest, UnknownModel, BrokenManifest: as `plan`; or the result is too large for this machine.
+        """
+        plan = self.plan(request, image, last_image)
+        self._preflight.check(plan, self._catalogue.get(plan.model))
+        return plan
 
     def plan(self, request: Request, image: InputImage | None = None, last_image: InputImage | None = None) -> Plan:
         """Settle every parameter of a request; `image` and `last_image` are its pictures, taken in.
@@ -75,7 +102,7 @@ class Planner:
         if isinstance(request, CaptionRequest):
             if image is None:
                 raise BadRequest("a caption needs an image")
-            return _caption_plan(request, manifest, image)
+            return settle_caption(request, manifest, image)
         return self._generation_plan(request, manifest, image, last_image)
 
     def usual(self, model: str, task: Task) -> Plan:
@@ -107,33 +134,38 @@ class Planner:
         image: InputImage | None,
         last_image: InputImage | None,
     ) -> Plan:
-        limits, defaults, settings = manifest.limits, manifest.defaults, self._settings
-        prompt = _text("prompt", request.prompt, limits.prompt_characters)
+        limits, defaults, settings = manifest.limits, manifest.defaults_of(request.preset), self._settings
+        prompt = bounded_text("prompt", request.prompt, limits.prompt_characters)
         if not prompt:
             raise BadRequest("prompt is empty; say what should be seen")
         negative = request.negative_prompt if request.negative_prompt is not None else defaults.negative_prompt
         notes: list[str] = []
+        if manifest.name != (asked := self._asked_model(request)):
+            notes.append(f"preset '{request.preset}' of '{asked}' is made by '{manifest.name}'")
         size = settle_size(request.resolution, manifest, image, notes)
         for picture, what in ((image, "image"), (last_image, "last_image")):
             if picture is not None:
                 framing = cover((picture.width, picture.height), (size.width, size.height))
                 notes += filter(None, [framing.describe(what)])
-        guidance = _or_default("guidance_scale", request.guidance_scale, defaults.guidance_scale, limits.guidance_scale)
+        guidance = or_default("guidance_scale", request.guidance_scale, defaults.guidance_scale, limits.guidance_scale)
         if request.negative_prompt and guidance <= 1:
             notes.append(f"negative_prompt has no effect at guidance_scale {guidance:g}")
         seed = secrets.randbelow(MAX_SEED + 1) if request.seed is None else request.seed
-        _within("seed", seed, 0, MAX_SEED)
-        _within("count", request.count, 1, settings.max_count)
+        within("seed", seed, 0, MAX_SEED)
+        within("count", request.count, 1, settings.max_count)
+        steps = settle_steps(or_default("steps", request.steps, defaults.steps, limits.steps), manifest)
         common = {
             "task": task_of(request),
             "model": manifest.name,
+            "preset": request.preset,
             "prompt": self._styled(prompt, request.style),
             "prompt_asked": prompt,
-            "negative_prompt": _text("negative_prompt", negative, limits.prompt_characters),
+            "negative_prompt": bounded_text("negative_prompt", negative, limits.prompt_characters),
             "style": request.style,
             "width": size.width,
             "height": size.height,
-            "steps": settle_steps(_or_default("steps", request.steps, defaults.steps, limits.steps), manifest),
+            "steps": steps,
+            "step_cache": settle_step_cache(request, manifest, steps, notes),
             "lora": settle_loras(request, manifest, self._loras),
             "guidance_scale": guidance,
             "seed": seed,
@@ -141,15 +173,18 @@ class Planner:
             "image": image,
         }
         if isinstance(request, ImageRequest):
-            return ImagePlan(**common, strength=_strength(request, manifest), notes=tuple(notes))
-        num_frames = _frames(request, manifest, notes)
+            tokens = manifest.costs.tokens(size.width, size.height)
+            return ImagePlan(**common, tokens=tokens, strength=_strength(request, manifest), notes=tuple(notes))
+        num_frames = settle_frames(request, manifest, notes)
         fps = manifest.frames.fps if manifest.frames else 0.0
         return VideoPlan(
             **common,
+            turbo=settle_turbo(request, manifest, self._catalogue, notes),
+            tokens=manifest.costs.tokens(size.width, size.height, num_frames),
             num_frames=num_frames,
             fps=fps,
             duration_s=round(num_frames / fps, 3),
-            guidance_scale_2=_second_guidance(request, manifest),
+            guidance_scale_2=_second_guidance(request, manifest, defaults),
             last_image=last_image,
             notes=tuple(notes),
         )
@@ -179,26 +214,8 @@ def task_of(request: Request) -> Task:
     return Task.IMAGE_TO_VIDEO if request.image is not None else Task.TEXT_TO_VIDEO
 
 
-def _text(what: str, text: str, longest: int) -> str:
-    if len(text) > longest:
-        raise BadRequest(f"{what} has {len(text)} characters; at most {longest} are taken: shorten it")
-    return text.strip()
-
-
 def _listed(names: Iterable[str]) -> str:
     return ", ".join(sorted(names))
-
-
-def _within(what: str, value: float, smallest: float, largest: float) -> None:
-    if not smallest <= value <= largest:  # NaN is refused too
-        raise BadRequest(f"{what} {value:g} is not allowed; it must be {smallest:g} to {largest:g}")
-
-
-def _or_default(what: str, value: N | None, default: N, bounds: tuple[N, N]) -> N:
-    if value is None:
-        return default
-    _within(what, value, *bounds)
-    return value
 
 
 def _strength(request: ImageRequest, manifest: Manifest) -> float | None:
@@ -210,70 +227,13 @@ def _strength(request: ImageRequest, manifest: Manifest) -> float | None:
         if request.strength is not None:
             raise BadRequest(f"model '{manifest.name}' edits the picture as the prompt says: leave strength out")
         return None
-    return _or_default("strength", request.strength, manifest.defaults.strength, manifest.limits.strength)
+    return or_default("strength", request.strength, manifest.defaults.strength, manifest.limits.strength)
 
 
-def _second_guidance(request: VideoRequest, manifest: Manifest) -> float | None:
+def _second_guidance(request: VideoRequest, manifest: Manifest, defaults: Defaults) -> float | None:
     if manifest.pipeline.boundary_ratio is None:
         if request.guidance_scale_2 is not None:
             raise BadRequest(f"model '{manifest.name}' has one expert: guidance_scale_2 does not apply to it")
         return None
-    default = manifest.defaults.guidance_scale_2 or manifest.defaults.guidance_scale
-    return _or_default("guidance_scale_2", request.guidance_scale_2, default, manifest.limits.guidance_scale)
-
-
-def _frames(request: VideoRequest, manifest: Manifest, notes: list[str]) -> int:
-    rule = manifest.frames
-    if rule is None:
-        raise BadRequest(f"model '{manifest.name}' makes no videos")
-    if request.num_frames is not None and request.duration_s is not None:
-        raise BadRequest("give duration_s or num_frames, not both")
-    if request.num_frames is not None:
-        if not rule.allows(request.num_frames):
-            raise BadRequest(
-                f"num_frames {request.num_frames} is not allowed by '{manifest.name}': {rule.describe()}; "
-                f"the nearest is {rule.nearest(request.num_frames)}"
-            )
-        return request.num_frames
-    if request.duration_s is None:
-        return rule.default
-    shortest, longest = rule.minimum / rule.fps, rule.maximum / rule.fps
-    # Half a frame either way still means the shortest or the longest.
-    _within("duration_s", request.duration_s, max(0.0, shortest - 0.5 / rule.fps), longest + 0.5 / rule.fps)
-    frames = rule.nearest(request.duration_s * rule.fps)
-    if not math.isclose(frames / rule.fps, request.duration_s, abs_tol=1e-3):
-        notes.append(
-            f"duration {request.duration_s:g} s became {frames / rule.fps:g} s: {frames} frames at {rule.fps:g} fps "
-            f"(frames follow {rule.describe()})"
-        )
-    return frames
-
-
-def _caption_plan(request: CaptionRequest, manifest: Manifest, image: InputImage) -> CaptionPlan:
-    spec = manifest.caption
-    if spec is None:
-        raise BadRequest(f"model '{manifest.name}' makes no captions")
-    prompt = spec.instruction(manifest.name, request.caption_type, request.length)
-    if request.prompt is not None:
-        if not spec.free_prompt:
-            raise BadRequest(f"model '{manifest.name}' takes no prompt of its own; leave it out")
-        if request.caption_type is not None or request.length is not None:
-            raise BadRequest("give a prompt, or caption_type and length, not both")
-        prompt = _text("prompt", request.prompt, manifest.limits.prompt_characters)
-    sentences = spec.sentences(manifest.name, request.extra_options)
-    notes = []
-    if request.seed is not None:
-        _within("seed", request.seed, 0, MAX_SEED)
-        if not spec.samples:
-            notes.append(f"'{manifest.name}' always says the same of a picture: the seed changes nothing")
-    return CaptionPlan(
-        model=manifest.name,
-        image=image,
-        caption_type=request.caption_type,
-        length=request.length,
-        prompt=" ".join([*([prompt] if prompt else []), *sentences]) or None,
-        max_new_tokens=spec.max_new_tokens,
-        extra_options=request.extra_options,
-        seed=(request.seed or 0) if spec.samples else None,
-        notes=tuple(notes),
-    )
+    default = defaults.guidance_scale_2 or defaults.guidance_scale
+    return or_default("guidance_scale_2", request.guidance_scale_2, default, manifest.limits.guidance_scale)

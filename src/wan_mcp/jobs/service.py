@@ -119,7 +119,7 @@ class JobService:
         last = (
             self._inputs.take(request.last_image) if isinstance(request, VideoRequest) and request.last_image else None
         )
-        return self._planner.plan(request, image, last)
+        return self._planner.settle(request, image, last)
 
     def _check_space(self) -> None:
         free = self.media.free_mb()

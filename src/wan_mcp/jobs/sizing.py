@@ -1,13 +1,14 @@
-"""Which size a result gets: by name, in pixels, or after the picture's aspect."""
+"""Which size a result gets (by name, in pixels, or after the picture's aspect), and how many frames."""
 
 import math
 import re
 
 from wan_mcp.errors import BadRequest
+from wan_mcp.jobs.bounds import within
 from wan_mcp.manifests import Manifest, Resolution
-from wan_mcp.specs import InputImage
+from wan_mcp.specs import InputImage, VideoRequest
 
-__all__ = ["settle_size"]
+__all__ = ["settle_frames", "settle_size"]
 
 SIZE = re.compile(r"^(\d{1,5})\s*[xX×]\s*(\d{1,5})$")
 
@@ -55,6 +56,38 @@ def settle_size(asked: str | None, manifest: Manifest, image: InputImage | None,
     if nearest.name != sizes.default:
         notes.append(f"resolution '{nearest.name}' chosen for the picture's aspect")
     return nearest
+
+
+def settle_frames(request: VideoRequest, manifest: Manifest, notes: list[str]) -> int:
+    """How many frames a video gets: as many as asked, or as fit its duration best, else the default.
+
+    Raises:
+        BadRequest: the model cannot make so many; says which it can.
+    """
+    rule = manifest.frames
+    if rule is None:
+        raise BadRequest(f"model '{manifest.name}' makes no videos")
+    if request.num_frames is not None and request.duration_s is not None:
+        raise BadRequest("give duration_s or num_frames, not both")
+    if request.num_frames is not None:
+        if not rule.allows(request.num_frames):
+            raise BadRequest(
+                f"num_frames {request.num_frames} is not allowed by '{manifest.name}': {rule.describe()}; "
+                f"the nearest is {rule.nearest(request.num_frames)}"
+            )
+        return request.num_frames
+    if request.duration_s is None:
+        return rule.default
+    shortest, longest = rule.minimum / rule.fps, rule.maximum / rule.fps
+    # Half a frame either way still means the shortest or the longest.
+    within("duration_s", request.duration_s, max(0.0, shortest - 0.5 / rule.fps), longest + 0.5 / rule.fps)
+    frames = rule.nearest(request.duration_s * rule.fps)
+    if not math.isclose(frames / rule.fps, request.duration_s, abs_tol=1e-3):
+        notes.append(
+            f"duration {request.duration_s:g} s became {frames / rule.fps:g} s: {frames} frames at {rule.fps:g} fps "
+            f"(frames follow {rule.describe()})"
+        )
+    return frames
 
 
 def _of_area(area: int, aspect: float, multiple: int) -> Resolution:

@@ -1,0 +1,66 @@
+"""What there is to tell apart (kinds, tasks, states, stages), and the base of all values."""
+
+from enum import StrEnum
+
+from pydantic import BaseModel, ConfigDict
+
+__all__ = ["Frozen", "JobState", "Kind", "Stage", "Task"]
+
+
+class Frozen(BaseModel):
+    """A value that cannot change and takes no unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Kind(StrEnum):
+    """What a job makes."""
+
+    VIDEO = "video"
+    IMAGE = "image"
+    CAPTION = "caption"
+
+
+class Task(StrEnum):
+    """What a model can do; a manifest lists those that its weights serve."""
+
+    TEXT_TO_VIDEO = "text-to-video"
+    IMAGE_TO_VIDEO = "image-to-video"
+    FIRST_LAST_FRAME_TO_VIDEO = "first-last-frame-to-video"
+    TEXT_TO_IMAGE = "text-to-image"
+    IMAGE_TO_IMAGE = "image-to-image"
+    IMAGE_TO_TEXT = "image-to-text"
+
+    @property
+    def kind(self) -> Kind:
+        """What a job of this task makes."""
+        if self is Task.IMAGE_TO_TEXT:
+            return Kind.CAPTION
+        return Kind.IMAGE if self in (Task.TEXT_TO_IMAGE, Task.IMAGE_TO_IMAGE) else Kind.VIDEO
+
+
+class JobState(StrEnum):
+    """queued → running → succeeded | failed | cancelled; queued → cancelled; running → queued (its engine died)."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def final(self) -> bool:
+        """Whether a job in this state will never change again."""
+        return self in (JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED)
+
+
+class Stage(StrEnum):
+    """The stages of a running job, in their order."""
+
+    DOWNLOAD = "downloading"
+    LOAD = "loading"
+    COMPILE = "compiling"
+    ENCODE = "encoding"
+    DENOISE = "denoising"
+    DECODE = "decoding"
+    WRITE = "writing"

@@ -1,0 +1,60 @@
+"""What cannot fit is refused at the door, on a machine whose driver's tool says how large its GPU is."""
+
+from pathlib import Path
+
+import pytest
+
+from wan_mcp.errors import BadRequest
+from wan_mcp.jobs.plans import Planner
+from wan_mcp.manifests import Catalogue
+from wan_mcp.settings import Settings
+from wan_mcp.specs import ImageRequest, VideoRequest
+
+MODEL = "wan2.2-t2v-a14b-4step"
+
+
+@pytest.fixture
+def planner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Planner:
+    """The planner of a machine with a GPU of `request.param` MiB."""
+    tool = tmp_path / "bin" / "nvidia-smi"
+    tool.parent.mkdir()
+    tool.write_text(f"#!/bin/sh\necho '{request.param}, 8.9'\n", encoding="utf-8")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tool.parent}:/usr/bin:/bin")
+    return Planner(Settings(home=tmp_path), Catalogue.of(tmp_path))
+
+
+def video(resolution: str = "480p-landscape", num_frames: int = 81, model: str = MODEL) -> VideoRequest:
+    return VideoRequest(prompt="rain", model=model, resolution=resolution, num_frames=num_frames)
+
+
+@pytest.mark.parametrize("planner", [8188], indirect=True)
+def test_a_video_that_is_too_large_is_refused_with_the_sizes_and_lengths_that_fit(planner: Planner) -> None:
+    with pytest.raises(BadRequest) as refusal:
+        planner.settle(video("720p-landscape"))
+    words = str(refusal.value)
+    assert "1280x720 with 81 frames of 'wan2.2-t2v-a14b-4step' needs about 24.8 GB" in words
+    assert "in fp8, and this GPU has 8.59 GB; these fit: 480p-landscape with up to 49 frames" in words
+    assert "720p" not in words.partition("these fit")[2]
+    planner.settle(video(num_frames=49))
+    planner.settle(ImageRequest(prompt="rain", model=MODEL, resolution="720p-landscape"))
+
+
+@pytest.mark.parametrize("planner", [24564], indirect=True)
+def test_what_fits_in_some_way_is_taken(planner: Planner) -> None:
+    planner.settle(video("720p-landscape"))
+
+
+@pytest.mark.parametrize("planner", [3000], indirect=True)
+def test_a_model_of_which_nothing_fits_is_refused_with_the_advice_to_take_another(planner: Planner) -> None:
+    with pytest.raises(BadRequest, match="no size of this model fits: take a smaller model"):
+        planner.settle(ImageRequest(prompt="rain", model="qwen-image-2512"))
+    planner.settle(video("square", 17, "wan-mini"))
+
+
+def test_a_machine_of_which_nobody_knows_the_memory_refuses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    planner = Planner(Settings(home=tmp_path, device="cuda:0"), Catalogue.of(tmp_path))
+    planner.settle(video("720p-landscape"))
