@@ -45,9 +45,9 @@ def _processor() -> str:
     return platform.processor()
 
 
-def keep(name: str, rows: list[dict[str, Any]]) -> Path:
+def keep(name: str, rows: list[dict[str, Any]], folder: Path = RESULTS) -> Path:
     """Write the rows of a benchmark beside the machine that they were measured on."""
-    RESULTS.mkdir(exist_ok=True)
-    file = RESULTS / f"{name}.json"
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / f"{name}.json"
     file.write_text(json.dumps({"machine": describe(), "rows": rows}, indent=2) + "\n", encoding="utf-8")
     return file

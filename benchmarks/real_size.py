@@ -1,206 +1,220 @@
 """Models of their real size, with random weights, through the ordinary path on a GPU.
 
-    python -m benchmarks.real_size              # Wan2.2 TI2V-5B, 1280x704, 121 frames
+    python -m benchmarks.real_size              # Wan2.2 TI2V-5B, 1280x704, 121 frames; JoyCaption beta one
     python -m benchmarks.real_size --tiny       # the same script in seconds, on any CPU
 
 No hub is asked: the weights are made on the device, written to disk in the layout of the model's
 repository, and locked as if they had been downloaded. From there on everything is as a user has
-it: manifest, job table, an engine process of its own, mp4. Pictures of random weights show nothing;
+it: manifest, job table, an engine process of its own, mp4. Results of random weights show nothing;
 times and memory are those of the real ones.
 """
 
 import argparse
-import gc
-import hashlib
-import json
+import os
+import shlex
+import signal
+import sys
+import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import anyio
 import torch
+from PIL import Image
 
-from benchmarks.machine import keep
-from wan_mcp.engine.weights import EMBEDDED
+from benchmarks.machine import RESULTS, keep
+from benchmarks.real_weights import lock_weights, write_joycaption, write_ti2v_5b
 from wan_mcp.jobs.service import JobView, serving
-from wan_mcp.manifests import Catalogue, Manifest, shipped_folder
+from wan_mcp.manifests import Catalogue, shipped_folder
 from wan_mcp.settings import Settings
-from wan_mcp.specs import JobState, VideoRequest
-from wan_mcp.weights.lock import LockedFile, WeightsLock
+from wan_mcp.specs import CaptionRequest, JobState, Progress, Request, Stage, VideoPlan, VideoRequest
 
-MODEL = "wan2.2-ti2v-5b"
-COMMIT = "0" * 40
+VIDEO, CAPTION = "wan2.2-ti2v-5b", "joycaption-beta-one"
+ENGINE = (sys.executable, "-m", "benchmarks.real_size", "--engine")
+JOB_S = 300
+LOOK_S = 0.05
 
-# The published configurations: 5.0 B denoiser, Wan2.2 VAE, UMT5-XXL encoder.
-TRANSFORMER: dict[str, Any] = {
-    "num_layers": 30,
-    "num_attention_heads": 24,
-    "attention_head_dim": 128,
-    "ffn_dim": 14336,
-    "in_channels": 48,
-    "out_channels": 48,
-    "text_dim": 4096,
-    "freq_dim": 256,
-    "cross_attn_norm": True,
-    "qk_norm": "rms_norm_across_heads",
-}
-VAE: dict[str, Any] = {
-    "base_dim": 160,
-    "decoder_base_dim": 256,
-    "z_dim": 48,
-    "dim_mult": [1, 2, 4, 4],
-    "num_res_blocks": 2,
-    "temperal_downsample": [False, True, True],
-    "is_residual": True,
-    "patch_size": 2,
-    "in_channels": 12,
-    "out_channels": 12,
-    "scale_factor_temporal": 4,
-    "scale_factor_spatial": 16,
-    "latents_mean": [0.0] * 48,
-    "latents_std": [1.0] * 48,
-}
-TEXT_ENCODER: dict[str, Any] = {
-    "vocab_size": 256384,
-    "d_model": 4096,
-    "d_kv": 64,
-    "d_ff": 10240,
-    "num_layers": 24,
-    "num_decoder_layers": 1,
-    "num_heads": 64,
-    "feed_forward_proj": "gated-gelu",
-    "tie_word_embeddings": False,
-}
-TINY = {
-    "transformer": {"num_layers": 2, "num_attention_heads": 2, "attention_head_dim": 32, "ffn_dim": 64, "text_dim": 32},
-    "vae": {"base_dim": 8, "decoder_base_dim": 8, "num_res_blocks": 1},
-    "text_encoder": {"d_model": 32, "d_kv": 16, "d_ff": 64, "num_layers": 1, "num_heads": 2},
-}
+Rows = list[dict[str, Any]]
 
 
-def write_weights(folder: Path, *, tiny: bool) -> None:
-    """Make the pipeline with random bf16 weights and write it part by part, so that one part is in memory."""
-    from diffusers import AutoencoderKLWan, UniPCMultistepScheduler, WanPipeline, WanTransformer3DModel
-    from transformers import AutoTokenizer, UMT5Config, UMT5EncoderModel
+class Watch(threading.Thread):
+    """Sees when a job's stages and steps begin, and the GPU memory that is used in each, its engine's and all else."""
 
-    small: dict[str, dict[str, Any]] = TINY if tiny else {"transformer": {}, "vae": {}, "text_encoder": {}}
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    torch.manual_seed(0)
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self._began = time.perf_counter()
+        self._ended = threading.Event()
+        self._stage = "waiting"
+        self.first_seen_s: dict[str, float] = {}
+        self.steps_s: dict[int, float] = {}
+        self.tokens_s: dict[int, float] = {}
+        self.peak_gb: dict[str, float] = {}
+        self.start()
 
-    def save(name: str, make: Any) -> None:
-        with torch.device(device):
-            torch.set_default_dtype(torch.bfloat16)
-            part = make()
-            torch.set_default_dtype(torch.float32)
-        part.save_pretrained(folder / name, safe_serialization=True)
-        del part
-        gc.collect()
+    def run(self) -> None:
+        while not self._ended.wait(LOOK_S):
+            if torch.cuda.is_available():
+                free, total = torch.cuda.mem_get_info()
+                used = round((total - free) / 1e9, 1)
+                self.peak_gb[self._stage] = max(used, self.peak_gb.get(self._stage, 0.0))
 
-    save("transformer", lambda: WanTransformer3DModel(**(TRANSFORMER | small["transformer"])))
-    save("vae", lambda: AutoencoderKLWan(**(VAE | small["vae"])))
-    save("text_encoder", lambda: UMT5EncoderModel(UMT5Config(**(TEXT_ENCODER | small["text_encoder"]))))
-    if device == "cuda":
-        torch.cuda.empty_cache()
-    tokenizer = AutoTokenizer.from_pretrained(EMBEDDED / "wan-mini" / "tokenizer", local_files_only=True)
-    tokenizer.save_pretrained(folder / "tokenizer")
-    scheduler = UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=5.0)
-    scheduler.save_pretrained(folder / "scheduler")
-    parts = {
-        "_class_name": WanPipeline.__name__,
-        "expand_timesteps": True,
-        "boundary_ratio": None,
-        "scheduler": ["diffusers", "UniPCMultistepScheduler"],
-        "text_encoder": ["transformers", "UMT5EncoderModel"],
-        "tokenizer": ["transformers", type(tokenizer).__name__],
-        "transformer": ["diffusers", "WanTransformer3DModel"],
-        "transformer_2": [None, None],
-        "vae": ["diffusers", "AutoencoderKLWan"],
-    }
-    (folder / "model_index.json").write_text(json.dumps(parts), encoding="utf-8")
+    def see(self, progress: Progress | None) -> None:
+        """What a job says of itself now."""
+        if progress is None:
+            return
+        now = round(time.perf_counter() - self._began, 2)
+        self._stage = str(progress.stage)
+        self.first_seen_s.setdefault(self._stage, now)
+        if progress.step is not None:
+            self.steps_s.setdefault(progress.step, now)
+        if progress.stage is Stage.DENOISE and " of at most " in progress.detail:
+            self.tokens_s.setdefault(int(progress.detail.split()[0]), now)
 
+    def end(self) -> None:
+        """The job is done."""
+        self.first_seen_s["done"] = round(time.perf_counter() - self._began, 2)
+        self._ended.set()
+        self.join()
 
-def lock_weights(manifest: Manifest, folder: Path, home: Path) -> int:
-    """Lock the files as a download would have; gives their bytes."""
-    files = [file for file in sorted(folder.rglob("*")) if file.is_file()]
-
-    def locked(file: Path) -> LockedFile:
-        with file.open("rb") as content:
-            digest = hashlib.file_digest(content, "sha256").hexdigest()
-        facts = file.stat()
-        return LockedFile(size=facts.st_size, sha256=digest, etag=digest, mtime_ns=facts.st_mtime_ns)
-
-    with ThreadPoolExecutor() as threads:
-        entries = dict(zip((f.relative_to(folder).as_posix() for f in files), threads.map(locked, files), strict=True))
-    lock = WeightsLock(
-        model=manifest.name,
-        repository=manifest.weights.repository or "",
-        revision=manifest.weights.revision,
-        patterns=manifest.weights.files,
-        commit=COMMIT,
-        folder=folder,
-        files=entries,
-    )
-    lock.write(manifest, home)
-    return sum(entry.size for entry in entries.values())
+    def row(self) -> dict[str, Any]:
+        """What was seen: seconds since the request, and by stage or step."""
+        seen = self.first_seen_s
+        row: dict[str, Any] = {"first_seen_s": seen, "gpu_peak_gb": self.peak_gb}
+        if per_step := _rate(self.steps_s):
+            row["s_per_step"] = round(per_step, 3)
+        if per_token := _rate(self.tokens_s):
+            row["tokens_per_s"] = round(1 / per_token, 1)
+        if Stage.DECODE in seen:
+            row["decode_s"] = round(seen.get(Stage.WRITE, seen["done"]) - seen[Stage.DECODE], 2)
+        return row
 
 
-async def run(settings: Settings, request: VideoRequest) -> tuple[JobView, dict[str, float]]:
-    """Run a job; gives it and the seconds until each stage was first seen."""
-    seen: dict[str, float] = {}
-    began = time.perf_counter()
+def _rate(seen: dict[int, float]) -> float | None:
+    """Seconds for each, from the first seen to the last, without what came before the first was done."""
+    counts = sorted(count for count in seen if count > 0)
+    if len(counts) < 2:
+        return None
+    return (seen[counts[-1]] - seen[counts[0]]) / (counts[-1] - counts[0])
+
+
+async def run(settings: Settings, request: Request) -> tuple[JobView, Watch]:
+    """Run a job; gives it and what was seen of it."""
+    watch = Watch()
 
     async def look(view: JobView) -> None:
-        if view.job.progress is not None:
-            seen.setdefault(view.job.progress.stage, round(time.perf_counter() - began, 2))
+        watch.see(view.job.progress)
 
-    async with serving(settings) as service:
+    async with serving(settings, any_image_folder=True) as service:
         view = await service.submit(request)
-        view = await service.wait(view.job.id, 560, look)
-    seen["done"] = round(time.perf_counter() - began, 2)
-    return view, seen
+        view = await service.wait(view.job.id, JOB_S, look)
+    watch.end()
+    return view, watch
 
 
-def measure(steps: list[int], *, tiny: bool) -> list[dict[str, Any]]:
-    """All rows: the first job of a fresh engine, then warm ones."""
-    manifest = Catalogue(shipped_folder()).get(MODEL)
-    rows: list[dict[str, Any]] = []
+def measure(
+    model: str,
+    write: Callable[..., None],
+    requests: list[Request],
+    tell: Callable[[dict[str, Any]], None],
+    *,
+    tiny: bool,
+) -> None:
+    """All rows of one model: its weights, and then one job after the other on one engine."""
+    manifest = Catalogue(shipped_folder()).get(model)
     with TemporaryDirectory() as root:
         home, folder = Path(root) / "home", Path(root) / "snapshot"
         began = time.perf_counter()
-        write_weights(folder, tiny=tiny)
-        written = time.perf_counter() - began
+        write(folder, tiny=tiny)
+        written = time.perf_counter()
         size = lock_weights(manifest, folder, home)
-        rows.append({"row": "weights on disk", "gb": round(size / 1e9, 2), "write_s": round(written, 1)})
-        settings = Settings(home=home, engine_idle_s=20, min_free_mb=1)
-        shape: dict[str, Any] = {"resolution": "480p-landscape", "num_frames": 5} if tiny else {}
-        for count in steps:
-            request = VideoRequest(prompt="a red circle moving left", model=MODEL, steps=count, seed=1, **shape)
-            view, seen = anyio.run(run, settings, request)
+        locked = time.perf_counter()
+        tell(
+            {
+                "row": f"{model}: weights on disk",
+                "gb": round(size / 1e9, 2),
+                "write_s": round(written - began, 1),
+                "hash_s": round(locked - written, 1),
+            }
+        )
+        command = "" if find_spec("typer") else shlex.join(ENGINE)
+        settings = Settings(home=home, engine_idle_s=5, min_free_mb=1, engine_command=command)
+        for number, request in enumerate(requests):
+            try:
+                view, watch = anyio.run(run, settings, request)
+            except Exception as error:  # the other rows are worth having
+                tell({"row": model, "job": number + 1, "error": f"{type(error).__name__}: {error}"})
+                continue
+            row = {"row": model, "job": number + 1, "state": view.job.state, **watch.row()}
             plan = view.job.plan
-            row = {"row": MODEL, "steps": count, "state": view.job.state, "first_seen_s": seen}
-            row["shape"] = f"{plan.width}x{plan.height}x{plan.num_frames}"  # type: ignore[union-attr]
+            if isinstance(plan, VideoPlan):
+                row |= {"shape": f"{plan.width}x{plan.height}x{plan.num_frames}", "steps": plan.steps}
+            if view.job.notes:
+                row["notes"] = list(view.job.notes)
             if view.job.state is not JobState.SUCCEEDED:
-                row["error"] = view.job.error and view.job.error.message
-                row["log"] = settings.log_file.read_text(encoding="utf-8", errors="replace")[-2000:]
-            if torch.cuda.is_available():
-                free, total = torch.cuda.mem_get_info()
-                row["gpu_memory_used_gb"] = round((total - free) / 1e9, 1)
-            rows.append(row)
-            print(row, flush=True)  # noqa: T201
-            keep("real_size", rows)
-    return rows
+                row["error"] = view.job.error.message if view.job.error else f"not done after {JOB_S} s"
+            log = settings.log_file.read_text(encoding="utf-8", errors="replace")
+            row["log"] = log[-6000:] if view.job.state is not JobState.SUCCEEDED else log[-3000:]
+            tell(row)
+
+
+def video_requests(steps: list[int], *, tiny: bool) -> list[Request]:
+    """The first job of a fresh engine, then warm ones."""
+    shape: dict[str, Any] = {"resolution": "480p-landscape", "num_frames": 5} if tiny else {}
+    return [
+        VideoRequest(prompt="a red circle moving left", model=VIDEO, steps=count, seed=seed, **shape)
+        for seed, count in enumerate(steps)
+    ]
+
+
+def caption_requests(picture: Path) -> list[Request]:
+    """Two captions: the first of a fresh engine, and a warm one."""
+    Image.radial_gradient("L").convert("RGB").resize((640, 480)).save(picture)
+    return [CaptionRequest(image=str(picture), model=CAPTION, seed=seed) for seed in range(2)]
+
+
+def be_the_engine() -> None:
+    """What `wan-mcp engine` is, where the command line's packages are not installed."""
+    from wan_mcp.engine.process import run_engine
+    from wan_mcp.engine.studio import build_studio
+    from wan_mcp.logs import log_to_stderr
+
+    settings = Settings()
+    log_to_stderr("INFO")
+    run_engine(settings, lambda: build_studio(settings))
 
 
 def main() -> None:
     """Measure, print and keep."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tiny", action="store_true")
-    parser.add_argument("--steps", type=int, nargs="+", default=[4, 4, 50])
+    parser.add_argument("--models", nargs="+", choices=["video", "caption"], default=["video", "caption"])
+    parser.add_argument("--steps", type=int, nargs="+", default=[8, 8])
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of real_size.json")
+    parser.add_argument("--engine", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    rows = measure(arguments.steps, tiny=arguments.tiny)
-    print(keep("real_size", rows))  # noqa: T201
+    if arguments.engine:
+        be_the_engine()
+        return
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the weights go
+    root = str(Path(__file__).parents[1])  # the engine does not run in this folder
+    os.environ["PYTHONPATH"] = os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])
+    rows: Rows = []
+
+    def tell(row: dict[str, Any]) -> None:
+        rows.append(row)
+        print({key: value for key, value in row.items() if key != "log"}, flush=True)  # noqa: T201
+        keep("real_size", rows, arguments.out)
+
+    if "video" in arguments.models:
+        measure(VIDEO, write_ti2v_5b, video_requests(arguments.steps, tiny=arguments.tiny), tell, tiny=arguments.tiny)
+    if "caption" in arguments.models:
+        with TemporaryDirectory() as folder:
+            requests = caption_requests(Path(folder) / "picture.png")
+            measure(CAPTION, write_joycaption, requests, tell, tiny=arguments.tiny)
 
 
 if __name__ == "__main__":
