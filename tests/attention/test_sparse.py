@@ -103,6 +103,14 @@ def test_turbo_is_dense_in_the_first_steps_and_after_the_mode_ends(data: Data) -
     assert torch.equal(attend_self(*data), dense)
 
 
+def test_whoever_drives_the_steps_moves_the_mode_on(data: Data) -> None:
+    dense = attend_self(*data)
+    with attention_mode(Turbo(density=0.4, dense_steps=1), grid=GRID) as mode:
+        assert torch.equal(attend_self(*data), dense)
+        mode.step += 1
+        assert not torch.equal(attend_self(*data), dense)
+
+
 def test_turbo_is_of_the_thread_that_asked_for_it(data: Data) -> None:
     dense, elsewhere = attend_self(*data), []
     with attention_mode(Turbo(0.4, 0), grid=GRID):

@@ -7,12 +7,13 @@ from wan_mcp.engine.attention.chain import (
     attention_in_use,
     choose_attention,
 )
-from wan_mcp.engine.attention.operator import Turbo, attend, attend_self, attention_mode
+from wan_mcp.engine.attention.operator import AttentionMode, Turbo, attend, attend_self, attention_mode
 
 __all__ = [
     "AUTO",
     "KERNEL_NAMES",
     "Attention",
+    "AttentionMode",
     "Turbo",
     "attend",
     "attend_self",

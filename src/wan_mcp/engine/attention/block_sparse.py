@@ -27,6 +27,9 @@ class BlockKernel(Protocol):
     def name(self) -> str:
         """What receipts and logs call it."""
 
+    def takes(self, query: Tensor) -> bool:
+        """Whether it is worth using for queries (batch, tokens, heads, head width)."""
+
     def __call__(self, query: Tensor, key: Tensor, value: Tensor, kept: Tensor, tokens: int) -> Tensor:
         """Attention of (batch, heads, blocks * block, head width), contiguous, over `kept` (see `kept_blocks`).
 
@@ -47,6 +50,10 @@ class CudnnBlocks:
         self.name = "block-sparse sage-fp8"
         self._kernels: Any = block_sparse_attention
 
+    def takes(self, query: Tensor) -> bool:
+        """Long sequences."""
+        return query.shape[-1] in (64, 128) and is_long(query)
+
     def __call__(self, query: Tensor, key: Tensor, value: Tensor, kept: Tensor, tokens: int) -> Tensor:
         kernel = self._kernels.block_sparse_attention_forward
         if query.shape[-1] == 128:
@@ -63,6 +70,10 @@ class TorchBlocks:
 
     def __init__(self, block: int = BLOCK) -> None:
         self.block = block
+
+    def takes(self, query: Tensor) -> bool:
+        """Everything."""
+        return True
 
     def __call__(self, query: Tensor, key: Tensor, value: Tensor, kept: Tensor, tokens: int) -> Tensor:
         batch, heads, length, _ = query.shape

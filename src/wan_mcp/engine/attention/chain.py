@@ -2,15 +2,27 @@
 
 import logging
 from collections.abc import Callable
+from functools import lru_cache
 
 import torch
 from torch import Tensor
 
+from wan_mcp.engine.attention.block_sparse import BlockKernel, CudnnBlocks, DenseSage, TorchBlocks, attend_sparsely
+from wan_mcp.engine.attention.cudnn_fp8 import CudnnFp8
 from wan_mcp.engine.attention.plain import TORCH_KERNELS, Kernel, TorchKernel
+from wan_mcp.engine.attention.routing import Grid
 from wan_mcp.engine.attention.trial import Trial
 from wan_mcp.errors import JobFailed
 
-__all__ = ["AUTO", "KERNEL_NAMES", "Attention", "attention_in_use", "attention_of", "choose_attention"]
+__all__ = [
+    "AUTO",
+    "KERNEL_NAMES",
+    "Attention",
+    "attention_in_use",
+    "attention_of",
+    "choose_attention",
+    "sparse_attention_of",
+]
 
 log = logging.getLogger(__name__)
 
@@ -19,10 +31,9 @@ FP8_KERNELS = ("cudnn-fp8", "sage-fp8")
 ANY = "sdpa"
 KERNEL_NAMES = (*FP8_KERNELS, *TORCH_KERNELS, ANY)
 """The names that `choose_attention` takes beside `auto`."""
-LIMITS = {"cudnn-fp8": 0.06, "sage-fp8": 0.06}
-"""How far a kernel may be off in its trial: about twice what was measured on a sound one (`benchmarks/results`)."""
-LIMIT = 0.01
-"""For kernels in bf16 and float32."""
+FP8_LIMIT, LIMIT = 0.04, 0.01
+"""How far a kernel in 8 bits, and any other, may be off in its trial: twice what sound ones are and more."""
+TRIAL_WIDTH = 128
 
 
 class Attention:
@@ -117,7 +128,7 @@ def _try(device: torch.device, name: str) -> Kernel | None:
     """The kernel, if it can be had and is exact enough for all its widths of heads."""
     try:
         kernel = _maker(name)(device)
-        limit = LIMITS.get(name, LIMIT)
+        limit = FP8_LIMIT if name in FP8_KERNELS else LIMIT
         for width in kernel.widths:
             error = Trial.of(device, width).error(kernel)
             if error > limit:
@@ -133,16 +144,53 @@ def _try(device: torch.device, name: str) -> Kernel | None:
     return kernel
 
 
+class SparseAttention:
+    """Self-attention over a share of the blocks, with dense attention to fall to."""
+
+    def __init__(self, kernel: BlockKernel) -> None:
+        self._kernel: BlockKernel | None = kernel
+        self.takes = kernel.takes
+
+    def __call__(self, query: Tensor, key: Tensor, value: Tensor, density: float, grid: Grid | None) -> Tensor:
+        """See `attend_sparsely`."""
+        if self._kernel is not None:
+            try:
+                return attend_sparsely(self._kernel, query, key, value, density, grid)
+            except (torch.OutOfMemoryError, ValueError):
+                raise
+            except Exception as error:
+                log.warning("%s stops being used: %s", self._kernel.name, _first_line(error))
+                self._kernel = None
+        return attention_of(query.device)(query, key, value)
+
+
+@lru_cache(maxsize=8)
+def sparse_attention_of(device: torch.device) -> SparseAttention | None:
+    """What leaves out blocks on a device; None where nothing can."""
+    if device.type != "cuda":
+        return SparseAttention(TorchBlocks())
+    try:
+        kernel, trial = CudnnBlocks(device), Trial.of(device, TRIAL_WIDTH)
+        given, wanted = (
+            attend_sparsely(each, trial.query, trial.key, trial.value, 0.5).double() for each in (kernel, TorchBlocks())
+        )
+        off = float((given - wanted).norm() / wanted.norm())
+    except ImportError as error:
+        log.warning("turbo changes nothing: %s; install wan-mcp[hopper]", _first_line(error))
+        return None
+    except Exception as error:
+        log.warning("turbo changes nothing, blocks cannot be left out here: %s", _first_line(error))
+        return None
+    if not off <= FP8_LIMIT:  # also where it is no number
+        log.warning("turbo changes nothing: %s is off by %.4f", kernel.name, off)
+        return None
+    log.info("%s: error %.4f", kernel.name, off)
+    return SparseAttention(kernel)
+
+
 def _maker(name: str) -> Callable[[torch.device], Kernel]:
-    if name == "cudnn-fp8":
-        from wan_mcp.engine.attention.cudnn_fp8 import CudnnFp8
-
-        return CudnnFp8
-    if name == "sage-fp8":
-        from wan_mcp.engine.attention.block_sparse import DenseSage
-
-        return DenseSage
-    return lambda device: TorchKernel(name)
+    makers: dict[str, Callable[[torch.device], Kernel]] = {"cudnn-fp8": CudnnFp8, "sage-fp8": DenseSage}
+    return makers.get(name, lambda device: TorchKernel(name))
 
 
 def _first_line(error: Exception) -> str:

@@ -5,7 +5,6 @@ kernel behind it is chosen by the process that runs it, for its device, and a st
 package.
 """
 
-import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -14,13 +13,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from wan_mcp.engine.attention.block_sparse import BlockKernel, CudnnBlocks, TorchBlocks, attend_sparsely
-from wan_mcp.engine.attention.chain import attention_of
+from wan_mcp.engine.attention.chain import attention_of, sparse_attention_of
 from wan_mcp.engine.attention.routing import Grid
 
-__all__ = ["Turbo", "attend", "attend_self", "attention_mode"]
-
-log = logging.getLogger(__name__)
+__all__ = ["AttentionMode", "Turbo", "attend", "attend_self", "attention_mode"]
 
 
 @dataclass(frozen=True)
@@ -37,27 +33,40 @@ class Turbo:
         return 1.0 if step < self.dense_steps else self.density
 
 
-@dataclass(frozen=True)
-class _Mode:
-    density: float = 1.0
+@dataclass
+class AttentionMode:
+    """How self-attention runs at the moment; whoever drives the steps moves `step` on."""
+
+    turbo: Turbo | None = None
+    """None for dense."""
+    step: int = 0
+    """The number of the denoising step, from 0."""
     grid: Grid | None = None
+    """Latent frames, rows and columns of the tokens (after patches), of which blocks of keys are boxes."""
+
+    @property
+    def density(self) -> float:
+        """The share of blocks that this step looks at."""
+        return 1.0 if self.turbo is None else self.turbo.density_at(self.step)
 
 
-_MODE: ContextVar[_Mode] = ContextVar("attention mode", default=_Mode())  # noqa: B039 - frozen
+_MODE: ContextVar[AttentionMode | None] = ContextVar("attention mode", default=None)
 
 
 @contextmanager
-def attention_mode(turbo: Turbo | None = None, step: int = 0, grid: Grid | None = None) -> Iterator[None]:
-    """Run a denoising step's self-attention densely or, by `turbo`, sparsely, in this thread.
+def attention_mode(turbo: Turbo | None = None, step: int = 0, grid: Grid | None = None) -> Iterator[AttentionMode]:
+    """Run self-attention densely or, by `turbo`, sparsely, in this thread; see `AttentionMode`.
 
-    Args:
-        turbo: None for dense.
-        step: the number of the step, from 0.
-        grid: latent frames, rows and columns of the tokens (after patches) that blocks of keys are boxes of.
+    One step at a time, `with attention_mode(turbo, step): …`, or around all of them:
+
+        with attention_mode(turbo, grid=(21, 30, 52)) as mode:
+            …                    # and at the end of each step
+            mode.step += 1
     """
-    token = _MODE.set(_Mode(1.0 if turbo is None else turbo.density_at(step), grid))
+    mode = AttentionMode(turbo, step, grid)
+    token = _MODE.set(mode)
     try:
-        yield
+        yield mode
     finally:
         _MODE.reset(token)
 
@@ -80,27 +89,13 @@ def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
 def attend_self(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """Attention of tokens over themselves: `attend` where all three have one shape, sparse where the mode says so."""
     mode = _MODE.get()
-    if mode.density < 1:
-        kernel = _block_kernel(query)
-        if kernel is not None:
-            return attend_sparsely(kernel, query, key, value, mode.density, mode.grid)
+    if mode is not None and mode.density < 1:
+        sparse = sparse_attention_of(query.device)
+        if sparse is not None and sparse.takes(query):
+            return sparse(query, key, value, mode.density, mode.grid)
     return attend(query, key, value)
 
 
 @attend_self.register_fake  # type: ignore[untyped-decorator]
 def _(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     return torch.empty(query.shape, dtype=query.dtype, device=query.device)
-
-
-_BLOCK_KERNELS: dict[torch.device, BlockKernel | None] = {}
-
-
-def _block_kernel(query: Tensor) -> BlockKernel | None:
-    device = query.device
-    if device not in _BLOCK_KERNELS:
-        try:
-            _BLOCK_KERNELS[device] = CudnnBlocks(device) if device.type == "cuda" else TorchBlocks()
-        except ImportError as error:
-            log.warning("turbo has no kernel here and changes nothing: %s; install wan-mcp[hopper]", error)
-            _BLOCK_KERNELS[device] = None
-    return _BLOCK_KERNELS[device]
