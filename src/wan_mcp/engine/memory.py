@@ -2,19 +2,22 @@
 
 import logging
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
 
 from wan_mcp.errors import JobFailed
+from wan_mcp.fitting import Shape, activation_bytes
 from wan_mcp.manifests import Manifest
-from wan_mcp.specs import CaptionPlan, Plan, VideoPlan
+from wan_mcp.specs import CaptionPlan, ImagePlan, Plan, VideoPlan
 
-__all__ = ["advice", "is_out_of_memory", "memory_guard"]
+__all__ = ["advice", "advise", "describe_size", "is_out_of_memory", "memory_guard"]
 
 log = logging.getLogger(__name__)
 
+CLEARLY_LESS = 0.75
+"""Of the memory that a job's work takes: what is still worth trying after it ran out."""
 SAID_BY_OTHERS = (
     "not enough memory",
     "can't allocate memory",
@@ -64,16 +67,35 @@ def advice(plan: Plan, manifest: Manifest) -> str:
     """What ran out of memory, and what smaller things the model can do."""
     if isinstance(plan, CaptionPlan):
         return f"Memory ran out while '{plan.model}' read the picture. Free some memory, or use a smaller model."
-    what = f"{plan.width}x{plan.height}"
-    ways = []
-    if manifest.sizes is not None:
-        area = plan.width * plan.height
-        smaller = [f"{r.name} ({r.width}x{r.height})" for r in manifest.sizes.named if r.width * r.height < area]
-        if smaller:
-            ways.append(f"a smaller resolution: {', '.join(smaller)}")
-    if isinstance(plan, VideoPlan):
-        what += f" with {plan.num_frames} frames"
-        if manifest.frames is not None and (fewer := manifest.frames.nearest(plan.num_frames / 2)) < plan.num_frames:
-            ways.append(f"fewer frames: {fewer} instead of {plan.num_frames}")
-    ways.append("another model")
-    return f"Memory ran out at {what}. Try {'; or '.join(ways)}. The engine goes on with the next job."
+    smaller = smaller_sizes(plan, manifest)
+    return f"Memory ran out at {describe_size(plan)}. {advise(manifest, smaller)} The engine goes on with the next job."
+
+
+def describe_size(plan: VideoPlan | ImagePlan) -> str:
+    """The size of one result of a plan in words."""
+    size = f"{plan.width}x{plan.height}"
+    return f"{size} with {plan.num_frames} frames" if isinstance(plan, VideoPlan) else size
+
+
+def smaller_sizes(plan: VideoPlan | ImagePlan, manifest: Manifest) -> dict[str, int]:
+    """The named sizes that need clearly less memory than a plan, each with the most frames with which it does."""
+    asked = Shape(plan.width, plan.height, plan.num_frames if isinstance(plan, VideoPlan) else 1)
+    most = CLEARLY_LESS * activation_bytes(manifest, asked, "bf16")
+    rule, smaller = manifest.frames if isinstance(plan, VideoPlan) else None, {}
+    for size in manifest.sizes.named if manifest.sizes else ():
+        counts = range(rule.maximum, rule.minimum - 1, -rule.multiple) if rule else [1]
+        for frames in counts:
+            if activation_bytes(manifest, Shape(size.width, size.height, frames), "bf16") <= most:
+                smaller[size.name] = frames
+                break
+    return smaller
+
+
+def advise(manifest: Manifest, largest: Mapping[str, int]) -> str:
+    """A sentence that offers these sizes, each with the most frames."""
+    sizes = {size.name: size for size in manifest.sizes.named} if manifest.sizes else {}
+    offers = [
+        f"{name} ({sizes[name].width}x{sizes[name].height})" + (f" with up to {frames} frames" if frames > 1 else "")
+        for name, frames in largest.items()
+    ]
+    return f"Try {', '.join(offers)}; or another model." if offers else "Use another model."

@@ -16,6 +16,9 @@ from wan_mcp.engine.blocks.weights import BlockWeights
 
 __all__ = ["Streamed"]
 
+WORTH_MOVING = 1.1
+"""How many times more room blocks must have to be placed anew, which copies all of them once."""
+
 
 @dataclass
 class _Place:
@@ -83,11 +86,26 @@ class Streamed:
         sizes = [[self._layouts[d, b].step_bytes for b in range(length)] for d, length in enumerate(self._lengths)]
         return arrange(sizes, self._budget if budget is None else budget, self._ring)
 
+    @property
+    def held_bytes(self) -> int:
+        """What the places take of the device now."""
+        return sum(place.buffer.nbytes for place in self._places)
+
     def resize(self, budget: int) -> None:
-        """Have another budget from now on. Blocks are only copied anew if it changes their places."""
-        if self.seating(budget) != self.seating():
+        """Have another budget from now on, if there is less room than is held, or so much more that it is worth it."""
+        held, wanted = self.held_bytes, self.seating(budget).bytes
+        if held > budget or wanted > WORTH_MOVING * held:
             self.vacate()
-        self._budget = budget
+            self._budget = budget
+
+    def describe(self) -> str:
+        """Where how many blocks are, in words."""
+        seating = self.seating()
+        blocks, denoisers = max(self._lengths, default=0), len(self._lengths)
+        words = f"{seating.resident} of {blocks} blocks stay on the device while their denoiser runs"
+        if denoisers > 1:
+            words += f", {seating.separate} also while another does"
+        return f"{words} ({seating.bytes / 1e9:.1f} GB)"
 
     def expect(self, passes: Sequence[int]) -> None:
         self._passes, self._last = list(passes), None

@@ -1,0 +1,159 @@
+"""Where a model's parts will lie, said before it is loaded; and room for each job, made before it starts.
+
+The figures are those of `fitting`, which the door uses too; what is free is asked of the device.
+"""
+
+import logging
+from dataclasses import dataclass
+
+import psutil
+import torch
+
+from wan_mcp.engine.blocks.host_memory import HostMemory, cuda_pin, pinnable
+from wan_mcp.engine.blocks.lanes import CudaLanes
+from wan_mcp.engine.blocks.linear import FP8, Recipe
+from wan_mcp.engine.blocks.residence import Residence, Resident
+from wan_mcp.engine.blocks.streamed import Streamed
+from wan_mcp.engine.devices import Device
+from wan_mcp.engine.memory import advise, describe_size
+from wan_mcp.errors import JobFailed
+from wan_mcp.fitting import (
+    RESERVE_BYTES,
+    Placement,
+    Shape,
+    activation_bytes,
+    fits,
+    largest_fitting,
+    needed_bytes,
+    placement_for,
+    room_for_blocks,
+    usual_shape,
+)
+from wan_mcp.manifests import Manifest
+from wan_mcp.specs import ImagePlan, VideoPlan
+
+__all__ = ["MemoryPlan", "available_bytes", "make_room", "memory_plan", "require_fit", "shape_of"]
+
+log = logging.getLogger(__name__)
+
+MOVING = (Placement.SWAPPED, Placement.OFFLOADED)
+SAID = {
+    Placement.RESIDENT_FP8: "all blocks on the device, in FP8",
+    Placement.RESIDENT_BF16: "all blocks on the device",
+    Placement.SWAPPED: "one expert on the device, the other's blocks move in as it takes over",
+    Placement.OFFLOADED: "blocks that have no room on the device are streamed to it in every pass",
+    Placement.CPU: "in main memory",
+}
+
+
+@dataclass(frozen=True)
+class MemoryPlan:
+    """Where a model's blocks will lie."""
+
+    model: str
+    precision: str
+    """What its blocks multiply in: fp8, bf16 or fp32."""
+    memory_bytes: int
+    """What it may take of the device, with the reserve."""
+    placement: Placement
+    stays: bool
+    """Whether the blocks stay on the device whatever size is asked for."""
+    room: int
+    """For blocks on the device, in bytes, while a result of the usual size is made."""
+    working: int
+    """What making that takes beside all weights."""
+    largest: dict[str, int]
+    """The named sizes that fit, each with the most frames."""
+
+    def describe(self) -> str:
+        """The plan in one sentence."""
+        sizes = ", ".join(f"{name} up to {frames} frames" for name, frames in self.largest.items())
+        return (
+            f"{self.model} in {self.precision}, {self.memory_bytes / 1e9:.1f} GB to be had: {SAID[self.placement]}; "
+            f"{f'room for {sizes}' if sizes else 'no size has room'}"
+        )
+
+    @property
+    def to_come(self) -> int:
+        """Bytes of the device that blocks and a job of the usual size will still take when a model is loaded."""
+        return self.working + (0 if self.stays else self.room)
+
+    def residence(self, device: Device) -> Residence:
+        """What carries the plan out for the denoisers of one loaded model."""
+        if self.stays:
+            return Resident(device.torch)
+        host = HostMemory(pinnable(), cuda_pin(device.torch))
+        return Streamed(device.torch, host, CudaLanes(device.torch), self.room)
+
+
+def memory_plan(
+    manifest: Manifest, device: Device, recipe: Recipe | None, memory_bytes: int | None = None
+) -> MemoryPlan:
+    """The plan for a model whose blocks run by `recipe`, on what the device has left or `memory_bytes`."""
+    precision = precision_of(device, recipe)
+    memory = available_bytes(device) if memory_bytes is None else memory_bytes
+    usual = usual_shape(manifest)
+    return MemoryPlan(
+        model=manifest.name,
+        precision=precision,
+        memory_bytes=memory,
+        placement=placement_for(manifest, memory, precision, usual),
+        stays=all(placement_for(manifest, memory, precision, shape) not in MOVING for shape in _extremes(manifest)),
+        room=room_for_blocks(manifest, memory, precision, usual),
+        working=activation_bytes(manifest, usual, precision),
+        largest=largest_fitting(manifest, memory, precision),
+    )
+
+
+def _extremes(manifest: Manifest) -> list[Shape]:
+    """The sizes that take most memory."""
+    frames = manifest.frames.maximum if manifest.frames else 1
+    named = manifest.sizes.named if manifest.sizes else ()
+    return [usual_shape(manifest), *(Shape(each.width, each.height, frames) for each in named)]
+
+
+def require_fit(plan: VideoPlan | ImagePlan, manifest: Manifest, precision: str, memory_bytes: int) -> None:
+    """Refuse a job before anything is loaded for it.
+
+    Raises:
+        JobFailed: it has no room on a device of that memory; names the sizes and frame counts that have.
+    """
+    shape = shape_of(plan)
+    if fits(manifest, memory_bytes, precision, shape):
+        return
+    largest = largest_fitting(manifest, memory_bytes, precision, still=isinstance(plan, ImagePlan))
+    needed = needed_bytes(manifest, precision, shape)
+    raise JobFailed(
+        "too_large_for_device",
+        f"{describe_size(plan)} with '{manifest.name}' needs {needed / 1e9:.1f} GB of memory, and the device has "
+        f"{memory_bytes / 1e9:.1f} GB for it. {advise(manifest, largest)}",
+    )
+
+
+def make_room(
+    residence: Residence | None, manifest: Manifest, device: Device, precision: str, plan: VideoPlan | ImagePlan
+) -> None:
+    """Give blocks that can move as much of the device as this job leaves; between two jobs."""
+    if isinstance(residence, Streamed):
+        memory = available_bytes(device) + residence.held_bytes
+        residence.resize(room_for_blocks(manifest, memory, precision, shape_of(plan)))
+        log.info("%s: %s", manifest.name, residence.describe())
+
+
+def precision_of(device: Device, recipe: Recipe | None) -> str:
+    """The precision by which a manifest gives sizes."""
+    return "fp8" if recipe == FP8 else device.precision
+
+
+def available_bytes(device: Device) -> int:
+    """What one more model may take of a device, with the reserve: what nobody has, and what our allocator has spare."""
+    if not device.is_cuda:
+        return int(psutil.virtual_memory().available)
+    free, _ = torch.cuda.mem_get_info(device.torch)
+    spare = torch.cuda.memory_reserved(device.torch) - torch.cuda.memory_allocated(device.torch)
+    return int(free + spare) + RESERVE_BYTES // 2  # the context, about half of the reserve, is there already
+
+
+def shape_of(plan: VideoPlan | ImagePlan) -> Shape:
+    """The size of one result of a plan."""
+    return Shape(plan.width, plan.height, plan.num_frames if isinstance(plan, VideoPlan) else 1)
