@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from wan_mcp.cli.lora_flag import Loras
 from wan_mcp.specs import CaptionRequest, ImageRequest, VideoRequest
 
 __all__ = ["app", "caption"]
@@ -14,6 +15,7 @@ app = typer.Typer(help="Make a video or an image.", no_args_is_help=True, rich_m
 Prompt = Annotated[str, typer.Argument(help="What should be seen.")]
 Negative = Annotated[str | None, typer.Option("--negative", help="What should not be seen.")]
 Model = Annotated[str | None, typer.Option(help="Model; see 'wan-mcp models'.")]
+Preset = Annotated[str | None, typer.Option(help="draft, standard or best; see 'wan-mcp models --json'.")]
 Image = Annotated[str | None, typer.Option(help="Start picture: a file, or the wan:// address of a result.")]
 Resolution = Annotated[str | None, typer.Option(help="Named size or WIDTHxHEIGHT; see 'wan-mcp models'.")]
 Steps = Annotated[int | None, typer.Option(help="Denoising steps.")]
@@ -33,6 +35,7 @@ def video(
     prompt: Prompt,
     negative_prompt: Negative = None,
     model: Model = None,
+    preset: Preset = None,
     image: Image = None,
     last_image: Annotated[str | None, typer.Option(help="Last frame; needs --image.")] = None,
     resolution: Resolution = None,
@@ -41,8 +44,12 @@ def video(
     steps: Steps = None,
     guidance_scale: Guidance = None,
     guidance_scale_2: Annotated[float | None, typer.Option("--guidance-2", help="For the second expert.")] = None,
+    turbo: Annotated[
+        bool | None, typer.Option(help="Quicker, with sparse attention: changes the picture; not on all models.")
+    ] = None,
     seed: Seed = None,
     style: Style = None,
+    lora: Loras = None,
     count: Count = 1,
     output: Output = None,
     force: Force = False,
@@ -52,23 +59,7 @@ def video(
     """Make a video from a prompt, and from a picture if there is one."""
     from wan_mcp.cli.following import Delivery, run_request
 
-    request = VideoRequest(
-        prompt=prompt,
-        negative_prompt=negative_prompt,
-        model=model,
-        image=image,
-        last_image=last_image,
-        resolution=resolution,
-        duration_s=duration_s,
-        num_frames=num_frames,
-        steps=steps,
-        guidance_scale=guidance_scale,
-        guidance_scale_2=guidance_scale_2,
-        seed=seed,
-        style=style,
-        count=count,
-    )
-    run_request(ctx.obj, request, Delivery(output, force, as_json, detach))
+    run_request(ctx.obj, VideoRequest.of(locals()), Delivery(output, force, as_json, detach))
 
 
 @app.command()
@@ -77,6 +68,7 @@ def image(
     prompt: Prompt,
     negative_prompt: Negative = None,
     model: Model = None,
+    preset: Preset = None,
     image: Image = None,
     strength: Annotated[float | None, typer.Option(help="How far --image may change, 0 to 1.")] = None,
     resolution: Resolution = None,
@@ -84,6 +76,7 @@ def image(
     guidance_scale: Guidance = None,
     seed: Seed = None,
     style: Style = None,
+    lora: Loras = None,
     count: Count = 1,
     output: Output = None,
     force: Force = False,
@@ -93,20 +86,7 @@ def image(
     """Make an image from a prompt, and from another picture if there is one."""
     from wan_mcp.cli.following import Delivery, run_request
 
-    request = ImageRequest(
-        prompt=prompt,
-        negative_prompt=negative_prompt,
-        model=model,
-        image=image,
-        strength=strength,
-        resolution=resolution,
-        steps=steps,
-        guidance_scale=guidance_scale,
-        seed=seed,
-        style=style,
-        count=count,
-    )
-    run_request(ctx.obj, request, Delivery(output, force, as_json, detach))
+    run_request(ctx.obj, ImageRequest.of(locals()), Delivery(output, force, as_json, detach))
 
 
 def caption(
@@ -126,13 +106,5 @@ def caption(
     """Describe a picture in words."""
     from wan_mcp.cli.following import Delivery, run_request
 
-    request = CaptionRequest(
-        image=image,
-        model=model,
-        caption_type=caption_type,
-        length=length,
-        prompt=prompt,
-        extra_options=tuple(option or ()),
-        seed=seed,
-    )
+    request = CaptionRequest.of(locals() | {"extra_options": option})
     run_request(ctx.obj, request, Delivery(as_json=as_json, detach=detach))
