@@ -26,6 +26,20 @@ def test_a_pull_brings_the_wanted_files_and_nothing_else(puller: Puller) -> None
     assert not puller.partials
 
 
+def test_the_same_tensors_in_another_precision_stay_on_the_hub_unless_asked_for(puller: Puller) -> None:
+    vae = "vae/diffusion_pytorch_model"
+    twins = {
+        f"{vae}.fp16.safetensors": b"small",
+        f"{vae}.bf16-00001-of-00001.safetensors": b"small",
+        f"{vae}.safetensors.index.fp16.json": b"{}",
+    }
+    alone = {"transformer/style.fp16.safetensors": b"nothing else holds it"}
+    puller.hub.add(REPOSITORY, FILES | twins | alone)
+    assert set(puller.pull().lock.files) == set(WANTED | alone)
+    puller.manifest = manifest_of(files=("model_index.json", "vae/*.fp16.safetensors"))
+    assert set(puller.pull().lock.files) == {"model_index.json", f"{vae}.fp16.safetensors"}
+
+
 def test_the_lock_names_the_commit_and_the_sha256_of_every_file(puller: Puller) -> None:
     commit = puller.hub.add(REPOSITORY, FILES)
     puller.pull()

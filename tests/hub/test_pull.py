@@ -112,6 +112,24 @@ def test_what_comes_with_the_package_needs_no_pull(person: Person, hub: Loopback
     assert not hub.requests
 
 
+def test_a_variant_is_a_model_whose_name_goes_on_with_it(person: Person, hub: LoopbackHub) -> None:
+    for name, files in (("tiny-q4-k-m", "vae/*"), ("tiny-4step", "transformer/*")):
+        changed = MANIFEST.replace('"tiny"', f'"{name}"', 1).replace(
+            '["model_index.json", "vae/*", "transformer/*"]', f'["{files}"]'
+        )
+        (person.home / "manifests" / f"{name}.toml").write_text(changed, encoding="utf-8")
+    code, output, words = person.run("pull", "tiny", "--variant", "Q4_K_M")
+    assert code == 0
+    assert "'tiny-q4-k-m'" in words
+    assert [path.name for path in Path(output.strip()).iterdir()] == ["vae"]
+    for model, variant, there in (("tiny", "fp8", "there are: 4step, q4-k-m"), ("wan-mini", "fp8", "none at all")):
+        code, _, words = person.run("pull", model, "--variant", variant)
+        assert code != 0
+        assert f"no variant '{variant}'" in words
+        assert there in words
+        assert "WAN_MCP_PRECISION" in words
+
+
 def test_ctrl_c_stops_a_pull_and_says_that_it_can_go_on(person: Person, hub: LoopbackHub) -> None:
     fault = hub.fail(Fault(LARGE, hold_at=1000))
     with person.start("pull", "tiny") as process:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from wan_mcp.errors import WeightsUnavailable
+from wan_mcp.errors import UnknownModel, WeightsUnavailable
 from wan_mcp.manifests import Catalogue, Manifest
 from wan_mcp.settings import Settings
 from wan_mcp.weights.fetch import fetch, news
@@ -26,6 +26,10 @@ INTERRUPTED = 130
 def pull(
     ctx: typer.Context,
     model: Annotated[str, typer.Argument(help="The model; see 'wan-mcp models'.")],
+    variant: Annotated[
+        str | None,
+        typer.Option("--variant", help="The model's variant of that name: 4step, fast, q4-k-m …; a model of its own."),
+    ] = None,
     verify: Annotated[
         bool, typer.Option("--verify", help="Read every byte that is here, and bring again what is damaged.")
     ] = False,
@@ -38,7 +42,11 @@ def pull(
 
     settings: Settings = ctx.obj
     screen = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
-    manifest = Catalogue.of(settings.home).get(model)
+    catalogue = Catalogue.of(settings.home)
+    if variant is not None:
+        model = _variant(catalogue, model, variant)
+        screen.print(f"'{variant}' is the model '{model}'")
+    manifest = catalogue.get(model)
     if manifest.weights.repository is None:
         typer.echo(f"'{model}' comes with wan-mcp: there is nothing to pull.")
         return
@@ -56,6 +64,31 @@ def pull(
     lock = WeightsLock.read(manifest, settings.home)
     if lock is not None:
         typer.echo(lock.folder)
+
+
+def _variant(catalogue: Catalogue, model: str, variant: str) -> str:
+    """The model that is `model` in another form: its name goes on with the variant's.
+
+    Raises:
+        UserError: there is none; names those that there are.
+    """
+    base = catalogue.get(model)
+    name = f"{model}-{variant.lower().replace('_', '-')}"
+    found = sorted(
+        other.name
+        for other in catalogue.manifests.values()
+        if other.name.startswith(f"{model}-")
+        and other.pipeline.family == base.pipeline.family
+        and set(other.tasks) & set(base.tasks)
+    )
+    if name in found:
+        return name
+    there = ", ".join(other.removeprefix(f"{model}-") for other in found)
+    raise UnknownModel(
+        f"'{model}' has no variant '{variant}'; "
+        + (f"there are: {there}. " if there else "it has none at all. ")
+        + "For another precision nothing else is downloaded: it is set by WAN_MCP_PRECISION when a model is loaded."
+    )
 
 
 def _fetch(manifest: Manifest, settings: Settings, screen: "Console", *, update: bool) -> None:

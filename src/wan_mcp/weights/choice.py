@@ -1,5 +1,6 @@
 """Which files of a repository are wanted: those that the manifest names, and never one that can run code."""
 
+import re
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
@@ -13,6 +14,12 @@ __all__ = ["wanted"]
 # Data that is only ever parsed; everything else stays on the hub, above all what Python unpickles or imports.
 PLAIN = {".safetensors", ".gguf", ".json", ".txt", ".model", ".jinja"}
 TENSORS = {".safetensors", ".gguf"}
+# The same tensors once more, in another precision or of an average: `model.fp16.safetensors` beside
+# `model.safetensors`, `model.fp16-00001-of-00002.safetensors`, `model.safetensors.index.fp16.json`.
+TWIN = re.compile(
+    r"(?P<stem>.+?)(\.safetensors\.index)?\.(?P<twin>fp16|bf16|fp32|fp8\w*|int8|ema|non_ema)(-\d+-of-\d+)?\.(safetensors|json)"
+)
+SHARD = re.compile(r"(?P<stem>.+?)(-\d+-of-\d+)?\.safetensors")
 PICKLED = {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"}
 
 
@@ -31,12 +38,26 @@ def wanted(manifest: Manifest, listing: Listing) -> tuple[RemoteFile, ...]:
 
 def _matching(manifest: Manifest, listing: Listing, pattern: str) -> list[RemoteFile]:
     found = [file for file in listing.files if fnmatchcase(file.path, pattern) and _suffix(file) in PLAIN]
+    stems = _stems(listing)
+    found = [file for file in found if not _is_twin(file.path, stems, pattern)]
     if not found:
         folder = PurePosixPath(pattern).parent
         raise _nothing(
             manifest, listing, pattern, (file for file in listing.files if PurePosixPath(file.path).parent == folder)
         )
     return found
+
+
+def _stems(listing: Listing) -> set[str]:
+    """What the names of tensor files without a mark begin with."""
+    plain = (file.path for file in listing.files if not TWIN.fullmatch(file.path))
+    return {match["stem"] for path in plain if (match := SHARD.fullmatch(path))}
+
+
+def _is_twin(path: str, stems: set[str], pattern: str) -> bool:
+    """Whether a file holds what files without its mark hold too, and is not asked for by that mark."""
+    match = TWIN.fullmatch(path)
+    return match is not None and match["stem"] in stems and f".{match['twin']}" not in pattern
 
 
 def _nothing(manifest: Manifest, listing: Listing, pattern: str, beside: Iterable[RemoteFile]) -> WeightsUnavailable:
