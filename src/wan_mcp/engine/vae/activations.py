@@ -11,7 +11,7 @@ from typing import Any
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-__all__ = ["Activations", "enlarged", "normalised_into", "settled"]
+__all__ = ["Activations", "enlarged", "normalised_into", "settled", "settled_into"]
 
 
 @dataclass
@@ -33,39 +33,39 @@ class Activations:
         return int(self.value.shape[0])
 
 
-def settled(x: Activations, out: Tensor | None = None) -> Tensor:
-    """The sum, in the place of `value` or of `out`; `x` then is that sum."""
-    if x.bias is None and x.residual is None:
-        if out is not None:
-            out.copy_(x.value)
-        return x.value
-    if x.value.is_cuda:
-        _kernels().settle(x.value, x.bias, x.residual, out=out, keep=out is None)
-        if out is not None:
-            return out
-    else:
-        summed = _sum(x)
-        if out is not None:
-            return out.copy_(summed)
-        x.value = summed
-    x.bias = x.residual = None
+def settled(x: Activations) -> Tensor:
+    """The sum, in the place of `value`; `x` then is that sum."""
+    if x.bias is not None or x.residual is not None:
+        if x.value.is_cuda:
+            _kernels().settle(x.value, x.bias, x.residual, keep=True)
+        else:
+            x.value = _sum(x)
+        x.bias = x.residual = None
     return x.value
 
 
-def normalised_into(out: Tensor, x: Activations, gamma: Tensor, *, active: bool, keep: bool) -> None:
-    """RMS normalisation over the channels, and SiLU if `active`, into `out` (shaped as the value).
+def settled_into(out: Tensor, x: Activations, *, border: int = 0) -> None:
+    """The sum into `out`, whose frames have a border of that many pixels around; `x` must not be read again."""
+    if x.value.is_cuda:
+        _kernels().settle(x.value, x.bias, x.residual, out=out, border=border)
+    else:
+        _within(out, border).copy_(_sum(x))
+
+
+def normalised_into(out: Tensor, x: Activations, gamma: Tensor, *, active: bool, keep: bool, border: int = 0) -> None:
+    """RMS normalisation over the channels, and SiLU if `active`, into `out` as `settled_into`.
 
     With `keep`, `x` is the settled sum afterwards; without, it must not be read again. As `WanRMS_norm`:
     `x / max(|x|, 1e-12) * sqrt(channels) * gamma`.
     """
     if x.value.is_cuda:
-        _kernels().settle(x.value, x.bias, x.residual, out=out, gamma=gamma, active=active, keep=keep)
+        _kernels().settle(x.value, x.bias, x.residual, out=out, gamma=gamma, active=active, keep=keep, border=border)
         if keep:
             x.bias = x.residual = None
         return
     value = _sum(x)
     normal = F.normalize(value.float(), dim=-1) * value.shape[-1] ** 0.5 * gamma.float()
-    out.copy_(F.silu(normal) if active else normal)
+    _within(out, border).copy_(F.silu(normal) if active else normal)
     if keep:
         x.value, x.bias, x.residual = value, None, None
 
@@ -79,6 +79,10 @@ def enlarged(x: Activations, frames: int) -> Tensor:
         return _kernels().enlarge(x.value, x.bias, x.residual, frames)
     value = _sum(x).view(kept, height, 1, width, 1, frames, channels).permute(0, 5, 1, 2, 3, 4, 6)
     return value.expand(-1, -1, -1, 2, -1, 2, -1).reshape(kept * frames, 2 * height, 2 * width, channels)
+
+
+def _within(frames: Tensor, border: int) -> Tensor:
+    return frames[:, border:-border, border:-border] if border else frames
 
 
 def _sum(x: Activations) -> Tensor:

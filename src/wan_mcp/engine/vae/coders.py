@@ -49,7 +49,7 @@ class _Ends:
 
     def _end(self, x: Activations, run: Pass) -> Activations:
         whole, inside = self._last.buffer(x, run)
-        normalised_into(inside, x, self._gamma, active=True, keep=False)
+        normalised_into(inside, x, self._gamma, active=True, keep=False, border=self._last.border)
         out = self._last.run_on(whole, x, run)
         run.first = False
         return out
@@ -73,9 +73,10 @@ class Decoder(_Ends):
         for part in (*self._middle, *self._blocks):
             x = part(x, run)
         x = self._end(x, run)
-        assert x.bias is not None
-        channels = self._channels
-        return _unpatched(x.value[..., :channels].float() + x.bias[:channels].float(), self._patch)
+        value = x.value[..., : self._channels].float()
+        if x.bias is not None:
+            value += x.bias[: self._channels].float()
+        return _unpatched(value, self._patch)
 
 
 class Encoder(_Ends):

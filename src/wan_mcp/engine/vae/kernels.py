@@ -1,7 +1,5 @@
 """One pass over the memory for what eager torch does in several: Triton kernels for activations, channels last."""
 
-from typing import Any
-
 import torch
 import triton
 import triton.language as tl
@@ -14,14 +12,17 @@ TILE = 4096
 
 
 @triton.jit  # type: ignore[untyped-decorator]
-def _settle(
-    value: Any,
-    bias: Any,
-    residual: Any,
-    gamma: Any,
-    out: Any,
-    rows: Any,
-    scale: Any,
+def _settle(  # type: ignore[no-untyped-def]
+    value,
+    bias,
+    residual,
+    gamma,
+    out,
+    rows,
+    scale,
+    height,
+    columns,
+    border: tl.constexpr,
     channels: tl.constexpr,
     has_bias: tl.constexpr,
     has_residual: tl.constexpr,
@@ -31,7 +32,7 @@ def _settle(
     to_out: tl.constexpr,
     block: tl.constexpr,
     width: tl.constexpr,
-) -> None:
+):
     row = tl.program_id(0).to(tl.int64) * block + tl.arange(0, block)
     channel = tl.arange(0, width)
     at = row[:, None] * channels + channel[None, :]
@@ -52,6 +53,12 @@ def _settle(
         if active:
             total = total * tl.sigmoid(total)
     if to_out:
+        if border > 0:
+            x = row % columns + border
+            y = (row // columns) % height + border
+            t = row // (columns * height)
+            row = (t * (height + 2 * border) + y) * (columns + 2 * border) + x
+            at = row[:, None] * channels + channel[None, :]
         tl.store(out + at, total.to(out.dtype.element_ty), inside)
 
 
@@ -64,10 +71,12 @@ def settle(
     gamma: Tensor | None = None,
     active: bool = False,
     keep: bool = False,
+    border: int = 0,
 ) -> None:
     """`value + bias + residual`, back into `value` if `keep`, and normalised by `gamma` or as it is into `out`.
 
-    All are contiguous with channels last; see `activations` for the meaning.
+    All are contiguous with channels last; see `activations` for the meaning. `out` has frames with a border of that
+    many pixels, which is not written.
     """
     channels = value.shape[-1]
     rows = value.numel() // channels
@@ -81,6 +90,9 @@ def settle(
         value if out is None else out,
         rows,
         channels**0.5,
+        value.shape[1],
+        value.shape[2],
+        border=border,
         channels=channels,
         has_bias=bias is not None,
         has_residual=residual is not None,
@@ -94,21 +106,21 @@ def settle(
 
 
 @triton.jit  # type: ignore[untyped-decorator]
-def _enlarge(
-    value: Any,
-    bias: Any,
-    residual: Any,
-    out: Any,
-    rows: Any,
-    height: Any,
-    columns: Any,
+def _enlarge(  # type: ignore[no-untyped-def]
+    value,
+    bias,
+    residual,
+    out,
+    rows,
+    height,
+    columns,
     frames: tl.constexpr,
     channels: tl.constexpr,
     has_bias: tl.constexpr,
     has_residual: tl.constexpr,
     block: tl.constexpr,
     width: tl.constexpr,
-) -> None:
+):
     row = tl.program_id(0).to(tl.int64) * block + tl.arange(0, block)  # pixels, times the frames in one
     channel = tl.arange(0, width)
     at = row[:, None] * channels + channel[None, :]

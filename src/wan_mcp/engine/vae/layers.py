@@ -12,7 +12,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from wan_mcp.engine.vae.activations import Activations, enlarged, normalised_into, settled
+from wan_mcp.engine.vae.activations import Activations, enlarged, normalised_into, settled, settled_into
+from wan_mcp.engine.vae.narrow import narrow_kernels, suits_narrow
 
 __all__ = ["CausalConvolution", "Pass", "PixelAttention", "Resampling", "ResidualBlock", "linear_of", "tail_padded"]
 
@@ -62,21 +63,31 @@ class CausalConvolution:
         self.history = int(conv.kernel_size[0]) - 1
         self.inputs = int(self._weight.shape[1])
         self.bias = F.pad(conv.bias.detach(), (0, self._weight.shape[0] - conv.bias.shape[0]))
+        self._narrow = suits_narrow(self._weight)
+        self.border = 1 if self._narrow else 0
+        if self._narrow:
+            self._weight = self._weight.permute(0, 2, 3, 4, 1).reshape(self._weight.shape[0], -1).contiguous()
 
     def buffer(self, x: Activations, run: Pass) -> tuple[Tensor, Tensor]:
-        """A buffer for `run_on`, its history filled in, and the part of it that takes the frames `x` keeps."""
-        frames = self._read(x)
-        height, width = x.value.shape[1:3]
+        """A buffer for `run_on`, its history filled in, and the frames of it that `x` keeps, with their border."""
+        frames, border = self._read(x), self.border
+        height, width = (size + 2 * border for size in x.value.shape[1:3])
         whole = x.value.new_empty(self.history + frames, height, width, self.inputs)
         past = run.past.get(self)
         whole[: self.history] = 0 if past is None else past
-        return whole, whole[self.history : self.history + x.kept]
+        inside = whole[self.history : self.history + x.kept]
+        if border:
+            inside[:, :: height - 1] = 0
+            inside[:, :, :: width - 1] = 0
+        return whole, inside
 
     def run_on(self, whole: Tensor, x: Activations, run: Pass) -> Activations:
         """The convolution over a filled buffer; `x` is what it was filled with."""
         end = self.history + x.kept
         whole[end:] = whole[end - 1]  # a still tail
         run.past[self] = whole[-self.history :].clone() if self.history else whole[:0]
+        if self._narrow:
+            return Activations(narrow_kernels().convolve_narrow(whole, self._weight, self.bias), x.length)
         return Activations(convolved(whole, self._weight, self._margin), x.length, self.bias)
 
     def _read(self, x: Activations) -> int:
@@ -90,7 +101,7 @@ class CausalConvolution:
     def __call__(self, x: Activations, run: Pass) -> Activations:
         """The convolution over `x` as it is."""
         whole, inside = self.buffer(x, run)
-        settled(x, out=inside)
+        settled_into(inside, x, border=self.border)
         return self.run_on(whole, x, run)
 
 
@@ -111,11 +122,11 @@ class ResidualBlock:
     def __call__(self, x: Activations, run: Pass) -> Activations:
         first, second = self._convolutions
         whole, inside = first.buffer(x, run)
-        normalised_into(inside, x, self._gammas[0], active=True, keep=True)
+        normalised_into(inside, x, self._gammas[0], active=True, keep=True, border=first.border)
         inner = first.run_on(whole, x, run)
         del whole, inside
         whole, inside = second.buffer(inner, run)
-        normalised_into(inside, inner, self._gammas[1], active=True, keep=False)
+        normalised_into(inside, inner, self._gammas[1], active=True, keep=False, border=second.border)
         out = second.run_on(whole, inner, run)
         shortcut = x.value if self._shortcut is None else F.linear(x.value, *self._shortcut)
         out.residual = tail_padded(shortcut, out.kept)
