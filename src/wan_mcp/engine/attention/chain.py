@@ -87,7 +87,7 @@ def choose_attention(device: torch.device, force: str = AUTO) -> Attention:
         eight_bits = [name for name in FP8_KERNELS if force in (AUTO, name)]
         sixteen_bits = sorted(TORCH_KERNELS, key=lambda name: name != force)
         for names in (eight_bits, sixteen_bits):  # for long sequences, and for all others
-            passed = (kernel for name in names if (kernel := _tried(device, name)) is not None)
+            passed = (kernel for name in names if (kernel := kernel_of(device, name)) is not None)
             kernels += [kernel for kernel in (next(passed, None),) if kernel is not None]
     kernels.append(TorchKernel(ANY))
     if force not in (AUTO, *(kernel.name for kernel in kernels)):
@@ -117,7 +117,7 @@ def attention_in_use(device: torch.device | None = None) -> str:
 _ANY = Attention([TorchKernel(ANY)])
 
 
-def _tried(device: torch.device, name: str) -> Kernel | None:
+def kernel_of(device: torch.device, name: str) -> Kernel | None:
     key = (device, name)
     if key not in _TRIED:
         _TRIED[key] = _try(device, name)

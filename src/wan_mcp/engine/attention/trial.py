@@ -20,7 +20,8 @@ THETA = 10000.0  # of Wan's rotary embedding
 
 def _smooth(grid: tuple[int, int, int], channels: int, random: torch.Generator) -> Tensor:
     """Fields (tokens, channels) of variance one that change slowly over the grid, as a video's features do."""
-    coarse = torch.randn(1, channels, *(-(-size // 4) + 1 for size in grid), generator=random)
+    sizes = (1, channels, *(-(-size // 4) + 1 for size in grid))
+    coarse = torch.randn(sizes, generator=random, device=random.device)
     fine = F.interpolate(coarse, size=grid, mode="trilinear", align_corners=True)[0].flatten(1).t().contiguous()
     return fine / fine.std()
 
@@ -28,33 +29,42 @@ def _smooth(grid: tuple[int, int, int], channels: int, random: torch.Generator) 
 def _turned(heads: Tensor) -> Tensor:
     """Heads (tokens, heads, width) with rotary embedding along the tokens: it keeps outliers from having a mean."""
     tokens, _, width = heads.shape
-    angles = torch.arange(tokens)[:, None] * THETA ** (-torch.arange(0, width, 2) / width)
+    places, pairs = (torch.arange(0, *limits, device=heads.device) for limits in ((tokens,), (width, 2)))
+    angles = places[:, None] * THETA ** (-pairs / width)
     cos, sin = angles.cos()[:, None], angles.sin()[:, None]
     first, second = heads.unflatten(-1, (-1, 2)).unbind(-1)
     return torch.stack([first * cos - second * sin, first * sin + second * cos], -1).flatten(-2)
 
 
 def like_a_denoisers(
-    head_width: int, grid: tuple[int, int, int] = GRID, heads: int = HEADS, seed: int = 0
+    head_width: int,
+    grid: tuple[int, int, int] = GRID,
+    heads: int = HEADS,
+    seed: int = 0,
+    device: torch.device | str = "cpu",
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Query, key and value (1, tokens, heads, head width), float32, with what makes rounding hard in them.
 
     Neighbours resemble each other and look at each other; queries and keys have outlier channels, strong for all
     tokens; heads differ in how sharply they look; values have means.
     """
-    random = torch.Generator().manual_seed(seed)
+    random = torch.Generator(device).manual_seed(seed)
+
+    def noise(*sizes: int) -> Tensor:
+        return torch.randn(sizes, generator=random, device=device)
+
     channels, tokens = heads * head_width, grid[0] * grid[1] * grid[2]
-    shared, bias = _smooth(grid, channels, random), torch.randn(channels, generator=random)
-    loud = torch.randperm(channels, generator=random)[: max(1, channels // OUTLIERS)]
+    shared, bias = _smooth(grid, channels, random), noise(channels)
+    loud = torch.randperm(channels, generator=random, device=device)[: max(1, channels // OUTLIERS)]
     looks = []
-    for sharpness in (torch.linspace(0.25, 1, heads), torch.ones(heads)):
-        rows = 0.8 * shared + 0.6 * torch.randn(tokens, channels, generator=random) + 0.7 * bias
+    for sharpness in (torch.linspace(0.25, 1, heads, device=device), torch.ones(heads, device=device)):
+        rows = 0.8 * shared + 0.6 * noise(tokens, channels) + 0.7 * bias
         rows = rows * torch.rsqrt(rows.square().mean(-1, keepdim=True))
-        weight = torch.exp(0.3 * torch.randn(channels, generator=random))
+        weight = torch.exp(0.3 * noise(channels))
         weight[loud] *= STRENGTH
         looks.append(_turned((rows * weight).view(tokens, heads, head_width) * sharpness[:, None]))
-    value = _smooth(grid, channels, random) + 0.5 * torch.randn(tokens, channels, generator=random)
-    value = value + 2 * torch.randn(channels, generator=random)
+    value = _smooth(grid, channels, random) + 0.5 * noise(tokens, channels)
+    value = value + 2 * noise(channels)
     value[:, loud] *= STRENGTH / 2
     query, key = looks
     return query[None], key[None], value.view(1, tokens, heads, head_width)

@@ -1,0 +1,103 @@
+"""The kernels of a GPU: what is chosen computes attention, and the passes around it do what plain torch does."""
+
+import logging
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.attention.conftest import distance
+from wan_mcp.engine.attention import KERNEL_NAMES, Turbo, attend, attend_self, attention_mode, choose_attention
+from wan_mcp.engine.attention.block_sparse import TorchBlocks, attend_sparsely
+from wan_mcp.engine.attention.chain import FP8_LIMIT, LIMIT, kernel_of, sparse_attention_of
+from wan_mcp.engine.attention.rounding import restored, rounded, rounded_plainly
+from wan_mcp.engine.attention.trial import Trial, like_a_denoisers
+
+pytestmark = pytest.mark.gpu
+GRID = (8, 30, 52)
+"""12,480 tokens: no block divides them, and they are worth 8 bits."""
+Data = tuple[Tensor, Tensor, Tensor]
+
+
+@pytest.fixture(scope="module")
+def gpu() -> torch.device:
+    return torch.device("cuda", 0)
+
+
+@pytest.fixture(scope="module")
+def long(gpu: torch.device) -> Trial:
+    query, key, value = (each.bfloat16() for each in like_a_denoisers(128, GRID, heads=40, device=gpu))
+    return Trial.on(query, key, value)
+
+
+def needs_hopper(gpu: torch.device) -> None:
+    pytest.importorskip("cudnn")
+    if torch.cuda.get_device_capability(gpu) != (9, 0):
+        pytest.skip("FP8 attention is for Hopper")
+
+
+@pytest.mark.parametrize("width", [64, 128])
+def test_the_passes_round_as_plain_torch_does(gpu: torch.device, width: int) -> None:
+    query, key, value = (each.bfloat16() for each in like_a_denoisers(width, (5, 9, 21), 6, device=gpu))
+    fused = torch.stack([torch.cat([each, each.flip(1) / 2]) for each in (query, key, value)], 2)
+    given, wanted = rounded(*fused.unbind(2)), rounded_plainly(*fused.unbind(2))
+    for name in ("query_scale", "key_scale", "value_scale", "value_mean"):
+        assert distance(getattr(given, name), getattr(wanted, name).double()) < 1e-4, name
+    for name in ("query", "key", "value"):  # now and then a number falls on the other side of a rounding
+        assert distance(getattr(given, name).float(), getattr(wanted, name).double()) < 0.01, name
+    back = restored(given.value, given, torch.bfloat16)
+    assert back.is_contiguous()
+    assert distance(back, fused[:, :, 2].double()) < 0.03
+
+
+def test_on_hopper_long_sequences_go_through_eight_bits(gpu: torch.device, long: Trial) -> None:
+    needs_hopper(gpu)
+    assert choose_attention(gpu).name == "cudnn-fp8"
+    given = attend_self(long.query, long.key, long.value)
+    assert given.is_contiguous()
+    assert LIMIT / 2 < long.error(attend_self) < FP8_LIMIT
+
+
+@pytest.mark.parametrize("name", KERNEL_NAMES)
+def test_each_kernel_that_can_be_forced_is_exact(
+    gpu: torch.device, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    if name != "sdpa" and kernel_of(gpu, name) is None:
+        pytest.skip(f"{name} is not here: {caplog.text}")
+    choose_attention(gpu, name)
+    assert Trial.of(gpu, 128).error(attend) < (FP8_LIMIT if name.endswith("fp8") else LIMIT)
+    choose_attention(gpu)
+
+
+def test_short_sequences_and_other_keys_stay_in_sixteen_bits(gpu: torch.device, long: Trial) -> None:
+    choose_attention(gpu)
+    for tokens in (1560, 512):
+        some = Trial.on(long.query[:, :1560], long.key[:, :tokens], long.value[:, :tokens])
+        assert some.error(attend) < LIMIT
+    assert Trial.on(long.query, long.key[:, :512], long.value[:, :512]).error(attend) < LIMIT
+
+
+def test_two_batches_do_not_mix(gpu: torch.device, long: Trial) -> None:
+    choose_attention(gpu)
+    query, key, value = (torch.cat([each, each.flip(1)]) for each in (long.query, long.key, long.value))
+    first, second = attend_self(query, key, value)
+    assert distance(first, second.flip(0).double()) < 0.01
+
+
+@pytest.mark.parametrize("width", [64, 128])
+def test_turbo_leaves_out_the_blocks_that_plain_torch_leaves_out(gpu: torch.device, width: int) -> None:
+    needs_hopper(gpu)
+    sparse = sparse_attention_of(gpu)
+    if sparse is None:
+        pytest.skip("no kernel for blocks")
+    made = (each.bfloat16() for each in like_a_denoisers(width, (11, 30, 52), 40, device=gpu))
+    query, key, value = made
+    choose_attention(gpu)
+    with attention_mode(Turbo(density=0.4, dense_steps=0), grid=(11, 30, 52)):
+        given = attend_self(query, key, value)
+    some = slice(0, 4)  # heads: the masks of all would not fit
+    wanted = attend_sparsely(
+        TorchBlocks(), query[:, :, some], key[:, :, some], value[:, :, some], 0.4, (11, 30, 52)
+    )  # fmt: skip
+    assert distance(given[:, :, some], wanted.double()) < FP8_LIMIT
