@@ -159,6 +159,7 @@ class _GenerationPlan(Frozen):
     turbo: bool = False
     step_cache: StepCache | None = None
     tokens: int | None = Field(default=None, description="Length of the denoiser's sequence.")
+    even_at: int | None = Field(default=None, description="Tokens at which attention is as much work as the rest.")
     seed: int = Field(description="Seed of the first result; result i of a count uses seed + i.")
     count: int
     image: InputImage | None = None

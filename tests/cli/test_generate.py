@@ -49,6 +49,14 @@ def test_every_parameter_reaches_the_plan(wan: Wan) -> None:
     assert plan["prompt"] != plan["prompt_asked"] == "a red star"
 
 
+def test_a_preset_reaches_the_plan_and_turbo_is_refused_where_there_is_none(wan: Wan) -> None:
+    plan = json.loads(wan("generate", "image", "a red star", "--preset", "draft", "--json").stdout)["plan"]
+    assert (plan["preset"], plan["steps"]) == ("draft", 6)
+    refused = wan("generate", "video", "a red star", "--turbo")
+    assert refused.returncode == 2
+    assert "'wan-mini' has no turbo" in refused.stderr
+
+
 def test_json_is_all_there_is_on_stdout_and_the_file_is_delivered_too(wan: Wan, tmp_path: Path) -> None:
     run = wan("generate", "image", "a red star", "-o", "star.png", "--json")
     assert json.loads(run.stdout)["state"] == "succeeded"

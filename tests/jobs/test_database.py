@@ -49,19 +49,19 @@ def test_a_home_that_cannot_be_made_is_named(tmp_path: Path) -> None:
 
 def test_a_full_database_says_so_and_keeps_what_it_had(database: Database) -> None:
     with database.write() as connection:
-        connection.execute("INSERT INTO timings VALUES ('cpu', 'm', 'load', 1, 1, 1)")
+        connection.execute("INSERT INTO timings VALUES ('cpu', 'm', 'load', 1, 1, 1, '')")
         pages = connection.execute("PRAGMA page_count").fetchone()[0]
     # SQLite's own page limit raises the very error of a full disk.
     database._writes.execute(f"PRAGMA max_page_count = {pages}")
     with pytest.raises(OutOfSpace, match="free some"), database.write() as connection:
         for _ in range(100):
-            connection.execute("INSERT INTO timings VALUES (?, 'm', 'load', 1, 1, 1)", ("x" * 5000,))
+            connection.execute("INSERT INTO timings VALUES (?, 'm', 'load', 1, 1, 1, '')", ("x" * 5000,))
     assert len(database.read("SELECT * FROM timings")) == 1
 
 
 def test_a_failed_transaction_leaves_nothing_behind(database: Database) -> None:
     with pytest.raises(RuntimeError, match="half way"), database.write() as connection:
-        connection.execute("INSERT INTO timings VALUES ('cpu', 'm', 'load', 1, 1, 1)")
+        connection.execute("INSERT INTO timings VALUES ('cpu', 'm', 'load', 1, 1, 1, '')")
         raise RuntimeError("half way")
     assert database.read("SELECT * FROM timings") == []
 
@@ -71,7 +71,7 @@ def test_a_watch_sees_commits_of_others_and_nothing_else(database: Database) -> 
     assert watch.changed()  # the first look
     assert not watch.changed()
     with database.write(durable=False) as connection:
-        connection.execute("INSERT INTO timings VALUES ('cpu', 'm', 'load', 1, 1, 1)")
+        connection.execute("INSERT INTO timings VALUES ('cpu', 'm', 'load', 1, 1, 1, '')")
     assert watch.changed()
     assert not watch.changed()
     watch.close()
@@ -84,7 +84,7 @@ def test_waiting_on_a_watch_ends_with_the_first_commit(database: Database) -> No
 
     def commit() -> None:
         with database.write() as connection:
-            connection.execute("INSERT INTO timings VALUES ('cpu', 'm', 'load', 1, 1, 1)")
+            connection.execute("INSERT INTO timings VALUES ('cpu', 'm', 'load', 1, 1, 1, '')")
 
     writer = threading.Thread(target=commit)
     writer.start()

@@ -10,14 +10,15 @@ from mcp.types import PromptReference, ResourceTemplateReference, Tool
 
 from tests.protocol.conftest import ERAS, Connect
 from wan_mcp.settings import Settings
+from wan_mcp.specs import CaptionRequest, ImageRequest, VideoRequest
 
 pytestmark = pytest.mark.anyio
 
 PARAMETERS = {
-    "generate_video": "prompt negative_prompt model image last_image resolution duration_s num_frames steps "
-    "guidance_scale guidance_scale_2 seed style lora count wait_s request_id",
-    "generate_image": "prompt negative_prompt model image strength resolution steps guidance_scale seed style lora "
-    "count wait_s request_id",
+    "generate_video": "prompt negative_prompt model preset image last_image resolution duration_s num_frames steps "
+    "guidance_scale guidance_scale_2 turbo seed style lora count wait_s request_id",
+    "generate_image": "prompt negative_prompt model preset image strength resolution steps guidance_scale seed style "
+    "lora count wait_s request_id",
     "caption_image": "image model caption_type length prompt extra_options seed wait_s request_id",
     "list_resolutions": "model task",
     "get_job": "job_id wait_s",
@@ -30,7 +31,7 @@ JOB_FIELDS = (
 )
 ARTIFACT_FIELDS = "uri mime_type bytes width height frames fps duration_s seed path"
 MODEL_TOKENS = 3000
-LIST_TOKENS = 4500
+LIST_TOKENS = 4700
 
 
 async def tools_of(settings: Settings, connect: Connect, mode: str = ERAS[1]) -> list[Tool]:
@@ -70,6 +71,16 @@ async def test_the_tools_and_their_parameters_are_a_contract(settings: Settings,
         "get_job": ["job_id"],
         "cancel_job": ["job_id"],
     }
+
+
+async def test_every_field_of_a_request_can_be_asked_for(settings: Settings, connect: Connect) -> None:
+    parameters = {tool.name: set(tool.input_schema["properties"]) for tool in await tools_of(settings, connect)}
+    for name, request in (
+        ("generate_video", VideoRequest),
+        ("generate_image", ImageRequest),
+        ("caption_image", CaptionRequest),
+    ):
+        assert set(request.model_fields) - {"kind"} <= parameters[name]
 
 
 async def test_results_of_jobs_have_a_published_schema(settings: Settings, connect: Connect) -> None:

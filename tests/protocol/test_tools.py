@@ -132,6 +132,8 @@ async def test_models_are_listed_with_what_they_take_and_how_long_they_need(
     with anyio.fail_after(LIMIT_S):
         async with connect(shared_settings) as studio:
             await studio.call("generate_video", prompt="a red circle")
+            draft = await studio.call("generate_video", prompt="a red circle", preset="draft")
+            refused = await studio.call("generate_video", prompt="a red circle", turbo=True)
             answer = await studio.call("list_resolutions")
             only = await studio.call("list_resolutions", task="image-to-text")
     models = {model["name"]: model for model in answer.job["models"]}
@@ -140,6 +142,14 @@ async def test_models_are_listed_with_what_they_take_and_how_long_they_need(
     assert (mini["frames"]["rule"], mini["frames"]["default"]) == ("4k+1, 5 to 33", 17)
     assert "text-to-video" in mini["usual_seconds"]
     assert "usual time of a default job: text-to-video" in answer.text
+    assert (draft.job["request"]["preset"], draft.job["request"]["steps"]) == ("draft", 6)
+    assert "'wan-mini' has no turbo" in refused.text
+    presets = mini["presets"]
+    assert {name: each["steps"] for name, each in presets.items()} == {"draft": 6, "standard": 12, "best": 20}
+    assert all(preset["usual_seconds"] > 0 for preset in presets.values())
+    assert "presets: draft (6 steps, " in answer.text
+    assert models["wan2.2-t2v-a14b"]["presets"]["draft"] == {"model": "wan2.2-t2v-a14b-4step"}
+    assert "draft (wan2.2-t2v-a14b-4step), standard (25 steps), best (40 steps)" in answer.text
     assert "cinematic" in answer.job["styles"]
     assert answer.job["default_models"]["caption"] == "wan-mini-caption"
     names = [model["name"] for model in answer.job["models"]]

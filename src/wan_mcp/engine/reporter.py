@@ -15,7 +15,7 @@ from typing import Self
 from wan_mcp.errors import JobCancelled, JobLost, WanError
 from wan_mcp.jobs.engines import EngineRows
 from wan_mcp.jobs.store import JobStore
-from wan_mcp.jobs.timings import Timings, stage_sizes
+from wan_mcp.jobs.timings import Timings, stage_work, variant_of
 from wan_mcp.settings import Settings
 from wan_mcp.specs import Artifact, CaptionPlan, Job, Progress, Stage
 
@@ -53,10 +53,10 @@ class Reporter:
         self._leaving = leaving
         self._rows = EngineRows(store.database)
         self._timings = Timings(store.database)
-        self._pieces = stage_sizes(job.plan)
+        self._work = stage_work(job.plan)
         self._items = 1 if isinstance(job.plan, CaptionPlan) else job.plan.count
-        self._seconds = {stage: self._expected(stage) for stage in self._pieces}
-        self._done: dict[Stage, int] = dict.fromkeys(self._pieces, 0)
+        self._expect(self._timings.latest_way(settings.device, job.plan) or "")
+        self._done: dict[Stage, int] = dict.fromkeys(self._work, 0)
         self._measured: list[tuple[Stage, float]] = []
         self._stage = Stage.LOAD
         self._stage_began = self._mark_at = time.monotonic()
@@ -70,9 +70,13 @@ class Reporter:
         self._lost = threading.Event()
         self._thread = threading.Thread(target=self._write_on, name="reporter", daemon=True)
 
-    def _expected(self, stage: Stage) -> float | None:
-        size, _ = self._pieces[stage]
-        return self._timings.seconds(self._settings.device, self.job.plan.model, stage, size)
+    def _expect(self, way: str) -> None:
+        self._variant = variant_of(self.job.plan, way)
+        device, model = self._settings.device, self.job.plan.model
+        self._seconds = {
+            stage: self._timings.seconds(device, model, stage, work, self._variant if stage is Stage.DENOISE else None)
+            for stage, work in self._work.items()
+        }
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -134,6 +138,13 @@ class Reporter:
         self._detail = detail
         self._mark(self._usual_deadline_s())
 
+    def runs_as(self, way: str) -> None:
+        """Say how the model is run: in which precision, compiled or not, e.g. `fp8+aot`; before the first step.
+
+        Its steps are measured and expected apart from those of other ways.
+        """
+        self._expect(way)
+
     def add(self, artifact: Artifact) -> None:
         """A result is whole.
 
@@ -154,8 +165,8 @@ class Reporter:
         """Keep what this job's stages took, for everybody's estimates. Call it when the job has succeeded."""
         self._leave_stage()
         for stage, seconds in self._measured:
-            size, _ = self._pieces[stage]
-            self._timings.record(self._settings.device, self.job.plan.model, stage, size, seconds)
+            variant = self._variant if stage is Stage.DENOISE else ""
+            self._timings.record(self._settings.device, self.job.plan.model, stage, self._work[stage], seconds, variant)
 
     # What happens behind it.
 
@@ -166,7 +177,7 @@ class Reporter:
     def _leave_stage(self) -> None:
         seconds = time.monotonic() - self._stage_began
         self._stage_began = time.monotonic()
-        if self._note is None or self._stage not in self._pieces:
+        if self._note is None or self._stage not in self._work:
             return
         if self._stage is Stage.DENOISE:
             if self._steps is not None and self._steps[0] > 0:
@@ -204,22 +215,22 @@ class Reporter:
         if self._stage is Stage.DOWNLOAD or self._piece_seconds(Stage.DENOISE) is None:
             return None
         left = 0.0
-        for stage, (_, pieces) in self._pieces.items():
+        for stage, work in self._work.items():
             skipped = stage is Stage.LOAD and self._stage is not Stage.LOAD
             if not skipped:
-                left += (pieces - self._done[stage]) * (self._piece_seconds(stage) or 0.0)
+                left += (work.pieces - self._done[stage]) * (self._piece_seconds(stage) or 0.0)
         return round(max(0.0, left), 2)
 
     def _fraction(self) -> float:
         measured = all(seconds is not None for seconds in self._seconds.values())
         weights = {
-            stage: (self._seconds[stage] or 0.0) * pieces if measured else UNMEASURED[stage]
-            for stage, (_, pieces) in self._pieces.items()
+            stage: (self._seconds[stage] or 0.0) * work.pieces if measured else UNMEASURED[stage]
+            for stage, work in self._work.items()
         }
         if self._stage is not Stage.LOAD and self._done[Stage.LOAD] == 0:
             weights[Stage.LOAD] = 0.0  # the model was loaded already
         total = sum(weights.values()) or 1.0
-        done = sum(weight * self._done[stage] / self._pieces[stage][1] for stage, weight in weights.items())
+        done = sum(weight * self._done[stage] / self._work[stage].pieces for stage, weight in weights.items())
         return round(min(0.99, done / total), 4)
 
     def _write_on(self) -> None:

@@ -61,6 +61,11 @@ MIGRATIONS = (
     ) STRICT;
     CREATE INDEX timings_by_stage ON timings (device, model, stage, measured_at);
     """,
+    # Denoising was measured in pixels before; it is in tokens now, for each variant apart.
+    """
+    DELETE FROM timings WHERE stage = 'denoising';
+    ALTER TABLE timings ADD COLUMN variant TEXT NOT NULL DEFAULT '';
+    """,
 )
 
 

@@ -105,11 +105,11 @@ class Planner:
             return settle_caption(request, manifest, image)
         return self._generation_plan(request, manifest, image, last_image)
 
-    def usual(self, model: str, task: Task) -> Plan:
-        """The plan of a task with nothing but defaults, to say how long one takes; it is never run.
+    def usual(self, model: str, task: Task, preset: str | None = None) -> Plan:
+        """The plan of a task with nothing but defaults or a preset, to say how long one takes; it is never run.
 
         Raises:
-            UserError: the model does not do that task.
+            UserError: the model does not do that task, or has no such preset.
         """
         sizes = self._catalogue.get(model).sizes
         size = next((r for r in sizes.named if r.name == sizes.default), None) if sizes else None
@@ -122,9 +122,9 @@ class Planner:
             case Kind.CAPTION:
                 request = CaptionRequest(image="", model=model)
             case Kind.IMAGE:
-                request = ImageRequest(prompt="-", image=image, model=model)
+                request = ImageRequest(prompt="-", image=image, model=model, preset=preset)
             case Kind.VIDEO:
-                request = VideoRequest(prompt="-", image=image, last_image=last_image, model=model)
+                request = VideoRequest(prompt="-", image=image, last_image=last_image, model=model, preset=preset)
         return self.plan(request, picture)
 
     def _generation_plan(
@@ -170,6 +170,7 @@ class Planner:
             "guidance_scale": guidance,
             "seed": seed,
             "count": request.count,
+            "even_at": manifest.costs.even_at,
             "image": image,
         }
         if isinstance(request, ImageRequest):

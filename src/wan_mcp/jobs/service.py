@@ -21,11 +21,12 @@ from wan_mcp.jobs.engines import Engines
 from wan_mcp.jobs.plans import Planner
 from wan_mcp.jobs.store import JobStore
 from wan_mcp.jobs.timings import Timings
+from wan_mcp.jobs.usual import UsualTimes, usual_times
 from wan_mcp.manifests import Catalogue, Manifest
 from wan_mcp.media.inputs import InputImages
 from wan_mcp.media.store import MediaStore
 from wan_mcp.settings import Settings
-from wan_mcp.specs import Job, JobState, Plan, Request, Task, VideoRequest
+from wan_mcp.specs import Job, JobState, Plan, Request, VideoRequest
 
 __all__ = ["JobService", "JobView", "serving"]
 
@@ -218,23 +219,18 @@ class JobService:
         table = await self._table()
         return await run_sync(table.store.newest, state, limit)
 
-    async def usual_seconds(self, models: Iterable[Manifest]) -> dict[str, dict[Task, float]]:
-        """Seconds that a default job of each model and task takes on this machine with its model loaded.
-
-        What was never measured is left out.
+    async def usual_times(self, models: Iterable[Manifest]) -> dict[str, UsualTimes]:
+        """How long usual jobs of each model take on this machine with its model loaded.
 
         Raises:
             HomeUnusable: the job table cannot be used.
         """
         if not self._has_table():
             return {}
-        table = await self._table()
-        return await run_sync(lambda: {model.name: self._usual_seconds(table, model) for model in models})
-
-    def _usual_seconds(self, table: _Table, model: Manifest) -> dict[Task, float]:
-        plans = {task: self._planner.usual(model.name, task) for task in model.tasks}
-        expected = {t: table.timings.expect(self.settings.device, plan, loaded=True) for t, plan in plans.items()}
-        return {task: sum(stages.values()) for task, stages in expected.items() if stages is not None}
+        timings, device = (await self._table()).timings, self.settings.device
+        return await run_sync(
+            lambda: {model.name: usual_times(self._planner, timings, device, model) for model in models}
+        )
 
     async def _keep(self) -> None:
         """Look for commits and tend the engine, for as long as this front lives."""

@@ -2,15 +2,22 @@
 
 Engines record, everybody asks: a running job's time left, a queue's length in seconds, what
 `list_resolutions` promises. Nothing measured means nothing promised: None, never a guess.
+
+A denoising step is measured for each way of running a model apart (its *variant*: precision,
+compiled or not, turbo, passes left out); the other stages do not depend on it.
 """
 
 import statistics
 import time
+from collections import defaultdict
+from dataclasses import dataclass
 
+from wan_mcp.costs import Costs
 from wan_mcp.jobs.database import Database
+from wan_mcp.jobs.step_times import StepTimes
 from wan_mcp.specs import CaptionPlan, ImagePlan, Plan, Stage, VideoPlan
 
-__all__ = ["Expectation", "Timings", "stage_sizes"]
+__all__ = ["Expectation", "Timings", "Work", "stage_work", "steps_run", "variant_of"]
 
 KEPT = 9  # measurements of one stage at one size; an odd number, for the median
 
@@ -18,23 +25,34 @@ Expectation = dict[Stage, float]
 """Seconds that each stage of a job is expected to take, over all its results."""
 
 
-def stage_sizes(plan: Plan) -> dict[Stage, tuple[float, int]]:
-    """For each stage of a plan, the size of one piece of work and how many pieces there are.
+@dataclass(frozen=True)
+class Work:
+    """What a stage does: so many pieces of equal size."""
 
-    The size is what the time grows with: pixels times frames for what touches pixels, doubled
-    for a denoising step with classifier-free guidance (two forwards), 1 for the rest.
-    """
+    size: float
+    """What a piece's time grows with: tokens of a denoiser, pixels times frames, or 1 where nothing is known."""
+    pieces: int = 1
+    passes: int = 1
+    """Passes of a denoiser in a piece: two with classifier-free guidance."""
+    even_at: int | None = None
+    """Where the time grows with the square as well: the size at which both parts are the same work."""
+
+
+def stage_work(plan: Plan) -> dict[Stage, Work]:
+    """What each stage of a plan has to do."""
     if isinstance(plan, CaptionPlan):
-        return {Stage.LOAD: (1, 1), Stage.ENCODE: (1, 1), Stage.DENOISE: (plan.max_new_tokens, 1)}
+        return {Stage.LOAD: Work(1), Stage.ENCODE: Work(1), Stage.DENOISE: Work(plan.max_new_tokens)}
     frames = plan.num_frames if isinstance(plan, VideoPlan) else 1
     volume = float(plan.width * plan.height * frames)
-    forwards = 2 if plan.guidance_scale > 1 else 1
+    # Plans of older versions do not say how many tokens they have.
+    tokens = plan.tokens or Costs().tokens(plan.width, plan.height, frames)
+    passes = 2 if plan.guidance_scale > 1 else 1
     return {
-        Stage.LOAD: (1, 1),
-        Stage.ENCODE: (1, 1),
-        Stage.DENOISE: (volume * forwards, steps_run(plan) * plan.count),
-        Stage.DECODE: (volume, plan.count),
-        Stage.WRITE: (volume, plan.count),
+        Stage.LOAD: Work(1),
+        Stage.ENCODE: Work(1),
+        Stage.DENOISE: Work(tokens, steps_run(plan) * plan.count, passes, plan.even_at or Costs().even_at),
+        Stage.DECODE: Work(volume, plan.count),
+        Stage.WRITE: Work(volume, plan.count),
     }
 
 
@@ -45,52 +63,108 @@ def steps_run(plan: VideoPlan | ImagePlan) -> int:
     return plan.steps
 
 
+def variant_of(plan: Plan, way: str = "") -> str:
+    """The variant of a job: how its engine runs the model (`way`, e.g. fp8+aot), and what the plan adds to it."""
+    return way + _added_by(plan)
+
+
+def _added_by(plan: Plan) -> str:
+    if isinstance(plan, CaptionPlan):
+        return ""
+    return ("+turbo" if plan.turbo else "") + ("+step-cache" if plan.step_cache else "")
+
+
 class Timings:
     """The measured stage times."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def record(self, device: str, model: str, stage: Stage, size: float, seconds: float) -> None:
-        """Keep one measurement: the seconds of one piece of work of `size`."""
+    def record(self, device: str, model: str, stage: Stage, work: Work, seconds: float, variant: str = "") -> None:
+        """Keep one measurement: the seconds of one piece of `work`."""
+        key = (device, model, stage, work.size, variant)
+        same = "device = ? AND model = ? AND stage = ? AND size = ? AND variant = ?"
         with self._database.write(durable=False) as connection:
             connection.execute(
-                "INSERT INTO timings VALUES (?, ?, ?, ?, ?, ?)", (device, model, stage, size, seconds, time.time())
+                "INSERT INTO timings (device, model, stage, size, variant, seconds, measured_at)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (*key, seconds / work.passes, time.time()),
             )
             connection.execute(
-                "DELETE FROM timings WHERE device = ?1 AND model = ?2 AND stage = ?3 AND size = ?4 AND rowid NOT IN"
-                " (SELECT rowid FROM timings WHERE device = ?1 AND model = ?2 AND stage = ?3 AND size = ?4"
-                f" ORDER BY measured_at DESC, rowid DESC LIMIT {KEPT})",
-                (device, model, stage, size),
+                f"DELETE FROM timings WHERE {same} AND rowid NOT IN"
+                f" (SELECT rowid FROM timings WHERE {same} ORDER BY measured_at DESC, rowid DESC LIMIT {KEPT})",
+                (*key, *key),
             )
 
-    def seconds(self, device: str, model: str, stage: Stage, size: float) -> float | None:
-        """Expected seconds of one piece of work: the median at its size, else scaled from the nearest size."""
+    def seconds(self, device: str, model: str, stage: Stage, work: Work, variant: str | None = None) -> float | None:
+        """Expected seconds of one piece of work.
+
+        The median at its size; else of denoising the curve through all sizes (see `StepTimes`), of the others the
+        median at the nearest size, scaled. `variant` None takes all measurements alike.
+        """
         rows = self._database.read(
-            "SELECT size, seconds FROM timings WHERE device = ? AND model = ? AND stage = ?", device, model, stage
+            "SELECT size, seconds FROM timings"
+            " WHERE device = ?1 AND model = ?2 AND stage = ?3 AND (?4 IS NULL OR variant = ?4)",
+            device,
+            model,
+            stage,
+            variant,
         )
-        if not rows:
+        measured: defaultdict[float, list[float]] = defaultdict(list)
+        for row in rows:
+            measured[row["size"]].append(row["seconds"])
+        if not measured:
             return None
-        nearest: float = min((row["size"] for row in rows), key=lambda other: abs(other - size))
-        median: float = statistics.median(row["seconds"] for row in rows if row["size"] == nearest)
-        return median * (size / nearest)
+        medians = {size: statistics.median(seconds) for size, seconds in measured.items()}
+        if work.size in medians:
+            return medians[work.size] * work.passes
+        if work.even_at is not None:
+            return StepTimes.fitted(medians, work.even_at).at(work.size) * work.passes
+        nearest = min(medians, key=lambda other: abs(other - work.size))
+        return medians[nearest] * work.size / nearest
+
+    def latest_way(self, device: str, plan: Plan) -> str | None:
+        """How an engine has last run a plan's model for plans of this kind; None if none has.
+
+        A front does not know what an engine will do: which kernels, compiled or not.
+        """
+        added = _added_by(plan)
+        rows = self._database.read(
+            "SELECT variant FROM timings WHERE device = ? AND model = ? AND stage = ?"
+            " GROUP BY variant ORDER BY max(measured_at) DESC, max(rowid) DESC",
+            device,
+            plan.model,
+            Stage.DENOISE,
+        )
+        ways = (row["variant"].removesuffix(added) for row in rows if row["variant"].endswith(added))
+        return next((way for way in ways if "+turbo" not in way and "+step-cache" not in way), None)
 
     def record_start(self, device: str, seconds: float) -> None:
         """Keep how long an engine took from its first line to ready."""
-        self.record(device, "", Stage.LOAD, 1, seconds)
+        self.record(device, "", Stage.LOAD, Work(1), seconds)
 
     def start_seconds(self, device: str) -> float | None:
         """Expected seconds that an engine takes to start."""
-        return self.seconds(device, "", Stage.LOAD, 1)
+        return self.seconds(device, "", Stage.LOAD, Work(1))
 
-    def expect(self, device: str, plan: Plan, *, loaded: bool = False) -> Expectation | None:
-        """Seconds of each stage of a job, None while a stage was never measured; `loaded` skips loading."""
+    def expect(
+        self, device: str, plan: Plan, *, loaded: bool = False, variant: str | None = None
+    ) -> Expectation | None:
+        """Seconds of each stage of a job, None while a stage was never measured.
+
+        `loaded` skips loading. Without a `variant` that of the last job of this kind is expected again.
+        """
+        if variant is None:
+            way = self.latest_way(device, plan)
+            if way is None:
+                return None
+            variant = variant_of(plan, way)
         expectation: Expectation = {}
-        for stage, (size, pieces) in stage_sizes(plan).items():
+        for stage, work in stage_work(plan).items():
             if stage is Stage.LOAD and loaded:
                 continue
-            seconds = self.seconds(device, plan.model, stage, size)
+            seconds = self.seconds(device, plan.model, stage, work, variant if stage is Stage.DENOISE else None)
             if seconds is None:
                 return None
-            expectation[stage] = seconds * pieces
+            expectation[stage] = seconds * work.pieces
         return expectation

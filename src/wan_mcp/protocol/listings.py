@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from wan_mcp.caption_spec import CaptionSpec
 from wan_mcp.errors import WanError
 from wan_mcp.jobs.service import JobService
+from wan_mcp.jobs.usual import UsualTimes
 from wan_mcp.manifests import Licence, Manifest
 from wan_mcp.protocol.wording import duration, fraction_of, instant, what_it_is
 from wan_mcp.specs import CaptionPlan, Job, JobState, Kind, Task
@@ -66,6 +67,7 @@ class ModelEntry(_Listed):
     caption_lengths: list[str]
     caption_options: list[str]
     usual_seconds: dict[Task, float]
+    presets: dict[str, dict[str, Any]]
     weights_gb: float
     embedded: bool
     ready: bool
@@ -114,12 +116,12 @@ async def model_list(service: JobService, model: str | None, task: Task | None) 
     all_models = sorted(catalogue.manifests.values(), key=lambda m: (m.name not in first, m.name))
     asked = [catalogue.get(model)] if model is not None else all_models
     chosen = [manifest for manifest in asked if task is None or task in manifest.tasks]
-    usual = await _usual_seconds(service, chosen)
+    usual = await _usual_times(service, chosen)
     listed = ModelList(
         models=[
             _entry(
                 manifest,
-                usual.get(manifest.name, {}),
+                usual.get(manifest.name, UsualTimes({}, {})),
                 ready=await run_sync(is_local, manifest, settings.home),
             )
             for manifest in chosen
@@ -135,15 +137,15 @@ async def model_list(service: JobService, model: str | None, task: Task | None) 
     return _result("\n".join(_model_lines(listed, task, auto_download=settings.auto_download)), listed)
 
 
-async def _usual_seconds(service: JobService, models: list[Manifest]) -> dict[str, dict[Task, float]]:
+async def _usual_times(service: JobService, models: list[Manifest]) -> dict[str, UsualTimes]:
     try:
-        return await service.usual_seconds(models)
+        return await service.usual_times(models)
     except (WanError, OSError, sqlite3.Error) as error:  # the list is worth having without a job table
         log.warning("no measured times: %s", error)
         return {}
 
 
-def _entry(manifest: Manifest, usual_seconds: dict[Task, float], *, ready: bool) -> ModelEntry:
+def _entry(manifest: Manifest, usual: UsualTimes, *, ready: bool) -> ModelEntry:
     sizes, frames, defaults, limits = manifest.sizes, manifest.frames, manifest.defaults, manifest.limits
     named = sizes.named if sizes else ()
     free = f"WIDTHxHEIGHT in multiples of {sizes.multiple}, up to {sizes.max_pixels} pixels" if sizes else ""
@@ -177,12 +179,27 @@ def _entry(manifest: Manifest, usual_seconds: dict[Task, float], *, ready: bool)
         caption_types=list(manifest.caption.types) if manifest.caption else [],
         caption_lengths=_lengths(manifest.caption) if manifest.caption else [],
         caption_options=manifest.caption.listed_options() if manifest.caption else [],
-        usual_seconds={task: round(seconds, 2) for task, seconds in usual_seconds.items()},
+        usual_seconds={task: round(seconds, 2) for task, seconds in usual.by_task.items()},
+        presets={name: _preset(manifest, name, usual.by_preset.get(name)) for name in manifest.presets},
         weights_gb=round(manifest.weights.disk_bytes / 1e9, 3),
         embedded=manifest.weights.embedded is not None,
         ready=ready,
         licence=_licence(manifest.licence),
     )
+
+
+def _preset(manifest: Manifest, name: str, seconds: float | None) -> dict[str, Any]:
+    """What a preset means and costs; the values of another model's are that model's."""
+    preset = manifest.presets[name]
+    values: dict[str, Any] = {"model": preset.model} if preset.model else {"steps": manifest.defaults_of(name).steps}
+    values |= preset.values | ({"turbo": True} if preset.turbo else {})
+    return values | ({} if seconds is None else {"usual_seconds": round(seconds, 2)})
+
+
+def _preset_in_words(name: str, values: dict[str, Any]) -> str:
+    words = values["model"] if "model" in values else f"{values['steps']} steps"
+    words += ", turbo" if values.get("turbo") else ""
+    return f"{name} ({words}" + (f", {duration(values['usual_seconds'])})" if "usual_seconds" in values else ")")
 
 
 def _licence(licence: Licence) -> str:
@@ -220,6 +237,8 @@ def _model_lines(listed: ModelList, task: Task | None, *, auto_download: bool) -
                 for name, (a, b) in model.limits.items()
             )
             yield f"  values: {', '.join(ranges)}"
+        if model.presets:
+            yield f"  presets: {', '.join(_preset_in_words(name, each) for name, each in model.presets.items())}"
         if model.caption_types:
             lengths = f"; lengths: {', '.join(model.caption_lengths)}" if model.caption_lengths else ""
             yield f"  caption types: {', '.join(model.caption_types)}{lengths}"

@@ -31,6 +31,9 @@ JobAnswer = Annotated[CallToolResult, JobResult]
 Prompt = Annotated[str, Field(description="What should be seen: subject, motion, setting, camera, light.")]
 NegativePrompt = Annotated[str | None, Field(description="What should not be seen.")]
 Model = Annotated[str | None, Field(description="Model name from list_resolutions.")]
+Preset = Annotated[
+    str | None, Field(description="draft, standard or best: values, or another model; explicit ones win.")
+]
 Image = Annotated[
     str | None,
     Field(description="Start picture: local path, wan:// address of a result, or data URI."),
@@ -50,7 +53,7 @@ Seed = Annotated[
         description="The same seed and request give the same result. Default: random, told in the result.",
     ),
 ]
-Style = Annotated[str | None, Field(description="Preset from list_resolutions, e.g. cinematic.")]
+Style = Annotated[str | None, Field(description="Style from list_resolutions, e.g. cinematic.")]
 Lora = Annotated[list[LoraRequest] | None, Field(description="LoRAs by name or path, each with a scale.")]
 Count = Annotated[int, Field(ge=1, description="Results with seeds seed, seed+1, …")]
 WaitS = Annotated[
@@ -77,6 +80,7 @@ class _Tools:
         prompt: Prompt,
         negative_prompt: NegativePrompt = None,
         model: Model = None,
+        preset: Preset = None,
         image: Image = None,
         last_image: Annotated[str | None, Field(description="Last frame; needs image.")] = None,
         resolution: Resolution = None,
@@ -89,6 +93,9 @@ class _Tools:
         steps: Steps = None,
         guidance_scale: Guidance = None,
         guidance_scale_2: Annotated[float | None, Field(ge=0, description="For two-expert models.")] = None,
+        turbo: Annotated[
+            bool | None, Field(description="Quicker with sparse attention; changes the picture; not on all models.")
+        ] = None,
         seed: Seed = None,
         style: Style = None,
         lora: Lora = None,
@@ -99,24 +106,7 @@ class _Tools:
         """Make a short video from a prompt; with image, one that starts from that picture. Gives the file's path, a
         wan:// address and a sheet of its frames, or, if it takes longer than wait_s, a job_id for get_job.
         list_resolutions tells what the models can show, how long a video may be and how long it takes to make."""
-        request = VideoRequest(
-            prompt=prompt,
-            negative_prompt=negative_prompt,
-            model=model,
-            image=image,
-            last_image=last_image,
-            resolution=resolution,
-            duration_s=duration_s,
-            num_frames=num_frames,
-            steps=steps,
-            guidance_scale=guidance_scale,
-            guidance_scale_2=guidance_scale_2,
-            seed=seed,
-            style=style,
-            lora=tuple(lora or ()),
-            count=count,
-        )
-        return await self._run(ctx, request, wait_s, request_id)
+        return await self._run(ctx, VideoRequest.of(locals()), wait_s, request_id)
 
     async def generate_image(
         self,
@@ -124,6 +114,7 @@ class _Tools:
         prompt: Prompt,
         negative_prompt: NegativePrompt = None,
         model: Model = None,
+        preset: Preset = None,
         image: Image = None,
         strength: Annotated[
             float | None, Field(ge=0, le=1, description="How far image may change: 0.3 a little, 0.9 almost anew.")
@@ -140,21 +131,7 @@ class _Tools:
     ) -> JobAnswer:
         """Make an image from a prompt; with image, a variation of that picture. Gives the file's path, a wan://
         address that can start a video, and a small preview, or, if it takes longer than wait_s, a job_id."""
-        request = ImageRequest(
-            prompt=prompt,
-            negative_prompt=negative_prompt,
-            model=model,
-            image=image,
-            strength=strength,
-            resolution=resolution,
-            steps=steps,
-            guidance_scale=guidance_scale,
-            seed=seed,
-            style=style,
-            lora=tuple(lora or ()),
-            count=count,
-        )
-        return await self._run(ctx, request, wait_s, request_id)
+        return await self._run(ctx, ImageRequest.of(locals()), wait_s, request_id)
 
     async def caption_image(
         self,
@@ -172,16 +149,7 @@ class _Tools:
         request_id: RequestId = None,
     ) -> JobAnswer:
         """Describe a picture in words; of a video's wan:// address, its first frame."""
-        request = CaptionRequest(
-            image=image,
-            model=model,
-            caption_type=caption_type,
-            length=length,
-            prompt=prompt,
-            extra_options=tuple(extra_options or ()),
-            seed=seed,
-        )
-        return await self._run(ctx, request, wait_s, request_id)
+        return await self._run(ctx, CaptionRequest.of(locals()), wait_s, request_id)
 
     async def list_resolutions(
         self,
