@@ -16,6 +16,7 @@ from wan_mcp.engine.embeddings import PromptEmbeddings
 from wan_mcp.engine.inputs import open_framed
 from wan_mcp.engine.listening import listening
 from wan_mcp.engine.loader import WanModel
+from wan_mcp.engine.passes import expect_passes
 from wan_mcp.engine.receipt import receipt_of
 from wan_mcp.engine.reporter import Reporter
 from wan_mcp.errors import JobFailed
@@ -76,7 +77,7 @@ class Generator:
         if plan.task not in self._model.pipelines:
             raise JobFailed("not_supported", f"'{plan.model}' does not do {plan.task}.")
         report.enter(Stage.ENCODE)
-        self._model.prepare()
+        self._model.prepare(plan)
         self._adapters.use(plan.lora)
         call = self._call(plan)
         self._note_what_is_cut(plan, report)
@@ -150,6 +151,7 @@ class Generator:
             nonlocal began
             if not began:
                 began = True
+                expect_passes(model.residence, model.pipelines[plan.task])
                 report.enter(Stage.DENOISE, item=item)
                 report.step(0, steps_run(plan))
 

@@ -26,14 +26,16 @@ from wan_mcp.engine.conv3d import use_onednn
 from wan_mcp.engine.denoisers import Denoiser, load_denoiser
 from wan_mcp.engine.devices import Device
 from wan_mcp.engine.gguf_denoisers import load_gguf_denoisers, unpack
+from wan_mcp.engine.memory_plan import make_room
 from wan_mcp.engine.precision import Precision, block_kinds, recipe_for
 from wan_mcp.engine.schedules import scheduler_for
 from wan_mcp.engine.sources import denoiser_sources
+from wan_mcp.engine.text_encoder import place_text_encoder, plan_for
 from wan_mcp.engine.tuning import Tuning
 from wan_mcp.engine.weights import fingerprint
 from wan_mcp.errors import JobFailed
 from wan_mcp.manifests import Manifest
-from wan_mcp.specs import Task
+from wan_mcp.specs import ImagePlan, Task, VideoPlan
 from wan_mcp.weights.local import FurtherFile
 
 __all__ = ["WanModel", "load_wan"]
@@ -92,12 +94,14 @@ class WanModel:
         """What beside the weights and the device decides the last bits of a result."""
         return {"precision": self.precision} | (self.tuning.describe(self.kinds) if self.tuning else {})
 
-    def prepare(self) -> None:
-        """Run as well as this machine can now; called before each job.
+    def prepare(self, plan: VideoPlan | ImagePlan) -> None:
+        """Run a plan as well as this machine can now; called before each job.
 
         Raises:
             JobFailed: the settings ask for what does not work here.
         """
+        precision = "fp8" if self.precision == FP8 else self.device.precision
+        make_room(self.residence, self.manifest, self.device, precision, plan)
         if self.tuning is not None:
             self.tuning.prepare(self.manifest, list(self.converted.values()))
 
@@ -124,14 +128,16 @@ def load_wan(
     precision: Precision = "auto",
     cache: WeightsCache | None = None,
     residence: Residence | None = None,
+    coming: int = 0,
     tuning: Tuning | None = None,
 ) -> WanModel:
     """Load the weights in `folder` (laid out as diffusers saves a Wan pipeline) onto the device.
 
     `sha256` is what they are, where that is known; else all of them are read for it. `further` are
     the adapters and GGUF files that the manifest names, by repository and path. `cache` keeps what
-    was converted to `precision`; `residence` is where blocks live, None for the device; `tuning` is
-    how they run, None for plainly.
+    was converted to `precision`; `residence` is where blocks live, None for the device; `coming` are
+    the bytes that blocks and jobs will still take there, where they go before the text encoder;
+    `tuning` is how blocks run, None for plainly.
 
     Raises:
         JobFailed: they cannot be read, or do not do what the manifest says.
@@ -151,6 +157,8 @@ def load_wan(
         pipeline = first.from_pretrained(
             folder, local_files_only=True, use_safetensors=True, dtype=device.dtype, **options
         )
+    encoder = plan_for(pipeline.text_encoder, device, coming)
+    pipeline.register_modules(text_encoder=place_text_encoder(pipeline.text_encoder, device.torch, encoder))
     pipeline.to(device.torch)
     unpack(manifest, pipeline, device, gguf)
     fused = own_adapters(manifest, further)

@@ -32,7 +32,16 @@ from wan_mcp.fitting import (
 from wan_mcp.manifests import Manifest
 from wan_mcp.specs import ImagePlan, VideoPlan
 
-__all__ = ["MemoryPlan", "available_bytes", "make_room", "memory_plan", "require_fit", "shape_of"]
+__all__ = [
+    "MemoryPlan",
+    "available_bytes",
+    "make_room",
+    "memory_plan",
+    "precision_of",
+    "reachable_bytes",
+    "require_fit",
+    "shape_of",
+]
 
 log = logging.getLogger(__name__)
 
@@ -152,6 +161,13 @@ def available_bytes(device: Device) -> int:
     free, _ = torch.cuda.mem_get_info(device.torch)
     spare = torch.cuda.memory_reserved(device.torch) - torch.cuda.memory_allocated(device.torch)
     return int(free + spare) + RESERVE_BYTES // 2  # the context, about half of the reserve, is there already
+
+
+def reachable_bytes(device: Device) -> int:
+    """What a model could have of a device if this process held no other."""
+    if not device.is_cuda:
+        return available_bytes(device) + int(psutil.Process().memory_info().rss)
+    return available_bytes(device) + int(torch.cuda.memory_allocated(device.torch))
 
 
 def shape_of(plan: VideoPlan | ImagePlan) -> Shape:

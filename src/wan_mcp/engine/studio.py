@@ -12,13 +12,24 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from wan_mcp.engine.blocks.linear import Recipe
 from wan_mcp.engine.devices import Device, resolve_device
 from wan_mcp.engine.imports import lasting_imports
 from wan_mcp.engine.memory import memory_guard
+from wan_mcp.engine.memory_plan import (
+    available_bytes,
+    memory_plan,
+    precision_of,
+    reachable_bytes,
+    require_fit,
+    shape_of,
+)
+from wan_mcp.engine.precision import recipe_for
 from wan_mcp.engine.reporter import Reporter
 from wan_mcp.engine.weights import EMBEDDED, Installed, install
 from wan_mcp.errors import JobFailed, UserError
 from wan_mcp.families import FAMILIES
+from wan_mcp.fitting import needed_bytes, usual_shape
 from wan_mcp.manifests import Catalogue, Manifest
 from wan_mcp.media.store import MediaStore
 from wan_mcp.settings import Settings
@@ -88,20 +99,38 @@ class TorchStudio:
                 return None
         except JobFailed as failure:
             if failure.code == "out_of_memory":
-                if self._generator is not None:
-                    self._generator[1].forget()
-                self._free()
+                self._make_way(plan.kind)
             raise
 
     def _generate(self, job_id: str, plan: VideoPlan | ImagePlan, manifest: Manifest, report: Reporter) -> None:
+        recipe = self._recipe(manifest)
+        require_fit(plan, manifest, precision_of(self.device, recipe), reachable_bytes(self.device))
         if self._generator is None or self._generator[0] != manifest:
             weights = self._install(manifest, plan.kind, report)
-            if self._generator is not None:
-                self._generator = None
-                self._free()
+            self._generator = None
+            self._free()
+            least = needed_bytes(manifest, precision_of(self.device, recipe), shape_of(plan))
+            if available_bytes(self.device) < least:
+                self._make_way(plan.kind)
             report.enter(Stage.LOAD, detail=manifest.title)
             self._generator = (manifest, self._load_generator(manifest, weights))
         self._generator[1].run(job_id, plan, report)
+
+    def _recipe(self, manifest: Manifest) -> Recipe | None:
+        """How the blocks of a model run here; None where they are not ours."""
+        if manifest.pipeline.family != "wan":
+            return None
+        return recipe_for(manifest, self.device, self._settings.precision)
+
+    def _make_way(self, kind: Kind) -> None:
+        """Leave all the device's memory but the weights in use to jobs of this kind."""
+        if kind is Kind.CAPTION:
+            self._generator = None
+        else:
+            self._captioner = None
+        if self._generator is not None:
+            self._generator[1].forget()
+        self._free()
 
     def _install(self, manifest: Manifest, kind: Kind, report: Reporter) -> Installed:
         """A model's weights, whole on this machine; before the stage of loading, which is timed."""
@@ -130,10 +159,12 @@ class TorchStudio:
             self._tuning = Tuning(self._settings, self.device)
         files = EmbeddingFiles(self._settings.home / "embeddings", reserve_bytes=self._settings.min_free_mb * 1_000_000)
         embeddings = PromptEmbeddings(weights.sha256_of("text_encoder", "tokenizer"), files)
+        memory = memory_plan(manifest, self.device, self._recipe(manifest))
+        log.info("%s", memory.describe())
         model = load_wan(
             manifest, weights.folder, self.device, weights.sha256, weights.further,
             precision=self._settings.precision, cache=WeightsCache(self._settings.home / "converted"),
-            tuning=self._tuning,
+            residence=memory.residence(self.device), coming=memory.to_come, tuning=self._tuning,
         )  # fmt: skip
         return Generator(model, self._media, embeddings)
 
@@ -142,9 +173,10 @@ class TorchStudio:
 
         if self._captioner is None or self._captioner[0] != manifest:
             weights = self._install(manifest, plan.kind, report)
-            if self._captioner is not None:
-                self._captioner = None
-                self._free()
+            self._captioner = None
+            self._free()
+            if available_bytes(self.device) < needed_bytes(manifest, self.device.precision, usual_shape(manifest)):
+                self._make_way(plan.kind)
             report.enter(Stage.LOAD, detail=manifest.title)
             self._captioner = (manifest, self._load_captioner(manifest, weights))
         return self._captioner[1].caption(plan, open_input(self._media, plan.image), report)
