@@ -1,7 +1,7 @@
 """Two tiny experts of six blocks each, wherever their blocks live."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache, partial
 from typing import Any
 
@@ -10,12 +10,15 @@ import torch
 from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
 from torch import Tensor
 
+from tests.engine.conftest import bench, embedded
 from wan_mcp.engine.blocks.block import BlockKind
 from wan_mcp.engine.blocks.linear import FP8, PLAIN, Recipe
 from wan_mcp.engine.blocks.residence import Residence
 from wan_mcp.engine.blocks.shape import BlockShape
 from wan_mcp.engine.denoisers import Denoiser, DenoiserSource, load_denoiser
 from wan_mcp.engine.devices import resolve_device
+
+__all__ = ["BLOCKS", "a_pass", "bench", "embedded", "load_experts"]
 
 BLOCKS = 6
 
@@ -54,6 +57,15 @@ def a_pass(denoiser: Denoiser, seed: int = 0, text: Tensor | None = None, device
     inputs = [each.to(there.torch, there.dtype) for each in (latents, torch.tensor([500.0]), text)]
     result: Tensor = denoiser.model(*inputs, return_dict=False)[0]
     return result
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Tiny products are slower by many threads."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(params=[FP8, PLAIN])

@@ -27,7 +27,7 @@ def main() -> None:
     models.save_two_experts(folder / "embedded" / TWO)
     (folder / "home").mkdir()
     bench = Bench(folder / "home", folder / "embedded")
-    bench.studio._settings = bench.settings.model_copy(update={"precision": "fp8"})
+    bench.studio._settings = bench.settings.model_copy(update={"precision": "fp8", "compile": False})
     bench.catalogue.manifests[TWO] = changed(MANIFESTS[TWO], quantisation=Quantisation(recipe="fp8-rowwise"))
 
     def picture() -> bytes:

@@ -63,6 +63,7 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
     models.save_two_experts(tmp_path / "embedded" / TWO)
     (tmp_path / "home").mkdir()
     bench = Bench(tmp_path / "home", tmp_path / "embedded", device="cuda:0")
+    bench.studio._settings = bench.settings.model_copy(update={"compile": False})
     fp8 = Quantisation(recipe="fp8-rowwise")
     bench.catalogue.manifests[TWO] = changed(MANIFESTS[TWO], quantisation=fp8)
     yield bench

@@ -1,5 +1,7 @@
 """Streamed blocks compute what resident ones compute, whatever order they run in, and copy no more than they must."""
 
+from functools import cache
+
 import pytest
 import torch
 from diffusers.models.transformers.transformer_wan import WanTransformerBlock
@@ -20,6 +22,7 @@ STEPS = (0, 0, 1, 1)
 ENOUGH = 1 << 30
 
 
+@cache
 def block_bytes(recipe: Recipe = FP8) -> int:
     """What one block of the tiny experts takes on a device."""
     streamed = WatchedStreamed(ENOUGH)
@@ -32,13 +35,14 @@ def run(streamed: WatchedStreamed, recipes: tuple[Recipe, ...], passes: tuple[in
     return [a_pass(experts[number], seed) for seed, number in enumerate(passes)]
 
 
+@cache
 def resident(recipes: tuple[Recipe, ...], passes: tuple[int, ...] = STEPS) -> list[Tensor]:
     experts = load_experts(Resident(CPU), recipes)
     return [a_pass(experts[number], seed) for seed, number in enumerate(passes)]
 
 
 @pytest.mark.parametrize("late", [True, False], ids=["late", "early"])
-@pytest.mark.parametrize("room", [1, 2, 3, 4, 5, 6, 9, 12])
+@pytest.mark.parametrize("room", [1, 2, 3, 5, 6, 9])
 def test_blocks_in_any_room_compute_bit_for_bit_what_resident_ones_do(room: int, late: bool, recipe: Recipe) -> None:
     passes = (0, 0, 1, 1, 0, 1, 0)
     recipes = (recipe,) * BLOCKS

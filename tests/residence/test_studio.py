@@ -1,0 +1,134 @@
+"""Streamed blocks under the studio: the same results, passes as announced, refusals, and models that make way."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from tests.engine.conftest import BLIP, MANIFESTS, ONE, TWO, Bench, caption_plan, changed, image_plan, video_plan
+from tests.residence.watched import WatchedStreamed
+from wan_mcp.engine import studio as studio_module
+from wan_mcp.engine.memory_plan import MemoryPlan
+from wan_mcp.errors import JobFailed
+from wan_mcp.manifests import Manifest, Quantisation, Weights
+from wan_mcp.specs import Stage, VideoPlan
+
+BLOCKS = 2
+
+
+def weighing(manifest: Manifest, memory: int) -> Manifest:
+    """The manifest of a model whose weights take that much memory."""
+    known = manifest.weights.model_dump() | {"memory_bytes": {"fp32": memory}}
+    return changed(manifest, weights=Weights(**known))
+
+
+@pytest.fixture
+def fp8(bench: Bench) -> Bench:
+    """A studio whose models run in FP8."""
+    bench.studio._settings = bench.settings.model_copy(update={"precision": "fp8", "compile": False})
+    for name in (ONE, TWO):
+        bench.catalogue.manifests[name] = changed(MANIFESTS[name], quantisation=Quantisation(recipe="fp8-rowwise"))
+    return bench
+
+
+class Told(WatchedStreamed):
+    """Keeps what was expected at each telling, and the passes that there were."""
+
+    def __init__(self, budget: int) -> None:
+        super().__init__(budget)
+        self.told: list[list[int]] = []
+
+    def expect(self, passes: Sequence[int]) -> None:
+        self.told.append(list(passes))
+        super().expect(passes)
+
+    @property
+    def passes(self) -> list[int]:
+        return [denoiser for denoiser, block in self.asked if block == 0]
+
+
+@pytest.fixture
+def streaming(fp8: Bench, monkeypatch: pytest.MonkeyPatch) -> Callable[[int], Told]:
+    """Have the next model's blocks streamed through room for so many bytes."""
+
+    def streaming(budget: int) -> Told:
+        told = Told(budget)
+        monkeypatch.setattr(MemoryPlan, "residence", lambda plan, device: told)
+        monkeypatch.setattr(told, "resize", lambda budget: None)
+        fp8.studio._generator = None
+        return told
+
+    return streaming
+
+
+def made(bench: Bench, plan: VideoPlan) -> list[bytes]:
+    return [Path(artifact.path).read_bytes() for artifact in bench.run(plan).artifacts]
+
+
+@pytest.mark.parametrize("guidance", [1.0, 3.0])
+def test_a_studio_with_streamed_blocks_gives_the_same_files_and_announces_every_pass(
+    fp8: Bench, streaming: Callable[[int], Told], guidance: float
+) -> None:
+    plan = video_plan(TWO, steps=4, count=2, guidance_scale=guidance)
+    resident = made(fp8, plan)
+    for room in (1, 1 << 30):  # a ring alone, and everything
+        told = streaming(room)
+        assert made(fp8, plan) == resident
+        announced = [passes[:-1] for passes in told.told]
+        assert [number for passes in announced for number in passes] == told.passes
+        assert set(told.passes) == {0, 1} and all(passes[-1] == passes[0] for passes in told.told)
+    assert told.late_blocks == []
+
+
+def test_a_job_that_is_cancelled_among_streamed_blocks_spares_the_next(
+    fp8: Bench, streaming: Callable[[int], Told]
+) -> None:
+    plan = video_plan(TWO, steps=4)
+    resident = made(fp8, plan)
+    streaming(1)
+    for checks in (4, 7, 12):
+        ear = fp8.ear(plan)
+        ear.stop_at = lambda ear, checks=checks: ear.checks > checks  # type: ignore[misc]
+        with pytest.raises(RuntimeError):
+            fp8.run(plan, ear)
+        assert made(fp8, plan) == resident
+
+
+def test_what_cannot_fit_is_refused_before_the_model_in_use_is_let_go(bench: Bench) -> None:
+    bench.run(image_plan(ONE))
+    bench.catalogue.manifests[TWO] = weighing(MANIFESTS[TWO], 10**15)
+    ear = bench.ear(image_plan(TWO))
+    with pytest.raises(JobFailed, match=r"needs .* of memory, and the device has") as failure:
+        bench.run(ear.job.plan, ear)
+    assert failure.value.code == "too_large_for_device"
+    assert ear.heard == []
+    again = bench.ear(image_plan(ONE))
+    bench.run(again.job.plan, again)
+    assert Stage.LOAD not in {stage for stage, _ in again.heard}
+
+
+def test_a_captioner_makes_way_for_a_model_that_has_no_room_beside_it_and_stays_where_there_is(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    picture = bench.picture()
+    needed = {ONE: 20, BLIP: 5}
+    for name, gigabytes in needed.items():
+        bench.catalogue.manifests[name] = weighing(MANIFESTS[name], gigabytes * 10**9)
+    free = {"bytes": 0}
+    monkeypatch.setattr(studio_module, "available_bytes", lambda device: free["bytes"])
+    monkeypatch.setattr(studio_module, "reachable_bytes", lambda device: 10**12)
+
+    def stay(*, available: int) -> tuple[bool, bool]:
+        """Which stay: the captioner when the generator comes, and the generator when the captioner comes."""
+        free["bytes"] = available
+        bench.studio._generator = None
+        bench.run(caption_plan(picture))
+        bench.run(image_plan(ONE))
+        captioner = bench.studio._captioner is not None
+        bench.studio._captioner = None
+        bench.run(caption_plan(picture))
+        return captioner, bench.studio._generator is not None
+
+    assert stay(available=30 * 10**9) == (True, True)
+    assert stay(available=10 * 10**9) == (False, True)
+    assert stay(available=10**9) == (False, False)
