@@ -19,6 +19,7 @@ from wan_mcp.engine.loader import WanModel
 from wan_mcp.engine.passes import expect_passes
 from wan_mcp.engine.receipt import receipt_of
 from wan_mcp.engine.reporter import Reporter
+from wan_mcp.engine.step_cache import step_cache
 from wan_mcp.errors import JobFailed
 from wan_mcp.jobs.timings import steps_run
 from wan_mcp.media.images import write_image
@@ -161,8 +162,11 @@ class Generator:
             return {}
 
         generator = torch.Generator("cpu").manual_seed(seed)
-        with listening(model, report, begin):
-            return model.pipelines[plan.task](**call, generator=generator, callback_on_step_end=end_step)[0]
+        with listening(model, report, begin), step_cache(model.denoisers, plan.step_cache) as count:
+            latents = model.pipelines[plan.task](**call, generator=generator, callback_on_step_end=end_step)[0]
+        if plan.step_cache is not None:
+            report.note(f"step cache: {count.left_out} of {count.passes} passes were left out")
+        return latents
 
     def _decode(
         self, name: MediaName, plan: VideoPlan | ImagePlan, latents: Any, seed: int, report: Reporter

@@ -46,7 +46,12 @@ def settle_turbo(request: VideoRequest, manifest: Manifest, catalogue: Catalogue
 def settle_step_cache(
     request: VideoRequest | ImageRequest, manifest: Manifest, steps: int, notes: list[str]
 ) -> StepCache | None:
-    """Which passes may be left out: what the preset says, where there are steps to spare."""
+    """Which passes may be left out: what the preset says, where there are steps to spare.
+
+    Never of an image after an image: its pipeline does not tell passes with and without the prompt apart.
+    """
+    if isinstance(request, ImageRequest) and request.image is not None:
+        return None
     cache = preset_of(manifest, request.preset).step_cache if request.preset is not None else None
     if cache is None or steps < FEWEST_CACHED_STEPS:
         return None

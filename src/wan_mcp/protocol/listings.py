@@ -13,7 +13,7 @@ from wan_mcp.caption_spec import CaptionSpec
 from wan_mcp.errors import WanError
 from wan_mcp.jobs.service import JobService
 from wan_mcp.jobs.usual import UsualTimes
-from wan_mcp.manifests import Licence, Manifest
+from wan_mcp.manifests import Licence, Manifest, PresetName
 from wan_mcp.protocol.wording import duration, fraction_of, instant, what_it_is
 from wan_mcp.specs import CaptionPlan, Job, JobState, Kind, Task
 from wan_mcp.weights.local import is_local
@@ -188,7 +188,7 @@ def _entry(manifest: Manifest, usual: UsualTimes, *, ready: bool) -> ModelEntry:
     )
 
 
-def _preset(manifest: Manifest, name: str, seconds: float | None) -> dict[str, Any]:
+def _preset(manifest: Manifest, name: PresetName, seconds: float | None) -> dict[str, Any]:
     """What a preset means and costs; the values of another model's are that model's."""
     preset = manifest.presets[name]
     values: dict[str, Any] = {"model": preset.model} if preset.model else {"steps": manifest.defaults_of(name).steps}

@@ -1,0 +1,22 @@
+"""Passes are left out of denoisers with fast blocks as of those of diffusers."""
+
+from pathlib import Path
+
+import torch
+
+from tests.blocks.test_denoisers import in_fp8
+from tests.engine.conftest import TWO
+from tests.engine.test_step_cache import ALWAYS, HARDLY, STEPS, denoised
+from wan_mcp.engine.devices import resolve_device
+from wan_mcp.engine.loader import load_wan
+
+
+def test_fast_blocks_can_be_left_out_and_run_again(embedded: Path) -> None:
+    model = load_wan(in_fp8(TWO), embedded / TWO, resolve_device("cpu"), precision="fp8")
+    assert model.converted
+    plain, _ = denoised(model, None)
+    assert torch.equal(denoised(model, HARDLY)[0], plain)
+    cached, count = denoised(model, ALWAYS)
+    assert count.left_out > STEPS
+    assert not torch.equal(cached, plain)
+    assert torch.equal(denoised(model, None)[0], plain)
