@@ -71,6 +71,8 @@ class MemoryPlan:
     """For blocks on the device, in bytes, while a result of the usual size is made."""
     working: int
     """What making that takes beside all weights."""
+    text: int
+    """The text encoder's bytes, which will lie in main memory where blocks move."""
     largest: dict[str, int]
     """The named sizes that fit, each with the most frames."""
 
@@ -91,7 +93,7 @@ class MemoryPlan:
         """What carries the plan out for the denoisers of one loaded model."""
         if self.stays:
             return Resident(device.torch)
-        host = HostMemory(pinnable(), cuda_pin(device.torch))
+        host = HostMemory(max(0, pinnable() - self.text), cuda_pin(device.torch))
         return Streamed(device.torch, host, CudaLanes(device.torch), self.room)
 
 
@@ -110,6 +112,7 @@ def memory_plan(
         stays=all(placement_for(manifest, memory, precision, shape) not in MOVING for shape in _extremes(manifest)),
         room=room_for_blocks(manifest, memory, precision, usual),
         working=activation_bytes(manifest, usual, precision),
+        text=manifest.costs.text_bytes,
         largest=largest_fitting(manifest, memory, precision),
     )
 
