@@ -16,6 +16,7 @@ from wan_mcp.fitting import (
     room_for_blocks,
     usual_shape,
 )
+from wan_mcp.machine import Machine
 from wan_mcp.manifests import Catalogue, Manifest
 
 MIB = 1024 * 1024
@@ -89,6 +90,30 @@ def test_a_still_picture_fits_where_a_video_does_not(a14b: Manifest) -> None:
 def test_what_a_cpu_needs_is_the_whole_model(a14b: Manifest) -> None:
     assert needed_bytes(a14b, "fp32", Shape(832, 480, 5)) > a14b.weights.memory_bytes["fp32"]
     assert largest_fitting(a14b, 32 * 1024 * MIB, "fp32") == {}
+
+
+def test_a_cpu_computes_from_the_few_bits_of_a_gguf_file(catalogue: Catalogue) -> None:
+    few_bits = catalogue.get("wan2.2-t2v-a14b-q4-k-m")
+    machine = Machine("CPU", "fp32", 64 * 1024 * MIB)
+    assert machine.precision_of(few_bits) == "gguf"
+    assert fits(few_bits, 64 * 1024 * MIB, "gguf", Shape(832, 480, 17))
+    assert placement_for(few_bits, 64 * 1024 * MIB, "gguf") is Placement.CPU
+    assert not fits(catalogue.get("wan2.2-t2v-a14b"), 64 * 1024 * MIB, "fp32", Shape(832, 480, 17))
+
+
+@pytest.mark.parametrize(
+    ("machine", "asked", "runs_in"),
+    [
+        (Machine("GPU", "bf16", 1, has_fp8=True), "auto", "fp8"),
+        (Machine("GPU", "bf16", 1, has_fp8=True), "full", "bf16"),
+        (Machine("GPU", "bf16", 1), "auto", "bf16"),
+        (Machine("CPU", "fp32", 1), "auto", "fp32"),
+    ],
+)
+def test_the_precision_follows_the_machine_and_the_settings(
+    a14b: Manifest, machine: Machine, asked: str, runs_in: str
+) -> None:
+    assert machine.precision_of(a14b, asked) == runs_in
 
 
 def test_a_manifest_that_says_no_sizes_in_memory_is_given_the_benefit_of_the_doubt(a14b: Manifest) -> None:

@@ -12,6 +12,7 @@ from enum import StrEnum
 from wan_mcp.manifests import Manifest
 
 __all__ = [
+    "RESERVE_BYTES",
     "Placement",
     "Shape",
     "activation_bytes",
@@ -30,6 +31,8 @@ RESERVE_BYTES = 1_000_000_000
 STREAMED_SHARE = 0.08
 """Of one expert, what stays on the device while its blocks are streamed: three of 40 blocks in turn."""
 BYTES_PER_VALUE = {"fp32": 4, "bf16": 2}
+OF_A_CPU = ("fp32", "gguf")
+"""What runs on a CPU: there GGUF files are computed from as they are, in fp32."""
 
 
 class Placement(StrEnum):
@@ -65,11 +68,13 @@ def usual_shape(manifest: Manifest) -> Shape:
 
 
 def weights_bytes(manifest: Manifest, precision: str) -> int | None:
-    """All weights in a precision (fp8, bf16, fp32), text encoder included; None where a manifest does not say.
+    """All weights in a precision (fp8, bf16, fp32, gguf), text encoder included; None where a manifest does not say.
 
     A precision that is not in the manifest is worked out from one that is; FP8 is then no smaller than bf16.
     """
     known = manifest.weights.memory_bytes
+    if precision == "gguf" and precision in known:  # which counts the encoder in bf16
+        return known[precision] + manifest.costs.text_bytes
     if precision in known:
         return known[precision]
     wanted = BYTES_PER_VALUE.get(precision, BYTES_PER_VALUE["bf16"])
@@ -99,10 +104,10 @@ def room_for_blocks(manifest: Manifest, memory_bytes: int, precision: str, shape
 def placement_for(manifest: Manifest, memory_bytes: int, precision: str, shape: Shape | None = None) -> Placement:
     """Where the blocks live on a device of that memory, for results of `shape` (by default the usual one).
 
-    `precision` is what the denoisers run in: fp8 or bf16 on a GPU, fp32 on a CPU. A14B at 480p: both experts in FP8
-    from 48 GB on, one at a time from 24 GB on, streamed below.
+    `precision` is what the denoisers run in: fp8 or bf16 on a GPU, fp32 or gguf on a CPU. A14B at 480p: both experts in
+    FP8 from 48 GB on, one at a time from 24 GB on, streamed below.
     """
-    if precision == "fp32":
+    if precision in OF_A_CPU:
         return Placement.CPU
     resident = Placement.RESIDENT_FP8 if precision == "fp8" else Placement.RESIDENT_BF16
     weights = denoiser_bytes(manifest, precision)
@@ -118,7 +123,7 @@ def needed_bytes(manifest: Manifest, precision: str, shape: Shape) -> int:
     weights = weights_bytes(manifest, precision)
     if weights is None:
         return 0
-    if precision != "fp32" and manifest.pipeline.family == "wan":  # its blocks can be streamed
+    if precision not in OF_A_CPU and manifest.pipeline.family == "wan":  # its blocks can be streamed
         experts = max(1, len(manifest.pipeline.experts))
         weights = round((denoiser_bytes(manifest, precision) or 0) / experts * STREAMED_SHARE)
     return weights + activation_bytes(manifest, shape, precision) + RESERVE_BYTES
@@ -144,4 +149,4 @@ def largest_fitting(manifest: Manifest, memory_bytes: int, precision: str, *, st
 
 def _wide(precision: str) -> int:
     """How many times wider than bf16 what is not quantised is."""
-    return 2 if precision == "fp32" else 1
+    return 2 if precision in OF_A_CPU else 1

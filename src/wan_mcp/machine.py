@@ -32,10 +32,10 @@ class Machine:
 
     def precision_of(self, manifest: Manifest, asked: str = "auto") -> str:
         """What a model's denoisers run in, if the settings ask for `asked` (auto, full, fp8)."""
-        named = manifest.quantisation is not None and manifest.quantisation.recipe in ("fp8-rowwise", "gguf")
-        if self.name == "GPU" and named and self.has_fp8 and asked != "full":
-            return "fp8"
-        return self.precision
+        recipe = manifest.quantisation.recipe if manifest.quantisation else None
+        if self.name == "CPU":
+            return "gguf" if recipe == "gguf" else self.precision
+        return "fp8" if recipe in ("fp8-rowwise", "gguf") and self.has_fp8 and asked != "full" else self.precision
 
 
 def this_machine(settings: Settings) -> Machine:
