@@ -12,12 +12,12 @@ from wan_mcp.engine.devices import resolve_device
 from wan_mcp.engine.loader import WanModel, load_wan
 from wan_mcp.engine.text_encoder import (
     Int8Linear,
-    VisitingEncoder,
     choose_plan,
     place_text_encoder,
     plan_for,
     storage_of,
 )
+from wan_mcp.engine.visiting import VisitingEncoder
 from wan_mcp.engine.weights import EMBEDDED
 from wan_mcp.manifests import Catalogue, shipped_folder
 
@@ -188,8 +188,8 @@ def test_the_size_in_int8_is_foretold_as_it_comes(load: Load, monkeypatch: pytes
         foretold.append(int8)
         return "int8"
 
-    monkeypatch.setattr(text_encoder, "choose_plan", choose)
     model = load(ONE)
+    monkeypatch.setattr(text_encoder, "choose_plan", choose)
     encoder = model.any_pipeline.text_encoder
     assert plan_for(encoder, model.device) == "int8"
     placed = place_text_encoder(encoder, CPU, "int8")

@@ -10,12 +10,13 @@ from PIL import Image
 
 from tests.engine.conftest import Ear
 from tests.families import caption_models, image_models
+from tests.hub.layouts import shipped_in_small
 from tests.hub.loopback import LoopbackHub, loopback_hub
 from wan_mcp.engine.studio import TorchStudio
 from wan_mcp.jobs.database import Database
 from wan_mcp.jobs.plans import Planner
 from wan_mcp.jobs.store import JobStore
-from wan_mcp.manifests import Catalogue, Manifest, shipped_folder
+from wan_mcp.manifests import Manifest
 from wan_mcp.media.inputs import InputImages
 from wan_mcp.media.store import MediaStore
 from wan_mcp.settings import Settings
@@ -25,7 +26,7 @@ from wan_mcp.weights.hub import Hub
 SHARD = "60KB"
 """Small enough that the large parts come in several files, as the real ones do."""
 
-SHIPPED = Catalogue(shipped_folder())
+SHIPPED = shipped_in_small()
 OTHERS = sorted(m.name for m in SHIPPED.manifests.values() if m.weights.repository and m.pipeline.family != "wan")
 IMAGE_MODELS = [name for name in OTHERS if SHIPPED.get(name).tasks[0].kind is Kind.IMAGE]
 CAPTION_MODELS = [name for name in OTHERS if SHIPPED.get(name).tasks[0].kind is Kind.CAPTION]
@@ -56,7 +57,7 @@ class Place:
     picture: Path
 
     def __post_init__(self) -> None:
-        self.catalogue = Catalogue(shipped_folder())
+        self.catalogue = shipped_in_small()
         self.media = MediaStore(self.settings.home)
         self.new_studio()
 

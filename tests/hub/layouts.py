@@ -1,5 +1,6 @@
 """For a manifest of a hub model, a tiny model of the same classes in the same layout and file names."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,10 @@ from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
 from tests.adapters.files import write_lora
 from tests.adapters.gguf_files import write_gguf
 from tests.engine import models
-from wan_mcp.manifests import Manifest
+from wan_mcp.manifests import Catalogue, Manifest, shipped_folder
 from wan_mcp.specs import Task
 
-__all__ = ["PIPELINES", "save_further", "save_tiny"]
+__all__ = ["PIPELINES", "save_further", "save_tiny", "shipped_in_small", "write_in_small"]
 
 SHARD = "60KB"
 """Small enough that the denoisers and the text encoder come in several files, as the real ones do."""
@@ -24,6 +25,24 @@ PIPELINES = {
     Task.FIRST_LAST_FRAME_TO_VIDEO: "WanImageToVideoPipeline",
     Task.IMAGE_TO_IMAGE: "WanVideoToVideoPipeline",
 }
+
+
+def shipped_in_small() -> Catalogue:
+    """The shipped manifests, but for their memory: tiny models need none, wherever the tests run."""
+    catalogue = Catalogue(shipped_folder())
+    for name, manifest in catalogue.manifests.items():
+        weights = manifest.weights.model_copy(update={"memory_bytes": {}})
+        catalogue.manifests[name] = manifest.model_copy(update={"weights": weights})
+    return catalogue
+
+
+def write_in_small(name: str, home: Path) -> Manifest:
+    """Put the same of one manifest in place of the shipped one in a home."""
+    written = (shipped_folder() / f"{name}.toml").read_text(encoding="utf-8")
+    file = home / "manifests" / f"{name}.toml"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(re.sub(r"(?m)^memory_bytes = .*$", "memory_bytes = {}", written), encoding="utf-8")
+    return Manifest.read(file)
 
 
 def save_tiny(manifest: Manifest, folder: Path) -> None:

@@ -12,7 +12,7 @@ from mcp import Client
 
 from tests.engine.conftest import Ear
 from tests.hub.conftest import FILES, LARGE, REPOSITORY, manifest_of
-from tests.hub.layouts import save_tiny
+from tests.hub.layouts import save_tiny, write_in_small
 from tests.hub.loopback import Fault, LoopbackHub
 from wan_mcp.engine.weights import Installed, install
 from wan_mcp.errors import JobCancelled, JobFailed
@@ -142,7 +142,7 @@ def test_a_download_shows_in_the_job_renews_its_deadline_and_stops_when_cancelle
 async def test_the_first_call_of_a_client_downloads_the_model_and_makes_the_video(
     settings: Settings, hub: LoopbackHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    manifest = Catalogue(shipped_folder()).get("wan2.1-t2v-1.3b")
+    manifest = write_in_small("wan2.1-t2v-1.3b", settings.home)
     assert manifest.weights.repository is not None
     save_tiny(manifest, tmp_path / "tiny")
     hub.add(manifest.weights.repository, tmp_path / "tiny")

@@ -13,7 +13,7 @@ from PIL import Image
 
 from tests.adapters.files import Written, merge_by_hand, write_lora
 from tests.engine.conftest import Ear
-from tests.hub.layouts import PIPELINES, save_further, save_tiny
+from tests.hub.layouts import PIPELINES, save_further, save_tiny, shipped_in_small
 from tests.hub.loopback import LoopbackHub
 from tests.hub.models_table import PAGE
 from wan_mcp.engine.loader import WanModel
@@ -22,7 +22,7 @@ from wan_mcp.errors import BadRequest
 from wan_mcp.jobs.database import Database
 from wan_mcp.jobs.plans import Planner
 from wan_mcp.jobs.store import JobStore
-from wan_mcp.manifests import Catalogue, Manifest, shipped_folder
+from wan_mcp.manifests import Catalogue, Manifest
 from wan_mcp.media.inputs import InputImages
 from wan_mcp.media.store import MediaStore
 from wan_mcp.media.videos import read_receipt
@@ -31,7 +31,7 @@ from wan_mcp.specs import ImageRequest, InputImage, Job, JobState, Kind, Stage, 
 from wan_mcp.weights.hub import Hub
 from wan_mcp.weights.local import is_local, local_weights
 
-SHIPPED = Catalogue(shipped_folder())
+SHIPPED = shipped_in_small()
 ON_THE_HUB = sorted(
     name
     for name, manifest in SHIPPED.manifests.items()

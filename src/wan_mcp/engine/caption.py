@@ -16,10 +16,10 @@ from PIL import Image
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 
 from wan_mcp.caption_spec import CaptionSpec
+from wan_mcp.engine.broken import broken_model
 from wan_mcp.engine.devices import Device
 from wan_mcp.engine.qwen_processor import QwenProcessor
 from wan_mcp.engine.reporter import Reporter
-from wan_mcp.errors import JobFailed
 from wan_mcp.manifests import Manifest
 from wan_mcp.specs import CaptionPlan, Stage
 
@@ -146,11 +146,5 @@ def load_captioner(manifest: Manifest, folder: Path, device: Device) -> Captione
         JobFailed: its weights cannot be read.
     """
     transformers.utils.logging.disable_progress_bar()
-    try:
+    with broken_model(manifest, folder):
         return Captioner(manifest, folder, device)
-    except (OSError, ValueError, KeyError) as error:
-        raise JobFailed(
-            "model_broken",
-            f"The weights of '{manifest.name}' in {folder} cannot be loaded ({type(error).__name__}); "
-            "install them again.",
-        ) from error

@@ -4,25 +4,38 @@ A family says which pipeline does which task, and how its arguments are called; 
 the same for all. One set of parts serves all tasks of a model.
 """
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, Literal, get_type_hints
 
 import diffusers
+import torch
 import transformers
-from safetensors import SafetensorError
 
+from wan_mcp.engine.broken import broken_model
 from wan_mcp.engine.conv3d import use_onednn
 from wan_mcp.engine.devices import Device
-from wan_mcp.engine.memory import is_out_of_memory
 from wan_mcp.engine.qwen_processor import QwenProcessor
+from wan_mcp.engine.visiting import VisitingEncoder, lend
 from wan_mcp.engine.weights import fingerprint
 from wan_mcp.errors import JobFailed
+from wan_mcp.fitting import RESERVE_BYTES, Shape, activation_bytes
 from wan_mcp.manifests import Manifest, Pipeline
 from wan_mcp.specs import ImagePlan, Task
 
-__all__ = ["PICTURE_FAMILIES", "PictureModel", "load_pictures"]
+__all__ = ["PICTURE_FAMILIES", "PictureModel", "PicturePlan", "choose_plan", "load_pictures"]
+
+log = logging.getLogger(__name__)
+
+PicturePlan = Literal["resident", "encoder-visits", "streamed"]
+SAID: dict[PicturePlan, str] = {
+    "resident": "all parts stay on the device",
+    "encoder-visits": "the text encoder comes to the device layer by layer, while it reads a prompt",
+    "streamed": "the text encoder and the denoiser come to the device layer by layer, in every pass",
+}
+"""What each plan means. Results are the same to the bit; only the last costs time in every step."""
 
 
 @dataclass(frozen=True)
@@ -121,21 +134,13 @@ def load_pictures(manifest: Manifest, folder: Path, device: Device, sha256: str 
             "not_supported", f"'{manifest.name}' cannot do {unable[0]}; remove it from its manifest's tasks."
         )
     first = getattr(diffusers, family.pipelines[manifest.tasks[0]])
-    try:
-        given: dict[str, Any] = {"processor": None} if family.processor else {}
+    given: dict[str, Any] = {"processor": None} if family.processor else {}
+    with broken_model(manifest, folder):
         loaded = first.from_pretrained(folder, local_files_only=True, use_safetensors=True, dtype=device.dtype, **given)
         _require_classes(loaded)
         if family.processor:
             loaded.register_modules(processor=QwenProcessor(folder / "processor"))
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        if is_out_of_memory(error):
-            raise
-        raise JobFailed(
-            "model_broken",
-            f"The weights of '{manifest.name}' in {folder} cannot be loaded ({type(error).__name__}: "
-            f"{str(error).splitlines()[0][:200] if str(error) else 'no reason given'}); install them again.",
-        ) from error
-    loaded.to(device.torch)
+    _place(loaded, device, _plan_for(manifest, loaded, device))
     if not device.is_cuda:
         use_onednn(loaded.vae)
     loaded.register_modules(scheduler=_scheduler(manifest.pipeline, loaded.scheduler))
@@ -143,6 +148,52 @@ def load_pictures(manifest: Manifest, folder: Path, device: Device, sha256: str 
     for pipeline in pipelines.values():
         pipeline.set_progress_bar_config(disable=True)
     return PictureModel(manifest, device, family, pipelines, sha256 or fingerprint(folder))
+
+
+def _plan_for(manifest: Manifest, loaded: Any, device: Device) -> PicturePlan:
+    """The plan for parts that lie in main memory, by what is free on the device now; the log says which."""
+    if not device.is_cuda:
+        return "resident"
+    sizes = manifest.sizes.named if manifest.sizes else ()
+    working = max((activation_bytes(manifest, Shape(s.width, s.height), device.precision) for s in sizes), default=0)
+    free, _ = torch.cuda.mem_get_info(device.torch)
+    bytes_of = {name: _bytes(getattr(loaded, name)) for name in ("text_encoder", "transformer", "vae")}
+    plan = choose_plan(bytes_of, working + RESERVE_BYTES // 2, free)
+    log.info(
+        "%s: %s; %.1f GB free for %s and %.1f GB of work", manifest.name, SAID[plan], free / 1e9,
+        ", ".join(f"{name} {size / 1e9:.1f}" for name, size in bytes_of.items()), working / 1e9,
+    )  # fmt: skip
+    return plan
+
+
+def choose_plan(bytes_of: Mapping[str, int], working: int, free: int) -> PicturePlan:
+    """The first plan that has room: resident, encoder-visits, streamed.
+
+    Args:
+        bytes_of: the sizes of text_encoder, transformer and vae.
+        working: what a job takes beside them.
+        free: what the device has left.
+    """
+    staying = bytes_of["transformer"] + bytes_of["vae"] + working
+    if staying + bytes_of["text_encoder"] <= free:
+        return "resident"
+    return "encoder-visits" if staying <= free else "streamed"
+
+
+def _place(loaded: Any, device: Device, plan: PicturePlan) -> None:
+    if plan == "resident":
+        loaded.to(device.torch)
+        return
+    loaded.register_modules(text_encoder=VisitingEncoder(loaded.text_encoder, device.torch))
+    loaded.vae.to(device.torch)
+    if plan == "streamed":
+        lend(loaded.transformer, device.torch)
+    else:
+        loaded.transformer.to(device.torch)
+
+
+def _bytes(part: Any) -> int:
+    return sum(tensor.nbytes for tensor in (*part.parameters(), *part.buffers()))
 
 
 def _pipeline(name: str, loaded: Any) -> Any:

@@ -15,11 +15,11 @@ from torch import Tensor, nn
 
 from wan_mcp.engine.devices import Device
 from wan_mcp.engine.gguf_denoisers import has_room
+from wan_mcp.engine.visiting import VisitingEncoder
 
 __all__ = [
     "Int8Linear",
     "TextEncoderPlan",
-    "VisitingEncoder",
     "choose_plan",
     "place_text_encoder",
     "plan_for",
@@ -72,64 +72,6 @@ class Int8Linear(nn.Module):  # type: ignore[misc]
         grouped = self.weight.unflatten(1, (self.scale.shape[1], -1)) * self.scale
         bias = None if self.bias is None else self.bias.to(inputs.dtype)
         return F.linear(inputs, grouped.flatten(1).to(inputs.dtype), bias)
-
-
-class VisitingEncoder(nn.Module):  # type: ignore[misc]
-    """A text encoder in main memory whose layers come to the device one by one while it works.
-
-    It is called like the encoder. It has no weights of its own, so that moving a pipeline leaves them where they are.
-    """
-
-    def __init__(self, encoder: nn.Module, device: torch.device) -> None:
-        super().__init__()
-        encoder.to("cpu")
-        self._encoder = (encoder,)
-        self._device = device
-        for layer in encoder.modules():
-            if layer._parameters or layer._buffers:
-                _Lent(layer, device)
-
-    @property
-    def device(self) -> torch.device:
-        """Where it computes, and where its inputs must be."""
-        return self._device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """What it computes in."""
-        return self._encoder[0].dtype
-
-    @property
-    def config(self) -> Any:
-        """The encoder's."""
-        return self._encoder[0].config
-
-    def forward(self, *inputs: Any, **options: Any) -> Any:
-        """What the encoder gives, on the device."""
-        return self._encoder[0](*inputs, **options)
-
-
-class _Lent:
-    """Lends a layer's tensors to a device for each of its passes."""
-
-    def __init__(self, layer: nn.Module, device: torch.device) -> None:
-        self._device = device
-        self._kept: list[tuple[dict[str, Any], dict[str, Any]]] = []
-        layer.register_forward_pre_hook(self._come)
-        layer.register_forward_hook(self._go, always_call=True)
-
-    def _come(self, layer: nn.Module, inputs: Any) -> None:
-        self._kept = [(held, dict(held)) for held in (layer._parameters, layer._buffers)]
-        for held, kept in self._kept:
-            for name, tensor in kept.items():
-                if tensor is not None:
-                    there = tensor.detach().to(self._device)
-                    held[name] = nn.Parameter(there, requires_grad=False) if held is layer._parameters else there
-
-    def _go(self, layer: nn.Module, inputs: Any, output: Any) -> None:
-        for held, kept in self._kept:
-            held.update(kept)
-        self._kept = []
 
 
 def place_text_encoder(encoder: Any, device: torch.device, plan: TextEncoderPlan) -> Any:
