@@ -103,7 +103,7 @@ def test_blocks_get_what_each_job_leaves_and_stay_where_the_difference_is_small(
     experts = load_experts(streamed)
     size = streamed.seating(1 << 40).sizes[0]
     free: dict[str, int] = {}
-    monkeypatch.setattr(planning, "available_bytes", lambda device: free["bytes"] - streamed.held_bytes)
+    monkeypatch.setattr(planning, "available_bytes", lambda device: free["bytes"] - streamed.movable_bytes)
 
     def room_for(plan: VideoPlan, blocks: float) -> int:
         """Have so many blocks' room beside this job; how many are held after a pass."""
@@ -111,7 +111,7 @@ def test_blocks_get_what_each_job_leaves_and_stay_where_the_difference_is_small(
         free["bytes"] = taken + int(blocks * size)
         make_room(streamed, a14b, GPU, "fp8", plan)
         a_pass(experts[0])
-        return streamed.held_bytes // size
+        return streamed.movable_bytes // size
 
     assert room_for(video(), 4) == 4
     assert room_for(video(), 9) == 9

@@ -93,6 +93,11 @@ class Generator:
                 report.enter(Stage.WRITE, item=item)
                 files.finish(lambda finish=finish: report.add(finish()))
 
+    @property
+    def movable_bytes(self) -> int:
+        """What of the device its model takes that it could do without."""
+        return self._model.residence.movable_bytes if self._model.residence is not None else 0
+
     def forget(self) -> None:
         """Let go of all on the device that can be made again."""
         self._model.forget()

@@ -147,7 +147,7 @@ def make_room(
 ) -> None:
     """Give blocks that can move as much of the device as this job leaves; between two jobs."""
     if isinstance(residence, Streamed):
-        memory = available_bytes(device) + residence.held_bytes
+        memory = available_bytes(device) + residence.movable_bytes
         residence.resize(room_for_blocks(manifest, memory, precision, shape_of(plan)))
         log.info("%s: %s", manifest.name, residence.describe())
 

@@ -58,6 +58,11 @@ class Painter:
             name = MediaName.of(job_id, index, plan.kind)
             report.add(write_image(self._media, name, pixels, receipt_of(plan, seed, self._model), seed))
 
+    @property
+    def movable_bytes(self) -> int:
+        """What of the device its model takes that it could do without."""
+        return 0
+
     def forget(self) -> None:
         """Let go of all on the device that can be made again: nothing is kept between jobs."""
 

@@ -29,7 +29,7 @@ from wan_mcp.engine.reporter import Reporter
 from wan_mcp.engine.weights import EMBEDDED, Installed, install
 from wan_mcp.errors import JobFailed, UserError
 from wan_mcp.families import FAMILIES
-from wan_mcp.fitting import needed_bytes, usual_shape
+from wan_mcp.fitting import RESERVE_BYTES, activation_bytes, needed_bytes, usual_shape
 from wan_mcp.manifests import Catalogue, Manifest
 from wan_mcp.media.store import MediaStore
 from wan_mcp.settings import Settings
@@ -99,22 +99,23 @@ class TorchStudio:
                 return None
         except JobFailed as failure:
             if failure.code == "out_of_memory":
-                self._make_way(plan.kind)
+                self._recover(plan.kind)
             raise
 
     def _generate(self, job_id: str, plan: VideoPlan | ImagePlan, manifest: Manifest, report: Reporter) -> None:
-        recipe = self._recipe(manifest)
-        require_fit(plan, manifest, precision_of(self.device, recipe), reachable_bytes(self.device))
+        precision, shape = precision_of(self.device, self._recipe(manifest)), shape_of(plan)
+        require_fit(plan, manifest, precision, reachable_bytes(self.device))
         if self._generator is None or self._generator[0] != manifest:
             weights = self._install(manifest, plan.kind, report)
             self._generator = None
             self._free()
-            least = needed_bytes(manifest, precision_of(self.device, recipe), shape_of(plan))
-            if available_bytes(self.device) < least:
-                self._make_way(plan.kind)
+            self._make_room(plan.kind, needed_bytes(manifest, precision, shape))
             report.enter(Stage.LOAD, detail=manifest.title)
             self._generator = (manifest, self._load_generator(manifest, weights))
-        self._generator[1].run(job_id, plan, report)
+        generator = self._generator[1]
+        working = activation_bytes(manifest, shape, precision) + RESERVE_BYTES
+        self._make_room(plan.kind, working - generator.movable_bytes)
+        generator.run(job_id, plan, report)
 
     def _recipe(self, manifest: Manifest) -> Recipe | None:
         """How the blocks of a model run here; None where they are not ours."""
@@ -122,8 +123,21 @@ class TorchStudio:
             return None
         return recipe_for(manifest, self.device, self._settings.precision)
 
-    def _make_way(self, kind: Kind) -> None:
-        """Leave all the device's memory but the weights in use to jobs of this kind."""
+    def _make_room(self, kind: Kind, needed: int) -> None:
+        """Let the model of the other sort go if a job of this kind has less than `needed` bytes beside it."""
+        if kind is Kind.CAPTION and self._generator is not None:
+            if available_bytes(self.device) < needed:
+                self._generator[1].forget()  # its streamed blocks, which may be enough
+                self._free()
+            if available_bytes(self.device) < needed:
+                self._generator = None
+                self._free()
+        elif kind is not Kind.CAPTION and self._captioner is not None and available_bytes(self.device) < needed:
+            self._captioner = None
+            self._free()
+
+    def _recover(self, kind: Kind) -> None:
+        """Leave nothing on the device but the weights of the model that a job of this kind ran out of memory with."""
         if kind is Kind.CAPTION:
             self._generator = None
         else:
@@ -175,8 +189,7 @@ class TorchStudio:
             weights = self._install(manifest, plan.kind, report)
             self._captioner = None
             self._free()
-            if available_bytes(self.device) < needed_bytes(manifest, self.device.precision, usual_shape(manifest)):
-                self._make_way(plan.kind)
+            self._make_room(plan.kind, needed_bytes(manifest, self.device.precision, usual_shape(manifest)))
             report.enter(Stage.LOAD, detail=manifest.title)
             self._captioner = (manifest, self._load_captioner(manifest, weights))
         return self._captioner[1].caption(plan, open_input(self._media, plan.image), report)

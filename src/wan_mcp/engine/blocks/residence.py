@@ -24,6 +24,10 @@ class Residence(Protocol):
     home: torch.device
     """Where blocks are best read to."""
 
+    @property
+    def movable_bytes(self) -> int:
+        """What of the device blocks take that they could do without."""
+
     def settle(self, weights: BlockWeights) -> BlockWeights:
         """A block's tensors where they will live. Can be called from several threads."""
 
@@ -52,6 +56,10 @@ class Resident:
     def __init__(self, home: torch.device) -> None:
         self.home = home
         self._denoisers: list[list[BlockWeights]] = []
+
+    @property
+    def movable_bytes(self) -> int:
+        return 0
 
     def settle(self, weights: BlockWeights) -> BlockWeights:
         return weights

@@ -87,13 +87,12 @@ class Streamed:
         return arrange(sizes, self._budget if budget is None else budget, self._ring)
 
     @property
-    def held_bytes(self) -> int:
-        """What the places take of the device now."""
+    def movable_bytes(self) -> int:
         return sum(place.buffer.nbytes for place in self._places)
 
     def resize(self, budget: int) -> None:
         """Have another budget from now on, if there is less room than is held, or so much more that it is worth it."""
-        held, wanted = self.held_bytes, self.seating(budget).bytes
+        held, wanted = self.movable_bytes, self.seating(budget).bytes
         if held > budget or wanted > WORTH_MOVING * held:
             self.vacate()
             self._budget = budget
