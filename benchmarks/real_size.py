@@ -135,6 +135,7 @@ def measure(
         tell(
             {
                 "row": f"{model}: weights on disk",
+                "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
                 "gb": round(size / 1e9, 2),
                 "write_s": round(written - began, 1),
                 "hash_s": round(locked - written, 1),
