@@ -134,3 +134,14 @@ def test_tokens_are_counted_as_the_denoisers_do(catalogue: Catalogue) -> None:
     assert catalogue.get("wan2.2-t2v-a14b").costs.tokens(1280, 720, 81) == 75_600
     assert catalogue.get("wan2.2-ti2v-5b").costs.tokens(1280, 704, 121) == 31 * 22 * 40
     assert catalogue.get("wan-mini").costs.tokens(128, 128, 17) == 5 * 8 * 8
+
+
+@pytest.mark.parametrize("name", ["z-image-turbo", "flux2-klein-4b", "qwen-image-2512", "qwen-image-edit-2511"])
+def test_image_models_fit_small_cards_because_their_layers_are_streamed_and_captioners_do_not(
+    catalogue: Catalogue, name: str
+) -> None:
+    manifest = catalogue.get(name)
+    assert fits(manifest, CARDS["12"] * MIB, "bf16", usual_shape(manifest))
+    assert not fits(manifest, CARDS["12"] * MIB, "fp32", usual_shape(manifest))
+    captioner = catalogue.get("joycaption-beta-one")
+    assert not fits(captioner, CARDS["12"] * MIB, "bf16", usual_shape(captioner))

@@ -9,7 +9,9 @@ is a denoiser's pass and the decoder. Sizes in bytes, on a device of `memory_byt
 from dataclasses import dataclass
 from enum import StrEnum
 
+from wan_mcp.families import FAMILIES
 from wan_mcp.manifests import Manifest
+from wan_mcp.specs import Kind
 
 __all__ = [
     "RESERVE_BYTES",
@@ -123,7 +125,7 @@ def needed_bytes(manifest: Manifest, precision: str, shape: Shape) -> int:
     weights = weights_bytes(manifest, precision)
     if weights is None:
         return 0
-    if precision not in OF_A_CPU and manifest.pipeline.family == "wan":  # its blocks can be streamed
+    if precision not in OF_A_CPU and manifest.pipeline.family in FAMILIES[Kind.IMAGE]:  # all but captioners stream
         experts = max(1, len(manifest.pipeline.experts))
         weights = round((denoiser_bytes(manifest, precision) or 0) / experts * STREAMED_SHARE)
     return weights + activation_bytes(manifest, shape, precision) + RESERVE_BYTES
