@@ -9,7 +9,7 @@ import psutil
 from wan_mcp.manifests import Manifest
 from wan_mcp.settings import Settings
 
-__all__ = ["Machine", "this_machine"]
+__all__ = ["FIRST_WITH_FP8", "Machine", "this_machine"]
 
 TOOL = "nvidia-smi"
 TOOL_TIMEOUT_S = 10

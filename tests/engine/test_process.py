@@ -10,6 +10,7 @@ import pytest
 from tests.engine.conftest import TWO, Bench, caption_plan, image_plan, video_plan
 from wan_mcp.engine.process import run_engine
 from wan_mcp.jobs.database import Database
+from wan_mcp.jobs.engines import EngineRows
 from wan_mcp.jobs.store import JobStore
 from wan_mcp.jobs.timings import Timings
 from wan_mcp.media.videos import read_receipt
@@ -106,6 +107,9 @@ def test_progress_rises_through_the_stages_and_is_measured_for_the_next(bench: B
     stages = list(dict.fromkeys(progress.stage for progress in seen))
     assert stages == [stage for stage in Stage if stage in stages]
     assert Stage.DENOISE in stages
+    machine = EngineRows(bench.store.database).machine("cpu")
+    assert machine is not None
+    assert (machine.name, machine.precision) == ("CPU", "fp32")
     expected = Timings(bench.store.database).expect("cpu", plan)
     assert expected is not None
     assert set(expected) == {Stage.LOAD, Stage.ENCODE, Stage.DENOISE, Stage.DECODE, Stage.WRITE}

@@ -39,6 +39,9 @@ class FakeStudio:
         self._step_s = step_s
         self._steps_done = 0
 
+    def machine(self) -> None:
+        """It has none."""
+
     def run(self, job: Job, report: Reporter) -> str | None:
         """Pretend to run a job's plan."""
         plan = job.plan

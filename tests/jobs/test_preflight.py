@@ -1,11 +1,15 @@
 """What cannot fit is refused at the door, on a machine whose driver's tool says how large its GPU is."""
 
+import time
 from pathlib import Path
 
 import pytest
 
 from wan_mcp.errors import BadRequest
+from wan_mcp.jobs.database import Database
+from wan_mcp.jobs.engines import EngineRows
 from wan_mcp.jobs.plans import Planner
+from wan_mcp.machine import Machine
 from wan_mcp.manifests import Catalogue
 from wan_mcp.settings import Settings
 from wan_mcp.specs import ImageRequest, VideoRequest
@@ -58,3 +62,23 @@ def test_a_machine_of_which_nobody_knows_the_memory_refuses_nothing(
     monkeypatch.setenv("PATH", str(tmp_path))
     planner = Planner(Settings(home=tmp_path, device="cuda:0"), Catalogue.of(tmp_path))
     planner.settle(video("720p-landscape"))
+
+
+@pytest.mark.parametrize("planner", [143771], indirect=True)
+def test_what_an_engine_found_counts_more_than_what_the_tool_says(planner: Planner, database: Database) -> None:
+    rows = EngineRows(database)
+    assert rows.machine("auto") is None
+    rows.tell_machine("auto", Machine("GPU", "bf16", 8 * 1024**3, has_fp8=True))
+    assert rows.machine("cuda:1") is None
+    planner.settle(video("720p-landscape"))
+    with pytest.raises(BadRequest, match=r"this GPU has 8\.59 GB"):
+        planner.settle(video("720p-landscape"), machine=rows.machine("auto"))
+
+
+def test_what_was_found_before_the_machine_was_started_is_forgotten(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = EngineRows(database)
+    rows.tell_machine("auto", Machine("CPU", "fp32", 1))
+    monkeypatch.setattr("wan_mcp.jobs.engines.psutil.boot_time", lambda: time.time() + 1)
+    assert rows.machine("auto") is None

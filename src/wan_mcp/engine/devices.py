@@ -3,9 +3,11 @@
 from dataclasses import dataclass
 from typing import Any
 
+import psutil
 import torch
 
 from wan_mcp.errors import JobFailed
+from wan_mcp.machine import FIRST_WITH_FP8, Machine
 
 __all__ = ["Device", "resolve_device"]
 
@@ -30,6 +32,14 @@ class Device:
     def is_cuda(self) -> bool:
         """Whether it is an Nvidia (or ROCm) GPU."""
         return bool(self.torch.type == "cuda")
+
+    def machine(self) -> Machine:
+        """What it can hold, as fronts need to know it."""
+        if not self.is_cuda:
+            return Machine("CPU", self.precision, psutil.virtual_memory().total)
+        found = torch.cuda.get_device_properties(self.torch)
+        has_fp8 = found.major + found.minor / 10 >= FIRST_WITH_FP8
+        return Machine("GPU", self.precision, int(found.total_memory), has_fp8)
 
     def free_memory(self) -> None:
         """Give cached memory back to the device."""

@@ -21,6 +21,7 @@ from wan_mcp.jobs.database import Database, Watch
 from wan_mcp.jobs.engines import EngineRows, engine_lock
 from wan_mcp.jobs.store import JobStore
 from wan_mcp.jobs.timings import Timings
+from wan_mcp.machine import Machine
 from wan_mcp.media.store import MediaStore
 from wan_mcp.settings import Settings
 from wan_mcp.specs import Job, JobError, JobState
@@ -38,6 +39,9 @@ FULL_DISK_PATIENCE_S = 60.0
 
 class Studio(Protocol):
     """Runs plans on one device."""
+
+    def machine(self) -> Machine | None:
+        """What the device can hold, for fronts, which do not know torch; None leaves them to the driver's own tool."""
 
     def run(self, job: Job, report: Reporter) -> str | None:
         """Run a job's plan, hand its results to `report.add`, and give the caption if it makes one.
@@ -121,6 +125,8 @@ class _Engine:
             log.warning("an engine died over job %s, which is now %s", job.id, job.state)
         MediaStore(self.settings.home).sweep()
         self._studio = build()
+        if (machine := self._studio.machine()) is not None:
+            self.rows.tell_machine(self.settings.device, machine)
         self._sign_of_life()
         seconds = time.monotonic() - began
         self._timings.record_start(self.settings.device, seconds)

@@ -30,6 +30,7 @@ from wan_mcp.engine.weights import EMBEDDED, Installed, install
 from wan_mcp.errors import JobFailed, UserError
 from wan_mcp.families import FAMILIES
 from wan_mcp.fitting import RESERVE_BYTES, activation_bytes, needed_bytes, usual_shape
+from wan_mcp.machine import Machine
 from wan_mcp.manifests import Catalogue, Manifest
 from wan_mcp.media.store import MediaStore
 from wan_mcp.settings import Settings
@@ -77,6 +78,10 @@ class TorchStudio:
         self._generator: tuple[Manifest, Any] | None = None  # a Generator or a Painter
         self._captioner: tuple[Manifest, Captioner] | None = None
         self._tuning: Tuning | None = None
+
+    def machine(self) -> Machine:
+        """What the device can hold."""
+        return self.device.machine()
 
     def run(self, job: Job, report: Reporter) -> str | None:
         """Run a job's plan, hand its results to `report.add`, and give the caption if it makes one.

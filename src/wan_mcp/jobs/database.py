@@ -66,6 +66,16 @@ MIGRATIONS = (
     DELETE FROM timings WHERE stage = 'denoising';
     ALTER TABLE timings ADD COLUMN variant TEXT NOT NULL DEFAULT '';
     """,
+    """
+    CREATE TABLE machines (
+        device TEXT PRIMARY KEY,
+        name TEXT NOT NULL,
+        precision TEXT NOT NULL,
+        memory INTEGER,
+        has_fp8 INTEGER NOT NULL,
+        told_at REAL NOT NULL
+    ) STRICT;
+    """,
 )
 
 

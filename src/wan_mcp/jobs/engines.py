@@ -22,6 +22,7 @@ from filelock import FileLock, Timeout
 from wan_mcp.errors import HomeUnusable
 from wan_mcp.jobs.database import Database
 from wan_mcp.jobs.store import JobStore
+from wan_mcp.machine import Machine
 from wan_mcp.settings import Settings
 from wan_mcp.specs import JobError
 
@@ -100,6 +101,22 @@ class EngineRows:
         with self._database.write(durable=False) as connection:
             connection.execute("DELETE FROM engines WHERE device = ? AND pid = ?", (device, os.getpid()))
 
+    def tell_machine(self, device: str, machine: Machine) -> None:
+        """Keep what an engine of `device` has found there, for the time after it."""
+        with self._database.write(durable=False) as connection:
+            connection.execute(
+                "INSERT OR REPLACE INTO machines VALUES (?, ?, ?, ?, ?, ?)",
+                (device, machine.name, machine.precision, machine.memory, machine.has_fp8, time.time()),
+            )
+
+    def machine(self, device: str) -> Machine | None:
+        """What an engine of `device` has found there since this machine was started; None if none has."""
+        rows = self._database.read("SELECT * FROM machines WHERE device = ?", device)
+        if not rows or rows[0]["told_at"] < psutil.boot_time():  # hardware and drivers may be others now
+            return None
+        row = rows[0]
+        return Machine(row["name"], row["precision"], row["memory"], bool(row["has_fp8"]))
+
     def get(self, device: str) -> EngineRow | None:
         """The engine that registered last for `device`, if one has."""
         rows = self._database.read("SELECT * FROM engines WHERE device = ? ORDER BY seq DESC LIMIT 1", device)
@@ -132,6 +149,10 @@ class Engines:
         """Whether an engine is up, for estimates only: it looks at the process, not at the lock."""
         row = self._rows.get(self._device)
         return row is not None and row.ready and row.process() is not None
+
+    def machine(self) -> Machine | None:
+        """What an engine has found on the device; None if none has been there since this machine was started."""
+        return self._rows.machine(self._device)
 
     def tend(self) -> None:
         """One turn: bury the dead, end the hanging, start one if jobs wait. Call it while there is unfinished work.

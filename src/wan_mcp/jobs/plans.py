@@ -14,6 +14,7 @@ from wan_mcp.jobs.captioning import settle_caption
 from wan_mcp.jobs.preflight import Preflight
 from wan_mcp.jobs.shortcuts import preset_of, settle_step_cache, settle_turbo
 from wan_mcp.jobs.sizing import settle_frames, settle_size
+from wan_mcp.machine import Machine
 from wan_mcp.manifests import Catalogue, Defaults, Manifest
 from wan_mcp.media.framing import cover
 from wan_mcp.settings import Settings
@@ -81,14 +82,22 @@ class Planner:
             )
         return other
 
-    def settle(self, request: Request, image: InputImage | None = None, last_image: InputImage | None = None) -> Plan:
+    def settle(
+        self,
+        request: Request,
+        image: InputImage | None = None,
+        last_image: InputImage | None = None,
+        machine: Machine | None = None,
+    ) -> Plan:
         """As `plan`, for a job that will run: what cannot fit this machine is refused as well.
+
+        `machine` is what an engine has said of it; without, the driver's own tool is asked.
 
         Raises:
             BadRequest, UnknownModel, BrokenManifest: as `plan`; or the result is too large for this machine.
         """
         plan = self.plan(request, image, last_image)
-        self._preflight.check(plan, self._catalogue.get(plan.model))
+        self._preflight.check(plan, self._catalogue.get(plan.model), machine)
         return plan
 
     def plan(self, request: Request, image: InputImage | None = None, last_image: InputImage | None = None) -> Plan:

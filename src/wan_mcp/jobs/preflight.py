@@ -20,23 +20,26 @@ class Preflight:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._machine: Machine | None = None  # asked when a request first needs it: it takes a process
+        self._seen: Machine | None = None  # asked when a request first needs it: it takes a process
 
-    def check(self, plan: Plan, manifest: Manifest) -> None:
+    def check(self, plan: Plan, manifest: Manifest, told: Machine | None = None) -> None:
         """Refuse a plan that cannot fit the memory of this machine, wherever the model's parts are put.
+
+        `told` is what an engine has said of it; else the driver's own tool is asked.
 
         Raises:
             BadRequest: says how much it needs, and which sizes and frame counts would fit.
         """
         if isinstance(plan, CaptionPlan):
             return
-        if self._machine is None:
-            self._machine = this_machine(self._settings)
-        machine, memory = self._machine, self._machine.memory
+        if told is None and self._seen is None:
+            self._seen = this_machine(self._settings)
+        machine = told or self._seen
+        memory = machine.memory if machine else None
         frames = plan.num_frames if isinstance(plan, VideoPlan) else 1
         shape = Shape(plan.width, plan.height, frames)
-        precision = machine.precision_of(manifest, self._settings.precision)
-        if memory is None or fits(manifest, memory, precision, shape):
+        precision = machine.precision_of(manifest, self._settings.precision) if machine else ""
+        if machine is None or memory is None or fits(manifest, memory, precision, shape):
             return
         what = f"{plan.width}x{plan.height}" + (f" with {frames} frames" if isinstance(plan, VideoPlan) else "")
         raise BadRequest(

@@ -104,7 +104,7 @@ class JobService:
         if request_id is not None and (job := await run_sync(table.store.attached, request, request_id)):
             return await self.view(job.id)
         await run_sync(self._check_space)
-        plan = await run_sync(self._settle, request)
+        plan = await run_sync(self._settle, table, request)
         try:
             job = await run_sync(table.store.submit, request, plan, request_id, self.settings.queue_limit)
         except QueueFull as full:
@@ -114,13 +114,13 @@ class JobService:
         await run_sync(table.engines.tend)
         return await self.view(job.id)
 
-    def _settle(self, request: Request) -> Plan:
+    def _settle(self, table: _Table, request: Request) -> Plan:
         self._planner.manifest(request)  # an unknown model is refused before any picture is read
         image = self._inputs.take(request.image) if request.image else None
         last = (
             self._inputs.take(request.last_image) if isinstance(request, VideoRequest) and request.last_image else None
         )
-        return self._planner.settle(request, image, last)
+        return self._planner.settle(request, image, last, table.engines.machine())
 
     def _check_space(self) -> None:
         free = self.media.free_mb()
