@@ -9,6 +9,7 @@ from torch import Tensor
 from tests.attention.conftest import GRID, distance, exact
 from wan_mcp.engine.attention import Turbo, attend_self, attention_mode
 from wan_mcp.engine.attention.block_sparse import TorchBlocks, attend_sparsely
+from wan_mcp.engine.attention.laying import block_scores, laid_down
 from wan_mcp.engine.attention.routing import box_order, kept_blocks, padded_order
 from wan_mcp.engine.attention.trial import Trial
 
@@ -26,9 +27,8 @@ def test_with_all_blocks_kept_it_is_dense_attention(data: Data, grid: tuple[int,
 
 def test_what_is_kept_is_attended_to_exactly(data: Data) -> None:
     density, (order, places) = 0.4, padded_order(TOKENS, GRID, 16, CPU)
-    laid_query, laid_key = (each.transpose(1, 2)[:, :, order] for each in data[:2])
     blocks = len(order) // 16
-    kept = kept_blocks(laid_query, laid_key, round(blocks * density), 16)
+    kept = kept_blocks(block_scores(laid_down(*data, order, 16)), round(blocks * density))
     of_token = places // 16
     seen = torch.zeros(1, 4, blocks, blocks, dtype=torch.bool).scatter_(3, kept.long(), value=True)
     mask = seen[:, :, of_token][..., of_token]
@@ -47,10 +47,11 @@ def test_the_more_is_kept_the_closer_it_is_and_half_is_close(trial: Trial) -> No
 
 
 def test_the_router_finds_more_of_softmaxs_mass_than_chance(data: Data) -> None:
-    query, key = (each[:, :304].transpose(1, 2) for each in data[:2])
+    laid = laid_down(*data, torch.arange(304), 16)
+    query, key = laid.query, laid.key
     weights = (query @ key.transpose(-1, -2) / 8).softmax(-1)
     mass = weights.unflatten(3, (19, 16)).sum(-1).unflatten(2, (19, 16)).mean(3)
-    kept = kept_blocks(query, key, 5, 16)
+    kept = kept_blocks(block_scores(laid), 5)
     found = mass.gather(-1, kept.long()).sum(-1).mean()
     best = mass.topk(5).values.sum(-1).mean()
     assert found > 0.9 * best
@@ -59,9 +60,9 @@ def test_the_router_finds_more_of_softmaxs_mass_than_chance(data: Data) -> None:
 
 def test_each_block_looks_at_itself_even_where_its_score_is_low() -> None:
     direction = torch.randn(64)
-    query, key = direction.expand(1, 1, 128, 64), -direction.expand(1, 1, 128, 64).clone()
-    key[:, :, 32:48] = direction
-    kept = kept_blocks(query, key, 2, 16)
+    query, key = direction.expand(1, 128, 1, 64), -direction.expand(1, 128, 1, 64).clone()
+    key[:, 32:48] = direction
+    kept = kept_blocks(block_scores(laid_down(query, key, key, torch.arange(128), 16)), 2)
     assert kept.shape == (1, 1, 8, 2)
     for number, pair in enumerate(kept[0, 0].tolist()):
         assert number in pair

@@ -11,6 +11,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from wan_mcp.engine.attention.cudnn_fp8 import is_long
+from wan_mcp.engine.attention.laying import block_scores, laid_down, taken_back
 from wan_mcp.engine.attention.routing import BLOCK, Grid, kept_blocks, padded_order
 
 __all__ = ["BlockKernel", "CudnnBlocks", "DenseSage", "TorchBlocks", "attend_sparsely"]
@@ -58,9 +59,8 @@ class CudnnBlocks:
         kernel = self._kernels.block_sparse_attention_forward
         if query.shape[-1] == 128:
             kernel = self._kernels.block_sparse_attention_fp8_forward
-        inputs = (tensor.to(torch.bfloat16) for tensor in (query, key, value))
-        given = kernel(*inputs, kept, kept.shape[-1], sparse_block_size=self.block)
-        return torch.Tensor.to(given["o_tensor"], query.dtype)
+        given = kernel(query, key, value, kept, kept.shape[-1], sparse_block_size=self.block)
+        return torch.Tensor.contiguous(given["o_tensor"])
 
 
 class TorchBlocks:
@@ -102,12 +102,12 @@ def attend_sparsely(
         grid: frames, rows and columns of the tokens, where they are known; blocks are boxes of them then.
     """
     order, places = padded_order(query.shape[1], grid, kernel.block, query.device)
-    laid = [tensor.transpose(1, 2).index_select(2, order) for tensor in (query, key, value)]
+    laid = laid_down(query, key, value, order, kernel.block)
     count = len(order) // kernel.block
     keep = max(1, min(count, round(count * density)))
-    kept = kept_blocks(laid[0], laid[1], keep, kernel.block) if keep < count else _all_blocks(laid[0], count)
-    given = kernel(laid[0], laid[1], laid[2], kept, query.shape[1])
-    return given.transpose(1, 2).index_select(1, places)
+    kept = kept_blocks(block_scores(laid), keep) if keep < count else _all_blocks(laid.query, count)
+    given = kernel(laid.query, laid.key, laid.value, kept, query.shape[1])
+    return taken_back(given, laid, places, query.dtype)
 
 
 def _all_blocks(query: Tensor, count: int) -> Tensor:

@@ -3,7 +3,7 @@
 The router needs no training. It is SubBlock of sglang's `subblock_sparse_attn` (sgl-project/sglang pull request 34148):
 a block's share of softmax is estimated from the means of its sub-blocks,
 
-    score(i, j) = log Σ_ab exp(mean(Q_ia) · mean(K_jb) / sqrt(width)),
+    score(i, j) = log Σ_ab exp(mean(Q_ia) · mean(K_jb) / sqrt(width))        (`laying.block_scores`)
 
 and each query block keeps the key blocks with the highest scores. Means say more where a block's tokens are neighbours,
 so a video's tokens are taken in boxes of time, height and width instead of in rows (as in video sparse attention, Zhang
@@ -22,8 +22,6 @@ BLOCK = 128
 """Tokens of a block, of queries as of keys: what Hopper's kernels take."""
 BOX = (4, 4, 8)
 """Frames, rows and columns of latent tokens that make a block."""
-SUB_BLOCKS = 4
-HEADS_AT_ONCE = 8  # the scores of all heads at 75,600 tokens would take 0.9 GB
 
 Grid = tuple[int, int, int]
 
@@ -64,30 +62,9 @@ def padded_order(tokens: int, grid: Grid | None, block: int, device: torch.devic
     return torch.cat([order, order[again]]).to(device), places.to(device)
 
 
-def kept_blocks(query: Tensor, key: Tensor, keep: int, block: int = BLOCK, sub_blocks: int = SUB_BLOCKS) -> Tensor:
-    """The key blocks for each query block: (batch, heads, query blocks, keep) int32, ascending.
+def kept_blocks(scores: Tensor, keep: int) -> Tensor:
+    """The `keep` blocks of keys with the highest scores (…, query blocks, key blocks) for each of queries.
 
-    A block always looks at itself.
-
-    Args:
-        query: (batch, heads, blocks * block, head width).
-        key: likewise.
-        keep: how many blocks, at most all.
-        block: tokens of a block, a multiple of `sub_blocks`.
-        sub_blocks: n_q and n_k of the formula above.
+    (…, query blocks, keep) int32, ascending, as kernels want them.
     """
-    batch, heads, tokens, width = query.shape
-    count = tokens // block
-    chosen = torch.empty(batch, heads, count, keep, dtype=torch.int32, device=query.device)
-    own = torch.arange(count, device=query.device)
-    for first in range(0, heads, HEADS_AT_ONCE):
-        some = slice(first, first + HEADS_AT_ONCE)
-        of_query, of_key = (
-            each[:, some].unflatten(2, (count * sub_blocks, -1)).mean(3, dtype=torch.float32) for each in (query, key)
-        )
-        parts = (of_query @ of_key.transpose(-1, -2)) * width**-0.5
-        parts = parts.unflatten(3, (count, sub_blocks)).logsumexp(-1)
-        scores = parts.unflatten(2, (count, sub_blocks)).logsumexp(3)
-        scores[..., own, own] = torch.inf
-        chosen[:, some] = scores.topk(keep, -1).indices.sort(-1).values
-    return chosen
+    return scores.topk(keep, -1, sorted=False).indices.int().sort(-1).values
