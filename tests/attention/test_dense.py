@@ -103,7 +103,7 @@ def test_a_kernel_that_fails_at_a_shape_is_replaced_and_not_asked_again_for_it(
     data: Data, caplog: pytest.LogCaptureFixture
 ) -> None:
     broken = Broken(RuntimeError("no engine proposed a plan\nmore words"))
-    attention = Attention([broken, TorchKernel("sdpa")])
+    attention = Attention([broken, TorchKernel("sdpa")], head_width=64)
     assert attention.name == "broken"
     for _ in range(2):
         assert distance(attention(*data), exact(*data)) < 1e-6
@@ -113,8 +113,14 @@ def test_a_kernel_that_fails_at_a_shape_is_replaced_and_not_asked_again_for_it(
     assert broken.calls == 2
 
 
+def test_a_kernel_is_not_asked_for_heads_that_it_did_not_prove_itself_with(data: Data) -> None:
+    broken = Broken(RuntimeError())
+    assert distance(Attention([broken, TorchKernel("sdpa")], head_width=128)(*data), exact(*data)) < 1e-6
+    assert broken.calls == 0
+
+
 def test_a_full_memory_is_not_taken_for_a_broken_kernel(data: Data) -> None:
-    attention = Attention([Broken(torch.OutOfMemoryError("full")), TorchKernel("sdpa")])
+    attention = Attention([Broken(torch.OutOfMemoryError("full")), TorchKernel("sdpa")], head_width=64)
     with pytest.raises(torch.OutOfMemoryError):
         attention(*data)
 

@@ -88,7 +88,7 @@ def test_two_batches_do_not_mix(gpu: torch.device, long: Trial) -> None:
 @pytest.mark.parametrize("width", [64, 128])
 def test_turbo_leaves_out_the_blocks_that_plain_torch_leaves_out(gpu: torch.device, width: int) -> None:
     needs_hopper(gpu)
-    sparse = sparse_attention_of(gpu)
+    sparse = sparse_attention_of(gpu, width)
     if sparse is None:
         pytest.skip("no kernel for blocks")
     made = (each.bfloat16() for each in like_a_denoisers(width, (11, 30, 52), 40, device=gpu))

@@ -42,6 +42,7 @@ class CudnnBlocks:
     """The kernels of cudnn-frontend, written in CuTe: compiled when first called, which takes seconds."""
 
     block = BLOCK
+    widths = (64, 128)
 
     def __init__(self, device: torch.device) -> None:
         """Raises ImportError where cudnn-frontend or cutlass-dsl is missing."""
@@ -53,7 +54,7 @@ class CudnnBlocks:
 
     def takes(self, query: Tensor) -> bool:
         """Long sequences."""
-        return query.shape[-1] in (64, 128) and is_long(query)
+        return query.shape[-1] in self.widths and is_long(query)
 
     def __call__(self, query: Tensor, key: Tensor, value: Tensor, kept: Tensor, tokens: int) -> Tensor:
         kernel = self._kernels.block_sparse_attention_forward

@@ -33,15 +33,17 @@ KERNEL_NAMES = (*FP8_KERNELS, *TORCH_KERNELS, ANY)
 """The names that `choose_attention` takes beside `auto`."""
 FP8_LIMIT, LIMIT = 0.04, 0.01
 """How far a kernel in 8 bits, and any other, may be off in its trial: twice what sound ones are and more."""
-TRIAL_WIDTH = 128
+HEAD_WIDTH = 128
+"""Of every Wan model but our own small one."""
 
 
 class Attention:
     """Self- or cross-attention on one device, by kernels that passed their trials."""
 
-    def __init__(self, kernels: list[Kernel]) -> None:
-        """`kernels` come best first; the last takes everything."""
+    def __init__(self, kernels: list[Kernel], head_width: int = HEAD_WIDTH) -> None:
+        """`kernels` come best first and proved themselves with this width of heads; the last takes everything."""
         self._kernels = kernels
+        self._head_width = head_width
         self._refused: set[tuple[str, torch.Size]] = set()
 
     @property
@@ -51,7 +53,8 @@ class Attention:
 
     def __call__(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """See `attend`."""
-        for kernel in self._kernels[:-1]:
+        proved = self._kernels[:-1] if query.shape[-1] == self._head_width else []
+        for kernel in proved:
             if (kernel.name, query.shape) in self._refused or not kernel.takes(query, key):
                 continue
             try:
@@ -65,15 +68,16 @@ class Attention:
 
 
 _IN_USE: dict[torch.device, Attention] = {}
-_TRIED: dict[tuple[torch.device, str], Kernel | None] = {}
+_TRIED: dict[tuple[torch.device, str, int], Kernel | None] = {}
 
 
-def choose_attention(device: torch.device, force: str = AUTO) -> Attention:
-    """Find the kernels for a device and use them from now on in this process; trials run once.
+def choose_attention(device: torch.device, force: str = AUTO, head_width: int = HEAD_WIDTH) -> Attention:
+    """Find the kernels for a device and use them from now on in this process; each is tried once.
 
     Args:
         device: where the denoisers run.
         force: a name of `KERNEL_NAMES` to use that kernel wherever it can be used.
+        head_width: of the denoisers that will run; heads of other widths go through what torch chooses.
 
     Raises:
         JobFailed: `force` names no kernel, or one that does not work here.
@@ -87,14 +91,14 @@ def choose_attention(device: torch.device, force: str = AUTO) -> Attention:
         eight_bits = [name for name in FP8_KERNELS if force in (AUTO, name)]
         sixteen_bits = sorted(TORCH_KERNELS, key=lambda name: name != force)
         for names in (eight_bits, sixteen_bits):  # for long sequences, and for all others
-            passed = (kernel for name in names if (kernel := kernel_of(device, name)) is not None)
+            passed = (kernel for name in names if (kernel := kernel_of(device, name, head_width)) is not None)
             kernels += [kernel for kernel in (next(passed, None),) if kernel is not None]
     kernels.append(TorchKernel(ANY))
     if force not in (AUTO, *(kernel.name for kernel in kernels)):
         raise JobFailed(
             "no_attention", f"Attention by {force} does not work on {device}; the log says why. Use {AUTO}."
         )
-    attention = _IN_USE[device] = Attention(kernels)
+    attention = _IN_USE[device] = Attention(kernels, head_width)
     log.info("attention on %s: %s", device, " > ".join(kernel.name for kernel in kernels))
     return attention
 
@@ -117,30 +121,32 @@ def attention_in_use(device: torch.device | None = None) -> str:
 _ANY = Attention([TorchKernel(ANY)])
 
 
-def kernel_of(device: torch.device, name: str) -> Kernel | None:
-    key = (device, name)
+def kernel_of(device: torch.device, name: str, head_width: int = HEAD_WIDTH) -> Kernel | None:
+    """The kernel of that name, if it can be had here and is exact enough with this width of heads; tried once."""
+    key = (device, name, head_width)
     if key not in _TRIED:
-        _TRIED[key] = _try(device, name)
+        _TRIED[key] = _try(device, name, head_width)
     return _TRIED[key]
 
 
-def _try(device: torch.device, name: str) -> Kernel | None:
-    """The kernel, if it can be had and is exact enough for all its widths of heads."""
+def _try(device: torch.device, name: str, head_width: int) -> Kernel | None:
+    others = (_TRIED.get((device, name, width)) for width in (64, 128))
     try:
-        kernel = _maker(name)(device)
-        limit = FP8_LIMIT if name in FP8_KERNELS else LIMIT
-        for width in kernel.widths:
-            error = Trial.of(device, width).error(kernel)
-            if error > limit:
-                log.warning("attention by %s is off by %.4f at head width %d, not used", name, error, width)
-                return None
-            log.info("attention by %s: error %.4f at head width %d", name, error, width)
-    except ImportError as error:
-        log.info("no attention by %s: %s", name, _first_line(error))
+        kernel = next((one for one in others if one is not None), None) or _maker(name)(device)
+        if head_width not in kernel.widths:
+            log.info("no attention by %s with heads of %d channels", name, head_width)
+            return None
+        error = Trial.of(device, head_width).error(kernel)
+    except ImportError as missing:
+        log.info("no attention by %s: %s", name, _first_line(missing))
         return None
-    except Exception as error:  # whatever a foreign kernel raises, there is another
-        log.warning("attention by %s does not work here: %s", name, _first_line(error))
+    except Exception as failure:  # whatever a foreign kernel raises, there is another
+        log.warning("attention by %s does not work here: %s", name, _first_line(failure))
         return None
+    if not error <= (FP8_LIMIT if name in FP8_KERNELS else LIMIT):  # also where it is no number
+        log.warning("attention by %s is off by %.4f with heads of %d channels, not used", name, error, head_width)
+        return None
+    log.info("attention by %s: error %.4f with heads of %d channels", name, error, head_width)
     return kernel
 
 
@@ -165,12 +171,15 @@ class SparseAttention:
 
 
 @lru_cache(maxsize=8)
-def sparse_attention_of(device: torch.device) -> SparseAttention | None:
-    """What leaves out blocks on a device; None where nothing can."""
+def sparse_attention_of(device: torch.device, head_width: int = HEAD_WIDTH) -> SparseAttention | None:
+    """What leaves out blocks on a device, tried with this width of heads; None where nothing can."""
     if device.type != "cuda":
         return SparseAttention(TorchBlocks())
+    if head_width not in CudnnBlocks.widths:
+        log.warning("turbo changes nothing: no kernel for heads of %d channels", head_width)
+        return None
     try:
-        kernel, trial = CudnnBlocks(device), Trial.of(device, TRIAL_WIDTH)
+        kernel, trial = CudnnBlocks(device), Trial.of(device, head_width)
         given, wanted = (
             attend_sparsely(each, trial.query, trial.key, trial.value, 0.5).double() for each in (kernel, TorchBlocks())
         )

@@ -90,7 +90,7 @@ def attend_self(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """Attention of tokens over themselves: `attend` where all three have one shape, sparse where the mode says so."""
     mode = _MODE.get()
     if mode is not None and mode.density < 1:
-        sparse = sparse_attention_of(query.device)
+        sparse = sparse_attention_of(query.device, query.shape[-1])
         if sparse is not None and sparse.takes(query):
             return sparse(query, key, value, mode.density, mode.grid)
     return attend(query, key, value)

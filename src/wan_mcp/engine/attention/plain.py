@@ -27,7 +27,7 @@ class Kernel(Protocol):
 
     @property
     def widths(self) -> tuple[int, ...]:
-        """The widths of heads that it can do, and is tried with."""
+        """The widths of heads that it can do."""
 
     def takes(self, query: Tensor, key: Tensor) -> bool:
         """Whether it is the right one for inputs of these shapes, of one of its widths."""

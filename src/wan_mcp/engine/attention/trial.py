@@ -86,7 +86,7 @@ class Trial:
     @lru_cache(maxsize=4)
     def of(cls, device: torch.device, head_width: int) -> "Trial":
         """The trial for a GPU, in bf16."""
-        return cls.on(*(tensor.to(device, torch.bfloat16) for tensor in like_a_denoisers(head_width)))
+        return cls.on(*(tensor.bfloat16() for tensor in like_a_denoisers(head_width, device=device)))
 
     @classmethod
     def on(cls, query: Tensor, key: Tensor, value: Tensor, rows: int = ROWS) -> "Trial":
