@@ -173,6 +173,24 @@ def test_memory_can_be_given_back_and_taken_in_another_size_between_jobs() -> No
         assert torch.equal(a_pass(experts[0], 0), true[0])
 
 
+def test_places_that_the_device_had_no_memory_for_are_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    streamed = WatchedStreamed(5 * block_bytes())
+    experts = load_experts(streamed)
+    allocate, left = streamed.lanes.allocate, [1, 1]
+
+    def scarce(size: int) -> Tensor:
+        if not left:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        left.pop()
+        return allocate(size)
+
+    with monkeypatch.context() as patch, pytest.raises(torch.OutOfMemoryError):
+        patch.setattr(streamed.lanes, "allocate", scarce)
+        a_pass(experts[0])
+    assert streamed.movable_bytes == 0
+    assert torch.equal(a_pass(experts[0], 0), resident((FP8,) * BLOCKS)[0])
+
+
 def test_the_same_room_again_copies_nothing_anew() -> None:
     size = block_bytes()
     streamed = WatchedStreamed(BLOCKS * size)

@@ -178,8 +178,9 @@ class Streamed:
     def _room_for(self, item: Item, sooner: set[Item]) -> _Place | None:
         """The place that a block can have without taking it from one of `sooner`."""
         if self._seating is None:
-            self._seating = self.seating()
-            self._places = [_Place(self._lanes.allocate(size), self._lanes.computed()) for size in self._seating.sizes]
+            seating = self.seating()
+            self._places = [_Place(self._lanes.allocate(size), self._lanes.computed()) for size in seating.sizes]
+            self._seating = seating
         seat = self._seating.seat_of.get(item)
         if seat is not None:
             place = self._places[seat]

@@ -1,0 +1,44 @@
+"""The embedded model, with blocks that were trained, streamed."""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from tests.residence.watched import WatchedStreamed
+from wan_mcp.engine.blocks.residence import Residence
+from wan_mcp.engine.blocks.streamed import Streamed
+from wan_mcp.engine.devices import resolve_device
+from wan_mcp.engine.loader import WanModel, load_wan
+from wan_mcp.engine.weights import EMBEDDED
+from wan_mcp.manifests import Catalogue
+from wan_mcp.specs import Task
+
+WAN_MINI = Catalogue.of(Path("no-home")).get("wan-mini")
+
+
+def load(residence: Residence | None = None) -> WanModel:
+    folder = EMBEDDED / "wan-mini"
+    return load_wan(WAN_MINI, folder, resolve_device("cpu"), "known", precision="fp8", residence=residence)
+
+
+def latents(model: WanModel) -> Tensor:
+    """Of a small picture in two steps."""
+    pipeline = model.pipelines[Task.TEXT_TO_IMAGE]
+    made: Tensor = pipeline(
+        prompt="a red circle", height=64, width=64, num_frames=1, num_inference_steps=2, guidance_scale=3.0,
+        generator=torch.Generator().manual_seed(3), output_type="latent", return_dict=False,
+    )[0]  # fmt: skip
+    return made
+
+
+def test_wan_mini_gives_the_same_latents_wherever_its_blocks_are() -> None:
+    resident = latents(load())
+    probe = WatchedStreamed(0)
+    load(probe)
+    size = probe.seating(1 << 40).sizes[0]
+    for room, staying in ((3, 0), (4, 1), (6, 6)):
+        streamed: Streamed = WatchedStreamed(room * size)
+        model = load(streamed)
+        assert model.residence is streamed and streamed.seating().resident == staying
+        assert torch.equal(latents(model), resident)
