@@ -197,11 +197,12 @@ class Streamed:
         """Ask for the copy of a block into a place."""
         if place.holds is not None:
             del self._at[place.holds]
-        place.holds, self._at[item] = item, place
+            place.holds = None
         weights, layout = self._blocks[item], self._layouts[item]
         if isinstance(weights, PackedWeights):
             pairs = [(place.buffer[: layout.step_bytes], weights.buffer[: layout.step_bytes])]
         else:
             pairs = list(zip(layout.views(place.buffer), weights.of_block, strict=True))
         place.ready = self._lanes.copy(pairs, after=place.used)
+        place.holds, self._at[item] = item, place
         self.copied_bytes += layout.step_bytes
