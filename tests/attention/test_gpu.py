@@ -21,6 +21,8 @@ Data = tuple[Tensor, Tensor, Tensor]
 
 @pytest.fixture(scope="module")
 def gpu() -> torch.device:
+    if not torch.cuda.is_available():
+        pytest.skip("no GPU")
     return torch.device("cuda", 0)
 
 
