@@ -79,6 +79,7 @@ class Generator:
             raise JobFailed("not_supported", f"'{plan.model}' does not do {plan.task}.")
         report.enter(Stage.ENCODE)
         self._model.prepare(plan)
+        report.runs_as(self._model.way)
         self._adapters.use(plan.lora)
         call = self._call(plan)
         self._note_what_is_cut(plan, report)

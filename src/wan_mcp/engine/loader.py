@@ -94,6 +94,15 @@ class WanModel:
         """What beside the weights and the device decides the last bits of a result."""
         return {"precision": self.precision} | (self.tuning.describe(self.kinds) if self.tuning else {})
 
+    @property
+    def way(self) -> str:
+        """How its steps run, as far as their time depends on it, e.g. `fp8-rowwise+cudnn+aot`."""
+        means = self.means
+        words = [means["precision"], means.get("attention"), "aot" if means.get("packages") else None]
+        if self.residence is not None and not isinstance(self.residence, Resident):
+            words.append("streamed")
+        return "+".join(word for word in words if word)
+
     def prepare(self, plan: VideoPlan | ImagePlan) -> None:
         """Run a plan as well as this machine can now; called before each job.
 
