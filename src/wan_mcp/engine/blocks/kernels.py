@@ -1,3 +1,4 @@
+# ruff: noqa: N803  # constants of kernels are written like this
 """What lies between a block's matrix products, on a GPU: one pass over memory each, in Triton.
 
 A row is a token's channels. Every kernel reads a row once, keeps it in registers and writes what the next product
@@ -18,33 +19,56 @@ NONE = -1
 
 
 @triton.jit  # type: ignore[untyped-decorator]
+def _one_row(  # type: ignore[no-untyped-def]
+    row, residual, product, times, out_residual, out_rows, out_scales, columns, inside, shared_gate, multiplier, addend,
+    WIDTH: tl.constexpr, EPS: tl.constexpr, PER_TOKEN: tl.constexpr, ADD: tl.constexpr, GATE: tl.constexpr,
+    NORMALISE: tl.constexpr, AFFINE: tl.constexpr, SHIFT: tl.constexpr, GELU: tl.constexpr, PREPARE: tl.constexpr,
+    FP8: tl.constexpr,
+):  # fmt: skip
+    at = row * WIDTH + columns
+    x = tl.load(residual + at, mask=inside, other=0.0).to(tl.float32)
+    if ADD:
+        y = tl.load(product + at, mask=inside, other=0.0).to(tl.float32)
+        if GATE >= 0:
+            gate = shared_gate
+            if PER_TOKEN:
+                gate += tl.load(times + row * (6 * WIDTH) + GATE * WIDTH + columns, mask=inside, other=0.0)
+            y = y * gate
+        added = (x + y).to(out_residual.dtype.element_ty)
+        tl.store(out_residual + at, added, mask=inside)
+        x = added.to(tl.float32)
+    if NORMALISE:
+        x = tl.where(inside, x - tl.sum(x, 0) / WIDTH, 0.0)
+        x = x * tl.rsqrt(tl.sum(x * x, 0) / WIDTH + EPS)
+    if SHIFT >= 0:
+        if PER_TOKEN:
+            own = times + row * (6 * WIDTH) + SHIFT * WIDTH + columns
+            multiplier += tl.load(own + WIDTH, mask=inside, other=0.0)
+            addend += tl.load(own, mask=inside, other=0.0)
+        x = x * multiplier + addend
+    if AFFINE:
+        x = x * multiplier + addend
+    if GELU:
+        # tanh(u) = 1 - 2 / (1 + exp(2u)), so half of (1 + tanh(u)) is 1 / (1 + exp(-2u)).
+        x = x / (1.0 + tl.exp(-1.5957691216057308 * (x + 0.044715 * x * x * x)))
+    if PREPARE:
+        if FP8:
+            unit = tl.maximum(tl.max(tl.abs(x), 0) / LARGEST, SMALLEST_SCALE)
+            x = tl.minimum(tl.maximum(x * (1.0 / unit), -LARGEST), LARGEST)
+            tl.store(out_scales + row, unit)
+        tl.store(out_rows + at, x.to(out_rows.dtype.element_ty), mask=inside)
+
+
+@triton.jit  # type: ignore[untyped-decorator]
 def _rows_kernel(  # type: ignore[no-untyped-def]
-    residual,
-    product,
-    times,
-    table,
-    weight,
-    bias,
-    out_residual,
-    out_rows,
-    out_scales,
-    tokens,
-    WIDTH: tl.constexpr,  # noqa: N803
-    BLOCK: tl.constexpr,  # noqa: N803
-    PROGRAMS: tl.constexpr,  # noqa: N803
-    EPS: tl.constexpr,  # noqa: N803
-    PER_TOKEN: tl.constexpr,  # noqa: N803
-    ADD: tl.constexpr,  # noqa: N803
-    GATE: tl.constexpr,  # noqa: N803
-    NORMALISE: tl.constexpr,  # noqa: N803
-    AFFINE: tl.constexpr,  # noqa: N803
-    SHIFT: tl.constexpr,  # noqa: N803
-    GELU: tl.constexpr,  # noqa: N803
-    PREPARE: tl.constexpr,  # noqa: N803
-    FP8: tl.constexpr,  # noqa: N803
-):
+    residual, product, times, table, weight, bias, out_residual, out_rows, out_scales, tokens,
+    WIDTH: tl.constexpr, BLOCK: tl.constexpr, PROGRAMS: tl.constexpr, EPS: tl.constexpr, PER_TOKEN: tl.constexpr,
+    ADD: tl.constexpr, GATE: tl.constexpr, NORMALISE: tl.constexpr, AFFINE: tl.constexpr, SHIFT: tl.constexpr,
+    GELU: tl.constexpr, PREPARE: tl.constexpr, FP8: tl.constexpr,
+):  # fmt: skip
     columns = tl.arange(0, BLOCK)
     inside = columns < WIDTH
+    shared_gate, multiplier, addend = 0.0, 0.0, 0.0
     # What all rows share is read once for all the rows of a program.
     if GATE >= 0:
         shared_gate = tl.load(table + GATE * WIDTH + columns, mask=inside, other=0.0)
@@ -60,41 +84,19 @@ def _rows_kernel(  # type: ignore[no-untyped-def]
         addend = tl.load(bias + columns, mask=inside, other=0.0)
         multiplier = tl.load(weight + columns, mask=inside, other=0.0)
     mine = tl.program_id(0)
-    for further in range(0, tokens - mine, PROGRAMS):
-        row = mine.to(tl.int64) + further
-        at = row * WIDTH + columns
-        x = tl.load(residual + at, mask=inside, other=0.0).to(tl.float32)
-        if ADD:
-            y = tl.load(product + at, mask=inside, other=0.0).to(tl.float32)
-            if GATE >= 0:
-                gate = shared_gate
-                if PER_TOKEN:
-                    gate += tl.load(times + row * (6 * WIDTH) + GATE * WIDTH + columns, mask=inside, other=0.0)
-                y = y * gate
-            added = (x + y).to(out_residual.dtype.element_ty)
-            tl.store(out_residual + at, added, mask=inside)
-            x = added.to(tl.float32)
-        if NORMALISE:
-            x = tl.where(inside, x - tl.sum(x, 0) / WIDTH, 0.0)
-            x = x * tl.rsqrt(tl.sum(x * x, 0) / WIDTH + EPS)
-        if SHIFT >= 0:
-            if PER_TOKEN:
-                own = times + row * (6 * WIDTH) + SHIFT * WIDTH + columns
-                scale = multiplier + tl.load(own + WIDTH, mask=inside, other=0.0)
-                x = x * scale + (addend + tl.load(own, mask=inside, other=0.0))
-            else:
-                x = x * multiplier + addend
-        if AFFINE:
-            x = x * multiplier + addend
-        if GELU:
-            # tanh(u) = 1 - 2 / (1 + exp(2u)), so half of (1 + tanh(u)) is 1 / (1 + exp(-2u)).
-            x = x / (1.0 + tl.exp(-1.5957691216057308 * (x + 0.044715 * x * x * x)))
-        if PREPARE:
-            if FP8:
-                unit = tl.maximum(tl.max(tl.abs(x), 0) / LARGEST, SMALLEST_SCALE)
-                x = tl.minimum(tl.maximum(x * (1.0 / unit), -LARGEST), LARGEST)
-                tl.store(out_scales + row, unit)
-            tl.store(out_rows + at, x.to(out_rows.dtype.element_ty), mask=inside)
+    if PROGRAMS:
+        for further in range(0, tokens - mine, PROGRAMS):
+            _one_row(
+                mine.to(tl.int64) + further, residual, product, times, out_residual, out_rows, out_scales, columns,
+                inside, shared_gate, multiplier, addend,
+                WIDTH, EPS, PER_TOKEN, ADD, GATE, NORMALISE, AFFINE, SHIFT, GELU, PREPARE, FP8,
+            )  # fmt: skip
+    else:
+        _one_row(
+            mine.to(tl.int64), residual, product, times, out_residual, out_rows, out_scales, columns,
+            inside, shared_gate, multiplier, addend,
+            WIDTH, EPS, PER_TOKEN, ADD, GATE, NORMALISE, AFFINE, SHIFT, GELU, PREPARE, FP8,
+        )  # fmt: skip
 
 
 @triton.jit  # type: ignore[untyped-decorator]
@@ -106,12 +108,12 @@ def _heads_kernel(  # type: ignore[no-untyped-def]
     sin,
     out,
     tokens,
-    ROW_STRIDE: tl.constexpr,  # noqa: N803
-    WIDTH: tl.constexpr,  # noqa: N803
-    BLOCK: tl.constexpr,  # noqa: N803
-    HALF: tl.constexpr,  # noqa: N803
-    EPS: tl.constexpr,  # noqa: N803
-    ROTATE: tl.constexpr,  # noqa: N803
+    ROW_STRIDE: tl.constexpr,
+    WIDTH: tl.constexpr,
+    BLOCK: tl.constexpr,
+    HALF: tl.constexpr,
+    EPS: tl.constexpr,
+    ROTATE: tl.constexpr,
 ):
     row, part = tl.program_id(0).to(tl.int64), tl.program_id(1).to(tl.int64)
     columns = tl.arange(0, BLOCK)
@@ -139,6 +141,11 @@ def _warps(width: int) -> int:
     return 4 if width <= 8192 else 8
 
 
+def _programs(tokens: int, *shared: bool) -> tuple[int, int]:
+    """How many programs to start, and by how many rows each goes on; 0 where each has just one."""
+    return (PROGRAMS, PROGRAMS) if any(shared) else (tokens, 0)
+
+
 def _prepared(rows: Tensor, fp8: bool, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     tokens, width = rows.shape[-2:]
     made = torch.empty((tokens, width), dtype=torch.float8_e4m3fn if fp8 else dtype, device=rows.device)
@@ -156,9 +163,10 @@ def prepare_rows(
     """
     tokens, width = rows.shape[-2:]
     made, scales = _prepared(rows, fp8, rows.dtype)
-    wrap_triton(_rows_kernel)[(PROGRAMS,)](
+    programs, step = _programs(tokens, shift != NONE)
+    wrap_triton(_rows_kernel)[(programs,)](
         rows, rows, times, table, table, table, rows, made, scales,
-        tokens, WIDTH=width, BLOCK=triton.next_power_of_2(width), PROGRAMS=PROGRAMS, EPS=eps,
+        tokens, WIDTH=width, BLOCK=triton.next_power_of_2(width), PROGRAMS=step, EPS=eps,
         PER_TOKEN=times.dim() == 4, ADD=False, GATE=NONE, NORMALISE=normalise, AFFINE=False,
         SHIFT=shift, GELU=gelu, PREPARE=True, FP8=fp8, num_warps=_warps(width),
     )  # fmt: skip
@@ -177,9 +185,10 @@ def add_and_prepare_rows(
     tokens, width = residual.shape[-2:]
     added = torch.empty_like(residual)
     made, scales = _prepared(residual, fp8, residual.dtype)
-    wrap_triton(_rows_kernel)[(PROGRAMS,)](
+    programs, step = _programs(tokens, shift != NONE, gate != NONE, affine)
+    wrap_triton(_rows_kernel)[(programs,)](
         residual, product, times, table, weight, bias, added, made, scales,
-        tokens, WIDTH=width, BLOCK=triton.next_power_of_2(width), PROGRAMS=PROGRAMS, EPS=eps,
+        tokens, WIDTH=width, BLOCK=triton.next_power_of_2(width), PROGRAMS=step, EPS=eps,
         PER_TOKEN=times.dim() == 4, ADD=True, GATE=gate, NORMALISE=normalise, AFFINE=affine,
         SHIFT=shift, GELU=False, PREPARE=True, FP8=fp8, num_warps=_warps(width),
     )  # fmt: skip
@@ -191,9 +200,10 @@ def add_gated_rows(residual: Tensor, product: Tensor, times: Tensor, table: Tens
     """`residual` plus the product times its gate."""
     tokens, width = residual.shape[-2:]
     added = torch.empty_like(residual)
-    wrap_triton(_rows_kernel)[(PROGRAMS,)](
+    programs, step = _programs(tokens, gate != NONE)
+    wrap_triton(_rows_kernel)[(programs,)](
         residual, product, times, table, table, table, added, added, added,
-        tokens, WIDTH=width, BLOCK=triton.next_power_of_2(width), PROGRAMS=PROGRAMS, EPS=0.0,
+        tokens, WIDTH=width, BLOCK=triton.next_power_of_2(width), PROGRAMS=step, EPS=0.0,
         PER_TOKEN=times.dim() == 4, ADD=True, GATE=gate, NORMALISE=False, AFFINE=False,
         SHIFT=NONE, GELU=False, PREPARE=False, FP8=False, num_warps=_warps(width),
     )  # fmt: skip

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-__all__ = ["FP8", "PLAIN", "Recipe", "linear", "product", "quantise_rows", "tensors_of_linear"]
+__all__ = ["FP8", "LEAST_ROWS", "PLAIN", "Recipe", "linear", "product", "quantise_rows", "tensors_of_linear"]
 
 Recipe = Literal["plain", "fp8-rowwise"]
 PLAIN: Recipe = "plain"
@@ -19,6 +19,8 @@ FP8: Recipe = "fp8-rowwise"
 
 LARGEST = 448.0
 """The largest number of e4m3 (OCP 8-bit floating point specification, without infinities)."""
+LEAST_ROWS = 128
+"""cuBLAS has no product of FP8 rows that are few and long: below this, rows of zeros are added."""
 SMALLEST_SCALE = 1e-12
 """A row of zeros needs some scale; any will do."""
 
@@ -45,6 +47,12 @@ def product(rows: tuple[Tensor, Tensor], layer: list[Tensor], recipe: Recipe, dt
         weight, bias = layer
         return F.linear(inputs, weight, bias)[None]
     weight, scale, bias = layer
+    if inputs.is_cuda and (tokens := inputs.shape[0]) < LEAST_ROWS:
+        missing = LEAST_ROWS - tokens
+        # Made of other numbers first: not every operation of torch knows e4m3.
+        filled = F.pad(inputs.view(torch.uint8), (0, 0, 0, missing)).view(inputs.dtype)
+        rows = (filled, F.pad(row_scales, (0, 0, 0, missing), value=1.0))
+        return product(rows, layer, recipe, dtype)[:, :tokens]
     made = torch._scaled_mm(
         inputs, weight.t(), scale_a=row_scales, scale_b=scale, bias=bias, out_dtype=dtype, use_fast_accum=True
     )

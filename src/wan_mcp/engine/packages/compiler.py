@@ -17,7 +17,7 @@ from pathlib import Path
 from wan_mcp.engine.packages import lifeline
 from wan_mcp.engine.packages.building import environment
 
-__all__ = ["CompilerProof", "prove"]
+__all__ = ["CompilerProof", "about_compiler", "prove"]
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ def prove(home: Path, *, patience_s: float = PATIENCE_S, alternative: str = SYST
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     known = folder / "compiler.json"
     mine = os.environ.get("CXX") or ("clang++" if sys.platform == "darwin" else "g++")
-    about = _about(mine)
+    about = about_compiler(mine)
     if about is not None and _read(known) == about:
         return CompilerProof(True, f"{about['path']} makes packages that torch {about['torch']} loads (proved before)")
     began = time.monotonic()
@@ -68,7 +68,7 @@ def prove(home: Path, *, patience_s: float = PATIENCE_S, alternative: str = SYST
     return CompilerProof(False, says)
 
 
-def _about(compiler: str) -> dict[str, str] | None:
+def about_compiler(compiler: str) -> dict[str, str] | None:
     """What a proof holds for: another compiler, or another torch, has to be proved anew."""
     path = shutil.which(compiler)
     if path is None:

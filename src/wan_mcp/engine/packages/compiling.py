@@ -18,7 +18,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from wan_mcp.engine.blocks.block import BlockKind, ExportableBlock
 from wan_mcp.engine.blocks.rows import steps_for
 from wan_mcp.engine.packages.identity import FLAGS, identity_of, kind_of_facts
-from wan_mcp.engine.packages.inputs import ACTIVATIONS, DYNAMIC, example_inputs, example_weights, expected_inputs
+from wan_mcp.engine.packages.inputs import ACTIVATIONS, dynamic_sizes, example_inputs, example_weights, expected_inputs
 from wan_mcp.engine.packages.lifeline import end_with_parent
 from wan_mcp.logs import log_to_stderr
 
@@ -37,7 +37,7 @@ def export_block(kind: BlockKind, device: Any) -> ExportedProgram:
     with FakeTensorMode() as fake, torch.no_grad():
         inputs = example_inputs(kind, EXAMPLE["tokens"], EXAMPLE["text"], device)
         weights = example_weights(kind, device)
-    sizes = {name: Dim(name, min=least, max=most) for name, (least, most) in DYNAMIC.items()}
+    sizes = {name: Dim(name, min=least, max=most) for name, (least, most) in dynamic_sizes(kind, device).items()}
     named = {each.name: each.shape for each in expected_inputs(kind)}
     shapes = [
         {place: sizes[size] for place, size in enumerate(named[name]) if isinstance(size, str)} or None
@@ -91,7 +91,7 @@ def main(arguments: list[str]) -> None:
         if device.type == "cuda":
             log.info("compiled with %.0f MB of the GPU", torch.cuda.max_memory_reserved(device) / 1e6)
     inputs = [each.model_dump(mode="json") for each in expected_inputs(kind)]
-    facts = {"identity": identity_of(kind, device).facts, "inputs": inputs, "dynamic": DYNAMIC}
+    facts = {"identity": identity_of(kind, device).facts, "inputs": inputs, "dynamic": dynamic_sizes(kind, device)}
     sys.stdout.write(json.dumps(facts) + "\n")
 
 

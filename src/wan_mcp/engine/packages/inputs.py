@@ -9,15 +9,19 @@ import torch
 from torch import Tensor
 
 from wan_mcp.engine.blocks.block import BlockKind, parts_of_linear, weight_names
-from wan_mcp.engine.blocks.linear import FP8, tensors_of_linear
+from wan_mcp.engine.blocks.linear import FP8, LEAST_ROWS, tensors_of_linear
 from wan_mcp.engine.packages.sidecar import Input
 
-__all__ = ["ACTIVATIONS", "DYNAMIC", "example_inputs", "example_weights", "expected_inputs"]
+__all__ = ["ACTIVATIONS", "dynamic_sizes", "example_inputs", "example_weights", "expected_inputs"]
 
-DYNAMIC = {"tokens": (2, 1 << 20), "text": (2, 8192)}
-"""The dimensions that differ from call to call, and their bounds: a size of one is a case of its own for compilers."""
 ACTIVATIONS = ("hidden", "text_key", "text_value", "times", "cos", "sin")
 """The inputs beside the weights, in order."""
+
+
+def dynamic_sizes(kind: BlockKind, device: Any) -> dict[str, tuple[int, int]]:
+    """The dimensions that differ from call to call, and their bounds."""
+    least = LEAST_ROWS if kind.recipe == FP8 and device.type == "cuda" else 2  # one is a case of its own for compilers
+    return {"tokens": (least, 1 << 20), "text": (2, 8192)}
 
 
 def expected_inputs(kind: BlockKind) -> tuple[Input, ...]:
