@@ -68,10 +68,11 @@ def doctor(
 
 def _findings(settings: Settings) -> Iterator[Finding]:
     yield Finding("wan-mcp", f"{__version__}, Python {platform.python_version()}, {platform.platform(terse=True)}")
-    yield from _libraries()
+    needed = [*_libraries(), *_home(settings)]
+    yield from needed
     yield _ffmpeg()
-    yield from _home(settings)
-    yield _compiler(settings)
+    if all(finding.good for finding in needed):
+        yield _compiler(settings)
     catalogue = Catalogue.of(settings.home)
     yield Finding("models", ", ".join(sorted(catalogue.manifests)), bool(catalogue.manifests))
     yield from _embedded(catalogue)

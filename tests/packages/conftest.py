@@ -1,0 +1,96 @@
+"""Three packages, compiled once for all tests of packages: the embedded model's, and two of tiny models.
+
+They are really compiled: where there is no C++ compiler, or one that does not match torch, the tests fail and say so.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.engine.conftest import bench, embedded
+from wan_mcp.engine.blocks.block import BlockKind
+from wan_mcp.engine.blocks.linear import FP8, PLAIN
+from wan_mcp.engine.blocks.shape import BlockShape
+from wan_mcp.engine.packages.building import Wanted, build
+from wan_mcp.engine.packages.identity import facts_of_kind, identity_of
+from wan_mcp.engine.packages.packages import Packages
+from wan_mcp.settings import Settings
+
+__all__ = ["bench", "embedded"]
+
+CPU = torch.device("cpu")
+SHAPE = BlockShape(width=64, heads=2, ffn_width=96, cross_norm=True, times_per_token=False, eps=1e-6)
+"""Of the tiny models with two experts."""
+IN_PLAIN = BlockKind(SHAPE, PLAIN, torch.float32)
+IN_FP8 = BlockKind(SHAPE, FP8, torch.float32)
+SECONDS = 300
+
+
+def wanted(kind: BlockKind, foreign: str | None = None) -> Wanted:
+    return Wanted(facts_of_kind(kind), "cpu", identity_of(kind, CPU).hash, foreign)
+
+
+@pytest.fixture(scope="session")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home with the packages of `IN_PLAIN` and `IN_FP8`."""
+    home = tmp_path_factory.mktemp("compiled")
+    told: list[str] = []
+    for kind in (IN_PLAIN, IN_FP8):
+        build(wanted(kind), home, told.append)
+    assert told == ["compiling", "proving it"] * 2
+    return home
+
+
+@pytest.fixture(scope="session")
+def compiled_mini(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home with the package of wan-mini in FP8, which the command line has compiled."""
+    home = tmp_path_factory.mktemp("mini")
+    settings = Settings(home=home, device="cpu", precision="fp8")
+    command = [sys.executable, "-m", "wan_mcp", "compile", "wan-mini"]
+    run = subprocess.run(
+        command,
+        env=os.environ | settings.environment(),
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr + settings.log_file.read_text()
+    assert run.stdout.strip().endswith(".pt2")
+    return home
+
+
+@pytest.fixture
+def home(compiled: Path, tmp_path: Path) -> Path:
+    """A home of this test's own with copies of the packages of `compiled`."""
+    shutil.copytree(compiled / "packages", tmp_path / "home" / "packages", ignore=shutil.ignore_patterns("compiler"))
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def opened() -> Iterator[Callable[[Path], Packages]]:
+    """Open the packages of a home as an engine does; closed after the test."""
+    everything: list[Packages] = []
+
+    def opened(home: Path) -> Packages:
+        everything.append(Packages(home))
+        return everything[-1]
+
+    yield opened
+    for each in everything:
+        each.close()
+
+
+def rewrite(file: Path, change: Callable[[Any], None]) -> None:
+    """Change a JSON file in place."""
+    content = json.loads(file.read_text())
+    change(content)
+    file.write_text(json.dumps(content))

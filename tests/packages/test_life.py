@@ -1,0 +1,183 @@
+"""A package's life: nobody waits for its build, it is built once, proved before anybody loads it, and ends with us."""
+
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.packages.conftest import CPU, IN_FP8, IN_PLAIN, wanted
+from wan_mcp.engine.blocks.block import run_block
+from wan_mcp.engine.packages import building
+from wan_mcp.engine.packages.building import BuildFailed, build, build_lock
+from wan_mcp.engine.packages.packages import Packages
+
+pytestmark = pytest.mark.timeout(600)  # see test_arithmetic
+Open = Callable[[Path], Packages]
+PATIENCE_S = 60
+
+
+def wait_for_build(packages: Packages) -> None:
+    give_up = time.monotonic() + PATIENCE_S
+    while packages.building:
+        assert time.monotonic() < give_up
+        time.sleep(0.05)
+
+
+def give_foreign(compiled: Path, home: Path) -> str:
+    """Put the package for `IN_PLAIN` where a manifest's package is looked for; gives its SHA-256."""
+    [source] = (compiled / "packages").glob(f"{wanted(IN_PLAIN).name}.pt2")
+    sha256 = hashlib.sha256(source.read_bytes()).hexdigest()
+    (home / "packages" / "foreign").mkdir(parents=True)
+    (home / "packages" / "foreign" / f"{sha256}.pt2").write_bytes(source.read_bytes())
+    return sha256
+
+
+def test_without_a_compiler_blocks_run_eagerly_and_the_log_says_why(
+    tmp_path: Path, opened: Open, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("CXX", "/nowhere/g++")
+    packages = opened(tmp_path)
+    packages.request(IN_PLAIN, CPU)
+    assert packages.building and packages.run({IN_PLAIN}, CPU) is run_block  # at once
+    wait_for_build(packages)
+    assert not packages.ready(IN_PLAIN, CPU) and packages.run({IN_PLAIN}, CPU) is run_block
+    log = capfd.readouterr().err
+    assert "could not be built, blocks go on running eagerly" in log and "/nowhere/g++" in log
+    packages.request(IN_PLAIN, CPU)
+    assert not packages.building  # it is not tried again at every job
+    assert list((tmp_path / "packages").glob("build-*")) == []
+
+
+def test_a_package_that_a_manifest_names_is_proved_and_taken(
+    compiled: Path, tmp_path: Path, opened: Open, capfd: pytest.CaptureFixture[str]
+) -> None:
+    packages = opened(tmp_path)
+    packages.request(IN_PLAIN, CPU, give_foreign(compiled, tmp_path))
+    wait_for_build(packages)
+    assert packages.run({IN_PLAIN}, CPU) is not run_block
+    log = capfd.readouterr().err
+    assert "taking the package that the manifest names" in log and "compiling" not in log.replace(
+        "packages.compiling", ""
+    )
+    for file in (tmp_path / "packages").glob(f"{wanted(IN_PLAIN).name}.*"):
+        assert file.stat().st_mode & 0o077 == 0
+
+
+def test_a_file_that_is_not_what_the_manifest_names_is_not_taken(
+    compiled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    sha256 = give_foreign(compiled, tmp_path)
+    file = tmp_path / "packages" / "foreign" / f"{sha256}.pt2"
+    file.write_bytes(file.read_bytes() + b"more")
+    told: list[str] = []
+    monkeypatch.setenv("CXX", "/nowhere/g++")  # that it goes on to compile is enough
+    with pytest.raises(BuildFailed):
+        build(wanted(IN_PLAIN, sha256), tmp_path, told.append)
+    assert told == ["compiling"] and "is not what the manifest names" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("dying", "reason"),
+    [("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", "died of SIGSEGV"), ("raise SystemExit(3)", "code 3")],
+)
+def test_a_package_that_ends_its_process_never_gets_as_far_as_an_engine(
+    dying: str, reason: str, compiled: Path, tmp_path: Path, opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "dying.py").write_text(dying)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setattr(building, "PROVING", "dying")
+    with pytest.raises(BuildFailed, match=reason):
+        build(wanted(IN_PLAIN, give_foreign(compiled, tmp_path)), tmp_path, lambda _: None)
+    packages = opened(tmp_path)
+    assert not packages.ready(IN_PLAIN, CPU) and packages.run({IN_PLAIN}, CPU) is run_block
+
+
+def test_a_package_that_computes_something_else_is_not_published(
+    compiled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # In place of the right package: the manifest names the one for FP8, which differs by far more than rounding.
+    [source] = (compiled / "packages").glob(f"{wanted(IN_FP8).name}.pt2")
+    sha256 = hashlib.sha256(source.read_bytes()).hexdigest()
+    (tmp_path / "packages" / "foreign").mkdir(parents=True)
+    (tmp_path / "packages" / "foreign" / f"{sha256}.pt2").write_bytes(source.read_bytes())
+    with pytest.raises(BuildFailed, match="exit code 1"):
+        build(wanted(IN_PLAIN, sha256), tmp_path, lambda _: None)
+    assert list((tmp_path / "packages").glob("*.pt2")) == []
+
+
+def test_one_package_is_built_at_a_time_and_none_twice(home: Path, tmp_path: Path, opened: Open) -> None:
+    name = wanted(IN_PLAIN).name
+    kept = {file.name: file.read_bytes() for file in (home / "packages").glob(f"{name}.*")}
+    for file in kept:
+        (home / "packages" / file).unlink()
+    packages = opened(home)
+    with build_lock(home):  # another engine builds it
+        packages.request(IN_PLAIN, CPU)
+        assert packages.building
+        for file, content in kept.items():
+            (home / "packages" / file).write_bytes(content)
+            (home / "packages" / file).chmod(0o600)
+    wait_for_build(packages)
+    assert packages.ready(IN_PLAIN, CPU)
+    assert (home / "packages" / f"{name}.json").read_bytes() == kept[f"{name}.json"]
+
+
+ENGINE = """
+import sys, time, psutil, torch
+from pathlib import Path
+from tests.packages.conftest import CPU, IN_PLAIN
+from wan_mcp.engine.packages.packages import Packages
+packages = Packages(Path(sys.argv[1]))
+packages.request(IN_PLAIN, CPU)
+while not (found := [p for p in psutil.Process().children(recursive=True) if "compiling" in " ".join(p.cmdline())]):
+    time.sleep(0.01)
+print(*[p.pid for p in psutil.Process().children(recursive=True)], flush=True)
+input()
+packages.close()
+"""
+
+
+@pytest.mark.parametrize("killed", [True, False], ids=["killed", "closed"])
+def test_a_build_ends_with_its_engine(killed: bool, tmp_path: Path) -> None:
+    engine = subprocess.Popen(
+        [sys.executable, "-c", ENGINE, str(tmp_path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+        text=True,
+    )
+    assert engine.stdin is not None and engine.stdout is not None
+    builders = [psutil.Process(int(pid)) for pid in engine.stdout.readline().split()]
+    assert len(builders) >= 2 and all(each.nice() > 0 for each in builders[:1])
+    if killed:
+        engine.send_signal(signal.SIGKILL)
+        engine.stdin.close()
+    else:
+        engine.stdin.write("\n")
+        engine.stdin.close()
+    assert engine.wait(PATIENCE_S) == (-signal.SIGKILL if killed else 0)
+    engine.stdout.close()
+    left = psutil.wait_procs(builders, timeout=PATIENCE_S)[1]
+    assert [each for each in left if each.status() != psutil.STATUS_ZOMBIE] == []
+    assert list((tmp_path / "packages").glob("*.pt2")) == []
+
+
+def test_a_build_that_takes_too_much_is_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(building, "MEMORY_BYTES", 50_000_000)
+    with pytest.raises(BuildFailed, match="GB of memory"):
+        build(wanted(IN_PLAIN), tmp_path, lambda _: None)
+    monkeypatch.undo()
+    monkeypatch.setattr(building, "PATIENCE_S", 0.1)
+    with pytest.raises(BuildFailed, match="longer than"):
+        build(wanted(IN_PLAIN), tmp_path, lambda _: None)
+    assert list((tmp_path / "packages").glob("build-*")) == []
