@@ -7,6 +7,7 @@ import gguf
 import numpy
 
 from tests.adapters.files import ORIGINAL
+from tests.adapters.k_quants import K_QUANTS, encode
 
 __all__ = ["write_gguf"]
 
@@ -28,21 +29,32 @@ WITHIN_BLOCKS = {
 
 
 def write_gguf(file: Path, denoiser: Any, kind: str = "Q8_0", *, original_names: bool = True) -> None:
-    """Write a denoiser: the matrices of attention and feed-forward in few bits, everything else as it is."""
-    quantised = getattr(gguf.GGMLQuantizationType, kind)
+    """Write a denoiser: the matrices of attention and feed-forward in few bits, everything else as it is.
+
+    `Q4_K_M` is Q4_K with some matrices in Q6_K, as the world's files of that name are.
+    """
     writer = gguf.GGUFWriter(file, "wan")
     for name, tensor in denoiser.state_dict().items():
         data = tensor.float().numpy()
         few_bits = name.startswith("blocks.") and name.endswith(".weight") and data.ndim == 2
         name = _original(name) if original_names else name
         if few_bits:
-            writer.add_tensor(name, gguf.quants.quantize(data, quantised), raw_dtype=quantised)
+            bits = _kind_of(name, kind)
+            quantised = getattr(gguf.GGMLQuantizationType, bits)
+            packed = encode(data, bits) if bits in K_QUANTS else gguf.quants.quantize(data, quantised)
+            writer.add_tensor(name, packed, raw_dtype=quantised)
         else:
             writer.add_tensor(name, numpy.ascontiguousarray(data))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
+
+
+def _kind_of(name: str, kind: str) -> str:
+    if kind != "Q4_K_M":
+        return kind
+    return "Q6_K" if any(part in name for part in (".v.", ".to_v.", "ffn.2.", "ffn.net.2.")) else "Q4_K"
 
 
 def _original(name: str) -> str:

@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 
 from tests.adapters.files import STYLES, Written, merge_by_hand, write_lora
 from tests.engine.conftest import MANIFESTS, ONE, TWO, Bench, changed, image_plan, video_plan
+from wan_mcp.engine.decoding import FrameDecoder
 from wan_mcp.errors import BadRequest, JobFailed
 from wan_mcp.jobs.plans import Planner
 from wan_mcp.manifests import Catalogue, Limits
@@ -37,17 +38,15 @@ def denoisers(bench: Bench) -> list[Any]:
 
 def latents_of(bench: Bench, monkeypatch: pytest.MonkeyPatch, **changes: Any) -> Any:
     """The finished latents of a still."""
-    from wan_mcp.engine import generate
-
     kept: list[Any] = []
-    true = generate.decode  # type: ignore[attr-defined]
+    true = FrameDecoder.frames
 
-    def decode(model: Any, latents: Any, report: Any) -> Any:
+    def frames(decoder: Any, latents: Any, report: Any) -> Any:
         kept.append(latents)
-        return true(model, latents, report)
+        return true(decoder, latents, report)
 
     with monkeypatch.context() as patch:
-        patch.setattr(generate, "decode", decode)
+        patch.setattr(FrameDecoder, "frames", frames)
         bench.run(image_plan(**changes))
     return kept[0]
 
