@@ -8,7 +8,6 @@ import torch
 from tests.residence.conftest import a_pass, load_experts
 from tests.residence.watched import WatchedStreamed
 from wan_mcp.engine import memory_plan as planning
-from wan_mcp.engine.blocks.linear import FP8, PLAIN
 from wan_mcp.engine.blocks.residence import Resident
 from wan_mcp.engine.devices import Device, resolve_device
 from wan_mcp.engine.memory_plan import available_bytes, make_room, memory_plan, require_fit, shape_of
@@ -53,7 +52,7 @@ def image(width: int, height: int) -> ImagePlan:
 def test_a_plan_says_where_blocks_will_lie_and_what_has_room(
     a14b: Manifest, card: int, placement: Placement, stays: bool, words: str
 ) -> None:
-    plan = memory_plan(a14b, GPU, FP8, card * GB)
+    plan = memory_plan(a14b, GPU, "fp8", card * GB)
     assert (plan.placement, plan.stays) == (placement, stays)
     assert words in plan.describe() and f"{card}.0 GB" in plan.describe()
     assert "480p-landscape up to" in plan.describe()
@@ -61,16 +60,16 @@ def test_a_plan_says_where_blocks_will_lie_and_what_has_room(
 
 
 def test_bf16_takes_more_room_than_fp8_and_a_cpu_has_its_main_memory(a14b: Manifest) -> None:
-    assert memory_plan(a14b, GPU, PLAIN, 48 * GB).placement is Placement.SWAPPED
+    assert memory_plan(a14b, GPU, "bf16", 48 * GB).placement is Placement.SWAPPED
     cpu = resolve_device("cpu")
-    plan = memory_plan(a14b, cpu, None)
+    plan = memory_plan(a14b, cpu, "fp32")
     assert plan.placement is Placement.CPU and plan.precision == "fp32"
     assert isinstance(plan.residence(cpu), Resident)
     assert plan.memory_bytes == pytest.approx(available_bytes(cpu), rel=0.2)
 
 
 def test_a_card_without_room_for_anything_says_so(a14b: Manifest) -> None:
-    assert "no size has room" in memory_plan(a14b, GPU, FP8, 2 * GB).describe()
+    assert "no size has room" in memory_plan(a14b, GPU, "fp8", 2 * GB).describe()
 
 
 def test_what_cannot_fit_is_refused_with_the_sizes_and_frame_counts_that_can(a14b: Manifest) -> None:
@@ -80,7 +79,7 @@ def test_what_cannot_fit_is_refused_with_the_sizes_and_frame_counts_that_can(a14
     assert failure.value.code == "too_large_for_device"
     said = str(failure.value)
     assert "1280x720 with 81 frames" in said and "16.0 GB" in said
-    largest = memory_plan(a14b, GPU, FP8, 16 * GB).largest
+    largest = memory_plan(a14b, GPU, "fp8", 16 * GB).largest
     assert f"480p-landscape (832x480) with up to {largest['480p-landscape']} frames" in said
     require_fit(video(num_frames=largest["480p-landscape"]), a14b, "fp8", 16 * GB)
 

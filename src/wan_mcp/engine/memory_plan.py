@@ -11,7 +11,6 @@ import torch
 
 from wan_mcp.engine.blocks.host_memory import HostMemory, cuda_pin, pinnable
 from wan_mcp.engine.blocks.lanes import CudaLanes
-from wan_mcp.engine.blocks.linear import FP8, Recipe
 from wan_mcp.engine.blocks.residence import Residence, Resident
 from wan_mcp.engine.blocks.streamed import Streamed
 from wan_mcp.engine.devices import Device
@@ -37,7 +36,6 @@ __all__ = [
     "available_bytes",
     "make_room",
     "memory_plan",
-    "precision_of",
     "reachable_bytes",
     "require_fit",
     "shape_of",
@@ -61,7 +59,7 @@ class MemoryPlan:
 
     model: str
     precision: str
-    """What its blocks multiply in: fp8, bf16 or fp32."""
+    """What its blocks multiply in: fp8, bf16, fp32 or gguf."""
     memory_bytes: int
     """What it may take of the device, with the reserve."""
     placement: Placement
@@ -97,11 +95,8 @@ class MemoryPlan:
         return Streamed(device.torch, host, CudaLanes(device.torch), self.room)
 
 
-def memory_plan(
-    manifest: Manifest, device: Device, recipe: Recipe | None, memory_bytes: int | None = None
-) -> MemoryPlan:
-    """The plan for a model whose blocks run by `recipe`, on what the device has left or `memory_bytes`."""
-    precision = precision_of(device, recipe)
+def memory_plan(manifest: Manifest, device: Device, precision: str, memory_bytes: int | None = None) -> MemoryPlan:
+    """The plan for a model that runs in `precision` (see `fitting`), on what the device has left or `memory_bytes`."""
     memory = available_bytes(device) if memory_bytes is None else memory_bytes
     usual = usual_shape(manifest)
     return MemoryPlan(
@@ -152,11 +147,6 @@ def make_room(
         log.info("%s: %s", manifest.name, residence.describe())
 
 
-def precision_of(device: Device, recipe: Recipe | None) -> str:
-    """The precision by which a manifest gives sizes."""
-    return "fp8" if recipe == FP8 else device.precision
-
-
 def available_bytes(device: Device) -> int:
     """What one more model may take of a device, with the reserve: what nobody has, and what our allocator has spare."""
     if not device.is_cuda:
@@ -169,7 +159,7 @@ def available_bytes(device: Device) -> int:
 def reachable_bytes(device: Device) -> int:
     """What a model could have of a device if this process held no other."""
     if not device.is_cuda:
-        return available_bytes(device) + int(psutil.Process().memory_info().rss)
+        return int(psutil.virtual_memory().total)  # what others hold there can be swapped out
     return available_bytes(device) + int(torch.cuda.memory_allocated(device.torch))
 
 

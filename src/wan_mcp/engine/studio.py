@@ -12,19 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from wan_mcp.engine.blocks.linear import Recipe
 from wan_mcp.engine.devices import Device, resolve_device
 from wan_mcp.engine.imports import lasting_imports
 from wan_mcp.engine.memory import memory_guard
 from wan_mcp.engine.memory_plan import (
     available_bytes,
     memory_plan,
-    precision_of,
     reachable_bytes,
     require_fit,
     shape_of,
 )
-from wan_mcp.engine.precision import recipe_for
 from wan_mcp.engine.reporter import Reporter
 from wan_mcp.engine.weights import EMBEDDED, Installed, install
 from wan_mcp.errors import JobFailed, UserError
@@ -108,7 +105,7 @@ class TorchStudio:
             raise
 
     def _generate(self, job_id: str, plan: VideoPlan | ImagePlan, manifest: Manifest, report: Reporter) -> None:
-        precision, shape = precision_of(self.device, self._recipe(manifest)), shape_of(plan)
+        precision, shape = self._precision(manifest), shape_of(plan)
         require_fit(plan, manifest, precision, reachable_bytes(self.device))
         if self._generator is None or self._generator[0] != manifest:
             weights = self._install(manifest, plan.kind, report)
@@ -122,11 +119,9 @@ class TorchStudio:
         self._make_room(plan.kind, working - generator.movable_bytes)
         generator.run(job_id, plan, report)
 
-    def _recipe(self, manifest: Manifest) -> Recipe | None:
-        """How the blocks of a model run here; None where they are not ours."""
-        if manifest.pipeline.family != "wan":
-            return None
-        return recipe_for(manifest, self.device, self._settings.precision)
+    def _precision(self, manifest: Manifest) -> str:
+        """What a model runs in here, by the names that manifests give sizes by."""
+        return self.machine().precision_of(manifest, self._settings.precision)
 
     def _make_room(self, kind: Kind, needed: int) -> None:
         """Let the model of the other sort go if a job of this kind has less than `needed` bytes beside it."""
@@ -178,7 +173,7 @@ class TorchStudio:
             self._tuning = Tuning(self._settings, self.device)
         files = EmbeddingFiles(self._settings.home / "embeddings", reserve_bytes=self._settings.min_free_mb * 1_000_000)
         embeddings = PromptEmbeddings(weights.sha256_of("text_encoder", "tokenizer"), files)
-        memory = memory_plan(manifest, self.device, self._recipe(manifest))
+        memory = memory_plan(manifest, self.device, self._precision(manifest))
         log.info("%s", memory.describe())
         model = load_wan(
             manifest, weights.folder, self.device, weights.sha256, weights.further,
@@ -194,7 +189,7 @@ class TorchStudio:
             weights = self._install(manifest, plan.kind, report)
             self._captioner = None
             self._free()
-            self._make_room(plan.kind, needed_bytes(manifest, self.device.precision, usual_shape(manifest)))
+            self._make_room(plan.kind, needed_bytes(manifest, self._precision(manifest), usual_shape(manifest)))
             report.enter(Stage.LOAD, detail=manifest.title)
             self._captioner = (manifest, self._load_captioner(manifest, weights))
         return self._captioner[1].caption(plan, open_input(self._media, plan.image), report)
