@@ -55,7 +55,7 @@ def test_a_plan_says_where_blocks_will_lie_and_what_has_room(
     plan = memory_plan(a14b, GPU, "fp8", card * GB)
     assert (plan.placement, plan.stays) == (placement, stays)
     assert words in plan.describe() and f"{card}.0 GB" in plan.describe()
-    assert "480p-landscape up to" in plan.describe()
+    assert "frames at 480p-landscape, 480p-portrait" in plan.describe()
     assert plan.to_come <= card * GB
 
 

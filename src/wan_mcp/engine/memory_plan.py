@@ -76,7 +76,10 @@ class MemoryPlan:
 
     def describe(self) -> str:
         """The plan in one sentence."""
-        sizes = ", ".join(f"{name} up to {frames} frames" for name, frames in self.largest.items())
+        by_frames: dict[int, list[str]] = {}
+        for name, frames in self.largest.items():
+            by_frames.setdefault(frames, []).append(name)
+        sizes = "; ".join(f"up to {frames} frames at {', '.join(names)}" for frames, names in by_frames.items())
         return (
             f"{self.model} in {self.precision}, {self.memory_bytes / 1e9:.1f} GB to be had: {SAID[self.placement]}; "
             f"{f'room for {sizes}' if sizes else 'no size has room'}"
