@@ -1,5 +1,8 @@
 """No shipped model is without its proof."""
 
+import tomllib
+from pathlib import Path
+
 import pytest
 from pydantic import ValidationError
 
@@ -29,3 +32,12 @@ def test_a_manifest_that_its_family_cannot_keep_is_refused(part: str, changes: d
     tables = SHIPPED.get("z-image-turbo").model_dump(by_alias=True)
     with pytest.raises(ValidationError, match=said):
         Manifest.model_validate(tables | {part: tables[part] | changes})
+
+
+def test_words_of_others_are_attributed_in_what_is_shipped() -> None:
+    root = Path(__file__).parents[2]
+    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert {"LICENSE", "NOTICE"} <= set(project["license-files"])
+    notice = (root / "NOTICE").read_text(encoding="utf-8")
+    for words in ("github.com/fpgaminer/joycaption", "Copyright 2024 fpgaminer", "Alibaba Wan Team Authors"):
+        assert words in notice
