@@ -176,6 +176,10 @@ def test_models_says_what_fits_the_gpu_of_the_settings_and_else_the_cpu(person: 
     assert "GPU of 151 GB" in words
     assert "69 GB in bf16" in words
     assert "too large" not in words
+    tool.write_text("#!/bin/sh\necho 24564, 8.9\n", encoding="utf-8")
+    lines = person.run("--device", "cuda:0", "models")[1].split("wan2.2-t2v-a14b-4step")[1]
+    assert "40.5 GB in fp8, one expert at a time" in " ".join(lines.split())
+    tool.write_text(SMI, encoding="utf-8")
     for device in ("cpu", "cuda:2"):
         words = person.run("--device", device, "models")[1]
         assert "CPU of" in words

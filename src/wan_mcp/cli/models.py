@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from wan_mcp.fitting import Placement, fits, needed_bytes, placement_for, usual_shape, weights_bytes
 from wan_mcp.machine import Machine, this_machine
 from wan_mcp.manifests import Catalogue, Manifest
 from wan_mcp.settings import Settings
@@ -71,7 +72,7 @@ def _table(catalogue: Catalogue, settings: Settings) -> None:
             manifest.frames.describe() if manifest.frames else "",
             licence,
             _weights(manifest, settings),
-            _verdict(machine, manifest),
+            _verdict(machine, manifest, settings),
         )
     Console().print(table)
     for manifest in _sorted(catalogue):
@@ -83,14 +84,24 @@ def _titled(machine: Machine) -> str:
     return machine.name if machine.memory is None else f"{machine.name} of {in_bytes(machine.memory)}"
 
 
-def _verdict(machine: Machine, manifest: Manifest) -> str:
-    """Whether a model's weights have room, in a word or two; empty if its manifest does not say."""
-    needed = manifest.weights.memory_bytes.get(machine.precision)
-    if needed is None:
+PLACES = {
+    Placement.SWAPPED: ", one expert at a time",
+    Placement.OFFLOADED: ", streamed from main memory",
+}
+
+
+def _verdict(machine: Machine, manifest: Manifest, settings: Settings) -> str:
+    """Whether a usual result of the model has room, and how, in a few words; empty if its manifest does not say."""
+    precision = machine.precision_of(manifest, settings.precision)
+    weights = weights_bytes(manifest, precision)
+    if weights is None or not manifest.weights.memory_bytes:
         return ""
-    words = f"{in_bytes(needed)} in {machine.precision}"
-    over = 0 if machine.memory is None else needed - machine.memory
-    return words if over <= 0 else f"{words}: {in_bytes(over)} too large"
+    words, usual = f"{in_bytes(weights)} in {precision}", usual_shape(manifest)
+    if machine.memory is None:
+        return words
+    if not fits(manifest, machine.memory, precision, usual):
+        return f"{words}: {in_bytes(needed_bytes(manifest, precision, usual) - machine.memory)} too large"
+    return words + PLACES.get(placement_for(manifest, machine.memory, precision), "")
 
 
 def _sizes(manifest: Manifest) -> str:
