@@ -31,7 +31,7 @@ SHAPE = BlockShape(width=64, heads=2, ffn_width=96, cross_norm=True, times_per_t
 """Of the tiny models with two experts."""
 IN_PLAIN = BlockKind(SHAPE, PLAIN, torch.float32)
 IN_FP8 = BlockKind(SHAPE, FP8, torch.float32)
-SECONDS = 300
+SECONDS = 500
 
 
 def wanted(kind: BlockKind, foreign: str | None = None) -> Wanted:

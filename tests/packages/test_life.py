@@ -20,7 +20,7 @@ from wan_mcp.engine.packages.packages import Packages
 
 pytestmark = pytest.mark.timeout(600)  # see test_arithmetic
 Open = Callable[[Path], Packages]
-PATIENCE_S = 60
+PATIENCE_S = 300
 
 
 def wait_for_build(packages: Packages) -> None:

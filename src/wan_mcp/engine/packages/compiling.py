@@ -84,7 +84,9 @@ def main(arguments: list[str]) -> None:
     log_to_stderr("INFO")
     kind, device, file = kind_of_facts(json.loads(arguments[0])), torch.device(arguments[1]), arguments[2]
     if device.type == "cuda":
-        total = torch.cuda.get_device_properties(device).total_memory
+        free, total = torch.cuda.mem_get_info(device)
+        if free < GPU_BYTES:
+            raise SystemExit(f"only {free / 1e9:.1f} GB of the GPU are free: a job may need them more")
         torch.cuda.set_per_process_memory_fraction(min(GPU_BYTES / total, 1.0), device)
     if file:
         compile_block(kind, device, Path(file))

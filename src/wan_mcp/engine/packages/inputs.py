@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from wan_mcp.engine.blocks.block import BlockKind, parts_of_linear, weight_names
+from wan_mcp.engine.blocks.block import BlockKind, weight_names
 from wan_mcp.engine.blocks.linear import FP8, LEAST_ROWS, tensors_of_linear
 from wan_mcp.engine.packages.sidecar import Input
 
@@ -16,6 +16,7 @@ __all__ = ["ACTIVATIONS", "dynamic_sizes", "example_inputs", "example_weights", 
 
 ACTIVATIONS = ("hidden", "text_key", "text_value", "times", "cos", "sin")
 """The inputs beside the weights, in order."""
+ROWS_AT_ONCE = 1024
 
 
 def dynamic_sizes(kind: BlockKind, device: Any) -> dict[str, tuple[int, int]]:
@@ -93,7 +94,13 @@ def example_weights(kind: BlockKind, device: Any) -> list[Tensor]:
         if numbers is not None:
             made[name] = (numbers + 1 if ".norm" in name or name == "norm2.weight" else numbers).to(dtype)
     for layer, (rows, columns) in _layers(kind).items():
-        weight = torch.randn(rows, columns, device=device, dtype=kind.dtype).mul_(columns**-0.5)
-        parts = tensors_of_linear(weight, made[f"{layer}.bias"], kind.recipe, kind.dtype)
-        made |= {f"{layer}.{part}": t for part, t in zip(parts_of_linear(kind.recipe), parts, strict=True)}
+        bias = made[f"{layer}.bias"]
+        pieces = []
+        for first in range(0, rows, ROWS_AT_ONCE):  # converting takes several times what the layer does
+            size = (min(ROWS_AT_ONCE, rows - first), columns)
+            weight = torch.randn(size, device=device, dtype=kind.dtype).mul_(columns**-0.5)
+            pieces.append(tensors_of_linear(weight, bias, kind.recipe, kind.dtype)[:-1])
+        made[f"{layer}.weight"] = torch.cat([piece[0] for piece in pieces])
+        if kind.recipe == FP8:
+            made[f"{layer}.scale"] = torch.cat([piece[1] for piece in pieces], -1)
     return [made[name] for name in weight_names(kind)]

@@ -21,6 +21,8 @@ __all__ = ["PackageRunner", "mismatch"]
 log = logging.getLogger(__name__)
 
 REASONS_TOLD = 20
+ALIGNED = 16
+"""Bytes that kernels read at once."""
 
 
 def mismatch(expected: Input, tensor: Tensor, device: Any, sizes: dict[str, int]) -> str | None:
@@ -128,6 +130,8 @@ class PackageRunner:
         for expected, tensor in zip(self._weights, weights, strict=True):
             if why := mismatch(expected, tensor, self._device, {}):
                 return why
+            if tensor.is_cuda and tensor.data_ptr() % ALIGNED:  # a package would copy it at every call
+                return f"{expected.name} does not begin at a multiple of {ALIGNED} bytes"
         bound = self._bound
         for place, tensor in enumerate(weights):
             forget = partial(bound.pop, id(tensor))  # called with the dead reference, which is what it then gives

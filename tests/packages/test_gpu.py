@@ -1,0 +1,80 @@
+"""On a GPU: the kernels compute what plain torch does, and a package what the kernels do, bit for bit."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from wan_mcp.engine.blocks import block as block_module
+from wan_mcp.engine.blocks import rows
+from wan_mcp.engine.blocks.block import BlockKind, ExportableBlock
+from wan_mcp.engine.blocks.linear import FP8, LEAST_ROWS, PLAIN
+from wan_mcp.engine.blocks.rows import steps_for
+from wan_mcp.engine.blocks.shape import BlockShape
+from wan_mcp.engine.packages.building import Wanted, build
+from wan_mcp.engine.packages.identity import facts_of_kind, identity_of
+from wan_mcp.engine.packages.inputs import example_inputs, example_weights
+from wan_mcp.engine.packages.packages import Packages
+
+pytestmark = [pytest.mark.gpu, pytest.mark.timeout(600)]
+GPU = torch.device("cuda", 0)
+
+
+def kind_of(recipe: Any, *, per_token: bool = False, cross_norm: bool = True) -> BlockKind:
+    # Widths that are no powers of two, as those of real models.
+    return BlockKind(BlockShape(640, 5, 1728, cross_norm, per_token, 1e-6), recipe, torch.bfloat16)
+
+
+KINDS = [kind_of(recipe, per_token=per_token) for recipe in (PLAIN, FP8) for per_token in (False, True)]
+KINDS.append(kind_of(FP8, cross_norm=False))
+
+
+def apart(one: Tensor, other: Tensor) -> float:
+    return float((one.double() - other.double()).norm() / other.double().norm())
+
+
+def named(kind: BlockKind) -> str:
+    return f"{kind.recipe}-{'own-times' if kind.shape.times_per_token else 'one-time'}-{kind.shape.cross_norm}"
+
+
+@pytest.fixture
+def in_plain_torch(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """Run a block without its kernels."""
+
+    def run(kind: BlockKind, inputs: list[Tensor], weights: list[Tensor]) -> Tensor:
+        with monkeypatch.context() as patch:
+            patch.setattr(block_module, "steps_for", lambda device: rows)
+            made: Tensor = ExportableBlock(kind)(*inputs, weights)
+        return made
+
+    yield run
+
+
+@torch.no_grad()  # type: ignore[untyped-decorator]
+@pytest.mark.parametrize("kind", KINDS, ids=named)
+def test_the_kernels_compute_what_plain_torch_does(kind: BlockKind, in_plain_torch: Any) -> None:
+    assert steps_for(GPU).__name__.endswith("kernels")
+    torch.manual_seed(1)
+    weights = example_weights(kind, GPU)
+    for tokens in (2, 5, LEAST_ROWS, 333, 4100):  # more rows than programs, too
+        inputs = example_inputs(kind, tokens, 77, GPU)
+        made = ExportableBlock(kind)(*inputs, weights)
+        assert apart(made, in_plain_torch(kind, inputs, weights)) < (0.005 if kind.recipe == PLAIN else 0.03)
+
+
+@torch.no_grad()  # type: ignore[untyped-decorator]
+@pytest.mark.parametrize("kind", [kind_of(FP8), kind_of(PLAIN, per_token=True)], ids=named)
+def test_a_package_computes_what_the_kernels_do(kind: BlockKind, tmp_path: Path) -> None:
+    wanted = Wanted(facts_of_kind(kind), str(GPU), identity_of(kind, GPU).hash)
+    build(wanted, tmp_path, lambda _: None)
+    packages = Packages(tmp_path)
+    run: Any = packages.run({kind}, GPU)
+    assert packages.compiled({kind}, GPU) == [wanted.name]
+    for tokens in (2, LEAST_ROWS, 333, 4100, 33000):
+        weights, inputs = example_weights(kind, GPU), example_inputs(kind, tokens, 512, GPU)
+        assert torch.equal(run(kind, *inputs, weights), ExportableBlock(kind)(*inputs, weights))
+    assert run.works
+    packages.close()
