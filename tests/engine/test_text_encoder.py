@@ -194,3 +194,22 @@ def test_the_size_in_int8_is_foretold_as_it_comes(load: Load, monkeypatch: pytes
     assert plan_for(encoder, model.device) == "int8"
     placed = place_text_encoder(encoder, CPU, "int8")
     assert foretold == [sum(tensor.nbytes for tensor in [*placed.parameters(), *placed.buffers()])]
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("plan", ["visiting", "int8"])
+def test_on_a_gpu_a_visitor_gives_the_same_bits_and_takes_no_room_between_its_visits(load: Load, plan: Any) -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("no GPU")
+    gpu = torch.device("cuda", 0)
+    encoder = load(ONE).any_pipeline.text_encoder.to(gpu)
+    ids = torch.arange(3, 12, device=gpu)[None]
+    with torch.no_grad():
+        true = encoder(ids).last_hidden_state.clone()
+        placed = place_text_encoder(encoder, gpu, plan)
+        given = placed(ids).last_hidden_state
+    assert given.device == gpu
+    assert torch.equal(given, true) is (plan == "visiting")
+    assert error(given, true) < 0.01
+    homes = {tensor.device.type for tensor in [*encoder.parameters(), *encoder.buffers()]}
+    assert homes == ({"cpu"} if plan == "visiting" else {"cuda"})
