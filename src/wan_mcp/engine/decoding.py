@@ -46,10 +46,12 @@ def _bad_numbers(what: str) -> JobFailed:
 class FrameDecoder:
     """The end of a model's pipelines. On a GPU it also has the pipelines encode pictures with the fast coders."""
 
-    def __init__(self, model: WanModel) -> None:
+    def __init__(self, model: WanModel, *, fast: bool | None = None) -> None:
+        """`fast` is whether to use the fast coders: by default on a GPU."""
         self._model = model
         vae = model.vae
-        self._coders = FastCoders(vae) if model.device.is_cuda and understood(vae) else None
+        fast = model.device.is_cuda if fast is None else fast
+        self._coders = FastCoders(vae) if fast and understood(vae) else None
         if self._coders is not None:
             vae._encode = MethodType(_encode_with(self._coders), vae)
 
