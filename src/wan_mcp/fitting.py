@@ -94,7 +94,7 @@ def activation_bytes(manifest: Manifest, shape: Shape, precision: str) -> int:
     costs = manifest.costs
     tokens = costs.tokens(shape.width, shape.height, shape.frames)
     decoded = shape.width * shape.height * min(shape.frames, costs.token[0])
-    return max(tokens * costs.token_bytes, decoded * costs.pixel_bytes * _wide(precision))
+    return max(tokens * costs.token_bytes, decoded * costs.pixel_bytes) * _wide(precision)
 
 
 def room_for_blocks(manifest: Manifest, memory_bytes: int, precision: str, shape: Shape | None = None) -> int:
