@@ -44,7 +44,8 @@ def image(width: int, height: int) -> ImagePlan:
     ("card", "placement", "stays", "words"),
     [
         (80, Placement.RESIDENT_FP8, True, "all blocks on the device, in FP8"),
-        (48, Placement.RESIDENT_FP8, False, "all blocks on the device, in FP8"),
+        (48, Placement.RESIDENT_FP8, True, "all blocks on the device, in FP8"),
+        (40, Placement.RESIDENT_FP8, False, "all blocks on the device, in FP8"),
         (26, Placement.SWAPPED, False, "the other's blocks move in as it takes over"),
         (16, Placement.OFFLOADED, False, "streamed to it in every pass"),
     ],

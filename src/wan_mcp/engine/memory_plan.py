@@ -68,7 +68,7 @@ class MemoryPlan:
     room: int
     """For blocks on the device, in bytes, while a result of the usual size is made."""
     working: int
-    """What making that takes beside all weights."""
+    """What making a result takes beside all weights: the largest where blocks stay, the usual where they move."""
     text: int
     """The text encoder's bytes, which will lie in main memory where blocks move."""
     largest: dict[str, int]
@@ -87,7 +87,7 @@ class MemoryPlan:
 
     @property
     def to_come(self) -> int:
-        """Bytes of the device that blocks and a job of the usual size will still take when a model is loaded."""
+        """Bytes of the device that blocks and jobs will still take when a model is loaded."""
         return self.working + (0 if self.stays else self.room)
 
     def residence(self, device: Device) -> Residence:
@@ -101,15 +101,18 @@ class MemoryPlan:
 def memory_plan(manifest: Manifest, device: Device, precision: str, memory_bytes: int | None = None) -> MemoryPlan:
     """The plan for a model that runs in `precision` (see `fitting`), on what the device has left or `memory_bytes`."""
     memory = available_bytes(device) if memory_bytes is None else memory_bytes
-    usual = usual_shape(manifest)
+    usual, extremes = usual_shape(manifest), _extremes(manifest)
+    stays = all(placement_for(manifest, memory, precision, shape) not in MOVING for shape in extremes)
+    # Blocks that stay make no room for a larger result: it is kept free of the text encoder from the start.
+    worked = extremes if stays else [usual]
     return MemoryPlan(
         model=manifest.name,
         precision=precision,
         memory_bytes=memory,
         placement=placement_for(manifest, memory, precision, usual),
-        stays=all(placement_for(manifest, memory, precision, shape) not in MOVING for shape in _extremes(manifest)),
+        stays=stays,
         room=room_for_blocks(manifest, memory, precision, usual),
-        working=activation_bytes(manifest, usual, precision),
+        working=max(activation_bytes(manifest, shape, precision) for shape in worked),
         text=manifest.costs.text_bytes,
         largest=largest_fitting(manifest, memory, precision),
     )
