@@ -188,7 +188,7 @@ def _encoding(size: tuple[int, int], fps: float, comment: str, target: Path) -> 
     """ffmpeg's arguments for raw frames on its standard input."""
     width, height = size
     # The thread count is part of what x264 makes of the frames: fixed, so that any machine gives the same bytes.
-    effort = ("12", "slow", "1") if width * height <= SMALL_PIXELS else ("17", "fast", "8")
+    effort = ("12", "slow", "1") if width * height <= SMALL_PIXELS else ("17", "fast", "16")
     rate = Fraction(fps).limit_denominator(1001)
     return [
         *("-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", str(rate), "-i", "-"),

@@ -13,7 +13,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from wan_mcp.engine.vae.activations import Activations, enlarged, normalised_into, settled, settled_into
-from wan_mcp.engine.vae.narrow import narrow_kernels, suits_narrow
+from wan_mcp.engine.vae.proved import convolve, runs_ours
 
 __all__ = ["CausalConvolution", "Pass", "PixelAttention", "Resampling", "ResidualBlock", "linear_of", "tail_padded"]
 
@@ -63,9 +63,9 @@ class CausalConvolution:
         self.history = int(conv.kernel_size[0]) - 1
         self.inputs = int(self._weight.shape[1])
         self.bias = F.pad(conv.bias.detach(), (0, self._weight.shape[0] - conv.bias.shape[0]))
-        self._narrow = suits_narrow(self._weight)
-        self.border = 1 if self._narrow else 0
-        if self._narrow:
+        self._ours = runs_ours(self._weight)
+        self.border = 1 if self._ours else 0
+        if self._ours:
             self._weight = self._weight.permute(0, 2, 3, 4, 1).reshape(self._weight.shape[0], -1).contiguous()
 
     def buffer(self, x: Activations, run: Pass) -> tuple[Tensor, Tensor]:
@@ -86,8 +86,8 @@ class CausalConvolution:
         end = self.history + x.kept
         whole[end:] = whole[end - 1]  # a still tail
         run.past[self] = whole[-self.history :].clone() if self.history else whole[:0]
-        if self._narrow:
-            return Activations(narrow_kernels().convolve_narrow(whole, self._weight, self.bias), x.length)
+        if self._ours:
+            return Activations(convolve(whole, self._weight, self.bias), x.length)
         return Activations(convolved(whole, self._weight, self._margin), x.length, self.bias)
 
     def _read(self, x: Activations) -> int:
