@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.jobs.conftest import video_plan
+from wan_mcp.costs import Costs
 from wan_mcp.jobs.database import MIGRATIONS, Database
 from wan_mcp.jobs.step_times import StepTimes
 from wan_mcp.jobs.timings import KEPT, Timings, Work, stage_work, variant_of
@@ -57,6 +58,18 @@ def test_one_measured_size_is_scaled_as_the_operations_grow(timings: Timings) ->
     timings.record("cuda:0", "wan", Stage.DENOISE, tokens(EVEN_AT), 2.0)
     assert timings.seconds("cuda:0", "wan", Stage.DENOISE, tokens(2 * EVEN_AT)) == pytest.approx(2.0 + 4.0)
     assert timings.seconds("cuda:0", "wan", Stage.DENOISE, tokens(300)) == pytest.approx(0.01 * 1.01)
+
+
+def test_the_curve_is_that_of_a_real_gpu() -> None:
+    # Seconds of 40 blocks of A14B on an H200, compiled in FP8.
+    measured = {3_600: 0.0938, 32_760: 2.228, 75_600: 9.954}
+    fitted = StepTimes.fitted(measured, EVEN_AT)
+    assert {tokens: fitted.at(tokens) for tokens in measured} == pytest.approx(measured, rel=0.01)
+    for left_out, seconds in measured.items():
+        others = {tokens: each for tokens, each in measured.items() if tokens != left_out}
+        assert StepTimes.fitted(others, EVEN_AT).at(left_out) == pytest.approx(seconds, rel=0.06)
+        alone = StepTimes.fitted({left_out: seconds}, Costs().even_at)
+        assert {tokens: alone.at(tokens) for tokens in measured} == pytest.approx(measured, rel=0.06)
 
 
 @pytest.mark.parametrize("per_token", [0.0, 3e-5])

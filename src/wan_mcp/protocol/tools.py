@@ -156,8 +156,8 @@ class _Tools:
         model: Model = None,
         task: Annotated[Task | None, Field(description="Only models that do this.")] = None,
     ) -> Annotated[CallToolResult, ModelList]:
-        """What can be asked for: models with their tasks, sizes, video lengths, limits, defaults, caption types and
-        the usual seconds of a job on this machine; and the styles."""
+        """What can be asked for: models with their tasks, sizes, video lengths, limits, defaults, presets, caption
+        types and the usual seconds of a job on this machine; and the styles."""
         return await model_list(self._service, model, task)
 
     async def get_job(self, ctx: Call, job_id: JobId, wait_s: WaitS = None) -> JobAnswer:
