@@ -2,7 +2,9 @@
 
 import logging
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -58,7 +60,8 @@ class Attention:
             if (kernel.name, query.shape) in self._refused or not kernel.takes(query, key):
                 continue
             try:
-                return kernel(query, key, value)
+                with _on(query.device):
+                    return kernel(query, key, value)
             except torch.OutOfMemoryError:
                 raise
             except Exception as error:  # a kernel from outside may raise anything, and another can do its work
@@ -136,7 +139,8 @@ def _try(device: torch.device, name: str, head_width: int) -> Kernel | None:
         if head_width not in kernel.widths:
             log.info("no attention by %s with heads of %d channels", name, head_width)
             return None
-        error = Trial.of(device, head_width).error(kernel)
+        with _on(device):
+            error = Trial.of(device, head_width).error(kernel)
     except ImportError as missing:
         log.info("no attention by %s: %s", name, _first_line(missing))
         return None
@@ -161,7 +165,8 @@ class SparseAttention:
         """See `attend_sparsely`."""
         if self._kernel is not None:
             try:
-                return attend_sparsely(self._kernel, query, key, value, density, grid)
+                with _on(query.device):
+                    return attend_sparsely(self._kernel, query, key, value, density, grid)
             except (torch.OutOfMemoryError, ValueError):
                 raise
             except Exception as error:
@@ -180,9 +185,11 @@ def sparse_attention_of(device: torch.device, head_width: int = HEAD_WIDTH) -> S
         return None
     try:
         kernel, trial = CudnnBlocks(device), Trial.of(device, head_width)
-        given, wanted = (
-            attend_sparsely(each, trial.query, trial.key, trial.value, 0.5).double() for each in (kernel, TorchBlocks())
-        )
+        with _on(device):
+            given, wanted = (
+                attend_sparsely(each, trial.query, trial.key, trial.value, 0.5).double()
+                for each in (kernel, TorchBlocks())
+            )
         off = float((given - wanted).norm() / wanted.norm())
     except ImportError as error:
         log.warning("turbo changes nothing: %s; install wan-mcp[hopper]", _first_line(error))
@@ -200,6 +207,11 @@ def sparse_attention_of(device: torch.device, head_width: int = HEAD_WIDTH) -> S
 def _maker(name: str) -> Callable[[torch.device], Kernel]:
     makers: dict[str, Callable[[torch.device], Kernel]] = {"cudnn-fp8": CudnnFp8, "sage-fp8": DenseSage}
     return makers.get(name, lambda device: TorchKernel(name))
+
+
+def _on(device: torch.device) -> AbstractContextManager[Any]:
+    """Triton and CuTe launch on the current device, whatever their tensors are on."""
+    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
 
 
 def _first_line(error: Exception) -> str:
