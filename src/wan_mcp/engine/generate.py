@@ -37,9 +37,9 @@ class _Files:
         self._pool = pool
         self._begun: list[Future[None]] = []
 
-    def finish(self, call: Callable[[], None]) -> None:
-        """Have `call` finish a file."""
-        self._begun.append(self._pool.submit(call))
+    def finish(self, make: Callable[[], Artifact], add: Callable[[Artifact], None]) -> None:
+        """Have `make` finish a file, and `add` told of it."""
+        self._begun.append(self._pool.submit(lambda: add(make())))
 
     def require_no_failure(self, *, wait: bool = False) -> None:
         """Raise what the first file failed for, of those that are done, or of all."""
@@ -92,7 +92,7 @@ class Generator:
                 finish = self._decode(MediaName.of(job_id, index, plan.kind), plan, latents, seed, report)
                 del latents
                 report.enter(Stage.WRITE, item=item)
-                files.finish(lambda finish=finish: report.add(finish()))
+                files.finish(finish, report.add)
 
     @property
     def movable_bytes(self) -> int:

@@ -45,7 +45,7 @@ def _widest(config: Any, height: int, width: int) -> int:
 
 def _free(device: Any) -> float:
     if device.type != "cuda":
-        return BOUND
+        return float("inf")
     free, _ = torch.cuda.mem_get_info(device)
     cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
     return float(free + cached)
