@@ -10,6 +10,7 @@ import os
 import shutil
 import time
 import uuid
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,6 @@ class EmbeddingFiles:
                 about, kept = content.metadata() or {}, content.get_tensor("embedding")
             if (about.get("layout"), about.get("sha256")) != (LAYOUT, _sha256(kept)):
                 raise ValueError("its content is not what was written")
-            os.utime(file)
             embedding = kept.new_zeros((1, int(about["tokens"]), kept.shape[-1]))
             embedding[:, : kept.shape[1]] = kept
         except FileNotFoundError:  # another engine has removed it just now
@@ -60,6 +60,8 @@ class EmbeddingFiles:
             log.warning("prompt embedding %s is removed and computed again: %s", file.name, error)
             _remove(file)
             return None
+        with suppress(OSError):  # of another user, perhaps; then it only seems less used than it is
+            os.utime(file)
         return embedding.to(device)
 
     def keep(self, key: str, embedding: Any) -> None:
