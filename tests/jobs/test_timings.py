@@ -62,7 +62,7 @@ def test_one_measured_size_is_scaled_as_the_operations_grow(timings: Timings) ->
 
 def test_the_curve_is_that_of_a_real_gpu() -> None:
     # Seconds of 40 blocks of A14B on an H200, compiled in FP8.
-    measured = {3_600: 0.0938, 32_760: 2.228, 75_600: 9.954}
+    measured: dict[float, float] = {3_600: 0.0938, 32_760: 2.228, 75_600: 9.954}
     fitted = StepTimes.fitted(measured, EVEN_AT)
     assert {tokens: fitted.at(tokens) for tokens in measured} == pytest.approx(measured, rel=0.01)
     for left_out, seconds in measured.items():
