@@ -8,6 +8,7 @@ import torch
 from transformers import Qwen3Config, Qwen3Model, UMT5Config, UMT5EncoderModel
 
 from tests.engine.conftest import ONE
+from wan_mcp.engine import visiting
 from wan_mcp.engine.devices import resolve_device
 from wan_mcp.engine.loader import WanModel, load_wan
 from wan_mcp.engine.text_encoder import (
@@ -194,6 +195,24 @@ def test_the_size_in_int8_is_foretold_as_it_comes(load: Load, monkeypatch: pytes
     assert plan_for(encoder, model.device) == "int8"
     placed = place_text_encoder(encoder, CPU, "int8")
     assert foretold == [sum(tensor.nbytes for tensor in [*placed.parameters(), *placed.buffers()])]
+
+
+def test_what_comes_often_is_pinned_as_far_as_there_is_memory_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(visiting, "WORTH_PINNING", 100)
+    part = torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.Linear(8, 8), torch.nn.Linear(8, 8))
+    before = [tensor.detach().clone() for tensor in part.parameters()]
+    homes = [tensor.data_ptr() for tensor in part.parameters()]
+    pinned: list[int] = []
+
+    def pin(pages: Any) -> bool:
+        pinned.append(len(pages))
+        return len(pinned) < 3
+
+    assert visiting._pin(part, 300, pin) == 256, "a third weight would be too much, biases are too small"
+    assert all(torch.equal(tensor, kept) for tensor, kept in zip(part.parameters(), before, strict=True))
+    moved = [tensor.data_ptr() != home for tensor, home in zip(part.parameters(), homes, strict=True)]
+    assert moved == [True, False, False, False, False, False]
+    assert pinned == [256]
 
 
 @pytest.mark.gpu

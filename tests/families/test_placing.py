@@ -32,8 +32,8 @@ def far_away(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
     """What is lent holds no numbers where it lives, as if that were another device: only what was brought does."""
     true_lend, lent, numbers = visiting.lend, [], {}
 
-    def lend(part: Any, device: torch.device) -> None:
-        true_lend(part, device)
+    def lend(part: Any, device: torch.device, *, often: bool = False) -> None:
+        true_lend(part, device, often=often)
         for tensor in (*part.parameters(), *part.buffers()):
             lent.append(tensor)
             numbers[id(tensor)] = tensor.detach().clone()

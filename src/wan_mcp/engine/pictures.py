@@ -187,7 +187,7 @@ def _place(loaded: Any, device: Device, plan: PicturePlan) -> None:
     loaded.register_modules(text_encoder=VisitingEncoder(loaded.text_encoder, device.torch))
     loaded.vae.to(device.torch)
     if plan == "streamed":
-        lend(loaded.transformer, device.torch)
+        lend(loaded.transformer, device.torch, often=True)
     else:
         loaded.transformer.to(device.torch)
 
