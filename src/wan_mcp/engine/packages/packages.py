@@ -113,6 +113,7 @@ class Packages:
         name = identity_of(kind, device).hash
         if name not in self._asked and not self._store.has(name):
             self._asked.add(name)
+            self._loaded.pop(name, None)  # one that was set aside is forgotten for the new one
             wanted = {"kind": facts_of_kind(kind), "device": str(device), "foreign": foreign_sha256, "name": name}
             self._waiting.append(json.dumps(wanted))
         self._tend()
