@@ -6,6 +6,9 @@ the first latent frame is clean and its tokens have time 0).
 """
 
 import argparse
+import time
+from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +28,8 @@ SEED = 2
 MUON_RATE = 2e-3
 REFINING_RATE = 0.8  # of the peak rates when going on from trained weights
 ADAM_RATE = 1e-3
+OBJECT_WEIGHT = 4.0
+_SAVE_EVERY_S = 90.0
 _RENEWED = 32
 _RENEW_EVERY = 10
 
@@ -72,22 +77,32 @@ class Denoiser(nn.Module):  # type: ignore[misc]
         self.transformer = layout.fresh_transformer()
 
     def loss(
-        self, clean: Tensor, ids: Tensor, noise: Tensor, time: Tensor, weights: Tensor, from_image: bool
+        self,
+        clean: Tensor,
+        objects: Tensor,
+        ids: Tensor,
+        noise: Tensor,
+        times: Tensor,
+        weights: Tensor,
+        from_image: bool,
     ) -> Tensor:
-        """Squared error of the predicted flow [B, 16, T, h, w] at times [B] in 0..1, weighted per channel."""
+        """Squared error of the predicted flow [B, 16, T, h, w] at `times` [B] in 0..1, weighted per channel, and the
+        more where objects are [B, 1, T, h, w]."""
         mask = (ids != 0).long()
         # As the pipelines do: padding is zero after the encoder, and attended to.
         text = self.text_encoder(ids, mask).last_hidden_state * mask[..., None]
-        sigma = time.view(-1, 1, 1, 1, 1)
+        sigma = times.view(-1, 1, 1, 1, 1)
         noisy = (1 - sigma) * clean + sigma * noise
-        timestep = 1000 * time
+        timestep = 1000 * times
         if from_image:
             noisy = torch.cat([clean[:, :, :1], noisy[:, :, 1:]], 2)
             tokens_per_frame = clean.shape[3] * clean.shape[4] // 4
             moving = torch.arange(clean.shape[2] * tokens_per_frame, device=clean.device) >= tokens_per_frame
             timestep = timestep[:, None] * moving
         flow = self.transformer(noisy, timestep, text, return_dict=False)[0].float()
-        error = (flow - (noise - clean)).square() * weights
+        # Most of a clip is plain background. Outlines are settled at little noise, so there the objects weigh more; at
+        # much noise such a weight would draw objects where only some of the possible clips have one.
+        error = (flow - (noise - clean)).square() * weights * (1 + OBJECT_WEIGHT * (1 - sigma) * objects)
         return (error[:, :, 1:] if from_image else error).mean()
 
 
@@ -104,12 +119,17 @@ def train(
     device: torch.device,
     smoke: bool,
     report: Report,
+    save: Callable[[Denoiser], None],
     start: Path | None = None,
-) -> Denoiser:
-    """The trained denoiser, with averaged weights; with `start` (a pipeline's directory) going on from there."""
-    torch.manual_seed(SEED + (start is not None))
+    seed: int = SEED,
+) -> None:
+    """Train a denoiser, or with `start` (a pipeline's directory) go on from there.
+
+    `save` gets it with averaged weights at the end, and on the way so that a run cut short leaves something.
+    """
+    torch.manual_seed(seed)
     fast = device.type == "cuda"
-    pools = _pools(vae, words, device, smoke, refining=start is not None)
+    pools = _pools(vae, words, device, smoke, seed)
     report.note(f"pools of {[len(pool.latents) for pool in pools]} clips ready")
     scenes = world.sample(4 if smoke else 32, names.FRAME_SIZES[0], names.DEFAULT_FRAMES, seed=SEED)
     weights = codec.importance(vae, render(scenes, device))
@@ -137,7 +157,7 @@ def train(
     average = Average(parameters, 0.999)
 
     def step_for(from_image: bool) -> StepRunner:
-        def step(clean: Tensor, ids: Tensor) -> Tensor:
+        def step(clean: Tensor, objects: Tensor, ids: Tensor) -> Tensor:
             noise = torch.randn_like(clean)
             count = clean.shape[0]
             # One draw per equal slice of 0..1: less noise in the loss than independent draws.
@@ -146,7 +166,7 @@ def train(
             for parameter in hidden:
                 parameter.grad = None
             with torch.autocast(device.type, torch.bfloat16, enabled=fast):
-                loss = model.loss(clean, ids, noise, shifted(uniform), weights, from_image)
+                loss = model.loss(clean, objects, ids, noise, shifted(uniform), weights, from_image)
             loss.backward()
             norm = torch.nn.utils.clip_grad_norm_(parameters, 1.0)
             muon.step()
@@ -159,10 +179,11 @@ def train(
     runners = {flag: step_for(flag) for flag in (False, True)}
     empty = tokens(words, [""]).to(device)
     mixture = lessons()
-    order = torch.Generator().manual_seed(SEED)
+    order = torch.Generator().manual_seed(seed)
     shares = torch.tensor([lesson.share for lesson in mixture])
     schedule = Schedule(steps, limit_s)
     scale = 1.0 if start is None else REFINING_RATE
+    saved_at = time.monotonic()
     for index, _ in schedule:
         muon_rate.fill_(scale * schedule.rate(MUON_RATE))
         adam_rate.fill_(scale * schedule.rate(ADAM_RATE))
@@ -176,18 +197,22 @@ def train(
             loss, norm = result.tolist()
             kind = f"{'image' if lesson.from_image else 'text'}, {lesson.latent_frames} latent frames"
             report.add(kind=kind, step=index, loss=loss, norm=norm)
+        if time.monotonic() - saved_at > _SAVE_EVERY_S:
+            average.swap()
+            save(model)
+            average.swap()
+            saved_at = time.monotonic()
     report.note(f"{schedule.done} steps of {steps}")
     average.swap()
-    model.eval().requires_grad_(False)
-    return model
+    save(model)
 
 
 def _pools(
-    vae: AutoencoderKLWan, words: PreTrainedTokenizerFast, device: torch.device, smoke: bool, refining: bool
+    vae: AutoencoderKLWan, words: PreTrainedTokenizerFast, device: torch.device, smoke: bool, seed: int
 ) -> list[Pool]:
     counts = (4,) * 6 if smoke else (16384, 6144, 6144, 4096, 2048, 2048)
     frames = (names.DEFAULT_FRAMES, names.LONGEST_FRAMES)
-    first_seed = SEED * 100 + (50 if refining else 0)
+    first_seed = seed * 100
     return [
         Pool(count, names.FRAME_SIZES[i % 3], frames[i // 3], first_seed + i, vae, words, device)
         for i, count in enumerate(counts)
@@ -201,25 +226,26 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("build/training/transformer"))
     parser.add_argument("--steps", type=int, default=12000)
     parser.add_argument("--limit-s", type=float, default=500.0, help="finish training within so many seconds")
+    parser.add_argument("--seed", type=int, default=SEED, help="another one for every run: other scenes, other noise")
     parser.add_argument("--smoke", action="store_true", help="a few tiny steps, to test the script on a CPU")
     options = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     report = Report(options.out, "refinement" if options.start else "transformer", device)
     vae = AutoencoderKLWan.from_pretrained(options.vae, local_files_only=True).to(device).eval().requires_grad_(False)
     words = tokenizer.build()
-    model = train(
-        vae, words, 6 if options.smoke else options.steps, options.limit_s, device, options.smoke, report, options.start
-    )
+
+    def save(model: Denoiser) -> None:
+        text_encoder, transformer = layout.fresh_text_encoder(len(words)), layout.fresh_transformer()
+        text_encoder.load_state_dict(model.text_encoder.state_dict())
+        transformer.load_state_dict(model.transformer.state_dict())
+        parts = [layout.as_saved(part) for part in (text_encoder, deepcopy(vae), transformer)]
+        layout.publish(options.out / "wan-mini", layout.pipeline(words, *parts))
+
+    train(
+        vae, words, 6 if options.smoke else options.steps, options.limit_s, device, options.smoke, report, save,
+        options.start, options.seed,
+    )  # fmt: skip
     report.finish()
-    layout.publish(
-        options.out / "wan-mini",
-        layout.pipeline(
-            words,
-            layout.as_saved(model.text_encoder),
-            layout.as_saved(vae),
-            layout.as_saved(model.transformer),
-        ),
-    )
 
 
 if __name__ == "__main__":
