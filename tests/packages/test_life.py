@@ -70,6 +70,17 @@ def test_a_package_that_a_manifest_names_is_proved_and_taken(
         assert file.stat().st_mode & 0o077 == 0
 
 
+def test_what_was_set_aside_is_built_anew_and_taken_up(compiled: Path, home: Path, opened: Open) -> None:
+    packages = opened(home)
+    sha256 = give_foreign(compiled, home)  # which spares the test a compilation
+    (home / "packages" / f"{wanted(IN_PLAIN).name}.json").write_text("garbage")
+    assert packages.run({IN_PLAIN}, CPU) is run_block
+    packages.request(IN_PLAIN, CPU, sha256)
+    assert packages.run({IN_PLAIN}, CPU) is run_block  # nobody waits
+    wait_for_build(packages)
+    assert packages.run({IN_PLAIN}, CPU) is not run_block
+
+
 def test_a_file_that_is_not_what_the_manifest_names_is_not_taken(
     compiled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
