@@ -23,7 +23,8 @@ __all__ = ["EngineLeaves", "Reporter"]
 
 log = logging.getLogger(__name__)
 
-WRITE_S = 0.1  # the shortest time between two writes of progress
+WRITE_S = 0.2  # the shortest time between two writes of progress; each wakes all that wait, on the same cores
+ALIVE_S = 1.0  # a change of the deadline that is worth a write of its own
 LOOK_S = 0.02  # how often the cancel flag's database is looked at for commits
 SLOW_STEP = 10  # a step may take this many times what the one before it took
 
@@ -65,6 +66,7 @@ class Reporter:
         self._detail = ""
         self._note: Progress | None = None
         self._deadline_at = time.time() + settings.load_deadline_s
+        self._deadline_written = 0.0
         self._stop = threading.Event()
         self._cancelled = threading.Event()
         self._lost = threading.Event()
@@ -251,7 +253,9 @@ class Reporter:
 
     def _write(self, note: Progress) -> None:
         try:
-            self._rows.alive(self._settings.device, self._deadline_at)
+            if abs(self._deadline_at - self._deadline_written) > ALIVE_S:
+                self._deadline_written = self._deadline_at
+                self._rows.alive(self._settings.device, self._deadline_at)
             if self._store.report(self.job, note):
                 self._cancelled.set()
         except JobLost:

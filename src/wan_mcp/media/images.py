@@ -23,6 +23,7 @@ __all__ = ["RECEIPT_KEY", "fitting_jpeg", "preview_jpeg", "read_receipt", "write
 RECEIPT_KEY = "wan_mcp"
 QUALITIES = (88, 80, 70, 60, 45)
 SMALLER = 0.8  # how much a picture shrinks when the lowest quality is still too large
+COMPRESSION = 4  # of zlib: 3 % more bytes than the 9 that `optimize` means, in an eighth of the time
 SMALLEST = 16  # pixels of the longer side, below which nothing is made smaller
 LARGEST_PREVIEW = 768  # pixels of the longer side
 
@@ -43,7 +44,7 @@ def write_image(
     picture = Image.fromarray(pixels)
     path = media.path(name)
     with whole(path) as temporary:
-        picture.save(temporary, "PNG", pnginfo=text, optimize=True)
+        picture.save(temporary, "PNG", pnginfo=text, compress_level=COMPRESSION)
     return Artifact(
         uri=name.uri,
         mime_type=name.mime_type,
