@@ -283,7 +283,16 @@ def test_a_video_is_what_its_artifact_says_and_carries_its_receipt(bench: Bench)
     assert (receipt["request"]["seed"], receipt["request"]["count"]) == (12, 1)
     assert receipt["request"]["prompt"] == "a red circle moving left"
     assert receipt["request"]["image"] == {"sha256": picture.sha256, "width": 80, "height": 64}
-    assert set(receipt) == {"request", "weights_sha256", "device", "precision", "wan_mcp", "torch", "diffusers"}
+    assert set(receipt) == {
+        "request",
+        "weights_sha256",
+        "device",
+        "precision",
+        "attention",
+        "wan_mcp",
+        "torch",
+        "diffusers",
+    }
     assert str(bench.settings.home) not in str(receipt)
 
 
