@@ -44,8 +44,8 @@ __all__ = [
 log = logging.getLogger(__name__)
 
 SCATTERED_BYTES = 1_500_000_000
-"""Beside large blocks, measured with two experts of 14B: 0.8 GB for a text's keys and values, and 1 GB that an allocator
-has and cannot use; the reserve has a part of it."""
+"""Beside large blocks, measured with two experts of 14B: 0.8 GB for a text's keys and values, and 1 GB that an
+allocator has and cannot use; the reserve has a part of it."""
 MOVING = (Placement.SWAPPED, Placement.OFFLOADED)
 SAID = {
     Placement.RESIDENT_FP8: "all blocks on the device, in FP8",
