@@ -17,8 +17,8 @@ __all__ = ["CudnnFp8", "is_long"]
 WEIGHT_SCALE = 448.0
 """What the kernel multiplies softmax's weights with before it rounds them: they are at most one."""
 GRAPHS_KEPT = 16
-LEAST_WORK = 2e12
-"""Floating-point operations below which rounding costs more than the quicker kernel saves (`benchmarks/results`)."""
+LEAST_WORK = 1e12
+"""Floating-point operations below which rounding costs more than the quicker kernel saves (`benchmarks/results/attention_choices.json`)."""
 NAMES = ("query", "key", "value", "query_scale", "key_scale", "value_scale", "weight_descale", "weight_scale",
          "output_scale", "output", "weight_peak", "output_peak")  # fmt: skip
 

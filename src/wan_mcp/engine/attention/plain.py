@@ -15,7 +15,7 @@ TORCH_KERNELS = {
     "efficient": SDPBackend.EFFICIENT_ATTENTION,
     "math": SDPBackend.MATH,
 }
-"""What torch ships for CUDA, quickest on Hopper first (`benchmarks/results`)."""
+"""What torch ships for CUDA, quickest on Hopper first (`benchmarks/results/attention.json`)."""
 
 
 class Kernel(Protocol):

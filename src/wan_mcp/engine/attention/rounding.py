@@ -50,8 +50,8 @@ class Tuning:
         return {"held": self.held, "rounds": self.rounds, "num_warps": self.warps, "num_stages": self.stages}
 
 
-SURVEY, CAST, RESTORE = Tuning(32, 16, warps=2), Tuning(64, 8, stages=2), Tuning(64, 4)
-"""The quickest on an H200 (`benchmarks/results`)."""
+SURVEY, CAST, RESTORE = Tuning(16, 32, warps=1), Tuning(64, 8, stages=2), Tuning(64, 4)
+"""The quickest on an H200 (`benchmarks/results/attention_choices.json`)."""
 
 
 @dataclass(frozen=True)
