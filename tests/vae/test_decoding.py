@@ -39,7 +39,8 @@ def latents_of(model: WanModel, frames: int) -> Any:
 
 
 def frames_of(decoder: FrameDecoder, latents: Any, told: Any = None) -> Any:
-    return np.concatenate(list(decoder.frames(latents, told or Told())))
+    report: Any = told or Told()
+    return np.concatenate(list(decoder.frames(latents, report)))
 
 
 @pytest.mark.parametrize("name", [ONE, TWO])
@@ -54,7 +55,8 @@ def test_the_frames_are_those_of_the_pipelines_but_for_rounding(load: Load, name
 
 
 def test_the_job_hears_how_far_it_is_only_of_frames_that_it_has(load: Load) -> None:
-    told, model = Told(), load(TWO)
+    told: Any = Told()
+    model = load(TWO)
     came = 0
     for frames in FrameDecoder(model, fast=True).frames(latents_of(model, 7), told):
         done = 0 if came == 0 else 1 + (came - 1) // 4
