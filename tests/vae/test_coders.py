@@ -19,7 +19,7 @@ def theirs(vae: Any, latents: Any) -> Any:
     return vae.decode(latents, return_dict=False)[0][0].permute(1, 2, 3, 0)
 
 
-@pytest.mark.parametrize("most", [1, 2, 3, 8])
+@pytest.mark.parametrize("most", [1, 3, 8])
 def test_any_number_of_latent_frames_at_once_decodes_alike(
     vae: Any, most: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -37,7 +37,7 @@ def test_a_single_latent_frame_is_a_picture(vae: Any) -> None:
     torch.testing.assert_close(decoded(vae, latents), theirs(vae, latents), **CLOSE)
 
 
-@pytest.mark.parametrize("most", [1, 2, 8])
+@pytest.mark.parametrize("most", [1, 8])
 def test_a_clip_encodes_alike(vae: Any, most: int, monkeypatch: pytest.MonkeyPatch) -> None:
     pictures = random_pictures(vae, 21)
     wanted = vae._encode(pictures)
@@ -45,7 +45,7 @@ def test_a_clip_encodes_alike(vae: Any, most: int, monkeypatch: pytest.MonkeyPat
     torch.testing.assert_close(FastCoders(vae).encode(pictures), wanted, **CLOSE)
 
 
-@pytest.mark.parametrize("count", [5, 9, 41, 81])
+@pytest.mark.parametrize("count", [9, 81])
 @pytest.mark.parametrize("ends", ["still", "another picture"])
 def test_a_picture_and_what_does_not_move_after_it_encodes_alike(count: int, ends: str) -> None:
     vae = random_vae("first generation")
