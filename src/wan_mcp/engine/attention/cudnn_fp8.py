@@ -18,7 +18,10 @@ WEIGHT_SCALE = 448.0
 """What the kernel multiplies softmax's weights with before it rounds them: they are at most one."""
 GRAPHS_KEPT = 16
 LEAST_WORK = 1e12
-"""Floating-point operations below which rounding costs more than the quicker kernel saves (`benchmarks/results/attention_choices.json`)."""
+"""Floating-point operations below which rounding costs what the quicker kernel saves.
+
+Measured: `benchmarks/results/attention_choices.json`.
+"""
 NAMES = ("query", "key", "value", "query_scale", "key_scale", "value_scale", "weight_descale", "weight_scale",
          "output_scale", "output", "weight_peak", "output_peak")  # fmt: skip
 

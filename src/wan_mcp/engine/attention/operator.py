@@ -21,7 +21,7 @@ __all__ = ["AttentionMode", "Turbo", "attend", "attend_self", "attention_mode"]
 
 @dataclass(frozen=True)
 class Turbo:
-    """Self-attention that leaves out most blocks of keys after the first steps: quicker, and another video (`docs/decisions/0007`)."""
+    """Self-attention that leaves out most blocks of keys after the first steps: quicker, and another video."""
 
     density: float = 0.3
     """The share of blocks that are kept, above 0, at most 1."""
