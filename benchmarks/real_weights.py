@@ -18,7 +18,7 @@ from wan_mcp.engine.weights import EMBEDDED
 from wan_mcp.manifests import Manifest
 from wan_mcp.weights.lock import LockedFile, WeightsLock
 
-__all__ = ["lock_weights", "write_joycaption", "write_ti2v_5b"]
+__all__ = ["lock_weights", "write_joycaption", "write_part", "write_ti2v_5b"]
 
 COMMIT = "0" * 40
 SHARD = 2_000_000_000
@@ -116,10 +116,12 @@ def write_ti2v_5b(folder: Path, *, tiny: bool) -> None:
 
     small: dict[str, dict[str, Any]] = TINY_WAN if tiny else {"transformer": {}, "vae": {}, "text_encoder": {}}
     diffusers_stem = "diffusion_pytorch_model"
-    _write(folder / "transformer", diffusers_stem, lambda: WanTransformer3DModel(**TRANSFORMER | small["transformer"]))
-    _write(folder / "vae", diffusers_stem, lambda: AutoencoderKLWan(**VAE | small["vae"]))
+    write_part(
+        folder / "transformer", diffusers_stem, lambda: WanTransformer3DModel(**TRANSFORMER | small["transformer"])
+    )
+    write_part(folder / "vae", diffusers_stem, lambda: AutoencoderKLWan(**VAE | small["vae"]))
     encoder = UMT5Config(**TEXT_ENCODER | small["text_encoder"])
-    _write(folder / "text_encoder", "model", lambda: UMT5EncoderModel(encoder))
+    write_part(folder / "text_encoder", "model", lambda: UMT5EncoderModel(encoder))
     tokenizer = AutoTokenizer.from_pretrained(EMBEDDED / "wan-mini" / "tokenizer", local_files_only=True)
     tokenizer.save_pretrained(folder / "tokenizer")
     scheduler = UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=5.0)
@@ -164,7 +166,7 @@ def write_joycaption(folder: Path, *, tiny: bool) -> None:
         vision_feature_layer=-2,
         image_seq_length=(EYE["image_size"] // EYE["patch_size"]) ** 2,
     )
-    _write(folder, "model", lambda: LlavaForConditionalGeneration(config))
+    write_part(folder, "model", lambda: LlavaForConditionalGeneration(config))
     tokenizer.save_pretrained(folder)
     side, half = EYE["image_size"], [0.5, 0.5, 0.5]
     pictures = {
@@ -192,7 +194,7 @@ def write_joycaption(folder: Path, *, tiny: bool) -> None:
     (folder / "generation_config.json").write_text(json.dumps(generation), encoding="utf-8")
 
 
-def _write(folder: Path, stem: str, make: Callable[[], Any]) -> None:
+def write_part(folder: Path, stem: str, make: Callable[[], Any]) -> None:
     """Make a model in bf16 on the device and write it."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.manual_seed(0)

@@ -213,3 +213,18 @@ def test_every_task_runs_in_fp8_and_the_receipt_says_so(task: Task, bench: Bench
     assert one.read_bytes() == two.read_bytes(), "the same job gives the same file"
     if task.kind == "image":
         assert (read_receipt(one) or {})["precision"] == FP8
+
+
+def test_turbo_changes_the_video_where_blocks_are_ours_and_says_so_where_they_are_not(bench: Bench) -> None:
+    bench.catalogue.manifests[ONE] = in_fp8(ONE)
+    true = bench.studio._settings
+    size: dict[str, Any] = {"width": 256, "height": 256, "num_frames": 17, "steps": 2, "guidance_scale": 1.0}
+    dense_here = bench.run(video_plan(turbo=True, **size))
+    assert any("turbo changed nothing" in note for note in dense_here.notes)
+    bench.studio._settings = true.model_copy(update={"precision": "fp8", "compile": False})
+    bench.studio._generator = None
+    dense, quick = bench.run(video_plan(**size)), bench.run(video_plan(turbo=True, **size))
+    assert Path(dense.artifacts[0].path).read_bytes() != Path(quick.artifacts[0].path).read_bytes()
+    assert not any("turbo changed nothing" in note for note in quick.notes)
+    again = bench.run(video_plan(**size))
+    assert Path(dense.artifacts[0].path).read_bytes() == Path(again.artifacts[0].path).read_bytes()

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from wan_mcp.engine.attention import Turbo, attention_mode
 from wan_mcp.engine.decoding import FrameDecoder
 from wan_mcp.engine.embeddings import PromptEmbeddings
 from wan_mcp.engine.inputs import open_framed
@@ -165,11 +166,18 @@ class Generator:
         def end_step(pipeline: Any, index: int, timestep: Any, values: dict[str, Any]) -> dict[str, Any]:
             model.device.finish()  # what is reported, and what a cancel may end, is done and not only queued
             report.step(index + 1, pipeline.num_timesteps)
+            mode.step = index + 1
             return {}
 
         generator = torch.Generator("cpu").manual_seed(seed)
-        with listening(model, report, begin), step_cache(model.denoisers, plan.step_cache) as count:
+        with (
+            listening(model, report, begin),
+            step_cache(model.denoisers, plan.step_cache) as count,
+            attention_mode(Turbo() if plan.turbo else None, grid=model.grid_of(plan)) as mode,
+        ):
             latents = model.pipelines[plan.task](**call, generator=generator, callback_on_step_end=end_step)[0]
+        if plan.turbo and not model.can_leave_out:
+            report.note("turbo changed nothing: nothing on this device can leave out parts of attention, it was dense")
         if plan.step_cache is not None:
             report.note(f"step cache: {count.left_out} of {count.passes} passes were left out")
         return latents

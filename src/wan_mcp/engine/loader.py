@@ -17,6 +17,7 @@ from diffusers.pipelines.wan.pipeline_wan_i2v import WanImageToVideoPipeline
 from diffusers.pipelines.wan.pipeline_wan_video2video import WanVideoToVideoPipeline
 
 from wan_mcp.engine.adapters import JobAdapters, fuse_own, own_adapters
+from wan_mcp.engine.attention import sparse_attention_of
 from wan_mcp.engine.blocks.block import BlockKind
 from wan_mcp.engine.blocks.cache import WeightsCache
 from wan_mcp.engine.blocks.linear import FP8
@@ -113,6 +114,22 @@ class WanModel:
         make_room(self.residence, self.manifest, self.device, precision, plan)
         if self.tuning is not None:
             self.tuning.prepare(self.manifest, list(self.converted.values()))
+
+    @property
+    def can_leave_out(self) -> bool:
+        """Whether turbo changes anything here."""
+        widths = {kind.shape.head_width for kind in self.kinds}
+        return bool(widths) and all(sparse_attention_of(self.device.torch, width) is not None for width in widths)
+
+    def grid_of(self, plan: VideoPlan | ImagePlan) -> tuple[int, int, int]:
+        """Latent frames, rows and columns of the tokens that a plan's denoiser works on."""
+        frames, pipeline = (plan.num_frames if isinstance(plan, VideoPlan) else 1), self.any_pipeline
+        in_time, in_rows, in_columns = self.denoisers[0].config.patch_size
+        return (
+            ((frames - 1) // pipeline.vae_scale_factor_temporal + 1) // in_time,
+            plan.height // pipeline.vae_scale_factor_spatial // in_rows,
+            plan.width // pipeline.vae_scale_factor_spatial // in_columns,
+        )
 
     def job_adapters(self) -> JobAdapters:
         """What puts the adapters of jobs on this model."""

@@ -26,7 +26,7 @@ class Tuning:
         self._settings = settings
         self._device = device
         self._packages = Packages(settings.home) if settings.compile else None
-        self._chosen = False
+        self._head_width = 0  # that attention was chosen for
 
     def prepare(self, manifest: Manifest, denoisers: list[Denoiser]) -> None:
         """Have the denoisers run as well as they can now, and be built what lets them run better. Between two jobs.
@@ -36,9 +36,10 @@ class Tuning:
         """
         if not denoisers:
             return
-        if not self._chosen:
-            choose_attention(self._device.torch, self._attention())
-            self._chosen = True
+        (width,) = {kind.shape.head_width for denoiser in denoisers for kind in denoiser.blocks.kinds}
+        if self._head_width != width:
+            choose_attention(self._device.torch, self._attention(), width)
+            self._head_width = width
         if self._packages is None:
             return
         foreign = manifest.aot.package_sha256 if manifest.aot else None

@@ -6,6 +6,7 @@ from wan_mcp.engine.attention.chain import (
     Attention,
     attention_in_use,
     choose_attention,
+    sparse_attention_of,
 )
 from wan_mcp.engine.attention.operator import AttentionMode, Turbo, attend, attend_self, attention_mode
 
@@ -20,4 +21,5 @@ __all__ = [
     "attention_in_use",
     "attention_mode",
     "choose_attention",
+    "sparse_attention_of",
 ]

@@ -38,6 +38,7 @@ class FastBlock(nn.Module):  # type: ignore[misc]
         kind = self.kind
         if kind.shape.times_per_token and temb.ndim == 3:  # a pipeline that gives all tokens one time
             temb = temb[:, None].expand(-1, hidden_states.shape[1], -1, -1).contiguous()
+        temb = temb.to(kind.dtype)
         shared = self._shared[0]
         key, value = self._text(encoder_hidden_states)
         weights = shared.residence.tensors_of((shared.denoiser, self._number))

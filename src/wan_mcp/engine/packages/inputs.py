@@ -42,7 +42,7 @@ def _activations(kind: BlockKind) -> dict[str, tuple[tuple[int | str, ...], torc
         "hidden": ((1, "tokens", shape.width), dtype),
         "text_key": (text, dtype),
         "text_value": (text, dtype),
-        "times": (times, torch.float32),
+        "times": (times, dtype),  # as `WanTransformer3DModel` hands them to its blocks
         "cos": (angles, torch.float32),
         "sin": (angles, torch.float32),
     }
