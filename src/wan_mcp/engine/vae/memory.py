@@ -34,8 +34,8 @@ def latent_frames_per_call(vae: Any, height: int, width: int) -> int:
 
 def _widest(config: Any, height: int, width: int) -> int:
     """Numbers in the widest activation of one latent frame: before the convolution that follows an enlargement."""
-    base = config.decoder_base_dim or config.base_dim
-    widths = [base * multiple for multiple in config.dim_mult[::-1]]
+    base = int(config.decoder_base_dim or config.base_dim)
+    widths = [base * int(multiple) for multiple in config.dim_mult[::-1]]
     pixels, frames, widest = height * width, 1, 0
     for channels, in_time in zip(widths, config.temperal_downsample[::-1], strict=False):
         pixels, frames = 4 * pixels, frames * (2 if in_time else 1)
