@@ -13,10 +13,13 @@ from torch import Tensor
 from tests.adapters.files import merge_by_hand, write_lora
 from tests.adapters.test_requests import put
 from tests.engine.conftest import MANIFESTS, ONE, TWO, TWO_OF_IMAGES, Bench, changed, image_plan, video_plan
+from wan_mcp.engine.blocks.block import BlockKind, run_block
 from wan_mcp.engine.blocks.cache import WeightsCache
 from wan_mcp.engine.blocks.linear import FP8, PLAIN
-from wan_mcp.engine.devices import resolve_device
+from wan_mcp.engine.devices import Device, resolve_device
 from wan_mcp.engine.loader import WanModel, load_wan
+from wan_mcp.engine.packages.inputs import expected_inputs
+from wan_mcp.engine.packages.runner import mismatch
 from wan_mcp.engine.precision import block_kinds, recipe_for
 from wan_mcp.errors import JobFailed
 from wan_mcp.manifests import Manifest, Quantisation
@@ -228,3 +231,27 @@ def test_turbo_changes_the_video_where_blocks_are_ours_and_says_so_where_they_ar
     assert not any("turbo changed nothing" in note for note in quick.notes)
     again = bench.run(video_plan(**size))
     assert Path(dense.artifacts[0].path).read_bytes() == Path(again.artifacts[0].path).read_bytes()
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp32"])
+@pytest.mark.parametrize("name", CHANNELS)
+def test_what_a_denoiser_hands_its_blocks_is_what_a_package_takes(name: str, precision: str, embedded: Path) -> None:
+    device = Device(torch.device("cpu"), precision, "cpu")
+    model = load_wan(in_fp8(name), embedded / name, device, precision="fp8")
+    seen: list[str] = []
+
+    def look(kind: BlockKind, *inputs: Any) -> Tensor:
+        *activations, weights = inputs
+        sizes: dict[str, int] = {}
+        for wanted, tensor in zip(expected_inputs(kind), [*activations, *weights], strict=True):
+            if (wrong := mismatch(wanted, tensor, device.torch, sizes)) is not None:
+                seen.append(f"{wanted.name}: {wrong}")
+        return run_block(kind, *inputs)
+
+    for each in model.converted.values():
+        each.blocks.run = look
+        latents = torch.randn(1, CHANNELS[name], 1, 4, 4, dtype=device.dtype)
+        times = torch.tensor([700.0]) if name != ONE else torch.full((1, 4), 700.0)
+        with torch.no_grad():
+            each.model(latents, times, torch.randn(1, 7, 32, dtype=device.dtype), return_dict=False)
+    assert not seen
