@@ -10,14 +10,14 @@ import torch
 from tests.adapters.files import write_lora
 from tests.adapters.gguf_files import write_gguf
 from tests.adapters.test_requests import put
-from tests.engine.conftest import MANIFESTS, TWO, TWO_OF_IMAGES, changed_pipeline
+from tests.engine.conftest import MANIFESTS, TWO, TWO_OF_IMAGES, changed, changed_pipeline
 from wan_mcp.engine.adapters import JobAdapters
 from wan_mcp.engine.devices import resolve_device
 from wan_mcp.engine.gguf_denoisers import has_room, unpack
 from wan_mcp.engine.loader import WanModel, load_wan
 from wan_mcp.errors import JobFailed
 from wan_mcp.experts import Expert, Gguf
-from wan_mcp.manifests import Manifest
+from wan_mcp.manifests import Manifest, Quantisation
 from wan_mcp.weights.local import FurtherFile
 
 FILES = ("high.gguf", "low.gguf")
@@ -84,6 +84,25 @@ def test_weights_unpacked_once_compute_the_same_as_layer_by_layer(both: Open, mo
     denoiser.dequantize()
     assert denoiser.blocks[0].ffn.net[2].weight.dtype is torch.float32
     torch.testing.assert_close(a_pass(denoiser), before)
+
+
+@pytest.mark.parametrize("lora", [False, True], ids=["plain", "with-a-lora"])
+def test_where_fp8_is_asked_for_gguf_weights_are_converted_block_by_block_and_lose_only_what_fp8_costs(
+    both: Open, embedded: Path, tmp_path: Path, lora: bool
+) -> None:
+    whole, small = both()
+    further = {("a/b", file): FurtherFile(tmp_path / file, file) for file in FILES}
+    manifest = changed(in_gguf(MANIFESTS[TWO]), quantisation=Quantisation(recipe="gguf"))
+    ours = load_wan(manifest, embedded / TWO, small.device, "sha", further, precision="fp8")
+    assert ours.precision == "fp8-rowwise"
+    exact = small.denoisers
+    if lora:
+        written = write_lora(tmp_path / "l.safetensors", whole.denoisers[0])
+        for model in (ours, small):
+            model.job_adapters().use((put(written, 0.5),))
+    for converted, unpacked in zip(ours.denoisers, exact, strict=True):
+        true = a_pass(unpacked)
+        assert 0.001 < ((a_pass(converted) - true).norm() / true.norm()).item() < 0.05
 
 
 def test_weights_are_unpacked_only_where_a_job_still_has_room() -> None:
