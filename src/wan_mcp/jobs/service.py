@@ -32,7 +32,9 @@ __all__ = ["JobService", "JobView", "serving"]
 
 log = logging.getLogger(__name__)
 
-LOOK_S = 0.015  # how often a front looks for commits while somebody waits
+LOOK_S = 0.01  # how often a front looks for commits while somebody waits for a job that may be done any moment
+GLANCE_S = 0.06  # the same while all jobs that somebody waits for have some time left: on a CPU they share its cores
+NEAR_S = 0.6  # "any moment", by what is expected
 TEND_S = 0.5  # how often it tends the engine while there is unfinished work
 REST_S = 2.0  # how often it looks whether there is unfinished work at all
 TICK_S = 1.0  # how often a waiter is told, though nothing was committed: time left runs on
@@ -77,7 +79,7 @@ class JobService:
         self._opening = anyio.Lock()
         self._changed = anyio.Event()
         self._wanted = anyio.Event()
-        self._waiters = 0
+        self._due: dict[object, float] = {}  # of each who waits: when its job may be done, 0 for any moment
 
     async def _table(self) -> _Table:
         """The job table, opened when it is first needed: a front answers even where it cannot be."""
@@ -186,7 +188,8 @@ class JobService:
         Raises:
             UnknownJob: there is none of that id.
         """
-        self._waiters += 1
+        waiter = object()
+        self._due[waiter] = 0.0
         self._wanted.set()
         try:
             with anyio.move_on_after(seconds):
@@ -195,12 +198,13 @@ class JobService:
                     view = await self.view(job_id)
                     if view.job.state.final:
                         return view
+                    self._due[waiter] = 0.0 if view.eta_s is None else time.monotonic() + view.eta_s
                     if on_look is not None:
                         await on_look(view)
                     with anyio.move_on_after(TICK_S):
                         await changed.wait()
         finally:
-            self._waiters -= 1
+            del self._due[waiter]
         return await self.view(job_id)
 
     async def cancel(self, job_id: str) -> JobView:
@@ -259,8 +263,9 @@ class JobService:
                     if busy:
                         await run_sync(table.engines.tend)
                     next_turn = time.monotonic() + (TEND_S if busy else REST_S)
-                if self._waiters:
-                    await anyio.sleep(LOOK_S)
+                if self._due:
+                    near = min(self._due.values()) < time.monotonic() + NEAR_S
+                    await anyio.sleep(LOOK_S if near else GLANCE_S)
                 else:
                     with anyio.move_on_after(max(0.0, next_turn - time.monotonic())):
                         await self._wanted.wait()
