@@ -19,6 +19,18 @@ FAKE_ENGINE = Path(__file__).parent / "engines" / "fake.py"
 EXIT_S = 10
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests for a GPU are skipped without one; torch is asked only where there are any."""
+    for_a_gpu = [item for item in items if item.get_closest_marker("gpu")]
+    if not for_a_gpu:
+        return
+    import torch
+
+    if not torch.cuda.is_available():
+        for item in for_a_gpu:
+            item.add_marker(pytest.mark.skip(reason="no GPU"))
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """No setting of the person who runs the tests reaches them."""
     for name in [name for name in os.environ if name.startswith(ENV_PREFIX)]:
