@@ -19,7 +19,7 @@ demo: $(RUN)
 	@scripts/demo
 
 test: $(DEV)
-	.venv/bin/python -m pytest $(ARGS)
+	.venv/bin/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadgroup $(ARGS)
 
 lint: $(DEV)
 	.venv/bin/ruff check .

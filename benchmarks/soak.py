@@ -111,11 +111,13 @@ class Storm:
             tasks.start_soon(watch)
             await watched.wait()
             tasks.cancel_scope.cancel()
-        job = (await service.view(job_id)).job
-        if is_there(job) and self._kill_engine_process():
-            self._report.engine_kills += 1
+        if is_there((await service.view(job_id)).job) and await anyio.to_thread.run_sync(self._kill_engine_process):
+            job = (await service.view(job_id)).job
+            # The job may have ended between the look and the kill: then no job lost its engine.
+            self._report.engine_kills += job.deaths > 0 or job.state is not JobState.SUCCEEDED
 
     def _kill_engine_process(self) -> bool:
+        """Kill the engine and wait until it is gone; False if there was none."""
         database = Database(self._settings.database)
         try:
             row = EngineRows(database).get(self._settings.device)
@@ -123,6 +125,7 @@ class Storm:
             if process is None:
                 return False
             process.kill()
+            process.wait(timeout=30)
             return True
         finally:
             database.close()

@@ -42,6 +42,13 @@ class FakeStudio:
     def machine(self) -> None:
         """It has none."""
 
+    def lacks_weights(self, job: Job) -> bool:
+        """It needs none."""
+        return False
+
+    def download(self, job: Job, report: Reporter) -> None:
+        """Never asked for."""
+
     def run(self, job: Job, report: Reporter) -> str | None:
         """Pretend to run a job's plan."""
         plan = job.plan

@@ -4,11 +4,17 @@ import shlex
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import anyio
 import pytest
+from anyio.to_thread import run_sync
 from mcp import Client
+from mcp.types import CallToolResult
 
 from tests.engine.conftest import Ear
 from tests.hub.conftest import FILES, LARGE, REPOSITORY, manifest_of
@@ -138,10 +144,27 @@ def test_a_download_shows_in_the_job_renews_its_deadline_and_stops_when_cancelle
     assert [r.range for r in hub.file_requests() if r.path.endswith(LARGE)][-1] is not None
 
 
-@pytest.mark.anyio
-async def test_the_first_call_of_a_client_downloads_the_model_and_makes_the_video(
-    settings: Settings, hub: LoopbackHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@dataclass
+class Distant:
+    """A model on the hub, the settings of an engine that finds it there, and a download that stops until told to go."""
+
+    settings: Settings
+    model: str
+    fault: Fault
+    cache: Path
+
+    @property
+    def call(self) -> dict[str, object]:
+        return {"prompt": "a red circle", "model": self.model, "resolution": "64x64", "num_frames": 5, "steps": 2}
+
+    @asynccontextmanager
+    async def client(self) -> AsyncIterator[Client]:
+        async with serving(self.settings) as service, Client(build_server(service)) as client:
+            yield client
+
+
+@pytest.fixture
+def distant(settings: Settings, hub: LoopbackHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Distant:
     manifest = write_in_small("wan2.1-t2v-1.3b", settings.home)
     assert manifest.weights.repository is not None
     save_tiny(manifest, tmp_path / "tiny")
@@ -150,20 +173,83 @@ async def test_the_first_call_of_a_client_downloads_the_model_and_makes_the_vide
     for name, value in {"HF_ENDPOINT": hub.endpoint, "HF_HOME": str(tmp_path / "hf"), "HF_TOKEN": ""}.items():
         monkeypatch.setenv(name, value)
     real = settings.model_copy(update={"engine_command": shlex.join([sys.executable, "-c", ENGINE])})
+    return Distant(real, manifest.name, fault, tmp_path / "hf" / "hub")
+
+
+def structured(answer: CallToolResult) -> dict[str, Any]:
+    content: dict[str, Any] | None = answer.structured_content
+    assert content is not None, answer
+    return content
+
+
+@pytest.mark.anyio
+async def test_the_first_call_of_a_client_downloads_the_model_and_makes_the_video(distant: Distant) -> None:
     words: list[str] = []
 
     async def listen(progress: float, total: float | None, message: str | None) -> None:
         words.append(message or "")
         if words[-1].startswith("Downloading") and " of " in words[-1]:
-            fault.go.set()
+            distant.fault.go.set()
 
-    call = {"prompt": "a red circle", "model": manifest.name, "resolution": "64x64", "num_frames": 5, "steps": 2}
-    async with serving(real) as service, Client(build_server(service)) as client:
-        answer = await client.call_tool("generate_video", {**call, "wait_s": 60}, progress_callback=listen)
-    assert answer.structured_content is not None
-    assert answer.structured_content["status"] == "succeeded", answer.structured_content
+    async with distant.client() as client:
+        answer = await client.call_tool("generate_video", {**distant.call, "wait_s": 60}, progress_callback=listen)
+    assert structured(answer)["status"] == "succeeded", answer
     assert [word for word in words if word.startswith("Downloading")]
-    assert (tmp_path / "hf" / "hub" / "models--Wan-AI--Wan2.1-T2V-1.3B-Diffusers").is_dir()
+    assert (distant.cache / "models--Wan-AI--Wan2.1-T2V-1.3B-Diffusers").is_dir()
+
+
+@pytest.mark.anyio
+async def test_a_download_holds_up_no_job_but_those_of_its_own_model(distant: Distant) -> None:
+    with anyio.fail_after(100):
+        async with distant.client() as client:
+            first, second = [
+                structured(await client.call_tool("generate_video", {**distant.call, "seed": seed, "wait_s": 0}))
+                for seed in (1, 2)
+            ]
+            still = {"prompt": "a blue star", "steps": 2, "wait_s": 60}
+            image = structured(await client.call_tool("generate_image", still))
+            downloading = structured(await client.call_tool("get_job", {"job_id": first["job_id"], "wait_s": 0}))
+            waiting = structured(await client.call_tool("get_job", {"job_id": second["job_id"], "wait_s": 0}))
+            distant.fault.go.set()
+            ends = [
+                structured(await client.call_tool("get_job", {"job_id": job["job_id"], "wait_s": 60}))
+                for job in (first, second)
+            ]
+    assert image["status"] == "succeeded"
+    assert (downloading["status"], downloading["stage"]) == ("running", "downloading")
+    assert (waiting["status"], waiting["queue_position"]) == ("queued", 1)
+    assert [end["status"] for end in ends] == ["succeeded"] * 2
+    assert ends[0]["finished_at"] < ends[1]["finished_at"]
+
+
+@pytest.mark.anyio
+async def test_an_engine_that_is_told_to_leave_gives_back_the_job_that_it_downloads_for(distant: Distant) -> None:
+    with anyio.fail_after(100):
+        async with distant.client() as client:
+            job = structured(await client.call_tool("generate_video", {**distant.call, "wait_s": 0}))
+            await run_sync(distant.fault.held.wait, 60)
+            database = Database(distant.settings.database)
+            row = EngineRows(database).get(distant.settings.device)
+            engine = row.process() if row else None
+            assert engine is not None
+            engine.terminate()
+            await run_sync(engine.wait, 30)
+            distant.fault.go.set()
+            end = structured(await client.call_tool("get_job", {"job_id": job["job_id"], "wait_s": 60}))
+            deaths = JobStore(database).get(job["job_id"]).deaths
+            database.close()
+    assert (end["status"], deaths) == ("succeeded", 0)
+
+
+@pytest.mark.anyio
+async def test_a_download_beside_other_jobs_can_be_cancelled(distant: Distant) -> None:
+    with anyio.fail_after(100):
+        async with distant.client() as client:
+            job = structured(await client.call_tool("generate_video", {**distant.call, "wait_s": 0}))
+            await run_sync(distant.fault.held.wait, 60)
+            await client.call_tool("cancel_job", {"job_id": job["job_id"]})
+            end = structured(await client.call_tool("get_job", {"job_id": job["job_id"], "wait_s": 60}))
+    assert end["status"] == "cancelled"
 
 
 @pytest.mark.anyio

@@ -70,6 +70,12 @@ def test_jobs_are_claimed_in_the_order_of_their_submission(store: JobStore) -> N
     assert store.claim("cpu") is None
 
 
+def test_jobs_of_models_whose_weights_are_coming_are_not_claimed(store: JobStore) -> None:
+    waiting = submit(store)
+    assert store.claim("cpu", except_models=["another", waiting.plan.model]) is None
+    assert store.claim("cpu", except_models=["another"]) is not None
+
+
 def test_each_of_many_racing_engines_claims_a_job_that_no_other_has(tmp_path: Path) -> None:
     setup = Database(tmp_path / "jobs.db")
     ids = {submit(JobStore(setup), f"prompt {i}", limit=99).id for i in range(40)}
@@ -171,6 +177,26 @@ def test_a_dead_engines_job_goes_back_to_its_old_place_once_and_fails_the_second
     assert buried.state is JobState.FAILED
     assert buried.error is not None and buried.error.code == "engine_died"
     assert claimed(store).id == second.id
+
+
+def test_a_download_is_not_to_blame_for_the_death_of_an_engine_that_ran_another_job(store: JobStore) -> None:
+    coming = Progress(stage=Stage.DOWNLOAD, fraction=0.0)
+    download, other = submit(store, "first"), submit(store, "second")
+    for state in (JobState.QUEUED, JobState.FAILED):
+        store.report(claimed(store), coming)
+        store.report(claimed(store), HALFWAY)
+        assert {job.id: (job.state, job.deaths) for job in store.bury("cpu")}[download.id] == (JobState.QUEUED, 0)
+        assert store.get(other.id).state is state
+    store.report(claimed(store), coming)
+    assert [(job.id, job.deaths) for job in store.bury("cpu")] == [(download.id, 1)]  # it was alone
+    claimed(store)
+    submit(store, "third")
+    claimed(store)
+    store.report(store.get(download.id), coming)
+    store.cancel(download.id)
+    store.bury("cpu")
+    assert store.get(download.id).state is JobState.CANCELLED
+    assert store.get(download.id).finished_at is not None
 
 
 def test_a_job_that_was_being_cancelled_when_its_engine_died_is_cancelled(store: JobStore) -> None:

@@ -146,7 +146,7 @@ async def test_models_are_listed_with_what_they_take_and_how_long_they_need(
     assert "'wan-mini' has no turbo" in refused.text
     presets = mini["presets"]
     assert {name: each["steps"] for name, each in presets.items()} == {"draft": 6, "standard": 12, "best": 20}
-    assert all(preset["usual_seconds"] > 0 for preset in presets.values())
+    assert all("usual_seconds" in preset for preset in presets.values())
     assert "presets: draft (6 steps, " in answer.text
     assert models["wan2.2-t2v-a14b"]["presets"]["draft"] == {"model": "wan2.2-t2v-a14b-4step"}
     assert "draft (wan2.2-t2v-a14b-4step), standard (25 steps), best (40 steps)" in answer.text

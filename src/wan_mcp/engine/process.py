@@ -2,7 +2,7 @@
 
 It knows the job table and nothing of torch; what runs a plan is a `Studio`, built after the
 device's lock is held, because that is what takes seconds. Tests drive this very loop with studios
-that misbehave.
+that misbehave. A job whose weights are not here waits for them beside the line (see `downloads`).
 """
 
 import faulthandler
@@ -10,11 +10,13 @@ import logging
 import signal
 import time
 from collections.abc import Callable
+from functools import partial
 from types import FrameType
 from typing import Protocol
 
 from filelock import Timeout
 
+from wan_mcp.engine.downloads import Downloads
 from wan_mcp.engine.reporter import EngineLeaves, Reporter
 from wan_mcp.errors import HomeUnusable, JobCancelled, JobFailed, JobLost, OutOfSpace
 from wan_mcp.jobs.database import Database, Watch
@@ -35,6 +37,7 @@ LOCK_PATIENCE_S = 3.0
 ALIVE_S = 10.0  # an idle engine's signs of life
 IDLE_LOOK_S = 0.2  # how often an idle engine looks up from waiting: for a signal, for the idle time
 FULL_DISK_PATIENCE_S = 60.0
+STOP_S = 3.0  # in which a download hears that the engine leaves, and gives its job back
 
 
 class Studio(Protocol):
@@ -42,6 +45,16 @@ class Studio(Protocol):
 
     def machine(self) -> Machine | None:
         """What the device can hold, for fronts, which do not know torch; None leaves them to the driver's own tool."""
+
+    def lacks_weights(self, job: Job) -> bool:
+        """Whether a job has to wait for a download, and may."""
+
+    def download(self, job: Job, report: Reporter) -> None:
+        """Bring the weights that a job lacks; in a thread of its own, while other jobs run.
+
+        Raises:
+            JobFailed, JobCancelled, JobLost, EngineLeaves: as `run`.
+        """
 
     def run(self, job: Job, report: Reporter) -> str | None:
         """Run a job's plan, hand its results to `report.add`, and give the caption if it makes one.
@@ -113,6 +126,7 @@ class _Engine:
         self._timings = Timings(database)
         self._leaving = leaving
         self._studio: Studio | None = None
+        self._downloads = Downloads(self._download)
 
     def register(self) -> None:
         """Say that this process has the device now."""
@@ -137,18 +151,26 @@ class _Engine:
         watch = self.store.database.watch()
         try:
             while not self._leaving() and (job := self._next(watch)) is not None:
-                self._run(job)
+                if self._studio is not None and self._studio.lacks_weights(job):
+                    self._downloads.start(job)
+                else:
+                    self._run(job)
                 self._sign_of_life()
         finally:
             watch.close()
+            if self._leaving():
+                self._downloads.wait(STOP_S)
 
     def _next(self, watch: Watch) -> Job | None:
         idle_until = time.monotonic() + self.settings.engine_idle_s
         alive_at = time.monotonic() + ALIVE_S
         while not self._leaving():
-            if self.store.has_queued() and (job := self.store.claim(self.settings.device)):
+            coming = self._downloads.models()
+            if self.store.has_queued() and (job := self.store.claim(self.settings.device, except_models=coming)):
                 return job
             now = time.monotonic()
+            if coming:
+                idle_until = now + self.settings.engine_idle_s
             if now >= idle_until:
                 return None
             if now >= alive_at:
@@ -162,36 +184,62 @@ class _Engine:
 
     def _run(self, job: Job) -> None:
         log.info("job %s: %s with %s, attempt %d", job.id, job.plan.task, job.plan.model, job.attempt)
-        caption, error, state = None, None, JobState.FAILED
-        began = time.monotonic()
+        report = Reporter(job, self.store, self.settings, self._leaving)
+
+        def work() -> Callable[[], None]:
+            caption = self._studio.run(job, report) if self._studio else None
+            return partial(self.store.finish, job, JobState.SUCCEEDED, caption=caption)
+
+        if self._attempt(job, report, work):
+            report.keep_timings()
+
+    def _download(self, job: Job) -> None:
+        """Bring the weights for a job and put it back into the queue, in a thread of its own."""
+        log.info("job %s: the weights of %s come first", job.id, job.plan.model)
+        # The engine's signs of life are those of the job that it works on: none of its own here.
+        report = Reporter(job, self.store, self.settings, self._leaving, tells_alive=False)
+
+        def work() -> Callable[[], None]:
+            if self._studio is not None:
+                self._studio.download(job, report)
+            return partial(self.store.release, job)
+
+        self._attempt(job, report, work)
+
+    def _attempt(self, job: Job, report: Reporter, work: Callable[[], Callable[[], None]]) -> bool:
+        """Whether `work` came to its end; what it gives, or why it did not, is written as the end of this attempt."""
+        end: Callable[[], None]
+        done, began = False, time.monotonic()
         try:
-            with Reporter(job, self.store, self.settings, self._leaving) as report:
-                caption = self._studio.run(job, report) if self._studio else None
-            state = JobState.SUCCEEDED
+            with report:
+                end = work()
+            done, word = True, "done"
         except JobCancelled:
-            state = JobState.CANCELLED
+            end, word = partial(self.store.finish, job, JobState.CANCELLED), "cancelled"
         except JobLost:
             log.warning("job %s was given to another engine", job.id)
-            return
+            return False
         except EngineLeaves:
-            log.info("job %s goes back to the queue: this engine was told to leave", job.id)
-            self._insist(lambda: self.store.release(job))
-            return
-        except JobFailed as failure:
-            error = JobError(code=failure.code, message=str(failure))
-        except OutOfSpace as failure:
-            error = JobError(code="out_of_space", message=str(failure))
+            end, word = partial(self.store.release, job), "back in the queue, for this engine was told to leave"
         except Exception as failure:  # the per-job guard: whatever breaks here costs this job only
-            log.exception("job %s broke", job.id)
-            error = JobError(
-                code="internal",
-                message=f"The engine met an unexpected {type(failure).__name__}; "
-                f"its log {self.settings.log_file} says more. The next job is not affected.",
-            )
-        self._insist(lambda: self.store.finish(job, state, error=error, caption=caption))
-        log.info("job %s: %s after %.2f s", job.id, state, time.monotonic() - began)
-        if state is JobState.SUCCEEDED:
-            report.keep_timings()
+            error = self._said_of(failure, job)
+            end, word = partial(self.store.finish, job, JobState.FAILED, error=error), f"failed, {error.code}"
+        self._insist(end)
+        log.info("job %s: %s after %.2f s", job.id, word, time.monotonic() - began)
+        return done
+
+    def _said_of(self, failure: Exception, job: Job) -> JobError:
+        """What the caller is told of a failure; what only we should know goes to the log."""
+        if isinstance(failure, JobFailed):
+            return JobError(code=failure.code, message=str(failure))
+        if isinstance(failure, OutOfSpace):
+            return JobError(code="out_of_space", message=str(failure))
+        log.exception("job %s broke", job.id, exc_info=failure)
+        return JobError(
+            code="internal",
+            message=f"The engine met an unexpected {type(failure).__name__}; "
+            f"its log {self.settings.log_file} says more. The next job is not affected.",
+        )
 
     def _insist(self, write: Callable[[], None]) -> None:
         """Write the end of a job though the disk may be full for a while; then leave it to the next engine."""

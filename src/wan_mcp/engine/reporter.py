@@ -46,9 +46,17 @@ class Reporter:
     """One attempt at one job."""
 
     def __init__(
-        self, job: Job, store: JobStore, settings: Settings, leaving: Callable[[], bool] = lambda: False
+        self,
+        job: Job,
+        store: JobStore,
+        settings: Settings,
+        leaving: Callable[[], bool] = lambda: False,
+        *,
+        tells_alive: bool = True,
     ) -> None:
+        """`leaving` says whether the engine must go; `tells_alive`, whether this job's progress is its sign of life."""
         self.job = job
+        self._tells_alive = tells_alive
         self._store = store
         self._settings = settings
         self._leaving = leaving
@@ -253,7 +261,7 @@ class Reporter:
 
     def _write(self, note: Progress) -> None:
         try:
-            if abs(self._deadline_at - self._deadline_written) > ALIVE_S:
+            if self._tells_alive and abs(self._deadline_at - self._deadline_written) > ALIVE_S:
                 self._deadline_written = self._deadline_at
                 self._rows.alive(self._settings.device, self._deadline_at)
             if self._store.report(self.job, note):

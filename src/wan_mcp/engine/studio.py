@@ -24,7 +24,7 @@ from wan_mcp.engine.memory_plan import (
 )
 from wan_mcp.engine.reporter import Reporter
 from wan_mcp.engine.weights import EMBEDDED, Installed, install
-from wan_mcp.errors import JobFailed, UserError
+from wan_mcp.errors import JobFailed, UserError, WanError
 from wan_mcp.families import FAMILIES
 from wan_mcp.fitting import RESERVE_BYTES, activation_bytes, needed_bytes, usual_shape
 from wan_mcp.machine import Machine
@@ -33,6 +33,7 @@ from wan_mcp.media.store import MediaStore
 from wan_mcp.settings import Settings
 from wan_mcp.specs import CaptionPlan, ImagePlan, Job, Kind, Stage, VideoPlan
 from wan_mcp.weights.hub import Hub
+from wan_mcp.weights.local import is_local
 
 if TYPE_CHECKING:
     from wan_mcp.engine.caption import Captioner
@@ -79,6 +80,27 @@ class TorchStudio:
     def machine(self) -> Machine:
         """What the device can hold."""
         return self.device.machine()
+
+    def lacks_weights(self, job: Job) -> bool:
+        """Whether a job has to wait for a download, and may."""
+        try:
+            manifest = self._catalogue().get(job.plan.model)
+            return (
+                self._settings.auto_download
+                and manifest.weights.embedded is None
+                and manifest.pipeline.family in FAMILIES[job.plan.kind]
+                and not is_local(manifest, self._settings.home)
+            )
+        except (WanError, OSError):
+            return False  # `run` says what is wrong
+
+    def download(self, job: Job, report: Reporter) -> None:
+        """Bring the weights that a job lacks; in a thread of its own, while other jobs run.
+
+        Raises:
+            JobFailed, JobCancelled, JobLost, EngineLeaves: as `run`.
+        """
+        self._install(self._catalogue().get(job.plan.model), job.plan.kind, report)
 
     def run(self, job: Job, report: Reporter) -> str | None:
         """Run a job's plan, hand its results to `report.add`, and give the caption if it makes one.

@@ -19,6 +19,7 @@ from wan_mcp.errors import OutOfSpace, QueueFull, WanError
 from wan_mcp.jobs.database import Database
 from wan_mcp.jobs.engines import Engines
 from wan_mcp.jobs.plans import Planner
+from wan_mcp.jobs.queue import JobView, Queue
 from wan_mcp.jobs.store import JobStore
 from wan_mcp.jobs.timings import Timings
 from wan_mcp.jobs.usual import UsualTimes, usual_times
@@ -41,23 +42,13 @@ TICK_S = 1.0  # how often a waiter is told, though nothing was committed: time l
 
 
 @dataclass(frozen=True)
-class JobView:
-    """A job, and what only a look at the whole queue tells."""
-
-    job: Job
-    queue_position: int | None = None
-    """1 for the next to run; None unless queued."""
-    eta_s: float | None = None
-    """Seconds until it is done; None while nothing like it was measured."""
-
-
-@dataclass(frozen=True)
 class _Table:
     """The opened job table and what works on it."""
 
     store: JobStore
     timings: Timings
     engines: Engines
+    queue: Queue
 
 
 class JobService:
@@ -86,8 +77,10 @@ class JobService:
         async with self._opening:
             if self._opened is None:
                 database = await run_sync(Database, self.settings.database)
-                store = JobStore(database)
-                self._opened = _Table(store, Timings(database), Engines(self.settings, store))
+                store, timings = JobStore(database), Timings(database)
+                engines = Engines(self.settings, store)
+                queue = Queue(store, timings, engines, self.settings.device)
+                self._opened = _Table(store, timings, engines, queue)
         return self._opened
 
     def _has_table(self) -> bool:
@@ -144,41 +137,7 @@ class JobService:
             UnknownJob: there is none of that id.
         """
         table = await self._table()
-        return await run_sync(self._view, table, job_id)
-
-    def _view(self, table: _Table, job_id: str) -> JobView:
-        job = table.store.get(job_id)
-        if job.state.final:
-            return JobView(job)
-        if job.state is JobState.RUNNING:
-            return JobView(job, eta_s=_time_left(job))
-        ahead: list[Job] = []
-        for other in table.store.unfinished():
-            if other.id == job.id:
-                break
-            ahead.append(other)
-        position = sum(other.state is JobState.QUEUED for other in ahead) + 1
-        return JobView(job, queue_position=position, eta_s=self._queue_time(table, [*ahead, job]))
-
-    def _queue_time(self, table: _Table, line: list[Job]) -> float | None:
-        """Seconds until the last job in `line` is done, with one engine; None if any is unknown."""
-        device, total = self.settings.device, 0.0
-        engine_ready = table.engines.is_ready()
-        last = table.store.newest(JobState.SUCCEEDED, limit=1) if engine_ready else []
-        model = last[0].plan.model if last else None  # the one that is most likely loaded
-        for job in line:
-            if job.state is JobState.RUNNING:
-                seconds = _time_left(job)
-            else:
-                expected = table.timings.expect(device, job.plan, loaded=job.plan.model == model)
-                seconds = sum(expected.values()) if expected is not None else None
-            if seconds is None:
-                return None
-            total += seconds
-            model = job.plan.model
-        if not engine_ready:
-            total += table.timings.start_seconds(device) or 0.0
-        return total
+        return await run_sync(table.queue.view, job_id)
 
     async def wait(
         self, job_id: str, seconds: float, on_look: Callable[[JobView], Awaitable[None]] | None = None
@@ -276,12 +235,6 @@ class JobService:
         """Close the job table."""
         if self._opened is not None:
             self._opened.store.database.close()
-
-
-def _time_left(job: Job) -> float | None:
-    if job.progress is None or job.progress.eta_s is None or job.updated_at is None:
-        return None
-    return max(0.0, job.progress.eta_s - (time.time() - job.updated_at))
 
 
 @asynccontextmanager

@@ -9,14 +9,14 @@ import json
 import secrets
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from pydantic import TypeAdapter
 
 from wan_mcp.errors import BadRequest, JobLost, QueueFull, UnknownJob
 from wan_mcp.jobs.database import Database
-from wan_mcp.specs import Artifact, Job, JobError, JobState, Plan, Progress, Request
+from wan_mcp.specs import Artifact, Job, JobError, JobState, Plan, Progress, Request, Stage
 
 __all__ = ["JobStore", "new_job_id"]
 
@@ -149,14 +149,15 @@ class JobStore:
 
     # What engines do.
 
-    def claim(self, device: str) -> Job | None:
-        """Take the oldest queued job, if there is one."""
+    def claim(self, device: str, *, except_models: Sequence[str] = ()) -> Job | None:
+        """Take the oldest queued job, if there is one, that is not for one of these models."""
         with self.database.write(durable=False) as connection:  # a claim lost to a power cut is a queued job
             row = connection.execute(
                 "UPDATE jobs SET state = 'running', device = ?1, attempt = attempt + 1, progress = NULL,"
                 " artifacts = '[]', notes = '[]', started_at = coalesce(started_at, ?2), updated_at = ?2"
-                " WHERE seq = (SELECT seq FROM jobs WHERE state = 'queued' ORDER BY seq LIMIT 1) RETURNING *",
-                (device, self._clock()),
+                " WHERE seq = (SELECT seq FROM jobs WHERE state = 'queued' AND json_extract(plan, '$.model') NOT IN"
+                " (SELECT value FROM json_each(?3)) ORDER BY seq LIMIT 1) RETURNING *",
+                (device, self._clock(), json.dumps(list(except_models))),
             ).fetchone()
         return _job(row) if row else None
 
@@ -211,7 +212,7 @@ class JobStore:
         )
 
     def release(self, job: Job) -> None:
-        """Put a running job back to its old place in the queue: its engine has to leave in good order."""
+        """Put a running job back to its old place in the queue: its engine leaves in good order, or has its weights."""
         self._change(job, "state = 'queued', progress = NULL", durable=False)
 
     def _change(self, job: Job, assignments: str, *values: Any, durable: bool = True) -> bool:
@@ -231,7 +232,8 @@ class JobStore:
         """Settle the jobs that a dead engine left running; gives them as they stand now.
 
         Once, a job goes back to its old place in the queue: generation is deterministic, so the
-        repeat gives the same result. The second time it fails, for it may be what kills engines.
+        repeat gives the same result. The second time it fails, for it may be what kills engines. A
+        download beside another job is not to blame.
         """
         error = JobError(
             code="engine_died",
@@ -239,6 +241,15 @@ class JobStore:
             "try a smaller size, fewer frames or another model. The engine's log says more.",
         )
         with self.database.write() as connection:
+            running = connection.execute("SELECT count(*) FROM jobs WHERE state = 'running' AND device = ?", (device,))
+            blameless = connection.execute(
+                "UPDATE jobs SET progress = NULL,"
+                " state = CASE WHEN cancel_requested THEN 'cancelled' ELSE 'queued' END,"
+                " finished_at = CASE WHEN cancel_requested THEN ?2 END"
+                " WHERE state = 'running' AND device = ?1 AND json_extract(progress, '$.stage') = ?3 AND ?4 > 1"
+                " RETURNING *",
+                (device, self._clock(), Stage.DOWNLOAD, running.fetchone()[0]),
+            ).fetchall()
             rows = connection.execute(
                 "UPDATE jobs SET deaths = deaths + 1, progress = NULL,"
                 " state = CASE WHEN cancel_requested THEN 'cancelled' WHEN deaths < ?2 THEN 'queued' ELSE 'failed' END,"
@@ -247,7 +258,7 @@ class JobStore:
                 " WHERE state = 'running' AND device = ?1 RETURNING *",
                 (device, ENGINE_DEATHS_ALLOWED, error.model_dump_json(), self._clock()),
             ).fetchall()
-        return [_job(row) for row in rows]
+        return [_job(row) for row in blameless + rows]
 
 
 def _same_request(row: sqlite3.Row, asked: str) -> Job:

@@ -1,0 +1,79 @@
+"""A job as whoever waits for it sees it: its place in the queue, and when it is likely to be done."""
+
+import time
+from dataclasses import dataclass
+
+from wan_mcp.jobs.engines import Engines
+from wan_mcp.jobs.store import JobStore
+from wan_mcp.jobs.timings import Timings
+from wan_mcp.specs import Job, JobState, Stage
+
+__all__ = ["JobView", "Queue"]
+
+
+@dataclass(frozen=True)
+class JobView:
+    """A job, and what only a look at the whole queue tells."""
+
+    job: Job
+    queue_position: int | None = None
+    """1 for the next to run; None unless queued."""
+    eta_s: float | None = None
+    """Seconds until it is done; None while nothing like it was measured."""
+
+
+class Queue:
+    """The jobs that one engine runs, one after the other."""
+
+    def __init__(self, store: JobStore, timings: Timings, engines: Engines, device: str) -> None:
+        self._store, self._timings, self._engines, self._device = store, timings, engines, device
+
+    def view(self, job_id: str) -> JobView:
+        """One job as it stands.
+
+        Raises:
+            UnknownJob: there is none of that id.
+        """
+        job = self._store.get(job_id)
+        if job.state.final:
+            return JobView(job)
+        if job.state is JobState.RUNNING:
+            return JobView(job, eta_s=_time_left(job))
+        ahead: list[Job] = []
+        for other in self._store.unfinished():
+            if other.id == job.id:
+                break
+            ahead.append(other)
+        position = sum(other.state is JobState.QUEUED for other in ahead) + 1
+        return JobView(job, queue_position=position, eta_s=self._seconds(_in_line([*ahead, job])))
+
+    def _seconds(self, line: list[Job]) -> float | None:
+        """Seconds until the last job in `line` is done; None if any is unknown."""
+        total = 0.0
+        engine_ready = self._engines.is_ready()
+        last = self._store.newest(JobState.SUCCEEDED, limit=1) if engine_ready else []
+        model = last[0].plan.model if last else None  # the one that is most likely loaded
+        for job in line:
+            if job.state is JobState.RUNNING:
+                seconds = _time_left(job)
+            else:
+                expected = self._timings.expect(self._device, job.plan, loaded=job.plan.model == model)
+                seconds = sum(expected.values()) if expected is not None else None
+            if seconds is None:
+                return None
+            total += seconds
+            model = job.plan.model
+        if not engine_ready:
+            total += self._timings.start_seconds(self._device) or 0.0
+        return total
+
+
+def _in_line(jobs: list[Job]) -> list[Job]:
+    """Those that hold up the ones behind them: a download goes on beside the line."""
+    return [job for job in jobs if job.progress is None or job.progress.stage is not Stage.DOWNLOAD]
+
+
+def _time_left(job: Job) -> float | None:
+    if job.progress is None or job.progress.eta_s is None or job.updated_at is None:
+        return None
+    return max(0.0, job.progress.eta_s - (time.time() - job.updated_at))
