@@ -4,10 +4,11 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from wan_mcp.specs import Frozen, StepCache
+from wan_mcp.specs import CaptionPlan, Frozen, Plan, StepCache
 
-__all__ = ["Preset", "PresetName"]
+__all__ = ["Precision", "Preset", "PresetName", "precision_asked"]
 
+Precision = Literal["auto", "full", "fp8"]
 PresetName = Literal["draft", "standard", "best"]
 
 
@@ -22,6 +23,9 @@ class Preset(Frozen):
     guidance_scale_2: float | None = None
     turbo: bool = Field(default=False, description="Of videos; needs pipeline.turbo.")
     step_cache: StepCache | None = None
+    precision: Literal["auto", "full"] = Field(
+        default="auto", description="full: not in FP8, also where the GPU has it; WAN_MCP_PRECISION goes before it."
+    )
 
     @model_validator(mode="after")
     def _either_or(self) -> Self:
@@ -34,3 +38,8 @@ class Preset(Frozen):
         """What it puts in place of the defaults of the same names."""
         names = ("steps", "guidance_scale", "guidance_scale_2")
         return {name: value for name in names if (value := getattr(self, name)) is not None}
+
+
+def precision_asked(settings: Precision, plan: Plan) -> Precision:
+    """What a plan's denoisers are to run in: as the settings say; where these leave it open, as its preset does."""
+    return plan.precision if settings == "auto" and not isinstance(plan, CaptionPlan) else settings

@@ -158,6 +158,9 @@ class _GenerationPlan(Frozen):
     guidance_scale: float
     turbo: bool = False
     step_cache: StepCache | None = None
+    precision: Literal["auto", "full"] = Field(
+        default="auto", description="full: never in fewer bits than the device's own, such as FP8."
+    )
     tokens: int | None = Field(default=None, description="Length of the denoiser's sequence.")
     even_at: int | None = Field(default=None, description="Tokens at which attention is as much work as the rest.")
     seed: int = Field(description="Seed of the first result; result i of a count uses seed + i.")

@@ -6,7 +6,10 @@ import pytest
 
 from wan_mcp.errors import BadRequest, BrokenManifest
 from wan_mcp.jobs.plans import Planner
+from wan_mcp.jobs.timings import variant_of
+from wan_mcp.machine import Machine
 from wan_mcp.manifests import Catalogue, Manifest, shipped_folder
+from wan_mcp.presets import precision_asked
 from wan_mcp.settings import Settings
 from wan_mcp.specs import ImagePlan, ImageRequest, Plan, Task, VideoPlan, VideoRequest
 
@@ -93,6 +96,7 @@ def test_a_preset_that_leads_nowhere_names_both_models(tmp_path: Path) -> None:
         ("turbo = true", "presets.draft.turbo needs pipeline.turbo"),
         ('model = "wan-mini"\nsteps = 3', "give 'model' alone"),
         ("stpes = 3", "unknown key 'presets.draft.stpes'"),
+        ('precision = "fp4"', "presets.draft.precision"),
     ],
 )
 def test_a_manifest_with_an_impossible_preset_is_refused(tmp_path: Path, preset: str, says: str) -> None:
@@ -132,3 +136,24 @@ def test_plans_know_how_long_the_denoisers_sequence_is(tmp_path: Path) -> None:
     image = planner(tmp_path).plan(ImageRequest(prompt="a ring", model="wan2.2-t2v-a14b"))
     assert isinstance(image, ImagePlan)
     assert image.tokens == 1_560
+
+
+def test_a_preset_in_full_precision_is_planned_and_expected_apart_from_the_others(tmp_path: Path) -> None:
+    plans = planner(tmp_path, mini(tmp_path, "exact", ("[presets.best]\n", '[presets.best]\nprecision = "full"\n')))
+    best, standard = (video(plans, model="exact", preset=name) for name in ("best", "standard"))
+    assert (best.precision, standard.precision) == ("full", "auto")
+    assert (variant_of(best, "bf16"), variant_of(standard, "fp8")) == ("bf16+full", "fp8")
+    assert precision_asked("auto", best) == "full"
+    assert precision_asked("fp8", best) == "fp8"
+
+
+def test_what_fits_is_worked_out_in_the_precision_of_the_preset(tmp_path: Path) -> None:
+    text = (shipped_folder() / "wan2.2-t2v-a14b.toml").read_text(encoding="utf-8")
+    for old, new in (('"wan2.2-t2v-a14b"', '"exact"'), ("[presets.best]\n", '[presets.best]\nprecision = "full"\n')):
+        assert old in text
+        text = text.replace(old, new, 1)
+    plans, small = planner(tmp_path, text), Machine("GPU", "bf16", 9_200_000_000, has_fp8=True)
+    request = {"prompt": "a ring", "model": "exact", "resolution": "480p-landscape"}
+    plans.settle(VideoRequest.of({**request, "preset": "standard"}), machine=small)
+    with pytest.raises(BadRequest, match=r"needs about 9\.\d+ GB of memory in bf16"):
+        plans.settle(VideoRequest.of({**request, "preset": "best"}), machine=small)

@@ -28,7 +28,7 @@ from wan_mcp.engine.denoisers import Denoiser, load_denoiser
 from wan_mcp.engine.devices import Device
 from wan_mcp.engine.gguf_denoisers import load_gguf_denoisers, unpack
 from wan_mcp.engine.memory_plan import make_room
-from wan_mcp.engine.precision import Precision, block_kinds, recipe_for
+from wan_mcp.engine.precision import block_kinds, recipe_for
 from wan_mcp.engine.schedules import scheduler_for
 from wan_mcp.engine.sources import denoiser_sources
 from wan_mcp.engine.text_encoder import place_text_encoder, plan_for
@@ -36,6 +36,7 @@ from wan_mcp.engine.tuning import Tuning
 from wan_mcp.engine.weights import fingerprint
 from wan_mcp.errors import JobFailed
 from wan_mcp.manifests import Manifest
+from wan_mcp.presets import Precision
 from wan_mcp.specs import ImagePlan, Task, VideoPlan
 from wan_mcp.weights.local import FurtherFile
 
@@ -63,6 +64,8 @@ class WanModel:
     """Where their blocks live."""
     tuning: Tuning | None = None
     """How they run."""
+    asked: Precision = "auto"
+    """The precision that was asked for."""
 
     @property
     def any_pipeline(self) -> Any:
@@ -113,7 +116,7 @@ class WanModel:
         precision = "fp8" if self.precision == FP8 else self.device.precision
         make_room(self.residence, self.manifest, self.device, precision, plan)
         if self.tuning is not None:
-            self.tuning.prepare(self.manifest, list(self.converted.values()))
+            self.tuning.prepare(self.manifest, list(self.converted.values()), self.asked)
 
     @property
     def can_leave_out(self) -> bool:
@@ -196,7 +199,7 @@ def load_wan(
     pipelines = {task: _pipeline(task, pipeline, manifest) for task in manifest.tasks}
     for each in pipelines.values():
         each.set_progress_bar_config(disable=True)
-    return WanModel(manifest, device, pipelines, sha256, fused, converted, residence, tuning)
+    return WanModel(manifest, device, pipelines, sha256, fused, converted, residence, tuning, precision)
 
 
 def _converted_denoisers(

@@ -2,7 +2,7 @@
 
 import fnmatch
 import logging
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
@@ -12,12 +12,12 @@ from wan_mcp.engine.blocks.shape import BlockShape
 from wan_mcp.engine.devices import Device
 from wan_mcp.errors import JobFailed
 from wan_mcp.manifests import Manifest
+from wan_mcp.presets import Precision
 
-__all__ = ["Precision", "block_kinds", "recipe_for"]
+__all__ = ["block_kinds", "recipe_for"]
 
 log = logging.getLogger(__name__)
 
-Precision = Literal["auto", "full", "fp8"]
 FIRST_WITH_FP8 = (8, 9)
 """Compute capability from which Nvidia GPUs multiply e4m3 (Ada; Hopper is 9.0)."""
 

@@ -30,6 +30,7 @@ from wan_mcp.fitting import RESERVE_BYTES, activation_bytes, needed_bytes, usual
 from wan_mcp.machine import Machine
 from wan_mcp.manifests import Catalogue, Manifest
 from wan_mcp.media.store import MediaStore
+from wan_mcp.presets import Precision, precision_asked
 from wan_mcp.settings import Settings
 from wan_mcp.specs import CaptionPlan, ImagePlan, Job, Kind, Stage, VideoPlan
 from wan_mcp.weights.hub import Hub
@@ -73,7 +74,7 @@ class TorchStudio:
         self._settings = settings
         self._embedded = embedded
         self._hub = hub
-        self._generator: tuple[Manifest, Any] | None = None  # a Generator or a Painter
+        self._generator: tuple[tuple[Manifest, Precision], Any] | None = None  # a Generator or a Painter
         self._captioner: tuple[Manifest, Captioner] | None = None
         self._tuning: Tuning | None = None
 
@@ -127,23 +128,20 @@ class TorchStudio:
             raise
 
     def _generate(self, job_id: str, plan: VideoPlan | ImagePlan, manifest: Manifest, report: Reporter) -> None:
-        precision, shape = self._precision(manifest), shape_of(plan)
+        asked, shape = precision_asked(self._settings.precision, plan), shape_of(plan)
+        precision = self.machine().precision_of(manifest, asked)
         require_fit(plan, manifest, precision, reachable_bytes(self.device))
-        if self._generator is None or self._generator[0] != manifest:
+        if self._generator is None or self._generator[0] != (manifest, asked):
             weights = self._install(manifest, plan.kind, report)
             self._generator = None
             self._free()
             self._make_room(plan.kind, needed_bytes(manifest, precision, shape))
             report.enter(Stage.LOAD, detail=manifest.title)
-            self._generator = (manifest, self._load_generator(manifest, weights))
+            self._generator = ((manifest, asked), self._load_generator(manifest, weights, asked))
         generator = self._generator[1]
         working = activation_bytes(manifest, shape, precision) + RESERVE_BYTES
         self._make_room(plan.kind, working - generator.movable_bytes)
         generator.run(job_id, plan, report)
-
-    def _precision(self, manifest: Manifest) -> str:
-        """What a model runs in here, by the names that manifests give sizes by."""
-        return self.machine().precision_of(manifest, self._settings.precision)
 
     def _make_room(self, kind: Kind, needed: int) -> None:
         """Let the model of the other sort go if a job of this kind has less than `needed` bytes beside it."""
@@ -178,7 +176,7 @@ class TorchStudio:
             )
         return install(manifest, self._settings, report, embedded=self._embedded, hub=self._hub)
 
-    def _load_generator(self, manifest: Manifest, weights: Installed) -> "Generator | Painter":
+    def _load_generator(self, manifest: Manifest, weights: Installed, asked: Precision) -> "Generator | Painter":
         if manifest.pipeline.family != "wan":
             with lasting_imports():
                 from wan_mcp.engine.painter import Painter
@@ -195,11 +193,11 @@ class TorchStudio:
             self._tuning = Tuning(self._settings, self.device)
         files = EmbeddingFiles(self._settings.home / "embeddings", reserve_bytes=self._settings.min_free_mb * 1_000_000)
         embeddings = PromptEmbeddings(weights.sha256_of("text_encoder", "tokenizer"), files)
-        memory = memory_plan(manifest, self.device, self._precision(manifest))
+        memory = memory_plan(manifest, self.device, self.machine().precision_of(manifest, asked))
         log.info("%s", memory.describe())
         model = load_wan(
             manifest, weights.folder, self.device, weights.sha256, weights.further,
-            precision=self._settings.precision, cache=WeightsCache(self._settings.home / "converted"),
+            precision=asked, cache=WeightsCache(self._settings.home / "converted"),
             residence=memory.residence(self.device), coming=memory.to_come, tuning=self._tuning,
         )  # fmt: skip
         return Generator(model, self._media, embeddings)
@@ -211,7 +209,8 @@ class TorchStudio:
             weights = self._install(manifest, plan.kind, report)
             self._captioner = None
             self._free()
-            self._make_room(plan.kind, needed_bytes(manifest, self._precision(manifest), usual_shape(manifest)))
+            precision = self.machine().precision_of(manifest)
+            self._make_room(plan.kind, needed_bytes(manifest, precision, usual_shape(manifest)))
             report.enter(Stage.LOAD, detail=manifest.title)
             self._captioner = (manifest, self._load_captioner(manifest, weights))
         return self._captioner[1].caption(plan, open_input(self._media, plan.image), report)

@@ -9,6 +9,7 @@ from wan_mcp.engine.denoisers import Denoiser
 from wan_mcp.engine.devices import Device
 from wan_mcp.engine.packages.packages import Packages
 from wan_mcp.manifests import Manifest
+from wan_mcp.presets import Precision
 from wan_mcp.settings import Settings
 
 __all__ = ["Tuning"]
@@ -16,7 +17,7 @@ __all__ = ["Tuning"]
 log = logging.getLogger(__name__)
 
 SIXTEEN_BITS = "cudnn"
-"""Where the settings ask for full precision, attention has it too."""
+"""Where full precision is asked for, attention has it too."""
 
 
 class Tuning:
@@ -26,10 +27,12 @@ class Tuning:
         self._settings = settings
         self._device = device
         self._packages = Packages(settings.home) if settings.compile else None
-        self._head_width = 0  # that attention was chosen for
+        self._chosen_for: tuple[str, int] | None = None  # attention, and the width of a head
 
-    def prepare(self, manifest: Manifest, denoisers: list[Denoiser]) -> None:
+    def prepare(self, manifest: Manifest, denoisers: list[Denoiser], precision: Precision = "auto") -> None:
         """Have the denoisers run as well as they can now, and be built what lets them run better. Between two jobs.
+
+        `precision` is what was asked for.
 
         Raises:
             JobFailed: the settings ask for a kernel that does not work here.
@@ -37,9 +40,10 @@ class Tuning:
         if not denoisers:
             return
         (width,) = {kind.shape.head_width for denoiser in denoisers for kind in denoiser.blocks.kinds}
-        if self._head_width != width:
-            choose_attention(self._device.torch, self._attention(), width)
-            self._head_width = width
+        wanted = self._attention(precision), width
+        if self._chosen_for != wanted:
+            choose_attention(self._device.torch, *wanted)
+            self._chosen_for = wanted
         if self._packages is None:
             return
         foreign = manifest.aot.package_sha256 if manifest.aot else None
@@ -60,6 +64,6 @@ class Tuning:
         if self._packages is not None:
             self._packages.close()
 
-    def _attention(self) -> str:
-        full = self._settings.precision == "full" and self._device.is_cuda
+    def _attention(self, precision: Precision) -> str:
+        full = precision == "full" and self._device.is_cuda
         return SIXTEEN_BITS if full and self._settings.attention == "auto" else self._settings.attention

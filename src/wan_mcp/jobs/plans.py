@@ -12,7 +12,7 @@ from wan_mcp.jobs.adapting import settle_loras, settle_steps
 from wan_mcp.jobs.bounds import MAX_SEED, bounded_text, or_default, within
 from wan_mcp.jobs.captioning import settle_caption
 from wan_mcp.jobs.preflight import Preflight
-from wan_mcp.jobs.shortcuts import preset_of, settle_step_cache, settle_turbo
+from wan_mcp.jobs.shortcuts import preset_of, settle_precision, settle_step_cache, settle_turbo
 from wan_mcp.jobs.sizing import settle_frames, settle_size
 from wan_mcp.machine import Machine
 from wan_mcp.manifests import Catalogue, Defaults, Manifest
@@ -175,6 +175,7 @@ class Planner:
             "height": size.height,
             "steps": steps,
             "step_cache": settle_step_cache(request, manifest, steps, notes),
+            "precision": settle_precision(request, manifest),
             "lora": settle_loras(request, manifest, self._loras),
             "guidance_scale": guidance,
             "seed": seed,

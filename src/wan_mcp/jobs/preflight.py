@@ -6,6 +6,7 @@ from wan_mcp.errors import BadRequest
 from wan_mcp.fitting import Shape, fits, largest_fitting, needed_bytes
 from wan_mcp.machine import Machine, this_machine
 from wan_mcp.manifests import Manifest
+from wan_mcp.presets import precision_asked
 from wan_mcp.settings import Settings
 from wan_mcp.specs import CaptionPlan, Plan, VideoPlan
 from wan_mcp.weights.progress import in_bytes
@@ -38,7 +39,7 @@ class Preflight:
         memory = machine.memory if machine else None
         frames = plan.num_frames if isinstance(plan, VideoPlan) else 1
         shape = Shape(plan.width, plan.height, frames)
-        precision = machine.precision_of(manifest, self._settings.precision) if machine else ""
+        precision = machine.precision_of(manifest, precision_asked(self._settings.precision, plan)) if machine else ""
         if machine is None or memory is None or fits(manifest, memory, precision, shape):
             return
         what = f"{plan.width}x{plan.height}" + (f" with {frames} frames" if isinstance(plan, VideoPlan) else "")

@@ -1,10 +1,12 @@
-"""How a request may be quicker than its model's own values: presets, turbo, and passes that are left out."""
+"""How a request may be quicker, or better, than its model's own values: presets, turbo, passes left out, precision."""
+
+from typing import Literal
 
 from wan_mcp.errors import BadRequest
 from wan_mcp.manifests import Catalogue, Manifest, Preset
 from wan_mcp.specs import ImageRequest, StepCache, VideoRequest
 
-__all__ = ["preset_of", "settle_step_cache", "settle_turbo"]
+__all__ = ["preset_of", "settle_precision", "settle_step_cache", "settle_turbo"]
 
 FEWEST_CACHED_STEPS = 20
 """With fewer steps each changes too much for one to stand for the next."""
@@ -57,3 +59,8 @@ def settle_step_cache(
         return None
     notes.append("step cache: passes that change little are left out; the picture differs a little from the full one")
     return cache
+
+
+def settle_precision(request: VideoRequest | ImageRequest, manifest: Manifest) -> Literal["auto", "full"]:
+    """The precision of the preset, if the request has one."""
+    return preset_of(manifest, request.preset).precision if request.preset is not None else "auto"

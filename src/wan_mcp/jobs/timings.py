@@ -19,6 +19,7 @@ from wan_mcp.specs import CaptionPlan, ImagePlan, Plan, Stage, VideoPlan
 
 __all__ = ["Expectation", "Timings", "Work", "stage_work", "steps_run", "variant_of"]
 
+ADDED = ("+full", "+turbo", "+step-cache")  # what a plan may add to the way in which its model runs
 KEPT = 9  # measurements of one stage at one size; an odd number, for the median
 
 Expectation = dict[Stage, float]
@@ -71,7 +72,8 @@ def variant_of(plan: Plan, way: str = "") -> str:
 def _added_by(plan: Plan) -> str:
     if isinstance(plan, CaptionPlan):
         return ""
-    return ("+turbo" if plan.turbo else "") + ("+step-cache" if plan.step_cache else "")
+    full = plan.precision == "full"
+    return "".join(word for word, is_so in zip(ADDED, (full, plan.turbo, plan.step_cache), strict=True) if is_so)
 
 
 class Timings:
@@ -137,7 +139,7 @@ class Timings:
             Stage.DENOISE,
         )
         ways = (row["variant"].removesuffix(added) for row in rows if row["variant"].endswith(added))
-        return next((way for way in ways if "+turbo" not in way and "+step-cache" not in way), None)
+        return next((way for way in ways if not any(word in way for word in ADDED)), None)
 
     def record_start(self, device: str, seconds: float) -> None:
         """Keep how long an engine took from its first line to ready."""

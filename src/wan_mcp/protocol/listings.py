@@ -193,6 +193,7 @@ def _preset(manifest: Manifest, name: PresetName, seconds: float | None) -> dict
     preset = manifest.presets[name]
     values: dict[str, Any] = {"model": preset.model} if preset.model else {"steps": manifest.defaults_of(name).steps}
     values |= preset.values | ({"turbo": True} if preset.turbo else {})
+    values |= {"precision": preset.precision} if preset.precision != "auto" else {}
     return values | ({} if seconds is None else {"usual_seconds": round(seconds, 2)})
 
 

@@ -9,11 +9,12 @@ from wan_mcp.engine.devices import Device, resolve_device
 from wan_mcp.engine.packages.building import Wanted
 from wan_mcp.engine.packages.identity import facts_of_kind, identity_of
 from wan_mcp.engine.packages.lifeline import end_with_parent
-from wan_mcp.engine.precision import Precision, block_kinds, recipe_for
+from wan_mcp.engine.precision import block_kinds, recipe_for
 from wan_mcp.engine.sources import PARTS
 from wan_mcp.engine.weights import EMBEDDED
 from wan_mcp.errors import BadRequest, JobFailed, UserError, WeightsUnavailable
 from wan_mcp.manifests import Catalogue, Manifest
+from wan_mcp.presets import Precision
 from wan_mcp.settings import Settings
 from wan_mcp.weights.local import local_weights
 
