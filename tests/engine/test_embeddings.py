@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from tests.engine.conftest import MANIFESTS, ONE, TWO, Bench, changed_pipeline, image_plan, video_plan
-from wan_mcp.engine import embeddings
 from wan_mcp.engine.embedding_files import EmbeddingFiles
 from wan_mcp.engine.listening import calling
+from wan_mcp.engine.loader import WanModel
 from wan_mcp.engine.studio import TorchStudio
 from wan_mcp.specs import Plan
 
@@ -25,13 +25,13 @@ class Watched:
     def __init__(self, bench: Bench, embedded: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.bench, self._embedded = bench, embedded
         self.passes = 0
-        encode = embeddings._encode
+        encode = WanModel.encode
 
-        def counted(model: Any, text: str) -> Any:
-            with calling(model.any_pipeline.text_encoder, self._count):
+        def counted(model: WanModel, text: str) -> Any:
+            with calling(model.text_encoder, self._count):
                 return encode(model, text)
 
-        monkeypatch.setattr(embeddings, "_encode", counted)
+        monkeypatch.setattr(WanModel, "encode", counted)
 
     def _count(self) -> None:
         self.passes += 1

@@ -13,6 +13,7 @@ from PIL import Image
 from tests.families.conftest import IMAGE_MODELS, SHIPPED, Place
 from wan_mcp.engine.devices import Device
 from wan_mcp.engine.inputs import open_framed
+from wan_mcp.engine.listening import calling
 from wan_mcp.errors import BadRequest, JobCancelled, JobFailed
 from wan_mcp.manifests import Manifest
 from wan_mcp.media.images import read_receipt
@@ -114,6 +115,21 @@ def test_each_result_of_a_count_is_what_a_job_of_its_own_gives(name: str, place:
     assert pixels(two.artifacts[0].path) != pixels(two.artifacts[1].path)
 
 
+@pytest.mark.parametrize("name", IMAGE_MODELS)
+def test_a_prompt_is_read_once_for_all_results_and_engines_but_where_it_is_read_with_the_picture(
+    name: str, place: Place, served: Served
+) -> None:
+    task = served(name).tasks[0]
+    before = place.run(request(name, task))
+    place.new_studio()
+    place.run(request(name, task, prompt="a blue square"))
+    passes: list[str] = []
+    with calling(model_of(place).text_encoder, lambda: passes.append("")):
+        after = place.run(request(name, task, count=2))
+    assert len(passes) == (4 if name == "qwen-image-edit-2511" else 0)
+    assert pixels(before.artifacts[0].path) == pixels(after.artifacts[0].path)
+
+
 @pytest.mark.parametrize("stage", [Stage.ENCODE, Stage.DENOISE, Stage.DECODE])
 @pytest.mark.parametrize("name", IMAGE_MODELS)
 def test_a_job_stops_in_any_stage_and_the_next_one_is_the_same(
@@ -121,7 +137,7 @@ def test_a_job_stops_in_any_stage_and_the_next_one_is_the_same(
 ) -> None:
     task = served(name).tasks[0]
     before = place.run(request(name, task))
-    ear = place.ear(request(name, task))
+    ear = place.ear(request(name, task, prompt="a blue square"))
     ear.stop_at = lambda ear: bool(ear.heard) and ear.heard[-1][0] is stage
     ear.error = JobCancelled
     with pytest.raises(JobCancelled):

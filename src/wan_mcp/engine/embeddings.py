@@ -3,19 +3,43 @@
 import hashlib
 import json
 from collections import OrderedDict
-from typing import Any
+from typing import Any, Protocol
 
 import diffusers
 import torch
 import transformers
 
+from wan_mcp.engine.devices import Device
 from wan_mcp.engine.embedding_files import EmbeddingFiles
-from wan_mcp.engine.loader import WanModel
 from wan_mcp.engine.text_encoder import storage_of
+from wan_mcp.manifests import Manifest
 
-__all__ = ["PromptEmbeddings"]
+__all__ = ["PromptEmbeddings", "TextReader"]
 
 KEPT = 64
+
+
+class TextReader(Protocol):
+    """A loaded model, as far as it reads texts."""
+
+    @property
+    def manifest(self) -> Manifest:
+        """What it is."""
+
+    @property
+    def device(self) -> Device:
+        """Where it is."""
+
+    @property
+    def weights_sha256(self) -> str:
+        """What its weights hold."""
+
+    @property
+    def text_encoder(self) -> Any:
+        """What reads."""
+
+    def encode(self, text: str) -> Any:
+        """The embedding of one text, of shape (1, tokens, width), exactly as the pipeline makes it."""
 
 
 class PromptEmbeddings:
@@ -23,7 +47,8 @@ class PromptEmbeddings:
 
     The key is all that an embedding's bits depend on: the text encoder's weights and how they are
     stored, not those of the whole model, so that models with the same encoder share embeddings;
-    the text and its length in tokens; the device, its precision and the libraries.
+    the model's family, for each has its own way with an encoder; the text and its length in
+    tokens; the device, its precision and the libraries.
     """
 
     def __init__(
@@ -35,7 +60,7 @@ class PromptEmbeddings:
         self._kept = kept
         self._entries: OrderedDict[str, Any] = OrderedDict()
 
-    def of(self, model: WanModel, text: str) -> Any:
+    def of(self, model: TextReader, text: str) -> Any:
         """The embedding of one text, of shape (1, tokens, width), exactly as the pipeline makes it."""
         key = self._key(model, text)
         if key in self._entries:
@@ -43,7 +68,8 @@ class PromptEmbeddings:
             return self._entries[key]
         embedding = self._files.find(key, model.device.torch) if self._files is not None else None
         if embedding is None:
-            embedding = _encode(model, text)
+            with torch.no_grad():
+                embedding = model.encode(text)
             if self._files is not None:
                 self._files.keep(key, embedding)
         self._entries[key] = embedding
@@ -55,10 +81,11 @@ class PromptEmbeddings:
         """Forget all that lies on the device, to free its memory."""
         self._entries.clear()
 
-    def _key(self, model: WanModel, text: str) -> str:
+    def _key(self, model: TextReader, text: str) -> str:
         content = {
             "encoder": self._encoder_sha256 or model.weights_sha256,
-            "storage": storage_of(model.any_pipeline.text_encoder),
+            "storage": storage_of(model.text_encoder),
+            "family": model.manifest.pipeline.family,
             "tokens": model.manifest.pipeline.text_tokens,
             "text": text,
             "device": model.device.description,
@@ -66,12 +93,3 @@ class PromptEmbeddings:
             "versions": [str(torch.__version__), transformers.__version__, diffusers.__version__],
         }
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-def _encode(model: WanModel, text: str) -> Any:
-    tokens = model.manifest.pipeline.text_tokens
-    with torch.no_grad():
-        embedding, _ = model.any_pipeline.encode_prompt(
-            text, do_classifier_free_guidance=False, max_sequence_length=tokens, device=model.device.torch
-        )
-    return embedding

@@ -78,6 +78,18 @@ class WanModel:
         return self.any_pipeline.vae
 
     @property
+    def text_encoder(self) -> Any:
+        """The shared text encoder."""
+        return self.any_pipeline.text_encoder
+
+    def encode(self, text: str) -> Any:
+        """The embedding of one text, of shape (1, tokens, width), exactly as the pipeline makes it."""
+        tokens, device = self.manifest.pipeline.text_tokens, self.device.torch
+        return self.any_pipeline.encode_prompt(
+            text, do_classifier_free_guidance=False, max_sequence_length=tokens, device=device
+        )[0]
+
+    @property
     def precision(self) -> str:
         """What the denoisers multiply in: the recipe of their blocks, else the device's precision."""
         return FP8 if any(kind.recipe == FP8 for kind in self.kinds) else self.device.precision

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from wan_mcp.engine.decoding import require_finite
+from wan_mcp.engine.embeddings import PromptEmbeddings
 from wan_mcp.engine.inputs import open_framed
 from wan_mcp.engine.listening import calling
 from wan_mcp.engine.pictures import PictureModel
@@ -32,9 +33,10 @@ __all__ = ["Painter"]
 class Painter:
     """Runs image plans on one loaded model."""
 
-    def __init__(self, model: PictureModel, media: MediaStore) -> None:
+    def __init__(self, model: PictureModel, media: MediaStore, embeddings: PromptEmbeddings) -> None:
         self._model = model
         self._media = media
+        self._embeddings = embeddings
 
     def run(self, job_id: str, plan: VideoPlan | ImagePlan, report: Reporter) -> None:
         """Make all results of a plan, one after the other: each is what a job of its own would give.
@@ -47,7 +49,7 @@ class Painter:
         if not isinstance(plan, ImagePlan) or plan.task not in self._model.pipelines:
             raise JobFailed("not_supported", f"'{plan.model}' does not do {plan.task}.")
         report.enter(Stage.ENCODE)
-        call = self._call(plan)
+        call = self._call(plan) | self._texts(plan, report)
         self._note_what_is_cut(plan, report)
         for index in range(plan.count):
             seed, item = plan.seed + index, index + 1
@@ -64,7 +66,8 @@ class Painter:
         return 0
 
     def forget(self) -> None:
-        """Let go of all on the device that can be made again: nothing is kept between jobs."""
+        """Let go of all on the device that can be made again."""
+        self._embeddings.clear()
 
     def _note_what_is_cut(self, plan: ImagePlan, report: Reporter) -> None:
         """The pipelines cut long texts in silence; we do not."""
@@ -79,7 +82,6 @@ class Painter:
         """The pipeline's arguments that all results of a plan share."""
         pipeline = self._model.manifest.pipeline
         call: dict[str, Any] = {
-            "prompt": plan.prompt,
             "height": plan.height,
             "width": plan.width,
             "num_inference_steps": plan.steps,
@@ -87,7 +89,7 @@ class Painter:
             "output_type": "pt",
             "return_dict": False,
         }
-        call |= self._model.family.guidance(plan)
+        call |= self._model.family.guidance(plan.guidance_scale)
         if pipeline.sigmas:
             call["sigmas"] = list(pipeline.sigmas)
         if plan.image is not None:
@@ -95,6 +97,19 @@ class Painter:
             if plan.strength is not None:
                 # A quarter of a step below, because the pipelines round the steps that they leave out down.
                 call["strength"] = (steps_run(plan) - 0.25) / plan.steps
+        return call
+
+    def _texts(self, plan: ImagePlan, report: Reporter) -> dict[str, Any]:
+        """The texts among them: embedded once for all results, or as they are if they are read with the picture."""
+        family, texts = self._model.family, {"prompt": plan.prompt}
+        if plan.guidance_scale > 1:
+            texts["negative_prompt"] = family.negative(plan.negative_prompt)
+        if family.encode is None:
+            return dict(texts)
+        call: dict[str, Any] = {}
+        with _listening(self._model, report.check, report.check, report.check):
+            for name, text in texts.items():
+                call |= family.embedded(name, self._embeddings.of(self._model, text))
         return call
 
     def _paint(

@@ -23,7 +23,7 @@ from wan_mcp.engine.weights import fingerprint
 from wan_mcp.errors import JobFailed
 from wan_mcp.fitting import RESERVE_BYTES, Shape, activation_bytes
 from wan_mcp.manifests import Manifest, Pipeline
-from wan_mcp.specs import ImagePlan, Task
+from wan_mcp.specs import Task
 
 __all__ = ["PICTURE_FAMILIES", "PictureModel", "PicturePlan", "choose_plan", "load_pictures"]
 
@@ -44,24 +44,40 @@ class PictureFamily:
 
     pipelines: dict[Task, str]
     """The class of diffusers that does each task."""
-    guidance: Callable[[ImagePlan], dict[str, Any]]
-    """A plan's guidance and negative prompt, as this family's pipelines call them; 1 is none in a plan."""
+    guidance: Callable[[float], dict[str, Any]]
+    """A plan's guidance scale as this family's pipelines call it; 1 is none in a plan."""
     tokens: Callable[[Any, str], int]
     """How many of the tokens that a pipeline's text encoder reads, a prompt takes."""
-    processor: bool = False
-    """Whether the text encoder looks at the picture, too."""
+    negative: Callable[[str], str]
+    """What stands for a plan's negative prompt, which may be empty."""
+    encode: Callable[[Any, str, int], Any] | None = None
+    """How a pipeline reads a text, at most so many tokens of it: (1, tokens, width). None if it looks at the picture,
+    too."""
+    embedded: Callable[[str, Any], dict[str, Any]] = lambda name, embedding: {f"{name}_embeds": embedding}
+    """An embedding as an argument of the pipelines; `name` is prompt or negative_prompt."""
 
 
-def _z_image(plan: ImagePlan) -> dict[str, Any]:
-    # It adds `guidance_scale` times the difference to the prediction, so that 0 is none.
-    call: dict[str, Any] = {"guidance_scale": plan.guidance_scale - 1}
-    return call | ({"negative_prompt": plan.negative_prompt} if plan.guidance_scale > 1 else {})
+def _encode_z_image(pipeline: Any, text: str, tokens: int) -> Any:
+    return pipeline.encode_prompt(text, do_classifier_free_guidance=False, max_sequence_length=tokens)[0][0][None]
 
 
-def _qwen(plan: ImagePlan) -> dict[str, Any]:
-    call: dict[str, Any] = {"true_cfg_scale": plan.guidance_scale}
-    # An empty text has no tokens of its own; its authors use a blank.
-    return call | ({"negative_prompt": plan.negative_prompt or " "} if plan.guidance_scale > 1 else {})
+def _encode(pipeline: Any, text: str, tokens: int) -> Any:
+    return pipeline.encode_prompt(text, max_sequence_length=tokens)[0]
+
+
+def _embedded_qwen(name: str, embedding: Any) -> dict[str, Any]:
+    # One text has no padding, which it is to be told.
+    mask = torch.ones(embedding.shape[:2], dtype=torch.long, device=embedding.device)
+    return {f"{name}_embeds": embedding, f"{name}_embeds_mask": mask}
+
+
+def _qwen_guidance(scale: float) -> dict[str, Any]:
+    return {"true_cfg_scale": scale}
+
+
+def _blank(text: str) -> str:
+    """An empty text has no tokens of its own for Qwen-Image; its authors use a blank."""
+    return text or " "
 
 
 def _tokens_of_chat(pipeline: Any, text: str) -> int:
@@ -77,20 +93,34 @@ def _tokens_of_template(pipeline: Any, text: str) -> int:
 
 PICTURE_FAMILIES = {
     "z-image": PictureFamily(
-        {Task.TEXT_TO_IMAGE: "ZImagePipeline", Task.IMAGE_TO_IMAGE: "ZImageImg2ImgPipeline"}, _z_image, _tokens_of_chat
+        {Task.TEXT_TO_IMAGE: "ZImagePipeline", Task.IMAGE_TO_IMAGE: "ZImageImg2ImgPipeline"},
+        # It adds `guidance_scale` times the difference to the prediction, so that 0 is none.
+        guidance=lambda scale: {"guidance_scale": scale - 1},
+        tokens=_tokens_of_chat,
+        negative=lambda text: text,
+        encode=_encode_z_image,
+        embedded=lambda name, embedding: {f"{name}_embeds": [embedding[0]]},
     ),
     "flux2-klein": PictureFamily(
         {Task.TEXT_TO_IMAGE: "Flux2KleinPipeline", Task.IMAGE_TO_IMAGE: "Flux2KleinPipeline"},
-        lambda plan: {"guidance_scale": plan.guidance_scale},
-        _tokens_of_chat,
+        guidance=lambda scale: {"guidance_scale": scale},
+        tokens=_tokens_of_chat,
+        negative=lambda text: "",  # its pipeline takes no other
+        encode=_encode,
     ),
     "qwen-image": PictureFamily(
         {Task.TEXT_TO_IMAGE: "QwenImagePipeline", Task.IMAGE_TO_IMAGE: "QwenImageImg2ImgPipeline"},
-        _qwen,
-        _tokens_of_template,
+        guidance=_qwen_guidance,
+        tokens=_tokens_of_template,
+        negative=_blank,
+        encode=_encode,
+        embedded=_embedded_qwen,
     ),
     "qwen-image-edit": PictureFamily(
-        {Task.IMAGE_TO_IMAGE: "QwenImageEditPlusPipeline"}, _qwen, _tokens_of_template, processor=True
+        {Task.IMAGE_TO_IMAGE: "QwenImageEditPlusPipeline"},
+        guidance=_qwen_guidance,
+        tokens=_tokens_of_template,
+        negative=_blank,
     ),
 }
 
@@ -116,6 +146,17 @@ class PictureModel:
         """One of the pipelines, for the parts that they share."""
         return next(iter(self.pipelines.values()))
 
+    @property
+    def text_encoder(self) -> Any:
+        """The shared text encoder."""
+        return self.parts.text_encoder
+
+    def encode(self, text: str) -> Any:
+        """The embedding of one text, of shape (1, tokens, width), exactly as the pipelines make it."""
+        if self.family.encode is None:
+            raise TypeError("its text encoder looks at the picture, too")
+        return self.family.encode(self.parts, text, self.manifest.pipeline.text_tokens)
+
 
 def load_pictures(manifest: Manifest, folder: Path, device: Device, sha256: str | None = None) -> PictureModel:
     """Load the weights in `folder` (laid out as diffusers saves a pipeline) onto the device.
@@ -134,11 +175,12 @@ def load_pictures(manifest: Manifest, folder: Path, device: Device, sha256: str 
             "not_supported", f"'{manifest.name}' cannot do {unable[0]}; remove it from its manifest's tasks."
         )
     first = getattr(diffusers, family.pipelines[manifest.tasks[0]])
-    given: dict[str, Any] = {"processor": None} if family.processor else {}
+    looks = family.encode is None
+    given: dict[str, Any] = {"processor": None} if looks else {}
     with broken_model(manifest, folder):
         loaded = first.from_pretrained(folder, local_files_only=True, use_safetensors=True, dtype=device.dtype, **given)
         _require_classes(loaded)
-        if family.processor:
+        if looks:
             loaded.register_modules(processor=QwenProcessor(folder / "processor"))
     _place(loaded, device, _plan_for(manifest, loaded, device))
     if not device.is_cuda:

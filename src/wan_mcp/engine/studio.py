@@ -38,6 +38,7 @@ from wan_mcp.weights.local import is_local
 
 if TYPE_CHECKING:
     from wan_mcp.engine.caption import Captioner
+    from wan_mcp.engine.embeddings import PromptEmbeddings
     from wan_mcp.engine.generate import Generator
     from wan_mcp.engine.painter import Painter
     from wan_mcp.engine.tuning import Tuning
@@ -181,18 +182,15 @@ class TorchStudio:
             with lasting_imports():
                 from wan_mcp.engine.painter import Painter
                 from wan_mcp.engine.pictures import load_pictures
-            return Painter(load_pictures(manifest, weights.folder, self.device, weights.sha256), self._media)
+            pictures = load_pictures(manifest, weights.folder, self.device, weights.sha256)
+            return Painter(pictures, self._media, self._embeddings(weights))
         with lasting_imports():
             from wan_mcp.engine.blocks.cache import WeightsCache
-            from wan_mcp.engine.embedding_files import EmbeddingFiles
-            from wan_mcp.engine.embeddings import PromptEmbeddings
             from wan_mcp.engine.generate import Generator
             from wan_mcp.engine.loader import load_wan
             from wan_mcp.engine.tuning import Tuning
         if self._tuning is None:
             self._tuning = Tuning(self._settings, self.device)
-        files = EmbeddingFiles(self._settings.home / "embeddings", reserve_bytes=self._settings.min_free_mb * 1_000_000)
-        embeddings = PromptEmbeddings(weights.sha256_of("text_encoder", "tokenizer"), files)
         memory = memory_plan(manifest, self.device, self.machine().precision_of(manifest, asked))
         log.info("%s", memory.describe())
         model = load_wan(
@@ -200,7 +198,14 @@ class TorchStudio:
             precision=asked, cache=WeightsCache(self._settings.home / "converted"),
             residence=memory.residence(self.device), coming=memory.to_come, tuning=self._tuning,
         )  # fmt: skip
-        return Generator(model, self._media, embeddings)
+        return Generator(model, self._media, self._embeddings(weights))
+
+    def _embeddings(self, weights: Installed) -> "PromptEmbeddings":
+        from wan_mcp.engine.embedding_files import EmbeddingFiles
+        from wan_mcp.engine.embeddings import PromptEmbeddings
+
+        files = EmbeddingFiles(self._settings.home / "embeddings", reserve_bytes=self._settings.min_free_mb * 1_000_000)
+        return PromptEmbeddings(weights.sha256_of("text_encoder", "tokenizer"), files)
 
     def _caption(self, plan: CaptionPlan, manifest: Manifest, report: Reporter) -> str:
         from wan_mcp.engine.inputs import open_input

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from wan_mcp.engine.attention import attend_self
+from wan_mcp.engine.attention.text import attend_text
 from wan_mcp.engine.blocks import rows as plain_steps
 from wan_mcp.engine.blocks.linear import FP8, Recipe, linear, product
 from wan_mcp.engine.blocks.rows import NONE, steps_for
@@ -112,9 +112,7 @@ def run_block(
     hidden, rows = added(hidden, attended, gate=GATE, norm="norm2" if shape.cross_norm else None)
     query = apply("attn2.q", rows)
     query = in_heads(steps.normalise_heads(query, [named["attn2.norm_q"]], cos, sin, shape.width, eps, False))
-    attended = F.scaled_dot_product_attention(
-        query.transpose(1, 2), text_key.transpose(1, 2), text_value.transpose(1, 2)
-    )
+    attended = attend_text(query.transpose(1, 2), text_key.transpose(1, 2), text_value.transpose(1, 2))
     attended = apply("attn2.out", prepared(attended.transpose(1, 2).flatten(-2)))
 
     hidden, rows = added(hidden, attended, shift=FFN_SHIFT)

@@ -6,15 +6,14 @@ One process compiles one package: the compiler keeps state, and a second compila
 import json
 import logging
 import sys
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.export import Dim, ExportedProgram
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from wan_mcp.engine.attention.text import text_kernels
 from wan_mcp.engine.blocks.block import BlockKind, ExportableBlock
 from wan_mcp.engine.blocks.rows import steps_for
 from wan_mcp.engine.packages.identity import FLAGS, identity_of, kind_of_facts
@@ -43,24 +42,10 @@ def export_block(kind: BlockKind, device: Any) -> ExportedProgram:
         {place: sizes[size] for place, size in enumerate(named[name]) if isinstance(size, str)} or None
         for name in ACTIVATIONS
     ]
-    with torch.no_grad(), _attention_of(device), fake:
+    with torch.no_grad(), fake:
         return torch.export.export(
             ExportableBlock(kind), (*inputs, weights), dynamic_shapes=(*shapes, [None] * len(weights)), strict=False
         )
-
-
-def _attention_of(device: Any) -> AbstractContextManager[Any]:
-    """The kernel for attending to the text is chosen now, once for all."""
-    if device.type != "cuda":
-        return nullcontext()
-    best_first = [
-        SDPBackend.CUDNN_ATTENTION,
-        SDPBackend.FLASH_ATTENTION,
-        SDPBackend.EFFICIENT_ATTENTION,
-        SDPBackend.MATH,
-    ]
-    chosen: AbstractContextManager[Any] = sdpa_kernel(best_first, set_priority=True)
-    return chosen
 
 
 def compile_block(kind: BlockKind, device: Any, file: Path) -> None:
@@ -71,10 +56,12 @@ def compile_block(kind: BlockKind, device: Any, file: Path) -> None:
     """
     log.info("exporting a block %d wide, %s, for %s", kind.shape.width, kind.recipe, device)
     steps_for(device)  # tries whether the GPU kernels work, which an export does not
+    text_kernels(device, kind.shape.head_width, kind.dtype)  # likewise
     program = export_block(kind, device)
     log.info("compiling it")
     metadata = {"aot_inductor.metadata": {"wan_mcp": identity_of(kind, device).hash}}
-    with torch.no_grad(), _attention_of(device):
+    # The compiler asks again which kernel of attention to take.
+    with torch.no_grad(), text_kernels(device, kind.shape.head_width, kind.dtype):
         torch._inductor.aoti_compile_and_package(program, package_path=str(file), inductor_configs=FLAGS | metadata)
 
 
