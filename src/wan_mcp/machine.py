@@ -4,8 +4,7 @@ import shutil
 import subprocess
 from dataclasses import dataclass
 
-import psutil
-
+from wan_mcp.main_memory import main_memory
 from wan_mcp.manifests import Manifest
 from wan_mcp.settings import Settings
 
@@ -46,7 +45,7 @@ def this_machine(settings: Settings) -> Machine:
             return gpu
         if settings.device != "auto" and shutil.which(TOOL) is None:
             return Machine("GPU", "bf16", None)
-    return Machine("CPU", "fp32", psutil.virtual_memory().total)
+    return Machine("CPU", "fp32", main_memory())
 
 
 def _gpu(index: str) -> Machine | None:

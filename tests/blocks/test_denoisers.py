@@ -16,6 +16,8 @@ from tests.engine.conftest import MANIFESTS, ONE, TWO, TWO_OF_IMAGES, Bench, cha
 from wan_mcp.engine.blocks.block import BlockKind, run_block
 from wan_mcp.engine.blocks.cache import WeightsCache
 from wan_mcp.engine.blocks.linear import FP8, PLAIN
+from wan_mcp.engine.blocks.residence import Resident
+from wan_mcp.engine.blocks.weights import BlockWeights
 from wan_mcp.engine.devices import Device, resolve_device
 from wan_mcp.engine.loader import WanModel, load_wan
 from wan_mcp.engine.packages.inputs import expected_inputs
@@ -197,6 +199,32 @@ def test_a_lora_of_a_job_is_fused_into_fp8_weights_and_leaves_no_trace(
     high, low = (a_pass(each, TWO) for each in model.denoisers)
     assert torch.equal(high, before[0])
     assert apart(low, a_pass(true.denoisers[1], TWO)) < 0.05 < 3 * 0.05 < apart(low, before[1])
+    adapters.use(())
+    assert all(map(torch.equal, before, [a_pass(each, TWO) for each in model.denoisers]))
+
+
+@pytest.mark.parametrize("failing", [0, 1], ids=["first-expert", "second-expert"])
+@pytest.mark.parametrize("on_before", [False, True], ids=["putting-it-on", "taking-it-off"])
+def test_a_change_of_loras_that_runs_out_of_memory_leaves_nothing_to_the_next_job(
+    load: Callable[..., WanModel], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: int, on_before: bool
+) -> None:
+    model = load(TWO)
+    before = [a_pass(each, TWO) for each in model.denoisers]
+    written = write_lora(tmp_path / "style.safetensors", load(TWO, "full").denoisers[0], "lightx2v")
+    adapters, loras = model.job_adapters(), (put(written, 0.7),)
+    if on_before:
+        adapters.use(loras)
+    blocks = iter(range(1000))
+    settle = Resident.settle
+
+    def short_of_memory(self: Resident, weights: BlockWeights) -> BlockWeights:
+        if next(blocks) == failing * len(model.denoisers[0].blocks):
+            raise torch.OutOfMemoryError
+        return settle(self, weights)
+
+    monkeypatch.setattr(Resident, "settle", short_of_memory)
+    with pytest.raises(torch.OutOfMemoryError):
+        adapters.use(() if on_before else loras)
     adapters.use(())
     assert all(map(torch.equal, before, [a_pass(each, TWO) for each in model.denoisers]))
 

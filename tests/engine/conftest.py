@@ -92,9 +92,9 @@ class Ear(Reporter):
         self.steps.append((step, steps))
         super().step(step, steps)
 
-    def tell(self, detail: str) -> None:
+    def tell(self, detail: str, *, slow: bool = False) -> None:
         self.details.append(detail)
-        super().tell(detail)
+        super().tell(detail, slow=slow)
 
 
 class Bench:

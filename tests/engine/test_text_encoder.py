@@ -165,7 +165,9 @@ def test_encoders_of_image_models_are_placed_the_same_way(plan: Any) -> None:
         (139, 141, 512, "resident"),
         (30, 80, 64, "resident"),
         (20, 24, 64, "visiting"),
-        (20, 24, 12, "int8"),
+        (20, 24, 12, "visiting"),
+        (17, 18, 12, "int8"),
+        (5, 18, 12, "int8"),
         (9, 10, 12, "visiting"),
     ],
 )

@@ -94,6 +94,24 @@ def test_a_download_that_fails_fails_its_job_with_the_reason(bench: Bench, hub: 
     assert failure.value.code == "hub_gated"
 
 
+def test_files_that_were_copied_are_read_once_more_in_sight_of_who_waits_and_may_be_stopped(bench: Bench) -> None:
+    with Ear(bench.job(), bench.store, bench.settings) as ear:
+        folder = bench.install(ear).folder
+    for file in (folder / LARGE, folder / "vae/diffusion_pytorch_model.safetensors"):
+        file.touch()
+    ear = Ear(bench.job(), bench.store, bench.settings)
+    ear.stop_at, ear.error = lambda ear: len(ear.details) == 2, JobCancelled
+    with ear, pytest.raises(JobCancelled):
+        bench.install(ear)
+    assert ear.heard == [(Stage.DOWNLOAD, 1)]
+    with Ear(bench.job(), bench.store, bench.settings) as ear:
+        bench.install(ear)
+    assert len(ear.details) == 1, "the file that had been read before the cancel is not read again"
+    with Ear(bench.job(), bench.store, bench.settings) as ear:
+        bench.install(ear)
+    assert ear.details == []
+
+
 class Onlooker(threading.Thread):
     """Another process's view of a job in its download: waits for a detail, then cancels it."""
 

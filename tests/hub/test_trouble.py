@@ -3,14 +3,17 @@
 import hashlib
 import random
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from tests.hub.conftest import FILES, LARGE, REPOSITORY, Puller, manifest_of
+from tests.hub.conftest import FILES, HURRY, LARGE, REPOSITORY, Puller, manifest_of
 from tests.hub.loopback import Fault, LoopbackHub, blob_id
 from wan_mcp.errors import JobCancelled, WeightsUnavailable
-from wan_mcp.weights.fetch import news
+from wan_mcp.weights import fetch as fetching
+from wan_mcp.weights import transfer
+from wan_mcp.weights.fetch import fetch, news
 from wan_mcp.weights.local import discard, is_local, local_weights
 from wan_mcp.weights.problems import Patience
 from wan_mcp.weights.progress import Download
@@ -182,6 +185,42 @@ def test_a_disk_without_room_is_told_beforehand_with_the_bytes_missing(puller: P
         puller.pull(reserve=10**18)
     assert caught.value.code == "out_of_space"
     assert not puller.hub.file_requests()
+
+
+def test_a_disk_that_fills_up_while_a_model_comes_keeps_its_reserve(
+    puller: Puller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transfer, "ROOM_LOOK", 1000)
+    free = iter([10**12, 10**12])
+
+    def filling(folder: Path) -> int:
+        return next(free, 0)
+
+    monkeypatch.setattr(fetching, "free_bytes", filling)
+    monkeypatch.setattr(transfer, "free_bytes", filling)
+    with pytest.raises(WeightsUnavailable, match="has become full while") as caught:
+        puller.pull(reserve=10**6)
+    assert caught.value.code == "out_of_space"
+    monkeypatch.undo()
+    puller.pull()
+
+
+def test_a_second_download_does_not_count_on_the_room_of_the_first(
+    puller: Puller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fault = puller.hub.fail(Fault(LARGE, hold_at=100_000))
+    other = manifest_of("acme/other").model_copy(update={"name": "other"})
+    puller.hub.add("acme/other", FILES)
+    monkeypatch.setattr(fetching, "free_bytes", lambda folder: 800_000)
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(puller.pull)
+        assert fault.held.wait(30)
+        with pytest.raises(WeightsUnavailable) as caught:
+            fetch(other, puller.home, puller.told.append, hub=puller.client, patience=HURRY)
+        fault.go.set()
+        first.result()
+    assert caught.value.code == "out_of_space"
+    fetch(other, puller.home, puller.told.append, hub=puller.client, patience=HURRY)
 
 
 def test_a_page_that_is_no_hub_is_recognised(puller: Puller) -> None:

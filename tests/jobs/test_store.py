@@ -261,3 +261,13 @@ def test_ids_are_long_and_never_repeat() -> None:
     ids = {new_job_id() for _ in range(1000)}
     assert len(ids) == 1000
     assert {len(i) for i in ids} == {20}
+
+
+def test_a_job_that_goes_back_after_somebody_cancelled_it_is_cancelled(store: JobStore, clock: Clock) -> None:
+    submit(store)
+    job = claimed(store)
+    store.cancel(job.id)
+    clock.now += 3
+    store.release(job)
+    assert store.get(job.id).state is JobState.CANCELLED
+    assert store.get(job.id).finished_at == clock.now

@@ -4,6 +4,7 @@ import base64
 import io
 import struct
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +107,27 @@ def test_what_is_transparent_becomes_white(inputs: InputImages, media: MediaStor
 def test_other_kinds_of_pixels_become_rgb(inputs: InputImages, media: MediaStore, folder: Path, mode: str) -> None:
     Image.new(mode, (20, 20)).save(folder / "other.tif")
     assert pixels(media, inputs.take(str(folder / "other.tif"))).shape == (20, 20, 3)
+
+
+@pytest.mark.parametrize(("mode", "white"), [("I;16", 65535), ("I", 65535), ("F", 1.0), ("L", 255)])
+def test_greys_stay_the_greys_that_they_are(
+    inputs: InputImages, media: MediaStore, folder: Path, mode: str, white: float
+) -> None:
+    ramp = np.linspace(0, white, 400).reshape(20, 20)
+    types = {"I;16": np.uint16, "I": np.int32, "F": np.float32, "L": np.uint8}
+    Image.fromarray(ramp.astype(types[mode])).save(folder / "ramp.tif")
+    taken = pixels(media, inputs.take(str(folder / "ramp.tif")))[..., 0]
+    assert np.abs(taken - ramp / white * 255).max() <= 1
+
+
+def test_two_calls_may_bring_the_same_picture_at_once(inputs: InputImages, folder: Path) -> None:
+    Image.effect_noise((500, 500), 90).save(folder / "same.png")
+    with ThreadPoolExecutor(8) as pool:
+        for _ in range(5):
+            taken = list(pool.map(inputs.take, [str(folder / "same.png")] * 8))
+            assert len({each.sha256 for each in taken}) == 1
+            for file in inputs._media.inputs.iterdir():
+                file.unlink()
 
 
 def test_other_folders_are_refused_with_those_allowed(inputs: InputImages, folder: Path, tmp_path: Path) -> None:

@@ -183,7 +183,12 @@ class JobAdapters:
         self._model = manifest.name
         self._experts = experts(manifest, pipeline)
         self._converted = converted or {}
-        self._on: tuple[LoraPlan, ...] = ()
+        self._on: tuple[LoraPlan, ...] | None = ()
+        """None after a change that did not come to its end: whatever is on then, it is not what anybody asked for."""
+
+    def change_for(self, loras: tuple[LoraPlan, ...]) -> bool:
+        """Whether others are on than these: a change of converted weights reads the whole model."""
+        return loras != self._on
 
     def use(self, loras: tuple[LoraPlan, ...]) -> None:
         """Have these adapters on, and no others.
@@ -195,19 +200,24 @@ class JobAdapters:
             return
         read = [(lora, read_adapter(_unchanged(lora), lora.name)) for lora in loras]
         chosen = {name: self._chosen(name, read) for name in self._experts}
-        self._take_off(chosen)
+        worn, self._on = self._on, None
+        for name, adapters in chosen.items():
+            self._change(name, worn, adapters)
         self._on = loras
-        try:
-            for name, adapters in chosen.items():
-                if not adapters:
-                    continue
-                if name in self._converted:
-                    self._converted[name].fuse(tuple(adapters))
-                else:
-                    put_on(self._experts[name], [(adapter, scale) for adapter, _, scale in adapters])
-        except BaseException:
-            self._take_off({})
-            raise
+
+    def _change(
+        self, name: str, worn: tuple[LoraPlan, ...] | None, adapters: Sequence[tuple[Adapter, str, float]]
+    ) -> None:
+        """Have these adapters on one expert, in place of those `worn`."""
+        if name in self._converted:
+            if adapters or worn is None or any(lora.expert in (None, name) for lora in worn):
+                self._converted[name].fuse(tuple(adapters))
+            return
+        denoiser = self._experts[name]
+        if getattr(denoiser, "peft_config", None):
+            denoiser.unload_lora()
+        if adapters:
+            put_on(denoiser, [(adapter, scale) for adapter, _, scale in adapters])
 
     def _chosen(self, name: str, read: Sequence[tuple[LoraPlan, Adapter]]) -> list[tuple[Adapter, str, float]]:
         """The adapters for one expert, without what it can do without."""
@@ -216,16 +226,6 @@ class JobAdapters:
             return []
         layers = self._converted[name].layers if name in self._converted else self._experts[name]
         return [(fitted(adapter, layers, self._model), lora.sha256, lora.scale) for lora, adapter in wanted]
-
-    def _take_off(self, coming: Mapping[str, Sequence[Any]]) -> None:
-        """Take all off; converted denoisers that get others at once are left to that."""
-        worn, self._on = self._on, ()
-        for name, denoiser in self._experts.items():
-            if name in self._converted:
-                if any(lora.expert in (None, name) for lora in worn) and not coming.get(name):
-                    self._converted[name].fuse(())
-            elif getattr(denoiser, "peft_config", None):
-                denoiser.unload_lora()
 
 
 def _unchanged(lora: LoraPlan) -> Path:

@@ -89,9 +89,10 @@ class Denoiser:
     def fuse(self, adapters: tuple[FusedAdapter, ...]) -> None:
         """Have these adapters in the weights beside the source's own, and no others.
 
-        FP8 weights keep too few digits to add a small change to them, so they are converted anew from the source.
+        FP8 weights keep too few digits to add a small change to them, so they are converted anew from the source. The
+        former blocks go before, for there may be no room for both: if this fails, there are none until it has worked.
         """
-        self._residence.vacate()
+        self.blocks.let_go()
         if adapters:
             source = replace(self._source, adapters=(*self._source.adapters, *adapters))
             model, blocks = _converted(source, self._kinds, self._device, None, self._residence)

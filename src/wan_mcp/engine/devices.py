@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 from typing import Any
 
-import psutil
 import torch
 
 from wan_mcp.errors import JobFailed
 from wan_mcp.machine import FIRST_WITH_FP8, Machine
+from wan_mcp.main_memory import main_memory
 
 __all__ = ["Device", "resolve_device"]
 
@@ -36,7 +36,7 @@ class Device:
     def machine(self) -> Machine:
         """What it can hold, as fronts need to know it."""
         if not self.is_cuda:
-            return Machine("CPU", self.precision, psutil.virtual_memory().total)
+            return Machine("CPU", self.precision, main_memory())
         found = torch.cuda.get_device_properties(self.torch)
         has_fp8 = found.major + found.minor / 10 >= FIRST_WITH_FP8
         return Machine("GPU", self.precision, int(found.total_memory), has_fp8)
@@ -53,7 +53,7 @@ class Device:
 
 
 def resolve_device(name: str) -> Device:
-    """The device behind a setting: auto, cpu, cuda or cuda:N.
+    """The device behind a setting: auto, cpu, cuda or cuda:N; a GPU is this process's current one from now on.
 
     Raises:
         JobFailed: there is no such GPU.
@@ -68,4 +68,5 @@ def resolve_device(name: str) -> Device:
         raise JobFailed(
             "no_device", f"There is no device {name}: torch sees {found} GPUs. Set WAN_MCP_DEVICE to auto or cpu."
         )
+    torch.cuda.set_device(index)  # Triton launches there, whatever its tensors are on
     return Device(torch.device("cuda", index), "bf16", torch.cuda.get_device_name(index))

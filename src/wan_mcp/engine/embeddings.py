@@ -16,7 +16,7 @@ from wan_mcp.manifests import Manifest
 
 __all__ = ["PromptEmbeddings", "TextReader"]
 
-KEPT = 64
+KEPT = 16  # 4 to 8 MB each
 
 
 class TextReader(Protocol):

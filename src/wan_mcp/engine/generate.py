@@ -81,7 +81,10 @@ class Generator:
         report.enter(Stage.ENCODE)
         self._model.prepare(plan)
         report.runs_as(self._model.way)
-        self._adapters.use(plan.lora)
+        if self._adapters.change_for(plan.lora):
+            report.tell("changing LoRAs", slow=True)
+            self._adapters.use(plan.lora)
+            report.tell("")
         call = self._call(plan)
         self._note_what_is_cut(plan, report)
         with _finishing() as files:
@@ -92,8 +95,8 @@ class Generator:
                 report.enter(Stage.DECODE, item=item)
                 finish = self._decode(MediaName.of(job_id, index, plan.kind), plan, latents, seed, report)
                 del latents
+                files.finish(finish, report.add)  # before anything that may raise: what is open is closed then
                 report.enter(Stage.WRITE, item=item)
-                files.finish(finish, report.add)
 
     @property
     def movable_bytes(self) -> int:

@@ -38,7 +38,7 @@ def listening(model: WanModel, report: Reporter, denoising: Callable[[], None]) 
     hooks = [(model.vae.encoder, report.check)]
     hooks += [(denoiser, denoising) for denoiser in model.denoisers]
     if not model.device.is_cuda:
-        hooks += [(block, report.check) for denoiser in model.denoisers for block in denoiser.blocks]
+        hooks += [(block, report.alive) for denoiser in model.denoisers for block in denoiser.blocks]
     with ExitStack() as stack:
         for part, before in hooks:
             stack.enter_context(calling(part, before))

@@ -6,7 +6,6 @@ The figures are those of `fitting`, which the door uses too; what is free is ask
 import logging
 from dataclasses import dataclass
 
-import psutil
 import torch
 
 from wan_mcp.engine.blocks.host_memory import HostMemory, cuda_pin, pinnable
@@ -28,6 +27,7 @@ from wan_mcp.fitting import (
     room_for_blocks,
     usual_shape,
 )
+from wan_mcp.main_memory import free_main_memory, main_memory
 from wan_mcp.manifests import Manifest
 from wan_mcp.specs import ImagePlan, VideoPlan
 
@@ -160,7 +160,7 @@ def make_room(
 def available_bytes(device: Device) -> int:
     """What one more model may take of a device, with the reserve: what nobody has, and what our allocator has spare."""
     if not device.is_cuda:
-        return int(psutil.virtual_memory().available)
+        return free_main_memory()
     free, _ = torch.cuda.mem_get_info(device.torch)
     spare = torch.cuda.memory_reserved(device.torch) - torch.cuda.memory_allocated(device.torch)
     return int(free + spare) + RESERVE_BYTES // 2  # the context, about half of the reserve, is there already
@@ -169,7 +169,7 @@ def available_bytes(device: Device) -> int:
 def reachable_bytes(device: Device) -> int:
     """What a model could have of a device if this process held no other."""
     if not device.is_cuda:
-        return int(psutil.virtual_memory().total)  # what others hold there can be swapped out
+        return main_memory()  # what others hold there can be swapped out
     return available_bytes(device) + int(torch.cuda.memory_allocated(device.torch))
 
 

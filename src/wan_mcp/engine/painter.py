@@ -107,7 +107,7 @@ class Painter:
         if family.encode is None:
             return dict(texts)
         call: dict[str, Any] = {}
-        with _listening(self._model, report.check, report.check, report.check):
+        with _listening(self._model, report.alive, report.alive, report.alive):
             for name, text in texts.items():
                 call |= family.embedded(name, self._embeddings.of(self._model, text))
         return call
@@ -140,7 +140,7 @@ class Painter:
             return {}
 
         generator = torch.Generator("cpu").manual_seed(seed)
-        with torch.no_grad(), _listening(model, report.check, denoising, decoding):
+        with torch.no_grad(), _listening(model, report.alive, denoising, decoding):
             picture = model.pipelines[plan.task](**call, generator=generator, callback_on_step_end=end_step)[0][0]
         require_finite(picture, "pixels")
         pixels: NDArray[np.uint8] = (

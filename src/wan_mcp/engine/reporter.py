@@ -23,7 +23,7 @@ __all__ = ["EngineLeaves", "Reporter"]
 
 log = logging.getLogger(__name__)
 
-WRITE_S = 0.2  # the shortest time between two writes of progress; each wakes all that wait, on the same cores
+WRITE_S = 0.25  # the shortest time between two writes of progress; each wakes all that wait, on the same cores
 ALIVE_S = 1.0  # a change of the deadline that is worth a write of its own
 LOOK_S = 0.02  # how often the cancel flag's database is looked at for commits
 SLOW_STEP = 10  # a step may take this many times what the one before it took
@@ -136,17 +136,30 @@ class Reporter:
         self._steps = (step, steps)
         if step > 0:
             self._done[Stage.DENOISE] = self._done.get(Stage.DENOISE, 0) + 1
-        took = time.monotonic() - self._mark_at
-        self._mark(max(self._settings.step_deadline_s, SLOW_STEP * took))
+            allowed = SLOW_STEP * (time.monotonic() - self._mark_at)
+        else:  # of the first nobody knows how long it takes: kernels are chosen and built in it
+            allowed = max(self._settings.load_deadline_s, SLOW_STEP * (self._seconds.get(Stage.DENOISE) or 0.0))
+        self._mark(max(self._settings.step_deadline_s, allowed))
 
-    def tell(self, detail: str) -> None:
+    def tell(self, detail: str, *, slow: bool = False) -> None:
         """Say more of the running stage (bytes of a download, frames decoded); a sign of life.
+
+        `slow` is for work that reads a whole model, up to the next word.
 
         Raises:
             JobCancelled, JobLost, EngineLeaves: as `check`.
         """
         self._detail = detail
-        self._mark(self._usual_deadline_s())
+        self._mark(self._settings.load_deadline_s if slow else self._usual_deadline_s())
+
+    def alive(self) -> None:
+        """A sign of life from within a step; changes nothing that is shown.
+
+        Raises:
+            JobCancelled, JobLost, EngineLeaves: as `check`.
+        """
+        self._deadline_at = max(self._deadline_at, time.time() + self._settings.step_deadline_s)
+        self.check()
 
     def runs_as(self, way: str) -> None:
         """Say how the model is run: in which precision, compiled or not, e.g. `fp8+aot`; before the first step.
@@ -254,22 +267,31 @@ class Reporter:
                     written = self._note
                     self._write(written)
                     self._stop.wait(WRITE_S)
-                else:
-                    self._stop.wait(LOOK_S)
+                    continue
+                if self._deadline_at - self._deadline_written > self._settings.step_deadline_s / 4:
+                    self._write_alive()
+                self._stop.wait(LOOK_S)
         finally:
             watch.close()
 
     def _write(self, note: Progress) -> None:
+        self._write_alive()
         try:
-            if self._tells_alive and abs(self._deadline_at - self._deadline_written) > ALIVE_S:
-                self._deadline_written = self._deadline_at
-                self._rows.alive(self._settings.device, self._deadline_at)
             if self._store.report(self.job, note):
                 self._cancelled.set()
         except JobLost:
             self._lost.set()
         except WanError as error:  # a full disk must not end a job that may not need it
             log.warning("progress not written: %s", error)
+
+    def _write_alive(self) -> None:
+        if not self._tells_alive or abs(self._deadline_at - self._deadline_written) <= ALIVE_S:
+            return
+        try:
+            self._deadline_written = self._deadline_at
+            self._rows.alive(self._settings.device, self._deadline_at)
+        except WanError as error:
+            log.warning("a sign of life not written: %s", error)
 
 
 _SLOW_STAGES = (Stage.DOWNLOAD, Stage.LOAD, Stage.COMPILE)

@@ -8,7 +8,6 @@ import logging
 import math
 from typing import Any, Literal
 
-import psutil
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 from wan_mcp.engine.devices import Device
 from wan_mcp.engine.gguf_denoisers import has_room
 from wan_mcp.engine.visiting import VisitingEncoder
+from wan_mcp.main_memory import main_memory
 
 __all__ = [
     "Int8Linear",
@@ -117,7 +117,7 @@ def plan_for(encoder: Any, device: Device, coming: int = 0) -> TextEncoderPlan:
         for _, layer in _feed_forward(part)
     )
     gpu = torch.cuda.mem_get_info(device.torch) if device.is_cuda else None
-    plan = choose_plan(plain, plain - saved, coming, psutil.virtual_memory().total, gpu)
+    plan = choose_plan(plain, plain - saved, coming, main_memory(), gpu)
     log.info("text encoder of %.2f GB: %s", plain / 1e9, plan)
     return plan
 
@@ -137,8 +137,8 @@ def choose_plan(plain: int, int8: int, coming: int, host: int, gpu: tuple[int, i
     """
     if gpu is None:
         return "resident" if plain + coming <= HOST_SHARE * host else "int8"
-    if has_room(plain + coming, *gpu):
-        return "resident"
-    if plain > HOST_SHARE * host and has_room(int8 + coming, *gpu):
+    free, total = gpu
+    fits, fits_in_int8 = (has_room(size + coming, total, total) for size in (plain, int8))
+    if plain > HOST_SHARE * host and fits_in_int8 and not fits:
         return "int8"
-    return "visiting"
+    return "resident" if has_room(plain + coming, free, total) else "visiting"

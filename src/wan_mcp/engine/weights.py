@@ -70,12 +70,28 @@ def install(
             )
         return Installed(folder)
     try:
-        weights = local_weights(manifest, settings.home) or _download(manifest, settings, report, hub)
+        weights = _here(manifest, settings, report) or _download(manifest, settings, report, hub)
     except WeightsUnavailable as error:
         raise JobFailed(error.code, str(error)) from error
     except HomeUnusable as error:
         raise JobFailed("home_unusable", str(error)) from error
     return Installed(weights.folder, weights.fingerprint, weights.further, weights.hashes)
+
+
+def _here(manifest: Manifest, settings: Settings, report: Reporter) -> LocalWeights | None:
+    """The weights that are here; files that were written anew since they came (copied, say) are read before."""
+    said = ""
+
+    def tell(path: str) -> None:
+        nonlocal said
+        if not said:
+            report.enter(Stage.DOWNLOAD)
+        if said != path:
+            said = path
+            report.tell(f"checking {path}")
+        report.alive()
+
+    return local_weights(manifest, settings.home, tell)
 
 
 def _download(manifest: Manifest, settings: Settings, report: Reporter, hub: Hub | None) -> LocalWeights:

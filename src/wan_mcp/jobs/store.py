@@ -212,8 +212,17 @@ class JobStore:
         )
 
     def release(self, job: Job) -> None:
-        """Put a running job back to its old place in the queue: its engine leaves in good order, or has its weights."""
-        self._change(job, "state = 'queued', progress = NULL", durable=False)
+        """Put a running job back to its old place in the queue: its engine leaves in good order, or has its weights.
+
+        One that somebody asked to stop is cancelled instead.
+        """
+        self._change(
+            job,
+            "state = CASE WHEN cancel_requested THEN 'cancelled' ELSE 'queued' END, progress = NULL,"
+            " finished_at = CASE WHEN cancel_requested THEN ?3 END",
+            self._clock(),
+            durable=False,
+        )
 
     def _change(self, job: Job, assignments: str, *values: Any, durable: bool = True) -> bool:
         with self.database.write(durable=durable) as connection:

@@ -11,15 +11,20 @@ import io
 import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from wan_mcp.errors import BadImage
 from wan_mcp.media.store import MediaName, MediaStore, whole
 from wan_mcp.specs import InputImage, Kind
 
+if TYPE_CHECKING:
+    from PIL import Image
+
 __all__ = ["InputImages"]
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 SMALLEST_SIDE = 8
+SIXTEEN_BITS = 65535
 
 
 class InputImages:
@@ -141,7 +146,21 @@ class InputImages:
         if upright.mode in ("RGBA", "LA", "PA") or "transparency" in upright.info:
             rgba = upright.convert("RGBA")
             upright = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
-        rgb = upright.convert("RGB")
+        rgb = _in_eight_bits(upright).convert("RGB")
         out = io.BytesIO()
         rgb.save(out, "PNG", compress_level=1)
         return out.getvalue(), rgb.width, rgb.height
+
+
+def _in_eight_bits(picture: "Image.Image") -> "Image.Image":
+    """Greys of more than eight bits, which a plain conversion would cut off at 255, as greys of eight."""
+    if not picture.mode.startswith(("I", "F")):
+        return picture
+    import numpy as np
+    from PIL import Image
+
+    greys = np.nan_to_num(np.asarray(picture, dtype=np.float64))
+    # Sixteen bits are also what Pillow may call "I"; of floats and wider integers nobody says what is white.
+    of_sixteen_bits = picture.mode.startswith("I") and greys.max() <= SIXTEEN_BITS
+    white = SIXTEEN_BITS if of_sixteen_bits else max(float(greys.max()), 1.0)
+    return Image.fromarray((greys.clip(0, white) * (255 / white)).round().astype(np.uint8))

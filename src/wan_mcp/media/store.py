@@ -7,6 +7,7 @@ A file is written under a temporary name and renamed when it is whole and on the
 import errno
 import os
 import re
+import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -116,7 +117,8 @@ def whole(target: Path) -> Iterator[Path]:
         OutOfSpace: the disk is full.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}{PARTIAL}")
+    # Two threads may write the same target; `sweep` looks for the pid.
+    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.{os.getpid()}{PARTIAL}")
     try:
         yield temporary
         with temporary.open("rb+") as file:

@@ -7,6 +7,7 @@ models--owner--name/refs/BRANCH           the commit that a branch was last
 
 import os
 import re
+import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,8 +65,7 @@ class RepositoryCache:
         if place.exists() and place.samefile(blob):
             return place
         place.parent.mkdir(parents=True, exist_ok=True)
-        beside = place.with_name(f".{place.name}.{os.getpid()}")
-        beside.unlink(missing_ok=True)
+        beside = place.with_name(f".{place.name}.{secrets.token_hex(4)}")
         try:
             beside.symlink_to(os.path.relpath(blob, place.parent))
         except OSError:  # a file system without symbolic links
@@ -79,7 +79,7 @@ class RepositoryCache:
             return
         ref = self.folder / "refs" / revision
         ref.parent.mkdir(parents=True, exist_ok=True)
-        beside = ref.with_name(f".{ref.name}.{os.getpid()}")
+        beside = ref.with_name(f".{ref.name}.{secrets.token_hex(4)}")
         beside.write_text(commit, encoding="ascii")
         beside.replace(ref)
 

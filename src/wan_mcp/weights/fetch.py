@@ -71,12 +71,12 @@ def fetch(
     hub, patience = hub or Hub.from_environment(), patience or Patience()
     if manifest.weights.repository is None:
         raise WeightsUnavailable("embedded", f"'{manifest.name}' comes with wan-mcp: there is nothing to pull.")
-    done = [_fetch(source, home, _Asker(source, hub, patience, tell), update, reserve) for source in sources(manifest)]
+    done = [_fetch(source, home, _Asker(source, hub, patience, tell, reserve), update) for source in sources(manifest)]
     notes = tuple(note for one in done for note in one.notes)
     return Fetch(done[0].lock, sum(one.came for one in done), notes)
 
 
-def _fetch(manifest: Manifest, home: Path, asker: "_Asker", update: bool, reserve: int) -> Fetch:
+def _fetch(manifest: Manifest, home: Path, asker: "_Asker", update: bool) -> Fetch:
     """The same for one repository."""
     old = WeightsLock.read(manifest, home)
     if old is not None and not update and is_whole(manifest, home):
@@ -86,7 +86,7 @@ def _fetch(manifest: Manifest, home: Path, asker: "_Asker", update: bool, reserv
     files = wanted(manifest, listing)
     # Under the name that was asked for, where the hub's client looks for them after a renaming too.
     cache = RepositoryCache(asker.hub.cache, asker.repository)
-    _check_space(manifest, files, cache, reserve)
+    _check_space(manifest, files, cache, asker.reserve)
     hashes = asker.bring(files, listing, cache)
     with asker.explaining(asked):
         locked = {file.path: _locked(cache.link(file, listing.commit), file, hashes[file.path]) for file in files}
@@ -133,6 +133,7 @@ class _Asker:
     hub: Hub
     patience: Patience
     tell: Callable[[Download], None]
+    reserve: int = 0
     tally: Tally = field(default_factory=lambda: Tally(0))
     stop: threading.Event = field(default_factory=threading.Event)
 
@@ -161,8 +162,10 @@ class _Asker:
         here = [cache.bytes_here(file) for file in contents]
         self.tally = Tally(sum(file.size for file in contents))
         self.tally.here(sum(here))
-        transfer = Transfer(self.hub, cache, listing.repository, listing.commit, self.tally, self.stop, self.patience)
-        with self.explaining(listing.commit):
+        transfer = Transfer(
+            self.hub, cache, listing.repository, listing.commit, self.tally, self.stop, self.patience, self.reserve
+        )
+        with self.explaining(listing.commit), _counted(self.tally):
             hashes = self._beside([partial(transfer.bring, *each) for each in zip(contents, here, strict=True)])
         of = {file.etag: sha256 for file, sha256 in zip(contents, hashes, strict=True)}
         return {file.path: of[file.etag] for file in files}
@@ -178,9 +181,23 @@ class _Asker:
             raise explain(error, self.manifest.name, self.repository, revision) from error
 
 
+_UNDER_WAY: list[Tally] = []
+
+
+@contextmanager
+def _counted(tally: Tally) -> Iterator[None]:
+    """What is still to come of this download is room that no other may count on."""
+    _UNDER_WAY.append(tally)
+    try:
+        yield
+    finally:
+        _UNDER_WAY.remove(tally)
+
+
 def _check_space(manifest: Manifest, files: Iterable[RemoteFile], cache: RepositoryCache, reserve: int) -> None:
     missing = sum(file.size - cache.bytes_here(file) for file in files)
-    free = max(0, free_bytes(cache.root) - reserve)
+    coming = sum(other.left for other in _UNDER_WAY)  # an engine downloads several models at once
+    free = max(0, free_bytes(cache.root) - reserve - coming)
     if missing > free:
         raise WeightsUnavailable(
             "out_of_space",

@@ -8,6 +8,7 @@ whose time is another but whose size is right is hashed then; all are by `wan-mc
 import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from wan_mcp.errors import WeightsUnavailable
@@ -53,13 +54,15 @@ def is_whole(manifest: Manifest, home: Path) -> bool:
     return lock is not None and all(_size(lock.folder / path) == file.size for path, file in lock.files.items())
 
 
-def local_weights(manifest: Manifest, home: Path) -> LocalWeights | None:
-    """A hub model's weights, if they are here as the lock says.
+def local_weights(
+    manifest: Manifest, home: Path, tell: Callable[[str], None] = lambda path: None
+) -> LocalWeights | None:
+    """A hub model's weights, if they are here as the lock says; `tell` hears again and again of a file that is read.
 
     Raises:
         WeightsUnavailable: a file was changed since it was checked.
     """
-    locks = [_checked(source, home) for source in sources(manifest)]
+    locks = [_checked(source, home, tell) for source in sources(manifest)]
     whole = [lock for lock in locks if lock is not None]
     if not whole or len(whole) < len(locks):
         return None
@@ -73,23 +76,25 @@ def local_weights(manifest: Manifest, home: Path) -> LocalWeights | None:
     return LocalWeights(own.folder, own.commit, _fingerprint(own, further), further, hashes)
 
 
-def _checked(manifest: Manifest, home: Path) -> WeightsLock | None:
+def _checked(manifest: Manifest, home: Path, tell: Callable[[str], None]) -> WeightsLock | None:
     """The lock of one source, if its files are here and unchanged."""
     if not is_whole(manifest, home) or (lock := WeightsLock.read(manifest, home)) is None:
         return None
-    suspects = {path: file for path, file in lock.files.items() if _mtime(lock.folder / path) != file.mtime_ns}
-    damaged = [path for path, file in suspects.items() if not _holds(lock.folder / path, file)]
+    damaged = []
+    for path, file in lock.files.items():
+        if (mtime := _mtime(lock.folder / path)) == file.mtime_ns:
+            continue
+        if _holds(lock.folder / path, file, partial(tell, path)):
+            lock = lock.model_copy(update={"files": lock.files | {path: file.model_copy(update={"mtime_ns": mtime})}})
+            lock.write(manifest, home)  # at once: who is stopped now need not read this one again
+        else:
+            damaged.append(path)
     if damaged:
         raise WeightsUnavailable(
             "weights_changed",
             f"The weights of '{manifest.name}' are not what was downloaded: {', '.join(damaged)} changed on this "
             f"machine. 'wan-mcp pull {manifest.name} --verify' brings the right ones.",
         )
-    if suspects:
-        renewed = {
-            path: file.model_copy(update={"mtime_ns": _mtime(lock.folder / path)}) for path, file in suspects.items()
-        }
-        lock.model_copy(update={"files": lock.files | renewed}).write(manifest, home)
     return lock
 
 
@@ -98,7 +103,7 @@ def damaged_files(lock: WeightsLock, tell: Callable[[str], None]) -> list[str]:
     damaged = []
     for path, file in lock.files.items():
         tell(path)
-        if _size(lock.folder / path) != file.size or not _holds(lock.folder / path, file):
+        if _size(lock.folder / path) != file.size or not _holds(lock.folder / path, file, lambda: None):
             damaged.append(path)
     return damaged
 
@@ -111,9 +116,10 @@ def discard(lock: WeightsLock, damaged: Iterable[str]) -> None:
         place.unlink(missing_ok=True)
 
 
-def _holds(path: Path, file: LockedFile) -> bool:
+def _holds(path: Path, file: LockedFile, tell: Callable[[], None]) -> bool:
     digest = hashlib.sha256()
     for piece in pieces(path):
+        tell()
         digest.update(piece)
     return digest.hexdigest() == file.sha256
 

@@ -71,6 +71,12 @@ class Tally:
         """Bytes that came from the hub."""
         return self._came
 
+    @property
+    def left(self) -> int:
+        """Bytes still to come."""
+        with self._lock:
+            return max(0, self._total - self._here - self._came)
+
     def here(self, count: int) -> None:
         """So many bytes were here already; negative for those that turned out to be worthless."""
         with self._lock:

@@ -12,7 +12,7 @@ from typing import BinaryIO
 from filelock import Timeout
 
 from wan_mcp.errors import WeightsUnavailable
-from wan_mcp.weights.cache import RepositoryCache
+from wan_mcp.weights.cache import RepositoryCache, free_bytes
 from wan_mcp.weights.hub import Hub, RemoteFile
 from wan_mcp.weights.problems import Patience, Stopped, empty_answer, passing_errors, pause
 from wan_mcp.weights.progress import Tally
@@ -21,6 +21,7 @@ __all__ = ["Transfer", "pieces"]
 
 PIECE = 4 * 1024 * 1024
 LOCK_LOOK_S = 0.2
+ROOM_LOOK = 16 * 1024 * 1024  # bytes between two looks at the disk's room
 
 
 class _Digest:
@@ -58,13 +59,15 @@ class Transfer:
     tally: Tally
     stop: threading.Event
     patience: Patience
+    reserve: int = 0
+    """Bytes of the disk that stay free, whatever else writes to it meanwhile."""
 
     def bring(self, file: RemoteFile, counted: int) -> str:
         """See that a file is in the cache, whole; its SHA-256. `counted` of its bytes were told to the tally before.
 
         Raises:
             Stopped: `stop` was set; what came stays for the next time.
-            WeightsUnavailable: it came damaged twice.
+            WeightsUnavailable: it came damaged twice, or the disk is full but for the reserve.
             The client's errors, and OSError from the disk.
         """
         with self._alone(file):
@@ -108,6 +111,14 @@ class Transfer:
         if self.stop.is_set():
             raise Stopped
 
+    def _check_room(self) -> None:
+        if free_bytes(self.cache.root) < self.reserve:
+            raise WeightsUnavailable(
+                "out_of_space",
+                f"The disk of {self.cache.root} has become full while {self.repository} came. Free some space, or set "
+                "HF_HOME to a folder on a larger disk; what has come stays, and the next download goes on there.",
+            )
+
     def _read(self, file: RemoteFile, path: Path) -> _Digest:
         """The digest of the bytes that are here."""
         digest = _Digest(file)
@@ -150,6 +161,8 @@ class Transfer:
                 digest = _Digest(file)
             for data in response.iter_bytes():
                 self._check()
+                if output.tell() // ROOM_LOOK != (output.tell() + len(data)) // ROOM_LOOK:
+                    self._check_room()
                 data = data[: file.size - output.tell()]
                 output.write(data)
                 digest.update(data)

@@ -80,6 +80,11 @@ class FastBlocks:
         self.residence.replace(self.denoiser, weights)
         self.forget_texts()
 
+    def let_go(self) -> None:
+        """Have no weights until `replace` gives others."""
+        self.residence.let_go(self.denoiser)
+        self.forget_texts()
+
     def forget_texts(self) -> None:
         """Let go of the texts of former jobs."""
         for block in self.blocks:

@@ -9,17 +9,16 @@ import mmap
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
-import psutil
 import torch
 from torch import Tensor
 
 from wan_mcp.engine.blocks.layout import BlockLayout
 from wan_mcp.engine.blocks.weights import BlockWeights
+from wan_mcp.main_memory import free_main_memory, main_memory
 
-__all__ = ["HostMemory", "PackedWeights", "Pages", "available_host_memory", "cuda_pin", "pinnable"]
+__all__ = ["HostMemory", "PackedWeights", "Pages", "cuda_pin", "pinnable"]
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +26,6 @@ KEPT_FREE = 0.2
 """Share of the machine's memory that is left to everything else; pinned pages cannot be swapped out."""
 PORTABLE = 1
 """cudaHostRegisterPortable: pinned for every device."""
-CGROUP = Path("/sys/fs/cgroup")
 
 
 class Pages(mmap.mmap):
@@ -128,18 +126,6 @@ def cuda_pin(device: torch.device) -> Pin:
     return pin
 
 
-def available_host_memory() -> int:
-    """Bytes that this process may take without others being pushed out: the machine's, or its container's."""
-    available = int(psutil.virtual_memory().available)
-    with suppress(OSError, ValueError, KeyError):  # no container, or one without a limit
-        limit = int((CGROUP / "memory.max").read_text())
-        lines = (CGROUP / "memory.stat").read_text().splitlines()
-        used = {name: int(value) for name, value in map(str.split, lines)}
-        # Pages of files make room by themselves.
-        available = min(available, limit - used["anon"] - used["shmem"])
-    return max(available, 0)
-
-
 def pinnable() -> int:
     """Bytes of host memory that may be pinned now."""
-    return max(available_host_memory() - int(KEPT_FREE * psutil.virtual_memory().total), 0)
+    return max(free_main_memory() - int(KEPT_FREE * main_memory()), 0)

@@ -34,6 +34,9 @@ class Residence(Protocol):
     def add(self, blocks: Sequence[BlockWeights]) -> int:
         """Take in the settled blocks of one more denoiser; gives its number."""
 
+    def let_go(self, denoiser: int) -> None:
+        """Hold a denoiser's blocks no longer; it cannot run until `replace` gives it others."""
+
     def replace(self, denoiser: int, blocks: Sequence[BlockWeights]) -> None:
         """Take in other settled blocks of the same kinds in place of a denoiser's, between two passes."""
 
@@ -67,6 +70,9 @@ class Resident:
     def add(self, blocks: Sequence[BlockWeights]) -> int:
         self._denoisers.append(list(blocks))
         return len(self._denoisers) - 1
+
+    def let_go(self, denoiser: int) -> None:
+        self._denoisers[denoiser] = []
 
     def replace(self, denoiser: int, blocks: Sequence[BlockWeights]) -> None:
         self._denoisers[denoiser] = list(blocks)

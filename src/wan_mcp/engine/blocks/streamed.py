@@ -75,6 +75,11 @@ class Streamed:
         self.replace(len(self._lengths) - 1, blocks)
         return len(self._lengths) - 1
 
+    def let_go(self, denoiser: int) -> None:
+        self.vacate()
+        for number in range(self._lengths[denoiser]):
+            self._blocks.pop((denoiser, number), None)
+
     def replace(self, denoiser: int, blocks: Sequence[BlockWeights]) -> None:
         self.vacate()
         for number, weights in enumerate(blocks):

@@ -71,6 +71,7 @@ def main(arguments: list[str]) -> None:
     log_to_stderr("INFO")
     kind, device, file = kind_of_facts(json.loads(arguments[0])), torch.device(arguments[1]), arguments[2]
     if device.type == "cuda":
+        torch.cuda.set_device(device)  # Triton compiles for the current one
         free, total = torch.cuda.mem_get_info(device)
         if free < GPU_BYTES:
             raise SystemExit(f"only {free / 1e9:.1f} GB of the GPU are free: a job may need them more")

@@ -66,6 +66,8 @@ def main(arguments: list[str]) -> None:
     end_with_parent()
     log_to_stderr("INFO")
     kind, device, file = kind_of_facts(json.loads(arguments[0])), torch.device(arguments[1]), Path(arguments[2])
+    if device.type == "cuda":
+        torch.cuda.set_device(device)  # where Triton launches
     log.info("proving it")
     sys.stdout.write(json.dumps({"difference": prove(kind, device, file)}) + "\n")
 
