@@ -234,28 +234,36 @@ class Catalogue:
     """
 
     def __init__(self, *folders: Path) -> None:
+        self._folders = folders
+        self._seen: list[tuple[Path, int]] | None = None
         self.manifests: dict[str, Manifest] = {}
         self.broken: dict[str, BrokenManifest] = {}
         self.styles: dict[str, str] = {}
-        for folder in folders:
-            for file in sorted(folder.glob("*.toml")):
-                self._add(file)
+        self.refresh()
 
     @classmethod
     def of(cls, home: Path) -> Self:
         """The shipped manifests and the user's own under `home`/manifests."""
         return cls(shipped_folder(), home / "manifests")
 
-    def _add(self, file: Path) -> None:
-        try:
-            if file.name == STYLES_FILE:
-                self.styles |= _read_styles(file)
-            else:
-                manifest = Manifest.read(file)
-                self.manifests[manifest.name] = manifest
-        except BrokenManifest as error:
-            log.warning("%s", error)
-            self.broken[file.stem] = error
+    def refresh(self) -> None:
+        """Read all again if a file was added, changed or removed since."""
+        seen = [(file, _mtime(file)) for folder in self._folders for file in sorted(folder.glob("*.toml"))]
+        if seen == self._seen:
+            return
+        manifests, broken = {}, {}
+        styles: dict[str, str] = {}
+        for file, _ in seen:
+            try:
+                if file.name == STYLES_FILE:
+                    styles |= _read_styles(file)
+                else:
+                    manifest = Manifest.read(file)
+                    manifests[manifest.name] = manifest
+            except BrokenManifest as error:
+                log.warning("%s", error)
+                broken[file.stem] = error
+        self.manifests, self.broken, self.styles, self._seen = manifests, broken, styles, seen
 
     def get(self, name: str) -> Manifest:
         """The manifest of that name.
@@ -273,6 +281,10 @@ class Catalogue:
     def serving(self, task: Task) -> list[str]:
         """Names of the models that can do `task`."""
         return sorted(m.name for m in self.manifests.values() if task in m.tasks)
+
+
+def _mtime(file: Path) -> int:
+    return file.stat().st_mtime_ns if file.exists() else 0
 
 
 def _read_styles(file: Path) -> dict[str, str]:

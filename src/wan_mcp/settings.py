@@ -103,7 +103,8 @@ class Settings(BaseSettings):
         description="Further names of this HTTP server for clients and web pages, separated by commas.",
     )
     engine_command: str = Field(
-        default="", description="Command that starts an engine instead of our own (a wrapper such as nice or numactl)."
+        default="",
+        description="The whole command that starts an engine, e.g. 'nice -n 10 /…/.venv/bin/wan-mcp engine'.",
     )
     log_level: str = Field(
         default="INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="Log level: DEBUG, INFO, WARNING, ERROR."

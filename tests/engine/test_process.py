@@ -5,10 +5,12 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.engine.conftest import TWO, Bench, caption_plan, image_plan, video_plan
 from wan_mcp.engine.process import run_engine
+from wan_mcp.errors import JobCancelled
 from wan_mcp.jobs.database import Database
 from wan_mcp.jobs.engines import EngineRows
 from wan_mcp.jobs.store import JobStore
@@ -131,3 +133,13 @@ def test_a_full_media_disk_fails_the_job_with_what_to_do(bench: Bench, monkeypat
     assert error is not None
     assert error.code == "out_of_space"
     assert not list((bench.settings.home / "media" / "images").iterdir())
+
+
+def test_a_job_that_stops_between_its_last_frame_and_its_file_leaves_no_half_file_and_no_encoder(bench: Bench) -> None:
+    bench.run(video_plan())
+    ear = bench.ear(video_plan(seed=99))
+    ear.stop_at, ear.error = lambda ear: ear.heard[-1][0] is Stage.WRITE, JobCancelled
+    with pytest.raises(JobCancelled):
+        bench.run(video_plan(seed=99), ear)
+    assert [child for child in psutil.Process().children() if "ffmpeg" in child.name()] == []
+    assert list((bench.settings.home / "media").rglob("*.part")) == []

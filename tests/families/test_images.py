@@ -1,5 +1,6 @@
 """Every shipped image model that is not Wan, in small: pulled, loaded, run in all its tasks, stopped and repeated."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from wan_mcp.errors import BadRequest, JobCancelled, JobFailed
 from wan_mcp.manifests import Manifest
 from wan_mcp.media.images import read_receipt
 from wan_mcp.specs import ImagePlan, ImageRequest, Stage, Task
+from wan_mcp.weights.fetch import fetch
+from wan_mcp.weights.hub import Hub
 
 Served = Callable[[str], Manifest]
 
@@ -113,6 +116,26 @@ def test_each_result_of_a_count_is_what_a_job_of_its_own_gives(name: str, place:
     assert [artifact.seed for artifact in two.artifacts] == [5, 6]
     assert Path(two.artifacts[1].path).read_bytes() == Path(second.artifacts[0].path).read_bytes()
     assert pixels(two.artifacts[0].path) != pixels(two.artifacts[1].path)
+
+
+def test_weights_that_were_updated_are_loaded_for_the_next_job(
+    place: Place, served: Served, repository: Callable[[Manifest], Path], tmp_path: Path
+) -> None:
+    manifest = served("z-image-turbo")
+    place.run(request(manifest.name, manifest.tasks[0]))
+    first = model_of(place)
+    place.run(request(manifest.name, manifest.tasks[0], seed=6))
+    assert model_of(place) is first
+    changed = shutil.copytree(repository(manifest), tmp_path / "changed")
+    (changed / "scheduler" / "scheduler_config.json").write_text(
+        (changed / "scheduler" / "scheduler_config.json").read_text() + "\n"
+    )
+    assert manifest.weights.repository is not None
+    place.hub.add(manifest.weights.repository, changed)
+    hub = Hub(place.hub.endpoint, place.settings.home.parent / "cache", False)
+    fetch(manifest, place.settings.home, lambda download: None, hub=hub, update=True)
+    place.run(request(manifest.name, manifest.tasks[0]))
+    assert model_of(place).weights_sha256 != first.weights_sha256
 
 
 @pytest.mark.parametrize("name", IMAGE_MODELS)

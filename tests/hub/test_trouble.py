@@ -223,6 +223,20 @@ def test_a_second_download_does_not_count_on_the_room_of_the_first(
     fetch(other, puller.home, puller.told.append, hub=puller.client, patience=HURRY)
 
 
+def test_a_variant_needs_no_room_for_the_files_that_come_for_another(
+    puller: Puller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fault = puller.hub.fail(Fault(LARGE, hold_at=100_000))
+    variant = manifest_of().model_copy(update={"name": "tiny-variant"})
+    monkeypatch.setattr(fetching, "free_bytes", lambda folder: 600_000)
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(puller.pull)
+        assert fault.held.wait(30)
+        second = pool.submit(fetch, variant, puller.home, puller.told.append, hub=puller.client, patience=HURRY)
+        fault.go.set()
+        assert first.result().came + second.result().came < 600_000
+
+
 def test_a_page_that_is_no_hub_is_recognised(puller: Puller) -> None:
     puller.hub.fail(Fault("api", wrong=True, times=None))
     assert "HF_ENDPOINT" in refused(puller, "hub_broken")

@@ -120,6 +120,14 @@ def test_greys_stay_the_greys_that_they_are(
     assert np.abs(taken - ramp / white * 255).max() <= 1
 
 
+def test_a_file_address_is_a_path(inputs: InputImages, folder: Path) -> None:
+    Image.new("RGB", (20, 20)).save(folder / "a b.png")
+    for address in (f"file://{folder}/a%20b.png", f"file://localhost{folder}/a%20b.png"):
+        assert inputs.take(address).width == 20
+    with pytest.raises(BadImage, match="on another machine"):
+        inputs.take("file://elsewhere/a.png")
+
+
 def test_two_calls_may_bring_the_same_picture_at_once(inputs: InputImages, folder: Path) -> None:
     Image.effect_noise((500, 500), 90).save(folder / "same.png")
     with ThreadPoolExecutor(8) as pool:

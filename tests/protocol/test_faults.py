@@ -7,6 +7,10 @@ import anyio
 import pytest
 
 from tests.protocol.conftest import Answer, Connect
+from wan_mcp.errors import HomeUnusable
+from wan_mcp.jobs.database import Database
+from wan_mcp.jobs.engines import Engines
+from wan_mcp.manifests import shipped_folder
 from wan_mcp.settings import Settings
 
 pytestmark = pytest.mark.anyio
@@ -89,4 +93,64 @@ async def test_the_next_job_runs_after_one_has_failed(engine: Callable[..., Sett
             failed = await studio.call("generate_video", prompt="a red circle", steps=4)
             after = await studio.call("generate_video", prompt="a red circle", steps=1)  # ends before the trick
     assert failed.job["status"] == "failed"
+    assert after.job["status"] == "succeeded"
+
+
+@pytest.mark.parametrize(
+    ("command", "says"), [("no-such-program engine", "No such file or directory"), ("true", "exit code 0")]
+)
+async def test_a_command_that_starts_no_engine_fails_the_job_and_says_which_setting_it_is(
+    connect: Connect, settings: Settings, command: str, says: str
+) -> None:
+    with anyio.fail_after(LIMIT_S):
+        async with connect(settings.model_copy(update={"engine_command": command})) as studio:
+            answer = await studio.call("generate_video", prompt="a red circle", steps=4)
+    assert answer.job["error"]["code"] == "engine_failed"
+    assert "WAN_MCP_ENGINE_COMMAND" in answer.text
+    assert says in answer.text
+
+
+async def test_a_front_that_could_not_tend_the_engine_tries_again(
+    engine: Callable[..., Settings], connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tend, turns = Engines.tend, []
+
+    def troubled(self: Engines) -> None:
+        turns.append(self)
+        if len(turns) < 3:
+            raise HomeUnusable("the table stayed locked")
+        tend(self)
+
+    monkeypatch.setattr(Engines, "tend", troubled)
+    answer = await run(engine, connect, "works")
+    assert answer.job["status"] == "succeeded"
+
+
+async def test_the_job_of_a_dead_engine_on_another_device_is_taken_over(
+    engine: Callable[..., Settings], connect: Connect, settings: Settings
+) -> None:
+    with anyio.fail_after(LIMIT_S):
+        async with connect(engine("works")) as studio:
+            job_id = await studio.start(steps=4)
+            database = Database(settings.database)
+            with database.write() as connection:  # as if an engine of another front had died over it
+                connection.execute(
+                    "UPDATE jobs SET state = 'running', device = 'cuda:7', attempt = attempt + 1, artifacts = '[]'"
+                )
+            database.close()
+            answer = await studio.call("get_job", job_id=job_id)
+    assert answer.job["status"] == "succeeded"
+
+
+async def test_a_model_that_is_added_while_a_server_runs_can_be_used(
+    engine: Callable[..., Settings], connect: Connect, settings: Settings
+) -> None:
+    text = (shipped_folder() / "wan-mini.toml").read_text(encoding="utf-8")
+    with anyio.fail_after(LIMIT_S):
+        async with connect(engine("works")) as studio:
+            before = await studio.call("generate_video", prompt="a red circle", model="mine", steps=2)
+            (settings.home / "manifests").mkdir(parents=True)
+            (settings.home / "manifests" / "mine.toml").write_text(text.replace('"wan-mini"', '"mine"', 1))
+            after = await studio.call("generate_video", prompt="a red circle", model="mine", steps=2)
+    assert "no model 'mine'" in before.text
     assert after.job["status"] == "succeeded"

@@ -35,6 +35,7 @@ from wan_mcp.settings import Settings
 from wan_mcp.specs import CaptionPlan, ImagePlan, Job, Kind, Stage, VideoPlan
 from wan_mcp.weights.hub import Hub
 from wan_mcp.weights.local import is_local
+from wan_mcp.weights.lock import WeightsLock
 
 if TYPE_CHECKING:
     from wan_mcp.engine.caption import Captioner
@@ -75,7 +76,7 @@ class TorchStudio:
         self._settings = settings
         self._embedded = embedded
         self._hub = hub
-        self._generator: tuple[tuple[Manifest, Precision], Any] | None = None  # a Generator or a Painter
+        self._generator: tuple[tuple[Manifest, Precision, str], Any] | None = None  # a Generator or a Painter
         self._captioner: tuple[Manifest, Captioner] | None = None
         self._tuning: Tuning | None = None
 
@@ -132,17 +133,23 @@ class TorchStudio:
         asked, shape = precision_asked(self._settings.precision, plan), shape_of(plan)
         precision = self.machine().precision_of(manifest, asked)
         require_fit(plan, manifest, precision, reachable_bytes(self.device))
-        if self._generator is None or self._generator[0] != (manifest, asked):
+        if self._generator is None or self._generator[0] != (manifest, asked, self._commit(manifest)):
             weights = self._install(manifest, plan.kind, report)
             self._generator = None
             self._free()
             self._make_room(plan.kind, needed_bytes(manifest, precision, shape))
             report.enter(Stage.LOAD, detail=manifest.title)
-            self._generator = ((manifest, asked), self._load_generator(manifest, weights, asked))
+            key = (manifest, asked, self._commit(manifest))
+            self._generator = (key, self._load_generator(manifest, weights, asked))
         generator = self._generator[1]
         working = activation_bytes(manifest, shape, precision) + RESERVE_BYTES
         self._make_room(plan.kind, working - generator.movable_bytes)
         generator.run(job_id, plan, report)
+
+    def _commit(self, manifest: Manifest) -> str:
+        """Which state of its repository a model's weights are: another one once 'pull --update' has brought it."""
+        lock = None if manifest.weights.embedded else WeightsLock.read(manifest, self._settings.home)
+        return lock.commit if lock is not None else ""
 
     def _make_room(self, kind: Kind, needed: int) -> None:
         """Let the model of the other sort go if a job of this kind has less than `needed` bytes beside it."""

@@ -31,6 +31,7 @@ __all__ = ["EngineRow", "EngineRows", "Engines", "engine_lock"]
 log = logging.getLogger(__name__)
 
 STARTS_ALLOWED = 2
+LEAST_LIFE_S = 2.0  # an engine that finds the device taken waits longer than this before it leaves
 ROWS_KEPT = 50  # of engines, dead ones included
 LOG_BYTES = 5_000_000  # a larger log is set aside when an engine starts
 # A machine that slept finds every deadline passed: only a deadline that stays passed while we
@@ -162,6 +163,9 @@ class Engines:
         """
         with self._turn:
             self._reap()
+            for device in self._store.devices_at_work():
+                if device != self._device:  # of fronts with other settings, that may never come back
+                    self._bury(device)
             if not self._bury_if_dead():
                 self._end_if_overdue()
             elif self._store.has_queued():  # looked at after the lock: what a busy lock hid from others is seen here
@@ -171,20 +175,26 @@ class Engines:
         if self._started is None or (code := self._started.poll()) is None:
             return
         pid, self._started = self._started.pid, None
-        if code == 0 or self._rows.was_ready(pid):
+        no_engine = time.monotonic() - self._started_at < LEAST_LIFE_S  # a command that is none, and ends well
+        if self._rows.was_ready(pid) or (code == 0 and not no_engine):
             self._failed_starts = 0
             return
-        self._failed_starts += 1
         log.error("engine %d could not start (exit code %d), see %s", pid, code, self._settings.log_file)
-        if self._failed_starts >= STARTS_ALLOWED:
-            self._failed_starts = 0
-            self._store.fail_queued(
-                JobError(
-                    code="engine_failed",
-                    message=f"The engine cannot start (exit code {code}): {self._last_words()} "
-                    f"'wan-mcp doctor' checks the installation; the log is {self._settings.log_file}.",
-                )
+        self._count_failed_start(f"(exit code {code}): {self._last_words()}")
+
+    def _count_failed_start(self, why: str) -> None:
+        self._failed_starts += 1
+        if self._failed_starts < STARTS_ALLOWED:
+            return
+        self._failed_starts = 0
+        own = "WAN_MCP_ENGINE_COMMAND is set: see whether it starts one. " if self._settings.engine_command else ""
+        self._store.fail_queued(
+            JobError(
+                code="engine_failed",
+                message=f"The engine cannot start {why} {own}"
+                f"'wan-mcp doctor' checks the installation; the log is {self._settings.log_file}.",
             )
+        )
 
     def _last_words(self) -> str:
         try:
@@ -195,14 +205,20 @@ class Engines:
         return f"{last[0][:300]}." if last else "it left no word."
 
     def _bury_if_dead(self) -> bool:
-        lock = engine_lock(self._settings.home, self._device)
+        if not self._bury(self._device):
+            return False
+        self._overdue_since = None
+        return True
+
+    def _bury(self, device: str) -> bool:
+        """Settle what an engine of the device has left; False if one lives."""
+        lock = engine_lock(self._settings.home, device)
         try:
             with lock.acquire(blocking=False):
-                for job in self._store.bury(self._device):
+                for job in self._store.bury(device):
                     log.warning("an engine died over job %s, which is now %s", job.id, job.state)
         except Timeout:
             return False
-        self._overdue_since = None
         return True
 
     def _start(self) -> None:
@@ -214,19 +230,24 @@ class Engines:
         own = [sys.executable, "-m", "wan_mcp", "engine"]
         command = shlex.split(self._settings.engine_command) or own
         file = self._settings.log_file
-        file.parent.mkdir(parents=True, exist_ok=True)
-        if file.exists() and file.stat().st_size > LOG_BYTES:
-            file.replace(file.with_suffix(".old.log"))
-        with file.open("ab") as output:
-            self._started = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
-                cwd=self._settings.home,
-                env=os.environ | self._settings.environment(),
-            )
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            if file.exists() and file.stat().st_size > LOG_BYTES:
+                file.replace(file.with_suffix(".old.log"))
+            with file.open("ab") as output:
+                self._started = subprocess.Popen(
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=output,
+                    start_new_session=True,
+                    cwd=self._settings.home,
+                    env=os.environ | self._settings.environment(),
+                )
+        except OSError as error:
+            log.error("no engine can be started with %s: %s", shlex.join(command), error)
+            self._count_failed_start(f"('{command[0]}': {error.strerror}).")
+            return
         self._started_at = time.monotonic()
         log.info("engine %d started for %s", self._started.pid, self._device)
 

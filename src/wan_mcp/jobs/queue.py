@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import dataclass
+from itertools import takewhile
 
 from wan_mcp.jobs.engines import Engines
 from wan_mcp.jobs.store import JobStore
@@ -39,13 +40,15 @@ class Queue:
             return JobView(job)
         if job.state is JobState.RUNNING:
             return JobView(job, eta_s=_time_left(job))
-        ahead: list[Job] = []
-        for other in self._store.unfinished():
-            if other.id == job.id:
-                break
-            ahead.append(other)
-        position = sum(other.state is JobState.QUEUED for other in ahead) + 1
-        return JobView(job, queue_position=position, eta_s=self._seconds(_in_line([*ahead, job])))
+        unfinished = self._store.unfinished()
+        ahead = list(takewhile(lambda other: other.id != job.id, unfinished))
+        # What waits for a download waits beside the line, and nobody knows how long.
+        coming = {other.plan.model for other in unfinished if _downloads(other)}
+        if job.plan.model in coming:
+            return JobView(job, queue_position=sum(other.plan.model == job.plan.model for other in ahead))
+        line = [other for other in ahead if other.plan.model not in coming]
+        position = sum(other.state is JobState.QUEUED for other in line) + 1
+        return JobView(job, queue_position=position, eta_s=self._seconds([*line, job]))
 
     def _seconds(self, line: list[Job]) -> float | None:
         """Seconds until the last job in `line` is done; None if any is unknown."""
@@ -68,9 +71,8 @@ class Queue:
         return total
 
 
-def _in_line(jobs: list[Job]) -> list[Job]:
-    """Those that hold up the ones behind them: a download goes on beside the line."""
-    return [job for job in jobs if job.progress is None or job.progress.stage is not Stage.DOWNLOAD]
+def _downloads(job: Job) -> bool:
+    return job.progress is not None and job.progress.stage is Stage.DOWNLOAD
 
 
 def _time_left(job: Job) -> float | None:

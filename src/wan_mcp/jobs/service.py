@@ -56,9 +56,9 @@ class JobService:
 
     def __init__(self, settings: Settings, *, any_image_folder: bool = False) -> None:
         self.settings = settings
-        self.catalogue = Catalogue.of(settings.home)
+        self._catalogue = Catalogue.of(settings.home)
         self.media = MediaStore(settings.home)
-        self._planner = Planner(settings, self.catalogue, any_folder=any_image_folder)
+        self._planner = Planner(settings, self._catalogue, any_folder=any_image_folder)
         self._inputs = InputImages(
             self.media,
             settings.image_dirs,
@@ -71,6 +71,12 @@ class JobService:
         self._changed = anyio.Event()
         self._wanted = anyio.Event()
         self._due: dict[object, float] = {}  # of each who waits: when its job may be done, 0 for any moment
+
+    @property
+    def catalogue(self) -> Catalogue:
+        """The models, with what the user's own folder holds now."""
+        self._catalogue.refresh()
+        return self._catalogue
 
     async def _table(self) -> _Table:
         """The job table, opened when it is first needed: a front answers even where it cannot be."""
@@ -106,10 +112,14 @@ class JobService:
             raise QueueFull(f"{full}; {await self._when_to_come_back(table)}") from full
         finally:
             self._wanted.set()  # also when the caller has gone: the row may be there
-        await run_sync(table.engines.tend)
+        try:
+            await run_sync(table.engines.tend)
+        except (WanError, OSError, psutil.Error):  # the job is there all the same, and `_keep` tries again
+            log.exception("cannot tend the engine")
         return await self.view(job.id)
 
     def _settle(self, table: _Table, request: Request) -> Plan:
+        self._catalogue.refresh()
         self._planner.manifest(request)  # an unknown model is refused before any picture is read
         image = self._inputs.take(request.image) if request.image else None
         last = (
@@ -207,6 +217,7 @@ class JobService:
             except (WanError, OSError, sqlite3.Error, psutil.Error):
                 log.exception("cannot tend the engine; trying again")
                 await anyio.sleep(REST_S)
+                self._wanted.set()
 
     async def _follow(self, table: _Table) -> None:
         watch = table.store.database.watch()

@@ -25,6 +25,7 @@ ID_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 ID_LENGTH = 20
 
 ENGINE_DEATHS_ALLOWED = 1
+DOWNLOADS_ALLOWED = 20  # attempts at a job in whose download an engine died
 
 _plan: TypeAdapter[Plan] = TypeAdapter(Plan)
 
@@ -237,12 +238,17 @@ class JobStore:
 
     # What whoever finds an engine dead does, holding that device's lock.
 
+    def devices_at_work(self) -> list[str]:
+        """The devices whose engines have running jobs, or had when they died."""
+        rows = self.database.read("SELECT DISTINCT device FROM jobs WHERE state = 'running' AND device IS NOT NULL")
+        return [row["device"] for row in rows]
+
     def bury(self, device: str) -> list[Job]:
         """Settle the jobs that a dead engine left running; gives them as they stand now.
 
         Once, a job goes back to its old place in the queue: generation is deterministic, so the
-        repeat gives the same result. The second time it fails, for it may be what kills engines. A
-        download beside another job is not to blame.
+        repeat gives the same result. The second time it fails, for it may be what kills engines; one
+        that was being downloaded for is not to blame, and goes on where the download was.
         """
         error = JobError(
             code="engine_died",
@@ -250,14 +256,13 @@ class JobStore:
             "try a smaller size, fewer frames or another model. The engine's log says more.",
         )
         with self.database.write() as connection:
-            running = connection.execute("SELECT count(*) FROM jobs WHERE state = 'running' AND device = ?", (device,))
             blameless = connection.execute(
                 "UPDATE jobs SET progress = NULL,"
                 " state = CASE WHEN cancel_requested THEN 'cancelled' ELSE 'queued' END,"
                 " finished_at = CASE WHEN cancel_requested THEN ?2 END"
-                " WHERE state = 'running' AND device = ?1 AND json_extract(progress, '$.stage') = ?3 AND ?4 > 1"
+                " WHERE state = 'running' AND device = ?1 AND json_extract(progress, '$.stage') = ?3 AND attempt < ?4"
                 " RETURNING *",
-                (device, self._clock(), Stage.DOWNLOAD, running.fetchone()[0]),
+                (device, self._clock(), Stage.DOWNLOAD, DOWNLOADS_ALLOWED),
             ).fetchall()
             rows = connection.execute(
                 "UPDATE jobs SET deaths = deaths + 1, progress = NULL,"

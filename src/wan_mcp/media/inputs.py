@@ -12,6 +12,8 @@ import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 from wan_mcp.errors import BadImage
 from wan_mcp.media.store import MediaName, MediaStore, whole
@@ -57,6 +59,8 @@ class InputImages:
             read = self._from_data_uri
         elif source.startswith("wan:"):
             read = self._from_result
+        elif source.startswith("file://"):
+            read = self._from_file_address
         elif "://" in source:
             raise BadImage("pictures from network addresses are not taken; give a local path or a data URI")
         else:
@@ -81,6 +85,12 @@ class InputImages:
         if not path.is_file():
             raise BadImage(f"there is no result {source} (any more)")
         return path.read_bytes(), source
+
+    def _from_file_address(self, source: str) -> tuple[bytes, str]:
+        address = urlsplit(source)
+        if address.netloc not in ("", "localhost"):
+            raise BadImage(f"{source[:200]} is on another machine; give a local path or a data URI")
+        return self._from_path(url2pathname(address.path))
 
     def _from_path(self, source: str) -> tuple[bytes, str]:
         try:

@@ -165,7 +165,7 @@ class _Asker:
         transfer = Transfer(
             self.hub, cache, listing.repository, listing.commit, self.tally, self.stop, self.patience, self.reserve
         )
-        with self.explaining(listing.commit), _counted(self.tally):
+        with self.explaining(listing.commit), _counted(self.tally, set(map(cache.blob, contents))):
             hashes = self._beside([partial(transfer.bring, *each) for each in zip(contents, here, strict=True)])
         of = {file.etag: sha256 for file, sha256 in zip(contents, hashes, strict=True)}
         return {file.path: of[file.etag] for file in files}
@@ -181,22 +181,26 @@ class _Asker:
             raise explain(error, self.manifest.name, self.repository, revision) from error
 
 
-_UNDER_WAY: list[Tally] = []
+_UNDER_WAY: list[tuple[Tally, set[Path]]] = []
 
 
 @contextmanager
-def _counted(tally: Tally) -> Iterator[None]:
+def _counted(tally: Tally, blobs: set[Path]) -> Iterator[None]:
     """What is still to come of this download is room that no other may count on."""
-    _UNDER_WAY.append(tally)
+    entry = tally, blobs
+    _UNDER_WAY.append(entry)
     try:
         yield
     finally:
-        _UNDER_WAY.remove(tally)
+        _UNDER_WAY.remove(entry)
 
 
 def _check_space(manifest: Manifest, files: Iterable[RemoteFile], cache: RepositoryCache, reserve: int) -> None:
-    missing = sum(file.size - cache.bytes_here(file) for file in files)
-    coming = sum(other.left for other in _UNDER_WAY)  # an engine downloads several models at once
+    # An engine downloads several models at once, and two variants may want the same files.
+    under_way = list(_UNDER_WAY)
+    coming = sum(tally.left for tally, _ in under_way)
+    by_others = {blob for _, blobs in under_way for blob in blobs}
+    missing = sum(file.size - cache.bytes_here(file) for file in files if cache.blob(file) not in by_others)
     free = max(0, free_bytes(cache.root) - reserve - coming)
     if missing > free:
         raise WeightsUnavailable(
