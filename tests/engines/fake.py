@@ -26,6 +26,7 @@ from wan_mcp.specs import Artifact, CaptionPlan, ImagePlan, Job, Stage, VideoPla
 
 MISBEHAVES_AT = 2  # the denoising step
 STROLL_S = 0.03  # of each step, for those who want to catch the engine in the middle
+LOST = threading.Event()
 Trick = Callable[[Job], None]
 
 
@@ -41,6 +42,10 @@ class FakeStudio:
 
     def machine(self) -> None:
         """It has none."""
+
+    def has_lost_its_device(self) -> bool:
+        """By the trick of that name."""
+        return LOST.is_set()
 
     def lacks_weights(self, job: Job) -> bool:
         """It needs none."""
@@ -132,6 +137,12 @@ def _raise(job: Job) -> None:
     raise ZeroDivisionError("a defect of the engine")
 
 
+def _lose_the_device_once(job: Job) -> None:
+    if job.deaths == 0:
+        LOST.set()
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+
 def _fail(job: Job) -> None:
     raise JobFailed("out_of_memory", "The device has not enough memory for this size; choose a smaller one.")
 
@@ -169,6 +180,7 @@ TRICKS: dict[str, Trick] = {
     "killed_once": _kill_once,
     "hangs_once": _hang_once,
     "prints": _print,
+    "loses_its_device_once": _lose_the_device_once,
 }
 
 

@@ -8,13 +8,14 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
 from tests.packages.conftest import CPU, IN_FP8, IN_PLAIN, wanted
 from wan_mcp.engine.blocks.block import run_block
-from wan_mcp.engine.packages import building
+from wan_mcp.engine.packages import building, lifeline
 from wan_mcp.engine.packages.building import BuildFailed, build, build_lock
 from wan_mcp.engine.packages.packages import Packages
 
@@ -53,6 +54,33 @@ def test_without_a_compiler_blocks_run_eagerly_and_the_log_says_why(
     packages.request(IN_PLAIN, CPU)
     assert not packages.building  # it is not tried again at every job
     assert list((tmp_path / "packages").glob("build-*")) == []
+
+
+def test_a_build_for_which_a_gpu_has_no_room_is_tried_again_at_the_next_job(
+    tmp_path: Path, opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[list[str]] = []
+
+    def refused(arguments: list[str], *rest: Any, **options: Any) -> Any:
+        started.append(arguments)
+        return start(["-m", "tests.packages.no_room"], *rest, **options)
+
+    start = lifeline.start
+    monkeypatch.setattr(lifeline, "start", refused)
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+    packages = opened(tmp_path)
+    for times in (1, 2):
+        packages.request(IN_PLAIN, CPU)
+        wait_for_build(packages)
+        assert len(started) == times
+
+
+def test_a_folder_that_others_might_write_is_closed_to_them_before_anything_is_built(tmp_path: Path) -> None:
+    folder = tmp_path / "packages"
+    folder.mkdir()
+    folder.chmod(0o775)
+    with build_lock(tmp_path):
+        assert folder.stat().st_mode & 0o777 == 0o700
 
 
 def test_a_package_that_a_manifest_names_is_proved_and_taken(

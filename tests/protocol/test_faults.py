@@ -63,7 +63,7 @@ async def test_a_job_that_kills_its_engine_twice_fails_with_the_reason(
     assert only_increases(answer)
 
 
-@pytest.mark.parametrize("name", ["killed_once", "hangs_once"])
+@pytest.mark.parametrize("name", ["killed_once", "hangs_once", "loses_its_device_once"])
 async def test_a_job_whose_engine_dies_once_is_finished_by_the_next(
     engine: Callable[..., Settings], connect: Connect, name: str
 ) -> None:

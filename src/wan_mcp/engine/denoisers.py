@@ -8,7 +8,6 @@ import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from threading import Thread
 from typing import Any
 
 import torch
@@ -92,6 +91,7 @@ class Denoiser:
         FP8 weights keep too few digits to add a small change to them, so they are converted anew from the source. The
         former blocks go before, for there may be no room for both: if this fails, there are none until it has worked.
         """
+        self.finish_keeping()
         self.blocks.let_go()
         if adapters:
             source = replace(self._source, adapters=(*self._source.adapters, *adapters))
@@ -101,6 +101,11 @@ class Denoiser:
         self.blocks.replace(blocks)
         self.model.load_state_dict(_rest_of(model), strict=False, assign=True)
         self.model.condition_embedder.text_embedder.forget()
+
+    def finish_keeping(self) -> None:
+        """Wait until converted weights are on disk, so that nothing else needs their memory."""
+        if self._cache is not None:
+            self._cache.finish()
 
     def forget(self) -> None:
         """Let go of all on the device that can be made again: texts, tables, streamed blocks."""
@@ -205,8 +210,7 @@ def _converted(
     model.to(device.torch)
     if cache is not None:
         key, tensors, rest = source.key(kinds), [each.tensors for each in blocks], dict(model.state_dict())
-        # The job does not wait for the disk.
-        Thread(target=cache.write, args=(key, tensors, rest), name="keep-weights", daemon=True).start()
+        cache.keep(key, tensors, rest)
     log.info("%s: %d blocks converted to %s", source.name, len(blocks), ", ".join(sorted({k.recipe for k in kinds})))
     return model, blocks
 

@@ -103,6 +103,10 @@ class Generator:
         """What of the device its model takes that it could do without."""
         return self._model.residence.movable_bytes if self._model.residence is not None else 0
 
+    def close(self) -> None:
+        """End what still needs the model's memory, before it is let go."""
+        self._model.finish_keeping()
+
     def forget(self) -> None:
         """Let go of all on the device that can be made again."""
         self._model.forget()

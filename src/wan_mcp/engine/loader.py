@@ -100,6 +100,11 @@ class WanModel:
             denoiser.forget()
         self.vae.clear_cache()
 
+    def finish_keeping(self) -> None:
+        """Wait until converted weights are on disk, before the model is let go."""
+        for denoiser in self.converted.values():
+            denoiser.finish_keeping()
+
     @property
     def kinds(self) -> set[BlockKind]:
         """The kinds of its fast blocks."""

@@ -65,6 +65,9 @@ class Painter:
         """What of the device its model takes that it could do without."""
         return 0
 
+    def close(self) -> None:
+        """End what still needs the model's memory: nothing does."""
+
     def forget(self) -> None:
         """Let go of all on the device that can be made again."""
         self._embeddings.clear()

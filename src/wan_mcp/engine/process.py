@@ -46,6 +46,9 @@ class Studio(Protocol):
     def machine(self) -> Machine | None:
         """What the device can hold, for fronts, which do not know torch; None leaves them to the driver's own tool."""
 
+    def has_lost_its_device(self) -> bool:
+        """Whether nothing can be run in this process any more."""
+
     def lacks_weights(self, job: Job) -> bool:
         """Whether a job has to wait for a download, and may."""
 
@@ -63,6 +66,10 @@ class Studio(Protocol):
             JobFailed: it cannot be done; with a code and a reason for people.
             JobCancelled, JobLost, EngineLeaves: from `report`, passed on.
         """
+
+
+class DeviceLost(Exception):
+    """The engine ends with its job unfinished, as one that was killed: whoever finds it settles the job."""
 
 
 class _Signals:
@@ -223,6 +230,8 @@ class _Engine:
             end, word = partial(self.store.release, job), "back in the queue, for this engine was told to leave"
         except Exception as failure:  # the per-job guard: whatever breaks here costs this job only
             error = self._said_of(failure, job)
+            if error.code == "internal" and self._studio is not None and self._studio.has_lost_its_device():
+                raise DeviceLost(f"{self.settings.device} does nothing any more in this process") from failure
             end, word = partial(self.store.finish, job, JobState.FAILED, error=error), f"failed, {error.code}"
         self._insist(end)
         log.info("job %s: %s after %.2f s", job.id, word, time.monotonic() - began)

@@ -84,6 +84,14 @@ class TorchStudio:
         """What the device can hold."""
         return self.device.machine()
 
+    def has_lost_its_device(self) -> bool:
+        """Whether a GPU gives only errors any more, as all calls of a process do after a kernel that went astray."""
+        try:
+            self.device.finish()
+        except RuntimeError:
+            return True
+        return False
+
     def lacks_weights(self, job: Job) -> bool:
         """Whether a job has to wait for a download, and may."""
         try:
@@ -135,7 +143,7 @@ class TorchStudio:
         require_fit(plan, manifest, precision, reachable_bytes(self.device))
         if self._generator is None or self._generator[0] != (manifest, asked, self._commit(manifest)):
             weights = self._install(manifest, plan.kind, report)
-            self._generator = None
+            self._let_generator_go()
             self._free()
             self._make_room(plan.kind, needed_bytes(manifest, precision, shape))
             report.enter(Stage.LOAD, detail=manifest.title)
@@ -158,7 +166,7 @@ class TorchStudio:
                 self._generator[1].forget()  # its streamed blocks, which may be enough
                 self._free()
             if available_bytes(self.device) < needed:
-                self._generator = None
+                self._let_generator_go()
                 self._free()
         elif kind is not Kind.CAPTION and self._captioner is not None and available_bytes(self.device) < needed:
             self._captioner = None
@@ -167,12 +175,17 @@ class TorchStudio:
     def _recover(self, kind: Kind) -> None:
         """Leave nothing on the device but the weights of the model that a job of this kind ran out of memory with."""
         if kind is Kind.CAPTION:
-            self._generator = None
+            self._let_generator_go()
         else:
             self._captioner = None
         if self._generator is not None:
             self._generator[1].forget()
         self._free()
+
+    def _let_generator_go(self) -> None:
+        if self._generator is not None:
+            self._generator[1].close()
+            self._generator = None
 
     def _install(self, manifest: Manifest, kind: Kind, report: Reporter) -> Installed:
         """A model's weights, whole on this machine; before the stage of loading, which is timed."""

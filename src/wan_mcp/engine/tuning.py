@@ -16,9 +16,6 @@ __all__ = ["Tuning"]
 
 log = logging.getLogger(__name__)
 
-SIXTEEN_BITS = "cudnn"
-"""Where full precision is asked for, attention has it too."""
-
 
 class Tuning:
     """What an engine's models share of it."""
@@ -27,7 +24,7 @@ class Tuning:
         self._settings = settings
         self._device = device
         self._packages = Packages(settings.home) if settings.compile else None
-        self._chosen_for: tuple[str, int] | None = None  # attention, and the width of a head
+        self._chosen_for: tuple[int, bool] | None = None  # the width of a head, and whether in FP8
 
     def prepare(self, manifest: Manifest, denoisers: list[Denoiser], precision: Precision = "auto") -> None:
         """Have the denoisers run as well as they can now, and be built what lets them run better. Between two jobs.
@@ -40,9 +37,9 @@ class Tuning:
         if not denoisers:
             return
         (width,) = {kind.shape.head_width for denoiser in denoisers for kind in denoiser.blocks.kinds}
-        wanted = self._attention(precision), width
+        wanted = width, precision != "full"
         if self._chosen_for != wanted:
-            choose_attention(self._device.torch, *wanted)
+            choose_attention(self._device.torch, self._settings.attention, width, eight_bits=wanted[1])
             self._chosen_for = wanted
         if self._packages is None:
             return
@@ -57,13 +54,11 @@ class Tuning:
     def describe(self, kinds: set[BlockKind]) -> dict[str, Any]:
         """What a receipt says of it: a result can differ in its last bits where this differs."""
         compiled = self._packages.compiled(kinds, self._device.torch) if self._packages else []
+        if not kinds:  # blocks that are not ours attend as diffusers has it
+            return {}
         return {"attention": attention_in_use(self._device.torch), **({"packages": compiled} if compiled else {})}
 
     def close(self) -> None:
         """End what is being built."""
         if self._packages is not None:
             self._packages.close()
-
-    def _attention(self, precision: Precision) -> str:
-        full = precision == "full" and self._device.is_cuda
-        return SIXTEEN_BITS if full and self._settings.attention == "auto" else self._settings.attention

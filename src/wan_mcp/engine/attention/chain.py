@@ -1,6 +1,7 @@
 """Which kernels a device's attention goes through: the quickest first, each after a trial, each with one to fall to."""
 
 import logging
+import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
@@ -74,13 +75,16 @@ _IN_USE: dict[torch.device, Attention] = {}
 _TRIED: dict[tuple[torch.device, str, int], Kernel | None] = {}
 
 
-def choose_attention(device: torch.device, force: str = AUTO, head_width: int = HEAD_WIDTH) -> Attention:
+def choose_attention(
+    device: torch.device, force: str = AUTO, head_width: int = HEAD_WIDTH, *, eight_bits: bool = True
+) -> Attention:
     """Find the kernels for a device and use them from now on in this process; each is tried once.
 
     Args:
         device: where the denoisers run.
         force: a name of `KERNEL_NAMES` to use that kernel wherever it can be used.
         head_width: of the denoisers that will run; heads of other widths go through what torch chooses.
+        eight_bits: whether kernels in FP8 may be used without being forced.
 
     Raises:
         JobFailed: `force` names no kernel, or one that does not work here.
@@ -91,9 +95,9 @@ def choose_attention(device: torch.device, force: str = AUTO, head_width: int = 
         device = torch.device("cuda", torch.cuda.current_device())  # as tensors say it
     kernels: list[Kernel] = []
     if device.type == "cuda" and force != ANY:
-        eight_bits = [name for name in FP8_KERNELS if force in (AUTO, name)]
-        sixteen_bits = sorted(TORCH_KERNELS, key=lambda name: name != force)
-        for names in (eight_bits, sixteen_bits):  # for long sequences, and for all others
+        in_fp8 = [name for name in FP8_KERNELS if force == name or (force == AUTO and eight_bits)]
+        in_sixteen_bits = sorted(TORCH_KERNELS, key=lambda name: name != force)
+        for names in (in_fp8, in_sixteen_bits):  # for long sequences, and for all others
             passed = (kernel for name in names if (kernel := kernel_of(device, name, head_width)) is not None)
             kernels += [kernel for kernel in (next(passed, None),) if kernel is not None]
     kernels.append(TorchKernel(ANY))
@@ -144,6 +148,8 @@ def _try(device: torch.device, name: str, head_width: int) -> Kernel | None:
     except ImportError as missing:
         log.info("no attention by %s: %s", name, _first_line(missing))
         return None
+    except torch.OutOfMemoryError:  # of the moment, not of the kernel
+        raise
     except Exception as failure:  # whatever a foreign kernel raises, there is another
         log.warning("attention by %s does not work here: %s", name, _first_line(failure))
         return None
@@ -163,11 +169,13 @@ class SparseAttention:
 
     def __call__(self, query: Tensor, key: Tensor, value: Tensor, density: float, grid: Grid | None) -> Tensor:
         """See `attend_sparsely`."""
+        if grid is not None and math.prod(grid) != query.shape[1]:
+            raise ValueError(f"a grid of {grid} has not the {query.shape[1]} tokens that there are")
         if self._kernel is not None:
             try:
                 with _on(query.device):
                     return attend_sparsely(self._kernel, query, key, value, density, grid)
-            except (torch.OutOfMemoryError, ValueError):
+            except torch.OutOfMemoryError:
                 raise
             except Exception as error:
                 log.warning("%s stops being used: %s", self._kernel.name, _first_line(error))
@@ -194,6 +202,8 @@ def sparse_attention_of(device: torch.device, head_width: int = HEAD_WIDTH) -> S
     except ImportError as error:
         log.warning("turbo changes nothing: %s; install wan-mcp[hopper]", _first_line(error))
         return None
+    except torch.OutOfMemoryError:
+        raise
     except Exception as error:
         log.warning("turbo changes nothing, blocks cannot be left out here: %s", _first_line(error))
         return None

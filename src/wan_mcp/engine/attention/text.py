@@ -18,6 +18,8 @@ __all__ = ["attend_text", "text_kernels"]
 
 log = logging.getLogger(__name__)
 
+LIMIT = 0.01
+"""How far cuDNN may be off: bf16 is by 0.003."""
 BEST_FIRST = (
     SDPBackend.CUDNN_ATTENTION,
     SDPBackend.FLASH_ATTENTION,
@@ -28,8 +30,17 @@ BEST_FIRST = (
 
 def attend_text(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """Softmax attention of (batch, heads, tokens, head width) to keys and values of fewer tokens."""
-    with text_kernels(query.device, query.shape[-1], query.dtype):
-        return F.scaled_dot_product_attention(query, key, value)
+    try:
+        with text_kernels(query.device, query.shape[-1], query.dtype):
+            return F.scaled_dot_product_attention(query, key, value)
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:  # cuDNN says only when it runs that it has nothing for a shape
+        if query.device.type != "cuda":
+            raise
+        log.warning("attention to the text does not take %s: %s", list(query.shape), str(error).split("\n")[0])
+        with sdpa_kernel(list(BEST_FIRST[1:]), set_priority=True):
+            return F.scaled_dot_product_attention(query, key, value)
 
 
 def text_kernels(device: Any, width: int, dtype: torch.dtype) -> AbstractContextManager[Any]:
@@ -43,13 +54,18 @@ def text_kernels(device: Any, width: int, dtype: torch.dtype) -> AbstractContext
 @cache
 def _order(width: int, dtype: torch.dtype) -> tuple[SDPBackend, ...]:
     """cuDNN first if it works here: torch knows only when it runs whether it has a kernel for this GPU."""
-    query = torch.zeros(1, 1, 64, width, device="cuda", dtype=dtype)
+    query, key = (torch.randn(1, 2, tokens, width, device="cuda", dtype=dtype) for tokens in (2000, 512))
     try:
         with sdpa_kernel([BEST_FIRST[0]]):
-            F.scaled_dot_product_attention(query, query, query)
+            given = F.scaled_dot_product_attention(query, key, key).double()
     except torch.OutOfMemoryError:
         raise
     except RuntimeError as error:
-        log.info("attention to the text does without cuDNN: %s", error)
+        log.info("attention to the text does without cuDNN: %s", str(error).split("\n")[0])
+        return BEST_FIRST[1:]
+    wanted = (query.double() @ key.double().mT * width**-0.5).softmax(-1) @ key.double()
+    off = float((given - wanted).norm() / wanted.norm())
+    if not off <= LIMIT:  # also where it is no number
+        log.warning("attention to the text does without cuDNN, which is off by %.4f", off)
         return BEST_FIRST[1:]
     return BEST_FIRST

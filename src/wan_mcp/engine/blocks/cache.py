@@ -6,13 +6,16 @@ reader sees a whole denoiser or none, blocks can be read side by side, and the b
 
 import json
 import logging
+import os
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
+import psutil
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -72,6 +75,19 @@ class WeightsCache:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._writers: list[Thread] = []
+
+    def keep(self, key: str, blocks: Sequence[Mapping[str, Tensor]], rest: Mapping[str, Tensor]) -> None:
+        """`write` beside the caller, who need not wait for the disk."""
+        writer = Thread(target=self.write, args=(key, blocks, rest), name="keep-weights", daemon=True)
+        self._writers.append(writer)
+        writer.start()
+
+    def finish(self) -> None:
+        """Wait until what is being written is: as long as it is, its tensors keep their memory."""
+        for writer in self._writers:
+            writer.join()
+        self._writers = []
 
     def find(self, key: str) -> CachedDenoiser | None:
         """The denoiser with this key, if it is here."""
@@ -84,7 +100,8 @@ class WeightsCache:
         """Keep a denoiser; False where the disk does not take it, which only costs the time to convert it again."""
         if self.find(key) is not None:
             return True
-        fresh = self._folder / f".{key}.{uuid.uuid4().hex[:8]}"
+        self._sweep()
+        fresh = self._folder / f".{key}.{uuid.uuid4().hex[:8]}.{os.getpid()}"
         try:
             fresh.mkdir(parents=True)
             free, needed = shutil.disk_usage(fresh).free, sum(map(_bytes, _all_tensors(blocks, rest)))
@@ -103,6 +120,13 @@ class WeightsCache:
             shutil.rmtree(fresh, ignore_errors=True)
         log.info("converted weights kept as %s, %.2f GB", key, needed / 1e9)
         return True
+
+    def _sweep(self) -> None:
+        """Remove what writers that were killed have left; a temporary name ends with its writer's pid."""
+        for left in self._folder.glob(".*"):
+            writer = left.name.split(".")[-1]
+            if not (writer.isdigit() and psutil.pid_exists(int(writer))):
+                shutil.rmtree(left, ignore_errors=True)
 
     def set_aside(self, key: str, reason: str) -> None:
         """Remove a denoiser that turned out unreadable; it is made again from its source."""

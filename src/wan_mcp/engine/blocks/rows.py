@@ -35,6 +35,8 @@ def steps_for(device: Any) -> ModuleType:
         rows = torch.zeros(1, 2, 64, dtype=torch.bfloat16, device=device)
         times = torch.zeros(1, 6, 64, device=device)
         kernels.prepare_rows(rows, times, times, 1e-6, 0, True, False, False)
+    except torch.OutOfMemoryError:  # of the moment; a raise is not remembered
+        raise
     except Exception as error:  # without a C compiler, or on a GPU that Triton does not know
         log.warning("blocks run without their own GPU kernels: %s: %s", type(error).__name__, str(error)[:200])
         return here

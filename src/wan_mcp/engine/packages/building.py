@@ -23,7 +23,7 @@ from wan_mcp.engine.packages import lifeline
 from wan_mcp.engine.packages.sidecar import Input, Sidecar
 from wan_mcp.engine.packages.store import BUILD_PREFIX, PackageStore
 
-__all__ = ["BuildFailed", "Wanted", "build", "build_lock", "environment"]
+__all__ = ["NO_ROOM", "BuildFailed", "NoRoom", "Wanted", "build", "build_lock", "environment"]
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +36,8 @@ MEMORY_BYTES = 12_000_000_000
 """Of a build with all that it starts; a block took 2 GB."""
 PATIENCE_S = 1200.0
 LOOK_S = 0.25
+NO_ROOM = 75
+"""The exit code that says: not now, a job needs the GPU's memory (EX_TEMPFAIL of sysexits.h)."""
 
 Tell = Callable[[str], None]
 Errors = IO[bytes] | None
@@ -44,6 +46,10 @@ Run = Callable[[str, Path | None], dict[str, Any]]
 
 class BuildFailed(Exception):
     """No package came of it; says why and what to do."""
+
+
+class NoRoom(BuildFailed):
+    """Another time it may."""
 
 
 @dataclass(frozen=True)
@@ -155,6 +161,8 @@ def _child(wanted: Wanted, home: Path, errors: Errors, module: str, file: Path |
             _watch(process)
         finally:
             lifeline.end(process)
+        if process.returncode == NO_ROOM:
+            raise NoRoom("the GPU has no 2 GB free for it now")
         if process.returncode:
             raise BuildFailed(_reason(process.returncode))
         answer.seek(0)

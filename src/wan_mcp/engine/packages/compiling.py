@@ -16,6 +16,7 @@ from torch.export import Dim, ExportedProgram
 from wan_mcp.engine.attention.text import text_kernels
 from wan_mcp.engine.blocks.block import BlockKind, ExportableBlock
 from wan_mcp.engine.blocks.rows import steps_for
+from wan_mcp.engine.packages.gpu_share import take_little_of
 from wan_mcp.engine.packages.identity import FLAGS, identity_of, kind_of_facts
 from wan_mcp.engine.packages.inputs import ACTIVATIONS, dynamic_sizes, example_inputs, example_weights, expected_inputs
 from wan_mcp.engine.packages.lifeline import end_with_parent
@@ -27,8 +28,6 @@ log = logging.getLogger("wan_mcp.engine.packages.compiling")  # it runs as `__ma
 
 EXAMPLE = {"tokens": 2048, "text": 512}
 """Sizes that the compiler tunes for: enough rows that it keeps each in one piece, few enough to need little memory."""
-GPU_BYTES = 2_000_000_000
-"""The most that tuning may take of a GPU that an engine is working on."""
 
 
 def export_block(kind: BlockKind, device: Any) -> ExportedProgram:
@@ -70,12 +69,7 @@ def main(arguments: list[str]) -> None:
     end_with_parent()
     log_to_stderr("INFO")
     kind, device, file = kind_of_facts(json.loads(arguments[0])), torch.device(arguments[1]), arguments[2]
-    if device.type == "cuda":
-        torch.cuda.set_device(device)  # Triton compiles for the current one
-        free, total = torch.cuda.mem_get_info(device)
-        if free < GPU_BYTES:
-            raise SystemExit(f"only {free / 1e9:.1f} GB of the GPU are free: a job may need them more")
-        torch.cuda.set_per_process_memory_fraction(min(GPU_BYTES / total, 1.0), device)
+    take_little_of(device)
     if file:
         compile_block(kind, device, Path(file))
         if device.type == "cuda":

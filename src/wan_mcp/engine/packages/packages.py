@@ -15,7 +15,7 @@ from torch import Tensor
 from wan_mcp.engine.blocks.block import BlockKind, run_block
 from wan_mcp.engine.blocks.fast_block import RunBlock
 from wan_mcp.engine.packages import lifeline
-from wan_mcp.engine.packages.building import environment
+from wan_mcp.engine.packages.building import NO_ROOM, environment
 from wan_mcp.engine.packages.identity import Identity, facts_of_kind, identity_of
 from wan_mcp.engine.packages.inputs import expected_inputs
 from wan_mcp.engine.packages.loading import load_package
@@ -38,7 +38,8 @@ class Packages:
         self._store = PackageStore(home / "packages")
         self._loaded: dict[str, PackageRunner | None] = {}
         self._asked: set[str] = set()
-        self._waiting: list[str] = []
+        self._waiting: list[tuple[str, str]] = []
+        self._building = ""
         self._build: subprocess.Popen[bytes] | None = None
 
     def identity(self, kind: BlockKind, device: Any) -> Identity:
@@ -107,6 +108,8 @@ class Packages:
     def request(self, kind: BlockKind, device: Any, foreign_sha256: str | None = None) -> None:
         """Have the package built beside this process, unless it is there or was tried before. Returns at once.
 
+        One for which the GPU had no room is tried again.
+
         `foreign_sha256` is `manifest.aot.package_sha256`: a package of that content in `packages/foreign` is taken
         instead, if it proves to be right.
         """
@@ -115,7 +118,7 @@ class Packages:
             self._asked.add(name)
             self._loaded.pop(name, None)  # one that was set aside is forgotten for the new one
             wanted = {"kind": facts_of_kind(kind), "device": str(device), "foreign": foreign_sha256, "name": name}
-            self._waiting.append(json.dumps(wanted))
+            self._waiting.append((name, json.dumps(wanted)))
         self._tend()
 
     @property
@@ -138,10 +141,13 @@ class Packages:
             if (code := self._build.poll()) is None:
                 return
             log.info("the build of a package ended with exit code %d", code)
+            if code == NO_ROOM:
+                self._asked.discard(self._building)  # the next job asks again
             lifeline.end(self._build)
             self._build = None
         if self._waiting:
-            arguments = ["-m", BUILD, str(self._home), self._waiting.pop(0)]
+            self._building, wanted = self._waiting.pop(0)
+            arguments = ["-m", BUILD, str(self._home), wanted]
             self._build = lifeline.start(arguments, environment(self._home), output=subprocess.DEVNULL, errors=None)
 
     def _set_aside(self, name: str, reason: str) -> None:

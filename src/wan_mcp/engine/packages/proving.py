@@ -10,6 +10,7 @@ import torch
 
 from wan_mcp.engine.blocks.block import BlockKind, ExportableBlock
 from wan_mcp.engine.blocks.linear import PLAIN
+from wan_mcp.engine.packages.gpu_share import take_little_of
 from wan_mcp.engine.packages.identity import identity_of, kind_of_facts
 from wan_mcp.engine.packages.inputs import example_inputs, example_weights
 from wan_mcp.engine.packages.lifeline import end_with_parent
@@ -66,8 +67,7 @@ def main(arguments: list[str]) -> None:
     end_with_parent()
     log_to_stderr("INFO")
     kind, device, file = kind_of_facts(json.loads(arguments[0])), torch.device(arguments[1]), Path(arguments[2])
-    if device.type == "cuda":
-        torch.cuda.set_device(device)  # where Triton launches
+    take_little_of(device)
     log.info("proving it")
     sys.stdout.write(json.dumps({"difference": prove(kind, device, file)}) + "\n")
 

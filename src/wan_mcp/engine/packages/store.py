@@ -44,6 +44,8 @@ class PackageStore:
             OSError: it cannot be made.
         """
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if self.folder.stat().st_mode & OTHERS_MAY_WRITE:  # made by hand, perhaps
+            self.folder.chmod(0o700)
 
     def package(self, name: str) -> Path:
         """The package's file, whether it exists or not."""
@@ -67,9 +69,9 @@ class PackageStore:
         """
         if not self.has(name):
             return None
-        for path in (self.folder, self.package(name), self.sidecar(name)):
-            self._check_owner(path)
         try:
+            for path in (self.folder, self.package(name), self.sidecar(name)):
+                self._check_owner(path)
             sidecar = Sidecar.model_validate_json(self.sidecar(name).read_bytes())
             with self.package(name).open("rb") as content:
                 found = hashlib.file_digest(content, "sha256").hexdigest()
@@ -105,9 +107,11 @@ class PackageStore:
         """Remove what builds that were ended have left, and the oldest packages. Only while no build runs."""
         for left in self.folder.glob(f"{BUILD_PREFIX}*"):
             shutil.rmtree(left, ignore_errors=True)
-        files = sorted(self.folder.glob("*.pt2*"), key=lambda file: file.stat().st_mtime)
+        for broken in self.folder.glob("*.broken"):
+            broken.unlink(missing_ok=True)
+        files = sorted(self.folder.glob("*.pt2"), key=lambda file: file.stat().st_mtime)
         for file in files[:-PACKAGES_KEPT]:
-            self.sidecar(file.name.split(".")[0]).unlink(missing_ok=True)
+            self.sidecar(file.stem).unlink(missing_ok=True)
             file.unlink(missing_ok=True)
 
     def set_aside(self, name: str, reason: str) -> None:

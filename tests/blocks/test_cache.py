@@ -1,0 +1,36 @@
+"""Converted weights on disk: nothing half-written stays, and nobody loses memory to a write that goes on."""
+
+import os
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+
+from wan_mcp.engine.blocks.cache import WeightsCache
+
+BLOCK = {"weight": torch.ones(4, 4)}
+
+
+def test_what_killed_writers_left_is_removed_and_what_others_write_is_not(tmp_path: Path) -> None:
+    dead, living = tmp_path / ".key.aaaa.999999999", tmp_path / f".key.bbbb.{os.getpid()}"
+    for folder in (dead, living):
+        folder.mkdir()
+        (folder / "block-000.safetensors").write_bytes(b"some of it")
+    assert WeightsCache(tmp_path).write("other", [BLOCK], {})
+    assert not dead.exists()
+    assert living.exists()
+
+
+def test_who_lets_a_model_go_can_wait_until_its_weights_are_on_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go = threading.Event()
+    cache = WeightsCache(tmp_path)
+    write = cache.write
+    monkeypatch.setattr(cache, "write", lambda *what: go.wait(30) and write(*what))
+    cache.keep("key", [BLOCK], {})
+    assert cache.find("key") is None
+    go.set()
+    cache.finish()
+    assert cache.find("key") is not None

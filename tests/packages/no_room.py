@@ -1,0 +1,8 @@
+"""A build that finds a GPU without room for it."""
+
+import sys
+
+from wan_mcp.engine.packages.building import NO_ROOM
+
+if __name__ == "__main__":
+    sys.exit(NO_ROOM)
