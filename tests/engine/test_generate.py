@@ -281,7 +281,6 @@ def test_a_video_is_what_its_artifact_says_and_carries_its_receipt(bench: Bench)
         "weights_sha256",
         "device",
         "precision",
-        "attention",
         "wan_mcp",
         "torch",
         "diffusers",

@@ -25,7 +25,7 @@ from wan_mcp.settings import Settings
 from wan_mcp.specs import Artifact, CaptionPlan, ImagePlan, Job, Stage, VideoPlan
 
 MISBEHAVES_AT = 2  # the denoising step
-STROLL_S = 0.03  # of each step, for those who want to catch the engine in the middle
+STROLL_S = 0.06  # of each step, for those who want to catch the engine in the middle
 LOST = threading.Event()
 Trick = Callable[[Job], None]
 

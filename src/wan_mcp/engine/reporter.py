@@ -23,7 +23,7 @@ __all__ = ["EngineLeaves", "Reporter"]
 
 log = logging.getLogger(__name__)
 
-WRITE_S = 0.25  # the shortest time between two writes of progress; each wakes all that wait, on the same cores
+WRITE_S = 0.2  # the shortest time between two writes of progress; each wakes all that wait, on the same cores
 ALIVE_S = 1.0  # a change of the deadline that is worth a write of its own
 LOOK_S = 0.02  # how often the cancel flag's database is looked at for commits
 SLOW_STEP = 10  # a step may take this many times what the one before it took
