@@ -136,7 +136,7 @@ def test_ctrl_c_stops_a_pull_and_says_that_it_can_go_on(person: Person, hub: Loo
         assert fault.held.wait(PATIENCE_S)
         process.send_signal(signal.SIGINT)
         _, words = process.communicate(timeout=PATIENCE_S)
-    assert process.returncode == 130
+    assert process.returncode == 130, words
     assert "wan-mcp pull tiny" in words
     assert "Traceback" not in words
     hub.faults.clear()

@@ -1,6 +1,9 @@
 """`wan-mcp pull`: a model's weights, brought to this machine, checked, or moved on to a newer commit."""
 
+import signal
 import sys
+import threading
+from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -51,6 +54,7 @@ def pull(
         typer.echo(f"'{model}' comes with wan-mcp: there is nothing to pull.")
         return
     try:
+        _remember_ctrl_c()
         if verify:
             for source in sources(manifest):
                 _verify(source, settings, screen)
@@ -64,6 +68,19 @@ def pull(
     lock = WeightsLock.read(manifest, settings.home)
     if lock is not None:
         typer.echo(lock.folder)
+
+
+_stopped = threading.Event()
+
+
+def _remember_ctrl_c() -> None:
+    """Ctrl-C stops at once, and else at the next look: Python drops it where it strikes in a destructor."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        _stopped.set()
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, stop)
 
 
 def _variant(catalogue: Catalogue, model: str, variant: str) -> str:
@@ -104,6 +121,8 @@ def _fetch(manifest: Manifest, settings: Settings, screen: "Console", *, update:
         line = bar.add_task("asking the hub", total=None)
 
         def tell(download: Download) -> None:
+            if _stopped.is_set():
+                raise KeyboardInterrupt
             words = download.note or ("" if download.total else "asking the hub")
             bar.update(line, description=words, completed=download.done, total=download.total or None)
 
