@@ -111,8 +111,8 @@ CHAT = (
 
 def write_ti2v_5b(folder: Path, *, tiny: bool) -> None:
     """Wan2.2 TI2V-5B, part by part so that one is in memory; the tokenizer is wan-mini's."""
-    from diffusers import AutoencoderKLWan, UniPCMultistepScheduler, WanPipeline, WanTransformer3DModel
-    from transformers import AutoTokenizer, UMT5Config, UMT5EncoderModel
+    from diffusers import AutoencoderKLWan, WanTransformer3DModel
+    from transformers import UMT5Config
 
     small: dict[str, dict[str, Any]] = TINY_WAN if tiny else {"transformer": {}, "vae": {}, "text_encoder": {}}
     diffusers_stem = "diffusion_pytorch_model"
@@ -121,20 +121,31 @@ def write_ti2v_5b(folder: Path, *, tiny: bool) -> None:
     )
     write_part(folder / "vae", diffusers_stem, lambda: AutoencoderKLWan(**VAE | small["vae"]))
     encoder = UMT5Config(**TEXT_ENCODER | small["text_encoder"])
+    write_rest(folder, encoder, expand_timesteps=True, boundary_ratio=None, flow_shift=5.0)
+
+
+def write_rest(
+    folder: Path, encoder: Any, *, expand_timesteps: bool, boundary_ratio: float | None, flow_shift: float
+) -> None:
+    """What a Wan pipeline's folder holds beside denoisers and autoencoder; one with a boundary has two denoisers."""
+    from diffusers import UniPCMultistepScheduler, WanPipeline
+    from transformers import AutoTokenizer, UMT5EncoderModel
+
     write_part(folder / "text_encoder", "model", lambda: UMT5EncoderModel(encoder))
     tokenizer = AutoTokenizer.from_pretrained(EMBEDDED / "wan-mini" / "tokenizer", local_files_only=True)
     tokenizer.save_pretrained(folder / "tokenizer")
-    scheduler = UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=5.0)
+    scheduler = UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=flow_shift)
     scheduler.save_pretrained(folder / "scheduler")
+    denoiser = ["diffusers", "WanTransformer3DModel"]
     parts = {
         "_class_name": WanPipeline.__name__,
-        "expand_timesteps": True,
-        "boundary_ratio": None,
+        "expand_timesteps": expand_timesteps,
+        "boundary_ratio": boundary_ratio,
         "scheduler": ["diffusers", "UniPCMultistepScheduler"],
         "text_encoder": ["transformers", "UMT5EncoderModel"],
         "tokenizer": ["transformers", type(tokenizer).__name__],
-        "transformer": ["diffusers", "WanTransformer3DModel"],
-        "transformer_2": [None, None],
+        "transformer": denoiser,
+        "transformer_2": [None, None] if boundary_ratio is None else denoiser,
         "vae": ["diffusers", "AutoencoderKLWan"],
     }
     (folder / "model_index.json").write_text(json.dumps(parts), encoding="utf-8")

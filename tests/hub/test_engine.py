@@ -175,6 +175,12 @@ class Distant:
     def call(self) -> dict[str, object]:
         return {"prompt": "a red circle", "model": self.model, "resolution": "64x64", "num_frames": 5, "steps": 2}
 
+    async def started(self, client: Client) -> str:
+        """A job whose download is being held; gives its id."""
+        job = structured(await client.call_tool("generate_video", {**self.call, "wait_s": 0}))
+        await run_sync(self.fault.held.wait, 60)
+        return str(job["job_id"])
+
     @asynccontextmanager
     async def client(self) -> AsyncIterator[Client]:
         async with serving(self.settings) as service, Client(build_server(service)) as client:
@@ -244,8 +250,7 @@ async def test_a_download_holds_up_no_job_but_those_of_its_own_model(distant: Di
 async def test_an_engine_that_is_told_to_leave_gives_back_the_job_that_it_downloads_for(distant: Distant) -> None:
     with anyio.fail_after(100):
         async with distant.client() as client:
-            job = structured(await client.call_tool("generate_video", {**distant.call, "wait_s": 0}))
-            await run_sync(distant.fault.held.wait, 60)
+            job_id = await distant.started(client)
             database = Database(distant.settings.database)
             row = EngineRows(database).get(distant.settings.device)
             engine = row.process() if row else None
@@ -253,8 +258,8 @@ async def test_an_engine_that_is_told_to_leave_gives_back_the_job_that_it_downlo
             engine.terminate()
             await run_sync(engine.wait, 30)
             distant.fault.go.set()
-            end = structured(await client.call_tool("get_job", {"job_id": job["job_id"], "wait_s": 60}))
-            deaths = JobStore(database).get(job["job_id"]).deaths
+            end = structured(await client.call_tool("get_job", {"job_id": job_id, "wait_s": 60}))
+            deaths = JobStore(database).get(job_id).deaths
             database.close()
     assert (end["status"], deaths) == ("succeeded", 0)
 
@@ -263,10 +268,9 @@ async def test_an_engine_that_is_told_to_leave_gives_back_the_job_that_it_downlo
 async def test_a_download_beside_other_jobs_can_be_cancelled(distant: Distant) -> None:
     with anyio.fail_after(100):
         async with distant.client() as client:
-            job = structured(await client.call_tool("generate_video", {**distant.call, "wait_s": 0}))
-            await run_sync(distant.fault.held.wait, 60)
-            await client.call_tool("cancel_job", {"job_id": job["job_id"]})
-            end = structured(await client.call_tool("get_job", {"job_id": job["job_id"], "wait_s": 60}))
+            job_id = await distant.started(client)
+            await client.call_tool("cancel_job", {"job_id": job_id})
+            end = structured(await client.call_tool("get_job", {"job_id": job_id, "wait_s": 60}))
     assert end["status"] == "cancelled"
 
 

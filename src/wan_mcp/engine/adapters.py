@@ -196,7 +196,7 @@ class JobAdapters:
         Raises:
             JobFailed: one is gone, was changed or does not fit.
         """
-        if loras == self._on:
+        if not self.change_for(loras):
             return
         read = [(lora, read_adapter(_unchanged(lora), lora.name)) for lora in loras]
         chosen = {name: self._chosen(name, read) for name in self._experts}

@@ -6,32 +6,25 @@ of A14B). A compiled package has the same kernel burnt in, so that it and the ea
 
 import logging
 from contextlib import AbstractContextManager, nullcontext
-from functools import cache
 from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
-from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.attention import sdpa_kernel
+
+from wan_mcp.engine.attention.chain import kernel_of
+from wan_mcp.engine.attention.plain import TORCH_KERNELS
 
 __all__ = ["attend_text", "text_kernels"]
 
 log = logging.getLogger(__name__)
 
-LIMIT = 0.01
-"""How far cuDNN may be off: bf16 is by 0.003."""
-BEST_FIRST = (
-    SDPBackend.CUDNN_ATTENTION,
-    SDPBackend.FLASH_ATTENTION,
-    SDPBackend.EFFICIENT_ATTENTION,
-    SDPBackend.MATH,
-)
-
 
 def attend_text(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """Softmax attention of (batch, heads, tokens, head width) to keys and values of fewer tokens."""
     try:
-        with text_kernels(query.device, query.shape[-1], query.dtype):
+        with text_kernels(query.device, query.shape[-1]):
             return F.scaled_dot_product_attention(query, key, value)
     except torch.OutOfMemoryError:
         raise
@@ -39,33 +32,21 @@ def attend_text(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         if query.device.type != "cuda":
             raise
         log.warning("attention to the text does not take %s: %s", list(query.shape), str(error).split("\n")[0])
-        with sdpa_kernel(list(BEST_FIRST[1:]), set_priority=True):
+        with _in_order(with_cudnn=False):
             return F.scaled_dot_product_attention(query, key, value)
 
 
-def text_kernels(device: Any, width: int, dtype: torch.dtype) -> AbstractContextManager[Any]:
-    """The order in which torch looks for a kernel; what is exported within keeps the one that it finds."""
+def text_kernels(device: Any, width: int) -> AbstractContextManager[Any]:
+    """The order in which torch looks for a kernel; what is exported within keeps the one that it finds.
+
+    cuDNN comes first where it proved itself with heads of this width: torch does not ask whether it works.
+    """
     if device.type != "cuda":
         return nullcontext()
-    order: AbstractContextManager[Any] = sdpa_kernel(list(_order(width, dtype)), set_priority=True)
+    return _in_order(with_cudnn=kernel_of(device, "cudnn", width) is not None)
+
+
+def _in_order(*, with_cudnn: bool) -> AbstractContextManager[Any]:
+    backends = [backend for name, backend in TORCH_KERNELS.items() if with_cudnn or name != "cudnn"]
+    order: AbstractContextManager[Any] = sdpa_kernel(backends, set_priority=True)
     return order
-
-
-@cache
-def _order(width: int, dtype: torch.dtype) -> tuple[SDPBackend, ...]:
-    """cuDNN first if it works here: torch knows only when it runs whether it has a kernel for this GPU."""
-    query, key = (torch.randn(1, 2, tokens, width, device="cuda", dtype=dtype) for tokens in (2000, 512))
-    try:
-        with sdpa_kernel([BEST_FIRST[0]]):
-            given = F.scaled_dot_product_attention(query, key, key).double()
-    except torch.OutOfMemoryError:
-        raise
-    except RuntimeError as error:
-        log.info("attention to the text does without cuDNN: %s", str(error).split("\n")[0])
-        return BEST_FIRST[1:]
-    wanted = (query.double() @ key.double().mT * width**-0.5).softmax(-1) @ key.double()
-    off = float((given - wanted).norm() / wanted.norm())
-    if not off <= LIMIT:  # also where it is no number
-        log.warning("attention to the text does without cuDNN, which is off by %.4f", off)
-        return BEST_FIRST[1:]
-    return BEST_FIRST

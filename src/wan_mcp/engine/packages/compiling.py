@@ -55,12 +55,12 @@ def compile_block(kind: BlockKind, device: Any, file: Path) -> None:
     """
     log.info("exporting a block %d wide, %s, for %s", kind.shape.width, kind.recipe, device)
     steps_for(device)  # tries whether the GPU kernels work, which an export does not
-    text_kernels(device, kind.shape.head_width, kind.dtype)  # likewise
+    text_kernels(device, kind.shape.head_width)  # likewise
     program = export_block(kind, device)
     log.info("compiling it")
     metadata = {"aot_inductor.metadata": {"wan_mcp": identity_of(kind, device).hash}}
     # The compiler asks again which kernel of attention to take.
-    with torch.no_grad(), text_kernels(device, kind.shape.head_width, kind.dtype):
+    with torch.no_grad(), text_kernels(device, kind.shape.head_width):
         torch._inductor.aoti_compile_and_package(program, package_path=str(file), inductor_configs=FLAGS | metadata)
 
 
