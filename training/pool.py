@@ -37,9 +37,10 @@ class Pool:
         vae: AutoencoderKLWan,
         tokenizer: PreTrainedTokenizerFast,
         device: torch.device,
+        easy: float = 1.0,
     ) -> None:
         self._vae, self._tokenizer, self._device = vae, tokenizer, device
-        self._scenes = SceneStream(size, frames, seed, device, chunk=min(2048, count))
+        self._scenes = SceneStream(size, frames, seed, device, min(2048, count), easy)
         self._rng = Random(seed)
         self._next = 0
         shape = (layout.LATENT_CHANNELS, (frames - 1) // 4 + 1, size[1] // 8, size[0] // 8)

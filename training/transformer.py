@@ -122,6 +122,7 @@ def train(
     save: Callable[[Denoiser], None],
     start: Path | None = None,
     seed: int = SEED,
+    easy: float = 1.0,
 ) -> None:
     """Train a denoiser, or with `start` (a pipeline's directory) go on from there.
 
@@ -129,7 +130,7 @@ def train(
     """
     torch.manual_seed(seed)
     fast = device.type == "cuda"
-    pools = _pools(vae, words, device, smoke, seed)
+    pools = _pools(vae, words, device, smoke, seed, easy)
     report.note(f"pools of {[len(pool.latents) for pool in pools]} clips ready")
     scenes = world.sample(4 if smoke else 32, names.FRAME_SIZES[0], names.DEFAULT_FRAMES, seed=SEED)
     weights = codec.importance(vae, render(scenes, device))
@@ -208,13 +209,13 @@ def train(
 
 
 def _pools(
-    vae: AutoencoderKLWan, words: PreTrainedTokenizerFast, device: torch.device, smoke: bool, seed: int
+    vae: AutoencoderKLWan, words: PreTrainedTokenizerFast, device: torch.device, smoke: bool, seed: int, easy: float
 ) -> list[Pool]:
     counts = (4,) * 6 if smoke else (16384, 6144, 6144, 4096, 2048, 2048)
     frames = (names.DEFAULT_FRAMES, names.LONGEST_FRAMES)
     first_seed = seed * 100
     return [
-        Pool(count, names.FRAME_SIZES[i % 3], frames[i // 3], first_seed + i, vae, words, device)
+        Pool(count, names.FRAME_SIZES[i % 3], frames[i // 3], first_seed + i, vae, words, device, easy)
         for i, count in enumerate(counts)
     ]
 
@@ -227,6 +228,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=12000)
     parser.add_argument("--limit-s", type=float, default=500.0, help="finish training within so many seconds")
     parser.add_argument("--seed", type=int, default=SEED, help="another one for every run: other scenes, other noise")
+    parser.add_argument("--easy", type=float, default=1.0, help="share kept of scenes without a pair or a ring")
     parser.add_argument("--smoke", action="store_true", help="a few tiny steps, to test the script on a CPU")
     options = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -243,7 +245,7 @@ def main() -> None:
 
     train(
         vae, words, 6 if options.smoke else options.steps, options.limit_s, device, options.smoke, report, save,
-        options.start, options.seed,
+        options.start, options.seed, options.easy,
     )  # fmt: skip
     report.finish()
 
