@@ -4,7 +4,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from wan_mcp.specs import CaptionPlan, Frozen, Plan, StepCache
+from wan_mcp.specs import CaptionPlan, Frozen, Plan, PlanPrecision, StepCache
 
 __all__ = ["Precision", "Preset", "PresetName", "precision_asked"]
 
@@ -23,7 +23,7 @@ class Preset(Frozen):
     guidance_scale_2: float | None = None
     turbo: bool = Field(default=False, description="Of videos; needs pipeline.turbo.")
     step_cache: StepCache | None = None
-    precision: Literal["auto", "full"] = Field(
+    precision: PlanPrecision = Field(
         default="auto", description="full: not in FP8, also where the GPU has it; WAN_MCP_PRECISION goes before it."
     )
 

@@ -27,6 +27,7 @@ __all__ = [
     "LoraPlan",
     "LoraRequest",
     "Plan",
+    "PlanPrecision",
     "Progress",
     "Request",
     "Stage",
@@ -35,6 +36,9 @@ __all__ = [
     "VideoPlan",
     "VideoRequest",
 ]
+
+PlanPrecision = Literal["auto", "full"]
+"""What a preset may say of the precision, and a plan hands on: full is never fewer bits than the device's own."""
 
 
 class InputImage(Frozen):
@@ -158,7 +162,7 @@ class _GenerationPlan(Frozen):
     guidance_scale: float
     turbo: bool = False
     step_cache: StepCache | None = None
-    precision: Literal["auto", "full"] = Field(
+    precision: PlanPrecision = Field(
         default="auto", description="full: never in fewer bits than the device's own, such as FP8."
     )
     tokens: int | None = Field(default=None, description="Length of the denoiser's sequence.")

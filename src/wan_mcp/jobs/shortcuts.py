@@ -1,10 +1,8 @@
 """How a request may be quicker, or better, than its model's own values: presets, turbo, passes left out, precision."""
 
-from typing import Literal
-
 from wan_mcp.errors import BadRequest
 from wan_mcp.manifests import Catalogue, Manifest, Preset
-from wan_mcp.specs import ImageRequest, StepCache, VideoRequest
+from wan_mcp.specs import ImageRequest, PlanPrecision, StepCache, VideoRequest
 
 __all__ = ["preset_of", "settle_precision", "settle_step_cache", "settle_turbo"]
 
@@ -61,6 +59,6 @@ def settle_step_cache(
     return cache
 
 
-def settle_precision(request: VideoRequest | ImageRequest, manifest: Manifest) -> Literal["auto", "full"]:
+def settle_precision(request: VideoRequest | ImageRequest, manifest: Manifest) -> PlanPrecision:
     """The precision of the preset, if the request has one."""
     return preset_of(manifest, request.preset).precision if request.preset is not None else "auto"
