@@ -1,6 +1,5 @@
 """One forward of a denoiser: diffusers as it comes, and ours; then what FP8 costs in exactness, layer by layer."""
 
-import argparse
 import time
 from functools import partial
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 import torch
 
 from benchmarks.h200 import models
-from benchmarks.h200.measuring import Sheet, seconds
+from benchmarks.h200.measuring import Sheet, run_section, seconds
 from wan_mcp.engine.attention import Turbo, attention_in_use, attention_mode
 from wan_mcp.engine.blocks.linear import FP8
 from wan_mcp.engine.denoisers import Denoiser, DenoiserSource, load_denoiser
@@ -141,20 +140,5 @@ def exactness(sheet: Sheet, tiny: bool) -> None:
     sheet.fact("block error", rows)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--tiny", action="store_true")
-    parser.add_argument("--exactness", action="store_true", help="only the errors of the blocks")
-    options = parser.parse_args()
-    sheet = Sheet(options.out)
-    if options.exactness:
-        with sheet.part("exactness"):
-            exactness(sheet, options.tiny)
-        return
-    with sheet.part("forwards"):
-        measure(sheet, options.tiny)
-
-
 if __name__ == "__main__":
-    main()
+    run_section(__doc__, {"forwards": measure, "exactness": exactness})

@@ -1,18 +1,19 @@
 """Taking times, and writing each down at once: a run that is cut short keeps what it had."""
 
+import argparse
 import json
 import statistics
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 
-__all__ = ["Sheet", "seconds"]
+__all__ = ["Sheet", "run_section", "seconds"]
 
 
 class Sheet:
@@ -60,6 +61,21 @@ class Sheet:
     def _write(self) -> None:
         self._file.parent.mkdir(parents=True, exist_ok=True)
         self._file.write_text(json.dumps(self._content, indent=1), encoding="utf-8")
+
+
+def run_section(about: str | None, parts: Mapping[str, Callable[[Sheet, bool], None]]) -> None:
+    """Be a section's command line: measure its first part, or that of a flag like --exactness; tiny or not."""
+    first, *others = parts
+    parser = argparse.ArgumentParser(description=about)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--tiny", action="store_true")
+    for name in others:
+        parser.add_argument(f"--{name}", dest="part", action="store_const", const=name, help=f"only the {name}")
+    parser.set_defaults(part=first)
+    options = parser.parse_args()
+    sheet = Sheet(options.out)
+    with sheet.part(options.part):
+        parts[options.part](sheet, options.tiny)
 
 
 def seconds(call: Callable[[], Any], times: int, warm_up: int = 1) -> list[float]:

@@ -1,7 +1,5 @@
 """What a user runs with diffusers alone: its pipeline in bf16, four steps, and the video written; its autoencoder."""
 
-import argparse
-import time
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -10,7 +8,7 @@ from typing import Any
 import torch
 
 from benchmarks.h200 import models
-from benchmarks.h200.measuring import Sheet, seconds
+from benchmarks.h200.measuring import Sheet, run_section, seconds
 
 STEPS = 4
 IMAGE_STEPS = 8
@@ -102,18 +100,5 @@ def _decibels(square: float) -> float:
     return round(10 * math.log10(4 / max(square, 1e-12)), 2)  # pixels are in -1..1
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--tiny", action="store_true")
-    parser.add_argument("--autoencoder", action="store_true", help="only the autoencoder")
-    options = parser.parse_args()
-    sheet = Sheet(options.out)
-    began = time.perf_counter()
-    with sheet.part("autoencoder" if options.autoencoder else "pipelines"):
-        (autoencoder if options.autoencoder else measure)(sheet, options.tiny)
-    sheet.fact("seconds", round(time.perf_counter() - began, 1))
-
-
 if __name__ == "__main__":
-    main()
+    run_section(__doc__, {"pipelines": measure, "autoencoder": autoencoder})
