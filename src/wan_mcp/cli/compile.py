@@ -51,12 +51,15 @@ def _resolve(name: str, settings: Settings) -> list[Wanted]:
         errors=None,
     )
     try:
-        output = process.stdout.read() if process.stdout is not None else b""
+        output = b""
+        if process.stdout is not None:
+            with process.stdout as pipe:
+                output = pipe.read()
         process.wait()
     finally:
         lifeline.end(process)
     if process.returncode:
-        raise BadRequest("torch cannot be used; 'wan-mcp doctor' says more")
+        raise BadRequest("what to compile cannot be found out, for the reason above; 'wan-mcp doctor' looks at torch")
     answer = json.loads(output.splitlines()[-1])
     if "error" in answer:
         raise BadRequest(answer["error"])

@@ -3,7 +3,9 @@
 import json
 import sys
 from dataclasses import asdict
+from pathlib import Path
 
+from wan_mcp.engine.broken import broken_model
 from wan_mcp.engine.denoisers import blank_denoiser
 from wan_mcp.engine.devices import Device, resolve_device
 from wan_mcp.engine.packages.building import Wanted
@@ -20,34 +22,55 @@ from wan_mcp.weights.local import local_weights
 
 __all__ = ["wanted_packages"]
 
+INDEX = "model_index.json"
+
 
 def wanted_packages(manifest: Manifest, settings: Settings, device: Device, precision: Precision) -> list[Wanted]:
     """One for each kind of block that the model has on this device; none where diffusers runs them.
 
     Raises:
-        BadRequest: the model's weights are not here.
+        BadRequest: files of the model are not here; names them and what brings them.
         JobFailed: the manifest or the weights' configuration is at fault.
         WeightsUnavailable: a file was changed since it came.
     """
     if manifest.pipeline.family != "wan" or (recipe := recipe_for(manifest, device, precision)) is None:
         return []
-    if manifest.weights.embedded is not None:
-        folder = EMBEDDED / manifest.weights.embedded
-    else:
-        weights = local_weights(manifest, settings.home)
-        if weights is None:
-            raise BadRequest(f"'{manifest.name}' is not on this machine; bring it with: wan-mcp pull {manifest.name}")
-        folder = weights.folder
-    per_token = bool(json.loads((folder / "model_index.json").read_text()).get("expand_timesteps"))
+    folder = _folder(manifest, settings)
     kinds = set()
-    for file in sorted(folder / part / "config.json" for part in PARTS):
-        if file.is_file():
-            config = blank_denoiser(json.loads(file.read_text())).config
-            kinds |= set(block_kinds(manifest, config, recipe, device.dtype, times_per_token=per_token) or ())
+    with broken_model(manifest, folder):
+        per_token = bool(json.loads((folder / INDEX).read_text()).get("expand_timesteps"))
+        for file in sorted(folder / part / "config.json" for part in PARTS):
+            if file.is_file():
+                config = blank_denoiser(json.loads(file.read_text())).config
+                kinds |= set(block_kinds(manifest, config, recipe, device.dtype, times_per_token=per_token) or ())
     foreign = manifest.aot.package_sha256 if manifest.aot else None
     return [
         Wanted(facts_of_kind(kind), str(device.torch), identity_of(kind, device.torch).hash, foreign) for kind in kinds
     ]
+
+
+def _folder(manifest: Manifest, settings: Settings) -> Path:
+    """Where the model's configuration lies, all of it.
+
+    Raises:
+        BadRequest: it does not; names what is missing and what brings it.
+        WeightsUnavailable: a file was changed since it came.
+    """
+    name, pull = manifest.name, f"wan-mcp pull {manifest.name}"
+    if manifest.weights.embedded is not None:
+        folder, cure = EMBEDDED / manifest.weights.embedded, "reinstall wan-mcp"
+    else:
+        weights = local_weights(manifest, settings.home)
+        if weights is None:
+            raise BadRequest(f"files of '{name}' are not on this machine, or not all; bring them with: {pull}")
+        # All that was locked is here: what is missing was not in the repository, or not asked for, at that time.
+        folder, cure = weights.folder, f"bring the newest with: {pull} --update"
+    parts = [expert.subfolder for expert in manifest.pipeline.experts] or PARTS[:1]
+    needed = [INDEX, *(f"{part}/config.json" for part in parts)]
+    missing = [path for path in needed if not (folder / path).is_file()]
+    if missing:
+        raise BadRequest(f"files of '{name}' are missing in {folder}: {', '.join(missing)}; {cure}")
+    return folder
 
 
 def main(model: str) -> str:
