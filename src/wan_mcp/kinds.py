@@ -58,6 +58,7 @@ class Stage(StrEnum):
     """The stages of a running job, in their order."""
 
     DOWNLOAD = "downloading"
+    CHECK = "checking"
     LOAD = "loading"
     COMPILE = "compiling"
     ENCODE = "encoding"

@@ -92,9 +92,9 @@ class Ear(Reporter):
         self.steps.append((step, steps))
         super().step(step, steps)
 
-    def tell(self, detail: str, *, slow: bool = False) -> None:
+    def tell(self, detail: str, *, slow: bool = False, left_s: float | None = None) -> None:
         self.details.append(detail)
-        super().tell(detail, slow=slow)
+        super().tell(detail, slow=slow, left_s=left_s)
 
 
 class Bench:

@@ -8,6 +8,7 @@ import pytest
 from tests.engine.conftest import Bench, video_plan
 from wan_mcp.engine.reporter import Reporter
 from wan_mcp.jobs.engines import EngineRows
+from wan_mcp.jobs.timings import Timings, stage_work
 from wan_mcp.specs import Stage
 
 STEP_S, LOAD_S = 30.0, 500.0
@@ -60,6 +61,36 @@ def test_work_that_reads_a_whole_model_has_the_time_of_a_load_until_the_next_wor
     silence(lambda seconds: STEP_S < seconds <= LOAD_S)
     report.tell("")
     silence(lambda seconds: 0 < seconds <= STEP_S)
+
+
+def test_what_is_left_of_a_check_is_left_of_the_job_and_of_a_download_nobody_knows(bench: Bench) -> None:
+    plan = video_plan()
+    timings = Timings(bench.store.database)
+    for stage, work in stage_work(plan).items():
+        timings.record("cpu", plan.model, stage, work, 1.0)
+    whole_job_s = sum((timings.expect("cpu", plan) or {}).values())
+    job, seen = bench.job(plan), []
+
+    def note(report: Reporter) -> None:
+        progress = report._note
+        assert progress is not None
+        seen.append((progress.stage, progress.eta_s))
+
+    with Reporter(job, bench.store, bench.settings) as report:
+        report.enter(Stage.DOWNLOAD)
+        note(report)
+        report.enter(Stage.CHECK)
+        note(report)
+        report.tell("checking", left_s=70.0)
+        note(report)
+        report.enter(Stage.LOAD)
+        note(report)
+    assert seen == [
+        (Stage.DOWNLOAD, None),
+        (Stage.CHECK, None),
+        (Stage.CHECK, 70.0 + whole_job_s),
+        (Stage.LOAD, whole_job_s),
+    ]
 
 
 def test_a_sign_of_life_within_a_step_is_passed_on(bench: Bench) -> None:

@@ -103,7 +103,8 @@ def test_files_that_were_copied_are_read_once_more_in_sight_of_who_waits_and_may
     ear.stop_at, ear.error = lambda ear: len(ear.details) == 2, JobCancelled
     with ear, pytest.raises(JobCancelled):
         bench.install(ear)
-    assert ear.heard == [(Stage.DOWNLOAD, 1)]
+    assert ear.heard == [(Stage.CHECK, 1)]
+    assert all(" of 515 kB at " in detail for detail in ear.details), ear.details
     with Ear(bench.job(), bench.store, bench.settings) as ear:
         bench.install(ear)
     assert len(ear.details) == 1, "the file that had been read before the cancel is not read again"

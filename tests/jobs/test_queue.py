@@ -1,8 +1,10 @@
 """A job's place in the queue, as those see it who wait for it."""
 
+import time
+
 import pytest
 
-from tests.jobs.conftest import video_plan, video_request
+from tests.jobs.conftest import Clock, video_plan, video_request
 from wan_mcp.jobs.database import Database
 from wan_mcp.jobs.engines import Engines
 from wan_mcp.jobs.queue import Queue
@@ -22,6 +24,19 @@ def queue(database: Database, store: JobStore, settings: Settings) -> Queue:
 
 def submit(store: JobStore, model: str) -> Job:
     return store.submit(video_request(), video_plan().model_copy(update={"model": model}), None, 99)
+
+
+def test_a_check_of_weights_is_waited_for_by_all_behind_it(store: JobStore, queue: Queue, clock: Clock) -> None:
+    submit(store, "copied")
+    behind = submit(store, "wan-mini")
+    alone = queue.view(submit(store, "wan-mini").id).eta_s
+    checked = store.claim("cpu")
+    clock.now = time.time()
+    assert checked is not None and alone is None, "of 'copied' nothing is known"
+    store.report(checked, Progress(stage=Stage.CHECK, fraction=0.0, eta_s=1000.0))
+    eta_s = queue.view(behind.id).eta_s
+    assert eta_s is not None and eta_s > 990
+    assert queue.view(behind.id).queue_position == 1
 
 
 def test_jobs_whose_model_is_being_downloaded_hold_up_nobody_else(store: JobStore, queue: Queue) -> None:

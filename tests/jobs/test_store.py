@@ -179,8 +179,9 @@ def test_a_dead_engines_job_goes_back_to_its_old_place_once_and_fails_the_second
     assert claimed(store).id == second.id
 
 
-def test_a_download_is_not_to_blame_for_the_death_of_its_engine(store: JobStore) -> None:
-    coming = Progress(stage=Stage.DOWNLOAD, fraction=0.0)
+@pytest.mark.parametrize("stage", [Stage.DOWNLOAD, Stage.CHECK])
+def test_a_download_is_not_to_blame_for_the_death_of_its_engine(store: JobStore, stage: Stage) -> None:
+    coming = Progress(stage=stage, fraction=0.0)
     download, other = submit(store, "first"), submit(store, "second")
     for state in (JobState.QUEUED, JobState.FAILED):
         store.report(claimed(store), coming)

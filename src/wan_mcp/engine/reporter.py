@@ -12,10 +12,11 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
+from wan_mcp.engine.outlook import Outlook
 from wan_mcp.errors import JobCancelled, JobLost, WanError
 from wan_mcp.jobs.engines import EngineRows
 from wan_mcp.jobs.store import JobStore
-from wan_mcp.jobs.timings import Timings, stage_work, variant_of
+from wan_mcp.jobs.timings import Timings
 from wan_mcp.settings import Settings
 from wan_mcp.specs import Artifact, CaptionPlan, Job, Progress, Stage
 
@@ -27,15 +28,6 @@ WRITE_S = 0.2  # the shortest time between two writes of progress; each wakes al
 ALIVE_S = 1.0  # a change of the deadline that is worth a write of its own
 LOOK_S = 0.02  # how often the cancel flag's database is looked at for commits
 SLOW_STEP = 10  # a step may take this many times what the one before it took
-
-# Shares of a whole job while a stage was never measured; they only shape the first progress bar.
-UNMEASURED = {
-    Stage.LOAD: 0.15,
-    Stage.ENCODE: 0.05,
-    Stage.DENOISE: 0.65,
-    Stage.DECODE: 0.12,
-    Stage.WRITE: 0.03,
-}
 
 
 class EngineLeaves(WanError):
@@ -62,16 +54,15 @@ class Reporter:
         self._leaving = leaving
         self._rows = EngineRows(store.database)
         self._timings = Timings(store.database)
-        self._work = stage_work(job.plan)
         self._items = 1 if isinstance(job.plan, CaptionPlan) else job.plan.count
-        self._expect(self._timings.latest_way(settings.device, job.plan) or "")
-        self._done: dict[Stage, int] = dict.fromkeys(self._work, 0)
+        self._outlook = Outlook(job.plan, self._timings, settings.device)
         self._measured: list[tuple[Stage, float]] = []
         self._stage = Stage.LOAD
         self._stage_began = self._mark_at = time.monotonic()
         self._item = 1
         self._steps: tuple[int, int] | None = None
         self._detail = ""
+        self._stage_left_s: float | None = None
         self._note: Progress | None = None
         self._deadline_at = time.time() + settings.load_deadline_s
         self._deadline_written = 0.0
@@ -79,14 +70,6 @@ class Reporter:
         self._cancelled = threading.Event()
         self._lost = threading.Event()
         self._thread = threading.Thread(target=self._write_on, name="reporter", daemon=True)
-
-    def _expect(self, way: str) -> None:
-        self._variant = variant_of(self.job.plan, way)
-        device, model = self._settings.device, self.job.plan.model
-        self._seconds = {
-            stage: self._timings.seconds(device, model, stage, work, self._variant if stage is Stage.DENOISE else None)
-            for stage, work in self._work.items()
-        }
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -124,7 +107,7 @@ class Reporter:
             JobCancelled, JobLost, EngineLeaves: as `check`.
         """
         self._leave_stage()
-        self._stage, self._item, self._detail, self._steps = stage, item, detail, None
+        self._stage, self._item, self._detail, self._steps, self._stage_left_s = stage, item, detail, None, None
         self._mark(self._usual_deadline_s())
 
     def step(self, step: int, steps: int) -> None:
@@ -135,21 +118,21 @@ class Reporter:
         """
         self._steps = (step, steps)
         if step > 0:
-            self._done[Stage.DENOISE] = self._done.get(Stage.DENOISE, 0) + 1
+            self._outlook.done[Stage.DENOISE] += 1
             allowed = SLOW_STEP * (time.monotonic() - self._mark_at)
         else:  # of the first nobody knows how long it takes: kernels are chosen and built in it
-            allowed = max(self._settings.load_deadline_s, SLOW_STEP * (self._seconds.get(Stage.DENOISE) or 0.0))
+            allowed = max(self._settings.load_deadline_s, SLOW_STEP * (self._outlook.seconds[Stage.DENOISE] or 0.0))
         self._mark(max(self._settings.step_deadline_s, allowed))
 
-    def tell(self, detail: str, *, slow: bool = False) -> None:
+    def tell(self, detail: str, *, slow: bool = False, left_s: float | None = None) -> None:
         """Say more of the running stage (bytes of a download, frames decoded); a sign of life.
 
-        `slow` is for work that reads a whole model, up to the next word.
+        `slow` is for work that reads a whole model, up to the next word; `left_s` is what is left of a check.
 
         Raises:
             JobCancelled, JobLost, EngineLeaves: as `check`.
         """
-        self._detail = detail
+        self._detail, self._stage_left_s = detail, left_s
         self._mark(self._settings.load_deadline_s if slow else self._usual_deadline_s())
 
     def alive(self) -> None:
@@ -166,7 +149,7 @@ class Reporter:
 
         Its steps are measured and expected apart from those of other ways.
         """
-        self._expect(way)
+        self._outlook.expect(way)
 
     def add(self, artifact: Artifact) -> None:
         """A result is whole.
@@ -188,8 +171,8 @@ class Reporter:
         """Keep what this job's stages took, for everybody's estimates. Call it when the job has succeeded."""
         self._leave_stage()
         for stage, seconds in self._measured:
-            variant = self._variant if stage is Stage.DENOISE else ""
-            self._timings.record(self._settings.device, self.job.plan.model, stage, self._work[stage], seconds, variant)
+            variant, work = self._outlook.variant if stage is Stage.DENOISE else "", self._outlook.work[stage]
+            self._timings.record(self._settings.device, self.job.plan.model, stage, work, seconds, variant)
 
     # What happens behind it.
 
@@ -200,16 +183,16 @@ class Reporter:
     def _leave_stage(self) -> None:
         seconds = time.monotonic() - self._stage_began
         self._stage_began = time.monotonic()
-        if self._note is None or self._stage not in self._work:
+        if self._note is None or self._stage not in self._outlook.work:
             return
         if self._stage is Stage.DENOISE:
             if self._steps is not None and self._steps[0] > 0:
                 self._measured.append((Stage.DENOISE, seconds / self._steps[0]))
             elif isinstance(self.job.plan, CaptionPlan):
-                self._done[self._stage] += 1
+                self._outlook.done[self._stage] += 1
                 self._measured.append((self._stage, seconds))
             return
-        self._done[self._stage] += 1
+        self._outlook.done[self._stage] += 1
         self._measured.append((self._stage, seconds))
 
     def _mark(self, seconds_allowed: float) -> None:
@@ -222,39 +205,19 @@ class Reporter:
             steps=steps,
             item=self._item,
             items=self._items,
-            fraction=self._fraction(),
-            eta_s=self._eta(),
+            fraction=self._outlook.fraction(self._stage),
+            eta_s=self._time_left(),
             detail=self._detail,
         )
         self.check()
 
-    def _piece_seconds(self, stage: Stage) -> float | None:
-        """Seconds of one piece of a stage: this job's own last measure of denoising, else what is expected."""
-        if stage is Stage.DENOISE and self._stage is stage and self._steps is not None and self._steps[0] > 0:
-            return (time.monotonic() - self._stage_began) / self._steps[0]
-        return self._seconds.get(stage)
-
-    def _eta(self) -> float | None:
-        if self._stage is Stage.DOWNLOAD or self._piece_seconds(Stage.DENOISE) is None:
+    def _time_left(self) -> float | None:
+        if self._stage is Stage.DOWNLOAD:
             return None
-        left = 0.0
-        for stage, work in self._work.items():
-            skipped = stage is Stage.LOAD and self._stage is not Stage.LOAD
-            if not skipped:
-                left += (work.pieces - self._done[stage]) * (self._piece_seconds(stage) or 0.0)
-        return round(max(0.0, left), 2)
-
-    def _fraction(self) -> float:
-        measured = all(seconds is not None for seconds in self._seconds.values())
-        weights = {
-            stage: (self._seconds[stage] or 0.0) * work.pieces if measured else UNMEASURED[stage]
-            for stage, work in self._work.items()
-        }
-        if self._stage is not Stage.LOAD and self._done[Stage.LOAD] == 0:
-            weights[Stage.LOAD] = 0.0  # the model was loaded already
-        total = sum(weights.values()) or 1.0
-        done = sum(weight * self._done[stage] / self._work[stage].pieces for stage, weight in weights.items())
-        return round(min(0.99, done / total), 4)
+        step_s = self._outlook.seconds[Stage.DENOISE]
+        if self._stage is Stage.DENOISE and self._steps is not None and self._steps[0] > 0:
+            step_s = (time.monotonic() - self._stage_began) / self._steps[0]  # this job's own
+        return self._outlook.time_left(self._stage, step_s, self._stage_left_s if self._stage is Stage.CHECK else 0.0)
 
     def _write_on(self) -> None:
         watch = self._store.database.watch()
@@ -294,4 +257,4 @@ class Reporter:
             log.warning("a sign of life not written: %s", error)
 
 
-_SLOW_STAGES = (Stage.DOWNLOAD, Stage.LOAD, Stage.COMPILE)
+_SLOW_STAGES = (Stage.DOWNLOAD, Stage.CHECK, Stage.LOAD, Stage.COMPILE)

@@ -53,7 +53,7 @@ class Installed:
 def install(
     manifest: Manifest, settings: Settings, report: Reporter, *, embedded: Path = EMBEDDED, hub: Hub | None = None
 ) -> Installed:
-    """A model's weights, downloaded in the stage of that name if they are not here yet.
+    """A model's weights, downloaded in the stage of that name if they are not here yet; copies are checked in theirs.
 
     `embedded` and `hub` are other places than this installation's and the environment's.
 
@@ -78,18 +78,19 @@ def install(
     return Installed(weights.folder, weights.fingerprint, weights.further, weights.hashes)
 
 
-def _here(manifest: Manifest, settings: Settings, report: Reporter) -> LocalWeights | None:
-    """The weights that are here; files that were written anew since they came (copied, say) are read before."""
-    said = ""
+def _here(manifest: Manifest, settings: Settings, report: Reporter, *, came: bool = False) -> LocalWeights | None:
+    """The weights that are here; files that were written anew since they came (copied, say) are read before.
 
-    def tell(path: str) -> None:
-        nonlocal said
-        if not said:
-            report.enter(Stage.DOWNLOAD)
-        if said != path:
-            said = path
-            report.tell(f"checking {path}")
-        report.alive()
+    That is a stage of its own, but for weights of which some just `came`: nobody's time is left out of a download.
+    """
+    entered = came
+
+    def tell(path: str, read: Download) -> None:
+        nonlocal entered
+        if not entered:
+            entered = True
+            report.enter(Stage.CHECK)
+        report.tell(f"{'checking ' if came else ''}{path}: {read}", left_s=read.eta_s)
 
     return local_weights(manifest, settings.home, tell)
 
@@ -110,7 +111,7 @@ def _download(manifest: Manifest, settings: Settings, report: Reporter, hub: Hub
     log.info("%s: %d bytes came, commit %s", manifest.name, done.came, done.lock.commit)
     for note in done.notes:
         log.warning("%s: %s", manifest.name, note)
-    weights = local_weights(manifest, settings.home)
+    weights = _here(manifest, settings, report, came=True)
     if weights is None:
         raise WeightsUnavailable(
             "model_not_local", f"The weights of '{manifest.name}' vanished while they came. Run the job again."

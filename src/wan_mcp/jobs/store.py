@@ -248,7 +248,7 @@ class JobStore:
 
         Once, a job goes back to its old place in the queue: generation is deterministic, so the
         repeat gives the same result. The second time it fails, for it may be what kills engines; one
-        that was being downloaded for is not to blame, and goes on where the download was.
+        whose weights were coming or being checked is not to blame, and goes on there.
         """
         error = JobError(
             code="engine_died",
@@ -260,9 +260,10 @@ class JobStore:
                 "UPDATE jobs SET progress = NULL,"
                 " state = CASE WHEN cancel_requested THEN 'cancelled' ELSE 'queued' END,"
                 " finished_at = CASE WHEN cancel_requested THEN ?2 END"
-                " WHERE state = 'running' AND device = ?1 AND json_extract(progress, '$.stage') = ?3 AND attempt < ?4"
+                " WHERE state = 'running' AND device = ?1 AND json_extract(progress, '$.stage') IN (?3, ?4)"
+                " AND attempt < ?5"
                 " RETURNING *",
-                (device, self._clock(), Stage.DOWNLOAD, DOWNLOADS_ALLOWED),
+                (device, self._clock(), Stage.DOWNLOAD, Stage.CHECK, DOWNLOADS_ALLOWED),
             ).fetchall()
             rows = connection.execute(
                 "UPDATE jobs SET deaths = deaths + 1, progress = NULL,"

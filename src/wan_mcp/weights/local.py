@@ -8,12 +8,12 @@ whose time is another but whose size is right is hashed then; all are by `wan-mc
 import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 
 from wan_mcp.errors import WeightsUnavailable
 from wan_mcp.manifests import Manifest
 from wan_mcp.weights.lock import LockedFile, WeightsLock
+from wan_mcp.weights.progress import Download, Tally
 from wan_mcp.weights.sources import sources
 from wan_mcp.weights.transfer import pieces
 
@@ -55,18 +55,22 @@ def is_whole(manifest: Manifest, home: Path) -> bool:
 
 
 def local_weights(
-    manifest: Manifest, home: Path, tell: Callable[[str], None] = lambda path: None
+    manifest: Manifest, home: Path, tell: Callable[[str, Download], None] = lambda path, read: None
 ) -> LocalWeights | None:
-    """A hub model's weights, if they are here as the lock says; `tell` hears again and again of a file that is read.
+    """A hub model's weights, if they are here as the lock says.
+
+    `tell` hears again and again which file is being read, and how much of all that must be is.
 
     Raises:
         WeightsUnavailable: a file was changed since it was checked.
     """
-    locks = [_checked(source, home, tell) for source in sources(manifest)]
-    whole = [lock for lock in locks if lock is not None]
-    if not whole or len(whole) < len(locks):
+    wanted = sources(manifest)
+    whole = [lock for source in wanted if (lock := _whole(source, home)) is not None]
+    if not whole or len(whole) < len(wanted):
         return None
-    own, *others = whole
+    tally = Tally(sum(lock.files[path].size for lock in whole for path in _written_anew(lock)))
+    pairs = zip(wanted, whole, strict=True)
+    own, *others = [_checked(source, lock, home, tally, tell) for source, lock in pairs]
     further = {
         (lock.repository, path): FurtherFile(lock.folder / path, file.sha256)
         for lock in others
@@ -76,15 +80,29 @@ def local_weights(
     return LocalWeights(own.folder, own.commit, _fingerprint(own, further), further, hashes)
 
 
-def _checked(manifest: Manifest, home: Path, tell: Callable[[str], None]) -> WeightsLock | None:
-    """The lock of one source, if its files are here and unchanged."""
-    if not is_whole(manifest, home) or (lock := WeightsLock.read(manifest, home)) is None:
-        return None
+def _whole(manifest: Manifest, home: Path) -> WeightsLock | None:
+    """The lock of one source, if all its files are here."""
+    return WeightsLock.read(manifest, home) if is_whole(manifest, home) else None
+
+
+def _written_anew(lock: WeightsLock) -> list[str]:
+    """The files that were written since they came: copied, or changed."""
+    return [path for path, file in lock.files.items() if _mtime(lock.folder / path) != file.mtime_ns]
+
+
+def _checked(
+    manifest: Manifest, lock: WeightsLock, home: Path, tally: Tally, tell: Callable[[str, Download], None]
+) -> WeightsLock:
+    """The lock of one source, after a look at each of its files."""
     damaged = []
-    for path, file in lock.files.items():
-        if (mtime := _mtime(lock.folder / path)) == file.mtime_ns:
-            continue
-        if _holds(lock.folder / path, file, partial(tell, path)):
+    for path in _written_anew(lock):
+        file, mtime = lock.files[path], _mtime(lock.folder / path)
+
+        def read(count: int, path: str = path) -> None:
+            tally.came(count)
+            tell(path, tally.look())
+
+        if _holds(lock.folder / path, file, read):
             lock = lock.model_copy(update={"files": lock.files | {path: file.model_copy(update={"mtime_ns": mtime})}})
             lock.write(manifest, home)  # at once: who is stopped now need not read this one again
         else:
@@ -103,7 +121,7 @@ def damaged_files(lock: WeightsLock, tell: Callable[[str], None]) -> list[str]:
     damaged = []
     for path, file in lock.files.items():
         tell(path)
-        if _size(lock.folder / path) != file.size or not _holds(lock.folder / path, file, lambda: None):
+        if _size(lock.folder / path) != file.size or not _holds(lock.folder / path, file, lambda count: None):
             damaged.append(path)
     return damaged
 
@@ -116,10 +134,11 @@ def discard(lock: WeightsLock, damaged: Iterable[str]) -> None:
         place.unlink(missing_ok=True)
 
 
-def _holds(path: Path, file: LockedFile, tell: Callable[[], None]) -> bool:
+def _holds(path: Path, file: LockedFile, tell: Callable[[int], None]) -> bool:
+    """Whether a file's content is the locked one; `tell` hears of each piece how many bytes it has."""
     digest = hashlib.sha256()
     for piece in pieces(path):
-        tell()
+        tell(len(piece))
         digest.update(piece)
     return digest.hexdigest() == file.sha256
 
