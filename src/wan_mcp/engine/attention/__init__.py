@@ -8,16 +8,26 @@ from wan_mcp.engine.attention.chain import (
     choose_attention,
     sparse_attention_of,
 )
-from wan_mcp.engine.attention.operator import AttentionMode, Turbo, attend, attend_self, attention_mode
+from wan_mcp.engine.attention.joined import Joined
+from wan_mcp.engine.attention.operator import (
+    AttentionMode,
+    Turbo,
+    attend,
+    attend_self,
+    attended_jointly,
+    attention_mode,
+)
 
 __all__ = [
     "AUTO",
     "KERNEL_NAMES",
     "Attention",
     "AttentionMode",
+    "Joined",
     "Turbo",
     "attend",
     "attend_self",
+    "attended_jointly",
     "attention_in_use",
     "attention_mode",
     "choose_attention",

@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
 from typing import Any
@@ -12,9 +12,10 @@ from torch import Tensor
 
 from wan_mcp.engine.attention.block_sparse import BlockKernel, CudnnBlocks, DenseSage, TorchBlocks, attend_sparsely
 from wan_mcp.engine.attention.cudnn_fp8 import CudnnFp8
-from wan_mcp.engine.attention.plain import TORCH_KERNELS, Kernel, TorchKernel
+from wan_mcp.engine.attention.joined import Joined
+from wan_mcp.engine.attention.plain import TORCH_KERNELS, JoinedKernel, Kernel, TorchKernel
 from wan_mcp.engine.attention.routing import Grid
-from wan_mcp.engine.attention.trial import Trial
+from wan_mcp.engine.attention.trial import JoinedTrial, Trial
 from wan_mcp.errors import JobFailed
 
 __all__ = [
@@ -43,10 +44,14 @@ HEAD_WIDTH = 128
 class Attention:
     """Self- or cross-attention on one device, by kernels that passed their trials."""
 
-    def __init__(self, kernels: list[Kernel], head_width: int = HEAD_WIDTH) -> None:
-        """`kernels` come best first and proved themselves with this width of heads; the last takes everything."""
+    def __init__(self, kernels: list[Kernel], head_width: int = HEAD_WIDTH, joined: JoinedKernel | None = None) -> None:
+        """`kernels` come best first and proved themselves with this width of heads; the last takes everything.
+
+        `joined` is that one of them, if any, which also proved itself with all around it in few passes.
+        """
         self._kernels = kernels
         self._head_width = head_width
+        self._joined = joined
         self._refused: set[tuple[str, torch.Size]] = set()
 
     @property
@@ -56,23 +61,50 @@ class Attention:
 
     def __call__(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """See `attend`."""
-        proved = self._kernels[:-1] if query.shape[-1] == self._head_width else []
-        for kernel in proved:
-            if (kernel.name, query.shape) in self._refused or not kernel.takes(query, key):
-                continue
+        for kernel in self._proved_for(query, key):
             try:
                 with _on(query.device):
                     return kernel(query, key, value)
             except torch.OutOfMemoryError:
                 raise
             except Exception as error:  # a kernel from outside may raise anything, and another can do its work
-                self._refused.add((kernel.name, query.shape))
-                log.warning("attention by %s does not take %s: %s", kernel.name, list(query.shape), _first_line(error))
+                self._refuse(kernel.name, query, error)
         return self._kernels[-1](query, key, value)
+
+    def joined(self, joined: Joined) -> tuple[Tensor, Tensor] | None:
+        """Self-attention from the product before it to rows of the next one, see `JoinedKernel.attend_joined`.
+
+        None where the kernel for this shape is another, or has failed: then it takes three steps.
+        """
+        query, kernel = joined.part(0), self._joined
+        name = f"{kernel.name}, joined," if kernel is not None else ""
+        if kernel is None or (name, query.shape) in self._refused:
+            return None
+        if next(self._proved_for(query, query), None) is not kernel:
+            return None
+        try:
+            with _on(query.device):
+                return kernel.attend_joined(joined)
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:
+            self._refuse(name, query, error)
+            return None
+
+    def _proved_for(self, query: Tensor, key: Tensor) -> Iterator[Kernel]:
+        """The kernels for these shapes, best first, without the last."""
+        for kernel in self._kernels[:-1] if query.shape[-1] == self._head_width else []:
+            if (kernel.name, query.shape) not in self._refused and kernel.takes(query, key):
+                yield kernel
+
+    def _refuse(self, name: str, query: Tensor, error: Exception) -> None:
+        self._refused.add((name, query.shape))
+        log.warning("attention by %s does not take %s: %s", name, list(query.shape), _first_line(error))
 
 
 _IN_USE: dict[torch.device, Attention] = {}
 _TRIED: dict[tuple[torch.device, str, int], Kernel | None] = {}
+_TRIED_JOINED: dict[tuple[torch.device, int], JoinedKernel | None] = {}
 
 
 def choose_attention(
@@ -105,7 +137,7 @@ def choose_attention(
         raise JobFailed(
             "no_attention", f"Attention by {force} does not work on {device}; the log says why. Use {AUTO}."
         )
-    attention = _IN_USE[device] = Attention(kernels, head_width)
+    attention = _IN_USE[device] = Attention(kernels, head_width, _joined_of(device, kernels[0], head_width))
     log.info("attention on %s: %s", device, " > ".join(kernel.name for kernel in kernels))
     return attention
 
@@ -158,6 +190,32 @@ def _try(device: torch.device, name: str, head_width: int) -> Kernel | None:
         return None
     log.info("attention by %s: error %.4f with heads of %d channels", name, error, head_width)
     return kernel
+
+
+def _joined_of(device: torch.device, kernel: Kernel, head_width: int) -> JoinedKernel | None:
+    """The kernel again, if it also does with all around it in few passes and is exact enough so; tried once."""
+    if not isinstance(kernel, CudnnFp8):
+        return None
+    key = (device, head_width)
+    if key not in _TRIED_JOINED:
+        _TRIED_JOINED[key] = kernel if _joined_works(device, kernel, head_width) else None
+    return _TRIED_JOINED[key]
+
+
+def _joined_works(device: torch.device, kernel: JoinedKernel, head_width: int) -> bool:
+    try:
+        with _on(device):
+            error = JoinedTrial.of(device, head_width).error(kernel.attend_joined)
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as failure:  # without a C compiler, or on a GPU that Triton does not know
+        log.warning("attention by %s, joined, does not work here: %s", kernel.name, _first_line(failure))
+        return False
+    if not error <= FP8_LIMIT:  # also where it is no number
+        log.warning("attention by %s, joined, is off by %.4f, not used", kernel.name, error)
+        return False
+    log.info("attention by %s, joined: error %.4f with heads of %d channels", kernel.name, error, head_width)
+    return True
 
 
 class SparseAttention:

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from wan_mcp.engine.attention.rounding import restored, rounded
+from wan_mcp.engine.attention.joined import Joined, rounded_jointly, rows_of
+from wan_mcp.engine.attention.rounding import Rounded, restored, rounded
 
 __all__ = ["CudnnFp8", "is_long"]
 
@@ -67,9 +68,17 @@ class CudnnFp8:
     def __call__(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """See `attend`."""
         inputs = rounded(query, key, value)
-        output = torch.empty(query.shape, dtype=torch.float8_e4m3fn, device=query.device)
+        return restored(self._output(inputs), inputs, query.dtype)
+
+    def attend_joined(self, joined: Joined) -> tuple[Tensor, Tensor]:
+        """See `JoinedKernel`."""
+        inputs = rounded_jointly(joined)
+        return rows_of(self._output(inputs), inputs)
+
+    def _output(self, inputs: Rounded) -> Tensor:
+        output = torch.empty(inputs.query.shape, dtype=torch.float8_e4m3fn, device=self._device)
         self.run(inputs.query, inputs.key, inputs.value, inputs.query_scale, inputs.key_scale, output)
-        return restored(output, inputs, query.dtype)
+        return output
 
     def run(
         self, query: Tensor, key: Tensor, value: Tensor, query_scale: Tensor, key_scale: Tensor, out: Tensor

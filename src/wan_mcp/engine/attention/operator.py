@@ -5,18 +5,20 @@ kernel behind it is chosen by the process that runs it, for its device, and a st
 package.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from wan_mcp.engine.attention.chain import attention_of, sparse_attention_of
+from wan_mcp.engine.attention.joined import Joined
 from wan_mcp.engine.attention.routing import Grid
 
-__all__ = ["AttentionMode", "Turbo", "attend", "attend_self", "attention_mode"]
+__all__ = ["AttentionMode", "Turbo", "attend", "attend_self", "attended_jointly", "attention_mode"]
 
 
 @dataclass(frozen=True)
@@ -88,14 +90,27 @@ def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
 @torch.library.custom_op("wan_mcp::attend_self", mutates_args=())  # type: ignore[untyped-decorator]
 def attend_self(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """Attention of tokens over themselves: `attend` where all three have one shape, sparse where the mode says so."""
-    mode = _MODE.get()
-    if mode is not None and mode.density < 1:
-        sparse = sparse_attention_of(query.device, query.shape[-1])
-        if sparse is not None and sparse.takes(query):
-            return sparse(query, key, value, mode.density, mode.grid)
-    return attend(query, key, value)
+    sparse = _sparse_now(query)
+    return attend(query, key, value) if sparse is None else sparse(query, key, value)
 
 
 @attend_self.register_fake  # type: ignore[untyped-decorator]
 def _(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     return torch.empty(query.shape, dtype=query.dtype, device=query.device)
+
+
+def attended_jointly(joined: Joined) -> tuple[Tensor, Tensor] | None:
+    """Dense self-attention, see `Attention.joined`; None where it, or the mode, does not go that way."""
+    query = joined.part(0)
+    return attention_of(query.device).joined(joined) if _sparse_now(query) is None else None
+
+
+def _sparse_now(query: Tensor) -> Callable[[Tensor, Tensor, Tensor], Tensor] | None:
+    """What leaves out blocks for these queries in this step, if anything does."""
+    mode = _MODE.get()
+    if mode is None or mode.density >= 1:
+        return None
+    sparse = sparse_attention_of(query.device, query.shape[-1])
+    if sparse is None or not sparse.takes(query):
+        return None
+    return partial(sparse, density=mode.density, grid=mode.grid)

@@ -7,7 +7,9 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-__all__ = ["TORCH_KERNELS", "Kernel", "TorchKernel"]
+from wan_mcp.engine.attention.joined import Joined
+
+__all__ = ["TORCH_KERNELS", "JoinedKernel", "Kernel", "TorchKernel"]
 
 TORCH_KERNELS = {
     "cudnn": SDPBackend.CUDNN_ATTENTION,
@@ -34,6 +36,13 @@ class Kernel(Protocol):
 
     def __call__(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """See `attend`."""
+
+
+class JoinedKernel(Kernel, Protocol):
+    """A kernel that also goes all the way from one matrix product of a block to the next one."""
+
+    def attend_joined(self, joined: Joined) -> tuple[Tensor, Tensor]:
+        """Self-attention as the next product takes it: (tokens, width) e4m3 and scales (tokens, 1) float32."""
 
 
 class TorchKernel:

@@ -40,6 +40,8 @@ class Tuning:
     """How often."""
     warps: int = 4
     stages: int = 3
+    group: int = 1
+    """Heads at once, where that is left open."""
 
     def runs(self, tokens: int) -> int:
         """How many programs a pair needs."""

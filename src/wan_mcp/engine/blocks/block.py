@@ -17,6 +17,7 @@ from wan_mcp.engine.attention.text import attend_text
 from wan_mcp.engine.blocks import rows as plain_steps
 from wan_mcp.engine.blocks.linear import FP8, Recipe, linear, product
 from wan_mcp.engine.blocks.rows import NONE, steps_for
+from wan_mcp.engine.blocks.self_attention import attend_rows, is_joined
 from wan_mcp.engine.blocks.shape import BlockShape
 
 __all__ = [
@@ -105,9 +106,12 @@ def run_block(
 
     joined = apply("attn1.qkv", prepared(hidden, shift=SHIFT, normalise=True))
     norms = [named["attn1.norm_q"], named["attn1.norm_k"]]
-    query, key = in_heads(steps.normalise_heads(joined, norms, cos, sin, shape.width, eps, True)).split(1)
-    attended = attend_self(query, key, in_heads(joined[..., 2 * shape.width :]))
-    attended = apply("attn1.out", prepared(attended.flatten(-2)))
+    if is_joined(recipe, hidden.device):
+        rows = attend_rows(joined, *norms, cos, sin, shape.heads, eps)
+    else:
+        query, key = in_heads(steps.normalise_heads(joined, norms, cos, sin, shape.width, eps, True)).split(1)
+        rows = prepared(attend_self(query, key, in_heads(joined[..., 2 * shape.width :])).flatten(-2))
+    attended = apply("attn1.out", rows)
 
     hidden, rows = added(hidden, attended, gate=GATE, norm="norm2" if shape.cross_norm else None)
     query = apply("attn2.q", rows)

@@ -1,7 +1,8 @@
 """What a compiled package depends on: two packages of one identity are interchangeable, others never are.
 
-How a block attends to itself is no part of it: the package calls the operator `wan_mcp::attend_self`, which picks its
-kernel when it runs. Nor are weights, their number and the picture's size: all of them are inputs.
+How a block attends to itself is no part of it: the package calls the operator `wan_mcp::attend_self`, or in FP8 on CUDA
+`wan_mcp::attend_rows`, which picks its kernel when it runs. Nor are weights, their number and the picture's size: all
+of them are inputs.
 """
 
 import hashlib
@@ -30,7 +31,7 @@ FLAGS: dict[str, Any] = {
     "aot_inductor.check_lowerbound": False,
 }
 """What Inductor is told beside its own defaults."""
-SOURCES = ("block.py", "linear.py", "rows.py", "kernels.py")
+SOURCES = ("block.py", "linear.py", "rows.py", "kernels.py", "self_attention.py")
 """The files whose change makes a package stale."""
 
 
