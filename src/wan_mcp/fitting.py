@@ -14,6 +14,7 @@ from wan_mcp.manifests import Manifest
 from wan_mcp.specs import Kind
 
 __all__ = [
+    "OF_A_CPU",
     "RESERVE_BYTES",
     "Placement",
     "Shape",

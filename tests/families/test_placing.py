@@ -17,6 +17,7 @@ from wan_mcp.engine.devices import Device
 from wan_mcp.engine.pictures import choose_plan
 from wan_mcp.errors import JobCancelled
 from wan_mcp.manifests import Manifest
+from wan_mcp.specs import CaptionRequest
 
 Served = Callable[[str], Manifest]
 GB = 10**9
@@ -65,6 +66,24 @@ def test_an_image_is_the_same_to_the_bit_wherever_its_parts_live(
     moved = {id(tensor) for tensor in far_away}
     assert all((id(tensor) in moved) is (plan == "streamed") for tensor in parts.transformer.parameters())
     assert not [tensor for tensor in parts.vae.parameters() if id(tensor) in moved]
+
+
+def test_a_captioner_makes_way_before_an_image_model_has_to_come_from_main_memory(
+    place: Place, served: Served, monkeypatch: pytest.MonkeyPatch, far_away: list[Any]
+) -> None:
+    name, task = "z-image-turbo", served("z-image-turbo").tasks[0]
+    served("blip-large")
+
+    def plan_for(*_: object) -> str:
+        return "resident" if place.studio._captioner is None else tight
+
+    monkeypatch.setattr(pictures, "_plan_for", plan_for)
+    for tight in ("resident", "encoder-visits", "streamed"):
+        place.new_studio()
+        place.run(CaptionRequest(image="the picture", model="blip-large"))
+        place.run(request(name, task))
+        assert (place.studio._captioner is not None) is (tight == "resident")
+        assert not far_away
 
 
 def test_a_job_that_stops_while_layers_visit_leaves_the_next_one_as_it_was(

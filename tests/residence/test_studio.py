@@ -2,23 +2,27 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.engine.conftest import BLIP, MANIFESTS, ONE, TWO, Bench, caption_plan, changed, image_plan, video_plan
 from tests.residence.watched import WatchedStreamed
+from wan_mcp.engine import memory_plan as planning
 from wan_mcp.engine import studio as studio_module
+from wan_mcp.engine.blocks.residence import Resident
 from wan_mcp.engine.memory_plan import MemoryPlan
 from wan_mcp.errors import JobFailed
+from wan_mcp.machine import Machine
 from wan_mcp.manifests import Manifest, Quantisation, Weights
 from wan_mcp.specs import Stage, VideoPlan
 
 BLOCKS = 2
 
 
-def weighing(manifest: Manifest, memory: int) -> Manifest:
+def weighing(manifest: Manifest, memory: int, precision: str = "fp32") -> Manifest:
     """The manifest of a model whose weights take that much memory."""
-    known = manifest.weights.model_dump() | {"memory_bytes": {"fp32": memory}}
+    known = manifest.weights.model_dump() | {"memory_bytes": {precision: memory}}
     return changed(manifest, weights=Weights(**known))
 
 
@@ -132,3 +136,42 @@ def test_a_captioner_makes_way_for_a_model_that_has_no_room_beside_it_and_stays_
     assert stay(available=30 * 10**9) == (True, True)
     assert stay(available=10 * 10**9) == (False, True)
     assert stay(available=10**9) == (False, False)
+
+
+@pytest.mark.parametrize(
+    ("card", "keeps", "stays"),
+    [(30, True, [True]), (24, False, [False, True]), (10, False, [False, False])],
+)
+def test_a_captioner_makes_way_before_blocks_have_to_be_streamed(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, card: int, keeps: bool, stays: list[bool]
+) -> None:
+    for name, gigabytes in {ONE: 20, BLIP: 5}.items():
+        bench.catalogue.manifests[name] = weighing(MANIFESTS[name], gigabytes * 10**9, "bf16")
+    plans: list[bool] = []
+
+    def available(device: object) -> int:
+        return (card - 5 * (bench.studio._captioner is not None)) * 10**9
+
+    def planned(*arguments: Any) -> MemoryPlan:
+        plan = planning.memory_plan(*arguments)
+        plans.append(plan.stays)
+        return plan
+
+    for module in (studio_module, planning):
+        monkeypatch.setattr(module, "available_bytes", available)
+    monkeypatch.setattr(studio_module, "reachable_bytes", lambda device: card * 10**9)
+    monkeypatch.setattr(studio_module, "memory_plan", planned)
+    monkeypatch.setattr(bench.studio, "machine", lambda: Machine("GPU", "bf16", card * 10**9))
+    monkeypatch.setattr(MemoryPlan, "residence", lambda plan, device: Resident(device.torch))
+
+    def captioner_stays() -> bool:
+        bench.run(caption_plan(picture))
+        assert bench.studio._captioner is not None
+        bench.run(image_plan(ONE))
+        return bench.studio._captioner is not None
+
+    picture = bench.picture()
+    assert captioner_stays() is keeps
+    assert plans == stays
+    # The second time the generator is there: only blocks that can move would take the captioner's room.
+    assert captioner_stays() is (keeps or stays[-1])

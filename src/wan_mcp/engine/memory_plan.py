@@ -16,16 +16,19 @@ from wan_mcp.engine.devices import Device
 from wan_mcp.engine.memory import advise, describe_size
 from wan_mcp.errors import JobFailed
 from wan_mcp.fitting import (
+    OF_A_CPU,
     RESERVE_BYTES,
     Placement,
     Shape,
     activation_bytes,
+    denoiser_bytes,
     fits,
     largest_fitting,
     needed_bytes,
     placement_for,
     room_for_blocks,
     usual_shape,
+    weights_bytes,
 )
 from wan_mcp.main_memory import free_main_memory, main_memory
 from wan_mcp.manifests import Manifest
@@ -34,6 +37,7 @@ from wan_mcp.specs import ImagePlan, VideoPlan
 __all__ = [
     "MemoryPlan",
     "available_bytes",
+    "job_bytes",
     "make_room",
     "memory_plan",
     "reachable_bytes",
@@ -72,6 +76,8 @@ class MemoryPlan:
     """For blocks on the device, in bytes, while a result of the usual size is made."""
     working: int
     """What making a result takes beside all weights: the largest where blocks stay, the usual where they move."""
+    whole: bool
+    """Whether all of it stays, the text encoder too: nothing comes from main memory in a pass."""
     text: int
     """The text encoder's bytes, which will lie in main memory where blocks move."""
     largest: dict[str, int]
@@ -108,6 +114,8 @@ def memory_plan(manifest: Manifest, device: Device, precision: str, memory_bytes
     stays = all(placement_for(manifest, memory, precision, shape) not in MOVING for shape in extremes)
     # Blocks that stay make no room for a larger result: it is kept free of the text encoder from the start.
     worked = extremes if stays else [usual]
+    working = max(activation_bytes(manifest, shape, precision) for shape in worked)
+    whole_bytes = RESERVE_BYTES + working + (weights_bytes(manifest, precision) or 0)
     return MemoryPlan(
         model=manifest.name,
         precision=precision,
@@ -115,7 +123,8 @@ def memory_plan(manifest: Manifest, device: Device, precision: str, memory_bytes
         placement=placement_for(manifest, memory, precision, usual),
         stays=stays,
         room=room_for_blocks(manifest, memory, precision, usual),
-        working=max(activation_bytes(manifest, shape, precision) for shape in worked),
+        working=working,
+        whole=stays and (precision in OF_A_CPU or whole_bytes <= memory),
         text=manifest.costs.text_bytes,
         largest=largest_fitting(manifest, memory, precision),
     )
@@ -155,6 +164,12 @@ def make_room(
         room = room_for_blocks(manifest, memory, precision, shape_of(plan)) - SCATTERED_BYTES
         residence.resize(max(0, room))
         log.info("%s: %s", manifest.name, residence.describe())
+
+
+def job_bytes(manifest: Manifest, precision: str, shape: Shape, *, blocks_move: bool) -> int:
+    """What making a result takes beside a loaded model's weights, and with all of its blocks if these can move."""
+    blocks = (denoiser_bytes(manifest, precision) or 0) + SCATTERED_BYTES if blocks_move else 0
+    return activation_bytes(manifest, shape, precision) + RESERVE_BYTES + blocks
 
 
 def available_bytes(device: Device) -> int:

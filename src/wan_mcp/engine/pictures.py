@@ -158,10 +158,18 @@ class PictureModel:
         return self.family.encode(self.parts, text, self.manifest.pipeline.text_tokens)
 
 
-def load_pictures(manifest: Manifest, folder: Path, device: Device, sha256: str | None = None) -> PictureModel:
+def load_pictures(
+    manifest: Manifest,
+    folder: Path,
+    device: Device,
+    sha256: str | None = None,
+    *,
+    make_room: Callable[[], bool] = lambda: False,
+) -> PictureModel:
     """Load the weights in `folder` (laid out as diffusers saves a pipeline) onto the device.
 
-    `sha256` is what they are, where that is known; else all of them are read for it.
+    `sha256` is what they are, where that is known; else all of them are read for it. `make_room` is called before
+    any part has to stay in main memory: whether it has freed any of the device.
 
     Raises:
         JobFailed: they cannot be read, or do not do what the manifest says.
@@ -182,7 +190,10 @@ def load_pictures(manifest: Manifest, folder: Path, device: Device, sha256: str 
         _require_classes(loaded)
         if looks:
             loaded.register_modules(processor=QwenProcessor(folder / "processor"))
-    _place(loaded, device, _plan_for(manifest, loaded, device))
+    plan = _plan_for(manifest, loaded, device)
+    if plan != "resident" and make_room():
+        plan = _plan_for(manifest, loaded, device)
+    _place(loaded, device, plan)
     if not device.is_cuda:
         use_onednn(loaded.vae)
     loaded.register_modules(scheduler=_scheduler(manifest.pipeline, loaded.scheduler))

@@ -1,7 +1,7 @@
 """The studio: runs any plan on one device, and keeps the models that it needed last.
 
 One generation model and one captioner stay loaded; another of the same sort takes the place of the
-former. Families are imported when a job first needs them: each costs a second or two.
+former, and a captioner goes before weights of a generation model have to come from main memory. Families are imported when a job first needs them: each costs a second or two.
 """
 
 import gc
@@ -17,6 +17,7 @@ from wan_mcp.engine.imports import lasting_imports
 from wan_mcp.engine.memory import memory_guard
 from wan_mcp.engine.memory_plan import (
     available_bytes,
+    job_bytes,
     memory_plan,
     reachable_bytes,
     require_fit,
@@ -26,7 +27,7 @@ from wan_mcp.engine.reporter import Reporter
 from wan_mcp.engine.weights import EMBEDDED, Installed, install
 from wan_mcp.errors import JobFailed, UserError, WanError
 from wan_mcp.families import FAMILIES
-from wan_mcp.fitting import RESERVE_BYTES, activation_bytes, needed_bytes, usual_shape
+from wan_mcp.fitting import needed_bytes, usual_shape
 from wan_mcp.machine import Machine
 from wan_mcp.manifests import Catalogue, Manifest
 from wan_mcp.media.store import MediaStore
@@ -77,6 +78,7 @@ class TorchStudio:
         self._embedded = embedded
         self._hub = hub
         self._generator: tuple[tuple[Manifest, Precision, str], Any] | None = None  # a Generator or a Painter
+        self._blocks_move = False  # those of the generator
         self._captioner: tuple[Manifest, Captioner] | None = None
         self._tuning: Tuning | None = None
 
@@ -150,7 +152,7 @@ class TorchStudio:
             key = (manifest, asked, self._commit(manifest))
             self._generator = (key, self._load_generator(manifest, weights, asked))
         generator = self._generator[1]
-        working = activation_bytes(manifest, shape, precision) + RESERVE_BYTES
+        working = job_bytes(manifest, precision, shape, blocks_move=self._blocks_move)
         self._make_room(plan.kind, working - generator.movable_bytes)
         generator.run(job_id, plan, report)
 
@@ -168,9 +170,8 @@ class TorchStudio:
             if available_bytes(self.device) < needed:
                 self._let_generator_go()
                 self._free()
-        elif kind is not Kind.CAPTION and self._captioner is not None and available_bytes(self.device) < needed:
-            self._captioner = None
-            self._free()
+        elif kind is not Kind.CAPTION and available_bytes(self.device) < needed:
+            self._let_captioner_go()
 
     def _recover(self, kind: Kind) -> None:
         """Leave nothing on the device but the weights of the model that a job of this kind ran out of memory with."""
@@ -187,6 +188,14 @@ class TorchStudio:
             self._generator[1].close()
             self._generator = None
 
+    def _let_captioner_go(self) -> bool:
+        """Whether there was one."""
+        if self._captioner is None:
+            return False
+        self._captioner = None
+        self._free()
+        return True
+
     def _install(self, manifest: Manifest, kind: Kind, report: Reporter) -> Installed:
         """A model's weights, whole on this machine; before the stage of loading, which is timed."""
         if manifest.pipeline.family not in FAMILIES[kind]:
@@ -202,7 +211,10 @@ class TorchStudio:
             with lasting_imports():
                 from wan_mcp.engine.painter import Painter
                 from wan_mcp.engine.pictures import load_pictures
-            pictures = load_pictures(manifest, weights.folder, self.device, weights.sha256)
+            self._blocks_move = False
+            pictures = load_pictures(
+                manifest, weights.folder, self.device, weights.sha256, make_room=self._let_captioner_go
+            )
             return Painter(pictures, self._media, self._embeddings(weights))
         with lasting_imports():
             from wan_mcp.engine.blocks.cache import WeightsCache
@@ -211,7 +223,11 @@ class TorchStudio:
             from wan_mcp.engine.tuning import Tuning
         if self._tuning is None:
             self._tuning = Tuning(self._settings, self.device)
-        memory = memory_plan(manifest, self.device, self.machine().precision_of(manifest, asked))
+        precision = self.machine().precision_of(manifest, asked)
+        memory = memory_plan(manifest, self.device, precision)
+        if not memory.whole and self._let_captioner_go():
+            memory = memory_plan(manifest, self.device, precision)
+        self._blocks_move = not memory.stays
         log.info("%s", memory.describe())
         model = load_wan(
             manifest, weights.folder, self.device, weights.sha256, weights.further,
