@@ -6,12 +6,14 @@ denoised.
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from typing import Any
 
 import torch
 
 from wan_mcp.engine.attention import Turbo, attention_mode
+from wan_mcp.engine.blocks.cuda_recorder import recorder_for
+from wan_mcp.engine.blocks.graphs import ReplayCount, recorded
 from wan_mcp.engine.decoding import FrameDecoder
 from wan_mcp.engine.embeddings import PromptEmbeddings
 from wan_mcp.engine.inputs import open_framed
@@ -67,6 +69,7 @@ class Generator:
         self._embeddings = embeddings
         self._decoder = FrameDecoder(model)
         self._adapters = model.job_adapters()
+        self._recorder = recorder_for(model.device.torch)
 
     def run(self, job_id: str, plan: VideoPlan | ImagePlan, report: Reporter) -> None:
         """Make all results of a plan, one after the other: each is what a job of its own would give.
@@ -87,7 +90,7 @@ class Generator:
             report.tell("")
         call = self._call(plan)
         self._note_what_is_cut(plan, report)
-        with _finishing() as files:
+        with _finishing() as files, self._recorded(plan):
             for index in range(plan.count):
                 seed, item = plan.seed + index, index + 1
                 latents = self._denoise(plan, call, seed, item, report)
@@ -111,6 +114,12 @@ class Generator:
         """Let go of all on the device that can be made again."""
         self._model.forget()
         self._embeddings.clear()
+
+    def _recorded(self, plan: VideoPlan | ImagePlan) -> AbstractContextManager[ReplayCount]:
+        """Forwards that are mostly launches become CUDA graphs, where every one of a job does the same."""
+        same = plan.step_cache is None and not plan.turbo
+        denoisers = [(each.model, each.blocks) for each in self._model.converted.values()] if same else []
+        return recorded(denoisers, self._recorder, steps_run(plan) * plan.count)
 
     def _note_what_is_cut(self, plan: VideoPlan | ImagePlan, report: Reporter) -> None:
         """The pipelines cut long texts in silence; we do not."""

@@ -14,7 +14,7 @@ from wan_mcp.engine.blocks.block import BlockKind, run_block, text_keys_and_valu
 from wan_mcp.engine.blocks.residence import Residence
 from wan_mcp.engine.blocks.weights import BlockWeights
 
-__all__ = ["FastBlock", "FastBlocks", "install_blocks"]
+__all__ = ["TEXTS_KEPT", "FastBlock", "FastBlocks", "RunBlock", "install_blocks"]
 
 RunBlock = Callable[[BlockKind, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, list[Tensor]], Tensor]
 """What runs a block: `run_block` itself, or a compiled package with the same arguments."""
@@ -44,10 +44,13 @@ class FastBlock(nn.Module):  # type: ignore[misc]
         weights = shared.residence.tensors_of((shared.denoiser, self._number))
         return shared.run(kind, hidden_states, key, value, temb, *rotary_emb, weights)
 
+    def known(self, text: Tensor) -> tuple[Tensor, Tensor] | None:
+        """The keys and values of a prepared text that was seen."""
+        return next(((key, value) for known, key, value in self._texts if known is text), None)
+
     def _text(self, text: Tensor) -> tuple[Tensor, Tensor]:
-        for known, key, value in self._texts:
-            if known is text:
-                return key, value
+        if (found := self.known(text)) is not None:
+            return found
         shared = self._shared[0]
         weights = shared.residence.text_tensors_of((shared.denoiser, self._number))
         key, value = text_keys_and_values(self.kind, text, weights)
@@ -62,12 +65,17 @@ class FastBlock(nn.Module):  # type: ignore[misc]
 class FastBlocks:
     """All fast blocks of one denoiser, and what runs them."""
 
-    def __init__(self, weights: Sequence[BlockWeights], residence: Residence) -> None:
+    def __init__(
+        self, weights: Sequence[BlockWeights], residence: Residence, rotary: "CompactRotary", texts: "KeptText"
+    ) -> None:
         self.residence = residence
+        self._rotary, self._texts = rotary, texts
         self.denoiser = residence.add(weights)
         """Its number there."""
         self.run: RunBlock = run_block
         """Replace it between two forwards to run the blocks in another way."""
+        self.changes = 0
+        """How often weights were replaced or texts forgotten: whoever noted what blocks read notes it anew then."""
         self.blocks = nn.ModuleList(FastBlock(each.kind, number, self) for number, each in enumerate(weights))
 
     @property
@@ -87,8 +95,25 @@ class FastBlocks:
 
     def forget_texts(self) -> None:
         """Let go of the texts of former jobs."""
+        self.changes += 1
         for block in self.blocks:
             block.forget()
+
+    def at_hand(self, latents: Tensor, text: Tensor) -> list[Tensor] | None:
+        """What a forward over these latents with this text finds made: tables, the text prepared, its keys and values.
+
+        None where it would have to make some of it first.
+        """
+        tables, prepared = self._rotary.known(latents), self._texts.known(text)
+        if tables is None or prepared is None:
+            return None
+        found: list[Tensor] = [*tables, prepared]
+        for block in self.blocks:
+            pair = block.known(prepared)
+            if pair is None:
+                return None
+            found += pair
+        return found
 
 
 class CompactRotary(nn.Module):  # type: ignore[misc]
@@ -100,12 +125,18 @@ class CompactRotary(nn.Module):  # type: ignore[misc]
         self._last: tuple[torch.Size, torch.device, tuple[Tensor, Tensor]] | None = None
 
     def forward(self, latents: Tensor) -> tuple[Tensor, Tensor]:
-        grid = latents.shape[2:]
-        if self._last is None or self._last[:2] != (grid, latents.device):
-            cos, sin = self.rope(latents)
-            # diffusers repeats every angle for the two channels that it turns, and keeps a dimension for the heads.
-            tables = tuple(table[0, :, 0, ::2].float().to(latents.device).contiguous() for table in (cos, sin))
-            self._last = (grid, latents.device, (tables[0], tables[1]))
+        if (found := self.known(latents)) is not None:
+            return found
+        cos, sin = self.rope(latents)
+        # diffusers repeats every angle for the two channels that it turns, and keeps a dimension for the heads.
+        tables = tuple(table[0, :, 0, ::2].float().to(latents.device).contiguous() for table in (cos, sin))
+        self._last = (latents.shape[2:], latents.device, (tables[0], tables[1]))
+        return self._last[2]
+
+    def known(self, latents: Tensor) -> tuple[Tensor, Tensor] | None:
+        """The tables for these latents, if theirs was the last size."""
+        if self._last is None or self._last[:2] != (latents.shape[2:], latents.device):
+            return None
         return self._last[2]
 
     def forget(self) -> None:
@@ -125,12 +156,15 @@ class KeptText(nn.Module):  # type: ignore[misc]
         self._texts: list[tuple[Tensor, Tensor]] = []
 
     def forward(self, text: Tensor) -> Tensor:
-        for known, prepared in self._texts:
-            if known is text:
-                return prepared
-        prepared = self.embedder(text)
-        self._texts = [*self._texts[-TEXTS_KEPT + 1 :], (text, prepared)]
+        prepared = self.known(text)
+        if prepared is None:
+            prepared = self.embedder(text)
+            self._texts = [*self._texts[-TEXTS_KEPT + 1 :], (text, prepared)]
         return prepared
+
+    def known(self, text: Tensor) -> Tensor | None:
+        """What was prepared for this text."""
+        return next((prepared for known, prepared in self._texts if known is text), None)
 
     def forget(self) -> None:
         """Let go of the texts."""
@@ -142,8 +176,7 @@ def install_blocks(denoiser: Any, weights: Sequence[BlockWeights], residence: Re
 
     What surrounds the blocks (patches, times, the last projection) stays as it is.
     """
-    fast = FastBlocks(weights, residence)
-    denoiser.blocks = fast.blocks
-    denoiser.rope = CompactRotary(denoiser.rope)
-    denoiser.condition_embedder.text_embedder = KeptText(denoiser.condition_embedder.text_embedder)
+    rotary, texts = CompactRotary(denoiser.rope), KeptText(denoiser.condition_embedder.text_embedder)
+    fast = FastBlocks(weights, residence, rotary, texts)
+    denoiser.blocks, denoiser.rope, denoiser.condition_embedder.text_embedder = fast.blocks, rotary, texts
     return fast

@@ -24,7 +24,9 @@ def load_package(file: Path, device: Any, identity: str) -> Call:
     index = device.index or 0 if device.type == "cuda" else -1
     # Not `torch._inductor.aoti_load_package`: it tries a file twice that it cannot read, and its call parses a
     # description of the inputs every time.
-    loader = torch._C._aoti.AOTIModelPackageLoader(str(file), "model", False, 1, index)
+    # For one thread: for several, a call first waits until the GPU has done the one before, by an event that no CUDA
+    # graph may hold.
+    loader = torch._C._aoti.AOTIModelPackageLoader(str(file), "model", True, 1, index)
     found = loader.get_metadata().get("wan_mcp")
     if found != identity:
         raise RuntimeError(f"it says that it is {found}, not {identity}")
