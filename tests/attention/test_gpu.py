@@ -1,6 +1,7 @@
 """The kernels of a GPU: what is chosen computes attention, and the passes around it do what plain torch does."""
 
 import logging
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,9 +10,18 @@ from torch import Tensor
 from tests.attention.conftest import distance
 from wan_mcp.engine.attention import KERNEL_NAMES, Turbo, attend, attend_self, attention_mode, choose_attention
 from wan_mcp.engine.attention.block_sparse import TorchBlocks, attend_sparsely
-from wan_mcp.engine.attention.chain import FP8_LIMIT, LIMIT, kernel_of, sparse_attention_of
+from wan_mcp.engine.attention.chain import FP8_LIMIT, LIMIT, attention_of, kernel_of, sparse_attention_of
+from wan_mcp.engine.attention.joined import (
+    Joined,
+    rounded_jointly,
+    rounded_jointly_plainly,
+    rows_of,
+    rows_of_plainly,
+)
 from wan_mcp.engine.attention.rounding import restored, rounded, rounded_plainly
-from wan_mcp.engine.attention.trial import Trial, like_a_denoisers
+from wan_mcp.engine.attention.trial import JoinedTrial, Trial, like_a_denoisers, like_a_denoisers_product
+from wan_mcp.engine.blocks import self_attention
+from wan_mcp.engine.blocks.self_attention import attend_rows
 
 pytestmark = pytest.mark.gpu
 GRID = (8, 30, 52)
@@ -103,3 +113,46 @@ def test_turbo_leaves_out_the_blocks_that_plain_torch_leaves_out(gpu: torch.devi
         TorchBlocks(), query[:, :, some], key[:, :, some], value[:, :, some], 0.4, (11, 30, 52)
     )  # fmt: skip
     assert distance(given[:, :, some], wanted.double()) < FP8_LIMIT
+
+
+@pytest.mark.parametrize(("width", "heads", "grid"), [(64, 6, (5, 9, 21)), (128, 5, (3, 7, 61)), (128, 40, (1, 1, 17))])
+def test_the_joined_passes_round_as_plain_torch_does(
+    gpu: torch.device, width: int, heads: int, grid: tuple[int, int, int]
+) -> None:
+    joined = JoinedTrial.on(like_a_denoisers_product(width, grid, heads, device=gpu)).joined
+    product = torch.randn(1, joined.product.shape[1], 3 * width * heads + 64, device=gpu).bfloat16()
+    product[..., :-64] = joined.product
+    strided = replace(joined, product=product[..., :-64])
+    given, wanted = rounded_jointly(strided), rounded_jointly_plainly(joined)
+    for name in ("query_scale", "key_scale", "value_scale", "value_mean"):
+        assert distance(getattr(given, name), getattr(wanted, name).double()) < 1e-4, name
+    for name in ("query", "key", "value"):  # now and then a number falls on the other side of a rounding
+        assert distance(getattr(given, name).float(), getattr(wanted, name).double()) < 0.015, name
+    (rows, scales), (plain_rows, plain_scales) = rows_of(given.value, given), rows_of_plainly(given.value, given)
+    assert distance(rows.float() * scales, plain_rows.double() * plain_scales) < 0.005
+
+
+@pytest.mark.parametrize("grid", [GRID, (5, 33, 61)])
+def test_joined_attention_is_as_exact_as_in_three_steps(
+    gpu: torch.device, grid: tuple[int, int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    needs_hopper(gpu)
+    assert choose_attention(gpu).name == "cudnn-fp8"
+    trial = JoinedTrial.on(like_a_denoisers_product(128, grid, 40, device=gpu))
+    made = attention_of(gpu).joined(trial.joined)
+    assert made is not None
+
+    def by_operator(joined: Joined) -> tuple[Tensor, Tensor]:
+        inputs = (joined.product, joined.query_norm, joined.key_norm, joined.cos, joined.sin)
+        rows, scales = attend_rows(*inputs, joined.heads, joined.eps)
+        return rows, scales
+
+    jointly = by_operator(trial.joined)
+    assert torch.equal(jointly[0].float(), made[0].float())
+    assert torch.equal(jointly[1], made[1])
+    monkeypatch.setattr(self_attention, "attended_jointly", lambda joined: None)
+    apart = by_operator(trial.joined)
+    assert not torch.equal(jointly[0].float(), apart[0].float())
+    error = trial.error(lambda joined: jointly)
+    assert error < min(FP8_LIMIT, 1.1 * trial.error(lambda joined: apart))
+    assert distance(jointly[0].float() * jointly[1], apart[0].double() * apart[1]) < FP8_LIMIT

@@ -8,9 +8,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from wan_mcp.engine.attention import attention_in_use, choose_attention
 from wan_mcp.engine.blocks import block as block_module
-from wan_mcp.engine.blocks import rows
+from wan_mcp.engine.blocks import rows, self_attention
 from wan_mcp.engine.blocks.block import BlockKind, ExportableBlock
+from wan_mcp.engine.blocks.cuda_recorder import CudaRecorder
 from wan_mcp.engine.blocks.linear import FP8, LEAST_ROWS, PLAIN
 from wan_mcp.engine.blocks.rows import steps_for
 from wan_mcp.engine.blocks.shape import BlockShape
@@ -47,6 +49,7 @@ def in_plain_torch(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     def run(kind: BlockKind, inputs: list[Tensor], weights: list[Tensor]) -> Tensor:
         with monkeypatch.context() as patch:
             patch.setattr(block_module, "steps_for", lambda device: rows)
+            patch.setattr(self_attention, "steps_for", lambda device: rows)
             made: Tensor = ExportableBlock(kind)(*inputs, weights)
         return made
 
@@ -67,7 +70,9 @@ def test_the_kernels_compute_what_plain_torch_does(kind: BlockKind, in_plain_tor
 
 @torch.no_grad()  # type: ignore[untyped-decorator]
 @pytest.mark.parametrize("kind", [kind_of(FP8), kind_of(PLAIN, per_token=True)], ids=named)
-def test_a_package_computes_what_the_kernels_do(kind: BlockKind, tmp_path: Path) -> None:
+def test_a_package_computes_what_the_kernels_do(
+    kind: BlockKind, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     wanted = Wanted(facts_of_kind(kind), str(GPU), identity_of(kind, GPU).hash)
     build(wanted, tmp_path, lambda _: None)
     packages = Packages(tmp_path)
@@ -76,5 +81,19 @@ def test_a_package_computes_what_the_kernels_do(kind: BlockKind, tmp_path: Path)
     for tokens in (2, LEAST_ROWS, 333, 4100, 33000):
         weights, inputs = example_weights(kind, GPU), example_inputs(kind, tokens, 512, GPU)
         assert torch.equal(run(kind, *inputs, weights), ExportableBlock(kind)(*inputs, weights))
+    # Also within a CUDA graph, more than once: whatever a call waits for would be refused there.
+    recording = CudaRecorder(GPU).record(lambda: run(kind, run(kind, *inputs, weights), *inputs[1:], weights))
+    recording.replay()
+    eager = ExportableBlock(kind)
+    assert torch.equal(recording.output, eager(eager(*inputs, weights), *inputs[1:], weights))
+    recording.forget()
     assert run.works
+    asked = []
+    jointly = self_attention.attended_jointly
+    monkeypatch.setattr(self_attention, "attended_jointly", lambda joined: asked.append(jointly(joined)) or asked[-1])
+    choose_attention(GPU)  # long sequences may take another way now, in the package as without
+    assert torch.equal(run(kind, *inputs, weights), ExportableBlock(kind)(*inputs, weights))
+    assert len(asked) == (2 if kind.recipe == FP8 else 0)
+    if kind.recipe == FP8 and attention_in_use(GPU) == "cudnn-fp8":
+        assert None not in asked
     packages.close()

@@ -30,8 +30,8 @@ EVERY = 11
 """One key in so many is in the sample. A prime, so that a picture's columns all have their turn."""
 
 
-SAMPLE, SURVEY, HEADS = Tuning(16, 1, group=4), Tuning(16, 32, warps=1), Tuning(8, 2, group=8)
-VALUES, ROWS = Tuning(64, 8, stages=2), Tuning(1, 16, warps=8)
+SAMPLE, SURVEY = Tuning(16, 1, stages=2, group=4), Tuning(16, 32, warps=1, stages=1)
+HEADS, VALUES, ROWS = Tuning(8, 2, group=8), Tuning(64, 8, stages=1), Tuning(1, 16, warps=8, stages=2)
 
 
 @dataclass(frozen=True)
@@ -96,12 +96,12 @@ def rounded_jointly(joined: Joined, tunings: Tunings = TUNINGS) -> Rounded:
     key_sums = torch.empty(tuning.runs(sampled), full, device=device)
     kernels.sample_kernel[(len(key_sums),)](
         product, joined.key_norm, cos, sin, key_sums, tokens, stride, EVERY, joined.eps,
-        heads, width, held=tuning.held, group=tuning.group, num_warps=tuning.warps, num_stages=tuning.stages,
+        heads, width, held=tuning.held, group=tuning.group, ahead=tuning.stages, num_warps=tuning.warps,
     )  # fmt: skip
     tuning = tunings.survey
     value_sums = torch.empty(tuning.runs(tokens), 3, full, device=device)
     kernels.survey_values_kernel[(len(value_sums), -(-heads // tuning.group))](
-        product, value_sums, tokens, stride, full, columns=tuning.group * width, **tuning.options()
+        product, value_sums, tokens, stride, full, columns=tuning.group * width, ahead=tuning.stages, **tuning.options()
     )
     weights, means = torch.empty(2, 2, full, device=device).unbind()
     value_mean, value_scale = torch.empty(2, heads, width, device=device).unbind()
@@ -114,12 +114,13 @@ def rounded_jointly(joined: Joined, tunings: Tunings = TUNINGS) -> Rounded:
     tuning = tunings.heads
     kernels.cast_heads_kernel[(2 * tuning.runs(tokens),)](
         product, weights, means, cos, sin, turning, bounds, made, scales, tokens, stride, joined.eps, width**0.5,
-        heads, width, pairs=1 << (heads - 1).bit_length(), group=tuning.group, **tuning.options(),
+        heads, width, pairs=1 << (heads - 1).bit_length(), group=tuning.group, ahead=tuning.stages,
+        **tuning.options(),
     )  # fmt: skip
     tuning = tunings.values
     kernels.cast_values_kernel[(tuning.runs(tokens), -(-heads // tuning.group))](
         product, value_mean, value_scale, made[2], tokens, stride, full,
-        columns=tuning.group * width, **tuning.options(),
+        columns=tuning.group * width, ahead=tuning.stages, **tuning.options(),
     )  # fmt: skip
     return Rounded(made[0], made[1], made[2], scales[:1], scales[1:], value_scale, value_mean)
 
@@ -143,7 +144,7 @@ def rows_of(output: Tensor, inputs: Rounded, tuning: Tuning = TUNINGS.rows) -> t
     scales = torch.empty((tokens, 1), dtype=torch.float32, device=output.device)
     rows_kernel[(tuning.runs(tokens),)](
         output, inputs.value_mean, inputs.value_scale, rows, scales, tokens, full,
-        block=1 << (full - 1).bit_length(), rounds=tuning.rounds, num_warps=tuning.warps, num_stages=tuning.stages,
+        block=1 << (full - 1).bit_length(), rounds=tuning.rounds, ahead=tuning.stages, num_warps=tuning.warps,
     )  # fmt: skip
     return rows, scales
 

@@ -2,7 +2,8 @@
 """Triton kernels from the product of query, key and value to e4m3, and from e4m3 to the next product's rows.
 
 A row is a token's channels: of query, key and value, one after the other, in the product; of all heads elsewhere. A
-program works on `held` tokens at once, `rounds` times, and on `group` heads of them at once or on `columns` channels.
+program works on `held` tokens at once, `rounds` times, and on `group` heads of them at once or on `columns` channels;
+it has `ahead` loads on their way.
 Import it only where Triton is.
 """
 
@@ -24,11 +25,12 @@ def _loaded(rows, here, first, heads: tl.constexpr, width: tl.constexpr, group: 
 
 @triton.jit
 def _one_over_root(
-    rows, here, eps, heads: tl.constexpr, width: tl.constexpr, held: tl.constexpr, group: tl.constexpr
+    rows, here, eps,
+    heads: tl.constexpr, width: tl.constexpr, held: tl.constexpr, group: tl.constexpr, ahead: tl.constexpr,
 ):  # fmt: skip
     """What brings each row (held) to a root mean square of one."""
     squares = tl.zeros([held, group, width], tl.float32)
-    for first in range(0, heads, group):
+    for first in tl.range(0, heads, group, num_stages=ahead):
         some = _loaded(rows, here, first, heads, width, group)
         squares += some * some
     return tl.rsqrt(tl.sum(tl.sum(squares, 2), 1) / (heads * width) + eps)
@@ -36,14 +38,14 @@ def _one_over_root(
 
 @triton.jit
 def _turned(
-    rows, here, first, factor, weight, cos, sin,
+    rows, here, first, weight, cos, sin,
     heads: tl.constexpr, width: tl.constexpr, held: tl.constexpr, group: tl.constexpr,
 ):  # fmt: skip
-    """The heads from `first`, times the rows' factors and the channels' weights, turned by (held, 1, width / 2)."""
+    """The heads from `first` times the channels' weights, turned by (held, 1, width / 2), which may hold factors."""
     head = first + tl.arange(0, group)
     column = (head * width)[:, None] + tl.arange(0, width)[None, :]
     weights = tl.load(weight + column, mask=(head < heads)[:, None], other=0.0).to(tl.float32)
-    some = _loaded(rows, here, first, heads, width, group) * factor[:, None, None] * weights[None, :, :]
+    some = _loaded(rows, here, first, heads, width, group) * weights[None, :, :]
     one, other = tl.split(tl.reshape(some, (held, group, width // 2, 2)))
     return tl.reshape(tl.join(one * cos - other * sin, one * sin + other * cos), (held, group, width))
 
@@ -51,7 +53,7 @@ def _turned(
 @triton.jit
 def sample_kernel(
     product, weight, cos, sin, sums, tokens, stride, every, eps,
-    heads: tl.constexpr, width: tl.constexpr, held: tl.constexpr, group: tl.constexpr,
+    heads: tl.constexpr, width: tl.constexpr, held: tl.constexpr, group: tl.constexpr, ahead: tl.constexpr,
 ):  # fmt: skip
     """Sums of keys, normalised and turned, over `held` of the tokens that are `every` so many."""
     run = tl.program_id(0)
@@ -59,12 +61,12 @@ def sample_kernel(
     here = token < tokens
     rows = product + token * stride + heads * width
     angle = token[:, None, None] * (width // 2) + tl.arange(0, width // 2)[None, None, :]
-    cos = tl.load(cos + angle, mask=here[:, None, None], other=0.0)
-    sin = tl.load(sin + angle, mask=here[:, None, None], other=0.0)
-    factor = _one_over_root(rows, here, eps, heads, width, held, group)
+    factor = _one_over_root(rows, here, eps, heads, width, held, group, ahead)[:, None, None]
+    cos = tl.load(cos + angle, mask=here[:, None, None], other=0.0) * factor
+    sin = tl.load(sin + angle, mask=here[:, None, None], other=0.0) * factor
     channel = tl.arange(0, width)
-    for first in range(0, heads, group):
-        some = _turned(rows, here, first, factor, weight, cos, sin, heads, width, held, group)
+    for first in tl.range(0, heads, group, num_stages=ahead):
+        some = _turned(rows, here, first, weight, cos, sin, heads, width, held, group)
         head = first + tl.arange(0, group)
         places = run * (heads * width) + (head * width)[:, None] + channel[None, :]
         tl.store(sums + places, tl.sum(some, 0), mask=(head < heads)[:, None])
@@ -72,7 +74,8 @@ def sample_kernel(
 
 @triton.jit
 def survey_values_kernel(
-    product, sums, tokens, stride, full, columns: tl.constexpr, held: tl.constexpr, rounds: tl.constexpr
+    product, sums, tokens, stride, full,
+    columns: tl.constexpr, held: tl.constexpr, rounds: tl.constexpr, ahead: tl.constexpr,
 ):  # fmt: skip
     """For each run of tokens: the values' sums and extremes."""
     run = tl.program_id(0)
@@ -81,7 +84,7 @@ def survey_values_kernel(
     total = tl.zeros([columns], tl.float32)
     top = tl.full([columns], -float("inf"), tl.float32)
     bottom = tl.full([columns], float("inf"), tl.float32)
-    for turn in range(rounds):
+    for turn in tl.range(0, rounds, num_stages=ahead):
         token = (run * rounds + turn) * held + tl.arange(0, held)
         here = (token < tokens)[:, None] & known[None, :]
         rows = product + token.to(tl.int64)[:, None] * stride + 2 * full
@@ -141,7 +144,7 @@ def settle_jointly_kernel(
 def cast_heads_kernel(
     product, weights, means, cos, sin, rotation, bounds, made, scales, tokens, stride, eps, root,
     heads: tl.constexpr, width: tl.constexpr, held: tl.constexpr, rounds: tl.constexpr, group: tl.constexpr,
-    pairs: tl.constexpr,
+    ahead: tl.constexpr, pairs: tl.constexpr,
 ):  # fmt: skip
     """Queries, or keys less their mean: normalised, turned, rotated, over their scale, in e4m3; and that scale.
 
@@ -162,19 +165,19 @@ def cast_heads_kernel(
     channel = tl.arange(0, width)
     turning = tl.load(rotation + channel[:, None] * width + channel[None, :])
     line = tl.arange(0, held * group)
-    made += part * full * tokens.to(tl.int64)
+    made += (part * full).to(tl.int64) * tokens
     for turn in range(rounds):
         start = (run * rounds + turn).to(tl.int64) * held
         token = start + tl.arange(0, held)
         here = token < tokens
         rows = product + token * stride + part * full
         angle = token[:, None, None] * (width // 2) + tl.arange(0, width // 2)[None, None, :]
-        c = tl.load(cos + angle, mask=here[:, None, None], other=0.0)
-        s = tl.load(sin + angle, mask=here[:, None, None], other=0.0)
-        factor = _one_over_root(rows, here, eps, heads, width, held, group) * wanted
+        factor = _one_over_root(rows, here, eps, heads, width, held, group, ahead)[:, None, None] * wanted
+        c = tl.load(cos + angle, mask=here[:, None, None], other=0.0) * factor
+        s = tl.load(sin + angle, mask=here[:, None, None], other=0.0) * factor
         there = start + line // group
         for first in range(0, heads, group):
-            some = _turned(rows, here, first, factor, weights, c, s, heads, width, held, group)
+            some = _turned(rows, here, first, weights, c, s, heads, width, held, group)
             head = first + tl.arange(0, group)
             column = (head * width)[:, None] + channel[None, :]
             mean = tl.load(means + column, mask=(head < heads)[:, None], other=0.0) * wanted
@@ -188,7 +191,7 @@ def cast_heads_kernel(
 @triton.jit
 def cast_values_kernel(
     product, value_mean, value_scale, made, tokens, stride, full,
-    columns: tl.constexpr, held: tl.constexpr, rounds: tl.constexpr,
+    columns: tl.constexpr, held: tl.constexpr, rounds: tl.constexpr, ahead: tl.constexpr,
 ):  # fmt: skip
     """Values less their mean, over their scale, in e4m3."""
     run = tl.program_id(0)
@@ -196,7 +199,7 @@ def cast_values_kernel(
     known = column < full
     mean = tl.load(value_mean + column, mask=known, other=0.0)[None, :]
     factor = 1.0 / tl.load(value_scale + column, mask=known, other=1.0)[None, :]
-    for turn in range(rounds):
+    for turn in tl.range(0, rounds, num_stages=ahead):
         token = (run * rounds + turn) * held + tl.arange(0, held)
         here = (token < tokens)[:, None] & known[None, :]
         rows = token.to(tl.int64)[:, None]
@@ -208,7 +211,7 @@ def cast_values_kernel(
 @triton.jit
 def rows_kernel(
     output, value_mean, value_scale, rows, scales, tokens,
-    full: tl.constexpr, block: tl.constexpr, rounds: tl.constexpr,
+    full: tl.constexpr, block: tl.constexpr, rounds: tl.constexpr, ahead: tl.constexpr,
 ):  # fmt: skip
     """The output times the values' scales, plus their means, as e4m3 rows with a scale each."""
     column = tl.arange(0, block)
@@ -217,7 +220,7 @@ def rows_kernel(
     mean = tl.load(value_mean + column, mask=inside, other=0.0)
     value_scale = tl.load(value_scale + column, mask=inside, other=0.0)
     start = tl.program_id(0).to(tl.int64) * rounds
-    for turn in range(rounds):
+    for turn in tl.range(0, rounds, num_stages=ahead):
         row = start + turn
         here = inside & (row < tokens)
         some = tl.load(output + row * full + column, mask=here, other=0.0).to(tl.float32) * value_scale + mean
