@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from wan_mcp.engine.attention import attention_in_use, choose_attention
+from wan_mcp.engine.attention import Joined, attended_jointly, attention_in_use, choose_attention
 from wan_mcp.engine.blocks import block as block_module
 from wan_mcp.engine.blocks import rows, self_attention
 from wan_mcp.engine.blocks.block import BlockKind, ExportableBlock
@@ -88,12 +88,16 @@ def test_a_package_computes_what_the_kernels_do(
     assert torch.equal(recording.output, eager(eager(*inputs, weights), *inputs[1:], weights))
     recording.forget()
     assert run.works
-    asked = []
-    jointly = self_attention.attended_jointly
-    monkeypatch.setattr(self_attention, "attended_jointly", lambda joined: asked.append(jointly(joined)) or asked[-1])
+    jointly: list[bool] = []
+
+    def noted(joined: Joined) -> tuple[Tensor, Tensor] | None:
+        made = attended_jointly(joined)
+        jointly.append(made is not None)
+        return made
+
+    monkeypatch.setattr(self_attention, "attended_jointly", noted)
     choose_attention(GPU)  # long sequences may take another way now, in the package as without
     assert torch.equal(run(kind, *inputs, weights), ExportableBlock(kind)(*inputs, weights))
-    assert len(asked) == (2 if kind.recipe == FP8 else 0)
-    if kind.recipe == FP8 and attention_in_use(GPU) == "cudnn-fp8":
-        assert None not in asked
+    in_eight_bits = attention_in_use(GPU) == "cudnn-fp8"
+    assert jointly == ([in_eight_bits] * 2 if kind.recipe == FP8 else [])
     packages.close()
