@@ -179,13 +179,14 @@ def caption_requests(picture: Path) -> list[Request]:
 
 def be_the_engine() -> None:
     """What `wan-mcp engine` is, where the command line's packages are not installed."""
+    from wan_mcp.engine.devices import device_name
     from wan_mcp.engine.process import run_engine
     from wan_mcp.engine.studio import build_studio
     from wan_mcp.logs import log_to_stderr
 
     settings = Settings()
     log_to_stderr("INFO")
-    run_engine(settings, lambda: build_studio(settings))
+    run_engine(settings, lambda: build_studio(settings), device_name)
 
 
 def main() -> None:

@@ -25,7 +25,8 @@ from anyio.abc import Process
 from mcp import Client, StdioServerParameters, stdio_client
 
 from wan_mcp.jobs.database import Database
-from wan_mcp.jobs.engines import EngineRows
+from wan_mcp.jobs.devices import DeviceNames
+from wan_mcp.jobs.engine_rows import EngineRows
 from wan_mcp.jobs.service import JobService, JobView, serving
 from wan_mcp.settings import Settings
 from wan_mcp.specs import Job, JobState
@@ -120,7 +121,7 @@ class Storm:
         """Kill the engine and wait until it is gone; False if there was none."""
         database = Database(self._settings.database)
         try:
-            row = EngineRows(database).get(self._settings.device)
+            row = EngineRows(database).get(DeviceNames(database).of(self._settings.device))
             process = row.process() if row else None
             if process is None:
                 return False

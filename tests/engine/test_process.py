@@ -9,10 +9,11 @@ import psutil
 import pytest
 
 from tests.engine.conftest import TWO, Bench, caption_plan, image_plan, video_plan
+from wan_mcp.engine.devices import device_name
 from wan_mcp.engine.process import run_engine
 from wan_mcp.errors import JobCancelled
 from wan_mcp.jobs.database import Database
-from wan_mcp.jobs.engines import EngineRows
+from wan_mcp.jobs.engine_rows import EngineRows
 from wan_mcp.jobs.store import JobStore
 from wan_mcp.jobs.timings import Timings
 from wan_mcp.media.videos import read_receipt
@@ -34,7 +35,7 @@ def submit(bench: Bench, plan: Plan) -> str:
 
 def serve(bench: Bench) -> None:
     """Be the engine until nothing waits any more."""
-    run_engine(bench.settings, lambda: bench.studio)
+    run_engine(bench.settings, lambda: bench.studio, device_name)
 
 
 class Onlooker(threading.Thread):

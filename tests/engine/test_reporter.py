@@ -7,7 +7,7 @@ import pytest
 
 from tests.engine.conftest import Bench, video_plan
 from wan_mcp.engine.reporter import Reporter
-from wan_mcp.jobs.engines import EngineRows
+from wan_mcp.jobs.engine_rows import EngineRows
 from wan_mcp.jobs.timings import Timings, stage_work
 from wan_mcp.specs import Stage
 

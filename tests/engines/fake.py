@@ -194,7 +194,7 @@ def main(name: str) -> None:
     def build() -> Studio:
         return FakeStudio(settings, TRICKS[name], STROLL_S if name == "strolls" else 0.0)
 
-    run_engine(settings, build)
+    run_engine(settings, build, lambda setting: os.environ.get("AUTO_DEVICE", "cpu"))
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from tests.hub.loopback import Fault, LoopbackHub
 from wan_mcp.engine.weights import Installed, install
 from wan_mcp.errors import JobCancelled, JobFailed
 from wan_mcp.jobs.database import Database
-from wan_mcp.jobs.engines import EngineRows
+from wan_mcp.jobs.engine_rows import EngineRows
 from wan_mcp.jobs.plans import Planner
 from wan_mcp.jobs.service import serving
 from wan_mcp.jobs.store import JobStore
@@ -42,7 +42,7 @@ settings = Settings()
 def build():
     from wan_mcp.engine.studio import build_studio
     return build_studio(settings)
-run_engine(settings, build)
+run_engine(settings, build, lambda setting: setting)
 """
 
 

@@ -5,7 +5,7 @@ import os
 import psutil
 
 from wan_mcp.jobs.database import Database
-from wan_mcp.jobs.engines import EngineRows
+from wan_mcp.jobs.engine_rows import EngineRows
 
 
 def test_an_engine_that_started_well_is_known_as_such_after_the_next_one_has_registered(database: Database) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from wan_mcp.errors import BadRequest
 from wan_mcp.jobs.database import Database
-from wan_mcp.jobs.engines import EngineRows
+from wan_mcp.jobs.engine_rows import EngineRows
 from wan_mcp.jobs.plans import Planner
 from wan_mcp.machine import Machine
 from wan_mcp.manifests import Catalogue
@@ -80,5 +80,5 @@ def test_what_was_found_before_the_machine_was_started_is_forgotten(
 ) -> None:
     rows = EngineRows(database)
     rows.tell_machine("auto", Machine("CPU", "fp32", 1))
-    monkeypatch.setattr("wan_mcp.jobs.engines.psutil.boot_time", lambda: time.time() + 1)
+    monkeypatch.setattr("wan_mcp.jobs.engine_rows.psutil.boot_time", lambda: time.time() + 1)
     assert rows.machine("auto") is None

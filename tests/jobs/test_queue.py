@@ -19,7 +19,7 @@ def queue(database: Database, store: JobStore, settings: Settings) -> Queue:
     timings = Timings(database)
     for stage, work in stage_work(video_plan()).items():
         timings.record("cpu", "wan-mini", stage, work, 1.0)
-    return Queue(store, timings, Engines(settings, store), "cpu")
+    return Queue(store, timings, Engines(settings, store))
 
 
 def submit(store: JobStore, model: str) -> Job:

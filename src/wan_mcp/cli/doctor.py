@@ -130,7 +130,8 @@ def _compiler(settings: Settings) -> Finding:
 
 def _home(settings: Settings) -> Iterator[Finding]:
     from wan_mcp.jobs.database import Database
-    from wan_mcp.jobs.engines import EngineRows
+    from wan_mcp.jobs.devices import DeviceNames
+    from wan_mcp.jobs.engine_rows import EngineRows
     from wan_mcp.jobs.repair import defects
 
     try:
@@ -150,7 +151,7 @@ def _home(settings: Settings) -> Iterator[Finding]:
             )
             return
         database = Database(settings.database)
-        row = EngineRows(database).get(settings.device)
+        row = EngineRows(database).get(DeviceNames(database).of(settings.device))
         database.close()
     except UserError as error:
         yield Finding("job table", str(error), good=False)

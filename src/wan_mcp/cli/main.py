@@ -81,7 +81,12 @@ def engine(ctx: typer.Context) -> None:
 
         return build_studio(ctx.obj)
 
-    run_engine(ctx.obj, build)
+    def resolve(setting: str) -> str:
+        from wan_mcp.engine.devices import device_name
+
+        return device_name(setting)
+
+    run_engine(ctx.obj, build, resolve)
 
 
 def main() -> None:

@@ -9,7 +9,7 @@ from wan_mcp.errors import JobFailed
 from wan_mcp.machine import FIRST_WITH_FP8, Machine
 from wan_mcp.main_memory import main_memory
 
-__all__ = ["Device", "resolve_device"]
+__all__ = ["Device", "device_name", "resolve_device"]
 
 
 @dataclass(frozen=True)
@@ -52,14 +52,18 @@ class Device:
             torch.cuda.synchronize(self.torch)
 
 
+def device_name(setting: str) -> str:
+    """What a setting stands for on this machine; of auto, the first GPU, else the CPU."""
+    return ("cuda:0" if torch.cuda.is_available() else "cpu") if setting == "auto" else setting
+
+
 def resolve_device(name: str) -> Device:
     """The device behind a setting: auto, cpu, cuda or cuda:N; a GPU is this process's current one from now on.
 
     Raises:
         JobFailed: there is no such GPU.
     """
-    if name == "auto":
-        name = "cuda:0" if torch.cuda.is_available() else "cpu"
+    name = device_name(name)
     if name == "cpu":
         return Device(torch.device("cpu"), "fp32", f"cpu {torch.backends.cpu.get_cpu_capability()}")
     device = torch.device(name)

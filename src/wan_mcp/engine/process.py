@@ -14,13 +14,12 @@ from functools import partial
 from types import FrameType
 from typing import Protocol
 
-from filelock import Timeout
-
 from wan_mcp.engine.downloads import Downloads
 from wan_mcp.engine.reporter import EngineLeaves, Reporter
+from wan_mcp.engine.taking import acquired, take_device
 from wan_mcp.errors import HomeUnusable, JobCancelled, JobFailed, JobLost, OutOfSpace
 from wan_mcp.jobs.database import Database, Watch
-from wan_mcp.jobs.engines import EngineRows, engine_lock
+from wan_mcp.jobs.engine_rows import EngineRows
 from wan_mcp.jobs.store import JobStore
 from wan_mcp.jobs.timings import Timings
 from wan_mcp.machine import Machine
@@ -32,8 +31,6 @@ __all__ = ["Studio", "run_engine"]
 
 log = logging.getLogger(__name__)
 
-# Fronts take the lock for an instant to see whether an engine lives; a starting engine outwaits that.
-LOCK_PATIENCE_S = 3.0
 ALIVE_S = 10.0  # an idle engine's signs of life
 IDLE_LOOK_S = 0.2  # how often an idle engine looks up from waiting: for a signal, for the idle time
 FULL_DISK_PATIENCE_S = 60.0
@@ -84,10 +81,10 @@ class _Signals:
         self.leaving = True
 
 
-def run_engine(settings: Settings, build: Callable[[], Studio]) -> None:
+def run_engine(settings: Settings, build: Callable[[], Studio], resolve: Callable[[str], str]) -> None:
     """Be the engine of `settings.device` until no job has come for `engine_idle_s`.
 
-    Returns at once if another engine holds the device.
+    Returns at once if another engine holds the device. `resolve` says which device the setting auto stands for.
 
     Raises:
         HomeUnusable: the home folder or the job table cannot be used.
@@ -96,12 +93,12 @@ def run_engine(settings: Settings, build: Callable[[], Studio]) -> None:
     faulthandler.enable()
     signals = _Signals()
     database = Database(settings.database)
-    lock = engine_lock(settings.home, settings.device)
-    try:
-        lock.acquire(timeout=LOCK_PATIENCE_S)
-    except Timeout:
-        log.info("another engine holds %s", settings.device)
+    taken = take_device(settings, database, resolve)
+    if taken is None:
+        database.close()
         return
+    lock, device = taken
+    settings = settings.model_copy(update={"device": device})
     engine = _Engine(settings, database, lambda: signals.leaving)
     try:
         engine.start(build, began)
@@ -112,9 +109,7 @@ def run_engine(settings: Settings, build: Callable[[], Studio]) -> None:
             lock.release()
             if signals.leaving or not engine.store.has_queued():
                 break
-            try:
-                lock.acquire(timeout=LOCK_PATIENCE_S)
-            except Timeout:
+            if not acquired(lock):
                 break
             engine.register()
     finally:

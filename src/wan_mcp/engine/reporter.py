@@ -14,7 +14,7 @@ from typing import Self
 
 from wan_mcp.engine.outlook import Outlook
 from wan_mcp.errors import JobCancelled, JobLost, WanError
-from wan_mcp.jobs.engines import EngineRows
+from wan_mcp.jobs.engine_rows import EngineRows
 from wan_mcp.jobs.store import JobStore
 from wan_mcp.jobs.timings import Timings
 from wan_mcp.settings import Settings

@@ -1,7 +1,8 @@
 """The studio: runs any plan on one device, and keeps the models that it needed last.
 
 One generation model and one captioner stay loaded; another of the same sort takes the place of the
-former, and a captioner goes before weights of a generation model have to come from main memory. Families are imported when a job first needs them: each costs a second or two.
+former, and a captioner goes before weights of a generation model have to come from main memory.
+Families are imported when a job first needs them: each costs a second or two.
 """
 
 import gc
@@ -268,7 +269,7 @@ class TorchStudio:
 
 
 def build_studio(settings: Settings) -> TorchStudio:
-    """The studio that `wan-mcp engine` runs: `run_engine(settings, lambda: build_studio(settings))`.
+    """The studio that `wan-mcp engine` runs: `run_engine(settings, lambda: build_studio(settings), device_name)`.
 
     Raises:
         JobFailed: the device of the settings does not exist.

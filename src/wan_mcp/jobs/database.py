@@ -76,6 +76,12 @@ MIGRATIONS = (
         told_at REAL NOT NULL
     ) STRICT;
     """,
+    """
+    CREATE TABLE auto_device (
+        only INTEGER PRIMARY KEY CHECK (only = 1),
+        device TEXT NOT NULL
+    ) STRICT;
+    """,
 )
 
 

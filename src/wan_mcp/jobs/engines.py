@@ -1,8 +1,7 @@
 """Engine processes as a front sees them: start one, see it die, end one that hangs.
 
 An engine holds the lock file of its device for as long as it lives, so whoever can take the lock
-knows that no engine lives. Its row in `engines` tells its pid and until when its next sign of
-life is due.
+knows that no engine lives.
 """
 
 import logging
@@ -13,26 +12,24 @@ import sys
 import threading
 import time
 from collections import deque
-from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
 from filelock import FileLock, Timeout
 
 from wan_mcp.errors import HomeUnusable
-from wan_mcp.jobs.database import Database
+from wan_mcp.jobs.devices import DeviceNames
+from wan_mcp.jobs.engine_rows import EngineRows
 from wan_mcp.jobs.store import JobStore
 from wan_mcp.machine import Machine
 from wan_mcp.settings import Settings
 from wan_mcp.specs import JobError
 
-__all__ = ["EngineRow", "EngineRows", "Engines", "engine_lock"]
+__all__ = ["Engines", "engine_lock"]
 
 log = logging.getLogger(__name__)
 
 STARTS_ALLOWED = 2
 LEAST_LIFE_S = 2.0  # an engine that finds the device taken waits longer than this before it leaves
-ROWS_KEPT = 50  # of engines, dead ones included
 LOG_BYTES = 5_000_000  # a larger log is set aside when an engine starts
 # A machine that slept finds every deadline passed: only a deadline that stays passed while we
 # look at it, awake, for this long is believed.
@@ -53,91 +50,12 @@ def engine_lock(home: Path, device: str) -> FileLock:
     return FileLock(folder / f"{device.replace(':', '-')}.lock", thread_local=False)
 
 
-@dataclass(frozen=True)
-class EngineRow:
-    """What an engine says of itself."""
-
-    device: str
-    pid: int
-    pid_created: float
-    ready: bool
-    deadline_at: float
-
-    def process(self) -> psutil.Process | None:
-        """The process, if it is still the one that wrote this row and not a later one of the same pid."""
-        try:
-            process = psutil.Process(self.pid)
-            alive = abs(process.create_time() - self.pid_created) < 1 and process.status() != psutil.STATUS_ZOMBIE
-        except psutil.NoSuchProcess:
-            return None
-        return process if alive else None
-
-
-class EngineRows:
-    """The engines' own rows: written by engines, read by fronts. A dead engine's row stays for a while."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
-
-    def register(self, device: str, deadline_at: float) -> None:
-        """This process is now the engine of `device`; its next sign of life is due at `deadline_at`."""
-        me = psutil.Process()
-        with self._database.write(durable=False) as connection:
-            connection.execute(
-                "INSERT INTO engines (device, pid, pid_created, deadline_at) VALUES (?, ?, ?, ?)",
-                (device, me.pid, me.create_time(), deadline_at),
-            )
-            connection.execute("DELETE FROM engines WHERE seq <= last_insert_rowid() - ?", (ROWS_KEPT,))
-
-    def alive(self, device: str, deadline_at: float) -> None:
-        """A sign of life of this process; the next is due at `deadline_at` (Unix time)."""
-        with self._database.write(durable=False) as connection:
-            connection.execute(
-                "UPDATE engines SET ready = 1, deadline_at = ? WHERE device = ? AND pid = ?",
-                (deadline_at, device, os.getpid()),
-            )
-
-    def leave(self, device: str) -> None:
-        """This process is not the engine of `device` any more."""
-        with self._database.write(durable=False) as connection:
-            connection.execute("DELETE FROM engines WHERE device = ? AND pid = ?", (device, os.getpid()))
-
-    def tell_machine(self, device: str, machine: Machine) -> None:
-        """Keep what an engine of `device` has found there, for the time after it."""
-        with self._database.write(durable=False) as connection:
-            connection.execute(
-                "INSERT OR REPLACE INTO machines VALUES (?, ?, ?, ?, ?, ?)",
-                (device, machine.name, machine.precision, machine.memory, machine.has_fp8, time.time()),
-            )
-
-    def machine(self, device: str) -> Machine | None:
-        """What an engine of `device` has found there since this machine was started; None if none has."""
-        rows = self._database.read("SELECT * FROM machines WHERE device = ?", device)
-        if not rows or rows[0]["told_at"] < psutil.boot_time():  # hardware and drivers may be others now
-            return None
-        row = rows[0]
-        return Machine(row["name"], row["precision"], row["memory"], bool(row["has_fp8"]))
-
-    def get(self, device: str) -> EngineRow | None:
-        """The engine that registered last for `device`, if one has."""
-        rows = self._database.read("SELECT * FROM engines WHERE device = ? ORDER BY seq DESC LIMIT 1", device)
-        if not rows:
-            return None
-        row = rows[0]
-        return EngineRow(row["device"], row["pid"], row["pid_created"], bool(row["ready"]), row["deadline_at"])
-
-    def was_ready(self, pid: int) -> bool:
-        """Whether the engine of that pid had started well, though others may have come after it."""
-        rows = self._database.read("SELECT ready FROM engines WHERE pid = ? ORDER BY seq DESC LIMIT 1", pid)
-        return bool(rows and rows[0]["ready"])
-
-
 class Engines:
     """Keeps an engine alive for as long as there is work. One turn of its duty is `tend`."""
 
     def __init__(self, settings: Settings, store: JobStore) -> None:
         self._settings = settings
-        self._device = settings.device
+        self._names = DeviceNames(store.database)
         self._store = store
         self._rows = EngineRows(store.database)
         self._turn = threading.Lock()
@@ -146,14 +64,19 @@ class Engines:
         self._failed_starts = 0
         self._overdue_since: float | None = None
 
+    @property
+    def device(self) -> str:
+        """The device of the settings by the name that its engine has, as far as one has told it."""
+        return self._names.of(self._settings.device)
+
     def is_ready(self) -> bool:
         """Whether an engine is up, for estimates only: it looks at the process, not at the lock."""
-        row = self._rows.get(self._device)
+        row = self._rows.get(self.device)
         return row is not None and row.ready and row.process() is not None
 
     def machine(self) -> Machine | None:
         """What an engine has found on the device; None if none has been there since this machine was started."""
-        return self._rows.machine(self._device)
+        return self._rows.machine(self.device)
 
     def tend(self) -> None:
         """One turn: bury the dead, end the hanging, start one if jobs wait. Call it while there is unfinished work.
@@ -163,11 +86,12 @@ class Engines:
         """
         with self._turn:
             self._reap()
+            own = self.device
             for device in self._store.devices_at_work():
-                if device != self._device:  # of fronts with other settings, that may never come back
+                if device != own:  # of fronts with other settings, that may never come back
                     self._bury(device)
-            if not self._bury_if_dead():
-                self._end_if_overdue()
+            if not self._bury_if_dead(own):
+                self._end_if_overdue(own)
             elif self._store.has_queued():  # looked at after the lock: what a busy lock hid from others is seen here
                 self._start()
 
@@ -204,8 +128,8 @@ class Engines:
             return "it left no word."
         return f"{last[0][:300]}." if last else "it left no word."
 
-    def _bury_if_dead(self) -> bool:
-        if not self._bury(self._device):
+    def _bury_if_dead(self, device: str) -> bool:
+        if not self._bury(device):
             return False
         self._overdue_since = None
         return True
@@ -249,10 +173,10 @@ class Engines:
             self._count_failed_start(f"('{command[0]}': {error.strerror}).")
             return
         self._started_at = time.monotonic()
-        log.info("engine %d started for %s", self._started.pid, self._device)
+        log.info("engine %d started for %s", self._started.pid, self._settings.device)
 
-    def _end_if_overdue(self) -> None:
-        row = self._rows.get(self._device)
+    def _end_if_overdue(self, device: str) -> None:
+        row = self._rows.get(device)
         if row is None or time.time() <= row.deadline_at:
             self._overdue_since = None
             return

@@ -26,8 +26,8 @@ class JobView:
 class Queue:
     """The jobs that one engine runs, one after the other."""
 
-    def __init__(self, store: JobStore, timings: Timings, engines: Engines, device: str) -> None:
-        self._store, self._timings, self._engines, self._device = store, timings, engines, device
+    def __init__(self, store: JobStore, timings: Timings, engines: Engines) -> None:
+        self._store, self._timings, self._engines = store, timings, engines
 
     def view(self, job_id: str) -> JobView:
         """One job as it stands.
@@ -52,7 +52,7 @@ class Queue:
 
     def _seconds(self, line: list[Job]) -> float | None:
         """Seconds until the last job in `line` is done; None if any is unknown."""
-        total = 0.0
+        total, device = 0.0, self._engines.device
         engine_ready = self._engines.is_ready()
         last = self._store.newest(JobState.SUCCEEDED, limit=1) if engine_ready else []
         model = last[0].plan.model if last else None  # the one that is most likely loaded
@@ -60,14 +60,14 @@ class Queue:
             if job.state is JobState.RUNNING:
                 seconds = _time_left(job)
             else:
-                expected = self._timings.expect(self._device, job.plan, loaded=job.plan.model == model)
+                expected = self._timings.expect(device, job.plan, loaded=job.plan.model == model)
                 seconds = sum(expected.values()) if expected is not None else None
             if seconds is None:
                 return None
             total += seconds
             model = job.plan.model
         if not engine_ready:
-            total += self._timings.start_seconds(self._device) or 0.0
+            total += self._timings.start_seconds(device) or 0.0
         return total
 
 

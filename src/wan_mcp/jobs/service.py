@@ -85,7 +85,7 @@ class JobService:
                 database = await run_sync(Database, self.settings.database)
                 store, timings = JobStore(database), Timings(database)
                 engines = Engines(self.settings, store)
-                queue = Queue(store, timings, engines, self.settings.device)
+                queue = Queue(store, timings, engines)
                 self._opened = _Table(store, timings, engines, queue)
         return self._opened
 
@@ -200,10 +200,13 @@ class JobService:
         """
         if not self._has_table():
             return {}
-        timings, device = (await self._table()).timings, self.settings.device
-        return await run_sync(
-            lambda: {model.name: usual_times(self._planner, timings, device, model) for model in models}
-        )
+        table = await self._table()
+
+        def times() -> dict[str, UsualTimes]:
+            device = table.engines.device
+            return {model.name: usual_times(self._planner, table.timings, device, model) for model in models}
+
+        return await run_sync(times)
 
     async def _keep(self) -> None:
         """Look for commits and tend the engine, for as long as this front lives."""

@@ -1,0 +1,141 @@
+"""One engine for each device, whatever the fronts call it: auto and what that stands for are the same."""
+
+import os
+import time
+from collections.abc import Callable, Iterator
+
+import psutil
+import pytest
+
+from tests.jobs.conftest import video_plan, video_request
+from wan_mcp.engine.devices import device_name
+from wan_mcp.jobs.database import Database
+from wan_mcp.jobs.devices import DeviceNames
+from wan_mcp.jobs.engine_rows import EngineRows
+from wan_mcp.jobs.engines import Engines
+from wan_mcp.jobs.store import JobStore
+from wan_mcp.settings import Settings
+from wan_mcp.specs import Job, JobState
+
+PATIENCE_S = 30
+
+
+class Home:
+    """A home whose engines stop at the first step, and fronts with different settings."""
+
+    def __init__(self, engine: Callable[..., Settings], *devices: str) -> None:
+        changed = [engine("works", device=device) for device in devices]
+        self.database = Database(changed[0].database)
+        self.store = JobStore(self.database)
+        self.fronts = [Engines(settings, JobStore(self.database)) for settings in changed]
+        self._before = set(psutil.Process().children())
+        (changed[0].home / "pace").write_text("0")
+        self.pace = changed[0].home / "pace"
+
+    def submit(self) -> Job:
+        return self.store.submit(video_request(), video_plan(), None, 99)
+
+    @property
+    def engines(self) -> list[psutil.Process]:
+        """Those that run, or begin to."""
+        children = set(psutil.Process().children()) - self._before
+        return [child for child in children if child.status() != psutil.STATUS_ZOMBIE]
+
+    def tend_until(self, holds: Callable[[], bool]) -> None:
+        """Every front does its duty again and again until something holds."""
+        watch, end = self.database.watch(), time.monotonic() + PATIENCE_S
+        while not holds():
+            assert time.monotonic() < end, [self.store.newest(), self.engines]
+            for front in self.fronts:
+                front.tend()
+            watch.wait(0.2)
+        watch.close()
+
+    def runs(self, job: Job) -> bool:
+        now = self.store.get(job.id)
+        return now.state is JobState.RUNNING and now.progress is not None and now.progress.step == 0
+
+
+@pytest.fixture
+def home_of(engine: Callable[..., Settings]) -> Iterator[Callable[..., Home]]:
+    homes: list[Home] = []
+
+    def make(*devices: str) -> Home:
+        homes.append(Home(engine, *devices))
+        return homes[-1]
+
+    yield make
+    for home in homes:
+        home.database.close()
+
+
+@pytest.fixture
+def auto_is(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    return lambda device: monkeypatch.setenv("AUTO_DEVICE", device)
+
+
+@pytest.mark.parametrize("first", ["auto", "cuda:0"])
+def test_a_front_that_names_the_device_differently_uses_the_engine_that_is_there(
+    first: str, home_of: Callable[..., Home], auto_is: Callable[[str], None]
+) -> None:
+    auto_is("cuda:0")
+    home = home_of(first, "cuda" if first == "auto" else "auto")
+    one, fronts = home.submit(), home.fronts
+    home.fronts = fronts[:1]
+    home.tend_until(lambda: home.runs(one))
+    home.fronts, two = fronts, home.submit()
+    home.tend_until(lambda: all(front.device == "cuda:0" for front in fronts) and len(home.engines) == 1)
+    for front in fronts:
+        front.tend()
+    assert len(home.engines) == 1
+    assert all(front.is_ready() for front in fronts)
+    home.pace.unlink()
+    home.tend_until(lambda: home.store.get(two.id).state is JobState.SUCCEEDED)
+    assert {home.store.get(job.id).device for job in (one, two)} == {"cuda:0"}
+
+
+def test_of_engines_that_start_at_once_under_two_names_one_stays_and_its_death_is_seen_by_all(
+    home_of: Callable[..., Home], auto_is: Callable[[str], None]
+) -> None:
+    auto_is("cuda:0")
+    home = home_of("auto", "cuda:0", "auto")
+    job = home.submit()
+    for front in home.fronts:
+        front.tend()
+    assert len(home.engines) == 3
+    home.tend_until(lambda: home.runs(job) and len(home.engines) == 1)
+    home.engines[0].kill()
+    home.tend_until(lambda: home.store.get(job.id).deaths == 1)
+    home.tend_until(lambda: home.runs(job) and len(home.engines) == 1)
+    assert (home.store.get(job.id).device, home.store.get(job.id).attempt) == ("cuda:0", 2)
+
+
+def test_an_engine_finds_out_anew_what_auto_stands_for(
+    home_of: Callable[..., Home], auto_is: Callable[[str], None]
+) -> None:
+    auto_is("cpu")
+    home = home_of("auto", "cpu")
+    DeviceNames(home.database).tell_auto("cuda:0")  # of a GPU that is not there any more
+    fronts, home.fronts = home.fronts, home.fronts[:1]
+    job = home.submit()
+    home.tend_until(lambda: home.runs(job))
+    assert home.store.get(job.id).device == "cpu"
+    assert [front.device for front in fronts] == ["cpu", "cpu"]
+    home.submit()
+    fronts[1].tend()
+    assert len(home.engines) == 1
+    row = EngineRows(home.database).get("cuda:0")
+    assert row is None, "the old name was let go"
+
+
+@pytest.mark.parametrize(("setting", "name"), [("cuda", "cuda:0"), ("cuda:01", "cuda:1"), ("cpu", "cpu")])
+def test_a_device_has_one_name(database: Database, setting: str, name: str) -> None:
+    assert DeviceNames(database).of(setting) == name
+
+
+def test_auto_is_a_device_that_is_there() -> None:
+    import torch
+
+    there = "cuda:0" if torch.cuda.is_available() else "cpu"
+    assert device_name("auto") == there
+    assert os.environ.get("AUTO_DEVICE") is None
