@@ -131,7 +131,6 @@ class JoinedTrial:
     trial: Trial
 
     @classmethod
-    @lru_cache(maxsize=2)
     def of(cls, device: torch.device, head_width: int) -> "JoinedTrial":
         """The trial for a GPU, in bf16."""
         return cls.on(like_a_denoisers_product(head_width, device=device))
