@@ -20,6 +20,7 @@ from pathlib import Path
 from wan_mcp.engine.process import Studio, run_engine
 from wan_mcp.engine.reporter import Reporter
 from wan_mcp.errors import JobFailed
+from wan_mcp.jobs.loaded import Loaded
 from wan_mcp.media.store import MediaName, MediaStore, whole
 from wan_mcp.settings import Settings
 from wan_mcp.specs import Artifact, CaptionPlan, ImagePlan, Job, Stage, VideoPlan
@@ -39,9 +40,14 @@ class FakeStudio:
         self._trick = trick
         self._step_s = step_s
         self._steps_done = 0
+        self._loaded = Loaded()
 
     def machine(self) -> None:
         """It has none."""
+
+    def loaded(self) -> Loaded:
+        """What it pretends to have loaded."""
+        return self._loaded
 
     def has_lost_its_device(self) -> bool:
         """By the trick of that name."""
@@ -57,7 +63,9 @@ class FakeStudio:
     def run(self, job: Job, report: Reporter) -> str | None:
         """Pretend to run a job's plan."""
         plan = job.plan
-        report.enter(Stage.LOAD)
+        if not self._loaded.has(plan, "auto"):
+            report.enter(Stage.LOAD)
+        self._loaded = self._loaded.after(plan, "auto")
         report.enter(Stage.ENCODE)
         if isinstance(plan, CaptionPlan):
             report.enter(Stage.DENOISE)

@@ -1,29 +1,85 @@
 """A job's place in the queue, as those see it who wait for it."""
 
+import itertools
 import time
+from collections.abc import Callable
 
 import pytest
 
 from tests.jobs.conftest import Clock, video_plan, video_request
 from wan_mcp.jobs.database import Database
+from wan_mcp.jobs.engine_rows import EngineRows
 from wan_mcp.jobs.engines import Engines
+from wan_mcp.jobs.loaded import Loaded
 from wan_mcp.jobs.queue import Queue
 from wan_mcp.jobs.store import JobStore
 from wan_mcp.jobs.timings import Timings, stage_work
 from wan_mcp.settings import Settings
-from wan_mcp.specs import Job, Progress, Stage
+from wan_mcp.specs import CaptionPlan, CaptionRequest, InputImage, Job, JobState, Plan, Progress, Stage
+
+LOAD_S = 64.0
+CAPTION = CaptionPlan(
+    model="wan-mini-caption",
+    image=InputImage(sha256="", file="", width=1, height=1, source=""),
+    caption_type=None,
+    length=None,
+    prompt=None,
+    max_new_tokens=4,
+)
 
 
 @pytest.fixture
 def queue(database: Database, store: JobStore, settings: Settings) -> Queue:
     timings = Timings(database)
     for stage, work in stage_work(video_plan()).items():
-        timings.record("cpu", "wan-mini", stage, work, 1.0)
-    return Queue(store, timings, Engines(settings, store))
+        timings.record("cpu", "wan-mini", stage, work, LOAD_S if stage is Stage.LOAD else 1.0)
+        timings.record("cpu", "wan-mini", stage, work, LOAD_S if stage is Stage.LOAD else 1.0, "+full")
+    for stage, work in stage_work(CAPTION).items():
+        timings.record("cpu", CAPTION.model, stage, work, LOAD_S if stage is Stage.LOAD else 1.0)
+    return Queue(store, timings, Engines(settings, store), "auto")
 
 
 def submit(store: JobStore, model: str) -> Job:
     return store.submit(video_request(), video_plan().model_copy(update={"model": model}), None, 99)
+
+
+def test_models_that_lie_in_memory_are_not_expected_to_be_loaded_again(
+    database: Database, store: JobStore, queue: Queue
+) -> None:
+    rows = EngineRows(database)
+    rows.register("cpu", time.time() + 100)
+    full = store.submit(video_request(), video_plan().model_copy(update={"precision": "full"}), None, 99)
+    first, last = submit(store, "wan-mini"), submit(store, "wan-mini")
+    caption = store.submit(CaptionRequest(image="x"), CAPTION, None, 99)
+
+    def expected(loaded: Loaded) -> list[float]:
+        rows.alive("cpu", time.time() + 100, loaded)
+        seconds = [queue.view(job.id).eta_s or 0.0 for job in (full, first, last, caption)]
+        return [after - before for before, after in itertools.pairwise([0.0, *seconds])]
+
+    cold = expected(Loaded())
+    assert cold[0] == cold[1] == cold[2] + LOAD_S, "another precision is another load"
+    assert expected(Loaded(captioner="wan-mini-caption")) == [*cold[:3], cold[3] - LOAD_S]
+    assert expected(Loaded(generator=("wan-mini", "full"))) == [cold[0] - LOAD_S, *cold[1:]]
+    assert expected(Loaded(generator=("wan-mini", "auto"))) == cold
+
+
+def test_an_engine_tells_what_it_has_loaded(engine: Callable[..., Settings]) -> None:
+    settings = engine("works")
+    database = Database(settings.database)
+    store = JobStore(database)
+    engines = Engines(settings, store)
+    plans: list[Plan] = [video_plan(), CAPTION]
+    jobs = [store.submit(video_request(str(plan)), plan, None, 99) for plan in plans]
+    engines.tend()
+    wanted = Loaded(generator=("wan-mini", "auto"), captioner="wan-mini-caption")
+    watch, end = database.watch(), time.monotonic() + 30
+    while (loaded := engines.loaded()) != wanted and time.monotonic() < end:
+        watch.wait(1)
+    watch.close()
+    assert loaded == wanted
+    assert all(store.get(job.id).state is JobState.SUCCEEDED for job in jobs)
+    database.close()
 
 
 def test_a_check_of_weights_is_waited_for_by_all_behind_it(store: JobStore, queue: Queue, clock: Clock) -> None:

@@ -13,6 +13,7 @@ from wan_mcp.engine import studio as studio_module
 from wan_mcp.engine.blocks.residence import Resident
 from wan_mcp.engine.memory_plan import MemoryPlan
 from wan_mcp.errors import JobFailed
+from wan_mcp.jobs.loaded import Loaded
 from wan_mcp.machine import Machine
 from wan_mcp.manifests import Manifest, Quantisation, Weights
 from wan_mcp.specs import Stage, VideoPlan
@@ -175,3 +176,11 @@ def test_a_captioner_makes_way_before_blocks_have_to_be_streamed(
     assert plans == stays
     # The second time the generator is there: only blocks that can move would take the captioner's room.
     assert captioner_stays() is (keeps or stays[-1])
+
+
+def test_a_studio_says_which_models_it_has_loaded(bench: Bench) -> None:
+    assert bench.studio.loaded() == Loaded()
+    bench.run(caption_plan(bench.picture()))
+    bench.run(image_plan(ONE))
+    bench.run(image_plan(TWO, precision="full"))
+    assert bench.studio.loaded() == Loaded(generator=(TWO, "full"), captioner=BLIP)

@@ -20,6 +20,7 @@ from wan_mcp.engine.taking import acquired, take_device
 from wan_mcp.errors import HomeUnusable, JobCancelled, JobFailed, JobLost, OutOfSpace
 from wan_mcp.jobs.database import Database, Watch
 from wan_mcp.jobs.engine_rows import EngineRows
+from wan_mcp.jobs.loaded import Loaded
 from wan_mcp.jobs.store import JobStore
 from wan_mcp.jobs.timings import Timings
 from wan_mcp.machine import Machine
@@ -42,6 +43,9 @@ class Studio(Protocol):
 
     def machine(self) -> Machine | None:
         """What the device can hold, for fronts, which do not know torch; None leaves them to the driver's own tool."""
+
+    def loaded(self) -> Loaded:
+        """Which models are in memory, for the estimates of fronts."""
 
     def has_lost_its_device(self) -> bool:
         """Whether nothing can be run in this process any more."""
@@ -133,6 +137,8 @@ class _Engine:
     def register(self) -> None:
         """Say that this process has the device now."""
         self.rows.register(self.settings.device, time.time() + self.settings.load_deadline_s)
+        if self._studio is not None:
+            self._sign_of_life()
 
     def start(self, build: Callable[[], Studio], began: float) -> None:
         """Settle what a dead predecessor left, and get ready. `began` is when the process did (monotonic)."""
@@ -182,7 +188,8 @@ class _Engine:
         return None
 
     def _sign_of_life(self) -> None:
-        self.rows.alive(self.settings.device, time.time() + ALIVE_S + self.settings.step_deadline_s)
+        loaded = self._studio.loaded() if self._studio is not None else None
+        self.rows.alive(self.settings.device, time.time() + ALIVE_S + self.settings.step_deadline_s, loaded)
 
     def _run(self, job: Job) -> None:
         log.info("job %s: %s with %s, attempt %d", job.id, job.plan.task, job.plan.model, job.attempt)

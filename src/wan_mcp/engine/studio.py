@@ -29,6 +29,7 @@ from wan_mcp.engine.weights import EMBEDDED, Installed, install
 from wan_mcp.errors import JobFailed, UserError, WanError
 from wan_mcp.families import FAMILIES
 from wan_mcp.fitting import needed_bytes, usual_shape
+from wan_mcp.jobs.loaded import Loaded
 from wan_mcp.machine import Machine
 from wan_mcp.manifests import Catalogue, Manifest
 from wan_mcp.media.store import MediaStore
@@ -86,6 +87,16 @@ class TorchStudio:
     def machine(self) -> Machine:
         """What the device can hold."""
         return self.device.machine()
+
+    def loaded(self) -> Loaded:
+        """Which models are in memory."""
+        generator = captioner = None
+        if self._generator is not None:
+            manifest, asked, _ = self._generator[0]
+            generator = manifest.name, asked
+        if self._captioner is not None:
+            captioner = self._captioner[0].name
+        return Loaded(generator=generator, captioner=captioner)
 
     def has_lost_its_device(self) -> bool:
         """Whether a GPU gives only errors any more, as all calls of a process do after a kernel that went astray."""

@@ -82,6 +82,7 @@ MIGRATIONS = (
         device TEXT NOT NULL
     ) STRICT;
     """,
+    "ALTER TABLE engines ADD COLUMN loaded TEXT NOT NULL DEFAULT '{}'",
 )
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import psutil
 
 from wan_mcp.jobs.database import Database
+from wan_mcp.jobs.loaded import Loaded
 from wan_mcp.machine import Machine
 
 __all__ = ["EngineRow", "EngineRows"]
@@ -26,6 +27,7 @@ class EngineRow:
     pid_created: float
     ready: bool
     deadline_at: float
+    loaded: Loaded
 
     def process(self) -> psutil.Process | None:
         """The process, if it is still the one that wrote this row and not a later one of the same pid."""
@@ -53,12 +55,15 @@ class EngineRows:
             )
             connection.execute("DELETE FROM engines WHERE seq <= last_insert_rowid() - ?", (ROWS_KEPT,))
 
-    def alive(self, device: str, deadline_at: float) -> None:
-        """A sign of life of this process; the next is due at `deadline_at` (Unix time)."""
+    def alive(self, device: str, deadline_at: float, loaded: Loaded | None = None) -> None:
+        """A sign of life of this process, and which models it has `loaded`, None for the same as before.
+
+        The next sign is due at `deadline_at` (Unix time).
+        """
         with self._database.write(durable=False) as connection:
             connection.execute(
-                "UPDATE engines SET ready = 1, deadline_at = ? WHERE device = ? AND pid = ?",
-                (deadline_at, device, os.getpid()),
+                "UPDATE engines SET ready = 1, deadline_at = ?, loaded = coalesce(?, loaded) WHERE device = ? AND pid = ?",
+                (deadline_at, loaded.model_dump_json() if loaded else None, device, os.getpid()),
             )
 
     def leave(self, device: str) -> None:
@@ -88,7 +93,8 @@ class EngineRows:
         if not rows:
             return None
         row = rows[0]
-        return EngineRow(row["device"], row["pid"], row["pid_created"], bool(row["ready"]), row["deadline_at"])
+        loaded = Loaded.model_validate_json(row["loaded"], extra="ignore")
+        return EngineRow(row["device"], row["pid"], row["pid_created"], bool(row["ready"]), row["deadline_at"], loaded)
 
     def was_ready(self, pid: int) -> bool:
         """Whether the engine of that pid had started well, though others may have come after it."""

@@ -19,6 +19,7 @@ from filelock import FileLock, Timeout
 from wan_mcp.errors import HomeUnusable
 from wan_mcp.jobs.devices import DeviceNames
 from wan_mcp.jobs.engine_rows import EngineRows
+from wan_mcp.jobs.loaded import Loaded
 from wan_mcp.jobs.store import JobStore
 from wan_mcp.machine import Machine
 from wan_mcp.settings import Settings
@@ -69,10 +70,10 @@ class Engines:
         """The device of the settings by the name that its engine has, as far as one has told it."""
         return self._names.of(self._settings.device)
 
-    def is_ready(self) -> bool:
-        """Whether an engine is up, for estimates only: it looks at the process, not at the lock."""
+    def loaded(self) -> Loaded | None:
+        """What an engine that is up has in memory, None if none is; for estimates: not the lock is looked at."""
         row = self._rows.get(self.device)
-        return row is not None and row.ready and row.process() is not None
+        return row.loaded if row is not None and row.ready and row.process() is not None else None
 
     def machine(self) -> Machine | None:
         """What an engine has found on the device; None if none has been there since this machine was started."""

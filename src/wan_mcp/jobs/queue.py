@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from itertools import takewhile
 
 from wan_mcp.jobs.engines import Engines
+from wan_mcp.jobs.loaded import Loaded
 from wan_mcp.jobs.store import JobStore
 from wan_mcp.jobs.timings import Timings
+from wan_mcp.presets import Precision
 from wan_mcp.specs import Job, JobState, Stage
 
 __all__ = ["JobView", "Queue"]
@@ -26,7 +28,9 @@ class JobView:
 class Queue:
     """The jobs that one engine runs, one after the other."""
 
-    def __init__(self, store: JobStore, timings: Timings, engines: Engines) -> None:
+    def __init__(self, store: JobStore, timings: Timings, engines: Engines, precision: Precision) -> None:
+        """`precision` is that of the settings."""
+        self._precision = precision
         self._store, self._timings, self._engines = store, timings, engines
 
     def view(self, job_id: str) -> JobView:
@@ -53,20 +57,19 @@ class Queue:
     def _seconds(self, line: list[Job]) -> float | None:
         """Seconds until the last job in `line` is done; None if any is unknown."""
         total, device = 0.0, self._engines.device
-        engine_ready = self._engines.is_ready()
-        last = self._store.newest(JobState.SUCCEEDED, limit=1) if engine_ready else []
-        model = last[0].plan.model if last else None  # the one that is most likely loaded
+        now = self._engines.loaded()
+        loaded = now or Loaded()
         for job in line:
             if job.state is JobState.RUNNING:
                 seconds = _time_left(job)
             else:
-                expected = self._timings.expect(device, job.plan, loaded=job.plan.model == model)
+                expected = self._timings.expect(device, job.plan, loaded=loaded.has(job.plan, self._precision))
                 seconds = sum(expected.values()) if expected is not None else None
             if seconds is None:
                 return None
             total += seconds
-            model = job.plan.model
-        if not engine_ready:
+            loaded = loaded.after(job.plan, self._precision)
+        if now is None:
             total += self._timings.start_seconds(device) or 0.0
         return total
 

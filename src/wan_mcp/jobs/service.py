@@ -85,7 +85,7 @@ class JobService:
                 database = await run_sync(Database, self.settings.database)
                 store, timings = JobStore(database), Timings(database)
                 engines = Engines(self.settings, store)
-                queue = Queue(store, timings, engines)
+                queue = Queue(store, timings, engines, self.settings.precision)
                 self._opened = _Table(store, timings, engines, queue)
         return self._opened
 
