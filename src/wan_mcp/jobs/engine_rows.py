@@ -62,7 +62,8 @@ class EngineRows:
         """
         with self._database.write(durable=False) as connection:
             connection.execute(
-                "UPDATE engines SET ready = 1, deadline_at = ?, loaded = coalesce(?, loaded) WHERE device = ? AND pid = ?",
+                "UPDATE engines SET ready = 1, deadline_at = ?, loaded = coalesce(?, loaded)"
+                " WHERE device = ? AND pid = ?",
                 (deadline_at, loaded.model_dump_json() if loaded else None, device, os.getpid()),
             )
 

@@ -1,4 +1,4 @@
-"""Which models lie in an engine's memory: told by the engine, carried on by whoever estimates what its jobs will take."""
+"""Which models lie in an engine's memory: told by the engine, carried on by whoever estimates what jobs take."""
 
 from typing import Self
 
@@ -9,7 +9,7 @@ __all__ = ["Loaded"]
 
 
 class Loaded(Frozen):
-    """One model that makes videos and images, and one that writes captions; each stays until another takes its place."""
+    """One model that makes videos and images, one that writes captions; each stays until another takes its place."""
 
     generator: tuple[str, Precision] | None = None
     """Its name, and the precision that was asked for: another one is another load."""
