@@ -41,9 +41,11 @@ def load_experts(
         expert = tiny(number, width)
         shape = BlockShape.of(expert.config, times_per_token=False)
         assert shape is not None
-        kinds = [BlockKind(shape, recipe, resolve_device(device).dtype) for recipe in recipes]
-        source = DenoiserSource(f"expert {number}", expert.config, partial(copy.deepcopy, expert), str(number))
-        loaded.append(load_denoiser(source, kinds, resolve_device(device), None, residence))
+        place = resolve_device(device)
+        kinds = [BlockKind(shape, recipe, place.dtype) for recipe in recipes]
+        saved = copy.deepcopy(expert).to(place.dtype)  # as weights are read
+        source = DenoiserSource(f"expert {number}", expert.config, partial(copy.deepcopy, saved), str(number))
+        loaded.append(load_denoiser(source, kinds, place, None, residence))
     return loaded
 
 

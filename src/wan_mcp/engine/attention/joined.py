@@ -30,8 +30,9 @@ EVERY = 11
 """One key in so many is in the sample. A prime, so that a picture's columns all have their turn."""
 
 
-SAMPLE, SURVEY = Tuning(16, 1, stages=2, group=4), Tuning(16, 32, warps=1, stages=1)
-HEADS, VALUES, ROWS = Tuning(8, 2, group=8), Tuning(64, 8, stages=1), Tuning(1, 16, warps=8, stages=2)
+SAMPLE, SURVEY = Tuning(16, 1, stages=3, group=2), Tuning(8, 32, warps=2, stages=1, group=4)
+HEADS, VALUES = Tuning(8, 1, warps=8, stages=3, group=8), Tuning(32, 4, stages=1, group=4)
+ROWS = Tuning(1, 16, warps=2, stages=3)
 
 
 @dataclass(frozen=True)

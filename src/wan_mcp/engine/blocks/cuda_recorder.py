@@ -87,12 +87,12 @@ class CudaRecorder:
         """Have the stream, the allocator and the generators be as if there had been no capture."""
         with suppress(RuntimeError):
             graph.capture_end()
+        with suppress(RuntimeError):  # it raises before it tells the allocator, and if not, this does
+            torch._C._cuda_endAllocateToPool(self._device.index, self._pool.id)
         try:
             graph.pool()  # which only a capture that ended well has
         except RuntimeError:
-            # `capture_end` raises before it tells the allocator.
             with suppress(RuntimeError):
-                torch._C._cuda_endAllocateToPool(self._device.index, self._pool.id)
                 torch._C._cuda_releasePool(self._device.index, self._pool.id)
             _ABANDONED.append(graph)
         else:
