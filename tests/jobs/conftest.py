@@ -1,13 +1,36 @@
 """What the tests of the job table share."""
 
-from collections.abc import Iterator
+import re
+import sqlite3
+from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from wan_mcp.jobs.database import Database
 from wan_mcp.jobs.store import JobStore
 from wan_mcp.specs import Task, VideoPlan, VideoRequest
+
+
+class StrictConnection(sqlite3.Connection):
+    """Refuses a sequence of parameters for named or numbered placeholders, whatever Python runs the tests.
+
+    Python 3.14 refuses named ones, and 3.12.0 to 3.12.3 warn of both (https://github.com/python/cpython/issues/117995).
+    """
+
+    def execute(self, sql: str, parameters: Any = (), /) -> sqlite3.Cursor:
+        outside_literals = re.sub(r"'[^']*'", "''", sql)
+        named = re.findall(r"[:@$]\w+|\?\d+", outside_literals)
+        # An AssertionError, for the service lives through errors of SQLite.
+        assert isinstance(parameters, Mapping) or not named, f"{named} need a mapping: {sql}"
+        return super().execute(sql, parameters)
+
+
+@pytest.fixture(autouse=True)
+def _as_strict_as_any_python(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqlite3, "connect", partial(sqlite3.connect, factory=StrictConnection))
 
 
 class Clock:

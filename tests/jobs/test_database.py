@@ -1,11 +1,14 @@
 """The file itself: what it says when it is damaged, new, full or not writable."""
 
+import ast
+import re
 import sqlite3
 import threading
 from pathlib import Path
 
 import pytest
 
+import wan_mcp
 from wan_mcp.errors import HomeUnusable, OutOfSpace
 from wan_mcp.jobs.database import MIGRATIONS, Database
 
@@ -57,6 +60,30 @@ def test_a_full_database_says_so_and_keeps_what_it_had(database: Database) -> No
         for _ in range(100):
             connection.execute("INSERT INTO timings VALUES (?, 'm', 'load', 1, 1, 1, '')", ("x" * 5000,))
     assert len(database.read("SELECT * FROM timings")) == 1
+
+
+def test_a_query_takes_values_by_place_or_by_name(database: Database) -> None:
+    assert tuple(database.read("SELECT ?, ?", 1, 2)[0]) == (1, 2)
+    assert tuple(database.read("SELECT :b, :a, :b", a=1, b=2)[0]) == (2, 1, 2)
+
+
+@pytest.mark.parametrize("sql", ["SELECT ?1", "SELECT :value", "SELECT 'a', @value"])
+def test_a_statement_that_some_python_refuses_or_warns_of_fails_these_tests_on_any(
+    database: Database, sql: str
+) -> None:
+    with pytest.raises(AssertionError, match="need a mapping"):
+        database.read(sql, 1)
+
+
+def test_no_statement_numbers_its_placeholders() -> None:
+    files = sorted(Path(wan_mcp.__file__).parent.rglob("*.py"))
+    numbered = [
+        f"{file}:{node.lineno}"
+        for file in files
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and re.search(r"\?\d", node.value)
+    ]
+    assert not numbered, f"Python 3.12.0 warns of ?1 with a sequence; name them (:name): {numbered}"
 
 
 def test_a_failed_transaction_leaves_nothing_behind(database: Database) -> None:

@@ -187,14 +187,14 @@ class Database:
         with translated(self.file), self._write_lock, self._transaction(durable=durable) as connection:
             yield connection
 
-    def read(self, sql: str, *parameters: Any) -> list[sqlite3.Row]:
-        """All rows of a query.
+    def read(self, sql: str, *parameters: Any, **named: Any) -> list[sqlite3.Row]:
+        """All rows of a query: `parameters` for placeholders `?`, or `named` ones for `:name`.
 
         Raises:
             HomeUnusable: the file is damaged or cannot be read.
         """
         with translated(self.file), self._read_lock:
-            return self._reads.execute(sql, parameters).fetchall()
+            return self._reads.execute(sql, named or parameters).fetchall()
 
     def watch(self) -> "Watch":
         """A cheap way to see that somebody has written."""

@@ -113,7 +113,9 @@ class JobStore:
     def newest(self, state: JobState | None = None, limit: int = 20) -> list[Job]:
         """The newest jobs first, of one state or all."""
         rows = self.database.read(
-            "SELECT * FROM jobs WHERE ?1 IS NULL OR state = ?1 ORDER BY seq DESC LIMIT ?2", state, limit
+            "SELECT * FROM jobs WHERE :state IS NULL OR state = :state ORDER BY seq DESC LIMIT :limit",
+            state=state,
+            limit=limit,
         )
         return [_job(row) for row in rows]
 
@@ -133,10 +135,10 @@ class JobStore:
         with self.database.write() as connection:
             connection.execute(
                 "UPDATE jobs SET cancel_requested = 1,"
-                " finished_at = CASE state WHEN 'queued' THEN ?2 END,"
+                " finished_at = CASE state WHEN 'queued' THEN :now END,"
                 " state = CASE state WHEN 'queued' THEN 'cancelled' ELSE state END"
-                " WHERE id = ?1 AND state IN ('queued', 'running')",
-                (job_id, self._clock()),
+                " WHERE id = :id AND state IN ('queued', 'running')",
+                {"id": job_id, "now": self._clock()},
             )
         return self.get(job_id)
 
@@ -154,11 +156,11 @@ class JobStore:
         """Take the oldest queued job, if there is one, that is not for one of these models."""
         with self.database.write(durable=False) as connection:  # a claim lost to a power cut is a queued job
             row = connection.execute(
-                "UPDATE jobs SET state = 'running', device = ?1, attempt = attempt + 1, progress = NULL,"
-                " artifacts = '[]', notes = '[]', started_at = coalesce(started_at, ?2), updated_at = ?2"
+                "UPDATE jobs SET state = 'running', device = :device, attempt = attempt + 1, progress = NULL,"
+                " artifacts = '[]', notes = '[]', started_at = coalesce(started_at, :now), updated_at = :now"
                 " WHERE seq = (SELECT seq FROM jobs WHERE state = 'queued' AND json_extract(plan, '$.model') NOT IN"
-                " (SELECT value FROM json_each(?3)) ORDER BY seq LIMIT 1) RETURNING *",
-                (device, self._clock(), json.dumps(list(except_models))),
+                " (SELECT value FROM json_each(:except_models)) ORDER BY seq LIMIT 1) RETURNING *",
+                {"device": device, "now": self._clock(), "except_models": json.dumps(list(except_models))},
             ).fetchone()
         return _job(row) if row else None
 
@@ -173,7 +175,11 @@ class JobStore:
             JobLost: the row is not this attempt's any more.
         """
         return self._change(
-            job, "progress = ?3, updated_at = ?4", progress.model_dump_json(), self._clock(), durable=False
+            job,
+            "progress = :progress, updated_at = :now",
+            progress=progress.model_dump_json(),
+            now=self._clock(),
+            durable=False,
         )
 
     def cancel_requested(self, job: Job) -> bool:
@@ -188,7 +194,10 @@ class JobStore:
             JobLost: the row is not this attempt's any more.
         """
         self._change(
-            job, "artifacts = json_insert(artifacts, '$[#]', json(?3))", artifact.model_dump_json(), durable=False
+            job,
+            "artifacts = json_insert(artifacts, '$[#]', json(:artifact))",
+            artifact=artifact.model_dump_json(),
+            durable=False,
         )
 
     def add_note(self, job: Job, note: str) -> None:
@@ -197,7 +206,7 @@ class JobStore:
         Raises:
             JobLost: the row is not this attempt's any more.
         """
-        self._change(job, "notes = json_insert(notes, '$[#]', ?3)", note, durable=False)
+        self._change(job, "notes = json_insert(notes, '$[#]', :note)", note=note, durable=False)
 
     def finish(self, job: Job, state: JobState, *, error: JobError | None = None, caption: str | None = None) -> None:
         """End a running job.
@@ -205,11 +214,13 @@ class JobStore:
         Raises:
             JobLost: the row is not this attempt's any more.
         """
-        reason = error.model_dump_json() if error else None
         self._change(
             job,
-            "state = ?3, error = ?4, caption = ?5, finished_at = ?6",
-            *(state.value, reason, caption, self._clock()),
+            "state = :state, error = :error, caption = :caption, finished_at = :now",
+            state=state.value,
+            error=error.model_dump_json() if error else None,
+            caption=caption,
+            now=self._clock(),
         )
 
     def release(self, job: Job) -> None:
@@ -220,17 +231,17 @@ class JobStore:
         self._change(
             job,
             "state = CASE WHEN cancel_requested THEN 'cancelled' ELSE 'queued' END, progress = NULL,"
-            " finished_at = CASE WHEN cancel_requested THEN ?3 END",
-            self._clock(),
+            " finished_at = CASE WHEN cancel_requested THEN :now END",
+            now=self._clock(),
             durable=False,
         )
 
-    def _change(self, job: Job, assignments: str, *values: Any, durable: bool = True) -> bool:
+    def _change(self, job: Job, assignments: str, *, durable: bool = True, **values: Any) -> bool:
         with self.database.write(durable=durable) as connection:
             row = connection.execute(
-                f"UPDATE jobs SET {assignments} WHERE id = ?1 AND attempt = ?2 AND state = 'running'"
+                f"UPDATE jobs SET {assignments} WHERE id = :id AND attempt = :attempt AND state = 'running'"
                 " RETURNING cancel_requested",
-                (job.id, job.attempt, *values),
+                {"id": job.id, "attempt": job.attempt, **values},
             ).fetchone()
         if row is None:
             raise JobLost(f"job {job.id} is not attempt {job.attempt}'s any more")
@@ -254,24 +265,24 @@ class JobStore:
             code="engine_died",
             message="The engine died twice while it ran this job (out of memory, or a crash); "
             "try a smaller size, fewer frames or another model. The engine's log says more.",
-        )
+        ).model_dump_json()
         with self.database.write() as connection:
             blameless = connection.execute(
                 "UPDATE jobs SET progress = NULL,"
                 " state = CASE WHEN cancel_requested THEN 'cancelled' ELSE 'queued' END,"
-                " finished_at = CASE WHEN cancel_requested THEN ?2 END"
-                " WHERE state = 'running' AND device = ?1 AND json_extract(progress, '$.stage') IN (?3, ?4)"
-                " AND attempt < ?5"
-                " RETURNING *",
-                (device, self._clock(), Stage.DOWNLOAD, Stage.CHECK, DOWNLOADS_ALLOWED),
+                " finished_at = CASE WHEN cancel_requested THEN ? END"
+                " WHERE state = 'running' AND device = ? AND json_extract(progress, '$.stage') IN (?, ?)"
+                " AND attempt < ? RETURNING *",
+                (self._clock(), device, Stage.DOWNLOAD, Stage.CHECK, DOWNLOADS_ALLOWED),
             ).fetchall()
             rows = connection.execute(
                 "UPDATE jobs SET deaths = deaths + 1, progress = NULL,"
-                " state = CASE WHEN cancel_requested THEN 'cancelled' WHEN deaths < ?2 THEN 'queued' ELSE 'failed' END,"
-                " error = CASE WHEN cancel_requested OR deaths < ?2 THEN NULL ELSE ?3 END,"
-                " finished_at = CASE WHEN cancel_requested OR deaths >= ?2 THEN ?4 END"
-                " WHERE state = 'running' AND device = ?1 RETURNING *",
-                (device, ENGINE_DEATHS_ALLOWED, error.model_dump_json(), self._clock()),
+                " state = CASE WHEN cancel_requested THEN 'cancelled'"
+                " WHEN deaths < :allowed THEN 'queued' ELSE 'failed' END,"
+                " error = CASE WHEN cancel_requested OR deaths < :allowed THEN NULL ELSE :error END,"
+                " finished_at = CASE WHEN cancel_requested OR deaths >= :allowed THEN :now END"
+                " WHERE state = 'running' AND device = :device RETURNING *",
+                {"device": device, "allowed": ENGINE_DEATHS_ALLOWED, "error": error, "now": self._clock()},
             ).fetchall()
         return [_job(row) for row in blameless + rows]
 

@@ -106,11 +106,12 @@ class Timings:
         """
         rows = self._database.read(
             "SELECT size, seconds FROM timings"
-            " WHERE device = ?1 AND model = ?2 AND stage = ?3 AND (?4 IS NULL OR variant = ?4)",
-            device,
-            model,
-            stage,
-            variant,
+            " WHERE device = :device AND model = :model AND stage = :stage"
+            " AND (:variant IS NULL OR variant = :variant)",
+            device=device,
+            model=model,
+            stage=stage,
+            variant=variant,
         )
         measured: defaultdict[float, list[float]] = defaultdict(list)
         for row in rows:
