@@ -123,7 +123,7 @@ async def over_http(environment: dict[str, str]) -> AsyncIterator[str]:
 async def reach(client: Client, job: str, step: int) -> None:
     """Wait until a job has finished a step."""
     while True:
-        answer = (await client.call_tool("get_job", {"job_id": job})).structured_content or {}
+        answer = (await client.call_tool("get_job", {"job_id": job, "wait_s": 0})).structured_content or {}
         said = re.search(r"[Ss]tep (\d+)", answer.get("message") or "")
         if (said and int(said[1]) >= step) or answer.get("status") not in ("queued", "running"):
             return

@@ -15,7 +15,7 @@ from tests.engine.conftest import MANIFESTS, ONE, TWO, TWO_OF_IMAGES, Bench, cha
 from wan_mcp.engine.blocks import graphs
 from wan_mcp.engine.blocks.cuda_recorder import CudaRecorder
 from wan_mcp.engine.weights import EMBEDDED
-from wan_mcp.manifests import Quantisation
+from wan_mcp.manifests import Catalogue, Quantisation, shipped_folder
 from wan_mcp.specs import ImagePlan, Task, VideoPlan
 
 pytestmark = pytest.mark.gpu
@@ -36,6 +36,7 @@ def bench(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> Iterator[Bench]:
     (tmp_path / "home").mkdir()
     bench = Bench(tmp_path / "home", weights, device="cuda:0")
     bench.studio._settings = bench.settings.model_copy(update={"compile": False})
+    bench.catalogue.manifests[MINI] = Catalogue(shipped_folder()).get(MINI)
     for name in (ONE, TWO, TWO_OF_IMAGES):
         bench.catalogue.manifests[name] = changed(MANIFESTS[name], quantisation=Quantisation(recipe="fp8-rowwise"))
     caplog.set_level("INFO")
@@ -127,7 +128,7 @@ def test_a_job_that_cuda_refuses_to_record_goes_on_and_nothing_is_broken(
 
 
 @torch.no_grad()  # type: ignore[untyped-decorator]
-def test_recordings_share_memory_and_what_a_capture_refuses_leaves_the_next_one_alone() -> None:
+def test_recordings_share_memory_and_what_a_capture_refuses_leaves_all_others_alone() -> None:
     recorder, given = CudaRecorder(GPU), torch.ones(1 << 20, device=GPU)
     weight = torch.randn(1024, 1024, device=GPU, dtype=torch.bfloat16)
 
@@ -138,15 +139,22 @@ def test_recordings_share_memory_and_what_a_capture_refuses_leaves_the_next_one_
     wanted = [work(times) for times in (1.0, 2.0)]
     torch.cuda.synchronize()
     one = recorder.record(lambda: work(1.0))
-    with pytest.raises(RuntimeError):
-        recorder.record(lambda: work(2.0) * work(1.0).sum().item())
     two = recorder.record(lambda: work(2.0))
+    refusing = CudaRecorder(GPU)
+    with pytest.raises(RuntimeError):
+        refusing.record(lambda: work(2.0) * work(1.0).sum().item())
+    refusing.close()
+    late = CudaRecorder(GPU)
+    three = late.record(lambda: work(2.0))
     for _ in range(3):
         one.replay()
         first = one.output.clone()
         two.replay()
+        three.replay()
         assert torch.equal(first, wanted[0]) and torch.equal(two.output, wanted[1])
-    one.forget()
-    two.forget()
+        assert torch.equal(three.output, wanted[1])
+    for recording in (one, two, three):
+        recording.forget()
     recorder.close()
+    late.close()
     assert memory_of_graphs() == 0

@@ -9,7 +9,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -135,14 +135,15 @@ class Database:
                 f"the home folder {file.parent} cannot be made ({error.strerror}); "
                 "set WAN_MCP_HOME to a folder that you may write"
             ) from error
-        with translated(file):
-            self._writes = self._connect()
+        with translated(file), ExitStack() as ends:
+            self._writes = ends.enter_context(closing(self._connect()))
             self._writes.execute("PRAGMA journal_mode = WAL")
             self._write_lock = threading.Lock()
             self._migrate()
-            self._reads = self._connect()
+            self._reads = ends.enter_context(closing(self._connect()))
             self._reads.execute("PRAGMA query_only = 1")
             self._read_lock = threading.Lock()
+            ends.pop_all()
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self.file, isolation_level=None, check_same_thread=False)
