@@ -1,0 +1,292 @@
+"""Self-attention in FP8 from one matrix product to the next: in three steps, and joined.
+
+    python -m benchmarks.joined_attention              # on a GPU that cuDNN has FP8 attention for
+    python -m benchmarks.joined_attention --tiny       # the same script in seconds, on any CPU
+
+The three steps are normalising and turning, attention (which rounds its inputs itself), and rounding for the next
+product. The joined way has fewer passes over memory (`wan_mcp.engine.attention.joined`). Four kinds of rows:
+
+- `error`: of both ways against float64, see `wan_mcp.engine.attention.trial.JoinedTrial`; `apart` is how far the joined
+  way is from the three steps. The scales are those of queries and keys.
+- `time`: of both ways whole, in turns.
+- `pass`: each alone, at the first size. `kernel` is cuDNN's.
+- `block`: a whole block with random weights, with and without the joined operator, in turns.
+
+On a CPU the joined way is the plain torch that its kernels are tested by, its passes are left out, and times are the
+host's. Without --out, --tiny writes nothing.
+"""
+
+import argparse
+import json
+import math
+import platform
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from functools import partial
+from importlib.metadata import distributions
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import torch
+from torch import Tensor
+
+from benchmarks.machine import RESULTS
+from wan_mcp.engine.attention import Joined, attend, attend_self, attended_jointly, choose_attention
+from wan_mcp.engine.attention.chain import kernel_of
+from wan_mcp.engine.attention.cudnn_fp8 import CudnnFp8
+from wan_mcp.engine.attention.joined import TUNINGS, rounded_jointly, rounded_jointly_plainly, rows_of, rows_of_plainly
+from wan_mcp.engine.attention.rounding import Rounded, restored, rounded, rounded_plainly
+from wan_mcp.engine.attention.trial import JoinedTrial, like_a_denoisers_product
+from wan_mcp.engine.blocks import block
+from wan_mcp.engine.blocks.linear import FP8
+from wan_mcp.engine.blocks.rows import NONE, steps_for
+from wan_mcp.engine.blocks.shape import BlockShape
+from wan_mcp.engine.packages.inputs import example_inputs, example_weights
+
+Row = dict[str, Any]
+Call = Callable[[], Any]
+GRIDS = {"480x832, 81 frames": (21, 30, 52), "720x1280, 81 frames": (21, 45, 80)}
+HEADS, WIDTH, FFN, TEXT = 40, 128, 13824, 512
+TINY_GRIDS = {"tiny": (3, 5, 7)}
+TINY_HEADS, TINY_WIDTH, TINY_FFN = 4, 64, 96
+TIMES, TINY_TIMES = 20, 2
+AT_ONCE = 5
+"""Launches of a pass between two events: one alone is short beside them."""
+SLEEP_CYCLES = 600_000
+"""Of the GPU before the first event: meanwhile the host launches what is measured."""
+STEPS, JOINED = "three steps", "joined"
+KERNELS = {"sample": "sample_kernel", "survey": "survey_values_kernel", "settle": "settle_jointly_kernel",
+           "heads": "cast_heads_kernel", "values": "cast_values_kernel", "rows": "rows_kernel"}  # fmt: skip
+"""The joined passes, by the names of their tunings, and their kernels."""
+
+
+class Ways:
+    """Both ways from a product to the next one's rows, and their parts, on one device."""
+
+    def __init__(self, device: torch.device, head_width: int) -> None:
+        """Raises RuntimeError on a GPU that cuDNN has no FP8 kernel for."""
+        choose_attention(device, head_width=head_width)
+        self._steps = steps_for(device)
+        kernel = kernel_of(device, CudnnFp8.name, head_width) if device.type == "cuda" else None
+        self.kernel = kernel if isinstance(kernel, CudnnFp8) else None
+        if device.type == "cuda" and self.kernel is None:
+            raise RuntimeError("cuDNN has no FP8 attention here; install wan-mcp[hopper] on a Hopper GPU")
+
+    def normalised(self, joined: Joined) -> tuple[Tensor, Tensor, Tensor]:
+        """Query, key and value as the first step gives them."""
+        return joined.plainly(self._steps.normalise_heads)
+
+    def rows(self, attended: Tensor, joined: Joined) -> tuple[Tensor, Tensor]:
+        """The third step; without a modulation any two tensors do."""
+        rows, any_ = attended.flatten(-2), joined.cos
+        made: tuple[Tensor, Tensor] = self._steps.prepare_rows(rows, any_, any_, joined.eps, NONE, False, False, True)
+        return made
+
+    def attended(self, joined: Joined) -> Tensor:
+        """Attention (1, tokens, heads, head width) after the first two of three steps."""
+        return torch.as_tensor(attend_self(*self.normalised(joined)))
+
+    def in_steps(self, joined: Joined) -> tuple[Tensor, Tensor]:
+        """Rows and scales after three steps."""
+        return self.rows(self.attended(joined), joined)
+
+    def rounded(self, joined: Joined) -> dict[str, Rounded]:
+        """What the kernel is given on each way."""
+        in_steps, jointly = (rounded, rounded_jointly) if self.kernel else (rounded_plainly, rounded_jointly_plainly)
+        return {STEPS: in_steps(*self.normalised(joined)), JOINED: jointly(joined)}
+
+    def output(self, inputs: Rounded) -> Tensor:
+        """The kernel alone, in e4m3."""
+        if self.kernel is None:
+            query, key = inputs.query.float() * inputs.query_scale, inputs.key.float() * inputs.key_scale
+            return attend(query, key, inputs.value.float()).to(torch.float8_e4m3fn)
+        out = torch.empty_like(inputs.query)
+        self.kernel.run(inputs.query, inputs.key, inputs.value, inputs.query_scale, inputs.key_scale, out)
+        return out
+
+    def jointly(self, joined: Joined) -> tuple[Tensor, Tensor]:
+        """Rows and scales of the joined way."""
+        if self.kernel is None:
+            inputs = rounded_jointly_plainly(joined)
+            return rows_of_plainly(self.output(inputs), inputs)
+        made = attended_jointly(joined)
+        if made is None:
+            raise RuntimeError("the joined way is not used here; the log says why")
+        return made
+
+
+def main() -> None:
+    """Measure, print, and keep the results."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tiny", action="store_true")
+    parser.add_argument("--out", type=Path, metavar="FILE")
+    parser.add_argument("--note", default="", help="what a reader of the results should know")
+    arguments = parser.parse_args()
+    device = torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
+    file = arguments.out or (None if arguments.tiny else RESULTS / "joined_attention.json")
+    found: dict[str, Any] = {"hardware": _hardware(device), "versions": _versions(), "note": arguments.note, "rows": []}
+
+    with torch.no_grad():
+        for row in _measured(device, tiny=arguments.tiny):
+            found["rows"].append(row)
+            print(row, flush=True)  # noqa: T201
+            if file is not None:
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+
+
+def _hardware(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU {platform.machine()}"
+
+
+def _versions() -> dict[str, str]:
+    there = {each.name: each.version for each in distributions() if each.name in ("triton", "nvidia-cudnn-frontend")}
+    return {"python": platform.python_version(), "torch": torch.__version__} | there
+
+
+def _measured(device: torch.device, *, tiny: bool) -> Iterator[Row]:
+    grids, heads, width = (TINY_GRIDS, TINY_HEADS, TINY_WIDTH) if tiny else (GRIDS, HEADS, WIDTH)
+    times = TINY_TIMES if tiny else TIMES
+    ways = Ways(device, width)
+    for number, (size, grid) in enumerate(grids.items()):
+        trial = JoinedTrial.on(like_a_denoisers_product(width, grid, heads, device=device))
+        where = {"size": size, "tokens": trial.joined.product.shape[1]}
+        for row in _errors(ways, trial):
+            yield {"row": "error"} | where | row
+        both = {STEPS: partial(ways.in_steps, trial.joined), JOINED: partial(ways.jointly, trial.joined)}
+        for row in _in_turns(both, device, times):
+            yield {"row": "time"} | where | row
+        if number == 0:
+            for row in _passes(ways, trial.joined, device, times):
+                yield {"row": "pass"} | where | row
+    del trial, both
+    size, grid = next(iter(grids.items()))
+    tokens, shape = math.prod(grid), BlockShape(heads * width, heads, TINY_FFN if tiny else FFN, True, False, 1e-6)
+    for row in _block(shape, tokens, device, times):
+        yield {"row": "block", "size": size, "tokens": tokens} | row
+
+
+def _errors(ways: Ways, trial: JoinedTrial) -> Iterator[Row]:
+    joined = trial.joined
+    both = ways.rounded(joined)
+    output = ways.output(both[JOINED])[0].float() * both[JOINED].value_scale + both[JOINED].value_mean
+    attended = {STEPS: ways.attended(joined)[0], JOINED: output.to(joined.product.dtype)}
+    made = {STEPS: ways.in_steps(joined), JOINED: ways.jointly(joined)}
+    after = {way: (rows.float() * scales).view_as(output) for way, (rows, scales) in made.items()}
+    for way, inputs in both.items():
+        yield {
+            "way": way,
+            "error": round(trial.trial.error_of(after[way]), 5),
+            "error_before_rows": round(trial.trial.error_of(attended[way]), 5),
+            "query_scale": round(inputs.query_scale.item(), 4),
+            "key_scale": round(inputs.key_scale.item(), 4),
+        } | ({"apart": _apart(after[JOINED], after[STEPS])} if way == JOINED else {})
+
+
+def _apart(one: Tensor, other: Tensor) -> float:
+    return round(float((one - other).norm() / other.norm()), 5)
+
+
+def _passes(ways: Ways, joined: Joined, device: torch.device, times: int) -> Iterator[Row]:
+    query, key, value = ways.normalised(joined)
+    attended = ways.attended(joined)
+    alone: dict[str, Call] = {"normalise": lambda: ways.normalised(joined), "rows": lambda: ways.rows(attended, joined)}
+    if ways.kernel is not None:
+        inputs = rounded(query, key, value)
+        output = ways.output(inputs)
+        alone |= {
+            "round": lambda: rounded(query, key, value),
+            "restore": lambda: restored(output, inputs, joined.product.dtype),
+            "kernel": lambda: ways.output(inputs),
+        }
+    for name, call in alone.items():
+        yield {"way": STEPS, "pass": name} | _alone(name, call, device, times)
+    if ways.kernel is None:
+        return
+    with _last_launches() as launches:
+        jointly = rounded_jointly(joined)
+        rows_of(ways.output(jointly), jointly)
+    for name, kernel in KERNELS.items():
+        tuning = {"tuning": asdict(getattr(TUNINGS, name))} if hasattr(TUNINGS, name) else {}
+        yield {"way": JOINED, "pass": name} | _alone(name, launches[kernel], device, times) | tuning
+    yield {"way": JOINED, "pass": "kernel"} | _alone("kernel", lambda: ways.output(jointly), device, times)
+
+
+@contextmanager
+def _last_launches() -> Iterator[Mapping[str, Call]]:
+    """The last launch of each joined kernel within, to be made again."""
+    from wan_mcp.engine.attention import joined_kernels
+
+    launches: dict[str, Call] = {}
+
+    class Listening:
+        def __init__(self, name: str) -> None:
+            self._name, self._kernel = name, getattr(joined_kernels, name)
+
+        def __getitem__(self, grid: tuple[int, ...]) -> Callable[..., Any]:
+            def launch(*given: Any, **options: Any) -> Any:
+                launches[self._name] = partial(self._kernel[grid], *given, **options)
+                return launches[self._name]()
+
+            return launch
+
+    with patch.dict(vars(joined_kernels), {name: Listening(name) for name in KERNELS.values()}):
+        yield launches
+
+
+def _block(shape: BlockShape, tokens: int, device: torch.device, times: int) -> Iterator[Row]:
+    kind = block.BlockKind(shape, FP8, torch.bfloat16)
+    torch.manual_seed(0)
+    weights, inputs = example_weights(kind, device), example_inputs(kind, tokens, TEXT, device)
+
+    def run(*, joined: bool) -> Tensor:
+        with patch.object(block, "is_joined", lambda _recipe, _device: joined):
+            return block.ExportableBlock(kind)(*inputs, weights)
+
+    apart = _apart(run(joined=True).float(), run(joined=False).float())
+    for row in _in_turns({STEPS: partial(run, joined=False), JOINED: partial(run, joined=True)}, device, times):
+        yield row | ({"apart": apart} if row["way"] == JOINED else {})
+
+
+def _in_turns(ways: Mapping[str, Call], device: torch.device, times: int) -> list[Row]:
+    """Medians and the least, in milliseconds: one after the other, so that a clock that sinks sinks for all."""
+    found: dict[str, list[float]] = {way: [] for way in ways}
+    for number in range(times + 2):
+        for way, call in ways.items():
+            taken = _milliseconds(call, device)
+            if number >= 2:
+                found[way].append(taken)
+    return [
+        {"way": way, "ms": round(statistics.median(taken), 4), "least_ms": round(min(taken), 4), "times": times}
+        for way, taken in found.items()
+    ]
+
+
+def _alone(name: str, call: Call, device: torch.device, times: int) -> Row:
+    at_once = 1 if name == "kernel" else AT_ONCE
+    taken = [_milliseconds(call, device, at_once) for _ in range(times + 1)][1:]
+    return {"ms": round(statistics.median(taken), 4), "times": times}
+
+
+def _milliseconds(call: Call, device: torch.device, at_once: int = 1) -> float:
+    if device.type != "cuda":
+        began = time.perf_counter()
+        for _ in range(at_once):
+            call()
+        return (time.perf_counter() - began) * 1e3 / at_once
+    torch.cuda._sleep(SLEEP_CYCLES)
+    begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+    begin.record()
+    for _ in range(at_once):
+        call()
+    end.record()
+    end.synchronize()
+    return float(begin.elapsed_time(end)) / at_once
+
+
+if __name__ == "__main__":
+    main()
