@@ -175,11 +175,11 @@ def model(embedded: Path) -> WanModel:
 
 
 @torch.no_grad()  # type: ignore[untyped-decorator]
-def a_pass(model: WanModel, text: torch.Tensor, seed: int = 0) -> torch.Tensor:
-    """A forward of the first denoiser over latents of this seed."""
+def a_pass(model: WanModel, text: torch.Tensor, seed: int = 0, denoiser: int = 0) -> torch.Tensor:
+    """A forward of a denoiser over latents of this seed."""
     random = torch.Generator().manual_seed(seed)
     latents, times = torch.randn(1, 16, 1, 8, 8, generator=random), torch.tensor([900.0 - seed])
-    found: torch.Tensor = model.denoisers[0](latents, times, text, return_dict=False)[0]
+    found: torch.Tensor = model.denoisers[denoiser](latents, times, text, return_dict=False)[0]
     return found
 
 
@@ -201,6 +201,26 @@ def test_results_of_two_texts_stand_side_by_side_and_more_texts_take_turns(model
         assert tape.alive <= 2
     assert all(map(torch.equal, plain, found))
     assert count.passes == len(order) and count.replayed == tape.replays > 6
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError(), Refused("not while capturing")])
+def test_what_could_not_be_recorded_runs_with_the_memory_of_all_recordings_given_back(
+    model: WanModel, error: Exception
+) -> None:
+    [text], tape, seen = texts(1), TapeRecorder(), []
+    plain = a_pass(model, text, denoiser=1)
+    model.denoisers[1].blocks[0].register_forward_pre_hook(lambda *_: seen.append((tape.alive, tape.closed)))
+    with recorded([(each.model, each.blocks) for each in model.converted.values()], tape, passes=100):
+        for _ in range(2):
+            a_pass(model, text)
+        a_pass(model, text, denoiser=1)
+        tape.refuses = error
+        assert torch.equal(a_pass(model, text, denoiser=1), plain)
+        tape.refuses = None
+        assert seen == [(1, 0), (1, 0), (0, 1)]  # the second of them was the refused recording
+        for denoiser in (0, 0, 1, 1):
+            a_pass(model, text, denoiser=denoiser)
+    assert tape.records == 1
 
 
 @pytest.mark.parametrize("change", ["weights", "run", "texts"])

@@ -90,12 +90,21 @@ def recorded(
     if recorder is None or not denoisers or not resident or passes < LEAST_PASSES * len(denoisers):
         yield count
         return
+    forwards: list[_Forward] = []
+
+    def give_up() -> None:
+        for forward in forwards:
+            forward.give_up()
+        recorder.close()
+
+    forwards += [_Forward(model, blocks, recorder, count, give_up) for model, blocks in denoisers]
     try:
         with ExitStack() as stack:
-            for model, blocks in denoisers:
-                stack.enter_context(_standing_in(model, _Forward(model, blocks, recorder, count)))
+            for (model, _), forward in zip(denoisers, forwards, strict=True):
+                stack.enter_context(_standing_in(model, forward))
             yield count
     finally:
+        forwards.clear()  # they hold `give_up`, and that holds them: the model would outlive the last of its users
         recorder.close()
     if count.replayed:
         log.info("%d of %d forwards were replayed", count.replayed, count.passes)
@@ -146,7 +155,11 @@ class _Forward:
     What comes first runs as ever, so that kernels are compiled and chosen, and the text's keys and values made.
     """
 
-    def __init__(self, model: Any, blocks: FastBlocks, recorder: Recorder, count: ReplayCount) -> None:
+    def __init__(
+        self, model: Any, blocks: FastBlocks, recorder: Recorder, count: ReplayCount, failed: Callable[[], None]
+    ) -> None:
+        """`failed` is called when a recording failed; it has all denoisers give up, and gives their memory back."""
+        self._failed = failed
         self._plain: Any = model.forward
         self._patch: tuple[int, int, int] = model.config.patch_size
         self._shapes = {kind.shape for kind in blocks.kinds}
@@ -174,6 +187,11 @@ class _Forward:
         return self._plain(
             hidden_states, timestep, encoder_hidden_states, encoder_hidden_states_image, return_dict, attention_kwargs
         )
+
+    def give_up(self) -> None:
+        """Record nothing any more, and forget what was."""
+        self._given_up = True
+        self.forget()
 
     def forget(self) -> None:
         """Let go of all recordings and of all that they read."""
@@ -218,11 +236,10 @@ class _Forward:
 
         try:
             known.recording = self._recorder.record(work)
+            return
         except torch.OutOfMemoryError:  # what runs as ever takes less
             log.info("no memory to record a forward of %s", list(latents.shape))
-            self._given_up = True
-            self.forget()
         except Exception as error:  # whatever a driver or a kernel has against it, the forward itself works
             log.warning("forwards are not recorded: %s", f"{type(error).__name__}: {error}".split("\n")[0][:300])
             self._recorder.works = False
-            self.forget()
+        self._failed()  # not before: the error holds what was made up to it
