@@ -1,5 +1,7 @@
 """FP8 attention from one matrix product to the next: as exact as in three steps, used where it may be, else not."""
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -176,6 +178,14 @@ def test_exported_it_is_one_node_for_all_numbers_of_tokens(trial: JoinedTrial) -
     given, wanted = program.module()(*some), OnlyRows()(*some)
     assert all(torch.equal(one, other) for one, other in zip(given, wanted, strict=True))
     assert given[0].shape == (100, 256)
+
+
+def test_what_loads_packages_has_the_operators_that_they_call() -> None:
+    asked = (
+        "import wan_mcp.engine.packages.loading, torch; torch.ops.wan_mcp.attend_self, torch.ops.wan_mcp.attend_rows"
+    )
+    done = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_blocks_join_where_both_products_are_in_fp8_on_a_gpu() -> None:

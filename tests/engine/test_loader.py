@@ -125,6 +125,7 @@ def test_a_fingerprint_follows_the_content(embedded: Path, tmp_path: Path) -> No
     assert fingerprint(copy) != fingerprint(embedded / BLIP)
 
 
-def test_a_gpu_that_does_not_exist_is_refused_with_what_there_is() -> None:
+@pytest.mark.parametrize("name", ["cuda:99", "cuda:099"])
+def test_a_gpu_that_does_not_exist_is_refused_with_what_there_is(name: str) -> None:
     with pytest.raises(JobFailed, match="WAN_MCP_DEVICE"):
-        resolve_device("cuda:99")
+        resolve_device(name)

@@ -66,8 +66,7 @@ def resolve_device(name: str) -> Device:
     name = device_name(name)
     if name == "cpu":
         return Device(torch.device("cpu"), "fp32", f"cpu {torch.backends.cpu.get_cpu_capability()}")
-    device = torch.device(name)
-    index, found = device.index or 0, torch.cuda.device_count()
+    index, found = int(name.partition(":")[2] or 0), torch.cuda.device_count()
     if index >= found:
         raise JobFailed(
             "no_device", f"There is no device {name}: torch sees {found} GPUs. Set WAN_MCP_DEVICE to auto or cpu."

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-import wan_mcp.engine.attention  # noqa: F401  # the operator that packages call has to exist before they are loaded
+import wan_mcp.engine.blocks.self_attention  # noqa: F401  # operators that packages call: there before these are loaded
 
 __all__ = ["Call", "load_package"]
 
