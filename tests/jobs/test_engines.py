@@ -6,6 +6,7 @@ import psutil
 
 from wan_mcp.jobs.database import Database
 from wan_mcp.jobs.engine_rows import EngineRows
+from wan_mcp.jobs.loaded import Loaded
 
 
 def test_an_engine_that_started_well_is_known_as_such_after_the_next_one_has_registered(database: Database) -> None:
@@ -39,3 +40,13 @@ def test_an_engine_that_left_is_not_there_any_more(database: Database) -> None:
     rows.register("cpu", 10)
     rows.leave("cpu")
     assert rows.get("cpu") is None
+
+
+def test_an_engine_of_a_newer_version_that_loads_in_other_ways_is_an_engine_all_the_same(database: Database) -> None:
+    rows = EngineRows(database)
+    rows.register("cpu", 10)
+    with database.write() as connection:
+        connection.execute("UPDATE engines SET loaded = ?", ('{"generator": ["wan-mini", "fp4"]}',))
+    row = rows.get("cpu")
+    assert row is not None
+    assert (row.pid, row.loaded) == (os.getpid(), Loaded())

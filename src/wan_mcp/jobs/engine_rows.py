@@ -8,6 +8,7 @@ import time
 from dataclasses import dataclass
 
 import psutil
+from pydantic import ValidationError
 
 from wan_mcp.jobs.database import Database
 from wan_mcp.jobs.loaded import Loaded
@@ -94,7 +95,10 @@ class EngineRows:
         if not rows:
             return None
         row = rows[0]
-        loaded = Loaded.model_validate_json(row["loaded"], extra="ignore")
+        try:
+            loaded = Loaded.model_validate_json(row["loaded"], extra="ignore")
+        except ValidationError:  # words of a newer version beside us: only estimates want them
+            loaded = Loaded()
         return EngineRow(row["device"], row["pid"], row["pid_created"], bool(row["ready"]), row["deadline_at"], loaded)
 
     def was_ready(self, pid: int) -> bool:
