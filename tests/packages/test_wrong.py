@@ -236,3 +236,26 @@ def test_where_memory_is_short_the_job_hears_of_it_and_the_package_stays(home: P
         patch.setattr("wan_mcp.engine.packages.runner.run_block", out_of_memory)
         run(IN_PLAIN, *example_inputs(IN_PLAIN, 20, 7, CPU), example_weights(IN_PLAIN, CPU))
     assert packages.ready(IN_PLAIN, CPU) and run.works
+
+
+def test_what_fails_only_while_it_is_recorded_is_no_fault_of_the_package(
+    home: Path, opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    packages = opened(home)
+    run: Any = packages.runner(IN_PLAIN, CPU)
+    call, failure = run._call, RuntimeError("run_func_ API call failed")
+
+    def fail(inputs: list[Tensor]) -> list[Tensor]:
+        raise failure
+
+    inputs, weights = example_inputs(IN_PLAIN, 20, 7, CPU), example_weights(IN_PLAIN, CPU)
+    with torch.no_grad():
+        wanted = run(IN_PLAIN, *inputs, weights)
+        run._call = fail
+        with monkeypatch.context() as patch, pytest.raises(RuntimeError) as raised:
+            patch.setattr("wan_mcp.engine.packages.runner.is_recorded", lambda device: True)
+            run(IN_PLAIN, *inputs, weights)
+        assert raised.value is failure
+        run._call = call
+        assert torch.equal(run(IN_PLAIN, *inputs, weights), wanted)
+    assert packages.ready(IN_PLAIN, CPU) and run.works

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from wan_mcp.engine.blocks.block import BlockKind, run_block
@@ -41,6 +42,11 @@ def mismatch(expected: Input, tensor: Tensor, device: Any, sizes: dict[str, int]
         if size != 1 and stride != _evaluated(wanted, sizes):  # of a single line the stride says nothing
             return f"the strides of {expected.name} are {tensor.stride()}, not {expected.strides}"
     return None
+
+
+def is_recorded(device: Any) -> bool:
+    """Whether what is asked of the device now goes into a CUDA graph."""
+    return device.type == "cuda" and bool(torch.cuda.is_current_stream_capturing())
 
 
 def _evaluated(product: int | str, sizes: dict[str, int]) -> int:
@@ -97,9 +103,14 @@ class PackageRunner:
             return self._eagerly_after(error, inputs, weights)
 
     def _eagerly_after(self, error: RuntimeError, inputs: list[Tensor], weights: list[Tensor]) -> Tensor:
-        """Where memory is short this raises what `memory_guard` knows; else the package is at fault."""
+        """Where memory is short this raises what `memory_guard` knows; else the package is at fault.
+
+        Not while it is recorded: memory for that is short sooner, and what ends there need not end elsewhere.
+        """
         hidden, text_key, text_value, times, cos, sin = inputs
         made = run_block(self.kind, hidden, text_key, text_value, times, cos, sin, weights)
+        if is_recorded(self._device):
+            raise error
         self._call = None
         self._broken(f"it failed: {str(error).splitlines()[0] if str(error) else type(error).__name__}")
         return made
