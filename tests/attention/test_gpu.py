@@ -23,7 +23,7 @@ from wan_mcp.engine.attention.trial import JoinedTrial, Trial, like_a_denoisers,
 from wan_mcp.engine.blocks import self_attention
 from wan_mcp.engine.blocks.self_attention import attend_rows
 
-pytestmark = pytest.mark.gpu
+pytestmark = [pytest.mark.gpu, pytest.mark.filterwarnings("ignore:cutlass:DeprecationWarning")]  # of their own parts
 GRID = (8, 30, 52)
 """12,480 tokens: no block divides them, and they are worth 8 bits."""
 Data = tuple[Tensor, Tensor, Tensor]
