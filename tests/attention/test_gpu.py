@@ -64,7 +64,7 @@ def test_the_passes_round_as_plain_torch_does(gpu: torch.device, width: int) -> 
 
 def test_on_hopper_long_sequences_go_through_eight_bits(gpu: torch.device, long: Trial) -> None:
     needs_hopper(gpu)
-    assert choose_attention(gpu).name == "cudnn-fp8"
+    assert choose_attention(gpu).name == "cudnn-fp8, joined"
     given = attend_self(long.query, long.key, long.value)
     assert given.is_contiguous()
     assert LIMIT / 2 < long.error(attend_self) < FP8_LIMIT
@@ -137,7 +137,7 @@ def test_joined_attention_is_as_exact_as_in_three_steps(
     gpu: torch.device, grid: tuple[int, int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     needs_hopper(gpu)
-    assert choose_attention(gpu).name == "cudnn-fp8"
+    assert choose_attention(gpu).name == "cudnn-fp8, joined"
     trial = JoinedTrial.on(like_a_denoisers_product(128, grid, 40, device=gpu))
     made = attention_of(gpu).joined(trial.joined)
     assert made is not None

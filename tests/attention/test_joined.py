@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from tests.attention.conftest import GRID, distance
 from tests.attention.test_rounding import by_eight_bits, output_in_eight_bits
-from wan_mcp.engine.attention import Attention, Joined, Turbo, attend_self, attention_mode
+from wan_mcp.engine.attention import Attention, Joined, Turbo, attend_self, attention_in_use, attention_mode
 from wan_mcp.engine.attention.chain import _IN_USE, FP8_LIMIT
 from wan_mcp.engine.attention.joined import rounded_jointly_plainly, rows_of_plainly
 from wan_mcp.engine.attention.plain import TorchKernel
@@ -114,6 +114,11 @@ def test_the_operator_keeps_the_rules_of_operators(trial: JoinedTrial) -> None:
 
 def test_without_a_kernel_for_it_the_operator_takes_the_three_steps(trial: JoinedTrial) -> None:
     assert same(attend_rows(*inputs_of(trial.joined)), in_three_steps(trial.joined))
+
+
+def test_receipts_tell_the_joined_way_from_the_three_steps(kernel: InTorch) -> None:
+    assert attention_in_use(CPU) == "simulated, joined"
+    assert Attention([kernel, TorchKernel("sdpa")]).name == "simulated"
 
 
 def test_the_operator_goes_through_the_kernel_for_it(trial: JoinedTrial, kernel: InTorch) -> None:

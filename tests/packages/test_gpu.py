@@ -98,6 +98,6 @@ def test_a_package_computes_what_the_kernels_do(
     monkeypatch.setattr(self_attention, "attended_jointly", noted)
     choose_attention(GPU)  # long sequences may take another way now, in the package as without
     assert torch.equal(run(kind, *inputs, weights), ExportableBlock(kind)(*inputs, weights))
-    in_eight_bits = attention_in_use(GPU) == "cudnn-fp8"
+    in_eight_bits = attention_in_use(GPU).startswith("cudnn-fp8")
     assert jointly == ([in_eight_bits] * 2 if kind.recipe == FP8 else [])
     packages.close()

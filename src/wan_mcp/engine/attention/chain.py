@@ -56,8 +56,8 @@ class Attention:
 
     @property
     def name(self) -> str:
-        """The best kernel's name: what long sequences go through."""
-        return self._kernels[0].name
+        """The best kernel, what long sequences go through, and whether it is joined with what is around it: other bits."""
+        return self._kernels[0].name + (", joined" if self._joined is not None else "")
 
     def __call__(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """See `attend`."""
