@@ -56,7 +56,7 @@ class Attention:
 
     @property
     def name(self) -> str:
-        """The best kernel, what long sequences go through, and whether it is joined with what is around it: other bits."""
+        """The best kernel, that of long sequences, and whether it is joined with what is around it: other bits."""
         return self._kernels[0].name + (", joined" if self._joined is not None else "")
 
     def __call__(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
