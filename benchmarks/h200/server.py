@@ -2,7 +2,7 @@
 
 It needs the home that `benchmarks.h200.engine` has left. Over stdio a video with progress; over HTTP an image; one
 video cancelled at its second step; one that runs out of memory because another program takes the device's, and a good
-one after it. Writes what was said, with times.
+one after it. Writes what was said, with times; ends with an error where a job did not end as it should.
 """
 
 import argparse
@@ -20,9 +20,10 @@ import anyio
 from mcp import Client, StdioServerParameters
 
 from benchmarks.h200 import models
-from benchmarks.h200.engine import MODEL, PROMPT
+from benchmarks.h200.engine import MODEL, PROMPT, end_engine
 from benchmarks.h200.plain import IMAGE_STEPS, STEPS
 from benchmarks.machine import describe
+from wan_mcp.settings import Settings
 
 PORT = 8731
 WAIT_S = 240
@@ -130,36 +131,54 @@ async def reach(client: Client, job: str, step: int) -> None:
         await anyio.sleep(0.1)
 
 
+def expect(answer: dict[str, Any], status: str, code: str | None = None) -> None:
+    """Raises RuntimeError where a job did not end so."""
+    found = answer.get("status"), (answer.get("error") or {}).get("code")
+    if found != (status, code):
+        raise RuntimeError(f"the job ended as {found}, not as {(status, code)}")
+
+
 async def story(home: Path, tell: Transcript, tiny: bool) -> None:
     environment = settings(home, tiny)
     stdio = StdioServerParameters(command=sys.executable, args=["-m", "wan_mcp", "stdio"], env=environment)
+    height, width, _ = models.shape("image", tiny)
+    still = {
+        "prompt": PROMPT, "model": MODEL, "resolution": f"{width}x{height}", "steps": IMAGE_STEPS,
+        "guidance_scale": 1.0, "wait_s": WAIT_S,
+    }  # fmt: skip
     async with Client(stdio) as client:
         tell.say(f"stdio: connected, {len((await client.list_tools()).tools)} tools")
-        await call(client, tell, "generate_video", **video("480p", tiny, seed=1))
-        height, width, _ = models.shape("image", tiny)
+        expect(await call(client, tell, "generate_video", **video("480p", tiny, seed=1)), "succeeded")
         async with over_http(environment) as address, Client(address) as web:
             tell.say(f"http: connected to {address}")
-            still = {"resolution": f"{width}x{height}", "steps": IMAGE_STEPS, "guidance_scale": 1.0, "wait_s": WAIT_S}
-            await call(web, tell, "generate_image", prompt=PROMPT, model=MODEL, seed=2, **still)
-            begun = await call(web, tell, "generate_video", **video("480p", tiny, seed=3, steps=20, wait_s=0))
-            await reach(web, begun["job_id"], 2)
-            await call(web, tell, "cancel_job", job_id=begun["job_id"])
-            await call(web, tell, "get_job", job_id=begun["job_id"], wait_s=20)
+            expect(await call(web, tell, "generate_image", **still, seed=2), "succeeded")
+            await cancelled(web, tell, tiny)
             if not tiny:
+                end_engine(Settings(home=home))
+                tell.say("the engine was ended: the next one has taken little of the GPU when the other program comes")
+                expect(await call(web, tell, "generate_image", **still, seed=4), "succeeded")
                 await out_of_memory(web, tell)
-            await call(web, tell, "generate_video", **video("480p", tiny, seed=5))
+            expect(await call(web, tell, "generate_video", **video("480p", tiny, seed=5)), "succeeded")
+
+
+async def cancelled(client: Client, tell: Transcript, tiny: bool) -> None:
+    """A video of many steps, cancelled when it has done two."""
+    longer = {"num_frames": 81, "steps": 50} if tiny else {"steps": 20}
+    begun = await call(client, tell, "generate_video", **video("480p", tiny, seed=3, wait_s=0, **longer))
+    await reach(client, begun["job_id"], 2)
+    await call(client, tell, "cancel_job", job_id=begun["job_id"])
+    expect(await call(client, tell, "get_job", job_id=begun["job_id"], wait_s=20), "cancelled")
 
 
 async def out_of_memory(client: Client, tell: Transcript) -> None:
-    """Another program takes all of the device's memory while a large job denoises."""
-    begun = await call(client, tell, "generate_video", **video("720p", False, seed=4, wait_s=0))
-    await reach(client, begun["job_id"], 1)
+    """Another program takes all that is left of the device's memory before a large job."""
     async with await anyio.open_process([sys.executable, "-c", HOG], stderr=None) as hog:
         assert hog.stdout is not None
         tell.say(f"another program has taken the GPU's memory: {(await hog.stdout.receive()).decode().strip()}")
-        await call(client, tell, "get_job", job_id=begun["job_id"], wait_s=WAIT_S)
+        answer = await call(client, tell, "generate_video", **video("720p", False, seed=4))
         hog.terminate()
     tell.say("the other program is gone")
+    expect(answer, "failed", "out_of_memory")
 
 
 def main() -> None:
