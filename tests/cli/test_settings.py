@@ -8,6 +8,7 @@ import pytest
 
 import wan_mcp
 from tests.cli.conftest import Wan
+from tests.conftest import ending_engines
 from wan_mcp.cli.setting_flags import default_in_words, variable
 from wan_mcp.settings import Settings
 
@@ -29,7 +30,8 @@ def test_the_readme_lists_every_setting(name: str) -> None:
 
 def test_a_flag_is_stronger_than_a_variable_and_reaches_the_engine(wan: Wan, tmp_path: Path) -> None:
     home = tmp_path / "elsewhere"
-    run = wan("--home", home, "generate", "image", "a red star")
+    with ending_engines(home):
+        run = wan("--home", home, "generate", "image", "a red star")
     assert run.returncode == 0
     assert Path(run.stdout.strip()).is_relative_to(home)
 
