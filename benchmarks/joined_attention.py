@@ -35,6 +35,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.machine import RESULTS
+from training.report import hardware
 from wan_mcp.engine.attention import Joined, attend, attend_self, attended_jointly, choose_attention
 from wan_mcp.engine.attention.chain import kernel_of
 from wan_mcp.engine.attention.cudnn_fp8 import CudnnFp8
@@ -128,7 +129,7 @@ def main() -> None:
     arguments = parser.parse_args()
     device = torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
     file = arguments.out or (None if arguments.tiny else RESULTS / "joined_attention.json")
-    found: dict[str, Any] = {"hardware": _hardware(device), "versions": _versions(), "note": arguments.note, "rows": []}
+    found: dict[str, Any] = {"hardware": hardware(device), "versions": _versions(), "note": arguments.note, "rows": []}
 
     with torch.no_grad():
         for row in _measured(device, tiny=arguments.tiny):
@@ -137,10 +138,6 @@ def main() -> None:
             if file is not None:
                 file.parent.mkdir(parents=True, exist_ok=True)
                 file.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
-
-
-def _hardware(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU {platform.machine()}"
 
 
 def _versions() -> dict[str, str]:

@@ -4,8 +4,8 @@ import logging
 import math
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from functools import lru_cache
-from typing import Any
+from functools import lru_cache, partial
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -17,6 +17,7 @@ from wan_mcp.engine.attention.plain import TORCH_KERNELS, JoinedKernel, Kernel, 
 from wan_mcp.engine.attention.routing import Grid
 from wan_mcp.engine.attention.trial import JoinedTrial, Trial
 from wan_mcp.errors import JobFailed
+from wan_mcp.logs import first_line
 
 __all__ = [
     "AUTO",
@@ -29,6 +30,7 @@ __all__ = [
 ]
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 AUTO = "auto"
 FP8_KERNELS = ("cudnn-fp8", "sage-fp8")
@@ -62,13 +64,9 @@ class Attention:
     def __call__(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """See `attend`."""
         for kernel in self._proved_for(query, key):
-            try:
-                with _on(query.device):
-                    return kernel(query, key, value)
-            except torch.OutOfMemoryError:
-                raise
-            except Exception as error:  # a kernel from outside may raise anything, and another can do its work
-                self._refuse(kernel.name, query, error)
+            made = self._attempt(kernel.name, query, partial(kernel, query, key, value))
+            if made is not None:
+                return made
         return self._kernels[-1](query, key, value)
 
     def joined(self, joined: Joined) -> tuple[Tensor, Tensor] | None:
@@ -76,20 +74,12 @@ class Attention:
 
         None where the kernel for this shape is another, or has failed: then it takes three steps.
         """
-        query, kernel = joined.part(0), self._joined
-        name = f"{kernel.name}, joined," if kernel is not None else ""
+        query, kernel, name = joined.part(0), self._joined, f"{self.name},"
         if kernel is None or (name, query.shape) in self._refused:
             return None
         if next(self._proved_for(query, query), None) is not kernel:
             return None
-        try:
-            with _on(query.device):
-                return kernel.attend_joined(joined)
-        except torch.OutOfMemoryError:
-            raise
-        except Exception as error:
-            self._refuse(name, query, error)
-            return None
+        return self._attempt(name, query, partial(kernel.attend_joined, joined))
 
     def _proved_for(self, query: Tensor, key: Tensor) -> Iterator[Kernel]:
         """The kernels for these shapes, best first, without the last."""
@@ -97,9 +87,17 @@ class Attention:
             if (kernel.name, query.shape) not in self._refused and kernel.takes(query, key):
                 yield kernel
 
-    def _refuse(self, name: str, query: Tensor, error: Exception) -> None:
-        self._refused.add((name, query.shape))
-        log.warning("attention by %s does not take %s: %s", name, list(query.shape), _first_line(error))
+    def _attempt(self, name: str, query: Tensor, compute: Callable[[], T]) -> T | None:
+        """What is computed; None where that failed, and it is not asked again for this shape."""
+        try:
+            with _on(query.device):
+                return compute()
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:  # a kernel from outside may raise anything, and another can do its work
+            self._refused.add((name, query.shape))
+            log.warning("attention by %s does not take %s: %s", name, list(query.shape), first_line(error))
+            return None
 
 
 _IN_USE: dict[torch.device, Attention] = {}
@@ -170,26 +168,17 @@ def kernel_of(device: torch.device, name: str, head_width: int = HEAD_WIDTH) -> 
 
 def _try(device: torch.device, name: str, head_width: int) -> Kernel | None:
     others = (_TRIED.get((device, name, width)) for width in (64, 128))
-    try:
-        kernel = next((one for one in others if one is not None), None) or _maker(name)(device)
-        if head_width not in kernel.widths:
-            log.info("no attention by %s with heads of %d channels", name, head_width)
-            return None
-        with _on(device):
-            error = Trial.of(device, head_width).error(kernel)
-    except ImportError as missing:
-        log.info("no attention by %s: %s", name, _first_line(missing))
+    kernel = next((one for one in others if one is not None), None) or _unless_it_fails(
+        device, name, partial(_maker(name), device)
+    )
+    if kernel is None:
         return None
-    except torch.OutOfMemoryError:  # of the moment, not of the kernel
-        raise
-    except Exception as failure:  # whatever a foreign kernel raises, there is another
-        log.warning("attention by %s does not work here: %s", name, _first_line(failure))
+    if head_width not in kernel.widths:
+        log.info("no attention by %s with heads of %d channels", name, head_width)
         return None
-    if not error <= (FP8_LIMIT if name in FP8_KERNELS else LIMIT):  # also where it is no number
-        log.warning("attention by %s is off by %.4f with heads of %d channels, not used", name, error, head_width)
-        return None
-    log.info("attention by %s: error %.4f with heads of %d channels", name, error, head_width)
-    return kernel
+    limit = FP8_LIMIT if name in FP8_KERNELS else LIMIT
+    exact = _is_exact(device, name, head_width, limit, lambda: Trial.of(device, head_width).error(kernel))
+    return kernel if exact else None
 
 
 def _joined_of(device: torch.device, kernel: Kernel, head_width: int) -> JoinedKernel | None:
@@ -198,24 +187,38 @@ def _joined_of(device: torch.device, kernel: Kernel, head_width: int) -> JoinedK
         return None
     key = (device, head_width)
     if key not in _TRIED_JOINED:
-        _TRIED_JOINED[key] = kernel if _joined_works(device, kernel, head_width) else None
+        exact = _is_exact(
+            device, f"{kernel.name}, joined", head_width, FP8_LIMIT,
+            lambda: JoinedTrial.of(device, head_width).error(kernel.attend_joined),
+        )  # fmt: skip
+        _TRIED_JOINED[key] = kernel if exact else None
     return _TRIED_JOINED[key]
 
 
-def _joined_works(device: torch.device, kernel: JoinedKernel, head_width: int) -> bool:
+def _is_exact(device: torch.device, name: str, head_width: int, limit: float, measure: Callable[[], float]) -> bool:
+    """Whether a trial, which measures an error, can be made here and stays within the limit."""
+    error = _unless_it_fails(device, name, measure)
+    if error is None:
+        return False
+    if not error <= limit:  # also where it is no number
+        log.warning("attention by %s is off by %.4f with heads of %d channels, not used", name, error, head_width)
+        return False
+    log.info("attention by %s: error %.4f with heads of %d channels", name, error, head_width)
+    return True
+
+
+def _unless_it_fails(device: torch.device, name: str, call: Callable[[], T]) -> T | None:
+    """What is called; None, and a line in the log, where it is not there or does not work here."""
     try:
         with _on(device):
-            error = JoinedTrial.of(device, head_width).error(kernel.attend_joined)
-    except torch.OutOfMemoryError:
+            return call()
+    except ImportError as missing:
+        log.info("no attention by %s: %s", name, first_line(missing))
+    except torch.OutOfMemoryError:  # of the moment, not of the kernel
         raise
-    except Exception as failure:  # without a C compiler, or on a GPU that Triton does not know
-        log.warning("attention by %s, joined, does not work here: %s", kernel.name, _first_line(failure))
-        return False
-    if not error <= FP8_LIMIT:  # also where it is no number
-        log.warning("attention by %s, joined, is off by %.4f, not used", kernel.name, error)
-        return False
-    log.info("attention by %s, joined: error %.4f with heads of %d channels", kernel.name, error, head_width)
-    return True
+    except Exception as failure:  # whatever a foreign kernel raises, there is another
+        log.warning("attention by %s does not work here: %s", name, first_line(failure))
+    return None
 
 
 class SparseAttention:
@@ -236,7 +239,7 @@ class SparseAttention:
             except torch.OutOfMemoryError:
                 raise
             except Exception as error:
-                log.warning("%s stops being used: %s", self._kernel.name, _first_line(error))
+                log.warning("%s stops being used: %s", self._kernel.name, first_line(error))
                 self._kernel = None
         return attention_of(query.device)(query, key, value)
 
@@ -258,12 +261,12 @@ def sparse_attention_of(device: torch.device, head_width: int = HEAD_WIDTH) -> S
             )
         off = float((given - wanted).norm() / wanted.norm())
     except ImportError as error:
-        log.warning("turbo changes nothing: %s; install wan-mcp[hopper]", _first_line(error))
+        log.warning("turbo changes nothing: %s; install wan-mcp[hopper]", first_line(error))
         return None
     except torch.OutOfMemoryError:
         raise
     except Exception as error:
-        log.warning("turbo changes nothing, blocks cannot be left out here: %s", _first_line(error))
+        log.warning("turbo changes nothing, blocks cannot be left out here: %s", first_line(error))
         return None
     if not off <= FP8_LIMIT:  # also where it is no number
         log.warning("turbo changes nothing: %s is off by %.4f", kernel.name, off)
@@ -280,7 +283,3 @@ def _maker(name: str) -> Callable[[torch.device], Kernel]:
 def _on(device: torch.device) -> AbstractContextManager[Any]:
     """Triton and CuTe launch on the current device, whatever their tensors are on."""
     return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
-
-
-def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}".split("\n")[0][:300]

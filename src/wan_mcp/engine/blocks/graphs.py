@@ -16,6 +16,7 @@ from torch import Tensor
 from wan_mcp.engine.blocks.fast_block import TEXTS_KEPT, FastBlocks, RunBlock
 from wan_mcp.engine.blocks.residence import Resident
 from wan_mcp.engine.blocks.shape import BlockShape
+from wan_mcp.logs import first_line
 
 __all__ = ["LEAST_PASSES", "MOST_WORK", "Recorder", "Recording", "ReplayCount", "recorded", "work_of"]
 
@@ -240,6 +241,6 @@ class _Forward:
         except torch.OutOfMemoryError:  # what runs as ever takes less
             log.info("no memory to record a forward of %s", list(latents.shape))
         except Exception as error:  # whatever a driver or a kernel has against it, the forward itself works
-            log.warning("forwards are not recorded: %s", f"{type(error).__name__}: {error}".split("\n")[0][:300])
+            log.warning("forwards are not recorded: %s", first_line(error))
             self._recorder.works = False
         self._failed()  # not before: the error holds what was made up to it
