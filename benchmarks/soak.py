@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import anyio
-from anyio.abc import Process
+from anyio.abc import Process, TaskStatus
 from mcp import Client, StdioServerParameters, stdio_client
 
 from wan_mcp.jobs.database import Database
@@ -59,13 +59,13 @@ class Storm:
         self._report = StormReport()
 
     async def rage(self) -> StormReport:
-        """Kill `kills` times, wait for all jobs, and look at what is left."""
+        """Kill `kills` times, seven in ten of them engines, wait for all jobs, and look at what is left."""
+        engines = round(0.7 * self._kills)
+        strikes = [self._kill_an_engine] * engines + [self._kill_a_front] * (self._kills - engines)
+        self._random.shuffle(strikes)
         async with serving(self._settings) as service:
-            while self._report.engine_kills + self._report.front_kills < self._kills:
-                if self._random.random() < 0.7:
-                    await self._kill_an_engine(service)
-                else:
-                    await self._kill_a_front()
+            for strike in strikes:
+                await strike(service)
             for job_id in self._ids:
                 self._report.jobs.append((await service.wait(job_id, JOB_PATIENCE_S)).job)
         self._judge()
@@ -79,19 +79,27 @@ class Storm:
         environment = self._settings.environment()
         return StdioServerParameters(command=sys.executable, args=["-m", "wan_mcp", "stdio"], env=environment)
 
-    async def _submit(self, count: int) -> list[str]:
+    async def _submit(self, *, task_status: TaskStatus[str]) -> None:
         """Submit through a front that leaves at once, as LangChain's default does."""
-        ids = []
         async with Client(stdio_client(self._parameters())) as client:
-            for _ in range(count):
-                result = await client.call_tool("generate_video", {**self._arguments(), "wait_s": 0})
-                assert result.structured_content is not None, result
-                ids.append(str(result.structured_content["job_id"]))
-        self._ids.update(ids)
-        return ids
+            result = await client.call_tool("generate_video", {**self._arguments(), "wait_s": 0})
+            assert result.structured_content is not None, result
+            job_id = str(result.structured_content["job_id"])
+            self._ids.add(job_id)
+            task_status.started(job_id)
 
     async def _kill_an_engine(self, service: JobService) -> None:
-        (job_id,) = await self._submit(1)
+        """Kill an engine over a running job; a job that was done too soon is followed by another."""
+        hit = False
+        while not hit:
+            # The front may take longer to leave than the job to run: it is not waited for.
+            async with anyio.create_task_group() as fronts:
+                job_id = await fronts.start(self._submit)
+                hit = await self._kill_the_engine_of(job_id, service)
+        self._report.engine_kills += 1
+
+    async def _kill_the_engine_of(self, job_id: str, service: JobService) -> bool:
+        """Kill it at a random step; False where the job had ended before."""
         at_step = self._random.randrange(0, 8)
 
         def is_there(job: Job) -> bool:
@@ -112,10 +120,13 @@ class Storm:
             tasks.start_soon(watch)
             await watched.wait()
             tasks.cancel_scope.cancel()
-        if is_there((await service.view(job_id)).job) and await anyio.to_thread.run_sync(self._kill_engine_process):
-            job = (await service.view(job_id)).job
-            # The job may have ended between the look and the kill: then no job lost its engine.
-            self._report.engine_kills += job.deaths > 0 or job.state is not JobState.SUCCEEDED
+        if not is_there((await service.view(job_id)).job):
+            return False
+        if not await anyio.to_thread.run_sync(self._kill_engine_process):
+            return False
+        job = (await service.view(job_id)).job
+        # The job may have ended between the look and the kill: then no job lost its engine.
+        return job.deaths > 0 or job.state is not JobState.SUCCEEDED
 
     def _kill_engine_process(self) -> bool:
         """Kill the engine and wait until it is gone; False if there was none."""
@@ -131,7 +142,7 @@ class Storm:
         finally:
             database.close()
 
-    async def _kill_a_front(self) -> None:
+    async def _kill_a_front(self, _service: JobService) -> None:
         """Kill a front in the middle of a call; its request id must lead to the one job all the same."""
         request_id = f"storm-{self._random.getrandbits(64):x}"
         arguments = {**self._arguments(), "wait_s": 30, "request_id": request_id}

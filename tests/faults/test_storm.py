@@ -13,14 +13,13 @@ pytestmark = pytest.mark.anyio
 KILLS = 24
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(500)
 async def test_no_kill_of_an_engine_or_a_front_loses_a_job_or_leaves_half_a_file(
     engine: Callable[..., Settings],
 ) -> None:
-    with anyio.fail_after(230):
+    with anyio.fail_after(480):
         report = await Storm(engine("strolls"), KILLS, seed=1).rage()
     assert report.faults == []
-    assert report.engine_kills >= 10
-    assert report.front_kills >= 3
+    assert (report.engine_kills, report.front_kills) == (17, 7)
     assert len(report.jobs) >= KILLS
     assert sum(job.deaths for job in report.jobs) >= report.engine_kills
