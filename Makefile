@@ -19,7 +19,8 @@ demo: $(RUN)
 	@scripts/demo
 
 test: $(DEV)
-	.venv/bin/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadgroup $(ARGS)
+	.venv/bin/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadgroup \
+		--no-loadscope-reorder $(ARGS)
 
 lint: $(DEV)
 	.venv/bin/ruff check .

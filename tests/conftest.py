@@ -19,16 +19,19 @@ FAKE_ENGINE = Path(__file__).parent / "engines" / "fake.py"
 EXIT_S = 10
 
 
-# Folders whose tests share something that takes long to make: all of one run in the same process.
-SHARING = ("clients", "packages")
+# Folders whose tests share something that takes long to make: all of one run in the same process, the longest first.
+SHARING = ("packages", "clients")
 
 
 @pytest.hookimpl(tryfirst=True)  # before the plug-in that shares the tests out
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Tests of a file stay together; those for a GPU are skipped without one (torch is asked only if there are any)."""
-    for item in items:
-        folder = item.path.parent.name
-        item.add_marker(pytest.mark.xdist_group(folder if folder in SHARING else str(item.path)))
+    if config.pluginmanager.hasplugin("xdist"):
+        for item in items:
+            folder = item.path.parent.name
+            item.add_marker(pytest.mark.xdist_group(folder if folder in SHARING else str(item.path)))
+    last = len(SHARING)
+    items.sort(key=lambda item: SHARING.index(f) if (f := item.path.parent.name) in SHARING else last)
     for_a_gpu = [item for item in items if item.get_closest_marker("gpu")]
     if not for_a_gpu:
         return

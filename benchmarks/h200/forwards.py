@@ -53,7 +53,8 @@ def compiled(denoiser: Denoiser, home: Path, sheet: Sheet) -> Tuning:
     tuning = Tuning(Settings(home=home), resolve_device("auto"))
     began = time.perf_counter()
     tuning.prepare(manifest, [denoiser])
-    while not list((home / "packages").glob("*.json")) and time.perf_counter() - began < PACKAGE_S:
+    kinds = len(denoiser.blocks.kinds)
+    while len(list((home / "packages").glob("*.json"))) < kinds and time.perf_counter() - began < PACKAGE_S:
         time.sleep(0.2)
         tuning.prepare(manifest, [denoiser])
     sheet.fact("package: build s, with its proof, beside other work", round(time.perf_counter() - began, 1))

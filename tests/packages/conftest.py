@@ -20,6 +20,7 @@ from wan_mcp.engine.blocks.block import BlockKind
 from wan_mcp.engine.blocks.linear import FP8, PLAIN
 from wan_mcp.engine.blocks.shape import BlockShape
 from wan_mcp.engine.packages.building import Wanted, build
+from wan_mcp.engine.packages.compiler import prove
 from wan_mcp.engine.packages.identity import facts_of_kind, identity_of
 from wan_mcp.engine.packages.packages import Packages
 from wan_mcp.settings import Settings
@@ -50,9 +51,20 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def compiled_mini(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def proved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home in which the compiler of this machine was proved."""
+    home = tmp_path_factory.mktemp("proved")
+    proof = prove(home)
+    assert proof.good, proof.says
+    assert "makes packages that this torch loads" in proof.says
+    return home
+
+
+@pytest.fixture(scope="session")
+def compiled_mini(proved: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A home with the package of wan-mini in FP8, which the command line has compiled."""
     home = tmp_path_factory.mktemp("mini")
+    shutil.copytree(proved / "packages", home / "packages")
     settings = Settings(home=home, device="cpu", precision="fp8")
     command = [sys.executable, "-m", "wan_mcp", "compile", "wan-mini"]
     run = subprocess.run(

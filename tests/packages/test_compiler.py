@@ -1,6 +1,5 @@
 """The proof that the C++ compiler fits torch finds the one that does not, by what happens to the process."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,16 +17,6 @@ esac
 CRASH = "#include <csignal>\n__attribute__((constructor)) static void crash() {{ raise(SIGSEGV); }}\n".replace(
     "{{", "{"
 )
-
-
-@pytest.fixture(scope="module")
-def proved(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A home in which the compiler of this machine was proved."""
-    home = tmp_path_factory.mktemp("proved")
-    proof = prove(home)
-    assert proof.good, proof.says
-    assert "makes packages that this torch loads" in proof.says
-    yield home
 
 
 def test_a_compiler_is_proved_once_for_each_torch(proved: Path, monkeypatch: pytest.MonkeyPatch) -> None:

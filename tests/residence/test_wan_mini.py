@@ -2,24 +2,29 @@
 
 from pathlib import Path
 
+import pytest
 import torch
 from torch import Tensor
 
 from tests.residence.watched import WatchedStreamed
+from wan_mcp.engine.blocks.linear import FP8
 from wan_mcp.engine.blocks.residence import Residence
 from wan_mcp.engine.blocks.streamed import Streamed
 from wan_mcp.engine.devices import resolve_device
 from wan_mcp.engine.loader import WanModel, load_wan
 from wan_mcp.engine.weights import EMBEDDED
-from wan_mcp.manifests import Catalogue
+from wan_mcp.manifests import Catalogue, Manifest, Quantisation
 from wan_mcp.specs import Task
 
 WAN_MINI = Catalogue.of(Path("no-home")).get("wan-mini")
 
 
-def load(residence: Residence | None = None) -> WanModel:
+ALL_IN_FP8 = WAN_MINI.model_copy(update={"quantisation": Quantisation(recipe=FP8)})
+
+
+def load(manifest: Manifest, residence: Residence | None = None) -> WanModel:
     folder = EMBEDDED / "wan-mini"
-    return load_wan(WAN_MINI, folder, resolve_device("cpu"), "known", precision="fp8", residence=residence)
+    return load_wan(manifest, folder, resolve_device("cpu"), "known", precision="fp8", residence=residence)
 
 
 def latents(model: WanModel) -> Tensor:
@@ -32,13 +37,19 @@ def latents(model: WanModel) -> Tensor:
     return made
 
 
-def test_wan_mini_gives_the_same_latents_wherever_its_blocks_are() -> None:
-    resident = latents(load())
+@pytest.mark.parametrize(
+    ("manifest", "staying"),
+    [(WAN_MINI, {3: 0, 4: 6}), (ALL_IN_FP8, {3: 0, 4: 1, 6: 6})],
+    ids=["as shipped", "all in FP8"],
+)
+def test_wan_mini_gives_the_same_latents_wherever_its_blocks_are(manifest: Manifest, staying: dict[int, int]) -> None:
+    """`staying`: how many blocks stay where there is room for so many of the largest."""
+    resident = latents(load(manifest))
     probe = WatchedStreamed(0)
-    load(probe)
-    size = probe.seating(1 << 40).sizes[0]
-    for room, staying in ((3, 0), (4, 1), (6, 6)):
-        streamed: Streamed = WatchedStreamed(room * size)
-        model = load(streamed)
-        assert model.residence is streamed and streamed.seating().resident == staying
+    load(manifest, probe)
+    largest = max(probe.seating(1 << 40).sizes)
+    for room, blocks in staying.items():
+        streamed: Streamed = WatchedStreamed(room * largest)
+        model = load(manifest, streamed)
+        assert model.residence is streamed and streamed.seating().resident == blocks
         assert torch.equal(latents(model), resident)
