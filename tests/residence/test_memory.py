@@ -1,16 +1,22 @@
 """Running out of memory in earnest: the job fails with advice, and the engine goes on."""
 
+import gc
 import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from tests.engine.conftest import MANIFESTS, ONE
+from tests.engine.conftest import MANIFESTS, ONE, TWO, Bench, bench, embedded, video_plan
 from wan_mcp.engine.broken import broken_model
 from wan_mcp.engine.memory import is_out_of_memory
+from wan_mcp.errors import JobFailed
+
+__all__ = ["bench", "embedded"]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits a process's memory as Linux does")
@@ -46,3 +52,36 @@ def test_want_of_memory_while_loading_is_not_taken_for_broken_weights(error: Exc
 def test_other_errors_are_not_taken_for_want_of_memory() -> None:
     assert not is_out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
     assert not is_out_of_memory(ValueError("out of memory"))
+
+
+class Refused(TorchDispatchMode):  # type: ignore[misc]
+    """After so many operations there is no memory for the next."""
+
+    def __init__(self, after: int) -> None:
+        super().__init__()
+        self._left = after
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self._left -= 1
+        if self._left < 0:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
+        return function(*args, **(kwargs or {}))
+
+
+def tensors_of(least: int) -> int:
+    """How many tensors of at least so many bytes there are in this process."""
+    gc.collect()
+    return sum(isinstance(each, torch.Tensor) and each.nbytes >= least for each in gc.get_objects())
+
+
+@pytest.mark.parametrize("operations", [300, 1000, 2000])
+def test_what_a_job_had_made_when_memory_ran_out_is_let_go_of(bench: Bench, operations: int) -> None:
+    plan = video_plan(TWO, width=128, height=128, num_frames=17)
+    latents = 4 * 16 * 5 * 16 * 16
+    bench.run(plan)
+    before = tensors_of(latents)
+    with pytest.raises(JobFailed) as failure, Refused(operations):
+        bench.run(plan)
+    assert failure.value.code == "out_of_memory"
+    assert tensors_of(latents) <= before
+    bench.run(plan)

@@ -2,8 +2,8 @@
 
 import logging
 import traceback
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import torch
 
@@ -12,7 +12,7 @@ from wan_mcp.fitting import Shape, activation_bytes
 from wan_mcp.manifests import Manifest
 from wan_mcp.specs import CaptionPlan, ImagePlan, Plan, VideoPlan
 
-__all__ = ["advice", "advise", "describe_size", "is_out_of_memory", "memory_guard"]
+__all__ = ["MemoryGuard", "advice", "advise", "describe_size", "is_out_of_memory"]
 
 log = logging.getLogger(__name__)
 
@@ -29,23 +29,27 @@ SAID_BY_OTHERS = (
 """Where libraries give a RuntimeError for want of memory, some of these words are in it."""
 
 
-@contextmanager
-def memory_guard(plan: Plan, manifest: Manifest) -> Iterator[None]:
-    """Turn running out of memory into the job's failure.
+@dataclass
+class MemoryGuard:
+    """Turns running out of memory into the job's failure, and lets go of what the job had made.
 
     Raises:
         JobFailed: memory ran out; says what smaller sizes the model has.
     """
-    try:
-        yield
-    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-        if not is_out_of_memory(error):
-            raise
-        log.warning("out of memory: %s", error)
-        _clear_frames(error)
-    else:
-        return
-    raise JobFailed("out_of_memory", advice(plan, manifest))
+
+    plan: Plan
+    manifest: Manifest
+
+    def __enter__(self) -> None:
+        """Guard the work on this plan."""
+
+    def __exit__(self, _: object, error: BaseException | None, trace: object) -> None:
+        """No generator: what would be left of one holds all frames for as long as there is the failure."""
+        del trace
+        if error is not None and is_out_of_memory(error):
+            log.warning("out of memory: %s", str(error))  # not the error: who keeps records would keep tensors
+            _let_go(error)
+            raise JobFailed("out_of_memory", advice(self.plan, self.manifest))
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -55,11 +59,15 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(words in str(error) for words in SAID_BY_OTHERS)
 
 
-def _clear_frames(error: BaseException) -> None:
-    """Empty the frames that an error came through: they hold the very tensors that are too many."""
+def _let_go(error: BaseException) -> None:
+    """Empty the frames that an error came through, and forget them: they hold the very tensors that are too many.
+
+    A frame whose function has called `locals()`, as pipelines of diffusers do, keeps a copy of them when it is emptied.
+    """
     found: BaseException | None = error
     while found is not None:
         traceback.clear_frames(found.__traceback__)
+        found.__traceback__ = None
         found = found.__cause__ or found.__context__
 
 

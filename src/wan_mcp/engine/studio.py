@@ -15,7 +15,7 @@ import torch
 
 from wan_mcp.engine.devices import Device, resolve_device
 from wan_mcp.engine.imports import lasting_imports
-from wan_mcp.engine.memory import memory_guard
+from wan_mcp.engine.memory import MemoryGuard
 from wan_mcp.engine.memory_plan import (
     available_bytes,
     job_bytes,
@@ -141,7 +141,7 @@ class TorchStudio:
         except UserError as error:
             raise JobFailed("unknown_model", str(error)) from error
         try:
-            with memory_guard(plan, manifest):
+            with MemoryGuard(plan, manifest):
                 if isinstance(plan, CaptionPlan):
                     return self._caption(plan, manifest, report)
                 self._generate(job.id, plan, manifest, report)

@@ -103,7 +103,7 @@ class PackageRunner:
             return self._eagerly_after(error, inputs, weights)
 
     def _eagerly_after(self, error: RuntimeError, inputs: list[Tensor], weights: list[Tensor]) -> Tensor:
-        """Where memory is short this raises what `memory_guard` knows; else the package is at fault.
+        """Where memory is short this raises what `MemoryGuard` knows; else the package is at fault.
 
         Not while it is recorded: memory for that is short sooner, and what ends there need not end elsewhere.
         """
