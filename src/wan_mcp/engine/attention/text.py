@@ -15,10 +15,15 @@ from torch.nn.attention import sdpa_kernel
 
 from wan_mcp.engine.attention.chain import kernel_of
 from wan_mcp.engine.attention.plain import TORCH_KERNELS
+from wan_mcp.logs import first_line
 
 __all__ = ["attend_text", "text_kernels"]
 
 log = logging.getLogger(__name__)
+
+
+_WITHOUT_CUDNN: set[torch.device] = set()
+"""Where cuDNN once had nothing for a shape: it is not asked again, as each answer of that sort is an error."""
 
 
 def attend_text(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
@@ -29,21 +34,21 @@ def attend_text(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     except torch.OutOfMemoryError:
         raise
     except RuntimeError as error:  # cuDNN says only when it runs that it has nothing for a shape
-        if query.device.type != "cuda":
+        if query.device.type != "cuda" or query.device in _WITHOUT_CUDNN:
             raise
-        log.warning("attention to the text does not take %s: %s", list(query.shape), str(error).split("\n")[0])
-        with _in_order(with_cudnn=False):
-            return F.scaled_dot_product_attention(query, key, value)
+        _WITHOUT_CUDNN.add(query.device)
+        log.warning("attention to the text goes on without cuDNN from %s on: %s", list(query.shape), first_line(error))
+    return attend_text(query, key, value)
 
 
-def text_kernels(device: Any, width: int) -> AbstractContextManager[Any]:
+def text_kernels(device: torch.device, width: int) -> AbstractContextManager[Any]:
     """The order in which torch looks for a kernel; what is exported within keeps the one that it finds.
 
     cuDNN comes first where it proved itself with heads of this width: torch does not ask whether it works.
     """
     if device.type != "cuda":
         return nullcontext()
-    return _in_order(with_cudnn=kernel_of(device, "cudnn", width) is not None)
+    return _in_order(with_cudnn=device not in _WITHOUT_CUDNN and kernel_of(device, "cudnn", width) is not None)
 
 
 def _in_order(*, with_cudnn: bool) -> AbstractContextManager[Any]:
