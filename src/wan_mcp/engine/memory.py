@@ -44,7 +44,7 @@ class MemoryGuard:
         """Guard the work on this plan."""
 
     def __exit__(self, _: object, error: BaseException | None, trace: object) -> None:
-        """No generator: what would be left of one holds all frames for as long as there is the failure."""
+        """Not written as a generator: as long as there is the failure, its frames would hold all others."""
         del trace
         if error is not None and is_out_of_memory(error):
             log.warning("out of memory: %s", str(error))  # not the error: who keeps records would keep tensors
