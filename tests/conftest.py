@@ -30,8 +30,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for item in items:
             folder = item.path.parent.name
             item.add_marker(pytest.mark.xdist_group(folder if folder in SHARING else str(item.path)))
-    last = len(SHARING)
-    items.sort(key=lambda item: SHARING.index(f) if (f := item.path.parent.name) in SHARING else last)
+    order = {folder: place for place, folder in enumerate(SHARING)}
+    items.sort(key=lambda item: order.get(item.path.parent.name, len(order)))
     for_a_gpu = [item for item in items if item.get_closest_marker("gpu")]
     if not for_a_gpu:
         return

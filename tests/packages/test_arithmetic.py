@@ -79,13 +79,13 @@ def test_wan_mini_in_fp8_runs_compiled(compiled_mini: Path, opened: Open) -> Non
     assert {kind.recipe for kind in kinds} == {FP8, PLAIN}  # its manifest leaves three blocks as they are
     assert all(kind.shape.times_per_token and packages.ready(kind, CPU) for kind in kinds)
     package = packages.run(kinds, CPU)
-    differences: list[float] = []
+    differences: dict[Recipe, list[float]] = {PLAIN: [], FP8: []}
     torch.manual_seed(3)
 
-    def both(*arguments: Any) -> Tensor:
+    def both(kind: BlockKind, *arguments: Any) -> Tensor:
         """One block of the real weights, on the very same activations."""
-        made = package(*arguments)
-        differences.append(apart(made, run_block(*arguments)))
+        made = package(kind, *arguments)
+        differences[kind.recipe].append(apart(made, run_block(kind, *arguments)))
         return made
 
     for frames, height, width in ((1, 16, 16), (5, 16, 16), (5, 24, 12)):
@@ -99,8 +99,12 @@ def test_wan_mini_in_fp8_runs_compiled(compiled_mini: Path, opened: Open) -> Non
         # From block to block FP8 spreads any difference until it is as large as what FP8 costs, so the whole is judged
         # by how far it is from full precision.
         assert errors[0] < 1.25 * errors[1]
-    # One number of a small picture that is turned over is up to 2 in 100 of a block of real weights.
-    assert len(differences) == 3 * true.config.num_layers and max(differences) < 10 * ALLOWED[FP8]
+    assert sum(map(len, differences.values())) == 3 * true.config.num_layers
+    assert max(differences[PLAIN]) < ALLOWED[PLAIN]
+    # A large number of a small picture that is turned over is up to 2 in 100 of a block of real weights, once in
+    # hundreds of blocks.
+    *others, largest = sorted(differences[FP8])
+    assert max(others) < 2 * ALLOWED[FP8] and largest < 10 * ALLOWED[FP8]
 
 
 def test_a_model_of_which_one_kind_is_compiled_runs_the_other_eagerly(home: Path, opened: Open) -> None:

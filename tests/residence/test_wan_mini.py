@@ -17,8 +17,6 @@ from wan_mcp.manifests import Catalogue, Manifest, Quantisation
 from wan_mcp.specs import Task
 
 WAN_MINI = Catalogue.of(Path("no-home")).get("wan-mini")
-
-
 ALL_IN_FP8 = WAN_MINI.model_copy(update={"quantisation": Quantisation(recipe=FP8)})
 
 

@@ -16,6 +16,7 @@ from wan_mcp.engine.blocks.block import BlockKind, run_block
 from wan_mcp.engine.packages.inputs import ACTIVATIONS
 from wan_mcp.engine.packages.loading import Call
 from wan_mcp.engine.packages.sidecar import Input, Sidecar
+from wan_mcp.logs import first_line
 
 __all__ = ["PackageRunner", "mismatch"]
 
@@ -112,7 +113,7 @@ class PackageRunner:
         if is_recorded(self._device):
             raise error
         self._call = None
-        self._broken(f"it failed: {str(error).splitlines()[0] if str(error) else type(error).__name__}")
+        self._broken(f"it failed: {first_line(error)}")
         return made
 
     def _misfit(self, inputs: list[Tensor]) -> str | None:
