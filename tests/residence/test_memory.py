@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from tests.engine.conftest import MANIFESTS, ONE, TWO, Bench, bench, embedded, video_plan
+from tests.engine.conftest import MANIFESTS, ONE, TWO, Bench, bench, embedded, image_plan, video_plan
 from wan_mcp.engine.broken import broken_model
 from wan_mcp.engine.memory import is_out_of_memory
 from wan_mcp.errors import JobFailed
@@ -75,11 +75,13 @@ def tensors_of(least: int) -> int:
 
 
 @pytest.mark.parametrize("operations", [300, 1000, 2000])
-def test_what_a_job_had_made_when_memory_ran_out_is_let_go_of(bench: Bench, operations: int) -> None:
+def test_what_a_job_made_is_let_go_of_also_when_memory_ran_out(bench: Bench, operations: int) -> None:
     plan = video_plan(TWO, width=128, height=128, num_frames=17)
     latents = 4 * 16 * 5 * 16 * 16
-    bench.run(plan)
+    bench.run(image_plan(TWO))
     before = tensors_of(latents)
+    bench.run(plan)
+    assert tensors_of(latents) <= before
     with pytest.raises(JobFailed) as failure, Refused(operations):
         bench.run(plan)
     assert failure.value.code == "out_of_memory"

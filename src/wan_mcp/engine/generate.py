@@ -22,6 +22,7 @@ from wan_mcp.engine.loader import WanModel
 from wan_mcp.engine.passes import expect_passes
 from wan_mcp.engine.receipt import receipt_of
 from wan_mcp.engine.reporter import Reporter
+from wan_mcp.engine.schedules import let_samples_go
 from wan_mcp.engine.step_cache import step_cache
 from wan_mcp.errors import JobFailed
 from wan_mcp.jobs.timings import steps_run
@@ -168,14 +169,14 @@ class Generator:
         self, plan: VideoPlan | ImagePlan, call: dict[str, Any], seed: int, item: int, report: Reporter
     ) -> Any:
         """The finished latents of one result."""
-        model = self._model
+        model, pipeline = self._model, self._model.pipelines[plan.task]
         began = False
 
         def begin() -> None:  # what the pipeline does before the first pass (encoding a picture) is still encoding
             nonlocal began
             if not began:
                 began = True
-                expect_passes(model.residence, model.pipelines[plan.task])
+                expect_passes(model.residence, pipeline)
                 report.enter(Stage.DENOISE, item=item)
                 report.step(0, steps_run(plan))
 
@@ -186,12 +187,15 @@ class Generator:
             return {}
 
         generator = torch.Generator("cpu").manual_seed(seed)
-        with (
-            listening(model, report, begin),
-            step_cache(model.denoisers, plan.step_cache) as count,
-            attention_mode(Turbo() if plan.turbo else None, grid=model.grid_of(plan)) as mode,
-        ):
-            latents = model.pipelines[plan.task](**call, generator=generator, callback_on_step_end=end_step)[0]
+        try:
+            with (
+                listening(model, report, begin),
+                step_cache(model.denoisers, plan.step_cache) as count,
+                attention_mode(Turbo() if plan.turbo else None, grid=model.grid_of(plan)) as mode,
+            ):
+                latents = pipeline(**call, generator=generator, callback_on_step_end=end_step)[0]
+        finally:
+            let_samples_go(pipeline.scheduler)
         if plan.turbo and not model.can_leave_out:
             report.note("turbo changed nothing: nothing on this device can leave out parts of attention, it was dense")
         if plan.step_cache is not None:

@@ -8,7 +8,7 @@ from diffusers.schedulers.scheduling_unipc_multistep import UniPCMultistepSchedu
 
 from wan_mcp.manifests import Pipeline
 
-__all__ = ["scheduler_for"]
+__all__ = ["let_samples_go", "scheduler_for"]
 
 
 def scheduler_for(pipeline: Pipeline, own: Any) -> Any:
@@ -30,6 +30,14 @@ def scheduler_for(pipeline: Pipeline, own: Any) -> Any:
     if pipeline.sigmas:
         _fix(scheduler, pipeline.sigmas)
     return scheduler
+
+
+def let_samples_go(scheduler: Any) -> None:
+    """Have a scheduler forget the latents of its last steps, which multistep ones keep until their next run."""
+    if isinstance(scheduler, UniPCMultistepScheduler):
+        # As `set_timesteps` does when the next run begins; but that needs memory, and there may be none.
+        scheduler.model_outputs = [None] * len(scheduler.model_outputs)
+        scheduler.last_sample = None
 
 
 def _fix(scheduler: Any, sigmas: tuple[float, ...]) -> None:
