@@ -51,7 +51,7 @@ from wan_mcp.engine.packages.inputs import example_inputs, example_weights
 Row = dict[str, Any]
 Call = Callable[[], Any]
 GRIDS = {"480x832, 81 frames": (21, 30, 52), "720x1280, 81 frames": (21, 45, 80)}
-HEADS, WIDTH, FFN, TEXT = 40, 128, 13824, 512
+HEADS, WIDTH, FFN, TEXT = 40, 128, 13824, 101
 TINY_GRIDS = {"tiny": (3, 5, 7)}
 TINY_HEADS, TINY_WIDTH, TINY_FFN = 4, 64, 96
 TIMES, TINY_TIMES = 20, 2

@@ -53,7 +53,7 @@ SHAPES = ((704, 1280, 1), (480, 832, 1), (704, 1280, 9))
 TINY_SHAPES = ((64, 96, 1),)
 SPATIAL, TEMPORAL, PATCH = 16, 4, 4
 """Of Wan2.2's autoencoder: pixels and frames of a latent; of TI2V-5B: latents of a token."""
-TEXTS, TEXT_TOKENS = 2, 512
+TEXTS, TEXT_TOKENS, FILLED = 2, 512, 100
 FORWARDS, JOBS = 16, 7
 PROMPT = "a red circle moving left"
 ONE_BY_ONE, REPLAYED = "one_by_one_s", "replayed_s"
@@ -155,6 +155,8 @@ def forwards(denoiser: Denoiser, device: Device, size: tuple[int, int, int]) -> 
         return noise(seed, *shape), torch.full((1, tokens), 900.0 - seed, device=device.torch)
 
     texts = [noise(seed, 1, TEXT_TOKENS, text_width) for seed in range(TEXTS)]
+    for text in texts:
+        text[:, FILLED:] = 0  # padding, as of pipelines
     model = denoiser.model
     calls = {ONE_BY_ONE: model.forward}
     taken: Taken = {ONE_BY_ONE: [], REPLAYED: [], "recording_s": []}

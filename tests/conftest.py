@@ -55,6 +55,13 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
+@pytest.fixture(autouse=True)
+def _random_numbers_are_the_same_in_any_order() -> None:
+    """Where torch is imported already; it is not imported for this."""
+    if (torch := sys.modules.get("torch")) is not None and hasattr(torch, "manual_seed"):
+        torch.manual_seed(0)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _fronts_are_collected() -> Iterator[None]:
     """What is left of the last fronts is collected while the filter above holds, not at exit."""

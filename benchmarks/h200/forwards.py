@@ -121,9 +121,9 @@ def exactness(sheet: Sheet, tiny: bool) -> None:
     eager(latents, moment, text, return_dict=False)
     for hook in hooks:
         hook.remove()
-    rotary = mine.model.rope(latents)
+    rotary, words = mine.model.rope(latents), mine.model.condition_embedder.text_embedder(text)
     rows = []
-    for number, ((hidden, words, times, _), result) in enumerate(seen):
+    for number, ((hidden, _, times, _), result) in enumerate(seen):
         made = mine.model.blocks[number](hidden, words, times, rotary).float()
         channels = hidden.float().square().mean((0, 1)).sqrt()
         cosine = torch.nn.functional.cosine_similarity(made.flatten(), result.float().flatten(), 0)

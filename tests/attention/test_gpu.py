@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.attention.conftest import distance
+from tests.attention.conftest import distance, exact
 from wan_mcp.engine.attention import KERNEL_NAMES, Turbo, attend, attend_self, attention_mode, choose_attention
 from wan_mcp.engine.attention.block_sparse import TorchBlocks, attend_sparsely
 from wan_mcp.engine.attention.chain import FP8_LIMIT, LIMIT, attention_of, kernel_of, sparse_attention_of
@@ -19,6 +19,7 @@ from wan_mcp.engine.attention.joined import (
     rows_of_plainly,
 )
 from wan_mcp.engine.attention.rounding import restored, rounded, rounded_plainly
+from wan_mcp.engine.attention.text import attend_text, text_kernel
 from wan_mcp.engine.attention.trial import JoinedTrial, Trial, like_a_denoisers, like_a_denoisers_product
 from wan_mcp.engine.blocks import self_attention
 from wan_mcp.engine.blocks.self_attention import attend_rows
@@ -88,6 +89,21 @@ def test_short_sequences_and_other_keys_stay_in_sixteen_bits(gpu: torch.device, 
         some = Trial.on(long.query[:, :1560], long.key[:, :tokens], long.value[:, :tokens])
         assert some.error(attend) < LIMIT
     assert Trial.on(long.query, long.key[:, :512], long.value[:, :512]).error(attend) < LIMIT
+
+
+@pytest.mark.parametrize(("width", "heads"), [(32, 2), (64, 3), (128, 40)])
+@pytest.mark.parametrize("text", [2, 3, 64, 65, 512])
+def test_tokens_look_at_the_text_and_padding_counts_many_times(
+    gpu: torch.device, width: int, heads: int, text: int
+) -> None:
+    assert text_kernel(gpu, width) is not None
+    torch.manual_seed(text)
+    query, key, value = (torch.randn(1, n, heads, width, device=gpu).bfloat16() for n in (333, text, text))
+    for times in (1, 400):
+        key_of_all, value_of_all = (torch.cat([each, *[each[:, -1:]] * (times - 1)], 1) for each in (key, value))
+        given = attend_text(2 * query, key, value, torch.full((1,), float(times), device=gpu))
+        assert given.is_contiguous()
+        assert distance(given, exact(2 * query, key_of_all, value_of_all)) < LIMIT
 
 
 def test_two_batches_do_not_mix(gpu: torch.device, long: Trial) -> None:

@@ -207,12 +207,12 @@ def test_a_block_computes_the_same_with_the_operator_as_without(monkeypatch: pyt
         return [str(node.target) for node in export_block(kind, CPU).graph.nodes]
 
     torch.manual_seed(0)
-    hidden, key, value, times, cos, sin = example_inputs(kind, 99, 7, CPU)
+    hidden, key, value, padding, times, cos, sin = example_inputs(kind, 99, 7, CPU)
     weights = example_weights(kind, CPU)
-    apart = run_block(kind, hidden, key, value, times, cos, sin, weights)
+    apart = run_block(kind, hidden, key, value, padding, times, cos, sin, weights)
     before = targets()
     monkeypatch.setattr(block_module, "is_joined", lambda recipe, device: recipe == FP8)
-    assert torch.equal(run_block(kind, hidden, key, value, times, cos, sin, weights), apart)
+    assert torch.equal(run_block(kind, hidden, key, value, padding, times, cos, sin, weights), apart)
     after = targets()
     assert (before.count("wan_mcp.attend_self.default"), before.count("wan_mcp.attend_rows.default")) == (1, 0)
     assert (after.count("wan_mcp.attend_self.default"), after.count("wan_mcp.attend_rows.default")) == (0, 1)

@@ -1,67 +1,37 @@
-"""Attention to the text: through cuDNN for as long as that takes what it is given."""
-
-from dataclasses import dataclass
-from typing import Any
+"""Attention to the text: one token of padding stands for all of it, where that comes out exact."""
 
 import pytest
 import torch
 
-from wan_mcp.engine.attention import text
+from tests.attention.conftest import distance, exact
+from wan_mcp.engine.attention.text import attend_text, can_count, text_kernel
 
-GPU = torch.device("cuda", 7)
-
-
-@dataclass
-class OnGpu:
-    """As much of a tensor on a GPU as is asked of it here."""
-
-    shape: tuple[int, ...]
-    device: torch.device = GPU
+CPU = torch.device("cpu")
 
 
-@pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What was asked of kernels, in order; cuDNN takes no more than 512 tokens."""
-    kernels: list[str] = []
-
-    def attend(query: OnGpu, *_: Any) -> str:
-        cudnn = torch.backends.cuda.cudnn_sdp_enabled()
-        kernels.append("cudnn" if cudnn else "another")
-        if cudnn and query.shape[-2] > 512:
-            raise RuntimeError("cuDNN Frontend error: No valid execution plans built.\nmore lines")
-        return kernels[-1]
-
-    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", attend)
-    monkeypatch.setattr(text, "kernel_of", lambda *_: "a kernel that proved itself")
-    monkeypatch.setattr(text, "_WITHOUT_CUDNN", set())
-    return kernels
+@pytest.mark.parametrize("times", [1, 2, 450])
+@pytest.mark.parametrize("text", [2, 60])
+def test_the_last_key_counts_as_often_as_it_is_told_to(text: int, times: int) -> None:
+    torch.manual_seed(0)
+    query, key, value = (torch.randn(1, tokens, 3, 32) for tokens in (50, text, text))
+    key_of_all, value_of_all = (torch.cat([each, *[each[:, -1:]] * (times - 1)], 1) for each in (key, value))
+    given = attend_text(query, key, value, torch.tensor([float(times)]))
+    assert given.shape == query.shape
+    assert distance(given, exact(query, key_of_all, value_of_all)) < 1e-6
 
 
-def attended(tokens: int) -> Any:
-    query: Any = OnGpu((1, 40, tokens, 128))
-    return text.attend_text(query, query, query)
+def test_without_a_kernel_nothing_counts_many_times_in_sixteen_bits() -> None:
+    assert can_count(CPU, 64, torch.float32)
+    assert not can_count(CPU, 64, torch.bfloat16)
+    query, key, value = (torch.randn(1, tokens, 3, 32) for tokens in (50, 7, 7))
+    given = attend_text(query.bfloat16(), key.bfloat16(), value.bfloat16(), torch.ones(1))
+    assert given.dtype == torch.bfloat16
+    assert distance(given, exact(query, key, value)) < 0.01
 
 
-def test_a_shape_that_cudnn_refuses_goes_to_the_next_kernel_and_cudnn_is_not_asked_again(
-    asked: list[str], caplog: pytest.LogCaptureFixture
-) -> None:
-    assert attended(512) == "cudnn"
-    assert attended(1024) == "another"
-    assert attended(1024) == "another"
-    assert asked == ["cudnn", "cudnn", "another", "another"]
+def test_a_kernel_that_cannot_be_had_is_named_once_and_torch_serves(caplog: pytest.LogCaptureFixture) -> None:
+    missing = torch.device("cuda", 63)
+    assert text_kernel(missing, 64) is None
+    assert text_kernel(missing, 64) is None
     [said] = caplog.messages
-    assert (
-        "without cuDNN from [1, 40, 1024, 128] on: RuntimeError: cuDNN Frontend error: No valid execution plans built."
-        in said
-    )
-
-
-def test_an_error_that_is_not_cudnns_is_raised(asked: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(*_: Any) -> Any:
-        asked.append("any")
-        raise RuntimeError("CUDA error: an illegal memory access was encountered")
-
-    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", broken)
-    with pytest.raises(RuntimeError, match="illegal memory access"):
-        attended(512)
-    assert asked == ["any", "any"]
+    assert said.startswith("attention to the text goes through torch on cuda:63: ")

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from tests.packages.conftest import CPU, IN_FP8, IN_PLAIN, rewrite
 from wan_mcp.engine.blocks.block import ExportableBlock, run_block
-from wan_mcp.engine.packages.inputs import example_inputs, example_weights
+from wan_mcp.engine.packages.inputs import ACTIVATIONS, example_inputs, example_weights
 from wan_mcp.engine.packages.packages import Packages
 
 pytestmark = pytest.mark.timeout(600)  # see test_arithmetic
@@ -132,8 +132,11 @@ def wider(tensors: list[Tensor]) -> None:
     tensors[0] = torch.cat([tensors[0], tensors[0]], -1)
 
 
+FIRST_WEIGHT = len(ACTIVATIONS)
+
+
 def in_other_numbers(tensors: list[Tensor]) -> None:
-    tensors[6] = tensors[6].double()
+    tensors[FIRST_WEIGHT] = tensors[FIRST_WEIGHT].double()
 
 
 def transposed(tensors: list[Tensor]) -> None:
@@ -141,11 +144,12 @@ def transposed(tensors: list[Tensor]) -> None:
 
 
 def fewer_angles(tensors: list[Tensor]) -> None:
-    tensors[4] = tensors[4][:-1]
+    place = ACTIVATIONS.index("cos")
+    tensors[place] = tensors[place][:-1]
 
 
 def a_column_first_weight(tensors: list[Tensor]) -> None:
-    place = next(place for place, each in enumerate(tensors[6:], 6) if each.dim() == 2)
+    place = next(place for place, each in enumerate(tensors[FIRST_WEIGHT:], FIRST_WEIGHT) if each.dim() == 2)
     tensors[place] = tensors[place].t().contiguous().t()
 
 
@@ -178,14 +182,16 @@ def test_what_does_not_fit_a_package_never_reaches_it(
     run._call = counted
     with torch.no_grad():
         tensors = [*example_inputs(IN_PLAIN, 20, 7, CPU), *example_weights(IN_PLAIN, CPU)]
-        right = run(IN_PLAIN, *tensors[:6], tensors[6:])
+        right = run(IN_PLAIN, *tensors[:FIRST_WEIGHT], tensors[FIRST_WEIGHT:])
         assert len(reached) == 1
         change(tensors)
         if sound:  # eagerly it is what it was
-            torch.testing.assert_close(run(IN_PLAIN, *tensors[:6], tensors[6:]), right, atol=1e-5, rtol=1e-4)
+            torch.testing.assert_close(
+                run(IN_PLAIN, *tensors[:FIRST_WEIGHT], tensors[FIRST_WEIGHT:]), right, atol=1e-5, rtol=1e-4
+            )
         else:  # eagerly it is a proper error
             with pytest.raises(RuntimeError):
-                run(IN_PLAIN, *tensors[:6], tensors[6:])
+                run(IN_PLAIN, *tensors[:FIRST_WEIGHT], tensors[FIRST_WEIGHT:])
     assert len(reached) == 1 and reason in caplog.text
 
 

@@ -1,57 +1,89 @@
 """Attention of a block's tokens to the text: hundreds of keys instead of tens of thousands, and no FP8.
 
-cuDNN's kernel takes half of the time of the one that torch picks on Hopper (0.58 in place of 1.19 ms for 32,760 tokens
-of A14B). A compiled package has the same kernel burnt in, so that it and the eager block give the same bits.
+Most of them are padding: Wan was trained to look at 512 tokens, of which a prompt fills some dozens, and all others are
+the same. What is the same has the same key and value, so one of them that counts as many times gives what all gave.
 """
 
 import logging
-from contextlib import AbstractContextManager, nullcontext
+import math
+from functools import lru_cache
 from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
-from torch.nn.attention import sdpa_kernel
 
-from wan_mcp.engine.attention.chain import kernel_of
-from wan_mcp.engine.attention.plain import TORCH_KERNELS
 from wan_mcp.logs import first_line
 
-__all__ = ["attend_text", "text_kernels"]
+__all__ = ["attend_text", "can_count", "text_kernel"]
 
 log = logging.getLogger(__name__)
 
-
-_WITHOUT_CUDNN: set[torch.device] = set()
-"""Where cuDNN once had nothing for a shape: it is not asked again, as each answer of that sort is an error."""
-
-
-def attend_text(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Softmax attention of (batch, heads, tokens, head width) to keys and values of fewer tokens."""
-    try:
-        with text_kernels(query.device, query.shape[-1]):
-            return F.scaled_dot_product_attention(query, key, value)
-    except torch.OutOfMemoryError:
-        raise
-    except RuntimeError as error:  # cuDNN says only when it runs that it has nothing for a shape
-        if query.device.type != "cuda" or query.device in _WITHOUT_CUDNN:
-            raise
-        _WITHOUT_CUDNN.add(query.device)
-        log.warning("attention to the text goes on without cuDNN from %s on: %s", list(query.shape), first_line(error))
-    return attend_text(query, key, value)
+WIDTHS = (16, 32, 64, 128, 256)
+HALVES = (torch.bfloat16, torch.float16)
+LIMIT = 0.01
+"""The largest relative error against float64 of a kernel that works: rounding to 16 bits gives half of it."""
 
 
-def text_kernels(device: torch.device, width: int) -> AbstractContextManager[Any]:
-    """The order in which torch looks for a kernel; what is exported within keeps the one that it finds.
+def attend_text(query: Tensor, key: Tensor, value: Tensor, padding: Tensor) -> Tensor:
+    """Softmax attention scaled by 1 / sqrt(head width), in which the last key counts more than once.
 
-    cuDNN comes first where it proved itself with heads of this width: torch does not ask whether it works.
+    Args:
+        query: (1, tokens, heads, head width), contiguous.
+        key: (1, text tokens, heads, head width), contiguous.
+        value: of the key's shape.
+        padding: (1), float32: how many tokens the last key and value stand for. Where that is not 1, see `can_count`.
+
+    Returns:
+        The query's shape and dtype.
     """
-    if device.type != "cuda":
-        return nullcontext()
-    return _in_order(with_cudnn=device not in _WITHOUT_CUDNN and kernel_of(device, "cudnn", width) is not None)
+    if query.dtype in HALVES and (kernel := text_kernel(query.device, query.shape[-1])) is not None:
+        made: Tensor = kernel(query, key, value, padding)
+        return made
+    last = torch.arange(key.shape[1], device=key.device) == key.shape[1] - 1
+    counts = (last * padding.log()).to(query.dtype)[None, None, None]
+    query, key, value = (each.transpose(1, 2) for each in (query, key, value))
+    return F.scaled_dot_product_attention(query, key, value, attn_mask=counts).transpose(1, 2)
 
 
-def _in_order(*, with_cudnn: bool) -> AbstractContextManager[Any]:
-    backends = [backend for name, backend in TORCH_KERNELS.items() if with_cudnn or name != "cudnn"]
-    order: AbstractContextManager[Any] = sdpa_kernel(backends, set_priority=True)
-    return order
+def can_count(device: torch.device, width: int, dtype: torch.dtype) -> bool:
+    """Whether `attend_text` can have a key count many times: in 16 bits the logarithm of that has no place."""
+    return dtype == torch.float32 or (dtype in HALVES and text_kernel(device, width) is not None)
+
+
+@lru_cache(maxsize=32)
+def text_kernel(device: torch.device, width: int) -> Any:
+    """The kernel for heads of this width, if there is one and it proves itself; tried once.
+
+    Call it before an export: what is only traced cannot be tried.
+    """
+    if device.type != "cuda" or width not in WIDTHS:
+        return None
+    try:
+        from wan_mcp.engine.attention.text_kernel import attend_few_keys
+
+        error = _error_of(attend_few_keys, device, width)
+        if error <= LIMIT:  # not so where it is no number
+            return attend_few_keys
+        why = f"it is {error:.2g} off"
+    except torch.OutOfMemoryError:  # of the moment; a raise is not remembered
+        raise
+    except Exception as failure:  # without a C compiler, or on a GPU that Triton does not know
+        why = first_line(failure)
+    log.warning("attention to the text goes through torch on %s: %s", device, why)
+    return None
+
+
+def _error_of(kernel: Any, device: torch.device, width: int) -> float:
+    """The relative error of a kernel against float64, where the last of 70 keys counts 400 times."""
+    random = torch.Generator(device).manual_seed(0)
+
+    def some(tokens: int) -> Tensor:
+        return torch.randn(1, tokens, 2, width, generator=random, device=device)
+
+    query, key, value = (each.bfloat16() for each in (some(200) * 2, some(70), some(70)))
+    made = kernel(query, key, value, torch.full((1,), 400.0, device=device)).double()
+    scores = torch.einsum("bqhc,bkhc->bhqk", query.double(), key.double()) / math.sqrt(width)
+    scores[..., -1] += math.log(400)
+    wanted = torch.einsum("bhqk,bkhc->bqhc", scores.softmax(-1), value.double())
+    return float((made - wanted).norm() / wanted.norm())

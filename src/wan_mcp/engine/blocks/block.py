@@ -63,6 +63,7 @@ def run_block(
     hidden: Tensor,
     text_key: Tensor,
     text_value: Tensor,
+    padding: Tensor,
     times: Tensor,
     cos: Tensor,
     sin: Tensor,
@@ -75,6 +76,7 @@ def run_block(
         hidden: the residual stream.
         text_key: (1, text tokens, heads, head width), see `text_keys_and_values`.
         text_value: likewise.
+        padding: (1), float32: how many text tokens the last key and value stand for.
         times: (1, 6, width), or (1, tokens, 6, width) where each token has its own.
         cos: (tokens, head width / 2), float32.
         sin: likewise.
@@ -116,8 +118,8 @@ def run_block(
     hidden, rows = added(hidden, attended, gate=GATE, norm="norm2" if shape.cross_norm else None)
     query = apply("attn2.q", rows)
     query = in_heads(steps.normalise_heads(query, [named["attn2.norm_q"]], cos, sin, shape.width, eps, False))
-    attended = attend_text(query.transpose(1, 2), text_key.transpose(1, 2), text_value.transpose(1, 2))
-    attended = apply("attn2.out", prepared(attended.transpose(1, 2).flatten(-2)))
+    attended = attend_text(query, text_key, text_value, padding).flatten(-2)
+    attended = apply("attn2.out", prepared(attended))
 
     hidden, rows = added(hidden, attended, shift=FFN_SHIFT)
     inner = prepared(apply("ffn.up", rows), gelu=True)
@@ -153,9 +155,10 @@ class ExportableBlock(nn.Module):  # type: ignore[misc]
         hidden: Tensor,
         text_key: Tensor,
         text_value: Tensor,
+        padding: Tensor,
         times: Tensor,
         cos: Tensor,
         sin: Tensor,
         weights: list[Tensor],
     ) -> Tensor:
-        return run_block(self._kind, hidden, text_key, text_value, times, cos, sin, weights)
+        return run_block(self._kind, hidden, text_key, text_value, padding, times, cos, sin, weights)

@@ -4,20 +4,24 @@
 diffusers go on working: their forward has the signature of the blocks that they replace.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from wan_mcp.engine.attention.text import can_count
 from wan_mcp.engine.blocks.block import BlockKind, run_block, text_keys_and_values
+from wan_mcp.engine.blocks.patches import PatchProduct
 from wan_mcp.engine.blocks.residence import Residence
 from wan_mcp.engine.blocks.weights import BlockWeights
 
 __all__ = ["TEXTS_KEPT", "FastBlock", "FastBlocks", "RunBlock", "install_blocks"]
 
-RunBlock = Callable[[BlockKind, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, list[Tensor]], Tensor]
+RunBlock = Callable[[BlockKind, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, list[Tensor]], Tensor]
 """What runs a block: `run_block` itself, or a compiled package with the same arguments."""
+LEAST_TEXT = 2
+"""Tokens: one is a case of its own for compilers."""
 TEXTS_KEPT = 2  # with classifier-free guidance a step reads two texts
 
 
@@ -41,8 +45,9 @@ class FastBlock(nn.Module):  # type: ignore[misc]
         temb = temb.to(kind.dtype)
         shared = self._shared[0]
         key, value = self._text(encoder_hidden_states)
+        padding = shared.texts.padding_of(encoder_hidden_states)
         weights = shared.residence.tensors_of((shared.denoiser, self._number))
-        return shared.run(kind, hidden_states, key, value, temb, *rotary_emb, weights)
+        return shared.run(kind, hidden_states, key, value, padding, temb, *rotary_emb, weights)
 
     def known(self, text: Tensor) -> tuple[Tensor, Tensor] | None:
         """The keys and values of a prepared text that was seen."""
@@ -69,7 +74,7 @@ class FastBlocks:
         self, weights: Sequence[BlockWeights], residence: Residence, rotary: "CompactRotary", texts: "KeptText"
     ) -> None:
         self.residence = residence
-        self._rotary, self._texts = rotary, texts
+        self._rotary, self.texts = rotary, texts
         self.denoiser = residence.add(weights)
         """Its number there."""
         self.run: RunBlock = run_block
@@ -104,10 +109,10 @@ class FastBlocks:
 
         None where it would have to make some of it first.
         """
-        tables, prepared = self._rotary.known(latents), self._texts.known(text)
+        tables, prepared = self._rotary.known(latents), self.texts.known(text)
         if tables is None or prepared is None:
             return None
-        found: list[Tensor] = [*tables, prepared]
+        found: list[Tensor] = [*tables, prepared, self.texts.padding_of(prepared)]
         for block in self.blocks:
             pair = block.known(prepared)
             if pair is None:
@@ -147,36 +152,63 @@ class CompactRotary(nn.Module):  # type: ignore[misc]
 class KeptText(nn.Module):  # type: ignore[misc]
     """The layers that prepare the text for a denoiser, run once for each text instead of at every step.
 
-    Giving the very same tensor again is also what tells the blocks that they know the text.
+    Of the padding that pipelines fill texts up with, one token is kept: it counts as many times. Giving the very same
+    tensor again is also what tells the blocks that they know the text.
     """
 
-    def __init__(self, embedder: nn.Module) -> None:
+    def __init__(self, embedder: nn.Module, kinds: Collection[BlockKind]) -> None:
+        """`kinds` are those of the blocks that read the text."""
         super().__init__()
         self.embedder = embedder
-        self._texts: list[tuple[Tensor, Tensor]] = []
+        self._reading = {(kind.shape.head_width, kind.dtype) for kind in kinds}
+        self._texts: list[tuple[Tensor, Tensor, Tensor]] = []
 
     def forward(self, text: Tensor) -> Tensor:
         prepared = self.known(text)
         if prepared is None:
-            prepared = self.embedder(text)
-            self._texts = [*self._texts[-TEXTS_KEPT + 1 :], (text, prepared)]
+            folds = all(can_count(text.device, width, dtype) for width, dtype in self._reading)
+            kept, padding = _folded(text) if folds else (text, _once(text))
+            prepared = self.embedder(kept)
+            self._texts = [*self._texts[-TEXTS_KEPT + 1 :], (text, prepared, padding)]
         return prepared
 
     def known(self, text: Tensor) -> Tensor | None:
         """What was prepared for this text."""
-        return next((prepared for known, prepared in self._texts if known is text), None)
+        return next((prepared for known, prepared, _ in self._texts if known is text), None)
+
+    def padding_of(self, prepared: Tensor) -> Tensor:
+        """As how many tokens the last one of a prepared text counts: (1), float32."""
+        return next((padding for _, known, padding in self._texts if known is prepared), _once(prepared))
 
     def forget(self) -> None:
         """Let go of the texts."""
         self._texts = []
 
 
+def _once(text: Tensor) -> Tensor:
+    return torch.ones(1, dtype=torch.float32, device=text.device)
+
+
+def _folded(text: Tensor) -> tuple[Tensor, Tensor]:
+    """A text (1, tokens, width) up to its first token of padding, all zeros, and how often that one counts."""
+    tokens = text.shape[1]
+    filled = text[0].ne(0).any(-1).nonzero()
+    kept = max(LEAST_TEXT, int(filled[-1]) + 2) if len(filled) else LEAST_TEXT
+    if len(text) != 1 or kept >= tokens:
+        return text, _once(text)
+    return text[:, :kept].contiguous(), _once(text) * (tokens - kept + 1)
+
+
 def install_blocks(denoiser: Any, weights: Sequence[BlockWeights], residence: Residence) -> FastBlocks:
     """Replace the blocks of a `WanTransformer3DModel` by fast ones with these weights, settled in `residence`.
 
-    What surrounds the blocks (patches, times, the last projection) stays as it is.
+    What surrounds the blocks (times, the last projection) stays as it is.
     """
-    rotary, texts = CompactRotary(denoiser.rope), KeptText(denoiser.condition_embedder.text_embedder)
+    rotary, texts = (
+        CompactRotary(denoiser.rope),
+        KeptText(denoiser.condition_embedder.text_embedder, {each.kind for each in weights}),
+    )
     fast = FastBlocks(weights, residence, rotary, texts)
     denoiser.blocks, denoiser.rope, denoiser.condition_embedder.text_embedder = fast.blocks, rotary, texts
+    denoiser.patch_embedding = PatchProduct(denoiser.patch_embedding)
     return fast

@@ -13,7 +13,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.export import Dim, ExportedProgram
 
-from wan_mcp.engine.attention.text import text_kernels
+from wan_mcp.engine.attention.text import text_kernel
 from wan_mcp.engine.blocks.block import BlockKind, ExportableBlock
 from wan_mcp.engine.blocks.rows import steps_for
 from wan_mcp.engine.packages.gpu_share import take_little_of
@@ -55,12 +55,11 @@ def compile_block(kind: BlockKind, device: Any, file: Path) -> None:
     """
     log.info("exporting a block %d wide, %s, for %s", kind.shape.width, kind.recipe, device)
     steps_for(device)  # tries whether the GPU kernels work, which an export does not
-    text_kernels(device, kind.shape.head_width)  # likewise
+    text_kernel(device, kind.shape.head_width)  # likewise
     program = export_block(kind, device)
     log.info("compiling it")
     metadata = {"aot_inductor.metadata": {"wan_mcp": identity_of(kind, device).hash}}
-    # The compiler asks again which kernel of attention to take.
-    with torch.no_grad(), text_kernels(device, kind.shape.head_width):
+    with torch.no_grad():
         torch._inductor.aoti_compile_and_package(program, package_path=str(file), inductor_configs=FLAGS | metadata)
 
 

@@ -112,6 +112,7 @@ def _source() -> str:
     folder = Path(blocks.__file__).parent
     files = [file for name in SOURCES if (file := folder / name).is_file()]
     total = hashlib.sha256()
-    for file in (*files, here.parent / "attention" / "text.py", here / "compiling.py", here / "inputs.py"):
+    files += [here.parent / "attention" / name for name in ("text.py", "text_kernel.py")]
+    for file in (*files, here / "compiling.py", here / "inputs.py"):
         total.update(f"{file.name} {hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode())
     return total.hexdigest()

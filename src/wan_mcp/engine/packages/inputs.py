@@ -14,7 +14,7 @@ from wan_mcp.engine.packages.sidecar import Input
 
 __all__ = ["ACTIVATIONS", "dynamic_sizes", "example_inputs", "example_weights", "expected_inputs"]
 
-ACTIVATIONS = ("hidden", "text_key", "text_value", "times", "cos", "sin")
+ACTIVATIONS = ("hidden", "text_key", "text_value", "padding", "times", "cos", "sin")
 """The inputs beside the weights, in order."""
 ROWS_AT_ONCE = 1024
 
@@ -42,6 +42,7 @@ def _activations(kind: BlockKind) -> dict[str, tuple[tuple[int | str, ...], torc
         "hidden": ((1, "tokens", shape.width), dtype),
         "text_key": (text, dtype),
         "text_value": (text, dtype),
+        "padding": ((1,), torch.float32),
         "times": (times, dtype),  # as `WanTransformer3DModel` hands them to its blocks
         "cos": (angles, torch.float32),
         "sin": (angles, torch.float32),
@@ -82,7 +83,8 @@ def example_inputs(kind: BlockKind, tokens: int, text: int, device: Any) -> list
     made = []
     for name, (shape, dtype) in _activations(kind).items():
         numbers = torch.randn([sizes.get(n, n) if isinstance(n, str) else n for n in shape], device=device)
-        made.append({"cos": numbers.cos(), "sin": numbers.sin()}.get(name, numbers * 0.5).to(dtype))
+        special = {"cos": numbers.cos(), "sin": numbers.sin(), "padding": numbers.abs() * 100 + 1}
+        made.append(special.get(name, numbers * 0.5).to(dtype))
     return made
 
 

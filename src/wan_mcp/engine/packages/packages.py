@@ -90,13 +90,14 @@ class Packages:
             hidden: Tensor,
             text_key: Tensor,
             text_value: Tensor,
+            padding: Tensor,
             times: Tensor,
             cos: Tensor,
             sin: Tensor,
             weights: list[Tensor],
         ) -> Tensor:
             run = runners.get(kind, run_block)
-            return run(kind, hidden, text_key, text_value, times, cos, sin, weights)
+            return run(kind, hidden, text_key, text_value, padding, times, cos, sin, weights)
 
         return dispatch
 

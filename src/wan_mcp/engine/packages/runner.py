@@ -23,6 +23,7 @@ __all__ = ["PackageRunner", "mismatch"]
 log = logging.getLogger(__name__)
 
 REASONS_TOLD = 20
+Activations = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
 ALIGNED = 16
 """Bytes that kernels read at once."""
 
@@ -87,36 +88,36 @@ class PackageRunner:
         hidden: Tensor,
         text_key: Tensor,
         text_value: Tensor,
+        padding: Tensor,
         times: Tensor,
         cos: Tensor,
         sin: Tensor,
         weights: list[Tensor],
     ) -> Tensor:
         """See `run_block`."""
-        inputs = [hidden, text_key, text_value, times, cos, sin]
+        inputs = (hidden, text_key, text_value, padding, times, cos, sin)
         why = "it is of another kind" if kind != self.kind else self._misfit(inputs) or self._unbound(weights)
         if self._call is None or why is not None:
             self._tell(why)
-            return run_block(kind, hidden, text_key, text_value, times, cos, sin, weights)
+            return run_block(kind, *inputs, weights)
         try:
             return self._call([*inputs, *weights])[0]
         except RuntimeError as error:
             return self._eagerly_after(error, inputs, weights)
 
-    def _eagerly_after(self, error: RuntimeError, inputs: list[Tensor], weights: list[Tensor]) -> Tensor:
+    def _eagerly_after(self, error: RuntimeError, inputs: Activations, weights: list[Tensor]) -> Tensor:
         """Where memory is short this raises what `MemoryGuard` knows; else the package is at fault.
 
         Not while it is recorded: memory for that is short sooner, and what ends there need not end elsewhere.
         """
-        hidden, text_key, text_value, times, cos, sin = inputs
-        made = run_block(self.kind, hidden, text_key, text_value, times, cos, sin, weights)
+        made = run_block(self.kind, *inputs, weights)
         if is_recorded(self._device):
             raise error
         self._call = None
         self._broken(f"it failed: {first_line(error)}")
         return made
 
-    def _misfit(self, inputs: list[Tensor]) -> str | None:
+    def _misfit(self, inputs: Activations) -> str | None:
         """What is wrong with the inputs of this call."""
         sizes: dict[str, int] = {}
         for expected, tensor in zip(self._activations, inputs, strict=True):
