@@ -47,7 +47,7 @@ def _config() -> Any:
     return blank_denoiser(models.A14B).config
 
 
-def compiled(denoiser: Denoiser, home: Path, sheet: Sheet) -> Tuning:
+def compiled(denoiser: Denoiser, home: Path, sheet: Sheet, beside: str = ", beside other work") -> Tuning:
     """Have the blocks compiled and bound, and say how long that took and how large it is."""
     manifest = Catalogue(shipped_folder()).get(MANIFEST)
     tuning = Tuning(Settings(home=home), resolve_device("auto"))
@@ -57,7 +57,7 @@ def compiled(denoiser: Denoiser, home: Path, sheet: Sheet) -> Tuning:
     while len(list((home / "packages").glob("*.json"))) < kinds and time.perf_counter() - began < PACKAGE_S:
         time.sleep(0.2)
         tuning.prepare(manifest, [denoiser])
-    sheet.fact("package: build s, with its proof, beside other work", round(time.perf_counter() - began, 1))
+    sheet.fact(f"package: build s, with its proof{beside}", round(time.perf_counter() - began, 1))
     files = list((home / "packages").glob("*.pt2"))
     sheet.fact("package: number", len(files))
     sheet.fact("package: MB", [round(file.stat().st_size / 1e6, 2) for file in files])
@@ -141,5 +141,11 @@ def exactness(sheet: Sheet, tiny: bool) -> None:
     sheet.fact("block error", rows)
 
 
+def package(sheet: Sheet, tiny: bool) -> None:
+    """A package as it is built for the first job of a new home, with nothing else to do."""
+    with TemporaryDirectory() as folder:
+        compiled(ours(tiny), Path(folder), sheet, beside=", alone").close()
+
+
 if __name__ == "__main__":
-    run_section(__doc__, {"forwards": measure, "exactness": exactness})
+    run_section(__doc__, {"forwards": measure, "exactness": exactness, "package": package})

@@ -27,6 +27,8 @@ from wan_mcp.settings import Settings
 
 PORT = 8731
 WAIT_S = 240
+DATED = re.compile(r"\d{4}-\d\d-\d\d ")
+"""A line of the log that is no more of the line before."""
 HOG = """
 import sys, time, torch
 held = []
@@ -44,12 +46,13 @@ sys.stdin.read()
 class Transcript:
     """What was asked and answered, with the seconds since the beginning."""
 
-    def __init__(self, file: Path) -> None:
-        self._file = file
+    def __init__(self, file: Path, home: Path) -> None:
+        self._file, self._home = file, str(home)
         self._began = time.perf_counter()
         self._lines = ["# The server on one GPU, as a client sees it", "", "```"]
 
     def say(self, words: str) -> None:
+        words = words.replace(self._home, "$WAN_MCP_HOME")
         self._lines.append(f"{time.perf_counter() - self._began:7.2f} s  {words}")
         print(self._lines[-1], flush=True)  # noqa: T201
         self._file.parent.mkdir(parents=True, exist_ok=True)
@@ -188,7 +191,7 @@ def main() -> None:
     parser.add_argument("--media", type=Path, help="copy the pictures that clients were shown to this folder")
     parser.add_argument("--tiny", action="store_true")
     options = parser.parse_args()
-    tell = Transcript(options.out)
+    tell = Transcript(options.out, options.home)
     gpu = _gpu()
     tell.about(describe() | {"gpu": gpu})
     try:
@@ -196,8 +199,10 @@ def main() -> None:
     finally:
         log = options.home / "logs" / "engine.log"
         if log.exists():
-            last = log.read_text(encoding="utf-8", errors="replace").splitlines()[-25:]
-            tell.say("the engine's log, its last lines:\n" + "\n".join(last))
+            lines = [
+                line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if DATED.match(line)
+            ]
+            tell.say("the engine's log, its last lines:\n" + "\n".join(lines[-25:]))
         if options.media is not None:
             options.media.mkdir(parents=True, exist_ok=True)
             for file in sorted((options.home / "media").rglob("*.png"))[:2]:

@@ -17,7 +17,7 @@ from wan_mcp.engine.attention.text import text_kernel
 from wan_mcp.engine.blocks.block import BlockKind, ExportableBlock
 from wan_mcp.engine.blocks.rows import steps_for
 from wan_mcp.engine.packages.gpu_share import take_little_of
-from wan_mcp.engine.packages.identity import FLAGS, identity_of, kind_of_facts
+from wan_mcp.engine.packages.identity import identity_of, kind_of_facts, known_flags
 from wan_mcp.engine.packages.inputs import ACTIVATIONS, dynamic_sizes, example_inputs, example_weights, expected_inputs
 from wan_mcp.engine.packages.lifeline import end_with_parent
 from wan_mcp.logs import log_to_stderr
@@ -60,7 +60,9 @@ def compile_block(kind: BlockKind, device: Any, file: Path) -> None:
     log.info("compiling it")
     metadata = {"aot_inductor.metadata": {"wan_mcp": identity_of(kind, device).hash}}
     with torch.no_grad():
-        torch._inductor.aoti_compile_and_package(program, package_path=str(file), inductor_configs=FLAGS | metadata)
+        torch._inductor.aoti_compile_and_package(
+            program, package_path=str(file), inductor_configs=known_flags() | metadata
+        )
 
 
 def main(arguments: list[str]) -> None:

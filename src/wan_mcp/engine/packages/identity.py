@@ -20,7 +20,7 @@ from wan_mcp.engine import blocks
 from wan_mcp.engine.blocks.block import BlockKind
 from wan_mcp.engine.blocks.shape import BlockShape
 
-__all__ = ["FLAGS", "Identity", "facts_of_kind", "identity_of", "kind_of_facts"]
+__all__ = ["FLAGS", "Identity", "facts_of_kind", "identity_of", "kind_of_facts", "known_flags"]
 
 LAYOUT = 1
 """Of the package's inputs and of its sidecar; raise it when either changes."""
@@ -29,6 +29,8 @@ FLAGS: dict[str, Any] = {
     "aot_inductor.package_constants_in_so": False,
     # The example's sizes are no bounds: one frame of a small picture runs too.
     "aot_inductor.check_lowerbound": False,
+    # Each is read by one file: making them first takes longer (12 s for 3), and they are left behind in /tmp.
+    "aot_inductor.precompile_headers": False,
 }
 """What Inductor is told beside its own defaults."""
 SOURCES = ("block.py", "linear.py", "rows.py", "kernels.py", "self_attention.py")
@@ -51,6 +53,14 @@ class Identity:
     def hash(self) -> str:
         """32 hexadecimal digits; the name of the package's files."""
         return hashlib.sha256(self.text.encode()).hexdigest()[:32]
+
+
+def known_flags() -> dict[str, Any]:
+    """Those of `FLAGS` that this version of torch has."""
+    from torch._inductor import config  # seconds, and only who compiles needs it
+
+    known = config.get_config_copy()
+    return {name: value for name, value in FLAGS.items() if name in known}
 
 
 def facts_of_kind(kind: BlockKind) -> dict[str, Any]:

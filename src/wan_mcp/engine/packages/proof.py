@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from wan_mcp.engine.packages.identity import known_flags
 from wan_mcp.engine.packages.lifeline import end_with_parent
 
 __all__ = ["prove_compiler"]
@@ -29,7 +30,7 @@ def prove_compiler(file: Path) -> None:
     """
     with torch.no_grad():
         program = torch.export.export(_OneLine(), (torch.zeros(4),), strict=False)
-        torch._inductor.aoti_compile_and_package(program, package_path=str(file))
+        torch._inductor.aoti_compile_and_package(program, package_path=str(file), inductor_configs=known_flags())
         loader = torch._C._aoti.AOTIModelPackageLoader(str(file), "model", False, 1, -1)
         (made,) = loader.boxed_run([torch.zeros(4)])
     if not torch.equal(made, torch.ones(4)):
