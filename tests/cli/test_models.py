@@ -18,6 +18,15 @@ def test_the_table_has_every_model_with_its_licence_and_where_its_weights_are(wa
     assert "in the package" in next(line for line in lines if line.startswith("wan-mini "))
 
 
+def test_in_a_narrow_terminal_every_word_stays_whole(wan: Wan) -> None:
+    said = wan("models", COLUMNS="80").stdout
+    assert max(map(len, said.split("wan-mini")[0].splitlines())) <= 80
+    for name, manifest in Catalogue(shipped_folder()).manifests.items():
+        assert f"{name}: {', '.join(manifest.tasks)}" in " ".join(said.split())
+        assert f"licence {manifest.licence.id}" in " ".join(said.split())
+    assert "weights in the package" in said
+
+
 def test_json_has_the_manifests(wan: Wan) -> None:
     models = {model["name"]: model for model in json.loads(wan("models", "--json").stdout)}
     assert models["wan-mini"]["frames"]["fps"] == 8

@@ -1,8 +1,10 @@
 """`wan-mcp models`: which models there are, and what is wrong with a manifest of one's own."""
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from textwrap import fill
+from typing import Annotated, Any
 
 import typer
 
@@ -15,6 +17,11 @@ from wan_mcp.weights.local import is_local
 from wan_mcp.weights.progress import in_bytes
 
 __all__ = ["app"]
+
+WIDE = 140
+"""Columns that a table needs, so that no word is cut."""
+FACTS = ("sizes", "frames", "licence", "weights")
+INDENT = "    "
 
 app = typer.Typer(help="List models, check a manifest.", invoke_without_command=True, rich_markup_mode=None)
 
@@ -37,7 +44,7 @@ def default(
         rows = [m.model_dump(mode="json") | {"ready": is_local(m, settings.home)} for m in _sorted(catalogue)]
         typer.echo(json.dumps(rows, indent=2))
     else:
-        _table(catalogue, settings)
+        _list(catalogue, settings)
     for error in catalogue.broken.values():
         typer.secho(f"not usable: {error}", fg="red", err=True)
 
@@ -53,31 +60,62 @@ def _sorted(catalogue: Catalogue) -> list[Manifest]:
     return [catalogue.manifests[name] for name in sorted(catalogue.manifests)]
 
 
-def _table(catalogue: Catalogue, settings: Settings) -> None:
+def _list(catalogue: Catalogue, settings: Settings) -> None:
     from rich.console import Console
-    from rich.table import Table
 
-    machine = this_machine(settings)
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    table.add_column("model", no_wrap=True)
-    table.add_column("does", no_wrap=True, min_width=max(len(task) for task in Task))
-    for column in ("sizes", "frames", "licence", "weights", _titled(machine)):
-        table.add_column(column, overflow="fold")
-    for manifest in _sorted(catalogue):
-        licence = manifest.licence.id + (" (gated)" if manifest.licence.gated else "")
-        table.add_row(
-            manifest.name,
-            "\n".join(manifest.tasks),
-            _sizes(manifest),
-            manifest.frames.describe() if manifest.frames else "",
-            licence,
-            _weights(manifest, settings),
-            _verdict(machine, manifest, settings),
-        )
-    Console().print(table)
+    machine, console = this_machine(settings), Console()
+    models = [_described(manifest, machine, settings) for manifest in _sorted(catalogue)]
+    if console.width < WIDE:
+        for model in models:
+            typer.echo(_in_lines(model, _titled(machine), console.width))
+    else:
+        console.print(_table(models, _titled(machine)))
     for manifest in _sorted(catalogue):
         if manifest.licence.conditions:
             typer.echo(f"{manifest.name}: {manifest.licence.conditions}")
+
+
+@dataclass(frozen=True)
+class _Described:
+    """A model in words."""
+
+    name: str
+    tasks: tuple[str, ...]
+    facts: tuple[str, ...]
+    """One for each of `FACTS`; empty where there is nothing to say."""
+    verdict: str
+    """On this machine."""
+
+
+def _described(manifest: Manifest, machine: Machine, settings: Settings) -> _Described:
+    frames = manifest.frames.describe() if manifest.frames else ""
+    licence = manifest.licence.id + (" (gated)" if manifest.licence.gated else "")
+    facts = (_sizes(manifest), frames, licence, _weights(manifest, settings))
+    return _Described(manifest.name, manifest.tasks, facts, _verdict(machine, manifest, settings))
+
+
+def _table(models: list[_Described], machine: str) -> Any:
+    from rich.table import Table
+
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    table.add_column("model", no_wrap=True)
+    table.add_column("does", no_wrap=True, min_width=max(len(task) for task in Task))
+    for column in (*FACTS, machine):
+        table.add_column(column, overflow="fold")
+    for model in models:
+        table.add_row(model.name, "\n".join(model.tasks), *model.facts, model.verdict)
+    return table
+
+
+def _in_lines(model: _Described, machine: str, width: int) -> str:
+    """Where a table has no room: the name and the tasks, and below them what else there is to say."""
+    facts = [f"{name} {fact}" for name, fact in zip(FACTS, model.facts, strict=True) if fact]
+    said = [f"{model.name}: {', '.join(model.tasks)}", "; ".join(facts), f"{machine}: {model.verdict}"]
+    kept = said if model.verdict else said[:2]
+    return "\n".join(
+        fill(line, width, initial_indent=INDENT * (place > 0), subsequent_indent=INDENT * 2, break_on_hyphens=False)
+        for place, line in enumerate(kept)
+    )
 
 
 def _titled(machine: Machine) -> str:
