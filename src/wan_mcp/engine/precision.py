@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from wan_mcp.engine.blocks.block import BlockKind
-from wan_mcp.engine.blocks.linear import FP8, PLAIN, Recipe
+from wan_mcp.engine.blocks.linear import FIRST_WITH_FP8, FP8, PLAIN, Recipe
 from wan_mcp.engine.blocks.shape import BlockShape
 from wan_mcp.engine.devices import Device
 from wan_mcp.errors import JobFailed
@@ -17,9 +17,6 @@ from wan_mcp.presets import Precision
 __all__ = ["block_kinds", "recipe_for"]
 
 log = logging.getLogger(__name__)
-
-FIRST_WITH_FP8 = (8, 9)
-"""Compute capability from which Nvidia GPUs multiply e4m3 (Ada; Hopper is 9.0)."""
 
 
 def recipe_for(manifest: Manifest, device: Device, asked: Precision) -> Recipe | None:

@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 WIDTHS = (16, 32, 64, 128, 256)
 HALVES = (torch.bfloat16, torch.float16)
 LIMIT = 0.01
-"""The largest relative error against float64 of a kernel that works: rounding to 16 bits gives half of it."""
+"""The largest relative error against float64 of a kernel that works: rounding to 16 bits gives less than half of it."""
 
 
 def attend_text(query: Tensor, key: Tensor, value: Tensor, padding: Tensor) -> Tensor:

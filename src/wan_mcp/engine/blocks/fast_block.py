@@ -178,7 +178,8 @@ class KeptText(nn.Module):  # type: ignore[misc]
 
     def padding_of(self, prepared: Tensor) -> Tensor:
         """As how many tokens the last one of a prepared text counts: (1), float32."""
-        return next((padding for _, known, padding in self._texts if known is prepared), _once(prepared))
+        found = next((padding for _, known, padding in self._texts if known is prepared), None)
+        return _once(prepared) if found is None else found
 
     def forget(self) -> None:
         """Let go of the texts."""
@@ -204,10 +205,8 @@ def install_blocks(denoiser: Any, weights: Sequence[BlockWeights], residence: Re
 
     What surrounds the blocks (times, the last projection) stays as it is.
     """
-    rotary, texts = (
-        CompactRotary(denoiser.rope),
-        KeptText(denoiser.condition_embedder.text_embedder, {each.kind for each in weights}),
-    )
+    rotary = CompactRotary(denoiser.rope)
+    texts = KeptText(denoiser.condition_embedder.text_embedder, {each.kind for each in weights})
     fast = FastBlocks(weights, residence, rotary, texts)
     denoiser.blocks, denoiser.rope, denoiser.condition_embedder.text_embedder = fast.blocks, rotary, texts
     denoiser.patch_embedding = PatchProduct(denoiser.patch_embedding)

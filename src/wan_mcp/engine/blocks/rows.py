@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from wan_mcp.engine.blocks.linear import quantise_rows
+from wan_mcp.engine.blocks.linear import FIRST_WITH_FP8, quantise_rows
 
 __all__ = ["add_and_prepare_rows", "add_gated_rows", "normalise_heads", "prepare_rows", "rotated", "steps_for"]
 
@@ -35,6 +35,8 @@ def steps_for(device: Any) -> ModuleType:
         rows = torch.zeros(1, 2, 64, dtype=torch.bfloat16, device=device)
         times = torch.zeros(1, 6, 64, device=device)
         kernels.prepare_rows(rows, times, times, 1e-6, 0, True, False, False)
+        if torch.cuda.get_device_capability(device) >= FIRST_WITH_FP8:
+            kernels.prepare_rows(rows, times, times, 1e-6, NONE, False, True, True)
     except torch.OutOfMemoryError:  # of the moment; a raise is not remembered
         raise
     except Exception as error:  # without a C compiler, or on a GPU that Triton does not know

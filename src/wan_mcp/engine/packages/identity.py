@@ -22,7 +22,7 @@ from wan_mcp.engine.blocks.shape import BlockShape
 
 __all__ = ["FLAGS", "Identity", "facts_of_kind", "identity_of", "kind_of_facts", "known_flags"]
 
-LAYOUT = 1
+LAYOUT = 2
 """Of the package's inputs and of its sidecar; raise it when either changes."""
 FLAGS: dict[str, Any] = {
     # Weights are inputs, so there are no constants to put anywhere.

@@ -23,9 +23,10 @@ __all__ = ["PackageRunner", "mismatch"]
 log = logging.getLogger(__name__)
 
 REASONS_TOLD = 20
-Activations = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
 ALIGNED = 16
 """Bytes that kernels read at once."""
+Activations = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
+"""The inputs of `ACTIVATIONS`."""
 
 
 def mismatch(expected: Input, tensor: Tensor, device: Any, sizes: dict[str, int]) -> str | None:
