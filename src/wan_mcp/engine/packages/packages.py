@@ -85,19 +85,8 @@ class Packages:
         if len(runners) == 1 and len(kinds) == 1:
             return next(iter(runners.values()))
 
-        def dispatch(
-            kind: BlockKind,
-            hidden: Tensor,
-            text_key: Tensor,
-            text_value: Tensor,
-            padding: Tensor,
-            times: Tensor,
-            cos: Tensor,
-            sin: Tensor,
-            weights: list[Tensor],
-        ) -> Tensor:
-            run = runners.get(kind, run_block)
-            return run(kind, hidden, text_key, text_value, padding, times, cos, sin, weights)
+        def dispatch(kind: BlockKind, *inputs: Any) -> Tensor:
+            return runners.get(kind, run_block)(kind, *inputs)
 
         return dispatch
 
