@@ -32,7 +32,8 @@ def attend_text(query: Tensor, key: Tensor, value: Tensor, padding: Tensor) -> T
         query: (1, tokens, heads, head width), contiguous.
         key: (1, text tokens, heads, head width), contiguous.
         value: of the key's shape.
-        padding: (1), float32: how many tokens the last key and value stand for. Where that is not 1, see `can_count`.
+        padding: (1), float32: how many tokens the last key and value stand for; 1 where nothing else can count, see
+            `can_count`.
 
     Returns:
         The query's shape and dtype.
@@ -40,14 +41,16 @@ def attend_text(query: Tensor, key: Tensor, value: Tensor, padding: Tensor) -> T
     if query.dtype in HALVES and (kernel := text_kernel(query.device, query.shape[-1])) is not None:
         made: Tensor = kernel(query, key, value, padding)
         return made
-    last = torch.arange(key.shape[1], device=key.device) == key.shape[1] - 1
-    counts = (last * padding.log()).to(query.dtype)[None, None, None]
+    counts = None
+    if query.dtype not in HALVES:
+        last = torch.arange(key.shape[1], device=key.device) == key.shape[1] - 1
+        counts = (last * padding.log())[None, None, None]
     query, key, value = (each.transpose(1, 2) for each in (query, key, value))
     return F.scaled_dot_product_attention(query, key, value, attn_mask=counts).transpose(1, 2)
 
 
 def can_count(device: torch.device, width: int, dtype: torch.dtype) -> bool:
-    """Whether `attend_text` can have a key count many times: in 16 bits the logarithm of that has no place."""
+    """Whether `attend_text` can have a key count many times: as a mask in 16 bits that would be rounded."""
     return dtype == torch.float32 or (dtype in HALVES and text_kernel(device, width) is not None)
 
 
