@@ -13,6 +13,7 @@ without the values' mean, which every query gets whatever its weights are.
 
 import argparse
 import contextlib
+import statistics
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from diffusers.models.transformers import transformer_wan
 from torch import Tensor
 
 from benchmarks.machine import keep
+from benchmarks.timing import milliseconds
 from wan_mcp.engine.attention import Turbo, attend_self, attention_mode, choose_attention
 from wan_mcp.engine.attention.block_sparse import BlockKernel, TorchBlocks, attend_sparsely
 from wan_mcp.engine.attention.chain import KERNEL_NAMES, kernel_of
@@ -94,9 +96,9 @@ def _kernels(device: torch.device) -> Iterator[Kernel]:
 def _dense(trial: Trial, device: torch.device) -> Iterator[Row]:
     tokens, heads = trial.query.shape[1:3]
     for kernel in _kernels(device):
-        milliseconds = _milliseconds(kernel, trial)
-        rate = 4 * heads * WIDTH * tokens**2 / milliseconds / 1e9
-        yield {"kernel": kernel.name, "ms": milliseconds, "tflops": round(rate, 1)} | _errors(kernel, trial)
+        took = _milliseconds(kernel, trial)
+        rate = 4 * heads * WIDTH * tokens**2 / took / 1e9
+        yield {"kernel": kernel.name, "ms": took, "tflops": round(rate, 1)} | _errors(kernel, trial)
 
 
 def _turbo(trial: Trial, grid: tuple[int, int, int], device: torch.device) -> Iterator[Row]:
@@ -110,15 +112,10 @@ def _milliseconds(kernel: Attend, trial: Trial, times: int = 5) -> float:
     """The median of a few calls, each with nothing else on the device."""
     if not trial.query.is_cuda:
         return float("inf")
-    found = []
-    for _ in range(times + 1):
-        begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-        begin.record()
-        kernel(trial.query, trial.key, trial.value)
-        end.record()
-        end.synchronize()
-        found.append(begin.elapsed_time(end))
-    return round(float(sorted(found[1:])[times // 2]), 3)
+    found = [
+        milliseconds(lambda: kernel(trial.query, trial.key, trial.value), trial.query.device) for _ in range(times + 1)
+    ]
+    return round(statistics.median(found[1:]), 3)
 
 
 def _errors(kernel: Attend, trial: Trial) -> Row:

@@ -24,7 +24,10 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import scaled_dot_product_attention
 
-from benchmarks.machine import RESULTS, describe
+from benchmarks.h200.models import PROMPT_TOKENS
+from benchmarks.machine import RESULTS
+from benchmarks.timing import milliseconds
+from training.report import hardware, versions
 from wan_mcp.engine.attention.text import attend_text
 from wan_mcp.engine.blocks.linear import FP8, product, quantise_rows, tensors_of_linear
 from wan_mcp.engine.blocks.patches import PatchProduct
@@ -32,22 +35,8 @@ from wan_mcp.engine.blocks.patches import PatchProduct
 Row = dict[str, Any]
 WIDTH, HEADS, FFN, GRID = 5120, 40, 13824, (21, 60, 104)
 TINY = (64, 2, 96, (2, 8, 8))
-TEXTS = (24, 101, 512)
+TEXTS = (24, PROMPT_TOKENS + 1, 512)
 SECONDS, TIMES = 4.0, 11
-
-
-def milliseconds(call: Callable[[], Any], device: torch.device) -> float:
-    """What one call takes on the device."""
-    if device.type != "cuda":
-        began = time.perf_counter()
-        call()
-        return (time.perf_counter() - began) * 1e3
-    begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-    begin.record()
-    call()
-    end.record()
-    end.synchronize()
-    return float(begin.elapsed_time(end))
 
 
 def median(call: Callable[[], Any], device: torch.device, times: int) -> float:
@@ -124,7 +113,6 @@ def main() -> None:
     width, heads, ffn, grid = TINY if options.tiny else (WIDTH, HEADS, FFN, GRID)
     tokens, times = grid[0] * grid[1] * grid[2] // 4, 1 if options.tiny else TIMES
     out = options.out or (None if options.tiny else RESULTS / "block_parts.json")
-    gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
     rows: list[Row] = []
     for some in (
         products(width, ffn, tokens, device, 0.2 if options.tiny else SECONDS),
@@ -135,7 +123,8 @@ def main() -> None:
             rows.append(row)
             print(row, flush=True)  # noqa: T201
             if out is not None:
-                out.write_text(json.dumps({"hardware": describe() | {"gpu": gpu}, "rows": rows}, indent=1) + "\n")
+                found = {"hardware": hardware(device), "versions": versions(), "rows": rows}
+                out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -21,7 +21,6 @@ import json
 import math
 import platform
 import statistics
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -34,7 +33,9 @@ from unittest.mock import patch
 import torch
 from torch import Tensor
 
+from benchmarks.h200.models import PROMPT_TOKENS
 from benchmarks.machine import RESULTS
+from benchmarks.timing import milliseconds
 from training.report import hardware
 from wan_mcp.engine.attention import Joined, attend, attend_self, attended_jointly, choose_attention
 from wan_mcp.engine.attention.chain import kernel_of
@@ -51,7 +52,7 @@ from wan_mcp.engine.packages.inputs import example_inputs, example_weights
 Row = dict[str, Any]
 Call = Callable[[], Any]
 GRIDS = {"480x832, 81 frames": (21, 30, 52), "720x1280, 81 frames": (21, 45, 80)}
-HEADS, WIDTH, FFN, TEXT = 40, 128, 13824, 101
+HEADS, WIDTH, FFN, TEXT = 40, 128, 13824, PROMPT_TOKENS + 1
 TINY_GRIDS = {"tiny": (3, 5, 7)}
 TINY_HEADS, TINY_WIDTH, TINY_FFN = 4, 64, 96
 TIMES, TINY_TIMES = 20, 2
@@ -254,7 +255,7 @@ def _in_turns(ways: Mapping[str, Call], device: torch.device, times: int) -> lis
     found: dict[str, list[float]] = {way: [] for way in ways}
     for number in range(times + 2):
         for way, call in ways.items():
-            taken = _milliseconds(call, device)
+            taken = milliseconds(call, device, head_start=SLEEP_CYCLES)
             if number >= 2:
                 found[way].append(taken)
     return [
@@ -265,24 +266,8 @@ def _in_turns(ways: Mapping[str, Call], device: torch.device, times: int) -> lis
 
 def _alone(name: str, call: Call, device: torch.device, times: int) -> Row:
     at_once = 1 if name == "kernel" else AT_ONCE
-    taken = [_milliseconds(call, device, at_once) for _ in range(times + 1)][1:]
+    taken = [milliseconds(call, device, at_once, head_start=SLEEP_CYCLES) for _ in range(times + 1)][1:]
     return {"ms": round(statistics.median(taken), 4), "times": times}
-
-
-def _milliseconds(call: Call, device: torch.device, at_once: int = 1) -> float:
-    if device.type != "cuda":
-        began = time.perf_counter()
-        for _ in range(at_once):
-            call()
-        return (time.perf_counter() - began) * 1e3 / at_once
-    torch.cuda._sleep(SLEEP_CYCLES)
-    begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-    begin.record()
-    for _ in range(at_once):
-        call()
-    end.record()
-    end.synchronize()
-    return float(begin.elapsed_time(end)) / at_once
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ from unittest.mock import patch
 import torch
 from diffusers import WanTransformer3DModel
 
+from benchmarks.h200.models import PROMPT_TOKENS
 from benchmarks.real_weights import TINY_WAN, TRANSFORMER
 from training.report import hardware, versions
 from wan_mcp.engine import generate
@@ -53,7 +54,7 @@ SHAPES = ((704, 1280, 1), (480, 832, 1), (704, 1280, 9))
 TINY_SHAPES = ((64, 96, 1),)
 SPATIAL, TEMPORAL, PATCH = 16, 4, 4
 """Of Wan2.2's autoencoder: pixels and frames of a latent; of TI2V-5B: latents of a token."""
-TEXTS, TEXT_TOKENS, FILLED = 2, 512, 100
+TEXTS, TEXT_TOKENS = 2, 512
 FORWARDS, JOBS = 16, 7
 PROMPT = "a red circle moving left"
 ONE_BY_ONE, REPLAYED = "one_by_one_s", "replayed_s"
@@ -156,7 +157,7 @@ def forwards(denoiser: Denoiser, device: Device, size: tuple[int, int, int]) -> 
 
     texts = [noise(seed, 1, TEXT_TOKENS, text_width) for seed in range(TEXTS)]
     for text in texts:
-        text[:, FILLED:] = 0  # padding, as of pipelines
+        text[:, PROMPT_TOKENS:] = 0  # padding, as of pipelines
     model = denoiser.model
     calls = {ONE_BY_ONE: model.forward}
     taken: Taken = {ONE_BY_ONE: [], REPLAYED: [], "recording_s": []}

@@ -4,10 +4,22 @@ from typing import Any
 
 import torch
 
-__all__ = ["A14B", "SHAPES", "TINY", "VAE", "denoiser", "device", "inputs", "latent_shape", "outliers", "vae"]
+__all__ = [
+    "A14B",
+    "PROMPT_TOKENS",
+    "SHAPES",
+    "TINY",
+    "VAE",
+    "denoiser",
+    "device",
+    "inputs",
+    "latent_shape",
+    "outliers",
+    "vae",
+]
 
-PROMPT = 100
-"""Tokens of the prompt, a long one."""
+PROMPT_TOKENS = 100
+"""Of a long prompt."""
 # The published configurations.
 A14B: dict[str, Any] = {
     "num_layers": 40,
@@ -94,12 +106,12 @@ def outliers(model: Any) -> None:
 
 
 def inputs(size: tuple[int, int, int], tiny: bool) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Latents, time and text of one forward: a prompt of `PROMPT` tokens, padded with zeros as pipelines do."""
+    """Latents, time and text of one forward: a prompt of `PROMPT_TOKENS`, padded with zeros as pipelines do."""
     random = torch.Generator(device=device()).manual_seed(2)
     latents = torch.randn(latent_shape(size), device=device(), dtype=dtype(), generator=random)
     width = (A14B | (TINY["transformer"] if tiny else {}))["text_dim"]
     text = torch.randn(1, 512, width, device=device(), dtype=dtype(), generator=random)
-    text[:, PROMPT:] = 0
+    text[:, PROMPT_TOKENS:] = 0
     return latents, torch.tensor([800], device=device()), text
 
 

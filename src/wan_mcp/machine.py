@@ -13,8 +13,8 @@ __all__ = ["FIRST_WITH_FP8", "Machine", "this_machine"]
 TOOL = "nvidia-smi"
 TOOL_TIMEOUT_S = 10
 MIB = 1024 * 1024
-FIRST_WITH_FP8 = 8.9
-"""Compute capability from which Nvidia GPUs multiply FP8 (Ada)."""
+FIRST_WITH_FP8 = (8, 9)
+"""Compute capability from which Nvidia GPUs convert to and multiply e4m3 (Ada; Hopper is 9.0)."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,7 @@ def _gpu(index: str) -> Machine | None:
     try:
         answer = subprocess.run(query, capture_output=True, text=True, timeout=TOOL_TIMEOUT_S, check=True)
         memory, _, capability = answer.stdout.split("\n")[0].partition(",")
-        return Machine("GPU", "bf16", int(memory) * MIB, float(capability or 0) >= FIRST_WITH_FP8)
+        numbers = tuple(int(number) for number in (capability or "0").split("."))
+        return Machine("GPU", "bf16", int(memory) * MIB, numbers >= FIRST_WITH_FP8)
     except (OSError, subprocess.SubprocessError, ValueError):
         return None

@@ -38,7 +38,7 @@ class Device:
         if not self.is_cuda:
             return Machine("CPU", self.precision, main_memory())
         found = torch.cuda.get_device_properties(self.torch)
-        has_fp8 = found.major + found.minor / 10 >= FIRST_WITH_FP8
+        has_fp8 = (found.major, found.minor) >= FIRST_WITH_FP8
         return Machine("GPU", self.precision, int(found.total_memory), has_fp8)
 
     def free_memory(self) -> None:

@@ -7,10 +7,11 @@ from typing import Any
 import torch
 
 from wan_mcp.engine.blocks.block import BlockKind
-from wan_mcp.engine.blocks.linear import FIRST_WITH_FP8, FP8, PLAIN, Recipe
+from wan_mcp.engine.blocks.linear import FP8, PLAIN, Recipe
 from wan_mcp.engine.blocks.shape import BlockShape
 from wan_mcp.engine.devices import Device
 from wan_mcp.errors import JobFailed
+from wan_mcp.machine import FIRST_WITH_FP8
 from wan_mcp.manifests import Manifest
 from wan_mcp.presets import Precision
 

@@ -11,24 +11,12 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-__all__ = [
-    "FIRST_WITH_FP8",
-    "FP8",
-    "LEAST_ROWS",
-    "PLAIN",
-    "Recipe",
-    "linear",
-    "product",
-    "quantise_rows",
-    "tensors_of_linear",
-]
+__all__ = ["FP8", "LEAST_ROWS", "PLAIN", "Recipe", "linear", "product", "quantise_rows", "tensors_of_linear"]
 
 Recipe = Literal["plain", "fp8-rowwise"]
 PLAIN: Recipe = "plain"
 FP8: Recipe = "fp8-rowwise"
 
-FIRST_WITH_FP8 = (8, 9)
-"""Compute capability from which Nvidia GPUs convert to and multiply e4m3 (Ada; Hopper is 9.0)."""
 LARGEST = 448.0
 """The largest number of e4m3 (OCP 8-bit floating point specification, without infinities)."""
 LEAST_ROWS = 128

@@ -13,7 +13,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from wan_mcp.engine.blocks.linear import FIRST_WITH_FP8, quantise_rows
+from wan_mcp.engine.blocks.linear import quantise_rows
+from wan_mcp.machine import FIRST_WITH_FP8
 
 __all__ = ["add_and_prepare_rows", "add_gated_rows", "normalise_heads", "prepare_rows", "rotated", "steps_for"]
 
