@@ -8,19 +8,33 @@ of them are inputs.
 import hashlib
 import json
 import platform
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from wan_mcp.engine import blocks
+from wan_mcp.engine import attention
+from wan_mcp.engine.attention import operator, text
+from wan_mcp.engine.blocks import block, linear, rows, self_attention, shape
 from wan_mcp.engine.blocks.block import BlockKind
 from wan_mcp.engine.blocks.shape import BlockShape
+from wan_mcp.engine.packages import inputs
 
-__all__ = ["FLAGS", "Identity", "facts_of_kind", "identity_of", "kind_of_facts", "known_flags"]
+__all__ = [
+    "FLAGS",
+    "SOURCES",
+    "Identity",
+    "facts_of_kind",
+    "hash_of_sources",
+    "identity_of",
+    "kind_of_facts",
+    "known_flags",
+]
 
 LAYOUT = 2
 """Of the package's inputs and of its sidecar; raise it when either changes."""
@@ -33,8 +47,19 @@ FLAGS: dict[str, Any] = {
     "aot_inductor.precompile_headers": False,
 }
 """What Inductor is told beside its own defaults."""
-SOURCES = ("block.py", "linear.py", "rows.py", "kernels.py", "self_attention.py")
-"""The files whose change makes a package stale."""
+# In: all code that the export traces, what the custom operators promise about their results (the shapes and strides of
+# `register_fake`, in `operator` and `self_attention`, are compiled into a package), and the export and its inputs. Out:
+# what runs inside the custom operators, since a package calls them by name and so always runs the code of today; and
+# what only logs, ends processes, limits memory or reads and writes the facts of this module.
+SOURCES = (
+    *(module.__name__ for module in (attention, operator, text)),
+    *(module.__name__ for module in (block, linear, rows, self_attention, shape, inputs)),
+    # By name: kernels can be imported only where Triton is, and the compiling process imports this module.
+    "wan_mcp.engine.attention.text_kernel",
+    "wan_mcp.engine.blocks.kernels",
+    "wan_mcp.engine.packages.compiling",
+)
+"""The modules whose change makes a package stale."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +107,7 @@ def identity_of(kind: BlockKind, device: Any) -> Identity:
         "torch_commit": torch.version.git_version,
         "machine": platform.machine(),
         "device": _facts_of_device(device),
-        "source": _source(),
+        "source": _hash_of_own_sources(),
         "kind": facts_of_kind(kind),
         "flags": FLAGS,
     }
@@ -116,13 +141,32 @@ def _version(package: str) -> str | None:
 
 
 @cache
-def _source() -> str:
-    """SHA-256 over the block's arithmetic and the way it is exported."""
-    here = Path(__file__).parent
-    folder = Path(blocks.__file__).parent
-    files = [file for name in SOURCES if (file := folder / name).is_file()]
+def _hash_of_own_sources() -> str:
+    return hash_of_sources(SOURCES)
+
+
+def hash_of_sources(modules: Iterable[str]) -> str:
+    """Return the SHA-256 over the names and the source text of modules, in whatever order and folder they are.
+
+    No module is imported for it, only the packages that hold it.
+
+    Raises:
+        RuntimeError: a module has no source file that can be read; without it, a change would go unnoticed.
+    """
     total = hashlib.sha256()
-    files += [here.parent / "attention" / name for name in ("text.py", "text_kernel.py")]
-    for file in (*files, here / "compiling.py", here / "inputs.py"):
-        total.update(f"{file.name} {hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode())
+    for name in sorted(modules):
+        total.update(f"{name} {hashlib.sha256(_source_of(name)).hexdigest()}\n".encode())
     return total.hexdigest()
+
+
+def _source_of(module: str) -> bytes:
+    try:
+        spec = find_spec(module)
+        if spec is not None and spec.has_location and spec.origin is not None:
+            return Path(spec.origin).read_bytes()
+        reason = "there is no such module"
+    except (ImportError, OSError) as error:
+        reason = str(error)
+    raise RuntimeError(
+        f"The source of {module} cannot be read, and compiled packages depend on it: {reason}. Install wan-mcp again."
+    )
