@@ -8,11 +8,15 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
 
+from wan_mcp.engine.devices import resolve_device
+from wan_mcp.engine.loader import load_wan
 from wan_mcp.engine.vae import activations
 from wan_mcp.engine.vae.activations import Activations
 from wan_mcp.engine.vae.fast import FastCoders
 from wan_mcp.engine.vae.memory import BOUND
 from wan_mcp.engine.vae.proved import runs_ours
+from wan_mcp.engine.weights import EMBEDDED
+from wan_mcp.manifests import Manifest, shipped_folder
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")]
 
@@ -88,3 +92,9 @@ def test_720p_stays_within_the_bound_on_memory(exact: Any) -> None:
     for _ in coders.decode(latents):
         pass
     assert torch.cuda.max_memory_allocated() - before < BOUND
+
+
+def test_a_model_that_is_loaded_on_a_gpu_has_the_fast_coders() -> None:
+    manifest = Manifest.read(shipped_folder() / "wan-mini.toml")
+    model = load_wan(manifest, EMBEDDED / "wan-mini", resolve_device("cuda"), "known")
+    assert model.coders is not None and "_encode" in vars(model.vae)

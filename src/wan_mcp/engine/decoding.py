@@ -6,7 +6,6 @@ On a CPU each latent frame goes through the autoencoder as in the pipelines, bit
 
 from collections.abc import Generator
 from contextlib import closing
-from types import MethodType
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,7 +13,6 @@ from diffusers.models.autoencoders.autoencoder_kl_wan import unpatchify
 
 from wan_mcp.engine.loader import WanModel
 from wan_mcp.engine.reporter import Reporter
-from wan_mcp.engine.vae.coders import understood
 from wan_mcp.engine.vae.fast import FastCoders
 from wan_mcp.errors import JobFailed
 
@@ -44,16 +42,10 @@ def _bad_numbers(what: str) -> JobFailed:
 
 
 class FrameDecoder:
-    """The end of a model's pipelines. On a GPU it also has the pipelines encode pictures with the fast coders."""
+    """The end of a model's pipelines, by the fast coders where the model has them. It changes nothing of the model."""
 
-    def __init__(self, model: WanModel, *, fast: bool | None = None) -> None:
-        """`fast` is whether to use the fast coders: by default on a GPU."""
+    def __init__(self, model: WanModel) -> None:
         self._model = model
-        vae = model.vae
-        fast = model.device.is_cuda if fast is None else fast
-        self._coders = FastCoders(vae) if fast and understood(vae) else None
-        if self._coders is not None:
-            vae._encode = MethodType(_encode_with(self._coders), vae)
 
     def frames(self, latents: Any, report: Reporter) -> "Generator[NDArray[np.uint8]]":
         """Frames, some of shape (frames, height, width, 3) at a time, from the normalised latents of one result.
@@ -66,7 +58,8 @@ class FrameDecoder:
         """
         require_finite(latents, "latents")
         count, done = int(latents.shape[2]), 0
-        parts = self._as_the_pipelines(latents) if self._coders is None else self._fast(self._coders, latents)
+        coders = self._model.coders
+        parts = self._as_the_pipelines(latents) if coders is None else self._fast(coders, latents)
         with closing(parts):
             while done < count:
                 report.tell(f"{done} of {count} latent frames") if count > 1 else report.check()
@@ -151,12 +144,3 @@ def _moments(vae: Any) -> tuple[Any, Any]:
     shape = (1, vae.config.z_dim, 1, 1, 1)
     mean, deviation = (torch.tensor(m).view(shape) for m in (vae.config.latents_mean, vae.config.latents_std))
     return mean.to(vae.device), deviation.to(vae.device)
-
-
-def _encode_with(coders: FastCoders) -> Any:
-    def encode(vae: Any, pictures: Any) -> Any:
-        if pictures.shape[0] == 1 and not vae.use_tiling:
-            return coders.encode(pictures)
-        return type(vae)._encode(vae, pictures)
-
-    return encode

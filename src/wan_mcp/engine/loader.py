@@ -33,6 +33,7 @@ from wan_mcp.engine.schedules import scheduler_for
 from wan_mcp.engine.sources import denoiser_sources
 from wan_mcp.engine.text_encoder import place_text_encoder, plan_for
 from wan_mcp.engine.tuning import Tuning
+from wan_mcp.engine.vae.fast import FastCoders, install_fast_coders
 from wan_mcp.engine.weights import fingerprint
 from wan_mcp.errors import JobFailed
 from wan_mcp.manifests import Manifest
@@ -66,6 +67,8 @@ class WanModel:
     """How they run."""
     asked: Precision = "auto"
     """The precision that was asked for."""
+    coders: FastCoders | None = None
+    """What its VAE encodes and decodes with; None where it does so itself."""
 
     @property
     def any_pipeline(self) -> Any:
@@ -212,11 +215,12 @@ def load_wan(
         fuse_own(manifest, pipeline, further)
     if not device.is_cuda:
         use_onednn(pipeline.vae)
+    coders = install_fast_coders(pipeline.vae) if device.is_cuda else None
     pipeline.register_modules(scheduler=scheduler_for(manifest.pipeline, pipeline.scheduler))
     pipelines = {task: _pipeline(task, pipeline, manifest) for task in manifest.tasks}
     for each in pipelines.values():
         each.set_progress_bar_config(disable=True)
-    return WanModel(manifest, device, pipelines, sha256, fused, converted, residence, tuning, precision)
+    return WanModel(manifest, device, pipelines, sha256, fused, converted, residence, tuning, precision, coders)
 
 
 def _converted_denoisers(

@@ -1,16 +1,17 @@
 """An autoencoder's fast coders over whole clips: which frames go into which call, within a bound on memory."""
 
 from collections.abc import Iterator
+from types import MethodType
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from wan_mcp.engine.vae.coders import Decoder, Encoder
+from wan_mcp.engine.vae.coders import Decoder, Encoder, understood
 from wan_mcp.engine.vae.layers import Pass
 from wan_mcp.engine.vae.memory import latent_frames_per_call
 
-__all__ = ["FastCoders", "Run", "runs_of"]
+__all__ = ["FastCoders", "Run", "install_fast_coders", "runs_of"]
 
 STILL_GROUPS = 2
 """From how many groups of four like pictures it pays to compute the first of them only."""
@@ -93,3 +94,23 @@ class FastCoders:
         for start, kept, length in runs_of([True, *differs], most):
             parts.append(self._encoder(rows[start : start + kept], length, run))
         return torch.cat(parts).permute(3, 0, 1, 2)[None]
+
+
+def install_fast_coders(vae: Any) -> FastCoders | None:
+    """Have an autoencoder encode single clips with fast coders, and return these; None where they do not understand it.
+
+    Call it once the weights are where they stay. It replaces `vae._encode`, which is what all pipelines call. Batches
+    and tiles are still encoded by the autoencoder itself.
+    """
+    if not understood(vae):
+        return None
+    coders = FastCoders(vae)
+
+    def encode(vae: Any, pictures: Tensor) -> Tensor:
+        if pictures.shape[0] == 1 and not vae.use_tiling:
+            return coders.encode(pictures)
+        encoded: Tensor = type(vae)._encode(vae, pictures)
+        return encoded
+
+    vae._encode = MethodType(encode, vae)
+    return coders
