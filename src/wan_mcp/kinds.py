@@ -1,10 +1,18 @@
 """What there is to tell apart (kinds, tasks, states, stages), and the base of all values."""
 
 from enum import StrEnum
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-__all__ = ["Frozen", "JobState", "Kind", "Stage", "Task"]
+__all__ = ["AttentionKernel", "FP8Attention", "Frozen", "JobState", "Kind", "Stage", "Task", "TorchAttention"]
+
+FP8Attention = Literal["cudnn-fp8", "sage-fp8"]
+"""Kernels of self-attention in FP8, quickest first."""
+TorchAttention = Literal["cudnn", "flash", "efficient", "math"]
+"""Kernels that torch ships for CUDA, quickest on Hopper first (`benchmarks/results/attention.json`)."""
+AttentionKernel = Literal[FP8Attention, TorchAttention, "sdpa"]
+"""All kernels of self-attention, by the names that settings, receipts and logs use; `sdpa` is torch's own choice."""
 
 
 class Frozen(BaseModel):

@@ -13,6 +13,8 @@ from platformdirs import user_data_path
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from wan_mcp.kinds import AttentionKernel
+
 __all__ = ["ENV_PREFIX", "Settings", "mistyped_variables"]
 
 ENV_PREFIX = "WAN_MCP_"
@@ -42,7 +44,7 @@ class Settings(BaseSettings):
         description="Precision of video models: auto (FP8 where the model and the GPU can), full (bf16 on a GPU, fp32 "
         "on a CPU) or fp8.",
     )
-    attention: Literal["auto", "cudnn-fp8", "sage-fp8", "cudnn", "flash", "efficient", "math", "sdpa"] = Field(
+    attention: Literal["auto", AttentionKernel] = Field(
         default="auto",
         description="Kernel of long self-attention on a GPU: auto (the quickest that proves exact), or one by name.",
     )

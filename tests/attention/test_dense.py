@@ -9,11 +9,19 @@ import torch
 from torch import Tensor, nn
 
 from tests.attention.conftest import distance, exact
-from wan_mcp.engine.attention import Attention, attend, attend_self, attention_in_use, choose_attention
-from wan_mcp.engine.attention.chain import LIMIT
-from wan_mcp.engine.attention.plain import TorchKernel
+from wan_mcp.engine.attention import (
+    KERNEL_NAMES,
+    Attention,
+    attend,
+    attend_self,
+    attention_in_use,
+    choose_attention,
+)
+from wan_mcp.engine.attention.chain import LIMIT, kernel_of
+from wan_mcp.engine.attention.plain import TORCH_KERNELS, TorchKernel
 from wan_mcp.engine.attention.trial import Trial
 from wan_mcp.errors import JobFailed
+from wan_mcp.settings import Settings
 
 CPU = torch.device("cpu")
 Data = tuple[Tensor, Tensor, Tensor]
@@ -140,6 +148,27 @@ def test_a_kernel_that_is_not_here_is_refused_by_its_name(name: str) -> None:
 def test_a_name_that_no_kernel_has_is_refused_with_those_that_there_are() -> None:
     with pytest.raises(JobFailed, match="'quick' is none of auto, cudnn-fp8, sage-fp8, cudnn,"):
         choose_attention(CPU, "quick")
+
+
+NAMES = [name for name in Settings.model_json_schema()["properties"]["attention"]["enum"] if name != "auto"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_kernel_that_can_be_set_is_known(name: str) -> None:
+    try:
+        choose_attention(CPU, name)
+    except JobFailed as refused:
+        assert refused.code == "no_attention"  # it is none of the CPU's: not a name that nothing has
+    assert name == "sdpa" or name in TORCH_KERNELS or kernel_of(CPU, name) is None
+
+
+def test_every_known_kernel_can_be_set() -> None:
+    assert tuple(NAMES) == KERNEL_NAMES
+
+
+def test_a_misspelt_kernel_of_torch_is_an_error_not_another_kernel() -> None:
+    with pytest.raises(KeyError, match="flsh"):
+        TorchKernel("flsh")
 
 
 def test_a_trial_passes_what_is_right_and_fails_what_is_slightly_wrong(trial: Trial) -> None:

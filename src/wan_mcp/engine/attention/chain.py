@@ -5,7 +5,7 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache, partial
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import torch
 from torch import Tensor
@@ -13,10 +13,11 @@ from torch import Tensor
 from wan_mcp.engine.attention.block_sparse import BlockKernel, CudnnBlocks, DenseSage, TorchBlocks, attend_sparsely
 from wan_mcp.engine.attention.cudnn_fp8 import CudnnFp8
 from wan_mcp.engine.attention.joined import Joined
-from wan_mcp.engine.attention.plain import TORCH_KERNELS, JoinedKernel, Kernel, TorchKernel
+from wan_mcp.engine.attention.plain import ANY, TORCH_KERNELS, JoinedKernel, Kernel, TorchKernel
 from wan_mcp.engine.attention.routing import Grid
 from wan_mcp.engine.attention.trial import JoinedTrial, Trial
 from wan_mcp.errors import JobFailed
+from wan_mcp.kinds import AttentionKernel, FP8Attention
 from wan_mcp.logs import first_line
 
 __all__ = [
@@ -33,9 +34,8 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 AUTO = "auto"
-FP8_KERNELS = ("cudnn-fp8", "sage-fp8")
-ANY = "sdpa"
-KERNEL_NAMES = (*FP8_KERNELS, *TORCH_KERNELS, ANY)
+FP8_KERNELS: tuple[str, ...] = get_args(FP8Attention)
+KERNEL_NAMES: tuple[str, ...] = get_args(AttentionKernel)
 """The names that `choose_attention` takes beside `auto`."""
 FP8_LIMIT, LIMIT = 0.04, 0.01
 """How far a kernel in 8 bits, and any other, may be off in its trial: twice what sound ones are and more."""
@@ -277,7 +277,7 @@ def sparse_attention_of(device: torch.device, head_width: int = HEAD_WIDTH) -> S
 
 def _maker(name: str) -> Callable[[torch.device], Kernel]:
     makers: dict[str, Callable[[torch.device], Kernel]] = {"cudnn-fp8": CudnnFp8, "sage-fp8": DenseSage}
-    return makers.get(name, lambda device: TorchKernel(name))
+    return makers[name] if name in FP8_KERNELS else lambda device: TorchKernel(name)
 
 
 def _on(device: torch.device) -> AbstractContextManager[Any]:

@@ -1,6 +1,6 @@
 """Attention through torch: its own kernels by name, and what chains of kernels have in common."""
 
-from typing import Protocol
+from typing import Protocol, get_args
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -8,16 +8,20 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from wan_mcp.engine.attention.joined import Joined
+from wan_mcp.kinds import TorchAttention
 
-__all__ = ["TORCH_KERNELS", "JoinedKernel", "Kernel", "TorchKernel"]
+__all__ = ["ANY", "TORCH_KERNELS", "JoinedKernel", "Kernel", "TorchKernel"]
 
-TORCH_KERNELS = {
+ANY = "sdpa"
+"""The name of whichever kernel torch takes."""
+BACKENDS: dict[TorchAttention, SDPBackend] = {
     "cudnn": SDPBackend.CUDNN_ATTENTION,
     "flash": SDPBackend.FLASH_ATTENTION,
     "efficient": SDPBackend.EFFICIENT_ATTENTION,
     "math": SDPBackend.MATH,
 }
-"""What torch ships for CUDA, quickest on Hopper first (`benchmarks/results/attention.json`)."""
+TORCH_KERNELS: dict[str, SDPBackend] = {name: BACKENDS[name] for name in get_args(TorchAttention)}
+"""What torch ships for CUDA, in the order of `TorchAttention`."""
 
 
 class Kernel(Protocol):
@@ -51,8 +55,9 @@ class TorchKernel:
     widths = (64, 128)
 
     def __init__(self, name: str) -> None:
+        """`name` is one of `TORCH_KERNELS`, or `ANY`."""
         self.name = name
-        self._backend = TORCH_KERNELS.get(name)
+        self._backend = None if name == ANY else TORCH_KERNELS[name]
 
     def takes(self, query: Tensor, key: Tensor) -> bool:
         """Everything; torch refuses what a kernel cannot do."""
