@@ -15,6 +15,7 @@ from wan_mcp.engine.blocks.block import BlockKind, run_block
 from wan_mcp.engine.blocks.linear import FP8, PLAIN, Recipe
 from wan_mcp.engine.devices import resolve_device
 from wan_mcp.engine.loader import load_wan
+from wan_mcp.engine.packages.identity import identity_of
 from wan_mcp.engine.packages.inputs import example_inputs, example_weights
 from wan_mcp.engine.packages.packages import Packages
 from wan_mcp.engine.weights import EMBEDDED
@@ -67,7 +68,7 @@ def test_both_experts_of_both_layouts_run_in_one_package(
         compiled = [a_pass(denoiser.model, name, *size) for size in ((1, (4, 4)), (2, (4, 6)), (5, (8, 4)))]
         assert max(map(apart, compiled, eager)) < ALLOWED[recipe]
     [kind] = denoiser.blocks.kinds
-    assert packages.compiled({kind}, CPU) == [packages.identity(kind, CPU).hash]
+    assert packages.compiled({kind}, CPU) == [identity_of(kind, CPU).hash]
 
 
 @torch.no_grad()  # type: ignore[untyped-decorator]
@@ -110,10 +111,10 @@ def test_wan_mini_in_fp8_runs_compiled(compiled_mini: Path, opened: Open) -> Non
 
 def test_a_model_of_which_one_kind_is_compiled_runs_the_other_eagerly(home: Path, opened: Open) -> None:
     packages = opened(home)
-    for file in (home / "packages").glob(f"{packages.identity(IN_FP8, CPU).hash}.*"):
+    for file in (home / "packages").glob(f"{identity_of(IN_FP8, CPU).hash}.*"):
         file.unlink()
     run = packages.run({IN_PLAIN, IN_FP8}, CPU)
-    assert packages.compiled({IN_PLAIN, IN_FP8}, CPU) == [packages.identity(IN_PLAIN, CPU).hash]
+    assert packages.compiled({IN_PLAIN, IN_FP8}, CPU) == [identity_of(IN_PLAIN, CPU).hash]
     with torch.no_grad():
         for kind in (IN_PLAIN, IN_FP8):
             hidden, key, value, padding, times, cos, sin = example_inputs(kind, 20, 7, CPU)

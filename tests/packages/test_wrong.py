@@ -13,6 +13,7 @@ from torch import Tensor
 
 from tests.packages.conftest import CPU, IN_FP8, IN_PLAIN, rewrite
 from wan_mcp.engine.blocks.block import ExportableBlock, run_block
+from wan_mcp.engine.packages.identity import identity_of
 from wan_mcp.engine.packages.inputs import ACTIVATIONS, example_inputs, example_weights
 from wan_mcp.engine.packages.packages import Packages
 
@@ -53,7 +54,7 @@ def no_archive(package: Path, sidecar: Path) -> None:
 
 
 def another_package(package: Path, sidecar: Path) -> None:
-    other = package.with_name(f"{Packages(package.parents[1]).identity(IN_FP8, CPU).hash}.pt2")
+    other = package.with_name(f"{identity_of(IN_FP8, CPU).hash}.pt2")
     shutil.copyfile(other, package)
     digest = hashlib.sha256(package.read_bytes()).hexdigest()
     rewrite(sidecar, lambda content: content.update(package_sha256=digest))
@@ -102,7 +103,7 @@ def test_a_wrong_package_is_set_aside_and_blocks_run_eagerly(
     spoil: Spoil, reason: str, home: Path, opened: Open, caplog: pytest.LogCaptureFixture
 ) -> None:
     packages = opened(home)
-    name = packages.identity(IN_PLAIN, CPU).hash
+    name = identity_of(IN_PLAIN, CPU).hash
     package, sidecar = (home / "packages" / f"{name}{suffix}" for suffix in (".pt2", ".json"))
     spoil(package, sidecar)
     with caplog.at_level(logging.WARNING):
@@ -115,14 +116,12 @@ def test_a_wrong_package_is_set_aside_and_blocks_run_eagerly(
 
 
 def test_with_another_torch_there_is_no_package(home: Path, opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = opened(home).identity(IN_PLAIN, CPU)
-    from wan_mcp.engine.packages.identity import identity_of
-
+    before = identity_of(IN_PLAIN, CPU)
     identity_of.cache_clear()
     with monkeypatch.context() as patch:
         patch.setattr(torch, "__version__", "99.0")
         after = opened(home)
-        assert after.identity(IN_PLAIN, CPU).hash != before.hash
+        assert identity_of(IN_PLAIN, CPU).hash != before.hash
         assert not after.ready(IN_PLAIN, CPU) and after.run({IN_PLAIN}, CPU) is run_block
     identity_of.cache_clear()
     assert opened(home).ready(IN_PLAIN, CPU)

@@ -16,7 +16,7 @@ from wan_mcp.engine.blocks.block import BlockKind, run_block
 from wan_mcp.engine.blocks.fast_block import RunBlock
 from wan_mcp.engine.packages import lifeline
 from wan_mcp.engine.packages.building import NO_ROOM, environment
-from wan_mcp.engine.packages.identity import Identity, facts_of_kind, identity_of
+from wan_mcp.engine.packages.identity import facts_of_kind, identity_of
 from wan_mcp.engine.packages.inputs import expected_inputs
 from wan_mcp.engine.packages.loading import load_package
 from wan_mcp.engine.packages.runner import PackageRunner
@@ -41,10 +41,6 @@ class Packages:
         self._waiting: list[tuple[str, str]] = []
         self._building = ""
         self._build: subprocess.Popen[bytes] | None = None
-
-    def identity(self, kind: BlockKind, device: Any) -> Identity:
-        """What the package for this kind on this `torch.device` depends on; its `hash` is for receipts."""
-        return identity_of(kind, device)
 
     def ready(self, kind: BlockKind, device: Any) -> bool:
         """Whether there is a package, loaded or not."""
