@@ -68,7 +68,6 @@ class Stage(StrEnum):
     DOWNLOAD = "downloading"
     CHECK = "checking"
     LOAD = "loading"
-    COMPILE = "compiling"
     ENCODE = "encoding"
     DENOISE = "denoising"
     DECODE = "decoding"

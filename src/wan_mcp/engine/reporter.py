@@ -257,4 +257,4 @@ class Reporter:
             log.warning("a sign of life not written: %s", error)
 
 
-_SLOW_STAGES = (Stage.DOWNLOAD, Stage.CHECK, Stage.LOAD, Stage.COMPILE)
+_SLOW_STAGES = (Stage.DOWNLOAD, Stage.CHECK, Stage.LOAD)
