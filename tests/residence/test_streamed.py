@@ -1,5 +1,6 @@
 """Streamed blocks compute what resident ones compute, whatever order they run in, and copy no more than they must."""
 
+import math
 from functools import cache
 
 import pytest
@@ -10,11 +11,10 @@ from torch import Tensor
 from tests.residence.conftest import BLOCKS, a_pass, load_experts
 from tests.residence.watched import WatchedStreamed
 from wan_mcp.engine.blocks.block import BlockKind
-from wan_mcp.engine.blocks.layout import BlockLayout
+from wan_mcp.engine.blocks.layout import ALIGNMENT, BlockLayout
 from wan_mcp.engine.blocks.linear import FP8, PLAIN, Recipe
 from wan_mcp.engine.blocks.residence import Resident
 from wan_mcp.engine.blocks.shape import BlockShape
-from wan_mcp.engine.blocks.sizes import BlockSize
 from wan_mcp.engine.blocks.weights import block_weights
 
 CPU = torch.device("cpu")
@@ -215,10 +215,26 @@ def test_other_weights_can_take_the_place_of_an_experts() -> None:
 
 
 @pytest.mark.parametrize("cross_norm", [True, False])
-def test_a_blocks_size_is_known_before_there_is_one(recipe: Recipe, cross_norm: bool) -> None:
+def test_a_blocks_tensors_lie_aligned_in_one_buffer_and_take_no_more_than_that(
+    recipe: Recipe, cross_norm: bool
+) -> None:
     shape = BlockShape(width=48, heads=2, ffn_width=80, cross_norm=cross_norm, times_per_token=False, eps=1e-6)
     for dtype in (torch.float32, torch.bfloat16):
-        kind = BlockKind(shape, recipe, dtype)
         block = WanTransformerBlock(48, 80, 2, cross_attn_norm=cross_norm)
-        layout = BlockLayout.of(block_weights(kind, block.state_dict(), CPU))
-        assert (layout.step_bytes, layout.bytes) == (BlockSize.of(kind).step, BlockSize.of(kind).whole)
+        weights = block_weights(BlockKind(shape, recipe, dtype), block.state_dict(), CPU)
+        layout = BlockLayout.of(weights)
+        assert layout.step_bytes == sum(map(aligned_bytes, weights.of_block))
+        assert layout.bytes == layout.step_bytes + sum(map(aligned_bytes, weights.of_text))
+        buffer = torch.zeros(layout.bytes, dtype=torch.uint8)
+        views = layout.all_views(buffer)
+        for name, view in views.items():
+            view.copy_(weights.tensors[name])
+        for name, view in views.items():  # after all of them are there: none lies in another
+            assert torch.equal(view.view(torch.uint8), weights.tensors[name].view(torch.uint8))
+            assert (view.data_ptr() - buffer.data_ptr()) % ALIGNMENT == 0
+        for view, tensor in zip(layout.views(buffer[: layout.step_bytes]), weights.of_block, strict=True):
+            assert torch.equal(view.view(torch.uint8), tensor.view(torch.uint8))
+
+
+def aligned_bytes(tensor: Tensor) -> int:
+    return math.ceil(int(tensor.nbytes) / ALIGNMENT) * ALIGNMENT
