@@ -25,7 +25,7 @@ from wan_mcp.engine.weights import EMBEDDED
 from wan_mcp.jobs.service import JobService, serving
 from wan_mcp.manifests import Catalogue, shipped_folder
 from wan_mcp.media.store import MediaName, MediaStore
-from wan_mcp.media.videos import write_video
+from wan_mcp.media.video_writer import VideoWriter
 from wan_mcp.settings import Settings
 from wan_mcp.specs import JobState, Kind, VideoRequest
 
@@ -71,7 +71,10 @@ class Bare:
         frames = (self.frames(seed) * 255).round().astype("uint8")
         rule = self._manifest.frames
         assert rule is not None
-        write_video(media, MediaName(Kind.VIDEO, f"bare-{seed}"), frames, rule.fps, {}, seed)
+        count, height, width = frames.shape[:3]
+        writer = VideoWriter(media, MediaName(Kind.VIDEO, f"bare-{seed}"), (width, height), count, rule.fps, {})
+        writer.add(frames)
+        writer.finish(seed)
 
 
 async def job_seconds(service: JobService, seed: int) -> float:

@@ -14,7 +14,7 @@ from wan_mcp.engine.decoding import FrameDecoder
 from wan_mcp.errors import BadRequest, JobFailed
 from wan_mcp.jobs.plans import Planner
 from wan_mcp.manifests import Catalogue, Limits
-from wan_mcp.media.images import read_receipt
+from wan_mcp.media.receipts import read_receipt
 from wan_mcp.specs import ImageRequest, Job, LoraPlan, LoraRequest
 from wan_mcp.weights.loras import sha256_of
 

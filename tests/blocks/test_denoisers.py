@@ -25,7 +25,7 @@ from wan_mcp.engine.packages.runner import mismatch
 from wan_mcp.engine.precision import block_kinds, recipe_for
 from wan_mcp.errors import JobFailed
 from wan_mcp.manifests import Manifest, Quantisation
-from wan_mcp.media.images import read_receipt
+from wan_mcp.media.receipts import read_receipt
 from wan_mcp.specs import Task
 
 CHANNELS = {ONE: 48, TWO: 16, TWO_OF_IMAGES: 36}

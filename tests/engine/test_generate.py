@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from tests.engine.conftest import ONE, TWO, TWO_OF_IMAGES, Bench, Ear, image_plan, video_plan
+from tests.support.videos import probe
 from wan_mcp.engine.decoding import FrameDecoder
 from wan_mcp.engine.loader import WanModel
 from wan_mcp.errors import JobCancelled, JobFailed
-from wan_mcp.media.images import read_receipt as read_image_receipt
+from wan_mcp.media.receipts import read_receipt
 from wan_mcp.media.video_writer import VideoWriter
-from wan_mcp.media.videos import probe, read_receipt
 from wan_mcp.specs import Job, Stage, Task
 
 Frames = NDArray[np.uint8]
@@ -289,6 +289,6 @@ def test_a_video_is_what_its_artifact_says_and_carries_its_receipt(bench: Bench)
 
 
 def test_a_still_carries_its_receipt(bench: Bench) -> None:
-    receipt = read_image_receipt(path(bench.run(image_plan())))
+    receipt = read_receipt(path(bench.run(image_plan())))
     assert receipt is not None
     assert receipt["request"]["seed"] == 11

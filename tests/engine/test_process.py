@@ -16,7 +16,7 @@ from wan_mcp.jobs.database import Database
 from wan_mcp.jobs.engine_rows import EngineRows
 from wan_mcp.jobs.store import JobStore
 from wan_mcp.jobs.timings import Timings
-from wan_mcp.media.videos import read_receipt
+from wan_mcp.media.receipts import read_receipt
 from wan_mcp.specs import Job, JobState, Plan, Progress, Stage, VideoRequest
 
 

@@ -17,7 +17,7 @@ from wan_mcp.engine.inputs import open_framed
 from wan_mcp.engine.listening import calling
 from wan_mcp.errors import BadRequest, JobCancelled, JobFailed
 from wan_mcp.manifests import Manifest
-from wan_mcp.media.images import read_receipt
+from wan_mcp.media.receipts import read_receipt
 from wan_mcp.specs import ImagePlan, ImageRequest, Stage, Task
 from wan_mcp.weights.fetch import fetch
 from wan_mcp.weights.hub import Hub

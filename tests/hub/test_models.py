@@ -24,8 +24,8 @@ from wan_mcp.jobs.plans import Planner
 from wan_mcp.jobs.store import JobStore
 from wan_mcp.manifests import Catalogue, Manifest
 from wan_mcp.media.inputs import InputImages
+from wan_mcp.media.receipts import read_receipt
 from wan_mcp.media.store import MediaStore
-from wan_mcp.media.videos import read_receipt
 from wan_mcp.settings import Settings
 from wan_mcp.specs import ImageRequest, InputImage, Job, JobState, Kind, Stage, Task, VideoRequest
 from wan_mcp.weights.hub import Hub

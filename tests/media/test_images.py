@@ -6,10 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from tests.media.conftest import IMAGE, VIDEO, moving_circle, noise
+from tests.support.videos import write_video
 from wan_mcp.errors import OutOfSpace
-from wan_mcp.media.images import preview_jpeg, read_receipt, write_image
+from wan_mcp.media.images import RECEIPT_KEY, preview_jpeg, write_image
+from wan_mcp.media.receipts import read_receipt
 from wan_mcp.media.sheets import chosen_frames, contact_sheet
 from wan_mcp.media.store import MediaStore
 
@@ -42,6 +45,14 @@ def test_the_same_pixels_give_the_same_bytes(media: MediaStore) -> None:
 
 def test_a_foreign_picture_has_no_receipt(tmp_path: Path) -> None:
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    assert read_receipt(tmp_path / "a.png") is None
+
+
+@pytest.mark.parametrize("text", ["no JSON", "[1, 2]"])
+def test_a_text_that_is_not_ours_is_no_receipt(tmp_path: Path, text: str) -> None:
+    chunk = PngInfo()
+    chunk.add_itxt(RECEIPT_KEY, text)
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png", pnginfo=chunk)
     assert read_receipt(tmp_path / "a.png") is None
 
 
@@ -93,8 +104,6 @@ def test_a_sheet_shows_small_frames_large_enough_to_see() -> None:
 
 
 def test_a_poster_is_the_first_frame(media: MediaStore) -> None:
-    from wan_mcp.media.videos import write_video
-
     frames = moving_circle()
     write_video(media, VIDEO, frames, 8, {}, 7)
     poster = np.asarray(Image.open(media.poster(VIDEO)))

@@ -13,11 +13,11 @@ import pytest
 from PIL import Image
 
 from tests.media.conftest import IMAGE, VIDEO, moving_circle, noise
+from tests.support.videos import write_video
 from wan_mcp.errors import BadImage, BadRequest
 from wan_mcp.media.images import write_image
 from wan_mcp.media.inputs import InputImages
 from wan_mcp.media.store import MediaStore
-from wan_mcp.media.videos import write_video
 from wan_mcp.specs import InputImage
 
 

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from tests.media.conftest import VIDEO, moving_circle, noise
+from tests.support.videos import read_frames, write_video
 from wan_mcp.errors import JobFailed, OutOfSpace
 from wan_mcp.media.store import MediaStore
 from wan_mcp.media.video_writer import WAITING, VideoWriter
-from wan_mcp.media.videos import read_frames, write_video
 
 
 def writer_of(media: MediaStore, count: int) -> VideoWriter:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL.Image import Image
 
-__all__ = ["RECEIPT_KEY", "fitting_jpeg", "preview_jpeg", "read_receipt", "write_image"]
+__all__ = ["RECEIPT_KEY", "fitting_jpeg", "preview_jpeg", "write_image"]
 
 RECEIPT_KEY = "wan_mcp"
 QUALITIES = (88, 80, 70, 60, 45)
@@ -54,16 +54,6 @@ def write_image(
         seed=seed,
         path=str(path),
     )
-
-
-def read_receipt(path: Path) -> dict[str, Any] | None:
-    """The receipt in a PNG of ours; None if it carries none."""
-    from PIL import Image
-
-    with Image.open(path) as picture:
-        picture.load()  # text may lie behind the pixels
-        text = picture.info.get(RECEIPT_KEY)
-    return json.loads(text) if isinstance(text, str) else None
 
 
 def preview_jpeg(source: "Path | Image", max_bytes: int = 60_000) -> bytes:

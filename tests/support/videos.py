@@ -1,31 +1,26 @@
-"""Videos as files: frames to an mp4 that plays everywhere, and what can be read back from one.
+"""Write whole videos for tests, and read back what is in one."""
 
-numpy and Pillow are imported where they are used, so that a front may import this module. Knows no torch.
-"""
-
-import json
 import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from wan_mcp.media import ffmpeg
 from wan_mcp.media.store import MediaName, MediaStore
 from wan_mcp.media.video_writer import VideoWriter
 from wan_mcp.specs import Artifact
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-__all__ = ["VideoFacts", "probe", "read_frames", "read_receipt", "write_video"]
+__all__ = ["VideoFacts", "probe", "read_frames", "write_video"]
 
 
 @dataclass(frozen=True)
 class VideoFacts:
-    """What is in a video file."""
+    """Size, length and format of a video file."""
 
     width: int
     height: int
@@ -39,7 +34,7 @@ class VideoFacts:
 def write_video(
     media: MediaStore,
     name: MediaName,
-    frames: "NDArray[np.uint8]",
+    frames: NDArray[np.uint8],
     fps: float,
     receipt: Mapping[str, Any],
     seed: int,
@@ -60,23 +55,8 @@ def write_video(
     return writer.finish(seed)
 
 
-def read_receipt(path: Path) -> dict[str, Any] | None:
-    """The receipt in an mp4 of ours; None if it carries none."""
-    run = ffmpeg.run("-v", "error", "-i", os.fspath(path), "-f", "ffmetadata", "-")
-    text = run.stdout.decode(errors="replace")
-    # https://ffmpeg.org/ffmpeg-formats.html#Metadata-1: '=', ';', '#', '\' and newlines are escaped by '\'.
-    found = re.search(r"^comment=((?:\\.|[^\\\n])*)$", text, re.MULTILINE | re.DOTALL)
-    if found is None:
-        return None
-    try:
-        receipt = json.loads(re.sub(r"\\(.)", r"\1", found[1], flags=re.DOTALL))
-    except ValueError:
-        return None
-    return receipt if isinstance(receipt, dict) else None
-
-
 def probe(path: Path) -> VideoFacts:
-    """Size, length and format of a video, without decoding it.
+    """Return size, length and format of a video, without decoding it.
 
     Raises:
         OSError: it cannot be read as a video.
@@ -86,21 +66,19 @@ def probe(path: Path) -> VideoFacts:
     return _facts(said, frames)
 
 
-def read_frames(path: Path) -> "NDArray[np.uint8]":
-    """All frames of a video, of shape (frames, height, width, 3).
+def read_frames(path: Path) -> NDArray[np.uint8]:
+    """Return all frames of a video, of shape (frames, height, width, 3).
 
     Raises:
         OSError: it cannot be read as a video.
     """
-    import numpy as np
-
     said, pixels = _read(path, "-f", "rawvideo", "-pix_fmt", "rgb24")
     facts = _facts(said, 0)
     return np.frombuffer(pixels, dtype=np.uint8).reshape(-1, facts.height, facts.width, 3)
 
 
 def _read(path: Path, *output: str) -> tuple[str, bytes]:
-    """What ffmpeg says of a video, and what it makes of its first video stream."""
+    """Return what ffmpeg logs about a video, and its output for the first video stream."""
     run = ffmpeg.run("-i", os.fspath(path), "-map", "0:v:0", *output, "-")
     said = run.stderr.decode(errors="replace")
     if run.returncode != 0:

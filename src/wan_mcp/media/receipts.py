@@ -1,0 +1,48 @@
+"""Read the receipt back from a finished file: a JSON object that says how the file was made.
+
+Images carry it in a text chunk, videos in the comment of their metadata. Pillow is imported where it is used, so that a
+front may import this module.
+"""
+
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from wan_mcp.media import ffmpeg
+from wan_mcp.media.images import RECEIPT_KEY
+
+__all__ = ["read_receipt"]
+
+
+def read_receipt(path: Path) -> dict[str, Any] | None:
+    """Return the receipt in an mp4 or a PNG that wan-mcp wrote; None if the file carries none.
+
+    Raises:
+        OSError: a file with a name other than `*.mp4` cannot be read as an image.
+        JobFailed: there is no ffmpeg to read an mp4.
+    """
+    text = _comment(path) if path.suffix == ".mp4" else _text_chunk(path)
+    try:
+        receipt = None if text is None else json.loads(text)
+    except ValueError:  # a text of another program
+        return None
+    return receipt if isinstance(receipt, dict) else None
+
+
+def _text_chunk(path: Path) -> str | None:
+    from PIL import Image
+
+    with Image.open(path) as picture:
+        picture.load()  # text may lie behind the pixels
+        text = picture.info.get(RECEIPT_KEY)
+    return text if isinstance(text, str) else None
+
+
+def _comment(path: Path) -> str | None:
+    run = ffmpeg.run("-v", "error", "-i", os.fspath(path), "-f", "ffmetadata", "-")
+    text = run.stdout.decode(errors="replace")
+    # https://ffmpeg.org/ffmpeg-formats.html#Metadata-1: '=', ';', '#', '\' and newlines are escaped by '\'.
+    found = re.search(r"^comment=((?:\\.|[^\\\n])*)$", text, re.MULTILINE | re.DOTALL)
+    return None if found is None else re.sub(r"\\(.)", r"\1", found[1], flags=re.DOTALL)
