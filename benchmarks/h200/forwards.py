@@ -49,20 +49,19 @@ def _config() -> Any:
 
 def compiled(denoiser: Denoiser, home: Path, sheet: Sheet, beside: str = ", beside other work") -> Tuning:
     """Have the blocks compiled and bound, and say how long that took and how large it is."""
-    manifest = Catalogue(shipped_folder()).get(MANIFEST)
     tuning = Tuning(Settings(home=home), resolve_device("auto"))
-    tuning.prepare(manifest, [denoiser])  # chooses attention, has the build begin, and returns
+    tuning.prepare([denoiser])  # chooses attention, has the build begin, and returns
     began = time.perf_counter()
     kinds = len(denoiser.blocks.kinds)
     while len(list((home / "packages").glob("*.json"))) < kinds and time.perf_counter() - began < PACKAGE_S:
         time.sleep(0.2)
-        tuning.prepare(manifest, [denoiser])
+        tuning.prepare([denoiser])
     sheet.fact(f"package: build s, with its proof{beside}", round(time.perf_counter() - began, 1))
     files = list((home / "packages").glob("*.pt2"))
     sheet.fact("package: number", len(files))
     sheet.fact("package: MB", [round(file.stat().st_size / 1e6, 2) for file in files])
     began = time.perf_counter()
-    tuning.prepare(manifest, [denoiser])
+    tuning.prepare([denoiser])
     sheet.fact("package: load s", round(time.perf_counter() - began, 4))
     sheet.fact("runs compiled", tuning.describe(denoiser.blocks.kinds))
     return tuning

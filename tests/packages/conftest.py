@@ -35,8 +35,8 @@ IN_FP8 = BlockKind(SHAPE, FP8, torch.float32)
 SECONDS = 500
 
 
-def wanted(kind: BlockKind, foreign: str | None = None) -> Wanted:
-    return Wanted(facts_of_kind(kind), "cpu", identity_of(kind, CPU).hash, foreign)
+def wanted(kind: BlockKind) -> Wanted:
+    return Wanted(facts_of_kind(kind), "cpu", identity_of(kind, CPU).hash)
 
 
 @pytest.fixture(scope="session")

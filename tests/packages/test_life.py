@@ -1,6 +1,5 @@
 """A package's life: nobody waits for its build, it is built once, proved before anybody loads it, and ends with us."""
 
-import hashlib
 import os
 import signal
 import subprocess
@@ -14,14 +13,16 @@ import psutil
 import pytest
 
 from tests.packages.conftest import CPU, IN_FP8, IN_PLAIN, wanted
-from wan_mcp.engine.blocks.block import run_block
+from wan_mcp.engine.blocks.block import BlockKind, run_block
 from wan_mcp.engine.packages import building, lifeline
+from wan_mcp.engine.packages import packages as packages_of_engine
 from wan_mcp.engine.packages.building import BuildFailed, build, build_lock
 from wan_mcp.engine.packages.packages import Packages
 
 pytestmark = pytest.mark.timeout(600)  # see test_arithmetic
 Open = Callable[[Path], Packages]
 PATIENCE_S = 300
+ROOT = Path(__file__).parents[2]
 
 
 def wait_for_build(packages: Packages) -> None:
@@ -31,13 +32,17 @@ def wait_for_build(packages: Packages) -> None:
         time.sleep(0.05)
 
 
-def give_foreign(compiled: Path, home: Path) -> str:
-    """Put the package for `IN_PLAIN` where a manifest's package is looked for; gives its SHA-256."""
-    [source] = (compiled / "packages").glob(f"{wanted(IN_PLAIN).name}.pt2")
-    sha256 = hashlib.sha256(source.read_bytes()).hexdigest()
-    (home / "packages" / "foreign").mkdir(parents=True)
-    (home / "packages" / "foreign" / f"{sha256}.pt2").write_bytes(source.read_bytes())
-    return sha256
+@pytest.fixture
+def compile_to(compiled: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[BlockKind], None]:
+    """`compile_to(kind)`: whatever is to be compiled, in place of the compiler comes the package of this kind."""
+
+    def choose(kind: BlockKind) -> None:
+        monkeypatch.setattr(building, "COMPILING", "tests.packages.ready_made")  # of `build`, and of an engine:
+        monkeypatch.setattr(packages_of_engine, "BUILD", "tests.packages.build_ready_made")
+        monkeypatch.setenv("READY_MADE", str(compiled / "packages" / f"{wanted(kind).name}.pt2"))
+        monkeypatch.setenv("PYTHONPATH", str(ROOT))
+
+    return choose
 
 
 def test_without_a_compiler_blocks_run_eagerly_and_the_log_says_why(
@@ -67,7 +72,7 @@ def test_a_build_for_which_a_gpu_has_no_room_is_tried_again_at_the_next_job(
 
     start = lifeline.start
     monkeypatch.setattr(lifeline, "start", refused)
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
     packages = opened(tmp_path)
     for times in (1, 2):
         packages.request(IN_PLAIN, CPU)
@@ -83,43 +88,19 @@ def test_a_folder_that_others_might_write_is_closed_to_them_before_anything_is_b
         assert folder.stat().st_mode & 0o777 == 0o700
 
 
-def test_a_package_that_a_manifest_names_is_proved_and_taken(
-    compiled: Path, tmp_path: Path, opened: Open, capfd: pytest.CaptureFixture[str]
+def test_what_was_set_aside_is_built_anew_and_taken_up(
+    compile_to: Callable[[BlockKind], None], home: Path, opened: Open
 ) -> None:
-    packages = opened(tmp_path)
-    packages.request(IN_PLAIN, CPU, give_foreign(compiled, tmp_path))
-    wait_for_build(packages)
-    assert packages.run({IN_PLAIN}, CPU) is not run_block
-    log = capfd.readouterr().err
-    assert "taking the package that the manifest names" in log and "compiling" not in log.replace(
-        "packages.compiling", ""
-    )
-    for file in (tmp_path / "packages").glob(f"{wanted(IN_PLAIN).name}.*"):
-        assert file.stat().st_mode & 0o077 == 0
-
-
-def test_what_was_set_aside_is_built_anew_and_taken_up(compiled: Path, home: Path, opened: Open) -> None:
+    compile_to(IN_PLAIN)
     packages = opened(home)
-    sha256 = give_foreign(compiled, home)  # which spares the test a compilation
     (home / "packages" / f"{wanted(IN_PLAIN).name}.json").write_text("garbage")
     assert packages.run({IN_PLAIN}, CPU) is run_block
-    packages.request(IN_PLAIN, CPU, sha256)
+    packages.request(IN_PLAIN, CPU)
     assert packages.run({IN_PLAIN}, CPU) is run_block  # nobody waits
     wait_for_build(packages)
     assert packages.run({IN_PLAIN}, CPU) is not run_block
-
-
-def test_a_file_that_is_not_what_the_manifest_names_is_not_taken(
-    compiled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    sha256 = give_foreign(compiled, tmp_path)
-    file = tmp_path / "packages" / "foreign" / f"{sha256}.pt2"
-    file.write_bytes(file.read_bytes() + b"more")
-    told: list[str] = []
-    monkeypatch.setenv("CXX", "/nowhere/g++")  # that it goes on to compile is enough
-    with pytest.raises(BuildFailed):
-        build(wanted(IN_PLAIN, sha256), tmp_path, told.append)
-    assert told == ["compiling"] and "is not what the manifest names" in caplog.text
+    files = [file for file in (home / "packages").glob(f"{wanted(IN_PLAIN).name}.*") if file.suffix != ".broken"]
+    assert [file.stat().st_mode & 0o077 for file in files] == [0, 0]
 
 
 @pytest.mark.parametrize(
@@ -127,27 +108,31 @@ def test_a_file_that_is_not_what_the_manifest_names_is_not_taken(
     [("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", "died of SIGSEGV"), ("raise SystemExit(3)", "code 3")],
 )
 def test_a_package_that_ends_its_process_never_gets_as_far_as_an_engine(
-    dying: str, reason: str, compiled: Path, tmp_path: Path, opened: Open, monkeypatch: pytest.MonkeyPatch
+    dying: str,
+    reason: str,
+    compile_to: Callable[[BlockKind], None],
+    tmp_path: Path,
+    opened: Open,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    compile_to(IN_PLAIN)
     (tmp_path / "dying.py").write_text(dying)
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), str(tmp_path)]))
     monkeypatch.setattr(building, "PROVING", "dying")
     with pytest.raises(BuildFailed, match=reason):
-        build(wanted(IN_PLAIN, give_foreign(compiled, tmp_path)), tmp_path, lambda _: None)
+        build(wanted(IN_PLAIN), tmp_path, lambda _: None)
     packages = opened(tmp_path)
     assert not packages.ready(IN_PLAIN, CPU) and packages.run({IN_PLAIN}, CPU) is run_block
 
 
 def test_a_package_that_computes_something_else_is_not_published(
-    compiled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    compile_to: Callable[[BlockKind], None], tmp_path: Path
 ) -> None:
-    # In place of the right package: the manifest names the one for FP8, which differs by far more than rounding.
-    [source] = (compiled / "packages").glob(f"{wanted(IN_FP8).name}.pt2")
-    sha256 = hashlib.sha256(source.read_bytes()).hexdigest()
-    (tmp_path / "packages" / "foreign").mkdir(parents=True)
-    (tmp_path / "packages" / "foreign" / f"{sha256}.pt2").write_bytes(source.read_bytes())
+    compile_to(IN_FP8)  # which differs by far more than rounding
+    told: list[str] = []
     with pytest.raises(BuildFailed, match="exit code 1"):
-        build(wanted(IN_PLAIN, sha256), tmp_path, lambda _: None)
+        build(wanted(IN_PLAIN), tmp_path, told.append)
+    assert told == ["compiling", "proving it"]
     assert list((tmp_path / "packages").glob("*.pt2")) == []
 
 

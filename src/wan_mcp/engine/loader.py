@@ -136,7 +136,7 @@ class WanModel:
         precision = "fp8" if self.precision == FP8 else self.device.precision
         make_room(self.residence, self.manifest, self.device, precision, plan)
         if self.tuning is not None:
-            self.tuning.prepare(self.manifest, list(self.converted.values()), self.asked)
+            self.tuning.prepare(list(self.converted.values()), self.asked)
 
     @property
     def can_leave_out(self) -> bool:

@@ -8,7 +8,6 @@ from wan_mcp.engine.blocks.block import BlockKind
 from wan_mcp.engine.denoisers import Denoiser
 from wan_mcp.engine.devices import Device
 from wan_mcp.engine.packages.packages import Packages
-from wan_mcp.manifests import Manifest
 from wan_mcp.presets import Precision
 from wan_mcp.settings import Settings
 
@@ -26,7 +25,7 @@ class Tuning:
         self._packages = Packages(settings.home) if settings.compile else None
         self._chosen_for: tuple[int, bool] | None = None  # the width of a head, and whether in FP8
 
-    def prepare(self, manifest: Manifest, denoisers: list[Denoiser], precision: Precision = "auto") -> None:
+    def prepare(self, denoisers: list[Denoiser], precision: Precision = "auto") -> None:
         """Have the denoisers run as well as they can now, and be built what lets them run better. Between two jobs.
 
         `precision` is what was asked for.
@@ -43,13 +42,12 @@ class Tuning:
             self._chosen_for = wanted
         if self._packages is None:
             return
-        foreign = manifest.aot.package_sha256 if manifest.aot else None
         for denoiser in denoisers:
             kinds = denoiser.blocks.kinds
             denoiser.blocks.run = self._packages.run(kinds, self._device.torch)
             for kind in kinds:
                 if not self._packages.ready(kind, self._device.torch):
-                    self._packages.request(kind, self._device.torch, foreign)
+                    self._packages.request(kind, self._device.torch)
 
     def describe(self, kinds: set[BlockKind]) -> dict[str, Any]:
         """What a receipt says of it: a result can differ in its last bits where this differs."""

@@ -41,7 +41,6 @@ NO_ROOM = 75
 
 Tell = Callable[[str], None]
 Errors = IO[bytes] | None
-Run = Callable[[str, Path | None], dict[str, Any]]
 
 
 class BuildFailed(Exception):
@@ -61,8 +60,6 @@ class Wanted:
     device: str
     name: str
     """The hash of its identity."""
-    foreign: str | None = None
-    """The SHA-256 of a package that a manifest names."""
 
 
 def build_lock(home: Path) -> FileLock:
@@ -104,7 +101,8 @@ def build(wanted: Wanted, home: Path, tell: Tell, errors: Errors = None) -> bool
         try:
             file = folder / "block.pt2"
             run = partial(_child, wanted, home, errors)
-            facts = _make(wanted, store, file, tell, run)
+            tell("compiling")
+            facts = run(COMPILING, file)
             tell("proving it")
             proof = run(PROVING, file)
             sidecar = Sidecar(
@@ -122,24 +120,12 @@ def build(wanted: Wanted, home: Path, tell: Tell, errors: Errors = None) -> bool
     return True
 
 
-def _make(wanted: Wanted, store: PackageStore, file: Path, tell: Tell, run: Run) -> dict[str, Any]:
-    foreign = store.folder / "foreign" / f"{wanted.foreign}.pt2"
-    if wanted.foreign is not None and foreign.is_file():
-        shutil.copyfile(foreign, file)
-        if _sha256(file) == wanted.foreign:
-            tell("taking the package that the manifest names")
-            return run(COMPILING, None)
-        log.warning("%s is not what the manifest names", foreign)
-    tell("compiling")
-    return run(COMPILING, file)
-
-
 def _sha256(file: Path) -> str:
     with file.open("rb") as content:
         return hashlib.file_digest(content, "sha256").hexdigest()
 
 
-def _child(wanted: Wanted, home: Path, errors: Errors, module: str, file: Path | None) -> dict[str, Any]:
+def _child(wanted: Wanted, home: Path, errors: Errors, module: str, file: Path) -> dict[str, Any]:
     """Run a module on the wanted package; gives what it printed.
 
     Raises:
@@ -153,7 +139,7 @@ def _child(wanted: Wanted, home: Path, errors: Errors, module: str, file: Path |
         module,
         json.dumps(dict(wanted.kind)),
         wanted.device,
-        str(file or ""),
+        str(file),
     ]
     with tempfile.TemporaryFile() as answer:
         process = lifeline.start(arguments, environment(home), output=answer, errors=errors)

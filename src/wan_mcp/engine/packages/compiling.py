@@ -66,15 +66,14 @@ def compile_block(kind: BlockKind, device: Any, file: Path) -> None:
 
 
 def main(arguments: list[str]) -> None:
-    """`KIND DEVICE FILE`: writes the package, unless the file is empty, and prints what it is as JSON."""
+    """Write the package of `KIND DEVICE FILE` to the file, and print what it is as JSON."""
     end_with_parent()
     log_to_stderr("INFO")
-    kind, device, file = kind_of_facts(json.loads(arguments[0])), torch.device(arguments[1]), arguments[2]
+    kind, device, file = kind_of_facts(json.loads(arguments[0])), torch.device(arguments[1]), Path(arguments[2])
     take_little_of(device)
-    if file:
-        compile_block(kind, device, Path(file))
-        if device.type == "cuda":
-            log.info("compiled with %.0f MB of the GPU", torch.cuda.max_memory_reserved(device) / 1e6)
+    compile_block(kind, device, file)
+    if device.type == "cuda":
+        log.info("compiled with %.0f MB of the GPU", torch.cuda.max_memory_reserved(device) / 1e6)
     inputs = [each.model_dump(mode="json") for each in expected_inputs(kind)]
     facts = {"identity": identity_of(kind, device).facts, "inputs": inputs, "dynamic": dynamic_sizes(kind, device)}
     sys.stdout.write(json.dumps(facts) + "\n")

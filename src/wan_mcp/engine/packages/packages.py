@@ -91,19 +91,16 @@ class Packages:
         names = {identity_of(kind, device).hash for kind in kinds}
         return sorted(name for name in names if (runner := self._loaded.get(name)) is not None and runner.works)
 
-    def request(self, kind: BlockKind, device: Any, foreign_sha256: str | None = None) -> None:
+    def request(self, kind: BlockKind, device: Any) -> None:
         """Have the package built beside this process, unless it is there or was tried before. Returns at once.
 
         One for which the GPU had no room is tried again.
-
-        `foreign_sha256` is `manifest.aot.package_sha256`: a package of that content in `packages/foreign` is taken
-        instead, if it proves to be right.
         """
         name = identity_of(kind, device).hash
         if name not in self._asked and not self._store.has(name):
             self._asked.add(name)
             self._loaded.pop(name, None)  # one that was set aside is forgotten for the new one
-            wanted = {"kind": facts_of_kind(kind), "device": str(device), "foreign": foreign_sha256, "name": name}
+            wanted = {"kind": facts_of_kind(kind), "device": str(device), "name": name}
             self._waiting.append((name, json.dumps(wanted)))
         self._tend()
 

@@ -43,10 +43,7 @@ def wanted_packages(manifest: Manifest, settings: Settings, device: Device, prec
             if file.is_file():
                 config = blank_denoiser(json.loads(file.read_text())).config
                 kinds |= set(block_kinds(manifest, config, recipe, device.dtype, times_per_token=per_token) or ())
-    foreign = manifest.aot.package_sha256 if manifest.aot else None
-    return [
-        Wanted(facts_of_kind(kind), str(device.torch), identity_of(kind, device.torch).hash, foreign) for kind in kinds
-    ]
+    return [Wanted(facts_of_kind(kind), str(device.torch), identity_of(kind, device.torch).hash) for kind in kinds]
 
 
 def _folder(manifest: Manifest, settings: Settings) -> Path:

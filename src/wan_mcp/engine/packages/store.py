@@ -1,7 +1,7 @@
 """Where packages lie, and which of them may be loaded.
 
 A package is code: it is loaded only where its file and folder are this user's alone to write, and where its content is
-what its sidecar says, which was written when it was built and proved, or what a manifest names.
+what its sidecar says, which was written when it was built and proved.
 """
 
 import hashlib
@@ -59,10 +59,8 @@ class PackageStore:
         """Whether both files are there; nothing is said of what they hold."""
         return self.package(name).is_file() and self.sidecar(name).is_file()
 
-    def checked(self, name: str, identity: Mapping[str, Any], sha256: str | None = None) -> Sidecar | None:
+    def checked(self, name: str, identity: Mapping[str, Any]) -> Sidecar | None:
         """The sidecar of a package that may be loaded, or None if there is none of that name.
-
-        `sha256` is what a manifest says that the package is.
 
         Raises:
             BrokenPackage: it must not be loaded.
@@ -79,8 +77,8 @@ class PackageStore:
             raise BrokenPackage(f"its sidecar cannot be read: {error.errors()[0]['msg']}") from error
         except (OSError, UnicodeDecodeError) as error:
             raise BrokenPackage(f"it cannot be read: {error}") from error
-        if found != (sha256 or sidecar.package_sha256):
-            raise BrokenPackage(f"its content is not what {'the manifest' if sha256 else 'its sidecar'} says")
+        if found != sidecar.package_sha256:
+            raise BrokenPackage("its content is not what its sidecar says")
         if other := sorted(k for k in {*identity, *sidecar.identity} if identity.get(k) != sidecar.identity.get(k)):
             raise BrokenPackage(f"it was made for another {', '.join(other)}")
         return sidecar

@@ -1,0 +1,9 @@
+"""The build of a package for an engine, with a ready-made package in place of the compiler."""
+
+import sys
+
+from wan_mcp.engine.packages import build, building
+
+if __name__ == "__main__":
+    building.COMPILING = "tests.packages.ready_made"
+    sys.exit(build.main(*sys.argv[1:]))
