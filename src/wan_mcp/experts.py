@@ -25,12 +25,10 @@ class Gguf(Frozen):
 
 
 class Expert(Frozen):
-    """One denoiser and the noise levels that it serves."""
+    """One denoiser; the first of two serves the noise levels above pipeline.boundary_ratio."""
 
     name: str
     subfolder: str = Field(description="Folder of the denoiser in the repository, e.g. transformer_2.")
-    sigma_max: float = Field(default=1.0, ge=0, le=1)
-    sigma_min: float = Field(default=0.0, ge=0, le=1)
     lora: tuple[Lora, ...] = ()
     gguf: Gguf | None = None
 

@@ -1,12 +1,13 @@
 """What a model is: one strict TOML file, and the catalogue of all of them.
 
 A manifest says everything about a model, so that adding one of a known family needs no code.
-Unknown keys are errors that name the file and the key. Knows nothing of torch or of jobs.
+Unknown keys are errors that name the file and the key; those of `retired_keys` are ignored with a remark.
+Knows nothing of torch or of jobs.
 """
 
 import logging
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -18,11 +19,11 @@ from wan_mcp.errors import BrokenManifest, UnknownModel
 from wan_mcp.experts import Expert
 from wan_mcp.families import FAMILIES, Family
 from wan_mcp.presets import Preset, PresetName
+from wan_mcp.retired_keys import drop_retired
 from wan_mcp.shapes import FrameRule, Resolution, Sizes
 from wan_mcp.specs import Frozen, Kind, Task
 
 __all__ = [
-    "Aot",
     "Catalogue",
     "Costs",
     "Defaults",
@@ -101,13 +102,6 @@ class Quantisation(Frozen):
     exclude: tuple[str, ...] = Field(default=(), description="Patterns of the modules that stay as they are.")
 
 
-class Aot(Frozen):
-    """Ahead-of-time compilation."""
-
-    block_class: str
-    package_sha256: str | None = Field(default=None, description="The only foreign package that may be loaded.")
-
-
 Range = Annotated[tuple[float, float], Field(description="Smallest and largest allowed value.")]
 
 
@@ -143,7 +137,6 @@ class Manifest(Frozen):
     weights: Weights
     pipeline: Pipeline
     quantisation: Quantisation | None = None
-    aot: Aot | None = None
     frames: FrameRule | None = None
     sizes: Sizes | None = None
     defaults: Defaults = Defaults()
@@ -198,14 +191,17 @@ class Manifest(Frozen):
         return self.defaults.model_copy(update=values)
 
     @classmethod
-    def read(cls, file: Path) -> Self:
-        """Read one manifest file.
+    def read(cls, file: Path, remark: Callable[[str], None] = log.warning) -> Self:
+        """Read one manifest file; `remark` gets a sentence for each key that is ignored.
 
         Raises:
             BrokenManifest: the file is no TOML, or breaks the schema; names the file and the keys.
         """
         try:
-            return cls.model_validate(tomllib.loads(file.read_text(encoding="utf-8")))
+            content = tomllib.loads(file.read_text(encoding="utf-8"))
+            for words in drop_retired(content):
+                remark(f"manifest {file}: {words}")
+            return cls.model_validate(content)
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
             raise BrokenManifest(f"manifest {file}: {error}") from error
         except ValidationError as error:
@@ -230,7 +226,7 @@ class Catalogue:
     """All manifests by name; a user's own file adds a model or replaces ours of the same name.
 
     A broken file costs only its own model: `broken` names it, and asking for the model raises
-    the reason.
+    the reason. `remarks` are sentences about keys that are ignored, each logged when it is new.
     """
 
     def __init__(self, *folders: Path) -> None:
@@ -239,6 +235,7 @@ class Catalogue:
         self.manifests: dict[str, Manifest] = {}
         self.broken: dict[str, BrokenManifest] = {}
         self.styles: dict[str, str] = {}
+        self.remarks: tuple[str, ...] = ()
         self.refresh()
 
     @classmethod
@@ -253,17 +250,22 @@ class Catalogue:
             return
         manifests, broken = {}, {}
         styles: dict[str, str] = {}
+        remarks: list[str] = []
         for file, _ in seen:
             try:
                 if file.name == STYLES_FILE:
                     styles |= _read_styles(file)
                 else:
-                    manifest = Manifest.read(file)
+                    manifest = Manifest.read(file, remarks.append)
                     manifests[manifest.name] = manifest
             except BrokenManifest as error:
                 log.warning("%s", error)
                 broken[file.stem] = error
+        for remark in remarks:
+            if remark not in self.remarks:
+                log.warning("%s", remark)
         self.manifests, self.broken, self.styles, self._seen = manifests, broken, styles, seen
+        self.remarks = tuple(remarks)
 
     def get(self, name: str) -> Manifest:
         """The manifest of that name.

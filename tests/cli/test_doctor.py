@@ -56,6 +56,15 @@ def test_a_mistyped_variable_is_found(wan: Wan) -> None:
     assert "did you mean WAN_MCP_HOME?" in found
 
 
+@pytest.mark.usefixtures("proved")
+def test_an_ignored_key_of_a_manifest_is_mentioned_and_nothing_bad(wan: Wan, old_manifest: Path) -> None:
+    run = wan("doctor")
+    assert (bad(run.stdout), run.returncode) == ([], 0), run.stderr
+    [said] = [line for line in run.stdout.splitlines() if "aot.block_class" in line]
+    assert said.startswith("ok  manifest: ")
+    assert str(old_manifest) in said
+
+
 def test_a_torch_that_does_not_import_is_found(wan: Wan, tmp_path: Path) -> None:
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "torch.py").write_text("raise ImportError('libcudart is missing')")

@@ -1,6 +1,7 @@
 """`wan-mcp models`: what there is to choose from."""
 
 import json
+from pathlib import Path
 
 from tests.cli.conftest import Wan
 from wan_mcp.manifests import Catalogue, shipped_folder
@@ -47,3 +48,13 @@ def test_a_broken_manifest_is_shown_with_its_reason(wan: Wan, settings: Settings
 
 def test_the_styles_are_listed_with_what_they_add(wan: Wan) -> None:
     assert "noir: {prompt}, black and white" in wan("models", "--styles").stdout
+
+
+def test_a_check_names_the_keys_that_are_ignored(wan: Wan, old_manifest: Path) -> None:
+    run = wan("models", "check", old_manifest)
+    *remarks, verdict = run.stdout.splitlines()
+    assert (run.returncode, run.stderr) == (0, "")
+    assert "'my-wan' is a valid manifest" in verdict
+    keys = ["pipeline.experts.sigma_max", "pipeline.experts.sigma_min", "aot.block_class"]
+    said = [f"manifest {old_manifest}: '{key}' does nothing and is ignored" for key in keys]
+    assert all(remark.startswith(start) for remark, start in zip(remarks, said, strict=True))

@@ -131,11 +131,10 @@ def test_there_are_models_on_the_hub() -> None:
 
 
 @pytest.mark.parametrize("name", ON_THE_HUB)
-def test_experts_share_all_noise_levels_at_the_boundary(name: str) -> None:
+def test_there_are_two_experts_where_there_is_a_boundary_between_them(name: str) -> None:
     pipeline = SHIPPED.get(name).pipeline
-    ranges = [(expert.sigma_max, expert.sigma_min) for expert in pipeline.experts]
-    boundary = pipeline.boundary_ratio
-    assert ranges == ([(1.0, 0.0)] if boundary is None else [(1.0, boundary), (boundary, 0.0)])
+    folders = [expert.subfolder for expert in pipeline.experts]
+    assert folders == ["transformer", "transformer_2"][: 1 if pipeline.boundary_ratio is None else 2]
 
 
 @pytest.mark.parametrize("name", ON_THE_HUB)

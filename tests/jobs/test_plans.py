@@ -36,8 +36,8 @@ sizes = { multiple = 16, default = "480p", free = true, max_pixels = 921_600, na
 [pipeline]
 family = "wan"
 boundary_ratio = 0.9
-experts = [{ name = "high", subfolder = "transformer", sigma_min = 0.9 },
-           { name = "low", subfolder = "transformer_2", sigma_max = 0.9 }]
+experts = [{ name = "high", subfolder = "transformer" },
+           { name = "low", subfolder = "transformer_2" }]
 
 [defaults]
 guidance_scale = 4.0

@@ -77,6 +77,7 @@ def _findings(settings: Settings) -> Iterator[Finding]:
     yield Finding("models", ", ".join(sorted(catalogue.manifests)), bool(catalogue.manifests))
     yield from _embedded(catalogue)
     yield from (Finding("manifest", str(error), good=False) for error in catalogue.broken.values())
+    yield from (Finding("manifest", remark) for remark in catalogue.remarks)
     yield from (Finding("environment", sentence, good=False) for sentence in mistyped_variables())
 
 

@@ -52,7 +52,7 @@ def default(
 @app.command()
 def check(file: Annotated[Path, typer.Argument(help="A manifest (TOML).")]) -> None:
     """Say what is wrong with a manifest, or that nothing is."""
-    manifest = Manifest.read(file)
+    manifest = Manifest.read(file, typer.echo)
     typer.echo(f"{file}: '{manifest.name}' is a valid manifest ({', '.join(manifest.tasks)})")
 
 

@@ -7,6 +7,7 @@ Families are imported when a job first needs them: each costs a second or two.
 
 import gc
 import logging
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -285,4 +286,11 @@ def build_studio(settings: Settings) -> TorchStudio:
     Raises:
         JobFailed: the device of the settings does not exist.
     """
-    return TorchStudio(settings, lambda: Catalogue.of(settings.home), MediaStore(settings.home))
+    catalogue, refreshing = Catalogue.of(settings.home), threading.Lock()
+
+    def refreshed() -> Catalogue:
+        with refreshing:  # downloads ask as well, in a thread of their own
+            catalogue.refresh()
+        return catalogue
+
+    return TorchStudio(settings, refreshed, MediaStore(settings.home))

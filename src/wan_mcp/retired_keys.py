@@ -1,0 +1,64 @@
+"""Manifest keys of 0.1.0 that are gone: they are ignored with a remark, so that old manifests stay usable.
+
+Only keys that never changed a result belong here; others are errors.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+__all__ = ["RETIRED_KEYS", "Retired", "drop_retired"]
+
+
+@dataclass(frozen=True)
+class Retired:
+    """A key that is no longer part of a manifest."""
+
+    key: str
+    """Path from the top of the file, with dots. The path leads through every table of an array."""
+    why: str
+    """What to know and to do; the end of the remark."""
+
+
+_BOUNDARY = "pipeline.boundary_ratio alone says where the second expert takes over; delete the key"
+
+RETIRED_KEYS = (
+    Retired("pipeline.experts.sigma_max", _BOUNDARY),
+    Retired("pipeline.experts.sigma_min", _BOUNDARY),
+    Retired("aot.block_class", "the block's class follows from the weights; delete the table [aot]"),
+    Retired(
+        "aot.package_sha256",
+        "packages that were built elsewhere are no longer loaded, this machine builds its own; delete the table [aot]",
+    ),
+)
+
+
+def drop_retired(content: dict[str, Any]) -> list[str]:
+    """Remove retired keys from a manifest's content, in place, and tables that are empty without them.
+
+    Returns:
+        One remark for each retired key that was there, as the end of a sentence that names the file.
+    """
+    remarks = []
+    for retired in RETIRED_KEYS:
+        *path, key = retired.key.split(".")
+        tables = [table for table in _tables(content, path) if key in table]
+        for table in tables:
+            del table[key]
+        if tables:
+            remarks.append(f"'{retired.key}' does nothing and is ignored: {retired.why}")
+            if path and not content[path[0]]:
+                del content[path[0]]
+    return remarks
+
+
+def _tables(content: object, path: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """The tables at a path; none where the content has another form, which the schema then refuses."""
+    if isinstance(content, list):
+        for each in content:
+            yield from _tables(each, path)
+    elif isinstance(content, dict):
+        if not path:
+            yield content
+        elif path[0] in content:
+            yield from _tables(content[path[0]], path[1:])

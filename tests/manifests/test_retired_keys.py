@@ -1,0 +1,95 @@
+"""What 0.1.0 allowed in a manifest and never read: such a file stays usable, and its owner hears of it once."""
+
+import logging
+import os
+from pathlib import Path
+
+import pytest
+
+from wan_mcp.engine.studio import build_studio
+from wan_mcp.errors import BrokenManifest
+from wan_mcp.jobs.plans import Planner
+from wan_mcp.manifests import Catalogue, Manifest, shipped_folder
+from wan_mcp.settings import Settings
+from wan_mcp.specs import Job, JobState, VideoPlan, VideoRequest
+
+REMARKS = 3  # sigma_max, sigma_min, block_class
+
+
+def ignored(text: str) -> list[str]:
+    return [line for line in text.splitlines() if "is ignored" in line]
+
+
+def touch(file: Path) -> None:
+    """Have a file look changed."""
+    os.utime(file, ns=(0, file.stat().st_mtime_ns + 1_000_000_000))
+
+
+def test_a_manifest_of_0_1_0_means_what_it_meant(settings: Settings, old_manifest: Path) -> None:
+    catalogue = Catalogue.of(settings.home)
+    assert catalogue.broken == {}
+    ours = catalogue.get("wan2.2-t2v-a14b").model_dump()
+    assert catalogue.get("my-wan").model_dump() == ours | {"name": "my-wan"}
+    plan = Planner(settings, catalogue).plan(VideoRequest(prompt="a red circle", model="my-wan"))
+    assert isinstance(plan, VideoPlan)
+    assert (plan.width, plan.height, plan.num_frames, plan.steps) == (832, 480, 81, 40)
+    assert (plan.guidance_scale, plan.guidance_scale_2) == (4.0, 3.0)
+
+
+def test_the_shipped_manifests_have_no_retired_keys() -> None:
+    assert Catalogue(shipped_folder()).remarks == ()
+
+
+def test_each_ignored_key_is_logged_once_however_often_manifests_are_read(
+    settings: Settings, old_manifest: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING)
+    catalogue = Catalogue.of(settings.home)
+    for _ in range(2):
+        touch(old_manifest)
+        catalogue.refresh()
+    assert len(ignored(caplog.text)) == REMARKS
+    assert all(str(old_manifest) in line for line in ignored(caplog.text))
+    assert len(catalogue.remarks) == REMARKS
+
+
+def test_an_engine_logs_it_once_for_all_its_jobs(
+    settings: Settings, old_manifest: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    plan = Planner(settings, Catalogue.of(settings.home)).plan(VideoRequest(prompt="x", model="my-wan"))
+    job = Job(id="1", request_id=None, state=JobState.RUNNING, plan=plan, created_at=0)
+    caplog.clear()
+    studio = build_studio(settings)
+    for _ in range(3):
+        assert studio.lacks_weights(job)
+    assert len(ignored(caplog.text)) == REMARKS
+    old_manifest.unlink()
+    assert not studio.lacks_weights(job)  # there is no such model any more: what was read is not kept for good
+
+
+def test_a_package_that_a_manifest_names_is_no_longer_loaded_and_that_is_said(old_manifest: Path) -> None:
+    text = old_manifest.read_text(encoding="utf-8")
+    old_manifest.write_text(text.replace("[aot]\n", f'[aot]\npackage_sha256 = "{"0" * 64}"\n'), encoding="utf-8")
+    remarks: list[str] = []
+    assert Manifest.read(old_manifest, remarks.append).name == "my-wan"
+    [said] = [remark for remark in remarks if "'aot.package_sha256'" in remark]
+    assert "no longer loaded" in said
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("sigma_max = 1.0", "sigma_mid = 1.0", r"unknown key 'pipeline\.experts\.0\.sigma_mid'"),
+        ("block_class =", "block_size =", "unknown key 'aot'"),
+        ("[aot]\n", '[aot]\nkernel = "fast"\n', "unknown key 'aot'"),
+        ("turbo = true", "sigma_max = 1.0", r"unknown key 'pipeline\.sigma_max'"),
+        ("schema = 1\n", 'schema = 1\nblock_class = "x"\n', "unknown key 'block_class'"),
+        ("experts = [\n", "experts = [\n  3,\n", r"'pipeline\.experts\.0'"),
+    ],
+)
+def test_every_other_unknown_key_is_still_an_error(old_manifest: Path, old: str, new: str, said: str) -> None:
+    text = old_manifest.read_text(encoding="utf-8")
+    assert old in text
+    old_manifest.write_text(text.replace(old, new, 1), encoding="utf-8")
+    with pytest.raises(BrokenManifest, match=said):
+        Manifest.read(old_manifest)
