@@ -98,7 +98,7 @@ class Pipeline(Frozen):
 class Quantisation(Frozen):
     """The precision that the denoiser runs in."""
 
-    recipe: Literal["fp8-rowwise", "int8", "gguf"]
+    recipe: Literal["fp8-rowwise", "gguf"]
     exclude: tuple[str, ...] = Field(default=(), description="Patterns of the modules that stay as they are.")
 
 

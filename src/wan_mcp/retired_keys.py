@@ -12,12 +12,16 @@ __all__ = ["RETIRED_KEYS", "Retired", "drop_retired"]
 
 @dataclass(frozen=True)
 class Retired:
-    """A key that is no longer part of a manifest."""
+    """A key that is no longer part of a manifest, or one value of a key that is."""
 
     key: str
     """Path from the top of the file, with dots. The path leads through every table of an array."""
     why: str
     """What to know and to do; the end of the remark."""
+    value: str | None = None
+    """The only value that is retired; None for all."""
+    siblings: tuple[str, ...] = ()
+    """Keys of the same table that mean nothing without it."""
 
 
 _BOUNDARY = "pipeline.boundary_ratio alone says where the second expert takes over; delete the key"
@@ -29,6 +33,12 @@ RETIRED_KEYS = (
     Retired(
         "aot.package_sha256",
         "packages that were built elsewhere are no longer loaded, this machine builds its own; delete the table [aot]",
+    ),
+    Retired(
+        "quantisation.recipe",
+        "no weights are quantized to int8; 'fp8-rowwise' and 'gguf' are allowed, or delete the table [quantisation]",
+        value="int8",
+        siblings=("exclude",),
     ),
 )
 
@@ -42,11 +52,13 @@ def drop_retired(content: dict[str, Any]) -> list[str]:
     remarks = []
     for retired in RETIRED_KEYS:
         *path, key = retired.key.split(".")
-        tables = [table for table in _tables(content, path) if key in table]
+        tables = [table for table in _tables(content, path) if key in table and retired.value in (None, table[key])]
         for table in tables:
-            del table[key]
+            for name in (key, *retired.siblings):
+                table.pop(name, None)
         if tables:
-            remarks.append(f"'{retired.key}' does nothing and is ignored: {retired.why}")
+            said = f"'{retired.key}'" if retired.value is None else f"'{retired.key}' = \"{retired.value}\""
+            remarks.append(f"{said} does nothing and is ignored: {retired.why}")
             if path and not content[path[0]]:
                 del content[path[0]]
     return remarks

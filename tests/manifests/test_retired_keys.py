@@ -76,12 +76,23 @@ def test_a_package_that_a_manifest_names_is_no_longer_loaded_and_that_is_said(ol
     assert "no longer loaded" in said
 
 
+def test_a_recipe_that_never_did_anything_is_ignored_with_those_that_are_allowed(old_manifest: Path) -> None:
+    text = old_manifest.read_text(encoding="utf-8")
+    assert text.count('recipe = "fp8-rowwise"') == 1
+    old_manifest.write_text(text.replace('"fp8-rowwise"', '"int8"'), encoding="utf-8")
+    remarks: list[str] = []
+    assert Manifest.read(old_manifest, remarks.append).quantisation is None
+    [said] = [remark for remark in remarks if "'quantisation.recipe' = \"int8\"" in remark]
+    assert "'fp8-rowwise' and 'gguf' are allowed" in said
+
+
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
         ("sigma_max = 1.0", "sigma_mid = 1.0", r"unknown key 'pipeline\.experts\.0\.sigma_mid'"),
         ("block_class =", "block_size =", "unknown key 'aot'"),
         ("[aot]\n", '[aot]\nkernel = "fast"\n', "unknown key 'aot'"),
+        ('"fp8-rowwise"', '"int4"', r"'quantisation\.recipe': Input should be 'fp8-rowwise' or 'gguf'"),
         ("turbo = true", "sigma_max = 1.0", r"unknown key 'pipeline\.sigma_max'"),
         ("schema = 1\n", 'schema = 1\nblock_class = "x"\n', "unknown key 'block_class'"),
         ("experts = [\n", "experts = [\n  3,\n", r"'pipeline\.experts\.0'"),
