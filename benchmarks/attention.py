@@ -4,8 +4,8 @@
     python -m benchmarks.attention --tiny       # the same script in seconds, on any CPU
 
 Two kinds of data of Wan2.2-A14B's shape (40 heads of 128): normal noise, on which softmax averages the values away and
-any rounding looks large, and data like a denoiser's (see `wan_mcp.engine.attention.trial`). Beside them what wan-mini
-really computes: queries, keys and values of all its blocks and steps, recorded.
+any rounding looks large, and data like a denoiser's (see `wan_mcp.engine.attention.accuracy`). Beside them what
+wan-mini really computes: queries, keys and values of all its blocks and steps, recorded.
 
 `error` is the norm of the difference over the norm of the exact attention; `centred` the same over what is left of it
 without the values' mean, which every query gets whatever its weights are.
@@ -24,16 +24,16 @@ from torch import Tensor
 
 from benchmarks.machine import keep
 from benchmarks.timing import milliseconds
+from wan_mcp.catalog.catalog import Catalogue, shipped_folder
 from wan_mcp.engine.attention import Turbo, attend_self, attention_mode, choose_attention
+from wan_mcp.engine.attention.accuracy import Trial, like_a_denoisers
 from wan_mcp.engine.attention.block_sparse import BlockKernel, TorchBlocks, attend_sparsely
-from wan_mcp.engine.attention.chain import KERNEL_NAMES, kernel_of
-from wan_mcp.engine.attention.plain import Kernel
-from wan_mcp.engine.attention.trial import Trial, like_a_denoisers
-from wan_mcp.engine.devices import resolve_device
-from wan_mcp.engine.loader import load_wan
-from wan_mcp.engine.weights import EMBEDDED
-from wan_mcp.manifests import Catalogue, shipped_folder
-from wan_mcp.specs import Task
+from wan_mcp.engine.attention.sdpa import Kernel
+from wan_mcp.engine.attention.selector import KERNEL_NAMES, kernel_of
+from wan_mcp.engine.components.install import EMBEDDED
+from wan_mcp.engine.device.device import resolve_device
+from wan_mcp.engine.families.wan.loader import load_wan
+from wan_mcp.schema.enums import Task
 
 Row = dict[str, Any]
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]

@@ -28,9 +28,9 @@ from benchmarks.h200.models import PROMPT_TOKENS
 from benchmarks.machine import RESULTS
 from benchmarks.timing import milliseconds
 from training.report import hardware, versions
-from wan_mcp.engine.attention.text import attend_text
-from wan_mcp.engine.blocks.linear import FP8, product, quantise_rows, tensors_of_linear
-from wan_mcp.engine.blocks.patches import PatchProduct
+from wan_mcp.engine.attention.cross_attention import attend_text
+from wan_mcp.engine.ops.fp8_linear import FP8, product, quantise_rows, tensors_of_linear
+from wan_mcp.engine.transformer.patch_embed import PatchProduct
 
 Row = dict[str, Any]
 WIDTH, HEADS, FFN, GRID = 5120, 40, 13824, (21, 60, 104)

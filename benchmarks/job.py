@@ -20,14 +20,15 @@ from typing import Any
 import anyio
 
 from benchmarks.machine import keep
-from wan_mcp.engine.conv3d import use_onednn
-from wan_mcp.engine.weights import EMBEDDED
-from wan_mcp.jobs.service import JobService, serving
-from wan_mcp.manifests import Catalogue, shipped_folder
+from wan_mcp.catalog.catalog import Catalogue, shipped_folder
+from wan_mcp.engine.components.cpu_conv3d import use_onednn
+from wan_mcp.engine.components.install import EMBEDDED
 from wan_mcp.media.store import MediaName, MediaStore
 from wan_mcp.media.video_writer import VideoWriter
+from wan_mcp.schema.enums import JobState, Kind
+from wan_mcp.schema.requests import VideoRequest
+from wan_mcp.service.service import JobService, serving
 from wan_mcp.settings import Settings
-from wan_mcp.specs import JobState, Kind, VideoRequest
 
 MODEL = "wan-mini"
 PROMPT = "a large red circle moving left on a black background"

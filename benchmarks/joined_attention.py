@@ -4,10 +4,10 @@
     python -m benchmarks.joined_attention --tiny       # the same script in seconds, on any CPU
 
 The three steps are normalising and turning, attention (which rounds its inputs itself), and rounding for the next
-product. The joined way has fewer passes over memory (`wan_mcp.engine.attention.joined`). Four kinds of rows:
+product. The joined way has fewer passes over memory (`wan_mcp.engine.attention.fused_qkv`). Four kinds of rows:
 
-- `error`: of both ways against float64, see `wan_mcp.engine.attention.trial.JoinedTrial`; `apart` is how far the joined
-  way is from the three steps. The scales are those of queries and keys.
+- `error`: of both ways against float64, see `wan_mcp.engine.attention.accuracy.JoinedTrial`; `apart` is how far the
+  joined way is from the three steps. The scales are those of queries and keys.
 - `time`: of both ways whole, in turns.
 - `pass`: each alone, at the first size. `kernel` is cuDNN's.
 - `block`: a whole block with random weights, with and without the joined operator, in turns.
@@ -37,17 +37,23 @@ from benchmarks.h200.models import PROMPT_TOKENS
 from benchmarks.machine import RESULTS
 from benchmarks.timing import milliseconds
 from training.report import hardware
+from wan_mcp.engine.aot.signature import example_inputs, example_weights
 from wan_mcp.engine.attention import Joined, attend, attend_self, attended_jointly, choose_attention
-from wan_mcp.engine.attention.chain import kernel_of
+from wan_mcp.engine.attention.accuracy import JoinedTrial, like_a_denoisers_product
 from wan_mcp.engine.attention.cudnn_fp8 import CudnnFp8
-from wan_mcp.engine.attention.joined import TUNINGS, rounded_jointly, rounded_jointly_plainly, rows_of, rows_of_plainly
-from wan_mcp.engine.attention.rounding import Rounded, restored, rounded, rounded_plainly
-from wan_mcp.engine.attention.trial import JoinedTrial, like_a_denoisers_product
-from wan_mcp.engine.blocks import block
-from wan_mcp.engine.blocks.linear import FP8
-from wan_mcp.engine.blocks.rows import NONE, steps_for
-from wan_mcp.engine.blocks.shape import BlockShape
-from wan_mcp.engine.packages.inputs import example_inputs, example_weights
+from wan_mcp.engine.attention.fp8_quantize import Rounded, restored, rounded, rounded_plainly
+from wan_mcp.engine.attention.fused_qkv import (
+    TUNINGS,
+    rounded_jointly,
+    rounded_jointly_plainly,
+    rows_of,
+    rows_of_plainly,
+)
+from wan_mcp.engine.attention.selector import kernel_of
+from wan_mcp.engine.ops.fp8_linear import FP8
+from wan_mcp.engine.ops.modulate import NONE, steps_for
+from wan_mcp.engine.transformer import block
+from wan_mcp.engine.transformer.config import BlockShape
 
 Row = dict[str, Any]
 Call = Callable[[], Any]
@@ -217,7 +223,7 @@ def _passes(ways: Ways, joined: Joined, device: torch.device, times: int) -> Ite
 @contextmanager
 def _last_launches() -> Iterator[Mapping[str, Call]]:
     """The last launch of each joined kernel within, to be made again."""
-    from wan_mcp.engine.attention import joined_kernels
+    from wan_mcp.engine.attention import fused_qkv_triton as joined_kernels
 
     launches: dict[str, Call] = {}
 

@@ -28,10 +28,13 @@ from PIL import Image
 
 from benchmarks.machine import RESULTS, keep
 from benchmarks.real_weights import lock_weights, write_joycaption, write_ti2v_5b
-from wan_mcp.jobs.service import JobView, serving
-from wan_mcp.manifests import Catalogue, shipped_folder
+from wan_mcp.catalog.catalog import Catalogue, shipped_folder
+from wan_mcp.schema.enums import JobState, Stage
+from wan_mcp.schema.jobs import Progress
+from wan_mcp.schema.plans import VideoPlan
+from wan_mcp.schema.requests import CaptionRequest, Request, VideoRequest
+from wan_mcp.service.service import JobView, serving
 from wan_mcp.settings import Settings
-from wan_mcp.specs import CaptionRequest, JobState, Progress, Request, Stage, VideoPlan, VideoRequest
 
 VIDEO, CAPTION = "wan2.2-ti2v-5b", "joycaption-beta-one"
 ENGINE = (sys.executable, "-m", "benchmarks.real_size", "--engine")
@@ -179,9 +182,9 @@ def caption_requests(picture: Path) -> list[Request]:
 
 def be_the_engine() -> None:
     """What `wan-mcp engine` is, where the command line's packages are not installed."""
-    from wan_mcp.engine.devices import device_name
-    from wan_mcp.engine.process import run_engine
-    from wan_mcp.engine.studio import build_studio
+    from wan_mcp.engine.device.device import device_name
+    from wan_mcp.engine.runner import build_studio
+    from wan_mcp.engine.worker.loop import run_engine
     from wan_mcp.logs import log_to_stderr
 
     settings = Settings()

@@ -14,9 +14,9 @@ from typing import Any
 
 import torch
 
-from wan_mcp.engine.weights import EMBEDDED
-from wan_mcp.manifests import Manifest
-from wan_mcp.weights.lock import LockedFile, WeightsLock
+from wan_mcp.catalog.manifest import Manifest
+from wan_mcp.engine.components.install import EMBEDDED
+from wan_mcp.weights.lockfile import LockedFile, WeightsLock
 
 __all__ = ["lock_weights", "write_joycaption", "write_part", "write_ti2v_5b"]
 

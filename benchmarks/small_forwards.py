@@ -30,23 +30,25 @@ from diffusers import WanTransformer3DModel
 from benchmarks.h200.models import PROMPT_TOKENS
 from benchmarks.real_weights import TINY_WAN, TRANSFORMER
 from training.report import hardware, versions
-from wan_mcp.engine import generate
+from wan_mcp.catalog.catalog import Catalogue, shipped_folder
 from wan_mcp.engine.attention import choose_attention
-from wan_mcp.engine.blocks import graphs
-from wan_mcp.engine.blocks.cuda_recorder import recorder_for
-from wan_mcp.engine.blocks.graphs import Recorder, ReplayCount, recorded
-from wan_mcp.engine.blocks.linear import FP8
-from wan_mcp.engine.denoisers import Denoiser, DenoiserSource, blank_denoiser, load_denoiser
-from wan_mcp.engine.devices import Device, resolve_device
-from wan_mcp.engine.precision import block_kinds
-from wan_mcp.engine.reporter import Reporter
-from wan_mcp.engine.studio import TorchStudio
+from wan_mcp.engine.cuda_graphs import graphs
+from wan_mcp.engine.cuda_graphs.capture import recorder_for
+from wan_mcp.engine.cuda_graphs.graphs import Recorder, ReplayCount, recorded
+from wan_mcp.engine.device.device import Device, resolve_device
+from wan_mcp.engine.families.wan import pipeline as generate
+from wan_mcp.engine.families.wan.denoiser import Denoiser, DenoiserSource, blank_denoiser, load_denoiser
+from wan_mcp.engine.families.wan.precision import block_kinds
+from wan_mcp.engine.ops.fp8_linear import FP8
+from wan_mcp.engine.runner import TorchStudio
+from wan_mcp.engine.worker.reporter import Reporter
 from wan_mcp.jobs.database import Database
 from wan_mcp.jobs.store import JobStore
-from wan_mcp.manifests import Catalogue, shipped_folder
 from wan_mcp.media.store import MediaStore
+from wan_mcp.schema.enums import JobState, Task
+from wan_mcp.schema.plans import ImagePlan, VideoPlan
+from wan_mcp.schema.requests import ImageRequest, VideoRequest
 from wan_mcp.settings import Settings
-from wan_mcp.specs import ImagePlan, ImageRequest, JobState, Task, VideoPlan, VideoRequest
 
 RESULT = Path("benchmarks/results/small_forwards.json")
 TI2V, MINI = "wan2.2-ti2v-5b", "wan-mini"

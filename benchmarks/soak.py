@@ -26,10 +26,11 @@ from mcp import Client, StdioServerParameters, stdio_client
 
 from wan_mcp.jobs.database import Database
 from wan_mcp.jobs.devices import DeviceNames
-from wan_mcp.jobs.engine_rows import EngineRows
-from wan_mcp.jobs.service import JobService, JobView, serving
+from wan_mcp.jobs.workers import EngineRows
+from wan_mcp.schema.enums import JobState
+from wan_mcp.schema.jobs import Job
+from wan_mcp.service.service import JobService, JobView, serving
 from wan_mcp.settings import Settings
-from wan_mcp.specs import Job, JobState
 
 __all__ = ["Storm", "StormReport"]
 

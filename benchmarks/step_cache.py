@@ -21,11 +21,13 @@ from benchmarks.accuracy import FRAMES, GUIDANCE, SIZE, TEXT_TOKENS, asked, prom
 from benchmarks.judge import compare, look
 from training.captions import Caption
 from training.report import hardware, versions
-from wan_mcp.engine.devices import resolve_device
-from wan_mcp.engine.loader import WanModel, load_wan
-from wan_mcp.engine.step_cache import step_cache
-from wan_mcp.manifests import Manifest, shipped_folder
-from wan_mcp.specs import StepCache, Task
+from wan_mcp.catalog.catalog import shipped_folder
+from wan_mcp.catalog.manifest import Manifest
+from wan_mcp.engine.device.device import resolve_device
+from wan_mcp.engine.families.wan.loader import WanModel, load_wan
+from wan_mcp.engine.families.wan.step_cache import step_cache
+from wan_mcp.schema.enums import Task
+from wan_mcp.schema.plans import StepCache
 
 EMBEDDED = Path("src/wan_mcp/embedded/wan-mini")
 RESULT = Path("benchmarks/results/step_cache.json")

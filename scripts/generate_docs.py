@@ -14,10 +14,10 @@ from typing import Any
 import anyio
 import typer
 
-from wan_mcp.cli.main import app
-from wan_mcp.cli.setting_flags import default_in_words, variable
-from wan_mcp.jobs.service import JobService
-from wan_mcp.protocol.server import build_server
+from wan_mcp.fronts.cli.main import app
+from wan_mcp.fronts.cli.settings_options import default_in_words, variable
+from wan_mcp.fronts.mcp.server import build_server
+from wan_mcp.service.service import JobService
 from wan_mcp.settings import Settings
 
 ROOT = Path(__file__).parents[1]

@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from wan_mcp.fitting import (
+from wan_mcp.catalog.catalog import Catalogue
+from wan_mcp.catalog.manifest import Manifest
+from wan_mcp.catalog.memory_fit import (
     Placement,
     Shape,
     activation_bytes,
@@ -16,8 +18,7 @@ from wan_mcp.fitting import (
     room_for_blocks,
     usual_shape,
 )
-from wan_mcp.machine import Machine
-from wan_mcp.manifests import Catalogue, Manifest
+from wan_mcp.hardware.machine import Machine
 
 MIB = 1024 * 1024
 # What the driver says of cards that are sold as 8, 12, 16, 24, 32, 48, 80 and 141 GB.

@@ -5,8 +5,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from wan_mcp import main_memory
-from wan_mcp.machine import this_machine
+from wan_mcp.hardware import host_memory as main_memory
+from wan_mcp.hardware.machine import this_machine
 from wan_mcp.settings import Settings
 
 MB = 1_000_000

@@ -21,10 +21,11 @@ from benchmarks.h200.plain import IMAGE_STEPS, STEPS
 from benchmarks.h200.weights import write_a14b
 from benchmarks.real_size import ENGINE
 from benchmarks.real_weights import lock_weights
-from wan_mcp.jobs.service import JobService, JobView, serving
-from wan_mcp.manifests import Catalogue, shipped_folder
+from wan_mcp.catalog.catalog import Catalogue, shipped_folder
+from wan_mcp.schema.enums import JobState, Stage
+from wan_mcp.schema.requests import ImageRequest, Request, VideoRequest
+from wan_mcp.service.service import JobService, JobView, serving
 from wan_mcp.settings import Settings
-from wan_mcp.specs import ImageRequest, JobState, Request, Stage, VideoRequest
 
 SOURCE = "wan2.2-t2v-a14b"
 MODEL = "a14b-random"

@@ -10,13 +10,13 @@ import torch
 
 from benchmarks.h200 import models
 from benchmarks.h200.measuring import Sheet, run_section, seconds
+from wan_mcp.catalog.catalog import Catalogue, shipped_folder
 from wan_mcp.engine.attention import Turbo, attention_in_use, attention_mode
-from wan_mcp.engine.blocks.linear import FP8
-from wan_mcp.engine.denoisers import Denoiser, DenoiserSource, load_denoiser
-from wan_mcp.engine.devices import resolve_device
-from wan_mcp.engine.precision import block_kinds
-from wan_mcp.engine.tuning import Tuning
-from wan_mcp.manifests import Catalogue, shipped_folder
+from wan_mcp.engine.device.device import resolve_device
+from wan_mcp.engine.families.wan.acceleration import Tuning
+from wan_mcp.engine.families.wan.denoiser import Denoiser, DenoiserSource, load_denoiser
+from wan_mcp.engine.families.wan.precision import block_kinds
+from wan_mcp.engine.ops.fp8_linear import FP8
 from wan_mcp.settings import Settings
 
 MANIFEST = "wan2.2-t2v-a14b"
@@ -42,7 +42,7 @@ def ours(tiny: bool, *, realistic: bool = False) -> Denoiser:
 
 
 def _config() -> Any:
-    from wan_mcp.engine.denoisers import blank_denoiser
+    from wan_mcp.engine.families.wan.denoiser import blank_denoiser
 
     return blank_denoiser(models.A14B).config
 

@@ -73,7 +73,7 @@ def _image(pipe: Any, text: torch.Tensor, size: tuple[int, int, int], folder: Pa
 
 def autoencoder(sheet: Sheet, tiny: bool) -> None:
     """Decoding, in diffusers and ours, and how far ours is from it."""
-    from wan_mcp.engine.vae.fast import FastCoders
+    from wan_mcp.engine.vae.chunked import FastCoders
 
     vae = models.vae(tiny)
     for name in ("480p", "720p"):

@@ -32,10 +32,10 @@ def measure(sheet: Sheet, home: Path, tiny: bool) -> None:
 
     from benchmarks.accuracy import text_to_video
     from benchmarks.h200.forwards import compiled
-    from wan_mcp.engine.devices import resolve_device
-    from wan_mcp.engine.loader import load_wan
-    from wan_mcp.engine.weights import EMBEDDED
-    from wan_mcp.manifests import Catalogue, shipped_folder
+    from wan_mcp.catalog.catalog import Catalogue, shipped_folder
+    from wan_mcp.engine.components.install import EMBEDDED
+    from wan_mcp.engine.device.device import resolve_device
+    from wan_mcp.engine.families.wan.loader import load_wan
 
     place = resolve_device("auto")
     counts = {test: max(1, count // 60) if tiny else count for test, count in COUNTS.items()}

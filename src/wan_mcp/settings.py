@@ -13,7 +13,7 @@ from platformdirs import user_data_path
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from wan_mcp.kinds import AttentionKernel
+from wan_mcp.schema.enums import AttentionKernel
 
 __all__ = ["ENV_PREFIX", "Settings", "mistyped_variables"]
 

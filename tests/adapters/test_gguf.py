@@ -11,14 +11,15 @@ from tests.adapters.files import write_lora
 from tests.adapters.gguf_files import write_gguf
 from tests.adapters.test_requests import put
 from tests.engine.conftest import MANIFESTS, TWO, TWO_OF_IMAGES, changed, changed_pipeline
-from wan_mcp.engine.adapters import JobAdapters
-from wan_mcp.engine.devices import resolve_device
-from wan_mcp.engine.gguf_denoisers import has_room, unpack
-from wan_mcp.engine.loader import WanModel, load_wan
+from wan_mcp.catalog.denoisers import Expert, Gguf
+from wan_mcp.catalog.manifest import Manifest, Quantisation
+from wan_mcp.engine.device.device import resolve_device
+from wan_mcp.engine.device.memory import has_room
+from wan_mcp.engine.families.wan.gguf import unpack
+from wan_mcp.engine.families.wan.loader import WanModel, load_wan
+from wan_mcp.engine.families.wan.lora import JobAdapters
 from wan_mcp.errors import JobFailed
-from wan_mcp.experts import Expert, Gguf
-from wan_mcp.manifests import Manifest, Quantisation
-from wan_mcp.weights.local import FurtherFile
+from wan_mcp.weights.installed import FurtherFile
 
 FILES = ("high.gguf", "low.gguf")
 BOUNDS = {"BF16": 0.001, "Q8_0": 0.002, "Q5_1": 0.015, "Q4_0": 0.03}

@@ -16,9 +16,9 @@ from tests.adapters.gguf_files import write_gguf
 from tests.adapters.k_quants import K_QUANTS, decoded, encode
 from tests.adapters.test_gguf import FILES, a_pass, in_gguf
 from tests.engine.conftest import MANIFESTS, TWO
-from wan_mcp.engine.devices import resolve_device
-from wan_mcp.engine.loader import WanModel, load_wan
-from wan_mcp.weights.local import FurtherFile
+from wan_mcp.engine.device.device import resolve_device
+from wan_mcp.engine.families.wan.loader import WanModel, load_wan
+from wan_mcp.weights.installed import FurtherFile
 
 BOUNDS = {"Q6_K": 0.005, "Q5_K": 0.01, "Q4_K_M": 0.02, "Q4_K": 0.025}
 """The largest relative error of one pass."""

@@ -10,13 +10,16 @@ from safetensors.torch import save_file
 
 from tests.adapters.files import STYLES, Written, merge_by_hand, write_lora
 from tests.engine.conftest import MANIFESTS, ONE, TWO, Bench, changed, image_plan, video_plan
-from wan_mcp.engine.decoding import FrameDecoder
+from wan_mcp.catalog.catalog import Catalogue
+from wan_mcp.catalog.manifest import Limits
+from wan_mcp.engine.families.wan.decode import FrameDecoder
 from wan_mcp.errors import BadRequest, JobFailed
-from wan_mcp.jobs.plans import Planner
-from wan_mcp.manifests import Catalogue, Limits
 from wan_mcp.media.receipts import read_receipt
-from wan_mcp.specs import ImageRequest, Job, LoraPlan, LoraRequest
-from wan_mcp.weights.loras import sha256_of
+from wan_mcp.planning.planner import Planner
+from wan_mcp.schema.jobs import Job
+from wan_mcp.schema.plans import LoraPlan
+from wan_mcp.schema.requests import ImageRequest, LoraRequest
+from wan_mcp.weights.lora_files import sha256_of
 
 
 def put(written: Written | Path, scale: float = 1.0, expert: str | None = None) -> LoraPlan:

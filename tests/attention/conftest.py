@@ -3,7 +3,7 @@
 import pytest
 from torch import Tensor
 
-from wan_mcp.engine.attention.trial import Trial, like_a_denoisers
+from wan_mcp.engine.attention.accuracy import Trial, like_a_denoisers
 
 GRID = (5, 7, 9)
 """315 tokens: no block or box divides them."""

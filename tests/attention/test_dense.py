@@ -17,9 +17,9 @@ from wan_mcp.engine.attention import (
     attention_in_use,
     choose_attention,
 )
-from wan_mcp.engine.attention.chain import LIMIT, kernel_of
-from wan_mcp.engine.attention.plain import TORCH_KERNELS, TorchKernel
-from wan_mcp.engine.attention.trial import Trial
+from wan_mcp.engine.attention.accuracy import Trial
+from wan_mcp.engine.attention.sdpa import TORCH_KERNELS, TorchKernel
+from wan_mcp.engine.attention.selector import LIMIT, kernel_of
 from wan_mcp.errors import JobFailed
 from wan_mcp.settings import Settings
 

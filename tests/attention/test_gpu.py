@@ -9,20 +9,20 @@ from torch import Tensor
 
 from tests.attention.conftest import distance, exact
 from wan_mcp.engine.attention import KERNEL_NAMES, Turbo, attend, attend_self, attention_mode, choose_attention
+from wan_mcp.engine.attention.accuracy import JoinedTrial, Trial, like_a_denoisers, like_a_denoisers_product
 from wan_mcp.engine.attention.block_sparse import TorchBlocks, attend_sparsely
-from wan_mcp.engine.attention.chain import FP8_LIMIT, LIMIT, attention_of, kernel_of, sparse_attention_of
-from wan_mcp.engine.attention.joined import (
+from wan_mcp.engine.attention.cross_attention import attend_text, text_kernel
+from wan_mcp.engine.attention.fp8_quantize import restored, rounded, rounded_plainly
+from wan_mcp.engine.attention.fused_qkv import (
     Joined,
     rounded_jointly,
     rounded_jointly_plainly,
     rows_of,
     rows_of_plainly,
 )
-from wan_mcp.engine.attention.rounding import restored, rounded, rounded_plainly
-from wan_mcp.engine.attention.text import attend_text, text_kernel
-from wan_mcp.engine.attention.trial import JoinedTrial, Trial, like_a_denoisers, like_a_denoisers_product
-from wan_mcp.engine.blocks import self_attention
-from wan_mcp.engine.blocks.self_attention import attend_rows
+from wan_mcp.engine.attention.selector import FP8_LIMIT, LIMIT, attention_of, kernel_of, sparse_attention_of
+from wan_mcp.engine.transformer import self_attention
+from wan_mcp.engine.transformer.self_attention import attend_rows
 
 pytestmark = [pytest.mark.gpu, pytest.mark.filterwarnings("ignore:cutlass:DeprecationWarning")]  # of their own parts
 GRID = (8, 30, 52)

@@ -11,19 +11,19 @@ from torch import Tensor, nn
 
 from tests.attention.conftest import GRID, distance
 from tests.attention.test_rounding import by_eight_bits, output_in_eight_bits
+from wan_mcp.engine.aot.compile_main import export_block
+from wan_mcp.engine.aot.signature import example_inputs, example_weights
 from wan_mcp.engine.attention import Attention, Joined, Turbo, attend_self, attention_in_use, attention_mode
-from wan_mcp.engine.attention.chain import _IN_USE, FP8_LIMIT
-from wan_mcp.engine.attention.joined import rounded_jointly_plainly, rows_of_plainly
-from wan_mcp.engine.attention.plain import TorchKernel
-from wan_mcp.engine.attention.rounding import rounded_plainly
-from wan_mcp.engine.attention.trial import JoinedTrial, like_a_denoisers_product
-from wan_mcp.engine.blocks import block as block_module
-from wan_mcp.engine.blocks.block import BlockKind, run_block
-from wan_mcp.engine.blocks.linear import FP8, PLAIN, quantise_rows
-from wan_mcp.engine.blocks.self_attention import attend_rows, is_joined
-from wan_mcp.engine.blocks.shape import BlockShape
-from wan_mcp.engine.packages.compiling import export_block
-from wan_mcp.engine.packages.inputs import example_inputs, example_weights
+from wan_mcp.engine.attention.accuracy import JoinedTrial, like_a_denoisers_product
+from wan_mcp.engine.attention.fp8_quantize import rounded_plainly
+from wan_mcp.engine.attention.fused_qkv import rounded_jointly_plainly, rows_of_plainly
+from wan_mcp.engine.attention.sdpa import TorchKernel
+from wan_mcp.engine.attention.selector import _IN_USE, FP8_LIMIT
+from wan_mcp.engine.ops.fp8_linear import FP8, PLAIN, quantise_rows
+from wan_mcp.engine.transformer import block as block_module
+from wan_mcp.engine.transformer.block import BlockKind, run_block
+from wan_mcp.engine.transformer.config import BlockShape
+from wan_mcp.engine.transformer.self_attention import attend_rows, is_joined
 
 CPU = torch.device("cpu")
 
@@ -186,9 +186,7 @@ def test_exported_it_is_one_node_for_all_numbers_of_tokens(trial: JoinedTrial) -
 
 
 def test_what_loads_packages_has_the_operators_that_they_call() -> None:
-    asked = (
-        "import wan_mcp.engine.packages.loading, torch; torch.ops.wan_mcp.attend_self, torch.ops.wan_mcp.attend_rows"
-    )
+    asked = "import wan_mcp.engine.aot.loader, torch; torch.ops.wan_mcp.attend_self, torch.ops.wan_mcp.attend_rows"
     done = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, timeout=100, check=False)
     assert done.returncode == 0, done.stderr
 

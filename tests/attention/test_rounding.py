@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from tests.attention.conftest import distance, exact
-from wan_mcp.engine.attention.rounding import LARGEST, Rounded, hadamard, rounded_plainly
+from wan_mcp.engine.attention.fp8_quantize import LARGEST, Rounded, hadamard, rounded_plainly
 
 Data = tuple[Tensor, Tensor, Tensor]
 EIGHT_BITS = torch.float8_e4m3fn

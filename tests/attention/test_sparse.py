@@ -8,10 +8,10 @@ from torch import Tensor
 
 from tests.attention.conftest import GRID, distance, exact
 from wan_mcp.engine.attention import Turbo, attend_self, attention_mode
+from wan_mcp.engine.attention.accuracy import Trial
+from wan_mcp.engine.attention.block_layout import block_scores, laid_down
+from wan_mcp.engine.attention.block_router import box_order, kept_blocks, padded_order
 from wan_mcp.engine.attention.block_sparse import TorchBlocks, attend_sparsely
-from wan_mcp.engine.attention.laying import block_scores, laid_down
-from wan_mcp.engine.attention.routing import box_order, kept_blocks, padded_order
-from wan_mcp.engine.attention.trial import Trial
 
 Data = tuple[Tensor, Tensor, Tensor]
 CPU = torch.device("cpu")

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from tests.attention.conftest import distance, exact
-from wan_mcp.engine.attention.text import attend_text, can_count, text_kernel
+from wan_mcp.engine.attention.cross_attention import attend_text, can_count, text_kernel
 
 CPU = torch.device("cpu")
 

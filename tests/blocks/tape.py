@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
-from wan_mcp.engine.blocks.graphs import Recorder
+from wan_mcp.engine.cuda_graphs.graphs import Recorder
 
 
 class DeadMemory(AssertionError):

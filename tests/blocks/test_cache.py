@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from wan_mcp.engine.blocks.cache import WeightsCache
+from wan_mcp.engine.transformer.checkpoint_cache import WeightsCache
 
 BLOCK = {"weight": torch.ones(4, 4)}
 

@@ -13,20 +13,20 @@ from torch import Tensor
 from tests.adapters.files import merge_by_hand, write_lora
 from tests.adapters.test_requests import put
 from tests.engine.conftest import MANIFESTS, ONE, TWO, TWO_OF_IMAGES, Bench, changed, image_plan, video_plan
-from wan_mcp.engine.blocks.block import BlockKind, run_block
-from wan_mcp.engine.blocks.cache import WeightsCache
-from wan_mcp.engine.blocks.linear import FP8, PLAIN
-from wan_mcp.engine.blocks.residence import Resident
-from wan_mcp.engine.blocks.weights import BlockWeights
-from wan_mcp.engine.devices import Device, resolve_device
-from wan_mcp.engine.loader import WanModel, load_wan
-from wan_mcp.engine.packages.inputs import expected_inputs
-from wan_mcp.engine.packages.runner import mismatch
-from wan_mcp.engine.precision import block_kinds, recipe_for
+from wan_mcp.catalog.manifest import Manifest, Quantisation
+from wan_mcp.engine.aot.package_runner import mismatch
+from wan_mcp.engine.aot.signature import expected_inputs
+from wan_mcp.engine.device.device import Device, resolve_device
+from wan_mcp.engine.families.wan.loader import WanModel, load_wan
+from wan_mcp.engine.families.wan.precision import block_kinds, recipe_for
+from wan_mcp.engine.ops.fp8_linear import FP8, PLAIN
+from wan_mcp.engine.transformer.block import BlockKind, run_block
+from wan_mcp.engine.transformer.checkpoint_cache import WeightsCache
+from wan_mcp.engine.transformer.weight_store import Resident
+from wan_mcp.engine.transformer.weights import BlockWeights
 from wan_mcp.errors import JobFailed
-from wan_mcp.manifests import Manifest, Quantisation
 from wan_mcp.media.receipts import read_receipt
-from wan_mcp.specs import Task
+from wan_mcp.schema.enums import Task
 
 CHANNELS = {ONE: 48, TWO: 16, TWO_OF_IMAGES: 36}
 
@@ -95,7 +95,7 @@ def test_plain_blocks_give_what_the_blocks_of_diffusers_give(
     name: str, load: Callable[..., WanModel], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     theirs = load(name, "full")
-    monkeypatch.setattr("wan_mcp.engine.loader.recipe_for", lambda *_: PLAIN)
+    monkeypatch.setattr("wan_mcp.engine.families.wan.loader.recipe_for", lambda *_: PLAIN)
     ours = load(name)
     for mine, true in zip(ours.denoisers, theirs.denoisers, strict=True):
         torch.testing.assert_close(a_pass(mine, name), a_pass(true, name), atol=1e-5, rtol=1e-4)
@@ -116,7 +116,7 @@ def test_padding_is_read_once_and_counts_as_often_as_it_is_there(
 ) -> None:
     text = torch.cat([torch.randn(1, words, 32), torch.zeros(1, 40 - words, 32)], 1)
     theirs = load(name, "full")
-    monkeypatch.setattr("wan_mcp.engine.loader.recipe_for", lambda *_: PLAIN)
+    monkeypatch.setattr("wan_mcp.engine.families.wan.loader.recipe_for", lambda *_: PLAIN)
     ours = load(name)
     for mine, true in zip(ours.denoisers, theirs.denoisers, strict=True):
         torch.testing.assert_close(a_pass(mine, name, text=text), a_pass(true, name, text=text), atol=1e-5, rtol=1e-4)
@@ -142,7 +142,7 @@ def test_converted_weights_come_back_from_the_disk_bit_for_bit_without_their_sou
 ) -> None:
     first = [a_pass(each, TWO) for each in load(TWO).denoisers]
     wait_for_kept(tmp_path, 2)
-    monkeypatch.setattr("wan_mcp.engine.denoisers._converted", lambda *_: pytest.fail("read its source"))
+    monkeypatch.setattr("wan_mcp.engine.families.wan.denoiser._converted", lambda *_: pytest.fail("read its source"))
     again = load(TWO)
     assert all(map(torch.equal, first, [a_pass(each, TWO) for each in again.denoisers]))
     assert again.precision == FP8

@@ -19,16 +19,17 @@ from tests.engine.conftest import (
     image_plan,
     video_plan,
 )
-from wan_mcp.engine import generate
+from wan_mcp.catalog.manifest import Quantisation
 from wan_mcp.engine.attention.cudnn_fp8 import LEAST_WORK
-from wan_mcp.engine.blocks import graphs
-from wan_mcp.engine.blocks.block import run_block
-from wan_mcp.engine.blocks.graphs import MOST_WORK, recorded, work_of
-from wan_mcp.engine.blocks.shape import BlockShape
-from wan_mcp.engine.devices import resolve_device
-from wan_mcp.engine.loader import WanModel, load_wan
-from wan_mcp.manifests import Quantisation
-from wan_mcp.specs import ImagePlan, StepCache, Task, VideoPlan
+from wan_mcp.engine.cuda_graphs import graphs
+from wan_mcp.engine.cuda_graphs.graphs import MOST_WORK, recorded, work_of
+from wan_mcp.engine.device.device import resolve_device
+from wan_mcp.engine.families.wan import pipeline as generate
+from wan_mcp.engine.families.wan.loader import WanModel, load_wan
+from wan_mcp.engine.transformer.block import run_block
+from wan_mcp.engine.transformer.config import BlockShape
+from wan_mcp.schema.enums import Task
+from wan_mcp.schema.plans import ImagePlan, StepCache, VideoPlan
 
 STEPS = 5
 Plan = VideoPlan | ImagePlan

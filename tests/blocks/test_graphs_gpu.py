@@ -12,11 +12,13 @@ from tests.adapters.files import write_lora
 from tests.adapters.test_requests import put
 from tests.engine import models
 from tests.engine.conftest import MANIFESTS, ONE, TWO, TWO_OF_IMAGES, Bench, changed, image_plan, video_plan
-from wan_mcp.engine.blocks import graphs
-from wan_mcp.engine.blocks.cuda_recorder import CudaRecorder
-from wan_mcp.engine.weights import EMBEDDED
-from wan_mcp.manifests import Catalogue, Quantisation, shipped_folder
-from wan_mcp.specs import ImagePlan, Task, VideoPlan
+from wan_mcp.catalog.catalog import Catalogue, shipped_folder
+from wan_mcp.catalog.manifest import Quantisation
+from wan_mcp.engine.components.install import EMBEDDED
+from wan_mcp.engine.cuda_graphs import graphs
+from wan_mcp.engine.cuda_graphs.capture import CudaRecorder
+from wan_mcp.schema.enums import Task
+from wan_mcp.schema.plans import ImagePlan, VideoPlan
 
 pytestmark = pytest.mark.gpu
 GPU = torch.device("cuda", 0)

@@ -7,8 +7,8 @@ import torch
 from tests.blocks.test_denoisers import in_fp8
 from tests.engine.conftest import TWO
 from tests.engine.test_step_cache import ALWAYS, HARDLY, STEPS, denoised
-from wan_mcp.engine.devices import resolve_device
-from wan_mcp.engine.loader import load_wan
+from wan_mcp.engine.device.device import resolve_device
+from wan_mcp.engine.families.wan.loader import load_wan
 
 
 def test_fast_blocks_can_be_left_out_and_run_again(embedded: Path) -> None:

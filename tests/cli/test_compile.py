@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import Wan
-from wan_mcp.engine.devices import resolve_device
-from wan_mcp.engine.packages.resolving import wanted_packages
+from wan_mcp.catalog.catalog import Catalogue
+from wan_mcp.engine.device.device import resolve_device
+from wan_mcp.engine.families.wan.aot_targets import wanted_packages
 from wan_mcp.errors import BadRequest, JobFailed
-from wan_mcp.manifests import Catalogue
 from wan_mcp.settings import Settings
-from wan_mcp.weights.lock import LockedFile, WeightsLock
+from wan_mcp.weights.lockfile import LockedFile, WeightsLock
 
 MODEL = "wan2.2-t2v-a14b"
 FILES = ("model_index.json", "transformer/config.json", "transformer_2/config.json")

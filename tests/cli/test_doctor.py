@@ -7,7 +7,7 @@ import pytest
 
 from tests.cli.conftest import Wan
 from tests.jobs.test_repair import spoil
-from wan_mcp.engine.packages.compiler import about_compiler
+from wan_mcp.engine.aot.compiler_check import about_compiler
 from wan_mcp.settings import Settings
 
 

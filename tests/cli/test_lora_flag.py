@@ -10,9 +10,9 @@ import typer
 from safetensors.numpy import save_file
 
 from tests.cli.conftest import Wan
-from wan_mcp.cli.lora_flag import parse_lora
+from wan_mcp.fronts.cli.lora_option import parse_lora
+from wan_mcp.schema.requests import LoraRequest
 from wan_mcp.settings import Settings
-from wan_mcp.specs import LoraRequest
 
 MANIFEST = """
 schema = 1

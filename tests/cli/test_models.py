@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from tests.cli.conftest import Wan
-from wan_mcp.manifests import Catalogue, shipped_folder
+from wan_mcp.catalog.catalog import Catalogue, shipped_folder
 from wan_mcp.settings import Settings
 
 

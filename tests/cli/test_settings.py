@@ -9,7 +9,7 @@ import pytest
 import wan_mcp
 from tests.cli.conftest import Wan
 from tests.conftest import ending_engines
-from wan_mcp.cli.setting_flags import default_in_words, variable
+from wan_mcp.fronts.cli.settings_options import default_in_words, variable
 from wan_mcp.settings import Settings
 
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")

@@ -12,7 +12,7 @@ from jsonschema import Draft202012Validator
 from PIL import Image
 
 from tests.clients.conftest import Story
-from wan_mcp.protocol.results import JobResult
+from wan_mcp.fronts.mcp.results import JobResult
 
 NAMES = {"generate_video", "generate_image", "caption_image", "list_resolutions", "get_job", "cancel_job", "list_jobs"}
 JOBS = ("video", "started", "finished", "image", "caption")

@@ -8,31 +8,21 @@ import pytest
 from PIL import Image
 
 from tests.engine import models
-from wan_mcp.engine.devices import resolve_device
-from wan_mcp.engine.loader import WanModel, load_wan
-from wan_mcp.engine.reporter import Reporter
-from wan_mcp.engine.studio import TorchStudio
+from wan_mcp.catalog.catalog import Catalogue
+from wan_mcp.catalog.manifest import Manifest
+from wan_mcp.engine.device.device import resolve_device
+from wan_mcp.engine.families.wan.loader import WanModel, load_wan
+from wan_mcp.engine.runner import TorchStudio
+from wan_mcp.engine.worker.reporter import Reporter
 from wan_mcp.jobs.database import Database
 from wan_mcp.jobs.store import JobStore
-from wan_mcp.manifests import Catalogue, Manifest
-from wan_mcp.media.inputs import InputImages
+from wan_mcp.media.ingest import InputImages
 from wan_mcp.media.store import MediaStore
+from wan_mcp.schema.enums import JobState, Stage, Task
+from wan_mcp.schema.jobs import Job
+from wan_mcp.schema.plans import CaptionPlan, ImagePlan, InputImage, Plan, VideoPlan
+from wan_mcp.schema.requests import CaptionRequest, ImageRequest, Request, VideoRequest
 from wan_mcp.settings import Settings
-from wan_mcp.specs import (
-    CaptionPlan,
-    CaptionRequest,
-    ImagePlan,
-    ImageRequest,
-    InputImage,
-    Job,
-    JobState,
-    Plan,
-    Request,
-    Stage,
-    Task,
-    VideoPlan,
-    VideoRequest,
-)
 
 ONE = "tiny-one"
 TWO = "tiny-two"

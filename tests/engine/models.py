@@ -24,7 +24,7 @@ from transformers import (
     UMT5EncoderModel,
 )
 
-from wan_mcp.manifests import Manifest
+from wan_mcp.catalog.manifest import Manifest
 
 WORDS = ["a", "red", "blue", "circle", "square", "moving", "left", "right"]
 BOUNDARY = 0.9

@@ -9,7 +9,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from tests.engine.conftest import BLIP, Bench, caption_plan
 from wan_mcp.errors import JobCancelled, JobFailed
-from wan_mcp.specs import Stage
+from wan_mcp.schema.enums import Stage
 
 
 def test_a_caption_is_what_the_model_says(bench: Bench, embedded: Path) -> None:

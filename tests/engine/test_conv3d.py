@@ -8,8 +8,8 @@ import torch
 from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan, WanCausalConv3d
 
 from tests.engine.conftest import ONE
-from wan_mcp.engine.conv3d import use_onednn
-from wan_mcp.engine.loader import WanModel
+from wan_mcp.engine.components.cpu_conv3d import use_onednn
+from wan_mcp.engine.families.wan.loader import WanModel
 
 
 @pytest.fixture

@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from tests.engine.conftest import MANIFESTS, ONE, TWO, Bench, changed_pipeline, image_plan, video_plan
-from wan_mcp.engine.embedding_files import EmbeddingFiles
-from wan_mcp.engine.listening import calling
-from wan_mcp.engine.loader import WanModel
-from wan_mcp.engine.studio import TorchStudio
-from wan_mcp.specs import Plan
+from wan_mcp.engine.components.hooks import calling
+from wan_mcp.engine.components.prompt_cache_files import EmbeddingFiles
+from wan_mcp.engine.families.wan.loader import WanModel
+from wan_mcp.engine.runner import TorchStudio
+from wan_mcp.schema.plans import Plan
 
 CPU = torch.device("cpu")
 

@@ -12,12 +12,13 @@ from PIL import Image
 
 from tests.engine.conftest import ONE, TWO, TWO_OF_IMAGES, Bench, Ear, image_plan, video_plan
 from tests.support.videos import probe
-from wan_mcp.engine.decoding import FrameDecoder
-from wan_mcp.engine.loader import WanModel
+from wan_mcp.engine.families.wan.decode import FrameDecoder
+from wan_mcp.engine.families.wan.loader import WanModel
 from wan_mcp.errors import JobCancelled, JobFailed
 from wan_mcp.media.receipts import read_receipt
 from wan_mcp.media.video_writer import VideoWriter
-from wan_mcp.specs import Job, Stage, Task
+from wan_mcp.schema.enums import Stage, Task
+from wan_mcp.schema.jobs import Job
 
 Frames = NDArray[np.uint8]
 Load = Callable[[str], WanModel]

@@ -19,12 +19,12 @@ from tests.engine.conftest import (
     image_plan,
     video_plan,
 )
-from wan_mcp.engine.devices import resolve_device
-from wan_mcp.engine.loader import WanModel, load_wan
-from wan_mcp.engine.weights import fingerprint
+from wan_mcp.catalog.manifest import Weights
+from wan_mcp.engine.components.install import fingerprint
+from wan_mcp.engine.device.device import resolve_device
+from wan_mcp.engine.families.wan.loader import WanModel, load_wan
 from wan_mcp.errors import JobFailed
-from wan_mcp.manifests import Weights
-from wan_mcp.specs import Stage, Task
+from wan_mcp.schema.enums import Stage, Task
 
 Load = Callable[[str], WanModel]
 

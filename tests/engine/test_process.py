@@ -9,15 +9,18 @@ import psutil
 import pytest
 
 from tests.engine.conftest import TWO, Bench, caption_plan, image_plan, video_plan
-from wan_mcp.engine.devices import device_name
-from wan_mcp.engine.process import run_engine
+from wan_mcp.engine.device.device import device_name
+from wan_mcp.engine.worker.loop import run_engine
 from wan_mcp.errors import JobCancelled
 from wan_mcp.jobs.database import Database
-from wan_mcp.jobs.engine_rows import EngineRows
 from wan_mcp.jobs.store import JobStore
 from wan_mcp.jobs.timings import Timings
+from wan_mcp.jobs.workers import EngineRows
 from wan_mcp.media.receipts import read_receipt
-from wan_mcp.specs import Job, JobState, Plan, Progress, Stage, VideoRequest
+from wan_mcp.schema.enums import JobState, Stage
+from wan_mcp.schema.jobs import Job, Progress
+from wan_mcp.schema.plans import Plan
+from wan_mcp.schema.requests import VideoRequest
 
 
 @pytest.fixture(autouse=True)

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.engine.conftest import Bench, video_plan
-from wan_mcp.engine.reporter import Reporter
-from wan_mcp.jobs.engine_rows import EngineRows
+from wan_mcp.engine.worker.reporter import Reporter
 from wan_mcp.jobs.timings import Timings, stage_work
-from wan_mcp.specs import Stage
+from wan_mcp.jobs.workers import EngineRows
+from wan_mcp.schema.enums import Stage
 
 STEP_S, LOAD_S = 30.0, 500.0
 

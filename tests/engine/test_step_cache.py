@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from tests.engine.conftest import ONE, TWO, Bench, video_plan
-from wan_mcp.engine.loader import WanModel
-from wan_mcp.engine.step_cache import PassCount, step_cache
-from wan_mcp.specs import StepCache, Task
+from wan_mcp.engine.families.wan.loader import WanModel
+from wan_mcp.engine.families.wan.step_cache import PassCount, step_cache
+from wan_mcp.schema.enums import Task
+from wan_mcp.schema.plans import StepCache
 
 Load = Callable[[str], WanModel]
 STEPS = 20

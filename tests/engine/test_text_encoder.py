@@ -8,19 +8,19 @@ import torch
 from transformers import Qwen3Config, Qwen3Model, UMT5Config, UMT5EncoderModel
 
 from tests.engine.conftest import ONE
-from wan_mcp.engine import visiting
-from wan_mcp.engine.devices import resolve_device
-from wan_mcp.engine.loader import WanModel, load_wan
-from wan_mcp.engine.text_encoder import (
+from wan_mcp.catalog.catalog import Catalogue, shipped_folder
+from wan_mcp.engine.components.install import EMBEDDED
+from wan_mcp.engine.components.text_encoder import (
     Int8Linear,
     choose_plan,
     place_text_encoder,
     plan_for,
     storage_of,
 )
-from wan_mcp.engine.visiting import VisitingEncoder
-from wan_mcp.engine.weights import EMBEDDED
-from wan_mcp.manifests import Catalogue, shipped_folder
+from wan_mcp.engine.device.device import resolve_device
+from wan_mcp.engine.families.wan.loader import WanModel, load_wan
+from wan_mcp.engine.offload import layerwise as visiting
+from wan_mcp.engine.offload.layerwise import VisitingEncoder
 
 CPU = torch.device("cpu")
 GB = 10**9
@@ -184,7 +184,7 @@ def test_on_a_cpu_only_the_size_of_its_memory_decides(host: int, plan: str) -> N
 
 
 def test_the_size_in_int8_is_foretold_as_it_comes(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
-    from wan_mcp.engine import text_encoder
+    from wan_mcp.engine.components import text_encoder
 
     foretold: list[int] = []
 

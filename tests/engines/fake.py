@@ -17,13 +17,15 @@ import zlib
 from collections.abc import Callable
 from pathlib import Path
 
-from wan_mcp.engine.process import Studio, run_engine
-from wan_mcp.engine.reporter import Reporter
+from wan_mcp.engine.worker.loop import Studio, run_engine
+from wan_mcp.engine.worker.reporter import Reporter
 from wan_mcp.errors import JobFailed
-from wan_mcp.jobs.loaded import Loaded
+from wan_mcp.jobs.loaded_models import Loaded
 from wan_mcp.media.store import MediaName, MediaStore, whole
+from wan_mcp.schema.enums import Stage
+from wan_mcp.schema.jobs import Artifact, Job
+from wan_mcp.schema.plans import CaptionPlan, ImagePlan, VideoPlan
 from wan_mcp.settings import Settings
-from wan_mcp.specs import Artifact, CaptionPlan, ImagePlan, Job, Stage, VideoPlan
 
 MISBEHAVES_AT = 2  # the denoising step
 STROLL_S = 0.06  # of each step, for those who want to catch the engine in the middle

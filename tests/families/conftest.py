@@ -12,15 +12,18 @@ from tests.engine.conftest import Ear
 from tests.families import caption_models, image_models
 from tests.hub.layouts import shipped_in_small
 from tests.hub.loopback import LoopbackHub, loopback_hub
-from wan_mcp.engine.studio import TorchStudio
+from wan_mcp.catalog.manifest import Manifest
+from wan_mcp.engine.runner import TorchStudio
 from wan_mcp.jobs.database import Database
-from wan_mcp.jobs.plans import Planner
 from wan_mcp.jobs.store import JobStore
-from wan_mcp.manifests import Manifest
-from wan_mcp.media.inputs import InputImages
+from wan_mcp.media.ingest import InputImages
 from wan_mcp.media.store import MediaStore
+from wan_mcp.planning.planner import Planner
+from wan_mcp.schema.enums import JobState, Kind
+from wan_mcp.schema.jobs import Job
+from wan_mcp.schema.plans import Plan
+from wan_mcp.schema.requests import CaptionRequest, ImageRequest
 from wan_mcp.settings import Settings
-from wan_mcp.specs import CaptionRequest, ImageRequest, Job, JobState, Kind, Plan
 from wan_mcp.weights.hub import Hub
 
 SHARD = "60KB"

@@ -25,7 +25,7 @@ from transformers import (
 )
 
 from tests.families.qwen import chat_tokenizer, picture_cutter
-from wan_mcp.engine.qwen_processor import QwenProcessor
+from wan_mcp.engine.components.qwen_processor import QwenProcessor
 
 WIDTH = 32
 FLUX_LAYERS = 28  # the pipeline takes the text encoder's layers 9, 18 and 27

@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from tests.families.conftest import CAPTION_MODELS, SHIPPED
-from wan_mcp.caption_spec import CaptionSpec
+from wan_mcp.catalog.captions import CaptionSpec
 from wan_mcp.errors import BadRequest
 
 TAGS = {"any": "List tags.", "sized": "Write a {length} list.", "words": "List {length} tags."}

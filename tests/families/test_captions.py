@@ -10,13 +10,16 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from tests.families.caption_models import PICTURE
 from tests.families.conftest import CAPTION_MODELS, SHIPPED, Place
-from wan_mcp.engine.devices import Device
-from wan_mcp.engine.inputs import open_input
-from wan_mcp.engine.qwen_processor import QwenProcessor
+from wan_mcp.catalog.manifest import Manifest
+from wan_mcp.engine.components.input_images import open_input
+from wan_mcp.engine.components.qwen_processor import QwenProcessor
+from wan_mcp.engine.device.device import Device
 from wan_mcp.errors import BadRequest, JobCancelled, JobFailed
-from wan_mcp.manifests import Manifest
-from wan_mcp.specs import CaptionPlan, CaptionRequest, Job, Stage
-from wan_mcp.weights.local import local_weights
+from wan_mcp.schema.enums import Stage
+from wan_mcp.schema.jobs import Job
+from wan_mcp.schema.plans import CaptionPlan
+from wan_mcp.schema.requests import CaptionRequest
+from wan_mcp.weights.installed import local_weights
 
 Served = Callable[[str], Manifest]
 

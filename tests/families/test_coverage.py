@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from tests.families.conftest import OTHERS, SAVE, SHIPPED
 from tests.families.test_images import PIPELINES
-from wan_mcp.manifests import Manifest
+from wan_mcp.catalog.manifest import Manifest
 
 
 def test_every_model_of_another_family_has_a_tiny_repository() -> None:

@@ -12,13 +12,15 @@ from diffusers.pipelines.qwenimage import pipeline_qwenimage_edit_plus
 from PIL import Image
 
 from tests.families.conftest import IMAGE_MODELS, SHIPPED, Place
-from wan_mcp.engine.devices import Device
-from wan_mcp.engine.inputs import open_framed
-from wan_mcp.engine.listening import calling
+from wan_mcp.catalog.manifest import Manifest
+from wan_mcp.engine.components.hooks import calling
+from wan_mcp.engine.components.input_images import open_framed
+from wan_mcp.engine.device.device import Device
 from wan_mcp.errors import BadRequest, JobCancelled, JobFailed
-from wan_mcp.manifests import Manifest
 from wan_mcp.media.receipts import read_receipt
-from wan_mcp.specs import ImagePlan, ImageRequest, Stage, Task
+from wan_mcp.schema.enums import Stage, Task
+from wan_mcp.schema.plans import ImagePlan
+from wan_mcp.schema.requests import ImageRequest
 from wan_mcp.weights.fetch import fetch
 from wan_mcp.weights.hub import Hub
 

@@ -12,12 +12,13 @@ from diffusers.pipelines.qwenimage import pipeline_qwenimage_edit_plus
 
 from tests.families.conftest import IMAGE_MODELS, Place
 from tests.families.test_images import model_of, pixels, request
-from wan_mcp.engine import pictures, visiting
-from wan_mcp.engine.devices import Device
-from wan_mcp.engine.pictures import choose_plan
+from wan_mcp.catalog.manifest import Manifest
+from wan_mcp.engine.device.device import Device
+from wan_mcp.engine.families.image import loader as pictures
+from wan_mcp.engine.families.image.loader import choose_plan
+from wan_mcp.engine.offload import layerwise as visiting
 from wan_mcp.errors import JobCancelled
-from wan_mcp.manifests import Manifest
-from wan_mcp.specs import CaptionRequest
+from wan_mcp.schema.requests import CaptionRequest
 
 Served = Callable[[str], Manifest]
 GB = 10**9

@@ -11,7 +11,7 @@ from transformers import Qwen2VLProcessor, Qwen3VLProcessor
 from transformers.processing_utils import ProcessorMixin
 
 from tests.families.qwen import CHAT, chat_tokenizer, picture_cutter
-from wan_mcp.engine.qwen_processor import PICTURE, QwenProcessor
+from wan_mcp.engine.components.qwen_processor import PICTURE, QwenProcessor
 
 CHAT_OF_TWO = [
     {"role": "user", "content": [{"type": "image"}, {"type": "image"}, {"type": "text", "text": "What changed?"}]}

@@ -10,8 +10,8 @@ import pytest
 from mcp import Client
 from mcp.types import CallToolResult, TextContent
 
-from wan_mcp.jobs.service import serving
-from wan_mcp.protocol.server import build_server
+from wan_mcp.fronts.mcp.server import build_server
+from wan_mcp.service.service import serving
 from wan_mcp.settings import Settings
 
 Connect = Callable[[Settings], AbstractAsyncContextManager[Client]]

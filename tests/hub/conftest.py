@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from tests.hub.loopback import LoopbackHub, loopback_hub
-from wan_mcp.manifests import Manifest
+from wan_mcp.catalog.manifest import Manifest
+from wan_mcp.weights.download_progress import Download
 from wan_mcp.weights.fetch import Fetch, fetch
 from wan_mcp.weights.hub import Hub
-from wan_mcp.weights.problems import Patience
-from wan_mcp.weights.progress import Download
+from wan_mcp.weights.hub_errors import Patience
 
 REPOSITORY = "acme/tiny"
 LARGE = "transformer/diffusion_pytorch_model.safetensors"

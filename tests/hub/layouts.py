@@ -10,8 +10,9 @@ from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
 from tests.adapters.files import write_lora
 from tests.adapters.gguf_files import write_gguf
 from tests.engine import models
-from wan_mcp.manifests import Catalogue, Manifest, shipped_folder
-from wan_mcp.specs import Task
+from wan_mcp.catalog.catalog import Catalogue, shipped_folder
+from wan_mcp.catalog.manifest import Manifest
+from wan_mcp.schema.enums import Task
 
 __all__ = ["PIPELINES", "save_further", "save_tiny", "shipped_in_small", "write_in_small"]
 

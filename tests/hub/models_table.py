@@ -3,8 +3,9 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from wan_mcp.manifests import Catalogue, Manifest, shipped_folder
-from wan_mcp.weights.progress import in_bytes
+from wan_mcp.catalog.catalog import Catalogue, shipped_folder
+from wan_mcp.catalog.manifest import Manifest
+from wan_mcp.weights.download_progress import in_bytes
 
 __all__ = ["PAGE", "table"]
 

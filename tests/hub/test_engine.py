@@ -20,27 +20,29 @@ from tests.engine.conftest import Ear
 from tests.hub.conftest import FILES, LARGE, REPOSITORY, manifest_of
 from tests.hub.layouts import save_tiny, write_in_small
 from tests.hub.loopback import Fault, LoopbackHub
-from wan_mcp.engine.weights import Installed, install
+from wan_mcp.catalog.catalog import Catalogue, shipped_folder
+from wan_mcp.engine.components.install import Installed, install
 from wan_mcp.errors import JobCancelled, JobFailed
+from wan_mcp.fronts.mcp.server import build_server
 from wan_mcp.jobs.database import Database
-from wan_mcp.jobs.engine_rows import EngineRows
-from wan_mcp.jobs.plans import Planner
-from wan_mcp.jobs.service import serving
 from wan_mcp.jobs.store import JobStore
-from wan_mcp.manifests import Catalogue, shipped_folder
-from wan_mcp.protocol.server import build_server
+from wan_mcp.jobs.workers import EngineRows
+from wan_mcp.planning.planner import Planner
+from wan_mcp.schema.enums import Stage
+from wan_mcp.schema.jobs import Job, Progress
+from wan_mcp.schema.requests import VideoRequest
+from wan_mcp.service.service import serving
 from wan_mcp.settings import Settings
-from wan_mcp.specs import Job, Progress, Stage, VideoRequest
 from wan_mcp.weights.fetch import fetch
 from wan_mcp.weights.hub import Hub
 
 MANIFEST = manifest_of()
 ENGINE = """
-from wan_mcp.engine.process import run_engine
+from wan_mcp.engine.worker.loop import run_engine
 from wan_mcp.settings import Settings
 settings = Settings()
 def build():
-    from wan_mcp.engine.studio import build_studio
+    from wan_mcp.engine.runner import build_studio
     return build_studio(settings)
 run_engine(settings, build, lambda setting: setting)
 """

@@ -12,7 +12,7 @@ from tests.hub.conftest import FILES, LARGE, REPOSITORY, Puller, manifest_of
 from tests.hub.loopback import Fault, LoopbackHub
 from wan_mcp.errors import WeightsUnavailable
 from wan_mcp.weights.fetch import news
-from wan_mcp.weights.local import damaged_files, discard, is_local, local_weights
+from wan_mcp.weights.installed import damaged_files, discard, is_local, local_weights
 
 WANTED = {path: content for path, content in FILES.items() if not path.endswith((".bin", ".md"))}
 

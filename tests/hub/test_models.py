@@ -16,20 +16,24 @@ from tests.engine.conftest import Ear
 from tests.hub.layouts import PIPELINES, save_further, save_tiny, shipped_in_small
 from tests.hub.loopback import LoopbackHub
 from tests.hub.models_table import PAGE
-from wan_mcp.engine.loader import WanModel
-from wan_mcp.engine.studio import TorchStudio
+from wan_mcp.catalog.catalog import Catalogue
+from wan_mcp.catalog.manifest import Manifest
+from wan_mcp.engine.families.wan.loader import WanModel
+from wan_mcp.engine.runner import TorchStudio
 from wan_mcp.errors import BadRequest
 from wan_mcp.jobs.database import Database
-from wan_mcp.jobs.plans import Planner
 from wan_mcp.jobs.store import JobStore
-from wan_mcp.manifests import Catalogue, Manifest
-from wan_mcp.media.inputs import InputImages
+from wan_mcp.media.ingest import InputImages
 from wan_mcp.media.receipts import read_receipt
 from wan_mcp.media.store import MediaStore
+from wan_mcp.planning.planner import Planner
+from wan_mcp.schema.enums import JobState, Kind, Stage, Task
+from wan_mcp.schema.jobs import Job
+from wan_mcp.schema.plans import InputImage
+from wan_mcp.schema.requests import ImageRequest, VideoRequest
 from wan_mcp.settings import Settings
-from wan_mcp.specs import ImageRequest, InputImage, Job, JobState, Kind, Stage, Task, VideoRequest
 from wan_mcp.weights.hub import Hub
-from wan_mcp.weights.local import is_local, local_weights
+from wan_mcp.weights.installed import is_local, local_weights
 
 SHIPPED = shipped_in_small()
 ON_THE_HUB = sorted(

@@ -12,7 +12,7 @@ import pytest
 
 from tests.hub.conftest import FILES, LARGE, REPOSITORY, Puller
 from tests.hub.loopback import Fault
-from wan_mcp.weights.local import is_local, local_weights
+from wan_mcp.weights.installed import is_local, local_weights
 
 PATIENCE_S = 30
 # Fetches as an engine does, with the hub of the environment, and says every look in a line.
@@ -20,7 +20,7 @@ CHILD = """
 import sys
 from pathlib import Path
 from wan_mcp.errors import WeightsUnavailable
-from wan_mcp.manifests import Manifest
+from wan_mcp.catalog.manifest import Manifest
 from wan_mcp.weights.fetch import fetch
 assert "huggingface_hub" not in sys.modules and "torch" not in sys.modules
 manifest = Manifest.model_validate_json(sys.argv[1])

@@ -11,12 +11,12 @@ import pytest
 from tests.hub.conftest import FILES, HURRY, LARGE, REPOSITORY, Puller, manifest_of
 from tests.hub.loopback import Fault, LoopbackHub, blob_id
 from wan_mcp.errors import JobCancelled, WeightsUnavailable
+from wan_mcp.weights import download as transfer
 from wan_mcp.weights import fetch as fetching
-from wan_mcp.weights import transfer
+from wan_mcp.weights.download_progress import Download
 from wan_mcp.weights.fetch import fetch, news
-from wan_mcp.weights.local import discard, is_local, local_weights
-from wan_mcp.weights.problems import Patience
-from wan_mcp.weights.progress import Download
+from wan_mcp.weights.hub_errors import Patience
+from wan_mcp.weights.installed import discard, is_local, local_weights
 
 SIZE = len(FILES[LARGE])
 

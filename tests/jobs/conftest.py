@@ -11,7 +11,9 @@ import pytest
 
 from wan_mcp.jobs.database import Database
 from wan_mcp.jobs.store import JobStore
-from wan_mcp.specs import Task, VideoPlan, VideoRequest
+from wan_mcp.schema.enums import Task
+from wan_mcp.schema.plans import VideoPlan
+from wan_mcp.schema.requests import VideoRequest
 
 
 class StrictConnection(sqlite3.Connection):

@@ -8,14 +8,15 @@ import psutil
 import pytest
 
 from tests.jobs.conftest import video_plan, video_request
-from wan_mcp.engine.devices import device_name
+from wan_mcp.engine.device.device import device_name
 from wan_mcp.jobs.database import Database
 from wan_mcp.jobs.devices import DeviceNames
-from wan_mcp.jobs.engine_rows import EngineRows
-from wan_mcp.jobs.engines import Engines
 from wan_mcp.jobs.store import JobStore
+from wan_mcp.jobs.supervisor import Engines
+from wan_mcp.jobs.workers import EngineRows
+from wan_mcp.schema.enums import JobState
+from wan_mcp.schema.jobs import Job
 from wan_mcp.settings import Settings
-from wan_mcp.specs import Job, JobState
 
 PATIENCE_S = 30
 

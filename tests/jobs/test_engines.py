@@ -5,8 +5,8 @@ import os
 import psutil
 
 from wan_mcp.jobs.database import Database
-from wan_mcp.jobs.engine_rows import EngineRows
-from wan_mcp.jobs.loaded import Loaded
+from wan_mcp.jobs.loaded_models import Loaded
+from wan_mcp.jobs.workers import EngineRows
 
 
 def test_an_engine_that_started_well_is_known_as_such_after_the_next_one_has_registered(database: Database) -> None:

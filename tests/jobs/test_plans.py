@@ -6,20 +6,13 @@ from typing import Any
 
 import pytest
 
+from wan_mcp.catalog.catalog import Catalogue, shipped_folder
 from wan_mcp.errors import BadRequest, BrokenManifest, UnknownModel
-from wan_mcp.jobs.plans import Planner
-from wan_mcp.manifests import Catalogue, shipped_folder
+from wan_mcp.planning.planner import Planner
+from wan_mcp.schema.enums import Task
+from wan_mcp.schema.plans import CaptionPlan, ImagePlan, InputImage, VideoPlan
+from wan_mcp.schema.requests import CaptionRequest, ImageRequest, VideoRequest
 from wan_mcp.settings import Settings
-from wan_mcp.specs import (
-    CaptionPlan,
-    CaptionRequest,
-    ImagePlan,
-    ImageRequest,
-    InputImage,
-    Task,
-    VideoPlan,
-    VideoRequest,
-)
 
 TWO_EXPERTS = """
 schema = 1

@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 
+from wan_mcp.catalog.catalog import Catalogue
 from wan_mcp.errors import BadRequest
+from wan_mcp.hardware.machine import Machine
 from wan_mcp.jobs.database import Database
-from wan_mcp.jobs.engine_rows import EngineRows
-from wan_mcp.jobs.plans import Planner
-from wan_mcp.machine import Machine
-from wan_mcp.manifests import Catalogue
+from wan_mcp.jobs.workers import EngineRows
+from wan_mcp.planning.planner import Planner
+from wan_mcp.schema.requests import ImageRequest, VideoRequest
 from wan_mcp.settings import Settings
-from wan_mcp.specs import ImageRequest, VideoRequest
 
 MODEL = "wan2.2-t2v-a14b-4step"
 
@@ -80,5 +80,5 @@ def test_what_was_found_before_the_machine_was_started_is_forgotten(
 ) -> None:
     rows = EngineRows(database)
     rows.tell_machine("auto", Machine("CPU", "fp32", 1))
-    monkeypatch.setattr("wan_mcp.jobs.engine_rows.psutil.boot_time", lambda: time.time() + 1)
+    monkeypatch.setattr("wan_mcp.jobs.workers.psutil.boot_time", lambda: time.time() + 1)
     assert rows.machine("auto") is None

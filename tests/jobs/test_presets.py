@@ -4,14 +4,17 @@ from pathlib import Path
 
 import pytest
 
+from wan_mcp.catalog.catalog import Catalogue, shipped_folder
+from wan_mcp.catalog.manifest import Manifest
+from wan_mcp.catalog.presets import precision_asked
 from wan_mcp.errors import BadRequest, BrokenManifest
-from wan_mcp.jobs.plans import Planner
+from wan_mcp.hardware.machine import Machine
 from wan_mcp.jobs.timings import variant_of
-from wan_mcp.machine import Machine
-from wan_mcp.manifests import Catalogue, Manifest, shipped_folder
-from wan_mcp.presets import precision_asked
+from wan_mcp.planning.planner import Planner
+from wan_mcp.schema.enums import Task
+from wan_mcp.schema.plans import ImagePlan, Plan, VideoPlan
+from wan_mcp.schema.requests import ImageRequest, VideoRequest
 from wan_mcp.settings import Settings
-from wan_mcp.specs import ImagePlan, ImageRequest, Plan, Task, VideoPlan, VideoRequest
 
 PRESETS = ["draft", "standard", "best"]
 

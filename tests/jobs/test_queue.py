@@ -8,14 +8,17 @@ import pytest
 
 from tests.jobs.conftest import Clock, video_plan, video_request
 from wan_mcp.jobs.database import Database
-from wan_mcp.jobs.engine_rows import EngineRows
-from wan_mcp.jobs.engines import Engines
-from wan_mcp.jobs.loaded import Loaded
-from wan_mcp.jobs.queue import Queue
+from wan_mcp.jobs.loaded_models import Loaded
 from wan_mcp.jobs.store import JobStore
+from wan_mcp.jobs.supervisor import Engines
 from wan_mcp.jobs.timings import Timings, stage_work
+from wan_mcp.jobs.workers import EngineRows
+from wan_mcp.schema.enums import JobState, Stage
+from wan_mcp.schema.jobs import Job, Progress
+from wan_mcp.schema.plans import CaptionPlan, InputImage, Plan
+from wan_mcp.schema.requests import CaptionRequest
+from wan_mcp.service.queue import Queue
 from wan_mcp.settings import Settings
-from wan_mcp.specs import CaptionPlan, CaptionRequest, InputImage, Job, JobState, Plan, Progress, Stage
 
 LOAD_S = 64.0
 CAPTION = CaptionPlan(

@@ -9,11 +9,12 @@ import pytest
 from tests.jobs.conftest import video_plan, video_request
 from wan_mcp.errors import HomeUnusable, UnknownJob
 from wan_mcp.jobs.database import Database
-from wan_mcp.jobs.engines import engine_lock
-from wan_mcp.jobs.repair import defects, repair_table
+from wan_mcp.jobs.device_lock import engine_lock
 from wan_mcp.jobs.store import JobStore
+from wan_mcp.schema.enums import JobState
+from wan_mcp.schema.jobs import Job
+from wan_mcp.service.repair import defects, repair_table
 from wan_mcp.settings import Settings
-from wan_mcp.specs import Job, JobState
 
 PAGE = 4096
 JOBS = 60  # enough for many pages

@@ -9,7 +9,8 @@ from tests.jobs.conftest import Clock, video_plan, video_request
 from wan_mcp.errors import BadRequest, JobLost, QueueFull, UnknownJob
 from wan_mcp.jobs.database import Database
 from wan_mcp.jobs.store import DOWNLOADS_ALLOWED, JobStore, new_job_id
-from wan_mcp.specs import Artifact, Job, JobError, JobState, Progress, Stage
+from wan_mcp.schema.enums import JobState, Stage
+from wan_mcp.schema.jobs import Artifact, Job, JobError, Progress
 
 HALFWAY = Progress(stage=Stage.DENOISE, step=6, steps=12, fraction=0.5, eta_s=2.0)
 ARTIFACT = Artifact(uri="wan://videos/x-0.mp4", mime_type="video/mp4", bytes=9, width=8, height=8, seed=1, path="/x")

@@ -6,11 +6,12 @@ from pathlib import Path
 import pytest
 
 from tests.jobs.conftest import video_plan
-from wan_mcp.costs import Costs
+from wan_mcp.catalog.costs import Costs
 from wan_mcp.jobs.database import MIGRATIONS, Database
-from wan_mcp.jobs.step_times import StepTimes
+from wan_mcp.jobs.step_time_model import StepTimes
 from wan_mcp.jobs.timings import KEPT, Timings, Work, stage_work, variant_of
-from wan_mcp.specs import ImagePlan, Stage, StepCache, Task
+from wan_mcp.schema.enums import Stage, Task
+from wan_mcp.schema.plans import ImagePlan, StepCache
 
 EVEN_AT = 30_000
 

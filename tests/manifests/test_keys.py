@@ -10,7 +10,7 @@ import pytest
 from pydantic import BaseModel
 
 import wan_mcp
-from wan_mcp.manifests import Manifest
+from wan_mcp.catalog.manifest import Manifest
 
 SOURCES = Path(wan_mcp.__file__).parent
 FOR_PEOPLE = {

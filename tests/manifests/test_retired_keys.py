@@ -6,12 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from wan_mcp.engine.studio import build_studio
+from wan_mcp.catalog.catalog import Catalogue, shipped_folder
+from wan_mcp.catalog.manifest import Manifest
+from wan_mcp.engine.runner import build_studio
 from wan_mcp.errors import BrokenManifest
-from wan_mcp.jobs.plans import Planner
-from wan_mcp.manifests import Catalogue, Manifest, shipped_folder
+from wan_mcp.planning.planner import Planner
+from wan_mcp.schema.enums import JobState
+from wan_mcp.schema.jobs import Job
+from wan_mcp.schema.plans import VideoPlan
+from wan_mcp.schema.requests import VideoRequest
 from wan_mcp.settings import Settings
-from wan_mcp.specs import Job, JobState, VideoPlan, VideoRequest
 
 REMARKS = 3  # sigma_max, sigma_min, block_class
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from wan_mcp.media.store import MediaName, MediaStore
-from wan_mcp.specs import Kind
+from wan_mcp.schema.enums import Kind
 
 ID = "0123456789abcdefghjk"
 VIDEO = MediaName.of(ID, 0, Kind.VIDEO)

@@ -11,9 +11,9 @@ from PIL.PngImagePlugin import PngInfo
 from tests.media.conftest import IMAGE, VIDEO, moving_circle, noise
 from tests.support.videos import write_video
 from wan_mcp.errors import OutOfSpace
+from wan_mcp.media.contact_sheet import chosen_frames, contact_sheet
 from wan_mcp.media.images import RECEIPT_KEY, preview_jpeg, write_image
 from wan_mcp.media.receipts import read_receipt
-from wan_mcp.media.sheets import chosen_frames, contact_sheet
 from wan_mcp.media.store import MediaStore
 
 RECEIPT = {"request": {"prompt": "“ö” 😀\n", "seed": 7}}

@@ -16,9 +16,9 @@ from tests.media.conftest import IMAGE, VIDEO, moving_circle, noise
 from tests.support.videos import write_video
 from wan_mcp.errors import BadImage, BadRequest
 from wan_mcp.media.images import write_image
-from wan_mcp.media.inputs import InputImages
+from wan_mcp.media.ingest import InputImages
 from wan_mcp.media.store import MediaStore
-from wan_mcp.specs import InputImage
+from wan_mcp.schema.plans import InputImage
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 from tests.media.conftest import ID, IMAGE, VIDEO
 from wan_mcp.errors import BadRequest, OutOfSpace
 from wan_mcp.media.store import MediaName, MediaStore, whole
-from wan_mcp.specs import Kind
+from wan_mcp.schema.enums import Kind
 
 
 @pytest.mark.parametrize("name", [IMAGE, VIDEO, MediaName.of(ID, 12, Kind.IMAGE)])

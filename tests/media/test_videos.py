@@ -149,7 +149,7 @@ def test_larger_videos_are_written_too(media: MediaStore) -> None:
 
 
 def test_a_front_may_import_the_media_modules_and_stay_light() -> None:
-    heavy = "import sys, wan_mcp.media.inputs, wan_mcp.media.receipts, wan_mcp.media.video_writer\n"
+    heavy = "import sys, wan_mcp.media.ingest, wan_mcp.media.receipts, wan_mcp.media.video_writer\n"
     heavy += "print([m for m in ('torch', 'numpy', 'PIL', 'imageio_ffmpeg') if m in sys.modules])"
     run = subprocess.run([sys.executable, "-c", heavy], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "[]"

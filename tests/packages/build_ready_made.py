@@ -2,7 +2,8 @@
 
 import sys
 
-from wan_mcp.engine.packages import build, building
+from wan_mcp.engine.aot import build_main as build
+from wan_mcp.engine.aot import builder as building
 
 if __name__ == "__main__":
     building.COMPILING = "tests.packages.ready_made"

@@ -16,13 +16,13 @@ import pytest
 import torch
 
 from tests.engine.conftest import bench, embedded
-from wan_mcp.engine.blocks.block import BlockKind
-from wan_mcp.engine.blocks.linear import FP8, PLAIN
-from wan_mcp.engine.blocks.shape import BlockShape
-from wan_mcp.engine.packages.building import Wanted, build
-from wan_mcp.engine.packages.compiler import prove
-from wan_mcp.engine.packages.identity import facts_of_kind, identity_of
-from wan_mcp.engine.packages.packages import Packages
+from wan_mcp.engine.aot.builder import Wanted, build
+from wan_mcp.engine.aot.cache_key import facts_of_kind, identity_of
+from wan_mcp.engine.aot.compiler_check import prove
+from wan_mcp.engine.aot.registry import Packages
+from wan_mcp.engine.ops.fp8_linear import FP8, PLAIN
+from wan_mcp.engine.transformer.block import BlockKind
+from wan_mcp.engine.transformer.config import BlockShape
 from wan_mcp.settings import Settings
 
 __all__ = ["bench", "embedded"]

@@ -2,7 +2,7 @@
 
 import sys
 
-from wan_mcp.engine.packages.building import NO_ROOM
+from wan_mcp.engine.aot.builder import NO_ROOM
 
 if __name__ == "__main__":
     sys.exit(NO_ROOM)

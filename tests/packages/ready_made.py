@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from wan_mcp.engine.blocks.block import BlockKind
-from wan_mcp.engine.packages import compiling
+from wan_mcp.engine.aot import compile_main as compiling
+from wan_mcp.engine.transformer.block import BlockKind
 
 
 def take_ready_made(kind: BlockKind, device: Any, file: Path) -> None:

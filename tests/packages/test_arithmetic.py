@@ -11,15 +11,15 @@ from torch import Tensor
 from tests.blocks.test_denoisers import a_pass, in_fp8
 from tests.engine.conftest import TWO, TWO_OF_IMAGES
 from tests.packages.conftest import CPU, IN_FP8, IN_PLAIN
-from wan_mcp.engine.blocks.block import BlockKind, run_block
-from wan_mcp.engine.blocks.linear import FP8, PLAIN, Recipe
-from wan_mcp.engine.devices import resolve_device
-from wan_mcp.engine.loader import load_wan
-from wan_mcp.engine.packages.identity import identity_of
-from wan_mcp.engine.packages.inputs import example_inputs, example_weights
-from wan_mcp.engine.packages.packages import Packages
-from wan_mcp.engine.weights import EMBEDDED
-from wan_mcp.manifests import Catalogue
+from wan_mcp.catalog.catalog import Catalogue
+from wan_mcp.engine.aot.cache_key import identity_of
+from wan_mcp.engine.aot.registry import Packages
+from wan_mcp.engine.aot.signature import example_inputs, example_weights
+from wan_mcp.engine.components.install import EMBEDDED
+from wan_mcp.engine.device.device import resolve_device
+from wan_mcp.engine.families.wan.loader import load_wan
+from wan_mcp.engine.ops.fp8_linear import FP8, PLAIN, Recipe
+from wan_mcp.engine.transformer.block import BlockKind, run_block
 
 pytestmark = pytest.mark.timeout(600)  # a compilation takes half a minute, more where others compute
 Open = Callable[[Path], Packages]
@@ -57,7 +57,7 @@ def test_one_package_serves_all_sizes_texts_and_weights(kind: BlockKind, home: P
 def test_both_experts_of_both_layouts_run_in_one_package(
     name: str, recipe: Recipe, home: Path, opened: Open, embedded: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("wan_mcp.engine.loader.recipe_for", lambda *_: recipe)
+    monkeypatch.setattr("wan_mcp.engine.families.wan.loader.recipe_for", lambda *_: recipe)
     model = load_wan(in_fp8(name), embedded / name, resolve_device("cpu"), precision="fp8")
     packages = opened(home)
     assert len(model.converted) == 2

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from wan_mcp.engine.packages.compiler import prove
+from wan_mcp.engine.aot.compiler_check import prove
 
 pytestmark = pytest.mark.timeout(600)  # see test_arithmetic
 CRASHING = """#!/bin/sh
@@ -20,9 +20,9 @@ CRASH = "#include <csignal>\n__attribute__((constructor)) static void crash() {{
 
 
 def test_a_compiler_is_proved_once_for_each_torch(proved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("wan_mcp.engine.packages.compiler.PROOF", "nowhere")  # whatever is tried now fails
+    monkeypatch.setattr("wan_mcp.engine.aot.compiler_check.PROOF", "nowhere")  # whatever is tried now fails
     assert prove(proved).good
-    monkeypatch.setattr("wan_mcp.engine.packages.compiler.version", lambda _: "99.0")
+    monkeypatch.setattr("wan_mcp.engine.aot.compiler_check.version", lambda _: "99.0")
     assert not prove(proved, alternative="").good
 
 
@@ -41,6 +41,8 @@ def test_a_compiler_whose_packages_crash_is_found_out(
 
 def test_without_a_compiler_it_says_what_to_set(proved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXX", "/nowhere/g++")
-    monkeypatch.setattr("wan_mcp.engine.packages.compiler._fault", lambda _, compiler, __: None if compiler else "none")
+    monkeypatch.setattr(
+        "wan_mcp.engine.aot.compiler_check._fault", lambda _, compiler, __: None if compiler else "none"
+    )
     proof = prove(proved, alternative="/bin/sh")
     assert not proof.good and "set CXX=/bin/sh" in proof.says

@@ -8,18 +8,19 @@ import pytest
 import torch
 from torch import Tensor
 
+from wan_mcp.engine.aot.builder import Wanted, build
+from wan_mcp.engine.aot.cache_key import facts_of_kind, identity_of
+from wan_mcp.engine.aot.registry import Packages
+from wan_mcp.engine.aot.signature import example_inputs, example_weights
 from wan_mcp.engine.attention import Joined, attended_jointly, attention_in_use, choose_attention
-from wan_mcp.engine.blocks import block as block_module
-from wan_mcp.engine.blocks import rows, self_attention
-from wan_mcp.engine.blocks.block import BlockKind, ExportableBlock
-from wan_mcp.engine.blocks.cuda_recorder import CudaRecorder
-from wan_mcp.engine.blocks.linear import FP8, LEAST_ROWS, PLAIN
-from wan_mcp.engine.blocks.rows import steps_for
-from wan_mcp.engine.blocks.shape import BlockShape
-from wan_mcp.engine.packages.building import Wanted, build
-from wan_mcp.engine.packages.identity import facts_of_kind, identity_of
-from wan_mcp.engine.packages.inputs import example_inputs, example_weights
-from wan_mcp.engine.packages.packages import Packages
+from wan_mcp.engine.cuda_graphs.capture import CudaRecorder
+from wan_mcp.engine.ops import modulate as rows
+from wan_mcp.engine.ops.fp8_linear import FP8, LEAST_ROWS, PLAIN
+from wan_mcp.engine.ops.modulate import steps_for
+from wan_mcp.engine.transformer import block as block_module
+from wan_mcp.engine.transformer import self_attention
+from wan_mcp.engine.transformer.block import BlockKind, ExportableBlock
+from wan_mcp.engine.transformer.config import BlockShape
 
 pytestmark = [pytest.mark.gpu, pytest.mark.timeout(600)]
 GPU = torch.device("cuda", 0)

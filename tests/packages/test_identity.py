@@ -14,24 +14,24 @@ import pytest
 
 import wan_mcp
 from tests.packages.conftest import CPU, IN_PLAIN
-from wan_mcp.engine.packages.identity import SOURCES, hash_of_sources, identity_of
+from wan_mcp.engine.aot.cache_key import SOURCES, hash_of_sources, identity_of
 
-ROOTS = ("wan_mcp.engine.blocks.block", "wan_mcp.engine.packages.compiling")
+ROOTS = ("wan_mcp.engine.transformer.block", "wan_mcp.engine.aot.compile_main")
 """What is compiled (`run_block`), and what compiles it."""
 OPAQUE = {
     # Run inside the custom operators, which a package calls by name.
-    "wan_mcp.engine.attention.chain",
-    "wan_mcp.engine.attention.joined",
-    "wan_mcp.engine.attention.routing",
+    "wan_mcp.engine.attention.selector",
+    "wan_mcp.engine.attention.fused_qkv",
+    "wan_mcp.engine.attention.block_router",
     # Log lines, and from which GPU on the kernels are also tried in FP8: neither changes what they compute.
     "wan_mcp.logs",
-    "wan_mcp.machine",
+    "wan_mcp.hardware.machine",
     # Of the compiling process: its share of memory, its end, the facts of the identity, and the form of the sidecar,
     # whose changes raise `LAYOUT`.
-    "wan_mcp.engine.packages.gpu_share",
-    "wan_mcp.engine.packages.lifeline",
-    "wan_mcp.engine.packages.identity",
-    "wan_mcp.engine.packages.sidecar",
+    "wan_mcp.engine.aot.gpu_budget",
+    "wan_mcp.engine.aot.child_process",
+    "wan_mcp.engine.aot.cache_key",
+    "wan_mcp.engine.aot.metadata",
 }
 """Modules of ours that may change without making a package stale."""
 
@@ -40,7 +40,7 @@ import json, sys
 from importlib.util import find_spec
 from pathlib import Path
 import torch
-from wan_mcp.engine.packages import identity
+from wan_mcp.engine.aot import identity
 
 kind = identity.kind_of_facts(json.loads(sys.argv[1]))
 
@@ -91,7 +91,8 @@ def test_the_order_of_sources_plays_no_part() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["wan_mcp.engine.blocks.gone", "wan_mcp.engine.gone.kernels", "wan_mcp.engine.blocks.block.gone", "sys"]
+    "name",
+    ["wan_mcp.engine.transformer.gone", "wan_mcp.engine.gone.kernels", "wan_mcp.engine.transformer.block.gone", "sys"],
 )
 def test_a_module_without_a_source_is_an_error(name: str) -> None:
     with pytest.raises(RuntimeError, match=f"The source of {name} cannot be read"):

@@ -13,11 +13,12 @@ import psutil
 import pytest
 
 from tests.packages.conftest import CPU, IN_FP8, IN_PLAIN, wanted
-from wan_mcp.engine.blocks.block import BlockKind, run_block
-from wan_mcp.engine.packages import building, lifeline
-from wan_mcp.engine.packages import packages as packages_of_engine
-from wan_mcp.engine.packages.building import BuildFailed, build, build_lock
-from wan_mcp.engine.packages.packages import Packages
+from wan_mcp.engine.aot import builder as building
+from wan_mcp.engine.aot import child_process as lifeline
+from wan_mcp.engine.aot import registry as packages_of_engine
+from wan_mcp.engine.aot.builder import BuildFailed, build, build_lock
+from wan_mcp.engine.aot.registry import Packages
+from wan_mcp.engine.transformer.block import BlockKind, run_block
 
 pytestmark = pytest.mark.timeout(600)  # see test_arithmetic
 Open = Callable[[Path], Packages]
@@ -157,7 +158,7 @@ ENGINE = """
 import sys, time, psutil, torch
 from pathlib import Path
 from tests.packages.conftest import CPU, IN_PLAIN
-from wan_mcp.engine.packages.packages import Packages
+from wan_mcp.engine.aot.registry import Packages
 packages = Packages(Path(sys.argv[1]))
 packages.request(IN_PLAIN, CPU)
 while not (found := [p for p in psutil.Process().children(recursive=True) if "compiling" in " ".join(p.cmdline())]):

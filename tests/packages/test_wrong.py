@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from tests.packages.conftest import CPU, IN_FP8, IN_PLAIN, rewrite
-from wan_mcp.engine.blocks.block import ExportableBlock, run_block
-from wan_mcp.engine.packages.identity import identity_of
-from wan_mcp.engine.packages.inputs import ACTIVATIONS, example_inputs, example_weights
-from wan_mcp.engine.packages.packages import Packages
+from wan_mcp.engine.aot.cache_key import identity_of
+from wan_mcp.engine.aot.registry import Packages
+from wan_mcp.engine.aot.signature import ACTIVATIONS, example_inputs, example_weights
+from wan_mcp.engine.transformer.block import ExportableBlock, run_block
 
 pytestmark = pytest.mark.timeout(600)  # see test_arithmetic
 Open = Callable[[Path], Packages]
@@ -238,7 +238,7 @@ def test_where_memory_is_short_the_job_hears_of_it_and_the_package_stays(home: P
         def out_of_memory(*_: object) -> None:
             raise torch.OutOfMemoryError("no more")
 
-        patch.setattr("wan_mcp.engine.packages.runner.run_block", out_of_memory)
+        patch.setattr("wan_mcp.engine.aot.package_runner.run_block", out_of_memory)
         run(IN_PLAIN, *example_inputs(IN_PLAIN, 20, 7, CPU), example_weights(IN_PLAIN, CPU))
     assert packages.ready(IN_PLAIN, CPU) and run.works
 
@@ -258,7 +258,7 @@ def test_what_fails_only_while_it_is_recorded_is_no_fault_of_the_package(
         wanted = run(IN_PLAIN, *inputs, weights)
         run._call = fail
         with monkeypatch.context() as patch, pytest.raises(RuntimeError) as raised:
-            patch.setattr("wan_mcp.engine.packages.runner.is_recorded", lambda device: True)
+            patch.setattr("wan_mcp.engine.aot.package_runner.is_recorded", lambda device: True)
             run(IN_PLAIN, *inputs, weights)
         assert raised.value is failure
         run._call = call

@@ -13,10 +13,10 @@ from mcp import Client
 from mcp.types import CallToolResult, ImageContent, ResourceLink, TextContent
 from PIL import Image
 
-from wan_mcp.jobs.service import JobService, JobView, serving
-from wan_mcp.protocol.server import build_server
+from wan_mcp.fronts.mcp.server import build_server
+from wan_mcp.schema.enums import Stage
+from wan_mcp.service.service import JobService, JobView, serving
 from wan_mcp.settings import Settings
-from wan_mcp.specs import Stage
 
 ERAS = ("legacy", "2026-07-28")
 

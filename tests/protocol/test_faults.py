@@ -7,10 +7,10 @@ import anyio
 import pytest
 
 from tests.protocol.conftest import Answer, Connect
+from wan_mcp.catalog.catalog import shipped_folder
 from wan_mcp.errors import HomeUnusable
 from wan_mcp.jobs.database import Database
-from wan_mcp.jobs.engines import Engines
-from wan_mcp.manifests import shipped_folder
+from wan_mcp.jobs.supervisor import Engines
 from wan_mcp.settings import Settings
 
 pytestmark = pytest.mark.anyio

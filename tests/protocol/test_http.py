@@ -21,11 +21,11 @@ from mcp.types import CallToolResult
 
 from tests.protocol.conftest import ERAS, Pace, png
 from wan_mcp.errors import UserError
-from wan_mcp.http.app import build_app, listen, run_http, settings_for
-from wan_mcp.http.guard import is_loopback, refuse_open_door
-from wan_mcp.jobs.service import serving
+from wan_mcp.fronts.http.app import build_app, listen, run_http, settings_for
+from wan_mcp.fronts.http.guard import is_loopback, refuse_open_door
+from wan_mcp.schema.enums import JobState
+from wan_mcp.service.service import serving
 from wan_mcp.settings import Settings
-from wan_mcp.specs import JobState
 
 pytestmark = pytest.mark.anyio
 LIMIT_S = 20
@@ -244,7 +244,7 @@ def test_a_taken_port_is_named(settings: Settings) -> None:
 @contextmanager
 def running(settings: Settings) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """The server as a process; gives it and its address."""
-    code = "from wan_mcp.http.app import run_http; from wan_mcp.settings import Settings\n"
+    code = "from wan_mcp.fronts.http.app import run_http; from wan_mcp.settings import Settings\n"
     command = [sys.executable, "-c", code + "run_http(Settings(), '127.0.0.1', 0)"]
     environment = os.environ | settings.environment()
     with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:

@@ -10,10 +10,11 @@ import pytest
 
 from tests.jobs.conftest import Clock, video_plan
 from tests.protocol.conftest import ERAS, Connect, Pace, denoising
-from wan_mcp.jobs.service import JobView
-from wan_mcp.protocol.progress import ProgressReports
+from wan_mcp.fronts.mcp.progress import ProgressReports
+from wan_mcp.schema.enums import JobState, Stage
+from wan_mcp.schema.jobs import Job, Progress
+from wan_mcp.service.service import JobView
 from wan_mcp.settings import Settings
-from wan_mcp.specs import Job, JobState, Progress, Stage
 
 pytestmark = pytest.mark.anyio
 LIMIT_S = 20

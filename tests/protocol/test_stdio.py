@@ -18,14 +18,14 @@ from tests.protocol.conftest import ERAS
 from wan_mcp.settings import Settings
 
 LIMIT_S = 20
-FRONT = "from wan_mcp.settings import Settings; from wan_mcp.protocol.stdio import run_stdio; run_stdio(Settings())"
+FRONT = "from wan_mcp.settings import Settings; from wan_mcp.fronts.mcp.stdio import run_stdio; run_stdio(Settings())"
 NOISY = """
 import atexit, os, sys
-import wan_mcp.protocol
+import wan_mcp.fronts.mcp
 
 class Noise:
     def find_spec(self, name, path=None, target=None):
-        if name == "wan_mcp.protocol.server":
+        if name == "wan_mcp.fronts.mcp.server":
             print("while importing")
             os.write(1, b"raw bytes")
             os.system("echo from a child")

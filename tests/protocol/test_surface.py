@@ -9,8 +9,8 @@ from jsonschema import Draft202012Validator
 from mcp.types import PromptReference, ResourceTemplateReference, Tool
 
 from tests.protocol.conftest import ERAS, Connect
+from wan_mcp.schema.requests import CaptionRequest, ImageRequest, VideoRequest
 from wan_mcp.settings import Settings
-from wan_mcp.specs import CaptionRequest, ImageRequest, VideoRequest
 
 pytestmark = pytest.mark.anyio
 

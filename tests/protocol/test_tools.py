@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from tests.protocol.conftest import ERAS, Connect, Studio, png
+from wan_mcp.schema.enums import Kind
 from wan_mcp.settings import Settings
-from wan_mcp.specs import Kind
 
 pytestmark = pytest.mark.anyio
 LIMIT_S = 20

@@ -9,11 +9,12 @@ from mcp.types import TextContent
 
 from tests.jobs.conftest import video_plan
 from tests.protocol.conftest import ERAS, Connect, Pace, denoising
-from wan_mcp.jobs.service import JobView
+from wan_mcp.fronts.mcp.results import job_result
 from wan_mcp.media.store import MediaStore
-from wan_mcp.protocol.results import job_result
+from wan_mcp.schema.enums import JobState
+from wan_mcp.schema.jobs import Job
+from wan_mcp.service.service import JobView
 from wan_mcp.settings import Settings
-from wan_mcp.specs import Job, JobState
 
 pytestmark = pytest.mark.anyio
 LIMIT_S = 20

@@ -11,12 +11,12 @@ from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
 from torch import Tensor
 
 from tests.engine.conftest import bench, embedded
-from wan_mcp.engine.blocks.block import BlockKind
-from wan_mcp.engine.blocks.linear import FP8, PLAIN, Recipe
-from wan_mcp.engine.blocks.residence import Residence
-from wan_mcp.engine.blocks.shape import BlockShape
-from wan_mcp.engine.denoisers import Denoiser, DenoiserSource, load_denoiser
-from wan_mcp.engine.devices import resolve_device
+from wan_mcp.engine.device.device import resolve_device
+from wan_mcp.engine.families.wan.denoiser import Denoiser, DenoiserSource, load_denoiser
+from wan_mcp.engine.ops.fp8_linear import FP8, PLAIN, Recipe
+from wan_mcp.engine.transformer.block import BlockKind
+from wan_mcp.engine.transformer.config import BlockShape
+from wan_mcp.engine.transformer.weight_store import Residence
 
 __all__ = ["BLOCKS", "a_pass", "bench", "embedded", "load_experts"]
 

@@ -14,8 +14,8 @@ import torch
 
 from tests.engine import models
 from tests.engine.conftest import MANIFESTS, TWO, Bench, changed, image_plan
+from wan_mcp.catalog.manifest import Quantisation
 from wan_mcp.errors import JobFailed
-from wan_mcp.manifests import Quantisation
 
 ROOM = 300 * 1024 * 1024
 """Bytes: enough for the threads and buffers of a tiny job, not for one tensor of the large one."""

@@ -10,13 +10,13 @@ import torch
 from tests.engine import models
 from tests.engine.conftest import MANIFESTS, TWO, Bench, changed, image_plan, video_plan
 from tests.residence.conftest import BLOCKS, a_pass, load_experts
-from wan_mcp.engine.blocks.host_memory import HostMemory, cuda_pin
-from wan_mcp.engine.blocks.lanes import CudaLanes
-from wan_mcp.engine.blocks.linear import FP8, PLAIN, Recipe
-from wan_mcp.engine.blocks.residence import Residence, Resident
-from wan_mcp.engine.blocks.streamed import Streamed
+from wan_mcp.catalog.manifest import Quantisation
+from wan_mcp.engine.offload.block_swap import Streamed
+from wan_mcp.engine.offload.pinned_memory import HostMemory, cuda_pin
+from wan_mcp.engine.offload.streams import CudaLanes
+from wan_mcp.engine.ops.fp8_linear import FP8, PLAIN, Recipe
+from wan_mcp.engine.transformer.weight_store import Residence, Resident
 from wan_mcp.errors import JobFailed
-from wan_mcp.manifests import Quantisation
 
 pytestmark = pytest.mark.gpu
 GPU = torch.device("cuda", 0)

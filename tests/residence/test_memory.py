@@ -12,8 +12,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests.engine.conftest import MANIFESTS, ONE, TWO, Bench, bench, embedded, image_plan, video_plan
-from wan_mcp.engine.broken import broken_model
-from wan_mcp.engine.memory import is_out_of_memory
+from wan_mcp.engine.components.load_errors import broken_model
+from wan_mcp.engine.device.out_of_memory import is_out_of_memory
 from wan_mcp.errors import JobFailed
 
 __all__ = ["bench", "embedded"]

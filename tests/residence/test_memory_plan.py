@@ -7,14 +7,17 @@ import torch
 
 from tests.residence.conftest import a_pass, load_experts
 from tests.residence.watched import WatchedStreamed
-from wan_mcp.engine import memory_plan as planning
-from wan_mcp.engine.blocks.residence import Resident
-from wan_mcp.engine.devices import Device, resolve_device
-from wan_mcp.engine.memory_plan import available_bytes, make_room, memory_plan, require_fit, shape_of
+from wan_mcp.catalog.catalog import Catalogue
+from wan_mcp.catalog.manifest import Manifest
+from wan_mcp.catalog.memory_fit import Placement, Shape, activation_bytes, room_for_blocks
+from wan_mcp.engine.device.device import Device, resolve_device
+from wan_mcp.engine.device.memory import available_bytes
+from wan_mcp.engine.families.wan import memory_plan as planning
+from wan_mcp.engine.families.wan.memory_plan import make_room, memory_plan, require_fit, shape_of
+from wan_mcp.engine.transformer.weight_store import Resident
 from wan_mcp.errors import JobFailed
-from wan_mcp.fitting import Placement, Shape, activation_bytes, room_for_blocks
-from wan_mcp.manifests import Catalogue, Manifest
-from wan_mcp.specs import ImagePlan, Task, VideoPlan
+from wan_mcp.schema.enums import Task
+from wan_mcp.schema.plans import ImagePlan, VideoPlan
 
 GB = 10**9
 GPU = Device(torch.device("cuda", 0), "bf16", "a card")

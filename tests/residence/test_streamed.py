@@ -10,12 +10,12 @@ from torch import Tensor
 
 from tests.residence.conftest import BLOCKS, a_pass, load_experts
 from tests.residence.watched import WatchedStreamed
-from wan_mcp.engine.blocks.block import BlockKind
-from wan_mcp.engine.blocks.layout import ALIGNMENT, BlockLayout
-from wan_mcp.engine.blocks.linear import FP8, PLAIN, Recipe
-from wan_mcp.engine.blocks.residence import Resident
-from wan_mcp.engine.blocks.shape import BlockShape
-from wan_mcp.engine.blocks.weights import block_weights
+from wan_mcp.engine.offload.packing import ALIGNMENT, BlockLayout
+from wan_mcp.engine.ops.fp8_linear import FP8, PLAIN, Recipe
+from wan_mcp.engine.transformer.block import BlockKind
+from wan_mcp.engine.transformer.config import BlockShape
+from wan_mcp.engine.transformer.weight_store import Resident
+from wan_mcp.engine.transformer.weights import block_weights
 
 CPU = torch.device("cpu")
 STEPS = (0, 0, 1, 1)

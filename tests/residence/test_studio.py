@@ -8,15 +8,16 @@ import pytest
 
 from tests.engine.conftest import BLIP, MANIFESTS, ONE, TWO, Bench, caption_plan, changed, image_plan, video_plan
 from tests.residence.watched import WatchedStreamed
-from wan_mcp.engine import memory_plan as planning
-from wan_mcp.engine import studio as studio_module
-from wan_mcp.engine.blocks.residence import Resident
-from wan_mcp.engine.memory_plan import MemoryPlan
+from wan_mcp.catalog.manifest import Manifest, Quantisation, Weights
+from wan_mcp.engine import runner as studio_module
+from wan_mcp.engine.families.wan import memory_plan as planning
+from wan_mcp.engine.families.wan.memory_plan import MemoryPlan
+from wan_mcp.engine.transformer.weight_store import Resident
 from wan_mcp.errors import JobFailed
-from wan_mcp.jobs.loaded import Loaded
-from wan_mcp.machine import Machine
-from wan_mcp.manifests import Manifest, Quantisation, Weights
-from wan_mcp.specs import Stage, VideoPlan
+from wan_mcp.hardware.machine import Machine
+from wan_mcp.jobs.loaded_models import Loaded
+from wan_mcp.schema.enums import Stage
+from wan_mcp.schema.plans import VideoPlan
 
 BLOCKS = 2
 

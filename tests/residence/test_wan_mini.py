@@ -7,14 +7,15 @@ import torch
 from torch import Tensor
 
 from tests.residence.watched import WatchedStreamed
-from wan_mcp.engine.blocks.linear import FP8
-from wan_mcp.engine.blocks.residence import Residence
-from wan_mcp.engine.blocks.streamed import Streamed
-from wan_mcp.engine.devices import resolve_device
-from wan_mcp.engine.loader import WanModel, load_wan
-from wan_mcp.engine.weights import EMBEDDED
-from wan_mcp.manifests import Catalogue, Manifest, Quantisation
-from wan_mcp.specs import Task
+from wan_mcp.catalog.catalog import Catalogue
+from wan_mcp.catalog.manifest import Manifest, Quantisation
+from wan_mcp.engine.components.install import EMBEDDED
+from wan_mcp.engine.device.device import resolve_device
+from wan_mcp.engine.families.wan.loader import WanModel, load_wan
+from wan_mcp.engine.offload.block_swap import Streamed
+from wan_mcp.engine.ops.fp8_linear import FP8
+from wan_mcp.engine.transformer.weight_store import Residence
+from wan_mcp.schema.enums import Task
 
 WAN_MINI = Catalogue.of(Path("no-home")).get("wan-mini")
 ALL_IN_FP8 = WAN_MINI.model_copy(update={"quantisation": Quantisation(recipe=FP8)})

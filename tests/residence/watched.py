@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from wan_mcp.engine.blocks.host_memory import HostMemory
-from wan_mcp.engine.blocks.residence import Item
-from wan_mcp.engine.blocks.streamed import Streamed
+from wan_mcp.engine.offload.block_swap import Streamed
+from wan_mcp.engine.offload.pinned_memory import HostMemory
+from wan_mcp.engine.transformer.weight_store import Item
 
 NAN = 255
 """Every float of these bytes is NaN, also e4m3."""

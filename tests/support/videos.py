@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from wan_mcp.media import ffmpeg
 from wan_mcp.media.store import MediaName, MediaStore
 from wan_mcp.media.video_writer import VideoWriter
-from wan_mcp.specs import Artifact
+from wan_mcp.schema.jobs import Artifact
 
 __all__ = ["VideoFacts", "probe", "read_frames", "write_video"]
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
 
-from wan_mcp.engine.vae.fast import FastCoders
-from wan_mcp.engine.weights import EMBEDDED
+from wan_mcp.engine.components.install import EMBEDDED
+from wan_mcp.engine.vae.chunked import FastCoders
 
 COMMON = {"base_dim": 8, "dim_mult": [1, 2, 4, 4], "temperal_downsample": [False, True, True]}
 LAYOUTS: dict[str, dict[str, Any]] = {

@@ -7,9 +7,9 @@ import torch
 from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
 
 from tests.vae.conftest import LAYOUTS, decoded, random_latents, random_pictures, random_vae
-from wan_mcp.engine.vae import fast
-from wan_mcp.engine.vae.coders import Decoder, understood
-from wan_mcp.engine.vae.fast import FastCoders
+from wan_mcp.engine.vae import chunked as fast
+from wan_mcp.engine.vae.autoencoder import Decoder, understood
+from wan_mcp.engine.vae.chunked import FastCoders
 from wan_mcp.engine.vae.layers import Pass
 
 CLOSE = {"rtol": 1e-4, "atol": 2e-5}

@@ -13,9 +13,9 @@ from tests.engine.conftest import ONE, TWO, TWO_OF_IMAGES
 from tests.engine.conftest import embedded as embedded
 from tests.engine.conftest import load as load
 from tests.vae.conftest import LAYOUTS
-from wan_mcp.engine.decoding import FrameDecoder
-from wan_mcp.engine.loader import WanModel
-from wan_mcp.engine.vae.fast import install_fast_coders
+from wan_mcp.engine.families.wan.decode import FrameDecoder
+from wan_mcp.engine.families.wan.loader import WanModel
+from wan_mcp.engine.vae.chunked import install_fast_coders
 from wan_mcp.errors import JobCancelled, JobFailed
 
 Load = Callable[[str], WanModel]

@@ -8,15 +8,16 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
 
-from wan_mcp.engine.devices import resolve_device
-from wan_mcp.engine.loader import load_wan
+from wan_mcp.catalog.catalog import shipped_folder
+from wan_mcp.catalog.manifest import Manifest
+from wan_mcp.engine.components.install import EMBEDDED
+from wan_mcp.engine.device.device import resolve_device
+from wan_mcp.engine.families.wan.loader import load_wan
 from wan_mcp.engine.vae import activations
 from wan_mcp.engine.vae.activations import Activations
-from wan_mcp.engine.vae.fast import FastCoders
-from wan_mcp.engine.vae.memory import BOUND
-from wan_mcp.engine.vae.proved import runs_ours
-from wan_mcp.engine.weights import EMBEDDED
-from wan_mcp.manifests import Manifest, shipped_folder
+from wan_mcp.engine.vae.chunk_size import BOUND
+from wan_mcp.engine.vae.chunked import FastCoders
+from wan_mcp.engine.vae.conv_selector import runs_ours
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")]
 

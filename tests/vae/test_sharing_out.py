@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 import torch
 
-from wan_mcp.engine.vae import memory
-from wan_mcp.engine.vae.fast import Run, runs_of
-from wan_mcp.engine.vae.memory import BOUND, latent_frames_per_call
+from wan_mcp.engine.vae import chunk_size as memory
+from wan_mcp.engine.vae.chunk_size import BOUND, latent_frames_per_call
+from wan_mcp.engine.vae.chunked import Run, runs_of
 
 
 def changes(text: str) -> list[bool]:

@@ -16,7 +16,10 @@ from pydantic import TypeAdapter
 
 from wan_mcp.errors import BadRequest, JobLost, QueueFull, UnknownJob
 from wan_mcp.jobs.database import Database
-from wan_mcp.specs import Artifact, Job, JobError, JobState, Plan, Progress, Request, Stage
+from wan_mcp.schema.enums import JobState, Stage
+from wan_mcp.schema.jobs import Artifact, Job, JobError, Progress
+from wan_mcp.schema.plans import Plan
+from wan_mcp.schema.requests import Request
 
 __all__ = ["JobStore", "new_job_id"]
 

@@ -12,10 +12,11 @@ import time
 from collections import defaultdict
 from dataclasses import dataclass
 
-from wan_mcp.costs import Costs
+from wan_mcp.catalog.costs import Costs
 from wan_mcp.jobs.database import Database
-from wan_mcp.jobs.step_times import StepTimes
-from wan_mcp.specs import CaptionPlan, ImagePlan, Plan, Stage, VideoPlan
+from wan_mcp.jobs.step_time_model import StepTimes
+from wan_mcp.schema.enums import Stage
+from wan_mcp.schema.plans import CaptionPlan, ImagePlan, Plan, VideoPlan
 
 __all__ = ["Expectation", "Timings", "Work", "stage_work", "steps_run", "variant_of"]
 

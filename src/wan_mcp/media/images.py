@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wan_mcp.media.store import MediaName, MediaStore, whole
-from wan_mcp.specs import Artifact
+from wan_mcp.schema.jobs import Artifact
 
 if TYPE_CHECKING:
     import numpy as np

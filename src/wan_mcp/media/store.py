@@ -17,7 +17,7 @@ from pathlib import Path
 import psutil
 
 from wan_mcp.errors import BadRequest, OutOfSpace
-from wan_mcp.specs import Kind
+from wan_mcp.schema.enums import Kind
 
 __all__ = ["MediaName", "MediaStore", "whole"]
 

@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any
 
 from wan_mcp.errors import JobFailed, OutOfSpace
 from wan_mcp.media import ffmpeg
-from wan_mcp.media.sheets import chosen_frames, contact_sheet
+from wan_mcp.media.contact_sheet import chosen_frames, contact_sheet
 from wan_mcp.media.store import MediaName, MediaStore, whole
-from wan_mcp.specs import Artifact
+from wan_mcp.schema.jobs import Artifact
 
 if TYPE_CHECKING:
     import numpy as np

@@ -8,18 +8,18 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+from wan_mcp.catalog.manifest import Manifest
 from wan_mcp.errors import WeightsUnavailable
-from wan_mcp.manifests import Manifest
-from wan_mcp.weights.cache import RepositoryCache, free_bytes
-from wan_mcp.weights.choice import wanted
+from wan_mcp.weights.download import Transfer
+from wan_mcp.weights.download_progress import Download, Tally, in_bytes
 from wan_mcp.weights.hub import DEFAULT_REVISION, Hub, Listing, RemoteFile
-from wan_mcp.weights.local import is_whole
-from wan_mcp.weights.lock import LockedFile, WeightsLock
-from wan_mcp.weights.problems import Patience, explain, hub_errors, patiently
-from wan_mcp.weights.progress import Download, Tally, in_bytes
-from wan_mcp.weights.sources import sources
-from wan_mcp.weights.threads import side_by_side
-from wan_mcp.weights.transfer import Transfer
+from wan_mcp.weights.hub_cache import RepositoryCache, free_bytes
+from wan_mcp.weights.hub_errors import Patience, explain, hub_errors, patiently
+from wan_mcp.weights.installed import is_whole
+from wan_mcp.weights.lockfile import LockedFile, WeightsLock
+from wan_mcp.weights.parallel import side_by_side
+from wan_mcp.weights.repositories import sources
+from wan_mcp.weights.selection import wanted
 
 __all__ = ["Fetch", "fetch", "news"]
 

@@ -1,21 +1,21 @@
 """Attention of the denoisers' blocks: the quickest kernel of a device that proved exact, and sparse on request."""
 
-from wan_mcp.engine.attention.chain import (
-    AUTO,
-    KERNEL_NAMES,
-    Attention,
-    attention_in_use,
-    choose_attention,
-    sparse_attention_of,
-)
-from wan_mcp.engine.attention.joined import Joined
-from wan_mcp.engine.attention.operator import (
+from wan_mcp.engine.attention.custom_op import (
     AttentionMode,
     Turbo,
     attend,
     attend_self,
     attended_jointly,
     attention_mode,
+)
+from wan_mcp.engine.attention.fused_qkv import Joined
+from wan_mcp.engine.attention.selector import (
+    AUTO,
+    KERNEL_NAMES,
+    Attention,
+    attention_in_use,
+    choose_attention,
+    sparse_attention_of,
 )
 
 __all__ = [

@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
+from wan_mcp.engine.attention.block_layout import block_scores, laid_down, taken_back
+from wan_mcp.engine.attention.block_router import BLOCK, Grid, kept_blocks, padded_order
 from wan_mcp.engine.attention.cudnn_fp8 import is_long
-from wan_mcp.engine.attention.laying import block_scores, laid_down, taken_back
-from wan_mcp.engine.attention.routing import BLOCK, Grid, kept_blocks, padded_order
 
 __all__ = ["BlockKernel", "CudnnBlocks", "DenseSage", "TorchBlocks", "attend_sparsely"]
 

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from wan_mcp.engine.attention.joined import Joined, rounded_jointly, rows_of
-from wan_mcp.engine.attention.rounding import Rounded, restored, rounded
+from wan_mcp.engine.attention.fp8_quantize import Rounded, restored, rounded
+from wan_mcp.engine.attention.fused_qkv import Joined, rounded_jointly, rows_of
 
 __all__ = ["CudnnFp8", "is_long"]
 

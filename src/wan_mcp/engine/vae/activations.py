@@ -97,6 +97,6 @@ def _sum(x: Activations) -> Tensor:
 @cache
 def _kernels() -> Any:
     """The fused kernels; Triton exists only where GPUs do."""
-    from wan_mcp.engine.vae import kernels
+    from wan_mcp.engine.vae import norm_triton as kernels
 
     return kernels

@@ -13,7 +13,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from wan_mcp.engine.vae.activations import Activations, enlarged, normalised_into, settled, settled_into
-from wan_mcp.engine.vae.proved import convolve, runs_ours
+from wan_mcp.engine.vae.conv_selector import convolve, runs_ours
 
 __all__ = ["CausalConvolution", "Pass", "PixelAttention", "Resampling", "ResidualBlock", "linear_of", "tail_padded"]
 

@@ -1,0 +1,153 @@
+"""How a captioner is asked: the part of a manifest that turns a type, a length and options into an instruction.
+
+All words that a model reads are data of its manifest. Knows nothing of jobs or of torch; the
+planner asks it for the instruction, the engine for how to decode.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from wan_mcp.errors import BadRequest
+from wan_mcp.schema.enums import Frozen
+
+__all__ = ["CaptionSpec", "Instruction"]
+
+VALUE = "{value}"
+LENGTH = "{length}"
+LONGEST_VALUE = 100  # characters of an option's value, e.g. of a person's name
+
+
+class Instruction(Frozen):
+    """What a caption type asks the model, in the variants that the length chooses.
+
+    A plain text in a manifest stands for `any` and, if it contains {length}, for `sized` as well.
+    """
+
+    any: str = Field(description="When the caption may have any length.")
+    sized: str | None = Field(default=None, description="With {length}, e.g. 'short'.")
+    words: str | None = Field(default=None, description="With {length}, a number of words.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_text(cls, given: Any) -> Any:
+        if not isinstance(given, str):
+            return given
+        return {"any": given, "sized": given if LENGTH in given else None}
+
+    @model_validator(mode="after")
+    def _have_a_place(self) -> Self:
+        if any(variant is not None and LENGTH not in variant for variant in (self.sized, self.words)):
+            raise ValueError("'sized' and 'words' must contain {length}")
+        return self
+
+
+class CaptionSpec(Frozen):
+    """How a captioner is asked, and how it decodes."""
+
+    max_new_tokens: int = Field(default=256, ge=1)
+    temperature: float = Field(default=0.0, ge=0, description="Of sampling; 0 always takes the likeliest token.")
+    top_p: float | None = Field(default=None, gt=0, le=1, description="Share of the likely tokens that are sampled.")
+    top_k: int | None = Field(default=None, ge=1, description="Number of the likely tokens that are sampled.")
+    num_beams: int = Field(default=1, ge=1, description="Beams of the search; more than 1 does not sample.")
+    max_pixels: int | None = Field(
+        default=None, ge=1, description="A larger picture is scaled down to this area before the model sees it."
+    )
+    system_prompt: str | None = Field(default=None, description="What the model is told before the instruction.")
+    content: Literal["parts", "text"] = Field(
+        default="parts",
+        description="What the chat template of a 'chat' captioner takes: parts (picture, text), or the text alone.",
+    )
+    types: dict[str, Instruction] = Field(default={}, description="Caption types; the first one is the default.")
+    lengths: dict[str, str] = Field(
+        default={}, description="Lengths, each with the words that ask for it; no words: any. The first is the default."
+    )
+    words: tuple[int, int] | None = Field(
+        default=None, description="Smallest and largest number of words that may be asked for instead of a length."
+    )
+    options: dict[str, str] = Field(
+        default={}, description="Sentences that may be added; one with {value} is asked for as 'option=value'."
+    )
+    free_prompt: bool = Field(default=False, description="Whether the caller may give an instruction instead.")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.num_beams > 1 and self.temperature > 0:
+            raise ValueError("num_beams does not go with temperature: a search over beams does not sample")
+        unsized = [name for name, words in self.types.items() if self.words and words.words is None]
+        if unsized:
+            raise ValueError(f"numbers of words need the variant 'words' of: {', '.join(unsized)}")
+        return self
+
+    @property
+    def samples(self) -> bool:
+        """Whether another seed gives another caption."""
+        return self.temperature > 0
+
+    def instruction(self, model: str, kind: str | None, length: str | None) -> str | None:
+        """What the model reads for a caption type and a length; None if it takes no instruction.
+
+        Raises:
+            BadRequest: `model` has no such type or length; names those that it has.
+        """
+        if kind is not None or self.types:
+            kind = _named("caption_type", kind, self.types, model)
+        if length is not None and length.strip().isdecimal() and self.words is not None:
+            return self._in_words(int(length), kind)
+        if length is not None or self.lengths:
+            more = f"a number of words from {self.words[0]} to {self.words[1]}" if self.words else ""
+            length = _named("length", length, self.lengths, model, more)
+        if kind is None:
+            return None
+        words, chosen = self.lengths.get(length or "", ""), self.types[kind]
+        if words and chosen.sized is not None:
+            return chosen.sized.replace(LENGTH, words)
+        return chosen.any.replace(LENGTH, words)
+
+    def _in_words(self, number: int, kind: str | None) -> str | None:
+        smallest, largest = self.words or (0, 0)
+        if not smallest <= number <= largest:
+            raise BadRequest(f"length {number} words is not allowed; it must be {smallest} to {largest}")
+        chosen = self.types[kind].words if kind else None
+        return chosen and chosen.replace(LENGTH, str(number))
+
+    def sentences(self, model: str, options: Iterable[str]) -> list[str]:
+        """The sentences of the options that a caller names, in their order.
+
+        Raises:
+            BadRequest: `model` has no such option, or its value is missing, too long or not wanted.
+        """
+        sentences = []
+        for option in options:
+            name, given, value = option.partition("=")
+            key = _named("extra_option", name, self.options, model)
+            value = " ".join(value.split())
+            if (VALUE in self.options[key]) != bool(value):
+                want = f"'{key}=…'" if VALUE in self.options[key] else f"'{key}' without '='"
+                raise BadRequest(f"extra_option '{option[:LONGEST_VALUE]}': give {want}")
+            if given and len(value) > LONGEST_VALUE:
+                raise BadRequest(f"extra_option '{key}' takes at most {LONGEST_VALUE} characters after the '='")
+            sentences.append(self.options[key].replace(VALUE, value))
+        return sentences
+
+    def listed_options(self) -> list[str]:
+        """The options as a caller writes them."""
+        return [f"{name}=…" if VALUE in sentence else name for name, sentence in self.options.items()]
+
+
+def _named(what: str, asked: str | None, names: Mapping[str, object], model: str, more: str = "") -> str:
+    """The name that is meant, whatever its case and signs; the first one if none was asked for."""
+    if asked is None:
+        return next(iter(names))
+    plain = {_plain(name): name for name in names}
+    if _plain(asked) in plain:
+        return plain[_plain(asked)]
+    has = ", ".join([*sorted(names), *([more] if more else [])])
+    has = f"there are: {has}" if has else "it takes none"
+    raise BadRequest(f"model '{model}' has no {what} '{asked[:LONGEST_VALUE]}'; {has}")
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")

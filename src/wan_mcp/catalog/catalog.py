@@ -1,0 +1,102 @@
+"""The catalog: all manifests by name, the shipped ones and the user's own."""
+
+import logging
+import tomllib
+from pathlib import Path
+from typing import Any, Self
+
+from wan_mcp.catalog.manifest import Manifest
+from wan_mcp.errors import BrokenManifest, UnknownModel
+from wan_mcp.schema.enums import Task
+
+__all__ = ["Catalogue", "shipped_folder"]
+
+log = logging.getLogger(__name__)
+
+
+STYLES_FILE = "styles.toml"
+
+
+def shipped_folder() -> Path:
+    """The manifests that come with this package: beside the code in a wheel, at the top of a checkout."""
+    package = Path(__file__).parents[1]
+    installed = package / "_manifests"
+    return installed if installed.is_dir() else package.parents[1] / "manifests"
+
+
+class Catalogue:
+    """All manifests by name; a user's own file adds a model or replaces ours of the same name.
+
+    A broken file costs only its own model: `broken` names it, and asking for the model raises
+    the reason. `remarks` are sentences about keys that are ignored, each logged when it is new.
+    """
+
+    def __init__(self, *folders: Path) -> None:
+        self._folders = folders
+        self._seen: list[tuple[Path, int]] | None = None
+        self.manifests: dict[str, Manifest] = {}
+        self.broken: dict[str, BrokenManifest] = {}
+        self.styles: dict[str, str] = {}
+        self.remarks: tuple[str, ...] = ()
+        self.refresh()
+
+    @classmethod
+    def of(cls, home: Path) -> Self:
+        """The shipped manifests and the user's own under `home`/manifests."""
+        return cls(shipped_folder(), home / "manifests")
+
+    def refresh(self) -> None:
+        """Read all again if a file was added, changed or removed since."""
+        seen = [(file, _mtime(file)) for folder in self._folders for file in sorted(folder.glob("*.toml"))]
+        if seen == self._seen:
+            return
+        manifests, broken = {}, {}
+        styles: dict[str, str] = {}
+        remarks: list[str] = []
+        for file, _ in seen:
+            try:
+                if file.name == STYLES_FILE:
+                    styles |= _read_styles(file)
+                else:
+                    manifest = Manifest.read(file, remarks.append)
+                    manifests[manifest.name] = manifest
+            except BrokenManifest as error:
+                log.warning("%s", error)
+                broken[file.stem] = error
+        for remark in remarks:
+            if remark not in self.remarks:
+                log.warning("%s", remark)
+        self.manifests, self.broken, self.styles, self._seen = manifests, broken, styles, seen
+        self.remarks = tuple(remarks)
+
+    def get(self, name: str) -> Manifest:
+        """The manifest of that name.
+
+        Raises:
+            UnknownModel: there is none; names those that there are.
+            BrokenManifest: its file breaks the schema.
+        """
+        if name in self.broken:
+            raise self.broken[name]
+        if name not in self.manifests:
+            raise UnknownModel(f"no model '{name}'; there are: {', '.join(sorted(self.manifests))}")
+        return self.manifests[name]
+
+    def serving(self, task: Task) -> list[str]:
+        """Names of the models that can do `task`."""
+        return sorted(m.name for m in self.manifests.values() if task in m.tasks)
+
+
+def _mtime(file: Path) -> int:
+    return file.stat().st_mtime_ns if file.exists() else 0
+
+
+def _read_styles(file: Path) -> dict[str, str]:
+    try:
+        data: dict[str, Any] = tomllib.loads(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise BrokenManifest(f"styles {file}: {error}") from error
+    for name, template in data.items():
+        if not isinstance(template, str) or "{prompt}" not in template:
+            raise BrokenManifest(f"styles {file}: '{name}' must be a text that contains {{prompt}}")
+    return data

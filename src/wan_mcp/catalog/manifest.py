@@ -1,0 +1,198 @@
+"""What a model is: one strict TOML file, and the catalogue of all of them.
+
+A manifest says everything about a model, so that adding one of a known family needs no code.
+Unknown keys are errors that name the file and the key; those of `retired_keys` are ignored with a remark.
+Knows nothing of torch or of jobs.
+"""
+
+import logging
+import tomllib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, ValidationError, model_validator
+
+from wan_mcp.catalog.captions import CaptionSpec
+from wan_mcp.catalog.costs import Costs
+from wan_mcp.catalog.denoisers import Expert
+from wan_mcp.catalog.families import FAMILIES, Family
+from wan_mcp.catalog.presets import Preset, PresetName
+from wan_mcp.catalog.retired_keys import drop_retired
+from wan_mcp.catalog.sizes import FrameRule, Sizes
+from wan_mcp.errors import BrokenManifest
+from wan_mcp.schema.enums import Frozen, Kind, Task
+
+__all__ = ["Defaults", "Licence", "Limits", "Manifest", "Pipeline", "Quantisation", "Weights"]
+
+
+log = logging.getLogger(__name__)
+
+
+class Licence(Frozen):
+    """The licence of the weights."""
+
+    id: str = Field(description="SPDX identifier, or the licence's own name.")
+    url: str | None = None
+    gated: bool = Field(default=False, description="Whether the hub asks for consent before a download.")
+    conditions: str | None = Field(default=None, description="What a user must know before using the results.")
+
+
+class Weights(Frozen):
+    """Where the weights come from: shipped with this package, or a repository on the hub."""
+
+    embedded: str | None = Field(default=None, description="Folder below the package's embedded weights.")
+    repository: str | None = None
+    revision: str | None = None
+    files: tuple[str, ...] = Field(default=(), description="Patterns of the files wanted; empty for all.")
+    disk_bytes: int = Field(ge=0, description="Size on disk.")
+    memory_bytes: dict[str, int] = Field(default={}, description="Size in memory per precision, e.g. bf16, fp8.")
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if (self.embedded is None) == (self.repository is None):
+            raise ValueError("give either 'embedded' or 'repository'")
+        return self
+
+
+class Pipeline(Frozen):
+    """How the parts are put together."""
+
+    family: Family = Field(description="The code that loads and runs it.")
+    text_tokens: int = Field(default=512, ge=1, description="Text length that the denoiser was trained with.")
+    scheduler: Literal["unipc", "euler"] | None = Field(
+        default=None, description="Replaces the scheduler that the weights bring."
+    )
+    flow_shift: float | None = Field(default=None, gt=0, description="Shift of the noise schedule, if replaced.")
+    sigmas: tuple[float, ...] = Field(default=(), description="Fixed noise levels of a distilled model.")
+    experts: tuple[Expert, ...] = ()
+    boundary_ratio: float | None = Field(
+        default=None, gt=0, lt=1, description="Noise level where the second expert takes over."
+    )
+    edits: bool = Field(
+        default=False,
+        description="Whether image to image edits the picture as the prompt says, so that there is no strength.",
+    )
+    turbo: bool = Field(
+        default=False, description="Whether videos may be asked for with attention that leaves blocks out."
+    )
+
+
+class Quantisation(Frozen):
+    """The precision that the denoiser runs in."""
+
+    recipe: Literal["fp8-rowwise", "gguf"]
+    exclude: tuple[str, ...] = Field(default=(), description="Patterns of the modules that stay as they are.")
+
+
+Range = Annotated[tuple[float, float], Field(description="Smallest and largest allowed value.")]
+
+
+class Limits(Frozen):
+    """Values that a call may ask for."""
+
+    steps: tuple[int, int] = (1, 100)
+    guidance_scale: Range = (1.0, 20.0)
+    strength: Range = (0.05, 1.0)
+    prompt_characters: int = Field(default=2000, ge=1)
+    loras: int = Field(default=0, ge=0, description="LoRAs that a request may bring; 0 where the model takes none.")
+
+
+class Defaults(Frozen):
+    """Values of a call that names none."""
+
+    steps: int = 30
+    guidance_scale: float = 5.0
+    guidance_scale_2: float | None = Field(default=None, description="For the second expert, where there is one.")
+    strength: float = 0.8
+    negative_prompt: str = ""
+
+
+class Manifest(Frozen):
+    """Everything about one model."""
+
+    schema_version: Literal[1] = Field(alias="schema")
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9.\-]{0,63}$")
+    title: str
+    summary: str = Field(description="One sentence for the person or model who chooses.")
+    tasks: tuple[Task, ...] = Field(min_length=1)
+    licence: Licence
+    weights: Weights
+    pipeline: Pipeline
+    quantisation: Quantisation | None = None
+    frames: FrameRule | None = None
+    sizes: Sizes | None = None
+    defaults: Defaults = Defaults()
+    limits: Limits = Limits()
+    costs: Costs = Costs()
+    presets: dict[PresetName, Preset] = Field(default={}, description="What a request may ask for by one word.")
+    caption: CaptionSpec | None = None
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        kinds = {task.kind for task in self.tasks}
+        if Kind.VIDEO in kinds and self.frames is None:
+            raise ValueError("a model that makes videos needs [frames]")
+        if kinds & {Kind.VIDEO, Kind.IMAGE} and self.sizes is None:
+            raise ValueError("a model that makes videos or images needs [sizes]")
+        if Kind.CAPTION in kinds and self.caption is None:
+            raise ValueError("a model that makes captions needs [caption]")
+        for kind in kinds:
+            if self.pipeline.family not in FAMILIES[kind]:
+                able = ", ".join(FAMILIES[kind])
+                raise ValueError(f"the family '{self.pipeline.family}' makes no {kind}s; these do: {able}")
+        of_wan = (self.pipeline.scheduler, self.pipeline.boundary_ratio, self.pipeline.experts, self.limits.loras)
+        if self.pipeline.family != "wan" and any(of_wan):
+            raise ValueError("scheduler, boundary_ratio, experts and loras are for the family 'wan'")
+        self._check_values("defaults", self.defaults)
+        for name in self.presets:
+            self._check_values(f"presets.{name}", self.defaults_of(name))
+            if self.presets[name].turbo and not self.pipeline.turbo:
+                raise ValueError(f"presets.{name}.turbo needs pipeline.turbo")
+        if (caching := [name for name in self.presets if self.presets[name].step_cache]) and not self.takes_step_cache:
+            raise ValueError(f"presets.{caching[0]}.step_cache is for the family 'wan' without pipeline.sigmas")
+        return self
+
+    def _check_values(self, where: str, values: Defaults) -> None:
+        if self.pipeline.sigmas and len(self.pipeline.sigmas) != values.steps:
+            raise ValueError(f"{where}.steps must be the number of pipeline.sigmas")
+        bounds = {key: getattr(self.limits, key) for key in ("steps", "guidance_scale", "strength")}
+        if values.guidance_scale_2 is not None:
+            bounds["guidance_scale_2"] = self.limits.guidance_scale
+        for key, (smallest, largest) in bounds.items():
+            if not smallest <= getattr(values, key) <= largest:
+                raise ValueError(f"{where}.{key} lies outside limits.{key.removesuffix('_2')}")
+
+    @property
+    def takes_step_cache(self) -> bool:
+        """Whether passes can be left out: a model of few steps has none to spare."""
+        return self.pipeline.family == "wan" and not self.pipeline.sigmas
+
+    def defaults_of(self, preset: str | None) -> Defaults:
+        """The values of a request that names none, with a preset of `presets` or without."""
+        values = next((each.values for name, each in self.presets.items() if name == preset), {})
+        return self.defaults.model_copy(update=values)
+
+    @classmethod
+    def read(cls, file: Path, remark: Callable[[str], None] = log.warning) -> Self:
+        """Read one manifest file; `remark` gets a sentence for each key that is ignored.
+
+        Raises:
+            BrokenManifest: the file is no TOML, or breaks the schema; names the file and the keys.
+        """
+        try:
+            content = tomllib.loads(file.read_text(encoding="utf-8"))
+            for words in drop_retired(content):
+                remark(f"manifest {file}: {words}")
+            return cls.model_validate(content)
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise BrokenManifest(f"manifest {file}: {error}") from error
+        except ValidationError as error:
+            raise BrokenManifest(f"manifest {file}: {'; '.join(_sentences(error))}") from error
+
+
+def _sentences(error: ValidationError) -> Iterator[str]:
+    for problem in error.errors(include_url=False, include_input=False):
+        key = ".".join(str(part) for part in problem["loc"]) or "the file"
+        unknown = problem["type"] == "extra_forbidden"
+        yield f"unknown key '{key}'" if unknown else f"'{key}': {problem['msg']}"

@@ -1,0 +1,155 @@
+"""Whether a request has room on a device, and where a model's parts live there.
+
+Pure arithmetic on a manifest's figures, shared by the door (which refuses what cannot fit) and by
+the engine (which places what does). A GPU holds what computes: blocks that have no room are
+streamed from host memory, and the text encoder leaves when it has read; so what cannot be helped
+is a denoiser's pass and the decoder. Sizes in bytes, on a device of `memory_bytes` in all.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from wan_mcp.catalog.families import FAMILIES
+from wan_mcp.catalog.manifest import Manifest
+from wan_mcp.schema.enums import Kind
+
+__all__ = [
+    "OF_A_CPU",
+    "RESERVE_BYTES",
+    "Placement",
+    "Shape",
+    "activation_bytes",
+    "denoiser_bytes",
+    "fits",
+    "largest_fitting",
+    "needed_bytes",
+    "placement_for",
+    "room_for_blocks",
+    "usual_shape",
+    "weights_bytes",
+]
+
+RESERVE_BYTES = 1_000_000_000
+"""Of a GPU: the driver's context (about half of it) and what an allocator cannot use."""
+STREAMED_SHARE = 0.08
+"""Of one expert, what stays on the device while its blocks are streamed: three of 40 blocks in turn."""
+BYTES_PER_VALUE = {"fp32": 4, "bf16": 2}
+OF_A_CPU = ("fp32", "gguf")
+"""What runs on a CPU: there GGUF files are computed from as they are, in fp32."""
+
+
+class Placement(StrEnum):
+    """Where the blocks of a model's denoisers live."""
+
+    RESIDENT_FP8 = "resident_fp8"
+    """All on the device, in FP8."""
+    RESIDENT_BF16 = "resident_bf16"
+    """All on the device, in the precision of its activations."""
+    SWAPPED = "swapped"
+    """One expert on the device; the other's blocks move in behind its last pass."""
+    OFFLOADED = "offloaded"
+    """Some blocks on the device, the others streamed through it in every pass."""
+    CPU = "cpu"
+    """In host memory, which computes."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The size of a result."""
+
+    width: int
+    height: int
+    frames: int = 1
+
+
+def usual_shape(manifest: Manifest) -> Shape:
+    """The size of a result of which nobody said a size; 1x1 where a model makes no pictures."""
+    sizes = manifest.sizes
+    named = sizes.named_as(sizes.default) if sizes else None
+    frames = manifest.frames.default if manifest.frames else 1
+    return Shape(named.width, named.height, frames) if named else Shape(1, 1)
+
+
+def weights_bytes(manifest: Manifest, precision: str) -> int | None:
+    """All weights in a precision (fp8, bf16, fp32, gguf), text encoder included; None where a manifest does not say.
+
+    A precision that is not in the manifest is worked out from one that is; FP8 is then no smaller than bf16.
+    """
+    known = manifest.weights.memory_bytes
+    if precision == "gguf" and precision in known:  # which counts the encoder in bf16
+        return known[precision] + manifest.costs.text_bytes
+    if precision in known:
+        return known[precision]
+    wanted = BYTES_PER_VALUE.get(precision, BYTES_PER_VALUE["bf16"])
+    return next((known[p] * wanted // size for p, size in BYTES_PER_VALUE.items() if p in known), None)
+
+
+def denoiser_bytes(manifest: Manifest, precision: str) -> int | None:
+    """The weights that stay while a job denoises and decodes: all but the text encoder."""
+    weights = weights_bytes(manifest, precision)
+    return None if weights is None else max(0, weights - manifest.costs.text_bytes * _wide(precision))
+
+
+def activation_bytes(manifest: Manifest, shape: Shape, precision: str) -> int:
+    """What a job needs beside the weights at its worst: in a denoiser's pass, or in the decoder."""
+    costs = manifest.costs
+    tokens = costs.tokens(shape.width, shape.height, shape.frames)
+    decoded = shape.width * shape.height * min(shape.frames, costs.token[0])
+    return max(tokens * costs.token_bytes, decoded * costs.pixel_bytes) * _wide(precision)
+
+
+def room_for_blocks(manifest: Manifest, memory_bytes: int, precision: str, shape: Shape | None = None) -> int:
+    """What a GPU has left for blocks while it makes a result of `shape` (by default the usual one); 0 for none."""
+    activations = activation_bytes(manifest, shape or usual_shape(manifest), precision)
+    return max(0, memory_bytes - RESERVE_BYTES - activations)
+
+
+def placement_for(manifest: Manifest, memory_bytes: int, precision: str, shape: Shape | None = None) -> Placement:
+    """Where the blocks live on a device of that memory, for results of `shape` (by default the usual one).
+
+    `precision` is what the denoisers run in: fp8 or bf16 on a GPU, fp32 or gguf on a CPU. A14B at 480p: both experts in
+    FP8 from 48 GB on, one at a time from 24 GB on, streamed below.
+    """
+    if precision in OF_A_CPU:
+        return Placement.CPU
+    resident = Placement.RESIDENT_FP8 if precision == "fp8" else Placement.RESIDENT_BF16
+    weights = denoiser_bytes(manifest, precision)
+    room = room_for_blocks(manifest, memory_bytes, precision, shape)
+    if weights is None or weights <= room:
+        return resident
+    experts = max(1, len(manifest.pipeline.experts))
+    return Placement.SWAPPED if experts > 1 and weights / experts <= room else Placement.OFFLOADED
+
+
+def needed_bytes(manifest: Manifest, precision: str, shape: Shape) -> int:
+    """The least memory of a device that can make a result of `shape`; 0 where a manifest does not say."""
+    weights = weights_bytes(manifest, precision)
+    if weights is None:
+        return 0
+    if precision not in OF_A_CPU and manifest.pipeline.family in FAMILIES[Kind.IMAGE]:  # all but captioners stream
+        experts = max(1, len(manifest.pipeline.experts))
+        weights = round((denoiser_bytes(manifest, precision) or 0) / experts * STREAMED_SHARE)
+    return weights + activation_bytes(manifest, shape, precision) + RESERVE_BYTES
+
+
+def fits(manifest: Manifest, memory_bytes: int, precision: str, shape: Shape) -> bool:
+    """Whether a device of that memory can make a result of `shape`, wherever the blocks must live for it."""
+    return needed_bytes(manifest, precision, shape) <= memory_bytes
+
+
+def largest_fitting(manifest: Manifest, memory_bytes: int, precision: str, *, still: bool = False) -> dict[str, int]:
+    """The named sizes that fit, each with the most frames; `still` for single images."""
+    rule, sizes = manifest.frames, manifest.sizes
+    largest: dict[str, int] = {}
+    for size in sizes.named if sizes else ():
+        counts = [1] if still or rule is None else range(rule.maximum, rule.minimum - 1, -rule.multiple)
+        for frames in counts:
+            if fits(manifest, memory_bytes, precision, Shape(size.width, size.height, frames)):
+                largest[size.name] = frames
+                break
+    return largest
+
+
+def _wide(precision: str) -> int:
+    """How many times wider than bf16 what is not quantised is."""
+    return 2 if precision in OF_A_CPU else 1

@@ -1,0 +1,81 @@
+"""Which lengths and sizes a model allows: two parts of a manifest."""
+
+from typing import Self
+
+from pydantic import Field, model_validator
+
+from wan_mcp.schema.enums import Frozen
+
+__all__ = ["FrameRule", "Resolution", "Sizes"]
+
+
+class FrameRule(Frozen):
+    """Frame counts that the model allows: multiple * k + offset, within bounds."""
+
+    multiple: int = Field(ge=1)
+    offset: int = Field(default=1, ge=0)
+    minimum: int = Field(ge=1)
+    maximum: int = Field(ge=1)
+    default: int = Field(ge=1)
+    fps: float = Field(gt=0, description="Frames a second that the model was trained with.")
+
+    @model_validator(mode="after")
+    def _bounds_follow_the_rule(self) -> Self:
+        wrong = [n for n in (self.minimum, self.maximum, self.default) if not self._fits(n)]
+        if wrong or not self.minimum <= self.default <= self.maximum:
+            raise ValueError(f"minimum, default and maximum must rise and follow the rule; wrong: {wrong}")
+        return self
+
+    def _fits(self, frames: int) -> bool:
+        return frames >= self.offset and (frames - self.offset) % self.multiple == 0
+
+    def allows(self, frames: int) -> bool:
+        """Whether the model can make this many frames."""
+        return self._fits(frames) and self.minimum <= frames <= self.maximum
+
+    def nearest(self, frames: float) -> int:
+        """The allowed count nearest to `frames`."""
+        k = round((frames - self.offset) / self.multiple)
+        return min(max(self.multiple * k + self.offset, self.minimum), self.maximum)
+
+    def describe(self) -> str:
+        """The rule in words."""
+        return f"{self.multiple}k+{self.offset}, {self.minimum} to {self.maximum}"
+
+
+class Resolution(Frozen):
+    """A named size in pixels."""
+
+    name: str
+    width: int = Field(ge=16)
+    height: int = Field(ge=16)
+
+    @property
+    def aspect(self) -> float:
+        """Width over height."""
+        return self.width / self.height
+
+
+class Sizes(Frozen):
+    """The sizes that the model allows."""
+
+    multiple: int = Field(ge=1, description="Width and height are multiples of this.")
+    default: str
+    named: tuple[Resolution, ...] = Field(min_length=1)
+    free: bool = Field(default=False, description="Whether WIDTHxHEIGHT beside the named sizes is allowed.")
+    max_pixels: int | None = Field(default=None, description="Largest width * height of a free size.")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.default not in {r.name for r in self.named}:
+            raise ValueError(f"default '{self.default}' is not among the named sizes")
+        for r in self.named:
+            if r.width % self.multiple or r.height % self.multiple:
+                raise ValueError(f"'{r.name}' is not a multiple of {self.multiple}")
+        if self.free and self.max_pixels is None:
+            raise ValueError("free sizes need max_pixels")
+        return self
+
+    def named_as(self, name: str) -> Resolution | None:
+        """The resolution of that name."""
+        return next((r for r in self.named if r.name == name), None)

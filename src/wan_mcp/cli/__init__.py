@@ -1,5 +1,0 @@
-"""The command `wan-mcp`. It talks to jobs like every other front, and never imports torch."""
-
-from wan_mcp.cli.main import main
-
-__all__ = ["main"]

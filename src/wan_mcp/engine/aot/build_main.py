@@ -1,0 +1,34 @@
+"""Build one package beside an engine: `python -m wan_mcp.engine.aot.build_main HOME WANTED`, WANTED as JSON."""
+
+import json
+import logging
+import os
+import sys
+from pathlib import Path
+
+from wan_mcp.engine.aot.builder import NICENESS, NO_ROOM, BuildFailed, NoRoom, Wanted, build
+from wan_mcp.engine.aot.child_process import end_with_parent
+from wan_mcp.logs import log_to_stderr
+
+log = logging.getLogger("wan_mcp.engine.aot.build_main")  # it runs as `__main__`
+
+
+def main(home: str, wanted: str) -> int:
+    """Exit code 0 if the package is there in the end, `NO_ROOM` if it may be another time, else 1."""
+    end_with_parent()
+    log_to_stderr("INFO")
+    os.nice(NICENESS)
+    asked = Wanted(**json.loads(wanted))
+    try:
+        build(asked, Path(home), lambda words: log.info("package %s: %s", asked.name, words))
+    except NoRoom as error:
+        log.info("package %s is not built yet: %s", asked.name, error)
+        return NO_ROOM
+    except (BuildFailed, OSError) as error:
+        log.warning("package %s could not be built, blocks go on running eagerly: %s", asked.name, error)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

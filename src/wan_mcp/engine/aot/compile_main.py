@@ -1,0 +1,83 @@
+"""Export one block and compile it: what the process `python -m wan_mcp.engine.aot.compile_main` does.
+
+One process compiles one package: the compiler keeps state, and a second compilation in one process can fail.
+"""
+
+import json
+import logging
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.export import Dim, ExportedProgram
+
+from wan_mcp.engine.aot.cache_key import identity_of, kind_of_facts, known_flags
+from wan_mcp.engine.aot.child_process import end_with_parent
+from wan_mcp.engine.aot.gpu_budget import take_little_of
+from wan_mcp.engine.aot.signature import ACTIVATIONS, dynamic_sizes, example_inputs, example_weights, expected_inputs
+from wan_mcp.engine.attention.cross_attention import text_kernel
+from wan_mcp.engine.ops.modulate import steps_for
+from wan_mcp.engine.transformer.block import BlockKind, ExportableBlock
+from wan_mcp.logs import log_to_stderr
+
+__all__ = ["compile_block", "export_block"]
+
+log = logging.getLogger("wan_mcp.engine.aot.compile_main")  # it runs as `__main__`
+
+EXAMPLE = {"tokens": 2048, "text": 512}
+"""Sizes that the compiler tunes for: enough rows that it keeps each in one piece, few enough to need little memory."""
+
+
+def export_block(kind: BlockKind, device: Any) -> ExportedProgram:
+    """The block as a graph with dynamic token counts; nothing is computed and no memory of `device` is taken."""
+    with FakeTensorMode() as fake, torch.no_grad():
+        inputs = example_inputs(kind, EXAMPLE["tokens"], EXAMPLE["text"], device)
+        weights = example_weights(kind, device)
+    sizes = {name: Dim(name, min=least, max=most) for name, (least, most) in dynamic_sizes(kind, device).items()}
+    named = {each.name: each.shape for each in expected_inputs(kind)}
+    shapes = [
+        {place: sizes[size] for place, size in enumerate(named[name]) if isinstance(size, str)} or None
+        for name in ACTIVATIONS
+    ]
+    with torch.no_grad(), fake:
+        return torch.export.export(
+            ExportableBlock(kind), (*inputs, weights), dynamic_shapes=(*shapes, [None] * len(weights)), strict=False
+        )
+
+
+def compile_block(kind: BlockKind, device: Any, file: Path) -> None:
+    """Write the package for this kind and device to `file`.
+
+    Raises:
+        RuntimeError and whatever else the compiler raises.
+    """
+    log.info("exporting a block %d wide, %s, for %s", kind.shape.width, kind.recipe, device)
+    steps_for(device)  # tries whether the GPU kernels work, which an export does not
+    text_kernel(device, kind.shape.head_width)  # likewise
+    program = export_block(kind, device)
+    log.info("compiling it")
+    metadata = {"aot_inductor.metadata": {"wan_mcp": identity_of(kind, device).hash}}
+    with torch.no_grad():
+        torch._inductor.aoti_compile_and_package(
+            program, package_path=str(file), inductor_configs=known_flags() | metadata
+        )
+
+
+def main(arguments: list[str]) -> None:
+    """Write the package of `KIND DEVICE FILE` to the file, and print what it is as JSON."""
+    end_with_parent()
+    log_to_stderr("INFO")
+    kind, device, file = kind_of_facts(json.loads(arguments[0])), torch.device(arguments[1]), Path(arguments[2])
+    take_little_of(device)
+    compile_block(kind, device, file)
+    if device.type == "cuda":
+        log.info("compiled with %.0f MB of the GPU", torch.cuda.max_memory_reserved(device) / 1e6)
+    inputs = [each.model_dump(mode="json") for each in expected_inputs(kind)]
+    facts = {"identity": identity_of(kind, device).facts, "inputs": inputs, "dynamic": dynamic_sizes(kind, device)}
+    sys.stdout.write(json.dumps(facts) + "\n")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

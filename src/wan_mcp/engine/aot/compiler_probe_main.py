@@ -1,0 +1,43 @@
+"""Build and load a package of one line: what the process `python -m wan_mcp.engine.aot.compiler_probe_main FILE` does.
+
+A C++ compiler that does not match torch makes packages that end the process when they are loaded, so this has to be
+found out in a process that nobody needs.
+"""
+
+import sys
+import warnings
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from wan_mcp.engine.aot.cache_key import known_flags
+from wan_mcp.engine.aot.child_process import end_with_parent
+
+__all__ = ["prove_compiler"]
+
+
+class _OneLine(nn.Module):  # type: ignore[misc]
+    def forward(self, numbers: Tensor) -> Tensor:
+        return numbers + 1
+
+
+def prove_compiler(file: Path) -> None:
+    """Write a package to `file`, load it and run it.
+
+    Raises:
+        RuntimeError and whatever else the compiler raises.
+    """
+    with torch.no_grad():
+        program = torch.export.export(_OneLine(), (torch.zeros(4),), strict=False)
+        torch._inductor.aoti_compile_and_package(program, package_path=str(file), inductor_configs=known_flags())
+        loader = torch._C._aoti.AOTIModelPackageLoader(str(file), "model", False, 1, -1)
+        (made,) = loader.boxed_run([torch.zeros(4)])
+    if not torch.equal(made, torch.ones(4)):
+        raise RuntimeError(f"0 + 1 came out as {made.tolist()}")
+
+
+if __name__ == "__main__":
+    end_with_parent()
+    warnings.simplefilter("ignore", FutureWarning)
+    prove_compiler(Path(sys.argv[1]))

@@ -1,0 +1,108 @@
+"""The inputs of a block package: their names, shapes, dtypes and strides, and examples of them.
+
+A package checks nothing of what it is given: a wrong shape is silently wrong numbers, or the end of the process.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from wan_mcp.engine.aot.metadata import Input
+from wan_mcp.engine.ops.fp8_linear import FP8, LEAST_ROWS, tensors_of_linear
+from wan_mcp.engine.transformer.block import BlockKind, weight_names
+
+__all__ = ["ACTIVATIONS", "dynamic_sizes", "example_inputs", "example_weights", "expected_inputs"]
+
+ACTIVATIONS = ("hidden", "text_key", "text_value", "padding", "times", "cos", "sin")
+"""The inputs beside the weights, in order."""
+ROWS_AT_ONCE = 1024
+
+
+def dynamic_sizes(kind: BlockKind, device: Any) -> dict[str, tuple[int, int]]:
+    """The dimensions that differ from call to call, and their bounds."""
+    least = LEAST_ROWS if kind.recipe == FP8 and device.type == "cuda" else 2  # one is a case of its own for compilers
+    return {"tokens": (least, 1 << 20), "text": (2, 8192)}
+
+
+def expected_inputs(kind: BlockKind) -> tuple[Input, ...]:
+    """All inputs of a package of this kind, in order."""
+    return tuple(
+        Input.contiguous(name, shape, str(dtype).removeprefix("torch."))
+        for name, (shape, dtype) in (_activations(kind) | _weights(kind)).items()
+    )
+
+
+def _activations(kind: BlockKind) -> dict[str, tuple[tuple[int | str, ...], torch.dtype]]:
+    shape, dtype = kind.shape, kind.dtype
+    text = (1, "text", shape.heads, shape.head_width)
+    times = (1, "tokens", 6, shape.width) if shape.times_per_token else (1, 6, shape.width)
+    angles = ("tokens", shape.head_width // 2)
+    return {
+        "hidden": ((1, "tokens", shape.width), dtype),
+        "text_key": (text, dtype),
+        "text_value": (text, dtype),
+        "padding": ((1,), torch.float32),
+        "times": (times, dtype),  # as `WanTransformer3DModel` hands them to its blocks
+        "cos": (angles, torch.float32),
+        "sin": (angles, torch.float32),
+    }
+
+
+def _layers(kind: BlockKind) -> dict[str, tuple[int, int]]:
+    width, inner = kind.shape.width, kind.shape.ffn_width
+    square = (width, width)
+    return {
+        "attn1.qkv": (3 * width, width),
+        "attn1.out": square,
+        "attn2.q": square,
+        "attn2.out": square,
+        "ffn.up": (inner, width),
+        "ffn.down": (width, inner),
+    }
+
+
+def _weights(kind: BlockKind) -> dict[str, tuple[tuple[int | str, ...], torch.dtype]]:
+    width = kind.shape.width
+    found: dict[str, tuple[tuple[int | str, ...], torch.dtype]] = {
+        "scale_shift_table": ((1, 6, width), torch.float32),
+        "norm2.weight": ((width,), torch.float32),
+        "norm2.bias": ((width,), torch.float32),
+    } | dict.fromkeys(("attn1.norm_q", "attn1.norm_k", "attn2.norm_q"), ((width,), kind.dtype))
+    for layer, (rows, columns) in _layers(kind).items():
+        weight = torch.float8_e4m3fn if kind.recipe == FP8 else kind.dtype
+        found |= {f"{layer}.weight": ((rows, columns), weight), f"{layer}.bias": ((rows,), kind.dtype)}
+        if kind.recipe == FP8:
+            found[f"{layer}.scale"] = ((1, rows), torch.float32)
+    return {name: found[name] for name in weight_names(kind)}
+
+
+def example_inputs(kind: BlockKind, tokens: int, text: int, device: Any) -> list[Tensor]:
+    """Random inputs in front of the weights, of the sizes that activations have."""
+    sizes = {"tokens": tokens, "text": text}
+    made = []
+    for name, (shape, dtype) in _activations(kind).items():
+        numbers = torch.randn([sizes.get(n, n) if isinstance(n, str) else n for n in shape], device=device)
+        special = {"cos": numbers.cos(), "sin": numbers.sin(), "padding": numbers.abs() * 100 + 1}
+        made.append(special.get(name, numbers * 0.5).to(dtype))
+    return made
+
+
+def example_weights(kind: BlockKind, device: Any) -> list[Tensor]:
+    """Random weights that keep the residual stream in the range of its inputs."""
+    made: dict[str, Tensor] = {}
+    for name, (shape, dtype) in _weights(kind).items():
+        numbers = torch.randn(shape, device=device, dtype=torch.float32) * 0.1 if len(shape) != 2 else None
+        if numbers is not None:
+            made[name] = (numbers + 1 if ".norm" in name or name == "norm2.weight" else numbers).to(dtype)
+    for layer, (rows, columns) in _layers(kind).items():
+        bias = made[f"{layer}.bias"]
+        pieces = []
+        for first in range(0, rows, ROWS_AT_ONCE):  # converting takes several times what the layer does
+            size = (min(ROWS_AT_ONCE, rows - first), columns)
+            weight = torch.randn(size, device=device, dtype=kind.dtype).mul_(columns**-0.5)
+            pieces.append(tensors_of_linear(weight, bias, kind.recipe, kind.dtype)[:-1])
+        made[f"{layer}.weight"] = torch.cat([piece[0] for piece in pieces])
+        if kind.recipe == FP8:
+            made[f"{layer}.scale"] = torch.cat([piece[1] for piece in pieces], -1)
+    return [made[name] for name in weight_names(kind)]

@@ -1,0 +1,76 @@
+"""Load a new package and compare it with the same arithmetic run eagerly, in a process that may die of it."""
+
+import json
+import logging
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from wan_mcp.engine.aot.cache_key import identity_of, kind_of_facts
+from wan_mcp.engine.aot.child_process import end_with_parent
+from wan_mcp.engine.aot.gpu_budget import take_little_of
+from wan_mcp.engine.aot.loader import load_package
+from wan_mcp.engine.aot.signature import example_inputs, example_weights
+from wan_mcp.engine.ops.fp8_linear import PLAIN
+from wan_mcp.engine.transformer.block import BlockKind, ExportableBlock
+from wan_mcp.logs import log_to_stderr
+
+__all__ = ["largest_difference", "prove"]
+
+log = logging.getLogger("wan_mcp.engine.aot.verify_main")  # it runs as `__main__`
+
+SIZES = {"cpu": ((2, 2), (30, 512), (257, 48)), "cuda": ((130, 2), (1001, 512), (2100, 48))}
+"""Tokens and text tokens that a package is tried with, none of them what it was tuned for."""
+EXACT, ROUNDED = 1e-5, 5e-2
+"""The largest relative difference allowed: where everything is float32, and where numbers are rounded on the way, so
+that another order of a sum can turn some over: FP8 itself is that far off."""
+
+
+def largest_difference(kind: BlockKind, device: Any, file: Path) -> float:
+    """How far the package is from `run_block`, relative to the norm of the result, over some sizes.
+
+    Raises:
+        RuntimeError: it cannot be loaded or run, or is the package of something else.
+    """
+    package = load_package(file, device, identity_of(kind, device).hash)
+    torch.manual_seed(0)
+    block = ExportableBlock(kind)
+    worst = 0.0
+    with torch.no_grad():
+        weights = example_weights(kind, device)
+        for tokens, text in SIZES[device.type]:
+            inputs = example_inputs(kind, tokens, text, device)
+            wanted = block(*inputs, weights).double()
+            (made,) = package([*inputs, *weights])
+            difference = (made.double() - wanted).norm() / wanted.norm()
+            worst = max(worst, difference.item() if bool(torch.isfinite(difference)) else float("inf"))
+    return worst
+
+
+def prove(kind: BlockKind, device: Any, file: Path) -> float:
+    """The difference, where it is within rounding.
+
+    Raises:
+        RuntimeError: it is not, or the package cannot be run.
+    """
+    difference = largest_difference(kind, device, file)
+    allowed = EXACT if kind.recipe == PLAIN and kind.dtype == torch.float32 else ROUNDED
+    if difference > allowed:
+        raise RuntimeError(f"its results are off by {difference:.2g}, where {allowed:.0e} is rounding")
+    return difference
+
+
+def main(arguments: list[str]) -> None:
+    """`KIND DEVICE FILE`: prints the difference as JSON."""
+    end_with_parent()
+    log_to_stderr("INFO")
+    kind, device, file = kind_of_facts(json.loads(arguments[0])), torch.device(arguments[1]), Path(arguments[2])
+    take_little_of(device)
+    log.info("proving it")
+    sys.stdout.write(json.dumps({"difference": prove(kind, device, file)}) + "\n")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

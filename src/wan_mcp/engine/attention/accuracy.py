@@ -1,0 +1,149 @@
+"""Whether a kernel computes attention: a trial against float64 on data like a denoiser's."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+
+from wan_mcp.engine.attention.fused_qkv import Joined
+
+__all__ = ["JoinedTrial", "Trial", "like_a_denoisers", "like_a_denoisers_product"]
+
+GRID = (9, 20, 26)
+HEADS = 8
+ROWS = 64
+OUTLIERS, STRENGTH = 64, 8.0
+"""One channel in so many is an outlier, so many times as strong."""
+THETA = 10000.0  # of Wan's rotary embedding
+EPS = 1e-6
+
+
+def _smooth(grid: tuple[int, int, int], channels: int, random: torch.Generator) -> Tensor:
+    """Fields (tokens, channels) of variance one that change slowly over the grid, as a video's features do."""
+    sizes = (1, channels, *(-(-size // 4) + 1 for size in grid))
+    coarse = torch.randn(sizes, generator=random, device=random.device)
+    fine = F.interpolate(coarse, size=grid, mode="trilinear", align_corners=True)[0].flatten(1).t().contiguous()
+    return fine / fine.std()
+
+
+def _angles(tokens: int, head_width: int, device: torch.device | str) -> Tensor:
+    """Of rotary embedding along the tokens, (tokens, head width / 2): it keeps outliers from having a mean."""
+    places, pairs = (torch.arange(0, *limits, device=device) for limits in ((tokens,), (head_width, 2)))
+    return places[:, None] * THETA ** (-pairs / head_width)
+
+
+def like_a_denoisers_product(
+    head_width: int,
+    grid: tuple[int, int, int] = GRID,
+    heads: int = HEADS,
+    seed: int = 0,
+    device: torch.device | str = "cpu",
+) -> Joined:
+    """What a denoiser's product of query, key and value is like, float32, with what makes rounding hard in it.
+
+    Neighbours resemble each other and look at each other; queries and keys have outlier channels, strong for all
+    tokens; heads differ in how sharply they look; values have means.
+    """
+    random = torch.Generator(device).manual_seed(seed)
+
+    def noise(*sizes: int) -> Tensor:
+        return torch.randn(sizes, generator=random, device=device)
+
+    channels, tokens = heads * head_width, grid[0] * grid[1] * grid[2]
+    shared, bias = _smooth(grid, channels, random), noise(channels)
+    loud = torch.randperm(channels, generator=random, device=device)[: max(1, channels // OUTLIERS)]
+    parts, norms = [], []
+    for sharpness in (torch.linspace(0.25, 1, heads, device=device), torch.ones(heads, device=device)):
+        parts.append(0.8 * shared + 0.6 * noise(tokens, channels) + 0.7 * bias)
+        norm = torch.exp(0.3 * noise(channels))
+        norm[loud] *= STRENGTH
+        norms.append((norm.view(heads, head_width) * sharpness[:, None]).flatten())
+    value = _smooth(grid, channels, random) + 0.5 * noise(tokens, channels)
+    value = value + 2 * noise(channels)
+    value[:, loud] *= STRENGTH / 2
+    angles = _angles(tokens, head_width, device)
+    return Joined(torch.cat([*parts, value], -1)[None], norms[0], norms[1], angles.cos(), angles.sin(), heads, EPS)
+
+
+def like_a_denoisers(
+    head_width: int,
+    grid: tuple[int, int, int] = GRID,
+    heads: int = HEADS,
+    seed: int = 0,
+    device: torch.device | str = "cpu",
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Query, key and value (1, tokens, heads, head width), float32, of `like_a_denoisers_product`."""
+    query, key, value = like_a_denoisers_product(head_width, grid, heads, seed, device).plainly()
+    return query, key, value.contiguous()
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Data, and the exact attention of some of its queries."""
+
+    query: Tensor
+    key: Tensor
+    value: Tensor
+    rows: Tensor
+    """The queries that are compared."""
+    exact: Tensor
+    """(rows, heads, head width), float64."""
+
+    @classmethod
+    @lru_cache(maxsize=4)
+    def of(cls, device: torch.device, head_width: int) -> "Trial":
+        """The trial for a GPU, in bf16."""
+        return cls.on(*(tensor.bfloat16() for tensor in like_a_denoisers(head_width, device=device)))
+
+    @classmethod
+    def on(cls, query: Tensor, key: Tensor, value: Tensor, rows: int = ROWS) -> "Trial":
+        """A trial on these tensors, batch one."""
+        random = torch.Generator().manual_seed(0)
+        chosen = torch.randperm(query.shape[1], generator=random)[:rows].sort().values.to(query.device)
+        exact = [  # head by head: the scores of all would not fit for long sequences
+            (query[0, chosen, head].double() @ key[0, :, head].double().t() / query.shape[-1] ** 0.5).softmax(-1)
+            @ value[0, :, head].double()
+            for head in range(query.shape[2])
+        ]
+        return cls(query, key, value, chosen, torch.stack(exact, 1))
+
+    def error(self, kernel: Callable[[Tensor, Tensor, Tensor], Tensor]) -> float:
+        """How far the kernel is off: the norm of the difference over the norm of the exact; infinite where not finite.
+
+        Means of the values count as signal, as they do for what comes after attention.
+        """
+        return self.error_of(kernel(self.query, self.key, self.value)[0])
+
+    def error_of(self, given: Tensor) -> float:
+        """The same of (tokens, heads, head width) that a kernel gave."""
+        error = float((given[self.rows].double() - self.exact).norm() / self.exact.norm())
+        return error if error == error else float("inf")
+
+
+@dataclass(frozen=True)
+class JoinedTrial:
+    """A product of query, key and value, and the exact attention of some of its queries."""
+
+    joined: Joined
+    trial: Trial
+
+    @classmethod
+    def of(cls, device: torch.device, head_width: int) -> "JoinedTrial":
+        """The trial for a GPU, in bf16."""
+        return cls.on(like_a_denoisers_product(head_width, device=device))
+
+    @classmethod
+    def on(cls, joined: Joined, dtype: torch.dtype = torch.bfloat16, rows: int = ROWS) -> "JoinedTrial":
+        """A trial on this product and these norms in a dtype."""
+        product, *norms = (each.to(dtype) for each in (joined.product, joined.query_norm, joined.key_norm))
+        inputs = replace(joined, product=product, query_norm=norms[0], key_norm=norms[1])
+        exact = replace(inputs, product=product.float())
+        return cls(inputs, Trial.on(*exact.plainly(), rows))
+
+    def error(self, kernel: Callable[[Joined], tuple[Tensor, Tensor]]) -> float:
+        """How far a kernel's e4m3 rows and scales are off, see `Trial.error`."""
+        rows, scales = kernel(self.joined)
+        return self.trial.error_of((rows.float() * scales).view(len(rows), self.joined.heads, -1))

@@ -1,0 +1,33 @@
+"""Weights that cannot be loaded, as a job's failure that says what to do."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from safetensors import SafetensorError
+
+from wan_mcp.catalog.manifest import Manifest
+from wan_mcp.engine.device.out_of_memory import is_out_of_memory
+from wan_mcp.errors import JobFailed
+
+__all__ = ["broken_model"]
+
+
+@contextmanager
+def broken_model(manifest: Manifest, place: Path) -> Iterator[None]:
+    """Turn what the libraries raise for files that they cannot read, or that do not fit, into the job's failure.
+
+    Raises:
+        JobFailed: the weights in `place` cannot be loaded.
+    """
+    try:
+        yield
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        if is_out_of_memory(error):
+            raise
+        reason = str(error).splitlines()[0][:200] if str(error) else "no reason given"
+        raise JobFailed(
+            "model_broken",
+            f"The weights of '{manifest.name}' in {place} cannot be loaded ({type(error).__name__}: {reason}); install "
+            "them again.",
+        ) from error

@@ -1,0 +1,1 @@
+"""Small forwards captured as CUDA graphs."""

@@ -1,0 +1,36 @@
+"""How much memory a device has to give."""
+
+import torch
+
+from wan_mcp.catalog.memory_fit import (
+    RESERVE_BYTES,
+)
+from wan_mcp.engine.device.device import Device
+from wan_mcp.hardware.host_memory import free_main_memory, main_memory
+
+__all__ = ["available_bytes", "has_room", "reachable_bytes"]
+
+
+KEPT_FREE = 0.15
+"""Share of a GPU's memory that stays free for what a job computes."""
+
+
+def has_room(needed: int, free: int, total: int) -> bool:
+    """Whether `needed` bytes more leave enough of a device's memory free."""
+    return needed <= free - KEPT_FREE * total
+
+
+def available_bytes(device: Device) -> int:
+    """What one more model may take of a device, with the reserve: what nobody has, and what our allocator has spare."""
+    if not device.is_cuda:
+        return free_main_memory()
+    free, _ = torch.cuda.mem_get_info(device.torch)
+    spare = torch.cuda.memory_reserved(device.torch) - torch.cuda.memory_allocated(device.torch)
+    return int(free + spare) + RESERVE_BYTES // 2  # the context, about half of the reserve, is there already
+
+
+def reachable_bytes(device: Device) -> int:
+    """What a model could have of a device if this process held no other."""
+    if not device.is_cuda:
+        return main_memory()  # what others hold there can be swapped out
+    return available_bytes(device) + int(torch.cuda.memory_allocated(device.torch))

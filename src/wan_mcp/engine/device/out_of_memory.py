@@ -1,0 +1,109 @@
+"""Running out of memory, as a job's failure with advice instead of an engine's end."""
+
+import logging
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+
+from wan_mcp.catalog.manifest import Manifest
+from wan_mcp.catalog.memory_fit import Shape, activation_bytes
+from wan_mcp.errors import JobFailed
+from wan_mcp.schema.plans import CaptionPlan, ImagePlan, Plan, VideoPlan
+
+__all__ = ["MemoryGuard", "advice", "advise", "describe_size", "is_out_of_memory"]
+
+log = logging.getLogger(__name__)
+
+CLEARLY_LESS = 0.75
+"""Of the memory that a job's work takes: what is still worth trying after it ran out."""
+SAID_BY_OTHERS = (
+    "not enough memory",
+    "can't allocate memory",
+    "DefaultCPUAllocator",
+    "out of memory",  # CUDA itself, where torch's allocator was not asked
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+)
+"""Where libraries give a RuntimeError for want of memory, some of these words are in it."""
+
+
+@dataclass
+class MemoryGuard:
+    """Turns running out of memory into the job's failure, and lets go of what the job had made.
+
+    Raises:
+        JobFailed: memory ran out; says what smaller sizes the model has.
+    """
+
+    plan: Plan
+    manifest: Manifest
+
+    def __enter__(self) -> None:
+        """Guard the work on this plan."""
+
+    def __exit__(self, _: object, error: BaseException | None, trace: object) -> None:
+        """Not written as a generator: as long as there is the failure, its frames would hold all others."""
+        del trace
+        if error is not None and is_out_of_memory(error):
+            log.warning("out of memory: %s", str(error))  # not the error: who keeps records would keep tensors
+            _let_go(error)
+            raise JobFailed("out_of_memory", advice(self.plan, self.manifest))
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that there was not enough memory, on the device or the host."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in SAID_BY_OTHERS)
+
+
+def _let_go(error: BaseException) -> None:
+    """Empty the frames that an error came through, and forget them: they hold the very tensors that are too many.
+
+    A frame whose function has called `locals()`, as pipelines of diffusers do, keeps a copy of them when it is emptied.
+    """
+    found: BaseException | None = error
+    while found is not None:
+        traceback.clear_frames(found.__traceback__)
+        found.__traceback__ = None
+        found = found.__cause__ or found.__context__
+
+
+def advice(plan: Plan, manifest: Manifest) -> str:
+    """What ran out of memory, and what smaller things the model can do."""
+    if isinstance(plan, CaptionPlan):
+        return f"Memory ran out while '{plan.model}' read the picture. Free some memory, or use a smaller model."
+    smaller = smaller_sizes(plan, manifest)
+    return f"Memory ran out at {describe_size(plan)}. {advise(manifest, smaller)} The engine goes on with the next job."
+
+
+def describe_size(plan: VideoPlan | ImagePlan) -> str:
+    """The size of one result of a plan in words."""
+    size = f"{plan.width}x{plan.height}"
+    return f"{size} with {plan.num_frames} frames" if isinstance(plan, VideoPlan) else size
+
+
+def smaller_sizes(plan: VideoPlan | ImagePlan, manifest: Manifest) -> dict[str, int]:
+    """The named sizes that need clearly less memory than a plan, each with the most frames with which it does."""
+    asked = Shape(plan.width, plan.height, plan.num_frames if isinstance(plan, VideoPlan) else 1)
+    most = CLEARLY_LESS * activation_bytes(manifest, asked, "bf16")
+    rule, smaller = manifest.frames if isinstance(plan, VideoPlan) else None, {}
+    for size in manifest.sizes.named if manifest.sizes else ():
+        counts = range(rule.maximum, rule.minimum - 1, -rule.multiple) if rule else [1]
+        for frames in counts:
+            if activation_bytes(manifest, Shape(size.width, size.height, frames), "bf16") <= most:
+                smaller[size.name] = frames
+                break
+    return smaller
+
+
+def advise(manifest: Manifest, largest: Mapping[str, int]) -> str:
+    """A sentence that offers these sizes, each with the most frames."""
+    sizes = {size.name: size for size in manifest.sizes.named} if manifest.sizes else {}
+    offers = [
+        f"{name} ({sizes[name].width}x{sizes[name].height})" + (f" with up to {frames} frames" if frames > 1 else "")
+        for name, frames in largest.items()
+    ]
+    return f"Try {', '.join(offers)}; or another model." if offers else "Use another model."

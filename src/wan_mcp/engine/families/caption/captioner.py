@@ -1,0 +1,151 @@
+"""Captions: a picture and an instruction in, words out.
+
+A family says how its processor is read, what it is given, and what of its answer are new words;
+decoding is the same for all. All words that a model reads come with the plan or the manifest.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from PIL import Image
+from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
+
+from wan_mcp.catalog.captions import CaptionSpec
+from wan_mcp.catalog.manifest import Manifest
+from wan_mcp.engine.components.load_errors import broken_model
+from wan_mcp.engine.components.qwen_processor import QwenProcessor
+from wan_mcp.engine.device.device import Device
+from wan_mcp.engine.worker.reporter import Reporter
+from wan_mcp.schema.enums import Stage
+from wan_mcp.schema.plans import CaptionPlan
+
+__all__ = ["Captioner", "load_captioner"]
+
+
+@dataclass(frozen=True)
+class CaptionFamily:
+    """What sets one family apart."""
+
+    inputs: Callable[[Any, CaptionSpec, str | None, Image.Image], Any]
+    """The model's inputs, from its processor, how it is asked, the instruction and the picture."""
+    echoes: bool = False
+    """Whether its answer begins with the tokens that it was given."""
+
+
+def _prefixed(processor: Any, spec: CaptionSpec, prompt: str | None, picture: Image.Image) -> Any:
+    """BLIP sees the picture and continues a text, if any."""
+    texts = {"text": prompt} if prompt else {}
+    return processor(images=picture, return_tensors="pt", **texts)
+
+
+def _tasked(processor: Any, spec: CaptionSpec, prompt: str | None, picture: Image.Image) -> Any:
+    """Florence-2 is given the mark of one of its tasks."""
+    return processor(text=prompt, images=picture, return_tensors="pt")
+
+
+def _asked(processor: Any, spec: CaptionSpec, prompt: str | None, picture: Image.Image) -> Any:
+    """A chat model is asked in a conversation, in the words of its own template."""
+    asked: Any = prompt or ""
+    for mark in processor.tokenizer.all_special_tokens:
+        asked = asked.replace(mark, "")  # else somebody's text could end the turn, or stand for a picture
+    if spec.content == "parts":
+        asked = [{"type": "image"}, {"type": "text", "text": asked}]
+    chat = [{"role": "system", "content": spec.system_prompt}] if spec.system_prompt else []
+    chat.append({"role": "user", "content": asked})
+    text = processor.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
+    return processor(text=[text], images=[picture], return_tensors="pt")
+
+
+CAPTION_FAMILIES = {
+    "blip": CaptionFamily(_prefixed),
+    "florence": CaptionFamily(_tasked),
+    "chat": CaptionFamily(_asked, echoes=True),
+}
+
+
+class Captioner:
+    """A loaded captioner; the same picture, instruction and seed always give the same caption."""
+
+    def __init__(self, manifest: Manifest, folder: Path, device: Device) -> None:
+        self._spec = manifest.caption or CaptionSpec()
+        self._family = CAPTION_FAMILIES[manifest.pipeline.family]
+        self._device = device
+        self._processor = _processor(folder)
+        self._model = AutoModelForImageTextToText.from_pretrained(
+            folder, local_files_only=True, use_safetensors=True, dtype=device.dtype
+        )
+        self._model.to(device.torch).eval()
+
+    def caption(self, plan: CaptionPlan, picture: Image.Image, report: Reporter) -> str:
+        """The caption of an RGB picture.
+
+        Raises:
+            JobCancelled, JobLost, EngineLeaves: from `report`.
+        """
+        report.enter(Stage.ENCODE)
+        inputs = self._family.inputs(self._processor, self._spec, plan.prompt, self._scaled(picture))
+        inputs = inputs.to(self._device.torch, self._device.dtype)
+        report.enter(Stage.DENOISE)
+        written = 0
+
+        def listen(tokens: Any, scores: Any, **_: Any) -> Any:
+            nonlocal written
+            written += 1
+            report.tell(f"{written} of at most {plan.max_new_tokens} tokens")
+            return torch.zeros(tokens.shape[0], dtype=torch.bool, device=tokens.device)
+
+        if plan.seed is not None:
+            torch.manual_seed(plan.seed)
+        with torch.no_grad():
+            answer = self._model.generate(
+                **inputs, max_new_tokens=plan.max_new_tokens, stopping_criteria=[listen], **self._decoding()
+            )[0]
+        if self._family.echoes:
+            answer = answer[inputs["input_ids"].shape[1] :]
+        if written >= plan.max_new_tokens and not self._ended(answer):
+            report.note(f"the caption was cut after {plan.max_new_tokens} tokens")
+        text: str = self._processor.decode(answer, skip_special_tokens=True)
+        return text.strip()
+
+    def _scaled(self, picture: Image.Image) -> Image.Image:
+        most = self._spec.max_pixels
+        if most is None or picture.width * picture.height <= most:
+            return picture
+        scale = math.sqrt(most / (picture.width * picture.height))
+        size = (max(1, int(picture.width * scale)), max(1, int(picture.height * scale)))
+        return picture.resize(size, Image.Resampling.LANCZOS)
+
+    def _decoding(self) -> dict[str, Any]:
+        """The manifest's way of decoding; what the weights bring of their own is overruled."""
+        spec = self._spec
+        if not spec.samples:
+            return {"do_sample": False, "num_beams": spec.num_beams, "temperature": None, "top_p": None, "top_k": None}
+        chosen = {"temperature": spec.temperature, "top_p": spec.top_p, "top_k": spec.top_k}
+        return {"do_sample": True, "num_beams": 1, **chosen}
+
+    def _ended(self, answer: Any) -> bool:
+        ends = self._model.generation_config.eos_token_id
+        return bool(len(answer)) and int(answer[-1]) in (ends if isinstance(ends, list) else [ends])
+
+
+def _processor(folder: Path) -> Any:
+    """The processor of the weights in `folder`."""
+    if AutoConfig.from_pretrained(folder, local_files_only=True).model_type.startswith("qwen"):
+        return QwenProcessor(folder)
+    return AutoProcessor.from_pretrained(folder, local_files_only=True)
+
+
+def load_captioner(manifest: Manifest, folder: Path, device: Device) -> Captioner:
+    """Load the captioner in `folder` onto the device.
+
+    Raises:
+        JobFailed: its weights cannot be read.
+    """
+    transformers.utils.logging.disable_progress_bar()
+    with broken_model(manifest, folder):
+        return Captioner(manifest, folder, device)

@@ -1,0 +1,276 @@
+"""Image models whose diffusers pipelines run as they are, from the prompt to the finished picture.
+
+A family says which pipeline does which task, and how its arguments are called; everything else is
+the same for all. One set of parts serves all tasks of a model.
+"""
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_type_hints
+
+import diffusers
+import torch
+import transformers
+
+from wan_mcp.catalog.manifest import Manifest, Pipeline
+from wan_mcp.catalog.memory_fit import RESERVE_BYTES, Shape, activation_bytes
+from wan_mcp.engine.components.cpu_conv3d import use_onednn
+from wan_mcp.engine.components.install import fingerprint
+from wan_mcp.engine.components.load_errors import broken_model
+from wan_mcp.engine.components.qwen_processor import QwenProcessor
+from wan_mcp.engine.device.device import Device
+from wan_mcp.engine.offload.layerwise import VisitingEncoder, lend
+from wan_mcp.errors import JobFailed
+from wan_mcp.schema.enums import Task
+
+__all__ = ["PICTURE_FAMILIES", "PictureModel", "PicturePlan", "choose_plan", "load_pictures"]
+
+log = logging.getLogger(__name__)
+
+PicturePlan = Literal["resident", "encoder-visits", "streamed"]
+SAID: dict[PicturePlan, str] = {
+    "resident": "all parts stay on the device",
+    "encoder-visits": "the text encoder comes to the device layer by layer, while it reads a prompt",
+    "streamed": "the text encoder and the denoiser come to the device layer by layer, in every pass",
+}
+"""What each plan means. Results are the same to the bit; only the last costs time in every step."""
+
+
+@dataclass(frozen=True)
+class PictureFamily:
+    """What sets one family apart."""
+
+    pipelines: dict[Task, str]
+    """The class of diffusers that does each task."""
+    guidance: Callable[[float], dict[str, Any]]
+    """A plan's guidance scale as this family's pipelines call it; 1 is none in a plan."""
+    tokens: Callable[[Any, str], int]
+    """How many of the tokens that a pipeline's text encoder reads, a prompt takes."""
+    negative: Callable[[str], str]
+    """What stands for a plan's negative prompt, which may be empty."""
+    encode: Callable[[Any, str, int], Any] | None = None
+    """How a pipeline reads a text, at most so many tokens of it: (1, tokens, width). None if it looks at the picture,
+    too."""
+    embedded: Callable[[str, Any], dict[str, Any]] = lambda name, embedding: {f"{name}_embeds": embedding}
+    """An embedding as an argument of the pipelines; `name` is prompt or negative_prompt."""
+
+
+def _encode_z_image(pipeline: Any, text: str, tokens: int) -> Any:
+    return pipeline.encode_prompt(text, do_classifier_free_guidance=False, max_sequence_length=tokens)[0][0][None]
+
+
+def _encode(pipeline: Any, text: str, tokens: int) -> Any:
+    return pipeline.encode_prompt(text, max_sequence_length=tokens)[0]
+
+
+def _embedded_qwen(name: str, embedding: Any) -> dict[str, Any]:
+    # One text has no padding, which it is to be told.
+    mask = torch.ones(embedding.shape[:2], dtype=torch.long, device=embedding.device)
+    return {f"{name}_embeds": embedding, f"{name}_embeds_mask": mask}
+
+
+def _qwen_guidance(scale: float) -> dict[str, Any]:
+    return {"true_cfg_scale": scale}
+
+
+def _blank(text: str) -> str:
+    """An empty text has no tokens of its own for Qwen-Image; its authors use a blank."""
+    return text or " "
+
+
+def _tokens_of_chat(pipeline: Any, text: str) -> int:
+    chat = [{"role": "user", "content": text}]
+    read = pipeline.tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
+    return len(pipeline.tokenizer(read)["input_ids"])
+
+
+def _tokens_of_template(pipeline: Any, text: str) -> int:
+    read = pipeline.prompt_template_encode.format(text)
+    return len(pipeline.tokenizer(read)["input_ids"]) - int(pipeline.prompt_template_encode_start_idx)
+
+
+PICTURE_FAMILIES = {
+    "z-image": PictureFamily(
+        {Task.TEXT_TO_IMAGE: "ZImagePipeline", Task.IMAGE_TO_IMAGE: "ZImageImg2ImgPipeline"},
+        # It adds `guidance_scale` times the difference to the prediction, so that 0 is none.
+        guidance=lambda scale: {"guidance_scale": scale - 1},
+        tokens=_tokens_of_chat,
+        negative=lambda text: text,
+        encode=_encode_z_image,
+        embedded=lambda name, embedding: {f"{name}_embeds": [embedding[0]]},
+    ),
+    "flux2-klein": PictureFamily(
+        {Task.TEXT_TO_IMAGE: "Flux2KleinPipeline", Task.IMAGE_TO_IMAGE: "Flux2KleinPipeline"},
+        guidance=lambda scale: {"guidance_scale": scale},
+        tokens=_tokens_of_chat,
+        negative=lambda text: "",  # its pipeline takes no other
+        encode=_encode,
+    ),
+    "qwen-image": PictureFamily(
+        {Task.TEXT_TO_IMAGE: "QwenImagePipeline", Task.IMAGE_TO_IMAGE: "QwenImageImg2ImgPipeline"},
+        guidance=_qwen_guidance,
+        tokens=_tokens_of_template,
+        negative=_blank,
+        encode=_encode,
+        embedded=_embedded_qwen,
+    ),
+    "qwen-image-edit": PictureFamily(
+        {Task.IMAGE_TO_IMAGE: "QwenImageEditPlusPipeline"},
+        guidance=_qwen_guidance,
+        tokens=_tokens_of_template,
+        negative=_blank,
+    ),
+}
+
+
+@dataclass(frozen=True)
+class PictureModel:
+    """A loaded image model."""
+
+    manifest: Manifest
+    device: Device
+    family: PictureFamily
+    pipelines: dict[Task, Any]
+    """The pipeline of each task that the manifest lists; they share their parts, so one runs at a time."""
+    weights_sha256: str
+
+    @property
+    def means(self) -> dict[str, Any]:
+        """What beside the weights and the device decides the last bits of a result."""
+        return {"precision": self.device.precision}
+
+    @property
+    def parts(self) -> Any:
+        """One of the pipelines, for the parts that they share."""
+        return next(iter(self.pipelines.values()))
+
+    @property
+    def text_encoder(self) -> Any:
+        """The shared text encoder."""
+        return self.parts.text_encoder
+
+    def encode(self, text: str) -> Any:
+        """The embedding of one text, of shape (1, tokens, width), exactly as the pipelines make it."""
+        if self.family.encode is None:
+            raise TypeError("its text encoder looks at the picture, too")
+        return self.family.encode(self.parts, text, self.manifest.pipeline.text_tokens)
+
+
+def load_pictures(
+    manifest: Manifest,
+    folder: Path,
+    device: Device,
+    sha256: str | None = None,
+    *,
+    make_room: Callable[[], bool] = lambda: False,
+) -> PictureModel:
+    """Load the weights in `folder` (laid out as diffusers saves a pipeline) onto the device.
+
+    `sha256` is what they are, where that is known; else all of them are read for it. `make_room` is called before
+    any part has to stay in main memory: whether it has freed any of the device.
+
+    Raises:
+        JobFailed: they cannot be read, or do not do what the manifest says.
+    """
+    transformers.utils.logging.disable_progress_bar()
+    diffusers.utils.logging.disable_progress_bar()
+    family = PICTURE_FAMILIES[manifest.pipeline.family]
+    unable = [task for task in manifest.tasks if task not in family.pipelines]
+    if unable:
+        raise JobFailed(
+            "not_supported", f"'{manifest.name}' cannot do {unable[0]}; remove it from its manifest's tasks."
+        )
+    first = getattr(diffusers, family.pipelines[manifest.tasks[0]])
+    looks = family.encode is None
+    given: dict[str, Any] = {"processor": None} if looks else {}
+    with broken_model(manifest, folder):
+        loaded = first.from_pretrained(folder, local_files_only=True, use_safetensors=True, dtype=device.dtype, **given)
+        _require_classes(loaded)
+        if looks:
+            loaded.register_modules(processor=QwenProcessor(folder / "processor"))
+    plan = _plan_for(manifest, loaded, device)
+    if plan != "resident" and make_room():
+        plan = _plan_for(manifest, loaded, device)
+    _place(loaded, device, plan)
+    if not device.is_cuda:
+        use_onednn(loaded.vae)
+    loaded.register_modules(scheduler=_scheduler(manifest.pipeline, loaded.scheduler))
+    pipelines = {task: _pipeline(family.pipelines[task], loaded) for task in manifest.tasks}
+    for pipeline in pipelines.values():
+        pipeline.set_progress_bar_config(disable=True)
+    return PictureModel(manifest, device, family, pipelines, sha256 or fingerprint(folder))
+
+
+def _plan_for(manifest: Manifest, loaded: Any, device: Device) -> PicturePlan:
+    """The plan for parts that lie in main memory, by what is free on the device now; the log says which."""
+    if not device.is_cuda:
+        return "resident"
+    sizes = manifest.sizes.named if manifest.sizes else ()
+    working = max((activation_bytes(manifest, Shape(s.width, s.height), device.precision) for s in sizes), default=0)
+    free, _ = torch.cuda.mem_get_info(device.torch)
+    bytes_of = {name: _bytes(getattr(loaded, name)) for name in ("text_encoder", "transformer", "vae")}
+    plan = choose_plan(bytes_of, working + RESERVE_BYTES // 2, free)
+    log.info(
+        "%s: %s; %.1f GB free for %s and %.1f GB of work", manifest.name, SAID[plan], free / 1e9,
+        ", ".join(f"{name} {size / 1e9:.1f}" for name, size in bytes_of.items()), working / 1e9,
+    )  # fmt: skip
+    return plan
+
+
+def choose_plan(bytes_of: Mapping[str, int], working: int, free: int) -> PicturePlan:
+    """The first plan that has room: resident, encoder-visits, streamed.
+
+    Args:
+        bytes_of: the sizes of text_encoder, transformer and vae.
+        working: what a job takes beside them.
+        free: what the device has left.
+    """
+    staying = bytes_of["transformer"] + bytes_of["vae"] + working
+    if staying + bytes_of["text_encoder"] <= free:
+        return "resident"
+    return "encoder-visits" if staying <= free else "streamed"
+
+
+def _place(loaded: Any, device: Device, plan: PicturePlan) -> None:
+    if plan == "resident":
+        loaded.to(device.torch)
+        return
+    loaded.register_modules(text_encoder=VisitingEncoder(loaded.text_encoder, device.torch))
+    loaded.vae.to(device.torch)
+    if plan == "streamed":
+        lend(loaded.transformer, device.torch, often=True)
+    else:
+        loaded.transformer.to(device.torch)
+
+
+def _bytes(part: Any) -> int:
+    return sum(tensor.nbytes for tensor in (*part.parameters(), *part.buffers()))
+
+
+def _pipeline(name: str, loaded: Any) -> Any:
+    """A pipeline of that class from the parts of the loaded one."""
+    wanted = getattr(diffusers, name)
+    return loaded if isinstance(loaded, wanted) else wanted(**loaded.components)
+
+
+def _require_classes(loaded: Any) -> None:
+    """Refuse parts of another class than the pipeline is made for; diffusers only warns.
+
+    Raises:
+        ValueError: the denoiser or the VAE is of another model's class.
+    """
+    wanted = get_type_hints(type(loaded).__init__)
+    for name in ("transformer", "vae"):
+        if not isinstance(part := getattr(loaded, name), wanted[name]):
+            raise ValueError(f"{name} is a {type(part).__name__}, not a {wanted[name].__name__}")
+
+
+def _scheduler(pipeline: Pipeline, own: Any) -> Any:
+    """The scheduler that the weights bring, or one with the manifest's shift instead of its own."""
+    # Fixed noise levels are meant as they stand: a shift would move them.
+    shift = 1.0 if pipeline.sigmas else pipeline.flow_shift
+    if shift is None:
+        return own
+    return type(own).from_config(own.config, shift=shift, use_dynamic_shifting=False, shift_terminal=None)

@@ -1,0 +1,183 @@
+"""An image plan through one of the image pipelines: encode → denoise → decode → write, per result.
+
+The pipeline is called once for each result and does all three by itself; hooks on its parts say
+which of them is at work, and are where a job hears that it should stop.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from wan_mcp.engine.components.hooks import calling
+from wan_mcp.engine.components.input_images import open_framed
+from wan_mcp.engine.components.numerics import require_finite
+from wan_mcp.engine.components.prompt_cache import PromptEmbeddings
+from wan_mcp.engine.components.receipt import receipt_of
+from wan_mcp.engine.families.image.loader import PictureModel
+from wan_mcp.engine.worker.reporter import Reporter
+from wan_mcp.errors import JobFailed
+from wan_mcp.jobs.timings import steps_run
+from wan_mcp.media.images import write_image
+from wan_mcp.media.store import MediaName, MediaStore
+from wan_mcp.schema.enums import Stage
+from wan_mcp.schema.plans import ImagePlan, VideoPlan
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+__all__ = ["Painter"]
+
+
+class Painter:
+    """Runs image plans on one loaded model."""
+
+    def __init__(self, model: PictureModel, media: MediaStore, embeddings: PromptEmbeddings) -> None:
+        self._model = model
+        self._media = media
+        self._embeddings = embeddings
+
+    def run(self, job_id: str, plan: VideoPlan | ImagePlan, report: Reporter) -> None:
+        """Make all results of a plan, one after the other: each is what a job of its own would give.
+
+        Raises:
+            JobFailed: it cannot be done; with a code and a reason.
+            OutOfSpace: the disk is full.
+            JobCancelled, JobLost, EngineLeaves: from `report`.
+        """
+        if not isinstance(plan, ImagePlan) or plan.task not in self._model.pipelines:
+            raise JobFailed("not_supported", f"'{plan.model}' does not do {plan.task}.")
+        report.enter(Stage.ENCODE)
+        call = self._call(plan) | self._texts(plan, report)
+        self._note_what_is_cut(plan, report)
+        for index in range(plan.count):
+            seed, item = plan.seed + index, index + 1
+            if index:
+                report.enter(Stage.ENCODE, item=item)
+            pixels = self._paint(plan, call, seed, item, report)
+            report.enter(Stage.WRITE, item=item)
+            name = MediaName.of(job_id, index, plan.kind)
+            report.add(write_image(self._media, name, pixels, receipt_of(plan, seed, self._model), seed))
+
+    @property
+    def movable_bytes(self) -> int:
+        """What of the device its model takes that it could do without."""
+        return 0
+
+    def close(self) -> None:
+        """End what still needs the model's memory: nothing does."""
+
+    def forget(self) -> None:
+        """Let go of all on the device that can be made again."""
+        self._embeddings.clear()
+
+    def _note_what_is_cut(self, plan: ImagePlan, report: Reporter) -> None:
+        """The pipelines cut long texts in silence; we do not."""
+        texts = {"prompt": plan.prompt, "negative_prompt": plan.negative_prompt if plan.guidance_scale > 1 else ""}
+        most = self._model.manifest.pipeline.text_tokens
+        for what, text in texts.items():
+            tokens = self._model.family.tokens(self._model.parts, text)
+            if tokens > most:
+                report.note(f"the {what} has {tokens} tokens and '{plan.model}' reads {most}: the end was left out")
+
+    def _call(self, plan: ImagePlan) -> dict[str, Any]:
+        """The pipeline's arguments that all results of a plan share."""
+        pipeline = self._model.manifest.pipeline
+        call: dict[str, Any] = {
+            "height": plan.height,
+            "width": plan.width,
+            "num_inference_steps": plan.steps,
+            "max_sequence_length": pipeline.text_tokens,
+            "output_type": "pt",
+            "return_dict": False,
+        }
+        call |= self._model.family.guidance(plan.guidance_scale)
+        if pipeline.sigmas:
+            call["sigmas"] = list(pipeline.sigmas)
+        if plan.image is not None:
+            call["image"] = open_framed(self._media, plan.image, plan)
+            if plan.strength is not None:
+                # A quarter of a step below, because the pipelines round the steps that they leave out down.
+                call["strength"] = (steps_run(plan) - 0.25) / plan.steps
+        return call
+
+    def _texts(self, plan: ImagePlan, report: Reporter) -> dict[str, Any]:
+        """The texts among them: embedded once for all results, or as they are if they are read with the picture."""
+        family, texts = self._model.family, {"prompt": plan.prompt}
+        if plan.guidance_scale > 1:
+            texts["negative_prompt"] = family.negative(plan.negative_prompt)
+        if family.encode is None:
+            return dict(texts)
+        call: dict[str, Any] = {}
+        with _listening(self._model, report.alive, report.alive, report.alive):
+            for name, text in texts.items():
+                call |= family.embedded(name, self._embeddings.of(self._model, text))
+        return call
+
+    def _paint(
+        self, plan: ImagePlan, call: dict[str, Any], seed: int, item: int, report: Reporter
+    ) -> "NDArray[np.uint8]":
+        """One result, of shape (height, width, 3)."""
+        model = self._model
+        steps = steps_run(plan)
+        at = Stage.ENCODE
+
+        def denoising() -> None:
+            nonlocal at
+            if at is Stage.ENCODE:
+                at = Stage.DENOISE
+                report.enter(Stage.DENOISE, item=item)
+                report.step(0, steps)
+
+        def decoding() -> None:
+            nonlocal at
+            if at is Stage.DENOISE:
+                at = Stage.DECODE
+                report.enter(Stage.DECODE, item=item)
+            report.check()
+
+        def end_step(pipeline: Any, index: int, timestep: Any, values: dict[str, Any]) -> dict[str, Any]:
+            model.device.finish()  # what is reported, and what a cancel may end, is done and not only queued
+            report.step(index + 1, pipeline.num_timesteps)
+            return {}
+
+        generator = torch.Generator("cpu").manual_seed(seed)
+        with torch.no_grad(), _listening(model, report.alive, denoising, decoding):
+            picture = model.pipelines[plan.task](**call, generator=generator, callback_on_step_end=end_step)[0][0]
+        require_finite(picture, "pixels")
+        pixels: NDArray[np.uint8] = (
+            (picture.float() * 255).round().to(torch.uint8).permute(1, 2, 0).cpu().contiguous().numpy()
+        )
+        return pixels
+
+
+@contextmanager
+def _listening(
+    model: PictureModel, check: Callable[[], None], denoising: Callable[[], None], decoding: Callable[[], None]
+) -> Iterator[None]:
+    """Call `denoising` and `decoding` before these parts work, and `check` before every other.
+
+    On a CPU also before each of their blocks; on a GPU work is only queued there, so that a look
+    would come too early.
+    """
+    parts = model.parts
+    hooks = [(parts.text_encoder, check), (parts.vae.encoder, check)]
+    hooks += [(parts.transformer, denoising), (parts.vae.decoder, decoding)]
+    if not model.device.is_cuda:
+        hooks += [(block, check) for part in (parts.text_encoder, parts.transformer) for block in _blocks(part)]
+    with ExitStack() as stack:
+        for part, before in hooks:
+            stack.enter_context(calling(part, before))
+        try:
+            yield
+        finally:
+            if hasattr(parts.vae, "clear_cache"):
+                parts.vae.clear_cache()  # a decode that was stopped leaves its features behind
+
+
+def _blocks(part: Any) -> list[Any]:
+    """The blocks that a transformer repeats, by the names that its class gives."""
+    names = set(getattr(part, "_repeated_blocks", None) or getattr(part, "_no_split_modules", None) or ())
+    return [module for module in part.modules() if type(module).__name__ in names]

@@ -1,0 +1,1 @@
+"""Wan video and image models."""

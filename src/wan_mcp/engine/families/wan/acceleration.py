@@ -1,0 +1,62 @@
+"""How a model's blocks run here: the kernels of its attention, and compiled packages as soon as they are there."""
+
+import logging
+from typing import Any
+
+from wan_mcp.catalog.presets import Precision
+from wan_mcp.engine.aot.registry import Packages
+from wan_mcp.engine.attention import attention_in_use, choose_attention
+from wan_mcp.engine.device.device import Device
+from wan_mcp.engine.families.wan.denoiser import Denoiser
+from wan_mcp.engine.transformer.block import BlockKind
+from wan_mcp.settings import Settings
+
+__all__ = ["Tuning"]
+
+log = logging.getLogger(__name__)
+
+
+class Tuning:
+    """What an engine's models share of it."""
+
+    def __init__(self, settings: Settings, device: Device) -> None:
+        self._settings = settings
+        self._device = device
+        self._packages = Packages(settings.home) if settings.compile else None
+        self._chosen_for: tuple[int, bool] | None = None  # the width of a head, and whether in FP8
+
+    def prepare(self, denoisers: list[Denoiser], precision: Precision = "auto") -> None:
+        """Have the denoisers run as well as they can now, and be built what lets them run better. Between two jobs.
+
+        `precision` is what was asked for.
+
+        Raises:
+            JobFailed: the settings ask for a kernel that does not work here.
+        """
+        if not denoisers:
+            return
+        (width,) = {kind.shape.head_width for denoiser in denoisers for kind in denoiser.blocks.kinds}
+        wanted = width, precision != "full"
+        if self._chosen_for != wanted:
+            choose_attention(self._device.torch, self._settings.attention, width, eight_bits=wanted[1])
+            self._chosen_for = wanted
+        if self._packages is None:
+            return
+        for denoiser in denoisers:
+            kinds = denoiser.blocks.kinds
+            denoiser.blocks.run = self._packages.run(kinds, self._device.torch)
+            for kind in kinds:
+                if not self._packages.ready(kind, self._device.torch):
+                    self._packages.request(kind, self._device.torch)
+
+    def describe(self, kinds: set[BlockKind]) -> dict[str, Any]:
+        """What a receipt says of it: a result can differ in its last bits where this differs."""
+        compiled = self._packages.compiled(kinds, self._device.torch) if self._packages else []
+        if not kinds:  # blocks that are not ours attend as diffusers has it
+            return {}
+        return {"attention": attention_in_use(self._device.torch), **({"packages": compiled} if compiled else {})}
+
+    def close(self) -> None:
+        """End what is being built."""
+        if self._packages is not None:
+            self._packages.close()

@@ -1,0 +1,88 @@
+"""Which packages a model's blocks run in here: `python -m wan_mcp.engine.families.wan.aot_targets MODEL`, as JSON."""
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+from wan_mcp.catalog.catalog import Catalogue
+from wan_mcp.catalog.manifest import Manifest
+from wan_mcp.catalog.presets import Precision
+from wan_mcp.engine.aot.builder import Wanted
+from wan_mcp.engine.aot.cache_key import facts_of_kind, identity_of
+from wan_mcp.engine.aot.child_process import end_with_parent
+from wan_mcp.engine.components.install import EMBEDDED
+from wan_mcp.engine.components.load_errors import broken_model
+from wan_mcp.engine.device.device import Device, resolve_device
+from wan_mcp.engine.families.wan.denoiser import blank_denoiser
+from wan_mcp.engine.families.wan.denoiser_sources import PARTS
+from wan_mcp.engine.families.wan.precision import block_kinds, recipe_for
+from wan_mcp.errors import BadRequest, JobFailed, UserError, WeightsUnavailable
+from wan_mcp.settings import Settings
+from wan_mcp.weights.installed import local_weights
+
+__all__ = ["wanted_packages"]
+
+INDEX = "model_index.json"
+
+
+def wanted_packages(manifest: Manifest, settings: Settings, device: Device, precision: Precision) -> list[Wanted]:
+    """One for each kind of block that the model has on this device; none where diffusers runs them.
+
+    Raises:
+        BadRequest: files of the model are not here; names them and what brings them.
+        JobFailed: the manifest or the weights' configuration is at fault.
+        WeightsUnavailable: a file was changed since it came.
+    """
+    if manifest.pipeline.family != "wan" or (recipe := recipe_for(manifest, device, precision)) is None:
+        return []
+    folder = _folder(manifest, settings)
+    kinds = set()
+    with broken_model(manifest, folder):
+        per_token = bool(json.loads((folder / INDEX).read_text()).get("expand_timesteps"))
+        for file in sorted(folder / part / "config.json" for part in PARTS):
+            if file.is_file():
+                config = blank_denoiser(json.loads(file.read_text())).config
+                kinds |= set(block_kinds(manifest, config, recipe, device.dtype, times_per_token=per_token) or ())
+    return [Wanted(facts_of_kind(kind), str(device.torch), identity_of(kind, device.torch).hash) for kind in kinds]
+
+
+def _folder(manifest: Manifest, settings: Settings) -> Path:
+    """Where the model's configuration lies, all of it.
+
+    Raises:
+        BadRequest: it does not; names what is missing and what brings it.
+        WeightsUnavailable: a file was changed since it came.
+    """
+    name, pull = manifest.name, f"wan-mcp pull {manifest.name}"
+    if manifest.weights.embedded is not None:
+        folder, cure = EMBEDDED / manifest.weights.embedded, "reinstall wan-mcp"
+    else:
+        weights = local_weights(manifest, settings.home)
+        if weights is None:
+            raise BadRequest(f"files of '{name}' are not on this machine, or not all; bring them with: {pull}")
+        # All that was locked is here: what is missing was not in the repository, or not asked for, at that time.
+        folder, cure = weights.folder, f"bring the newest with: {pull} --update"
+    parts = [expert.subfolder for expert in manifest.pipeline.experts] or PARTS[:1]
+    needed = [INDEX, *(f"{part}/config.json" for part in parts)]
+    missing = [path for path in needed if not (folder / path).is_file()]
+    if missing:
+        raise BadRequest(f"files of '{name}' are missing in {folder}: {', '.join(missing)}; {cure}")
+    return folder
+
+
+def main(model: str) -> str:
+    """The wanted packages, or one sentence about why there are none."""
+    settings = Settings()
+    try:
+        found = wanted_packages(
+            Catalogue.of(settings.home).get(model), settings, resolve_device(settings.device), settings.precision
+        )
+    except (UserError, JobFailed, WeightsUnavailable) as error:
+        return json.dumps({"error": str(error)})
+    return json.dumps({"wanted": [asdict(each) for each in found]})
+
+
+if __name__ == "__main__":
+    end_with_parent()
+    sys.stdout.write(main(sys.argv[1]) + "\n")

@@ -1,0 +1,248 @@
+"""A Wan denoiser with fast blocks: from converted weights on disk, or converted from its source and kept.
+
+The source's weights are on the device one block at a time: a GPU never holds the unconverted model.
+"""
+
+import hashlib
+import json
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from accelerate import init_empty_weights
+from diffusers import WanTransformer3DModel
+from diffusers.quantizers.gguf.utils import _dequantize_gguf_and_restore_linear
+from peft.tuners.tuners_utils import BaseTunerLayer
+from safetensors import SafetensorError
+from torch import Tensor
+
+from wan_mcp.engine.device.device import Device
+from wan_mcp.engine.families.wan.lora import Adapter, put_on
+from wan_mcp.engine.ops.fp8_linear import FP8
+from wan_mcp.engine.transformer.block import BlockKind
+from wan_mcp.engine.transformer.checkpoint_cache import LAYOUT, WeightsCache
+from wan_mcp.engine.transformer.fast_blocks import FastBlocks, install_blocks
+from wan_mcp.engine.transformer.weight_store import Residence, Resident
+from wan_mcp.engine.transformer.weights import LINEARS_PER_BLOCK, BlockWeights, block_weights
+
+__all__ = ["Denoiser", "DenoiserSource", "FusedAdapter", "blank_denoiser", "load_denoiser"]
+
+log = logging.getLogger(__name__)
+
+FusedAdapter = tuple[Adapter, str, float]
+"""An adapter that is fused into weights, its file's sha256, its scale."""
+LoadPlain = Callable[[], Any]
+"""Gives the `WanTransformer3DModel` as its source has it, on the CPU."""
+
+
+@dataclass(frozen=True)
+class DenoiserSource:
+    """What a denoiser is made from."""
+
+    name: str
+    """For the log, e.g. the expert's."""
+    config: Any
+    """Of the `WanTransformer3DModel`: a mapping, complete, that also has its values as attributes."""
+    load: LoadPlain
+    sha256: str
+    """Of the weights that `load` reads, by their content."""
+    adapters: tuple[FusedAdapter, ...] = ()
+    """What is fused into the weights."""
+
+    def key(self, kinds: Sequence[BlockKind]) -> str:
+        """What the converted weights depend on, as the name of a folder."""
+        content = {
+            "layout": LAYOUT,
+            "config": {k: v for k, v in self.config.items() if not k.startswith("_")},
+            "weights": self.sha256,
+            "adapters": [(sha256, scale) for _, sha256, scale in self.adapters],
+            "kinds": [(kind.shape.describe(), kind.recipe, str(kind.dtype)) for kind in kinds],
+        }
+        return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:32]
+
+
+class Denoiser:
+    """A denoiser that runs, with fast blocks."""
+
+    def __init__(
+        self,
+        source: DenoiserSource,
+        kinds: Sequence[BlockKind],
+        device: Device,
+        cache: WeightsCache | None,
+        residence: Residence,
+    ) -> None:
+        self._source, self._kinds, self._device, self._cache = source, kinds, device, cache
+        self._residence = residence
+        self.model, blocks = _parts(source, kinds, device, cache, residence)
+        """The `WanTransformer3DModel`, which pipelines use."""
+        self.blocks: FastBlocks = install_blocks(self.model, blocks, residence)
+
+    @property
+    def layers(self) -> Any:
+        """The same denoiser with the layers that it was made from, without memory for their weights."""
+        return blank_denoiser(self._source.config)
+
+    def fuse(self, adapters: tuple[FusedAdapter, ...]) -> None:
+        """Have these adapters in the weights beside the source's own, and no others.
+
+        FP8 weights keep too few digits to add a small change to them, so they are converted anew from the source. The
+        former blocks go before, for there may be no room for both: if this fails, there are none until it has worked.
+        """
+        self.finish_keeping()
+        self.blocks.let_go()
+        if adapters:
+            source = replace(self._source, adapters=(*self._source.adapters, *adapters))
+            model, blocks = _converted(source, self._kinds, self._device, None, self._residence)
+        else:
+            model, blocks = _parts(self._source, self._kinds, self._device, self._cache, self._residence)
+        self.blocks.replace(blocks)
+        self.model.load_state_dict(_rest_of(model), strict=False, assign=True)
+        self.model.condition_embedder.text_embedder.forget()
+
+    def finish_keeping(self) -> None:
+        """Wait until converted weights are on disk, so that nothing else needs their memory."""
+        if self._cache is not None:
+            self._cache.finish()
+
+    def forget(self) -> None:
+        """Let go of all on the device that can be made again: texts, tables, streamed blocks."""
+        self.blocks.forget_texts()
+        self.model.condition_embedder.text_embedder.forget()
+        self.model.rope.forget()
+        self._residence.vacate()
+
+
+Parts = tuple[Any, list[BlockWeights]]
+"""A model without blocks, and the weights of its blocks."""
+
+
+def blank_denoiser(config: Mapping[str, Any]) -> Any:
+    """A `WanTransformer3DModel` without any memory for weights, to ask it for its layers."""
+    with init_empty_weights():
+        return WanTransformer3DModel.from_config(dict(config))
+
+
+def load_denoiser(
+    source: DenoiserSource,
+    kinds: Sequence[BlockKind],
+    device: Device,
+    cache: WeightsCache | None,
+    residence: Residence | None = None,
+) -> Denoiser:
+    """The denoiser of a source with fast blocks of these kinds.
+
+    Args:
+        source: what to make it from.
+        kinds: of each block.
+        device: where it computes.
+        cache: where converted weights lie and are kept; only FP8 is worth the room.
+        residence: where its blocks live, one for all denoisers of a model; None for the device.
+
+    Raises:
+        JobFailed: from the source.
+    """
+    kept = cache if any(kind.recipe == FP8 for kind in kinds) else None
+    return Denoiser(source, kinds, device, kept, residence or Resident(device.torch))
+
+
+def _parts(
+    source: DenoiserSource,
+    kinds: Sequence[BlockKind],
+    device: Device,
+    cache: WeightsCache | None,
+    residence: Residence,
+) -> Parts:
+    found = _from_cache(source, kinds, device, cache, residence) if cache is not None else None
+    return found or _converted(source, kinds, device, cache, residence)
+
+
+def _from_cache(
+    source: DenoiserSource, kinds: Sequence[BlockKind], device: Device, cache: WeightsCache, residence: Residence
+) -> Parts | None:
+    key = source.key(kinds)
+    cached = cache.find(key)
+    if cached is None:
+        return None
+    try:
+        blocks = cached.blocks(kinds, residence)
+        rest = cached.rest(device.torch)
+    except (OSError, SafetensorError, KeyError, ValueError) as error:
+        cache.set_aside(key, f"{type(error).__name__}: {error}")
+        return None
+    with init_empty_weights(include_buffers=False):
+        model = WanTransformer3DModel.from_config({**source.config, "num_layers": 0})
+    # The rotary tables are no weights: they are computed, on the CPU.
+    model.load_state_dict(rest, strict=False, assign=True)
+    model.register_to_config(num_layers=len(blocks))
+    model.to(device.torch).eval().requires_grad_(False)
+    log.info("%s: %d blocks from converted weights (%.2f GB)", source.name, len(blocks), cached.bytes / 1e9)
+    return model, blocks
+
+
+def _converted(
+    source: DenoiserSource,
+    kinds: Sequence[BlockKind],
+    device: Device,
+    cache: WeightsCache | None,
+    residence: Residence,
+) -> Parts:
+    model = source.load()
+    model.eval().requires_grad_(False)
+    if source.adapters:
+        _unpack(model, model)  # adapters fit plain layers only
+        put_on(model, [(adapter, scale) for adapter, _, scale in source.adapters])
+    blocks: list[BlockWeights] = []
+    for number, kind in enumerate(kinds):
+        block = model.blocks[number].to(device.torch)
+        _unpack(block, model)
+        _merge(block)
+        blocks.append(residence.settle(block_weights(kind, _state_of(block), device.torch)))
+        model.blocks[number] = torch.nn.Identity()  # its unconverted weights go
+    _assert_all_converted(source, kinds, blocks)
+    model.blocks = torch.nn.ModuleList()
+    _unpack(model, model)
+    if source.adapters:
+        _merge(model)
+        model.unload_lora()
+    model.to(device.torch)
+    if cache is not None:
+        key, tensors, rest = source.key(kinds), [each.tensors for each in blocks], dict(model.state_dict())
+        cache.keep(key, tensors, rest)
+    log.info("%s: %d blocks converted to %s", source.name, len(blocks), ", ".join(sorted({k.recipe for k in kinds})))
+    return model, blocks
+
+
+def _rest_of(model: Any) -> dict[str, Tensor]:
+    """The tensors of a model without blocks, by the names that they have when the fast blocks are in it."""
+    return {name.replace(".text_embedder.", ".text_embedder.embedder."): t for name, t in model.state_dict().items()}
+
+
+def _unpack(part: Any, model: Any) -> None:
+    """Turn GGUF layers into plain ones."""
+    if getattr(model, "hf_quantizer", None) is not None:
+        _dequantize_gguf_and_restore_linear(part)
+
+
+def _merge(part: Any) -> None:
+    """Put the adapters' changes into the weights of all layers of a part."""
+    for layer in part.modules():
+        if isinstance(layer, BaseTunerLayer):
+            layer.merge()
+
+
+def _state_of(block: Any) -> dict[str, Tensor]:
+    """A block's tensors without the wrapping of adapters that are merged."""
+    return {
+        name.replace(".base_layer.", "."): tensor for name, tensor in block.state_dict().items() if ".lora_" not in name
+    }
+
+
+def _assert_all_converted(source: DenoiserSource, kinds: Sequence[BlockKind], blocks: Sequence[BlockWeights]) -> None:
+    """A layer that stayed as it was would only be slow and large, and nobody would notice."""
+    wanted = sum(LINEARS_PER_BLOCK for kind in kinds if kind.recipe == FP8)
+    made = sum(each.quantised_layers for each in blocks)
+    if made != wanted:
+        raise AssertionError(f"{source.name}: {made} layers in FP8 instead of {wanted}")

@@ -1,0 +1,275 @@
+"""From a manifest of the family `wan` to pipelines that are ready to run.
+
+One set of parts serves all tasks: the image and video pipelines share what the first one loaded.
+Only safetensors are read, and only from this machine.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import transformers
+from diffusers.pipelines.wan.pipeline_wan import WanPipeline
+from diffusers.pipelines.wan.pipeline_wan_i2v import WanImageToVideoPipeline
+from diffusers.pipelines.wan.pipeline_wan_video2video import WanVideoToVideoPipeline
+
+from wan_mcp.catalog.manifest import Manifest
+from wan_mcp.catalog.presets import Precision
+from wan_mcp.engine.attention import sparse_attention_of
+from wan_mcp.engine.components.cpu_conv3d import use_onednn
+from wan_mcp.engine.components.install import fingerprint
+from wan_mcp.engine.components.load_errors import broken_model
+from wan_mcp.engine.components.text_encoder import place_text_encoder, plan_for
+from wan_mcp.engine.device.device import Device
+from wan_mcp.engine.families.wan.acceleration import Tuning
+from wan_mcp.engine.families.wan.denoiser import Denoiser, load_denoiser
+from wan_mcp.engine.families.wan.denoiser_sources import denoiser_sources
+from wan_mcp.engine.families.wan.gguf import load_gguf_denoisers, unpack
+from wan_mcp.engine.families.wan.lora import JobAdapters, fuse_own, own_adapters
+from wan_mcp.engine.families.wan.memory_plan import make_room
+from wan_mcp.engine.families.wan.precision import block_kinds, recipe_for
+from wan_mcp.engine.families.wan.scheduler import scheduler_for
+from wan_mcp.engine.ops.fp8_linear import FP8
+from wan_mcp.engine.transformer.block import BlockKind
+from wan_mcp.engine.transformer.checkpoint_cache import WeightsCache
+from wan_mcp.engine.transformer.weight_store import Residence, Resident
+from wan_mcp.engine.vae.chunked import FastCoders, install_fast_coders
+from wan_mcp.errors import JobFailed
+from wan_mcp.schema.enums import Task
+from wan_mcp.schema.plans import ImagePlan, VideoPlan
+from wan_mcp.weights.installed import FurtherFile
+
+__all__ = ["WanModel", "load_wan"]
+
+SHARED = ("tokenizer", "text_encoder", "vae", "scheduler", "transformer")
+TEXT_TASKS = {Task.TEXT_TO_VIDEO, Task.TEXT_TO_IMAGE}
+PICTURE_TASKS = {Task.IMAGE_TO_VIDEO, Task.FIRST_LAST_FRAME_TO_VIDEO}
+
+
+@dataclass(frozen=True)
+class WanModel:
+    """A loaded generation model."""
+
+    manifest: Manifest
+    device: Device
+    pipelines: dict[Task, Any]
+    """The pipeline of each task that the manifest lists; they share their parts, so one runs at a time."""
+    weights_sha256: str
+    fused_lora: tuple[dict[str, Any], ...] = ()
+    """The adapters in its weights: name, sha256, scale, expert."""
+    converted: Mapping[str, Denoiser] = field(default_factory=dict)
+    """The denoisers that have fast blocks, by the names of a pipeline's parts."""
+    residence: Residence | None = None
+    """Where their blocks live."""
+    tuning: Tuning | None = None
+    """How they run."""
+    asked: Precision = "auto"
+    """The precision that was asked for."""
+    coders: FastCoders | None = None
+    """What its VAE encodes and decodes with; None where it does so itself."""
+
+    @property
+    def any_pipeline(self) -> Any:
+        """One of the pipelines, for what they share."""
+        return next(iter(self.pipelines.values()))
+
+    @property
+    def vae(self) -> Any:
+        """The shared VAE."""
+        return self.any_pipeline.vae
+
+    @property
+    def text_encoder(self) -> Any:
+        """The shared text encoder."""
+        return self.any_pipeline.text_encoder
+
+    def encode(self, text: str) -> Any:
+        """The embedding of one text, of shape (1, tokens, width), exactly as the pipeline makes it."""
+        tokens, device = self.manifest.pipeline.text_tokens, self.device.torch
+        return self.any_pipeline.encode_prompt(
+            text, do_classifier_free_guidance=False, max_sequence_length=tokens, device=device
+        )[0]
+
+    @property
+    def precision(self) -> str:
+        """What the denoisers multiply in: the recipe of their blocks, else the device's precision."""
+        return FP8 if any(kind.recipe == FP8 for kind in self.kinds) else self.device.precision
+
+    def forget(self) -> None:
+        """Let go of all on the device that can be made again."""
+        for denoiser in self.converted.values():
+            denoiser.forget()
+        self.vae.clear_cache()
+
+    def finish_keeping(self) -> None:
+        """Wait until converted weights are on disk, before the model is let go."""
+        for denoiser in self.converted.values():
+            denoiser.finish_keeping()
+
+    @property
+    def kinds(self) -> set[BlockKind]:
+        """The kinds of its fast blocks."""
+        return {kind for each in self.converted.values() for kind in each.blocks.kinds}
+
+    @property
+    def means(self) -> dict[str, Any]:
+        """What beside the weights and the device decides the last bits of a result."""
+        return {"precision": self.precision} | (self.tuning.describe(self.kinds) if self.tuning else {})
+
+    @property
+    def way(self) -> str:
+        """How its steps run, as far as their time depends on it, e.g. `fp8-rowwise+cudnn+aot`."""
+        means = self.means
+        words = [means["precision"], means.get("attention"), "aot" if means.get("packages") else None]
+        if self.residence is not None and not isinstance(self.residence, Resident):
+            words.append("streamed")
+        return "+".join(word for word in words if word)
+
+    def prepare(self, plan: VideoPlan | ImagePlan) -> None:
+        """Run a plan as well as this machine can now; called before each job.
+
+        Raises:
+            JobFailed: the settings ask for what does not work here.
+        """
+        precision = "fp8" if self.precision == FP8 else self.device.precision
+        make_room(self.residence, self.manifest, self.device, precision, plan)
+        if self.tuning is not None:
+            self.tuning.prepare(list(self.converted.values()), self.asked)
+
+    @property
+    def can_leave_out(self) -> bool:
+        """Whether turbo changes anything here."""
+        widths = {kind.shape.head_width for kind in self.kinds}
+        return bool(widths) and all(sparse_attention_of(self.device.torch, width) is not None for width in widths)
+
+    def grid_of(self, plan: VideoPlan | ImagePlan) -> tuple[int, int, int]:
+        """Latent frames, rows and columns of the tokens that a plan's denoiser works on."""
+        frames, pipeline = (plan.num_frames if isinstance(plan, VideoPlan) else 1), self.any_pipeline
+        in_time, in_rows, in_columns = self.denoisers[0].config.patch_size
+        return (
+            ((frames - 1) // pipeline.vae_scale_factor_temporal + 1) // in_time,
+            plan.height // pipeline.vae_scale_factor_spatial // in_rows,
+            plan.width // pipeline.vae_scale_factor_spatial // in_columns,
+        )
+
+    def job_adapters(self) -> JobAdapters:
+        """What puts the adapters of jobs on this model."""
+        names = {expert.subfolder: expert.name for expert in self.manifest.pipeline.experts}
+        converted = {names.get(part, part): denoiser for part, denoiser in self.converted.items()}
+        return JobAdapters(self.manifest, self.any_pipeline, converted)
+
+    @property
+    def denoisers(self) -> list[Any]:
+        """The denoiser, or both experts."""
+        pipeline = self.any_pipeline
+        return [part for part in (pipeline.transformer, getattr(pipeline, "transformer_2", None)) if part is not None]
+
+
+def load_wan(
+    manifest: Manifest,
+    folder: Path,
+    device: Device,
+    sha256: str | None = None,
+    further: Mapping[tuple[str, str], FurtherFile] | None = None,
+    *,
+    precision: Precision = "auto",
+    cache: WeightsCache | None = None,
+    residence: Residence | None = None,
+    coming: int = 0,
+    tuning: Tuning | None = None,
+) -> WanModel:
+    """Load the weights in `folder` (laid out as diffusers saves a Wan pipeline) onto the device.
+
+    `sha256` is what they are, where that is known; else all of them are read for it. `further` are
+    the adapters and GGUF files that the manifest names, by repository and path. `cache` keeps what
+    was converted to `precision`; `residence` is where blocks live, None for the device; `coming` are
+    the bytes that blocks and jobs will still take there, where they go before the text encoder;
+    `tuning` is how blocks run, None for plainly.
+
+    Raises:
+        JobFailed: they cannot be read, or do not do what the manifest says.
+    """
+    transformers.utils.logging.disable_progress_bar()
+    diffusers.utils.logging.disable_progress_bar()
+    further = further or {}
+    sha256 = sha256 or fingerprint(folder)
+    residence = residence or Resident(device.torch)
+    converted = _converted_denoisers(manifest, folder, device, sha256, further, precision, cache, residence)
+    gguf = {} if converted else load_gguf_denoisers(manifest, folder, device, further)
+    options: dict[str, Any] = gguf | {part: denoiser.model for part, denoiser in converted.items()}
+    if manifest.pipeline.boundary_ratio is not None:
+        options["boundary_ratio"] = manifest.pipeline.boundary_ratio
+    first = WanPipeline if set(manifest.tasks) - PICTURE_TASKS else WanImageToVideoPipeline
+    with broken_model(manifest, folder):
+        pipeline = first.from_pretrained(
+            folder, local_files_only=True, use_safetensors=True, dtype=device.dtype, **options
+        )
+    encoder = plan_for(pipeline.text_encoder, device, coming)
+    pipeline.register_modules(text_encoder=place_text_encoder(pipeline.text_encoder, device.torch, encoder))
+    pipeline.to(device.torch)
+    unpack(manifest, pipeline, device, gguf)
+    fused = own_adapters(manifest, further)
+    if not converted:
+        fuse_own(manifest, pipeline, further)
+    if not device.is_cuda:
+        use_onednn(pipeline.vae)
+    coders = install_fast_coders(pipeline.vae) if device.is_cuda else None
+    pipeline.register_modules(scheduler=scheduler_for(manifest.pipeline, pipeline.scheduler))
+    pipelines = {task: _pipeline(task, pipeline, manifest) for task in manifest.tasks}
+    for each in pipelines.values():
+        each.set_progress_bar_config(disable=True)
+    return WanModel(manifest, device, pipelines, sha256, fused, converted, residence, tuning, precision, coders)
+
+
+def _converted_denoisers(
+    manifest: Manifest,
+    folder: Path,
+    device: Device,
+    sha256: str,
+    further: Mapping[tuple[str, str], FurtherFile],
+    precision: Precision,
+    cache: WeightsCache | None,
+    residence: Residence,
+) -> dict[str, Denoiser]:
+    """The denoisers with fast blocks, by the names of a pipeline's parts; none where the recipe leaves them alone."""
+    recipe = recipe_for(manifest, device, precision)
+    if recipe is None:
+        return {}
+    with broken_model(manifest, folder):
+        times_per_token = bool(json.loads((folder / "model_index.json").read_text()).get("expand_timesteps"))
+    converted = {}
+    for part, source in denoiser_sources(manifest, folder, device, further, sha256).items():
+        kinds = block_kinds(manifest, source.config, recipe, device.dtype, times_per_token=times_per_token)
+        if kinds is None:
+            return {}
+        converted[part] = load_denoiser(source, kinds, device, cache, residence)
+    return converted
+
+
+def _pipeline(task: Task, loaded: Any, manifest: Manifest) -> Any:
+    """The pipeline of a task, from the parts of the loaded one."""
+    shared = {name: getattr(loaded, name) for name in SHARED}
+    if task in TEXT_TASKS:
+        return loaded
+    if task in PICTURE_TASKS:
+        if isinstance(loaded, WanImageToVideoPipeline):
+            return loaded
+        return WanImageToVideoPipeline(
+            **shared,
+            transformer_2=loaded.transformer_2,
+            boundary_ratio=loaded.config.boundary_ratio,
+            expand_timesteps=loaded.config.expand_timesteps,
+        )
+    if task is Task.IMAGE_TO_IMAGE and loaded.transformer_2 is None:
+        pipeline = WanVideoToVideoPipeline(**shared)
+        # It counts the VAE's downsamplings, which misses the patches of the Wan2.2 VAE.
+        pipeline.vae_scale_factor_spatial = loaded.vae_scale_factor_spatial
+        pipeline.vae_scale_factor_temporal = loaded.vae_scale_factor_temporal
+        pipeline.video_processor = loaded.video_processor
+        return pipeline
+    raise JobFailed(
+        "not_supported", f"'{manifest.name}' cannot do {task} with these weights; remove it from its manifest's tasks."
+    )

@@ -1,0 +1,166 @@
+"""Where a model's parts will lie, said before it is loaded; and room for each job, made before it starts.
+
+The figures are those of `fitting`, which the door uses too; what is free is asked of the device.
+"""
+
+import logging
+from dataclasses import dataclass
+
+from wan_mcp.catalog.manifest import Manifest
+from wan_mcp.catalog.memory_fit import (
+    OF_A_CPU,
+    RESERVE_BYTES,
+    Placement,
+    Shape,
+    activation_bytes,
+    denoiser_bytes,
+    fits,
+    largest_fitting,
+    needed_bytes,
+    placement_for,
+    room_for_blocks,
+    usual_shape,
+    weights_bytes,
+)
+from wan_mcp.engine.device.device import Device
+from wan_mcp.engine.device.memory import available_bytes
+from wan_mcp.engine.device.out_of_memory import advise, describe_size
+from wan_mcp.engine.offload.block_swap import Streamed
+from wan_mcp.engine.offload.pinned_memory import HostMemory, cuda_pin, pinnable
+from wan_mcp.engine.offload.streams import CudaLanes
+from wan_mcp.engine.transformer.weight_store import Residence, Resident
+from wan_mcp.errors import JobFailed
+from wan_mcp.schema.plans import ImagePlan, VideoPlan
+
+__all__ = ["MemoryPlan", "job_bytes", "make_room", "memory_plan", "require_fit", "shape_of"]
+
+
+log = logging.getLogger(__name__)
+SCATTERED_BYTES = 1_500_000_000
+"""Beside large blocks, measured with two experts of 14B: 0.8 GB for a text's keys and values, and 1 GB that an
+allocator has and cannot use; the reserve has a part of it."""
+MOVING = (Placement.SWAPPED, Placement.OFFLOADED)
+SAID = {
+    Placement.RESIDENT_FP8: "all blocks on the device, in FP8",
+    Placement.RESIDENT_BF16: "all blocks on the device",
+    Placement.SWAPPED: "one expert on the device, the other's blocks move in as it takes over",
+    Placement.OFFLOADED: "blocks that have no room on the device are streamed to it in every pass",
+    Placement.CPU: "in main memory",
+}
+
+
+@dataclass(frozen=True)
+class MemoryPlan:
+    """Where a model's blocks will lie."""
+
+    model: str
+    precision: str
+    """What its blocks multiply in: fp8, bf16, fp32 or gguf."""
+    memory_bytes: int
+    """What it may take of the device, with the reserve."""
+    placement: Placement
+    stays: bool
+    """Whether the blocks stay on the device whatever size is asked for."""
+    room: int
+    """For blocks on the device, in bytes, while a result of the usual size is made."""
+    working: int
+    """What making a result takes beside all weights: the largest where blocks stay, the usual where they move."""
+    whole: bool
+    """Whether all of it stays, the text encoder too: nothing comes from main memory in a pass."""
+    text: int
+    """The text encoder's bytes, which will lie in main memory where blocks move."""
+    largest: dict[str, int]
+    """The named sizes that fit, each with the most frames."""
+
+    def describe(self) -> str:
+        """The plan in one sentence."""
+        by_frames: dict[int, list[str]] = {}
+        for name, frames in self.largest.items():
+            by_frames.setdefault(frames, []).append(name)
+        sizes = "; ".join(f"up to {frames} frames at {', '.join(names)}" for frames, names in by_frames.items())
+        return (
+            f"{self.model} in {self.precision}, {self.memory_bytes / 1e9:.1f} GB to be had: {SAID[self.placement]}; "
+            f"{f'room for {sizes}' if sizes else 'no size has room'}"
+        )
+
+    @property
+    def to_come(self) -> int:
+        """Bytes of the device that blocks and jobs will still take when a model is loaded."""
+        return self.working + (0 if self.stays else self.room)
+
+    def residence(self, device: Device) -> Residence:
+        """What carries the plan out for the denoisers of one loaded model."""
+        if self.stays:
+            return Resident(device.torch)
+        host = HostMemory(max(0, pinnable() - self.text), cuda_pin(device.torch))
+        return Streamed(device.torch, host, CudaLanes(device.torch), self.room)
+
+
+def memory_plan(manifest: Manifest, device: Device, precision: str, memory_bytes: int | None = None) -> MemoryPlan:
+    """The plan for a model that runs in `precision` (see `fitting`), on what the device has left or `memory_bytes`."""
+    memory = available_bytes(device) if memory_bytes is None else memory_bytes
+    usual, extremes = usual_shape(manifest), _extremes(manifest)
+    stays = all(placement_for(manifest, memory, precision, shape) not in MOVING for shape in extremes)
+    # Blocks that stay make no room for a larger result: it is kept free of the text encoder from the start.
+    worked = extremes if stays else [usual]
+    working = max(activation_bytes(manifest, shape, precision) for shape in worked)
+    whole_bytes = RESERVE_BYTES + working + (weights_bytes(manifest, precision) or 0)
+    return MemoryPlan(
+        model=manifest.name,
+        precision=precision,
+        memory_bytes=memory,
+        placement=placement_for(manifest, memory, precision, usual),
+        stays=stays,
+        room=room_for_blocks(manifest, memory, precision, usual),
+        working=working,
+        whole=stays and (precision in OF_A_CPU or whole_bytes <= memory),
+        text=manifest.costs.text_bytes,
+        largest=largest_fitting(manifest, memory, precision),
+    )
+
+
+def _extremes(manifest: Manifest) -> list[Shape]:
+    """The sizes that take most memory."""
+    frames = manifest.frames.maximum if manifest.frames else 1
+    named = manifest.sizes.named if manifest.sizes else ()
+    return [usual_shape(manifest), *(Shape(each.width, each.height, frames) for each in named)]
+
+
+def require_fit(plan: VideoPlan | ImagePlan, manifest: Manifest, precision: str, memory_bytes: int) -> None:
+    """Refuse a job before anything is loaded for it.
+
+    Raises:
+        JobFailed: it has no room on a device of that memory; names the sizes and frame counts that have.
+    """
+    shape = shape_of(plan)
+    if fits(manifest, memory_bytes, precision, shape):
+        return
+    largest = largest_fitting(manifest, memory_bytes, precision, still=isinstance(plan, ImagePlan))
+    needed = needed_bytes(manifest, precision, shape)
+    raise JobFailed(
+        "too_large_for_device",
+        f"{describe_size(plan)} with '{manifest.name}' needs {needed / 1e9:.1f} GB of memory, and the device has "
+        f"{memory_bytes / 1e9:.1f} GB for it. {advise(manifest, largest)}",
+    )
+
+
+def make_room(
+    residence: Residence | None, manifest: Manifest, device: Device, precision: str, plan: VideoPlan | ImagePlan
+) -> None:
+    """Give blocks that can move as much of the device as this job leaves; between two jobs."""
+    if isinstance(residence, Streamed):
+        memory = available_bytes(device) + residence.movable_bytes
+        room = room_for_blocks(manifest, memory, precision, shape_of(plan)) - SCATTERED_BYTES
+        residence.resize(max(0, room))
+        log.info("%s: %s", manifest.name, residence.describe())
+
+
+def job_bytes(manifest: Manifest, precision: str, shape: Shape, *, blocks_move: bool) -> int:
+    """What making a result takes beside a loaded model's weights, and with all of its blocks if these can move."""
+    blocks = (denoiser_bytes(manifest, precision) or 0) + SCATTERED_BYTES if blocks_move else 0
+    return activation_bytes(manifest, shape, precision) + RESERVE_BYTES + blocks
+
+
+def shape_of(plan: VideoPlan | ImagePlan) -> Shape:
+    """The size of one result of a plan."""
+    return Shape(plan.width, plan.height, plan.num_frames if isinstance(plan, VideoPlan) else 1)

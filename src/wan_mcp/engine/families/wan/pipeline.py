@@ -1,0 +1,225 @@
+"""A video or image plan through the pipeline of its task: encode → denoise → decode → write, per result.
+
+Frames go to the video's encoder while later ones are decoded, and its file is finished while the next result is
+denoised.
+"""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, closing, contextmanager
+from typing import Any
+
+import torch
+
+from wan_mcp.engine.attention import Turbo, attention_mode
+from wan_mcp.engine.components.input_images import open_framed
+from wan_mcp.engine.components.prompt_cache import PromptEmbeddings
+from wan_mcp.engine.components.receipt import receipt_of
+from wan_mcp.engine.cuda_graphs.capture import recorder_for
+from wan_mcp.engine.cuda_graphs.graphs import ReplayCount, recorded
+from wan_mcp.engine.families.wan.cancel_hooks import listening
+from wan_mcp.engine.families.wan.decode import FrameDecoder
+from wan_mcp.engine.families.wan.expert_schedule import expect_passes
+from wan_mcp.engine.families.wan.loader import WanModel
+from wan_mcp.engine.families.wan.scheduler import let_samples_go
+from wan_mcp.engine.families.wan.step_cache import step_cache
+from wan_mcp.engine.worker.reporter import Reporter
+from wan_mcp.errors import JobFailed
+from wan_mcp.jobs.timings import steps_run
+from wan_mcp.media.images import write_image
+from wan_mcp.media.store import MediaName, MediaStore
+from wan_mcp.media.video_writer import VideoWriter
+from wan_mcp.schema.enums import Stage, Task
+from wan_mcp.schema.jobs import Artifact
+from wan_mcp.schema.plans import ImagePlan, VideoPlan
+
+__all__ = ["Generator"]
+
+
+class _Files:
+    """Files that are finished behind the work on the next result, one after the other."""
+
+    def __init__(self, pool: ThreadPoolExecutor) -> None:
+        self._pool = pool
+        self._begun: list[Future[None]] = []
+
+    def finish(self, make: Callable[[], Artifact], add: Callable[[Artifact], None]) -> None:
+        """Have `make` finish a file, and `add` told of it."""
+        self._begun.append(self._pool.submit(lambda: add(make())))
+
+    def require_no_failure(self, *, wait: bool = False) -> None:
+        """Raise what the first file failed for, of those that are done, or of all."""
+        for each in self._begun:
+            if wait or each.done():
+                each.result()
+
+
+@contextmanager
+def _finishing() -> Iterator[_Files]:
+    """Files that are all finished, or left as far as they came, when the block ends."""
+    with ThreadPoolExecutor(1, "files") as pool:
+        files = _Files(pool)
+        yield files
+        files.require_no_failure(wait=True)
+
+
+class Generator:
+    """Runs plans on one loaded model."""
+
+    def __init__(self, model: WanModel, media: MediaStore, embeddings: PromptEmbeddings) -> None:
+        self._model = model
+        self._media = media
+        self._embeddings = embeddings
+        self._decoder = FrameDecoder(model)
+        self._adapters = model.job_adapters()
+        self._recorder = recorder_for(model.device.torch)
+
+    def run(self, job_id: str, plan: VideoPlan | ImagePlan, report: Reporter) -> None:
+        """Make all results of a plan, one after the other: each is what a job of its own would give.
+
+        Raises:
+            JobFailed: it cannot be done; with a code and a reason.
+            OutOfSpace: the disk is full.
+            JobCancelled, JobLost, EngineLeaves: from `report`.
+        """
+        if plan.task not in self._model.pipelines:
+            raise JobFailed("not_supported", f"'{plan.model}' does not do {plan.task}.")
+        report.enter(Stage.ENCODE)
+        self._model.prepare(plan)
+        report.runs_as(self._model.way)
+        if self._adapters.change_for(plan.lora):
+            report.tell("changing LoRAs", slow=True)
+            self._adapters.use(plan.lora)
+            report.tell("")
+        call = self._call(plan)
+        self._note_what_is_cut(plan, report)
+        with _finishing() as files, self._recorded(plan):
+            for index in range(plan.count):
+                seed, item = plan.seed + index, index + 1
+                latents = self._denoise(plan, call, seed, item, report)
+                files.require_no_failure()
+                report.enter(Stage.DECODE, item=item)
+                finish = self._decode(MediaName.of(job_id, index, plan.kind), plan, latents, seed, report)
+                del latents
+                files.finish(finish, report.add)  # before anything that may raise: what is open is closed then
+                report.enter(Stage.WRITE, item=item)
+
+    @property
+    def movable_bytes(self) -> int:
+        """What of the device its model takes that it could do without."""
+        return self._model.residence.movable_bytes if self._model.residence is not None else 0
+
+    def close(self) -> None:
+        """End what still needs the model's memory, before it is let go."""
+        self._model.finish_keeping()
+
+    def forget(self) -> None:
+        """Let go of all on the device that can be made again."""
+        self._model.forget()
+        self._embeddings.clear()
+
+    def _recorded(self, plan: VideoPlan | ImagePlan) -> AbstractContextManager[ReplayCount]:
+        """Forwards that are mostly launches become CUDA graphs, where every one of a job does the same."""
+        same = plan.step_cache is None and not plan.turbo
+        denoisers = [(each.model, each.blocks) for each in self._model.converted.values()] if same else []
+        return recorded(denoisers, self._recorder, steps_run(plan) * plan.count)
+
+    def _note_what_is_cut(self, plan: VideoPlan | ImagePlan, report: Reporter) -> None:
+        """The pipelines cut long texts in silence; we do not."""
+        texts = {"prompt": plan.prompt, "negative_prompt": plan.negative_prompt if plan.guidance_scale > 1 else ""}
+        most = self._model.manifest.pipeline.text_tokens
+        for what, text in texts.items():
+            tokens = len(self._model.any_pipeline.tokenizer(text, truncation=False, verbose=False)["input_ids"])
+            if tokens > most:
+                report.note(f"the {what} has {tokens} tokens and '{plan.model}' reads {most}: the end was left out")
+
+    def _call(self, plan: VideoPlan | ImagePlan) -> dict[str, Any]:
+        """The pipeline's arguments that all results of a plan share."""
+        call: dict[str, Any] = {
+            "prompt_embeds": self._embeddings.of(self._model, plan.prompt),
+            "height": plan.height,
+            "width": plan.width,
+            "num_inference_steps": plan.steps,
+            "guidance_scale": plan.guidance_scale,
+            "max_sequence_length": self._model.manifest.pipeline.text_tokens,
+            "output_type": "latent",
+            "return_dict": False,
+        }
+        if plan.guidance_scale > 1:
+            call["negative_prompt_embeds"] = self._embeddings.of(self._model, plan.negative_prompt)
+        if isinstance(plan, ImagePlan):
+            return call | self._still_arguments(plan)
+        call["num_frames"] = plan.num_frames
+        if plan.guidance_scale_2 is not None:
+            call["guidance_scale_2"] = plan.guidance_scale_2
+        if plan.image is not None:
+            call["image"] = open_framed(self._media, plan.image, plan)
+        if plan.last_image is not None:
+            if self._model.pipelines[plan.task].config.expand_timesteps:
+                raise JobFailed("not_supported", f"'{plan.model}' takes a first image only; leave last_image out.")
+            call["last_image"] = open_framed(self._media, plan.last_image, plan)
+        return call
+
+    def _still_arguments(self, plan: ImagePlan) -> dict[str, Any]:
+        if plan.task is Task.TEXT_TO_IMAGE or plan.image is None:
+            return {"num_frames": 1}
+        # Half a step above, because the pipeline rounds steps * strength down.
+        strength = (steps_run(plan) + 0.5) / plan.steps
+        return {"video": [open_framed(self._media, plan.image, plan)], "strength": strength}
+
+    def _denoise(
+        self, plan: VideoPlan | ImagePlan, call: dict[str, Any], seed: int, item: int, report: Reporter
+    ) -> Any:
+        """The finished latents of one result."""
+        model, pipeline = self._model, self._model.pipelines[plan.task]
+        began = False
+
+        def begin() -> None:  # what the pipeline does before the first pass (encoding a picture) is still encoding
+            nonlocal began
+            if not began:
+                began = True
+                expect_passes(model.residence, pipeline)
+                report.enter(Stage.DENOISE, item=item)
+                report.step(0, steps_run(plan))
+
+        def end_step(pipeline: Any, index: int, timestep: Any, values: dict[str, Any]) -> dict[str, Any]:
+            model.device.finish()  # what is reported, and what a cancel may end, is done and not only queued
+            report.step(index + 1, pipeline.num_timesteps)
+            mode.step = index + 1
+            return {}
+
+        generator = torch.Generator("cpu").manual_seed(seed)
+        try:
+            with (
+                listening(model, report, begin),
+                step_cache(model.denoisers, plan.step_cache) as count,
+                attention_mode(Turbo() if plan.turbo else None, grid=model.grid_of(plan)) as mode,
+            ):
+                latents = pipeline(**call, generator=generator, callback_on_step_end=end_step)[0]
+        finally:
+            let_samples_go(pipeline.scheduler)
+        if plan.turbo and not model.can_leave_out:
+            report.note("turbo changed nothing: nothing on this device can leave out parts of attention, it was dense")
+        if plan.step_cache is not None:
+            report.note(f"step cache: {count.left_out} of {count.passes} passes were left out")
+        return latents
+
+    def _decode(
+        self, name: MediaName, plan: VideoPlan | ImagePlan, latents: Any, seed: int, report: Reporter
+    ) -> Callable[[], Artifact]:
+        """What is left to do for the file of one result, once its frames are made."""
+        receipt = receipt_of(plan, seed, self._model, self._model.fused_lora)
+        frames = self._decoder.frames(latents, report)
+        if not isinstance(plan, VideoPlan):
+            with closing(frames):
+                pixels = next(frames)[0]
+            return lambda: write_image(self._media, name, pixels, receipt, seed)
+        writer = VideoWriter(self._media, name, (plan.width, plan.height), plan.num_frames, plan.fps, receipt)
+        try:
+            with closing(frames):
+                for some in frames:
+                    writer.add(some)
+        except BaseException:
+            writer.abandon()
+            raise
+        return lambda: writer.finish(seed)

@@ -1,0 +1,1 @@
+"""Weights in host memory, brought to the device for the work."""

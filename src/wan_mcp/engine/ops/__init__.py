@@ -1,0 +1,1 @@
+"""Linear layers and the fused operations between them."""

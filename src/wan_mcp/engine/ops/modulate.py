@@ -1,0 +1,142 @@
+"""What lies between a block's matrix products, in plain torch. A row is a token's channels.
+
+`kernels.py` has the same four functions for GPUs, each one pass over memory; `steps_for` chooses.
+"""
+
+import logging
+import sys
+from functools import cache
+from types import ModuleType
+from typing import Any
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+
+from wan_mcp.engine.ops.fp8_linear import quantise_rows
+from wan_mcp.hardware.machine import FIRST_WITH_FP8
+
+__all__ = ["add_and_prepare_rows", "add_gated_rows", "normalise_heads", "prepare_rows", "rotated", "steps_for"]
+
+log = logging.getLogger(__name__)
+
+NONE = -1
+"""In place of a line of `times`: there is none."""
+
+
+@cache
+def steps_for(device: Any) -> ModuleType:
+    """The module that does these steps on a `torch.device`: this one, or `kernels` where Triton works."""
+    here = sys.modules[__name__]
+    if device.type != "cuda":
+        return here
+    try:
+        from wan_mcp.engine.ops import modulate_triton as kernels
+
+        rows = torch.zeros(1, 2, 64, dtype=torch.bfloat16, device=device)
+        times = torch.zeros(1, 6, 64, device=device)
+        kernels.prepare_rows(rows, times, times, 1e-6, 0, True, False, False)
+        if torch.cuda.get_device_capability(device) >= FIRST_WITH_FP8:
+            kernels.prepare_rows(rows, times, times, 1e-6, NONE, False, True, True)
+    except torch.OutOfMemoryError:  # of the moment; a raise is not remembered
+        raise
+    except Exception as error:  # without a C compiler, or on a GPU that Triton does not know
+        log.warning("blocks run without their own GPU kernels: %s: %s", type(error).__name__, str(error)[:200])
+        return here
+    return kernels
+
+
+def prepare_rows(
+    rows: Tensor, times: Tensor, table: Tensor, eps: float, shift: int, normalise: bool, gelu: bool, fp8: bool
+) -> tuple[Tensor, Tensor]:
+    """Rows (1, tokens, n), normalised, modulated and put through GELU as told, ready for the next product.
+
+    Gives (tokens, n) in e4m3 and scales (tokens, 1), or in the rows' dtype and no scales. `shift` is the line of
+    `times` (1, 6, n) or (1, tokens, 6, n) plus `table` (1, 6, n) that is added, the next one scales; -1 for neither.
+    """
+    wide = rows.float()
+    if normalise:
+        wide = F.layer_norm(wide, wide.shape[-1:], None, None, eps)
+    wide = _modulated(wide, times, table, shift)
+    if gelu:
+        wide = F.gelu(wide, approximate="tanh")
+    return _prepared(wide, rows.dtype, fp8)
+
+
+def add_and_prepare_rows(
+    residual: Tensor,
+    product: Tensor,
+    times: Tensor,
+    table: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    eps: float,
+    gate: int,
+    shift: int,
+    normalise: bool,
+    affine: bool,
+    fp8: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """`residual` plus the product times its gate, and that sum prepared like `prepare_rows` does.
+
+    `weight` and `bias` (n) are those of the normalisation where `affine` is true. A `gate` of -1 is one.
+    """
+    added = add_gated_rows(residual, product, times, table, gate)
+    wide = added.float()
+    if normalise:
+        wide = F.layer_norm(wide, wide.shape[-1:], None, None, eps)
+    if affine:
+        wide = wide * weight + bias
+    return added, *_prepared(_modulated(wide, times, table, shift), residual.dtype, fp8)
+
+
+def add_gated_rows(residual: Tensor, product: Tensor, times: Tensor, table: Tensor, gate: int) -> Tensor:
+    """`residual` plus the product times its gate."""
+    if gate == NONE:
+        return residual + product
+    return (residual.float() + product.float() * _line(times, table, gate)).to(residual.dtype)
+
+
+def normalise_heads(
+    rows: Tensor, weights: list[Tensor], cos: Tensor, sin: Tensor, width: int, eps: float, rotate: bool
+) -> Tensor:
+    """The first parts of rows (1, tokens, n), each `width` wide, in root mean square norm and turned by their angles.
+
+    Gives (parts, tokens, width), as many parts as there are `weights` (width), one or two.
+    """
+    made = []
+    for part, weight in zip(rows[0].split(width, dim=-1), weights, strict=False):
+        wide = part.float()
+        wide = wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + eps) * weight.float()
+        made.append(rotated(wide, cos, sin) if rotate else wide)
+    return torch.stack(made).to(rows.dtype)
+
+
+def rotated(rows: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rows (tokens, heads * width), each pair of neighbouring channels of a head turned by its angle.
+
+    `cos` and `sin` are (tokens, width / 2). Su et al. 2021 (RoPE), in the pairing that Wan was trained with.
+    """
+    pairs = rows.unflatten(-1, (-1, cos.shape[-1], 2))
+    first, second = pairs[..., 0], pairs[..., 1]
+    cos, sin = cos[:, None, :], sin[:, None, :]
+    return torch.stack([first * cos - second * sin, first * sin + second * cos], -1).flatten(-3)
+
+
+def _line(times: Tensor, table: Tensor, number: int) -> Tensor:
+    """A line of the modulation: (1, 1, n), or (1, tokens, n)."""
+    if times.dim() == 4:
+        return table[:, number : number + 1] + times[:, :, number]
+    return table[:, number : number + 1] + times[:, number : number + 1]
+
+
+def _modulated(wide: Tensor, times: Tensor, table: Tensor, shift: int) -> Tensor:
+    if shift == NONE:
+        return wide
+    return wide * (1 + _line(times, table, shift + 1)) + _line(times, table, shift)
+
+
+def _prepared(wide: Tensor, dtype: torch.dtype, fp8: bool) -> tuple[Tensor, Tensor]:
+    if fp8:
+        return quantise_rows(wide[0])
+    return wide[0].to(dtype), wide.new_empty((0, 1))

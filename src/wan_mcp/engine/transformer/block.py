@@ -1,0 +1,164 @@
+"""One Wan block as a function of tensors: the same arithmetic eagerly, exported, quantised or not.
+
+After `WanTransformerBlock` of diffusers, with four differences that do not change what it computes beyond rounding:
+query, key and value are one product; the text's keys and values come from outside (they are the same at every step);
+the rotary tables hold each angle once; and normalised activations stay in float32 until they are rounded once. What
+lies between the products is `rows.py` in torch and `kernels.py` on GPUs.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from wan_mcp.engine.attention import attend_self
+from wan_mcp.engine.attention.cross_attention import attend_text
+from wan_mcp.engine.ops import modulate as plain_steps
+from wan_mcp.engine.ops.fp8_linear import FP8, Recipe, linear, product
+from wan_mcp.engine.ops.modulate import NONE, steps_for
+from wan_mcp.engine.transformer.config import BlockShape
+from wan_mcp.engine.transformer.self_attention import attend_rows, is_joined
+
+__all__ = [
+    "BlockKind",
+    "ExportableBlock",
+    "parts_of_linear",
+    "run_block",
+    "text_keys_and_values",
+    "weight_names",
+]
+
+LINEARS = ("attn1.qkv", "attn1.out", "attn2.q", "attn2.out", "ffn.up", "ffn.down")
+"""The layers of one block that a recipe applies to, beside those of the text."""
+SHIFT, GATE, FFN_SHIFT, FFN_GATE = 0, 2, 3, 5
+"""Lines of the modulation. After each shift comes its scale."""
+
+
+@dataclass(frozen=True)
+class BlockKind:
+    """All that a block's arithmetic depends on but its tensors."""
+
+    shape: BlockShape
+    recipe: Recipe
+    dtype: torch.dtype
+    """Of the residual stream and of what attention reads."""
+
+
+def parts_of_linear(recipe: Recipe) -> tuple[str, ...]:
+    """The names of a layer's tensors, in the order in which `linear` takes them."""
+    return ("weight", "scale", "bias") if recipe == FP8 else ("weight", "bias")
+
+
+def weight_names(kind: BlockKind) -> list[str]:
+    """The names of a block's tensors, in the order in which `run_block` takes them."""
+    names = ["scale_shift_table", "attn1.norm_q", "attn1.norm_k", "attn2.norm_q"]
+    if kind.shape.cross_norm:
+        names += ["norm2.weight", "norm2.bias"]
+    return names + [f"{layer}.{part}" for layer in LINEARS for part in parts_of_linear(kind.recipe)]
+
+
+def run_block(
+    kind: BlockKind,
+    hidden: Tensor,
+    text_key: Tensor,
+    text_value: Tensor,
+    padding: Tensor,
+    times: Tensor,
+    cos: Tensor,
+    sin: Tensor,
+    weights: list[Tensor],
+) -> Tensor:
+    """The block applied to `hidden` (1, tokens, width), giving the same shape and dtype.
+
+    Args:
+        kind: what the block is.
+        hidden: the residual stream.
+        text_key: (1, text tokens, heads, head width), see `text_keys_and_values`.
+        text_value: likewise.
+        padding: (1), float32: how many text tokens the last key and value stand for.
+        times: (1, 6, width), or (1, tokens, 6, width) where each token has its own.
+        cos: (tokens, head width / 2), float32.
+        sin: likewise.
+        weights: the tensors of `weight_names`.
+    """
+    shape, recipe, dtype, eps = kind.shape, kind.recipe, kind.dtype, kind.shape.eps
+    fp8 = recipe == FP8
+    steps = steps_for(hidden.device)
+    named = dict(zip(weight_names(kind), weights, strict=True))
+    layers = {layer: [named[f"{layer}.{part}"] for part in parts_of_linear(recipe)] for layer in LINEARS}
+    table = named["scale_shift_table"]
+
+    def apply(layer: str, rows: tuple[Tensor, Tensor]) -> Tensor:
+        return product(rows, layers[layer], recipe, dtype)
+
+    def in_heads(rows: Tensor) -> Tensor:
+        return rows.unflatten(-1, (shape.heads, shape.head_width))
+
+    def prepared(rows: Tensor, *, shift: int = NONE, normalise: bool = False, gelu: bool = False) -> Any:
+        return steps.prepare_rows(rows, times, table, eps, shift, normalise, gelu, fp8)
+
+    def added(to: Tensor, what: Tensor, *, gate: int = NONE, shift: int = NONE, norm: str | None = None) -> Any:
+        weight, bias = (named[f"{norm}.weight"], named[f"{norm}.bias"]) if norm else (table, table)
+        normalise, affine = norm is not None or shift != NONE, norm is not None
+        sum_, rows, scales = steps.add_and_prepare_rows(
+            to, what, times, table, weight, bias, eps, gate, shift, normalise, affine, fp8
+        )
+        return sum_, (rows, scales)
+
+    joined = apply("attn1.qkv", prepared(hidden, shift=SHIFT, normalise=True))
+    norms = [named["attn1.norm_q"], named["attn1.norm_k"]]
+    if is_joined(recipe, hidden.device):
+        rows = attend_rows(joined, *norms, cos, sin, shape.heads, eps)
+    else:
+        query, key = in_heads(steps.normalise_heads(joined, norms, cos, sin, shape.width, eps, True)).split(1)
+        rows = prepared(attend_self(query, key, in_heads(joined[..., 2 * shape.width :])).flatten(-2))
+    attended = apply("attn1.out", rows)
+
+    hidden, rows = added(hidden, attended, gate=GATE, norm="norm2" if shape.cross_norm else None)
+    query = apply("attn2.q", rows)
+    query = in_heads(steps.normalise_heads(query, [named["attn2.norm_q"]], cos, sin, shape.width, eps, False))
+    attended = attend_text(query, text_key, text_value, padding).flatten(-2)
+    attended = apply("attn2.out", prepared(attended))
+
+    hidden, rows = added(hidden, attended, shift=FFN_SHIFT)
+    inner = prepared(apply("ffn.up", rows), gelu=True)
+    made: Tensor = steps.add_gated_rows(hidden, apply("ffn.down", inner), times, table, FFN_GATE)
+    return made
+
+
+def text_keys_and_values(kind: BlockKind, text: Tensor, weights: list[Tensor]) -> tuple[Tensor, Tensor]:
+    """Keys and values (1, text tokens, heads, head width) of the text (1, text tokens, width).
+
+    `weights` are the tensors of the layer that gives both, and the key's normalisation.
+    """
+    *layer, norm = weights
+    key, value = linear(text, layer, kind.recipe, kind.dtype).split(kind.shape.width, dim=-1)
+    # Once for each text: not worth a kernel. Without angles to turn by, any two tensors do.
+    key = plain_steps.normalise_heads(key, [norm], norm, norm, kind.shape.width, kind.shape.eps, False)
+    heads = (kind.shape.heads, -1)
+    return key.unflatten(-1, heads).contiguous(), value.unflatten(-1, heads).contiguous()
+
+
+class ExportableBlock(nn.Module):  # type: ignore[misc]
+    """`run_block` as a module without parameters, which is what `torch.export` takes: the weights are inputs.
+
+    So one compiled package serves every layer and every denoiser of a kind, and owns none of their tensors.
+    """
+
+    def __init__(self, kind: BlockKind) -> None:
+        super().__init__()
+        self._kind = kind
+
+    def forward(
+        self,
+        hidden: Tensor,
+        text_key: Tensor,
+        text_value: Tensor,
+        padding: Tensor,
+        times: Tensor,
+        cos: Tensor,
+        sin: Tensor,
+        weights: list[Tensor],
+    ) -> Tensor:
+        return run_block(self._kind, hidden, text_key, text_value, padding, times, cos, sin, weights)

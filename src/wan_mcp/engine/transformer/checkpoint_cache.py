@@ -1,0 +1,152 @@
+"""Converted weights on disk: a denoiser that was quantised once comes back at the disk's speed.
+
+One safetensors file for each block and one for the rest, in a folder that gets its name when all are written. So a
+reader sees a whole denoiser or none, blocks can be read side by side, and the bf16 weights are never needed again.
+"""
+
+import json
+import logging
+import os
+import shutil
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import psutil
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from wan_mcp.engine.transformer.block import BlockKind
+from wan_mcp.engine.transformer.weight_store import Residence
+from wan_mcp.engine.transformer.weights import BlockWeights
+
+__all__ = ["CachedDenoiser", "WeightsCache"]
+
+log = logging.getLogger(__name__)
+
+LAYOUT = 1
+"""Raise it when the tensors of a block change their names, order or meaning."""
+READERS = 4
+INDEX = "index.json"
+REST = "rest.safetensors"
+
+
+class CachedDenoiser:
+    """One converted denoiser on disk."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._blocks = int(json.loads((folder / INDEX).read_text())["blocks"])
+
+    @property
+    def bytes(self) -> int:
+        """Its size on disk."""
+        return sum(file.stat().st_size for file in self._folder.glob("*.safetensors"))
+
+    def rest(self, device: torch.device) -> dict[str, Tensor]:
+        """The tensors outside the blocks, by the names of diffusers."""
+        return dict(load_file(self._folder / REST, device=str(device)))
+
+    def blocks(self, kinds: Sequence[BlockKind], residence: Residence) -> list[BlockWeights]:
+        """The tensors of the blocks, of these kinds, settled in `residence`.
+
+        Raises:
+            SafetensorError, OSError: a file cannot be read.
+            KeyError, ValueError: it is not what it should be.
+        """
+        if len(kinds) != self._blocks:
+            raise ValueError(f"{self._blocks} blocks are cached, {len(kinds)} wanted")
+
+        def read(number: int) -> BlockWeights:
+            tensors = load_file(self._folder / _name(number), device=str(residence.home))
+            return residence.settle(BlockWeights(kinds[number], tensors))
+
+        with ThreadPoolExecutor(READERS) as readers:
+            return list(readers.map(read, range(self._blocks)))
+
+
+class WeightsCache:
+    """All converted denoisers of this home."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._writers: list[Thread] = []
+
+    def keep(self, key: str, blocks: Sequence[Mapping[str, Tensor]], rest: Mapping[str, Tensor]) -> None:
+        """`write` beside the caller, who need not wait for the disk."""
+        writer = Thread(target=self.write, args=(key, blocks, rest), name="keep-weights", daemon=True)
+        self._writers.append(writer)
+        writer.start()
+
+    def finish(self) -> None:
+        """Wait until what is being written is: as long as it is, its tensors keep their memory."""
+        for writer in self._writers:
+            writer.join()
+        self._writers = []
+
+    def find(self, key: str) -> CachedDenoiser | None:
+        """The denoiser with this key, if it is here."""
+        try:
+            return CachedDenoiser(self._folder / key)
+        except (OSError, ValueError, KeyError):
+            return None
+
+    def write(self, key: str, blocks: Sequence[Mapping[str, Tensor]], rest: Mapping[str, Tensor]) -> bool:
+        """Keep a denoiser; False where the disk does not take it, which only costs the time to convert it again."""
+        if self.find(key) is not None:
+            return True
+        self._sweep()
+        fresh = self._folder / f".{key}.{uuid.uuid4().hex[:8]}.{os.getpid()}"
+        try:
+            fresh.mkdir(parents=True)
+            free, needed = shutil.disk_usage(fresh).free, sum(map(_bytes, _all_tensors(blocks, rest)))
+            if needed > free // 2:
+                log.info("converted weights not kept: %.1f GB, and %.1f GB free", needed / 1e9, free / 1e9)
+                return False
+            for number, tensors in enumerate(blocks):
+                save_file(_on_cpu(tensors), fresh / _name(number))
+            save_file(_on_cpu(rest), fresh / REST)
+            (fresh / INDEX).write_text(json.dumps({"layout": LAYOUT, "blocks": len(blocks)}))
+            fresh.rename(self._folder / key)
+        except (OSError, SafetensorError) as error:
+            log.warning("converted weights not kept: %s", error)
+            return self.find(key) is not None  # another engine may have been faster
+        finally:
+            shutil.rmtree(fresh, ignore_errors=True)
+        log.info("converted weights kept as %s, %.2f GB", key, needed / 1e9)
+        return True
+
+    def _sweep(self) -> None:
+        """Remove what writers that were killed have left; a temporary name ends with its writer's pid."""
+        for left in self._folder.glob(".*"):
+            writer = left.name.split(".")[-1]
+            if not (writer.isdigit() and psutil.pid_exists(int(writer))):
+                shutil.rmtree(left, ignore_errors=True)
+
+    def set_aside(self, key: str, reason: str) -> None:
+        """Remove a denoiser that turned out unreadable; it is made again from its source."""
+        log.warning("converted weights %s are removed: %s", key, reason)
+        shutil.rmtree(self._folder / key, ignore_errors=True)
+
+
+def _name(number: int) -> str:
+    return f"block-{number:03}.safetensors"
+
+
+def _on_cpu(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    # Copies: tensors of a state dict may share memory, which the format does not allow.
+    return {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
+
+
+def _all_tensors(blocks: Sequence[Mapping[str, Tensor]], rest: Mapping[str, Tensor]) -> Iterator[Any]:
+    for tensors in (*blocks, rest):
+        yield from tensors.values()
+
+
+def _bytes(tensor: Any) -> int:
+    return int(tensor.nbytes)

@@ -1,0 +1,213 @@
+"""The blocks of a running denoiser: one set of tensors each, one shared way of running them.
+
+`install_blocks` puts them into a `WanTransformer3DModel` in place of its own, so that pipelines, caches and hooks of
+diffusers go on working: their forward has the signature of the blocks that they replace.
+"""
+
+from collections.abc import Callable, Collection, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from wan_mcp.engine.attention.cross_attention import can_count
+from wan_mcp.engine.transformer.block import BlockKind, run_block, text_keys_and_values
+from wan_mcp.engine.transformer.patch_embed import PatchProduct
+from wan_mcp.engine.transformer.weight_store import Residence
+from wan_mcp.engine.transformer.weights import BlockWeights
+
+__all__ = ["TEXTS_KEPT", "FastBlock", "FastBlocks", "RunBlock", "install_blocks"]
+
+RunBlock = Callable[[BlockKind, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, list[Tensor]], Tensor]
+"""What runs a block: `run_block` itself, or a compiled package with the same arguments."""
+LEAST_TEXT = 2
+"""Tokens: one is a case of its own for compilers."""
+TEXTS_KEPT = 2  # with classifier-free guidance a step reads two texts
+
+
+class FastBlock(nn.Module):  # type: ignore[misc]
+    """One block: its kind and place, and the text's keys and values, computed when a text is first seen."""
+
+    def __init__(self, kind: BlockKind, number: int, shared: "FastBlocks") -> None:
+        super().__init__()
+        self.kind = kind
+        self._number = number
+        self._shared = [shared]  # in a list: it is no submodule
+        self._texts: list[tuple[Tensor, Tensor, Tensor]] = []
+
+    def forward(
+        self, hidden_states: Tensor, encoder_hidden_states: Tensor, temb: Tensor, rotary_emb: tuple[Tensor, Tensor]
+    ) -> Tensor:
+        """See `WanTransformerBlock`; `rotary_emb` holds each angle once, see `CompactRotary`."""
+        kind = self.kind
+        if kind.shape.times_per_token and temb.ndim == 3:  # a pipeline that gives all tokens one time
+            temb = temb[:, None].expand(-1, hidden_states.shape[1], -1, -1).contiguous()
+        temb = temb.to(kind.dtype)
+        shared = self._shared[0]
+        key, value = self._text(encoder_hidden_states)
+        padding = shared.texts.padding_of(encoder_hidden_states)
+        weights = shared.residence.tensors_of((shared.denoiser, self._number))
+        return shared.run(kind, hidden_states, key, value, padding, temb, *rotary_emb, weights)
+
+    def known(self, text: Tensor) -> tuple[Tensor, Tensor] | None:
+        """The keys and values of a prepared text that was seen."""
+        return next(((key, value) for known, key, value in self._texts if known is text), None)
+
+    def _text(self, text: Tensor) -> tuple[Tensor, Tensor]:
+        if (found := self.known(text)) is not None:
+            return found
+        shared = self._shared[0]
+        weights = shared.residence.text_tensors_of((shared.denoiser, self._number))
+        key, value = text_keys_and_values(self.kind, text, weights)
+        self._texts = [*self._texts[-TEXTS_KEPT + 1 :], (text, key, value)]
+        return key, value
+
+    def forget(self) -> None:
+        """Let go of the texts."""
+        self._texts = []
+
+
+class FastBlocks:
+    """All fast blocks of one denoiser, and what runs them."""
+
+    def __init__(
+        self, weights: Sequence[BlockWeights], residence: Residence, rotary: "CompactRotary", texts: "KeptText"
+    ) -> None:
+        self.residence = residence
+        self._rotary, self.texts = rotary, texts
+        self.denoiser = residence.add(weights)
+        """Its number there."""
+        self.run: RunBlock = run_block
+        """Replace it between two forwards to run the blocks in another way."""
+        self.changes = 0
+        """How often weights were replaced or texts forgotten: whoever noted what blocks read notes it anew then."""
+        self.blocks = nn.ModuleList(FastBlock(each.kind, number, self) for number, each in enumerate(weights))
+
+    @property
+    def kinds(self) -> set[BlockKind]:
+        """The kinds that the blocks are of: one, and another where a manifest excludes some from quantisation."""
+        return {block.kind for block in self.blocks}
+
+    def replace(self, weights: Sequence[BlockWeights]) -> None:
+        """Give the blocks other weights of the same kinds, between two forwards."""
+        self.residence.replace(self.denoiser, weights)
+        self.forget_texts()
+
+    def let_go(self) -> None:
+        """Have no weights until `replace` gives others."""
+        self.residence.let_go(self.denoiser)
+        self.forget_texts()
+
+    def forget_texts(self) -> None:
+        """Let go of the texts of former jobs."""
+        self.changes += 1
+        for block in self.blocks:
+            block.forget()
+
+    def at_hand(self, latents: Tensor, text: Tensor) -> list[Tensor] | None:
+        """What a forward over these latents with this text finds made: tables, the text prepared, its keys and values.
+
+        None where it would have to make some of it first.
+        """
+        tables, prepared = self._rotary.known(latents), self.texts.known(text)
+        if tables is None or prepared is None:
+            return None
+        found: list[Tensor] = [*tables, prepared, self.texts.padding_of(prepared)]
+        for block in self.blocks:
+            pair = block.known(prepared)
+            if pair is None:
+                return None
+            found += pair
+        return found
+
+
+class CompactRotary(nn.Module):  # type: ignore[misc]
+    """The rotary tables with each angle once: (tokens, head width / 2) float32, kept for the last size asked for."""
+
+    def __init__(self, rope: Any) -> None:
+        super().__init__()
+        self.rope = rope
+        self._last: tuple[torch.Size, torch.device, tuple[Tensor, Tensor]] | None = None
+
+    def forward(self, latents: Tensor) -> tuple[Tensor, Tensor]:
+        if (found := self.known(latents)) is not None:
+            return found
+        cos, sin = self.rope(latents)
+        # diffusers repeats every angle for the two channels that it turns, and keeps a dimension for the heads.
+        tables = tuple(table[0, :, 0, ::2].float().to(latents.device).contiguous() for table in (cos, sin))
+        self._last = (latents.shape[2:], latents.device, (tables[0], tables[1]))
+        return self._last[2]
+
+    def known(self, latents: Tensor) -> tuple[Tensor, Tensor] | None:
+        """The tables for these latents, if theirs was the last size."""
+        if self._last is None or self._last[:2] != (latents.shape[2:], latents.device):
+            return None
+        return self._last[2]
+
+    def forget(self) -> None:
+        """Let go of the tables."""
+        self._last = None
+
+
+class KeptText(nn.Module):  # type: ignore[misc]
+    """The layers that prepare the text for a denoiser, run once for each text instead of at every step.
+
+    Of the padding that pipelines fill texts up with, one token is kept: it counts as many times. Giving the very same
+    tensor again is also what tells the blocks that they know the text.
+    """
+
+    def __init__(self, embedder: nn.Module, kinds: Collection[BlockKind]) -> None:
+        """`kinds` are those of the blocks that read the text."""
+        super().__init__()
+        self.embedder = embedder
+        self._reading = {(kind.shape.head_width, kind.dtype) for kind in kinds}
+        self._texts: list[tuple[Tensor, Tensor, Tensor]] = []
+
+    def forward(self, text: Tensor) -> Tensor:
+        prepared = self.known(text)
+        if prepared is None:
+            folds = all(can_count(text.device, width, dtype) for width, dtype in self._reading)
+            kept, padding = _folded(text) if folds else (text, _once(text))
+            prepared = self.embedder(kept)
+            self._texts = [*self._texts[-TEXTS_KEPT + 1 :], (text, prepared, padding)]
+        return prepared
+
+    def known(self, text: Tensor) -> Tensor | None:
+        """What was prepared for this text."""
+        return next((prepared for known, prepared, _ in self._texts if known is text), None)
+
+    def padding_of(self, prepared: Tensor) -> Tensor:
+        """As how many tokens the last one of a prepared text counts: (1), float32."""
+        found = next((padding for _, known, padding in self._texts if known is prepared), None)
+        return _once(prepared) if found is None else found
+
+    def forget(self) -> None:
+        """Let go of the texts."""
+        self._texts = []
+
+
+def _once(text: Tensor) -> Tensor:
+    return torch.ones(1, dtype=torch.float32, device=text.device)
+
+
+def _folded(text: Tensor) -> tuple[Tensor, Tensor]:
+    """A text (1, tokens, width) up to its first token of padding, all zeros, and how often that one counts."""
+    tokens = text.shape[1]
+    filled = text[0].ne(0).any(-1).nonzero()
+    kept = max(LEAST_TEXT, int(filled[-1]) + 2) if len(filled) else LEAST_TEXT
+    if len(text) != 1 or kept >= tokens:
+        return text, _once(text)
+    return text[:, :kept].contiguous(), _once(text) * (tokens - kept + 1)
+
+
+def install_blocks(denoiser: Any, weights: Sequence[BlockWeights], residence: Residence) -> FastBlocks:
+    """Replace the blocks of a `WanTransformer3DModel` by fast ones with these weights, settled in `residence`.
+
+    What surrounds the blocks (times, the last projection) stays as it is.
+    """
+    rotary = CompactRotary(denoiser.rope)
+    texts = KeptText(denoiser.condition_embedder.text_embedder, {each.kind for each in weights})
+    fast = FastBlocks(weights, residence, rotary, texts)
+    denoiser.blocks, denoiser.rope, denoiser.condition_embedder.text_embedder = fast.blocks, rotary, texts
+    denoiser.patch_embedding = PatchProduct(denoiser.patch_embedding)
+    return fast

@@ -1,0 +1,58 @@
+"""Self-attention of a block in FP8 on CUDA as one operator: from the product before it to the rows of the one behind.
+
+Like `wan_mcp::attend_self` it is one opaque node to `torch.export`: which kernel computes, and whether that reads the
+product itself or is given queries and keys made by a pass of their own, the process decides that runs a package.
+"""
+
+import torch
+from torch import Tensor
+
+from wan_mcp.engine.attention import Joined, attend_self, attended_jointly
+from wan_mcp.engine.ops.fp8_linear import FP8, Recipe
+from wan_mcp.engine.ops.modulate import NONE, steps_for
+
+__all__ = ["attend_rows", "is_joined"]
+
+
+def is_joined(recipe: Recipe, device: torch.device) -> bool:
+    """Whether blocks call `attend_rows`; elsewhere compilers join its steps to their neighbours better."""
+    return recipe == FP8 and device.type == "cuda"
+
+
+@torch.library.custom_op("wan_mcp::attend_rows", mutates_args=())  # type: ignore[untyped-decorator]
+def attend_rows(
+    product: Tensor, query_norm: Tensor, key_norm: Tensor, cos: Tensor, sin: Tensor, heads: int, eps: float
+) -> tuple[Tensor, Tensor]:
+    """Attention of tokens over themselves, with normalising and turning before it and rounding to FP8 after it.
+
+    Args:
+        product: (1, tokens, 3 * width): query, key and value.
+        query_norm: (width), of the root mean square norm over all heads.
+        key_norm: likewise.
+        cos: (tokens, head width / 2) float32, see `rows.rotated`.
+        sin: likewise.
+        heads: how many.
+        eps: of the norms.
+
+    Returns:
+        (tokens, width) e4m3 and scales (tokens, 1) float32, as `prepare_rows` gives them.
+    """
+    product = product if product.stride(-1) == 1 else product.contiguous()
+    joined = Joined(product, query_norm, key_norm, cos, sin, heads, eps)
+    made = attended_jointly(joined)
+    if made is not None:
+        return made
+    steps = steps_for(product.device)
+    attended = attend_self(*joined.plainly(steps.normalise_heads)).flatten(-2)
+    # Without a modulation any two tensors do.
+    rows, scales = steps.prepare_rows(attended, cos, cos, eps, NONE, False, False, True)
+    return rows, scales
+
+
+@attend_rows.register_fake  # type: ignore[untyped-decorator]
+def _(
+    product: Tensor, query_norm: Tensor, key_norm: Tensor, cos: Tensor, sin: Tensor, heads: int, eps: float
+) -> tuple[Tensor, Tensor]:
+    tokens, width = product.shape[1], product.shape[2] // 3
+    rows = torch.empty((tokens, width), dtype=torch.float8_e4m3fn, device=product.device)
+    return rows, torch.empty((tokens, 1), dtype=torch.float32, device=product.device)

@@ -1,0 +1,116 @@
+"""An autoencoder's fast coders over whole clips: which frames go into which call, within a bound on memory."""
+
+from collections.abc import Iterator
+from types import MethodType
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from wan_mcp.engine.vae.autoencoder import Decoder, Encoder, understood
+from wan_mcp.engine.vae.chunk_size import latent_frames_per_call
+from wan_mcp.engine.vae.layers import Pass
+
+__all__ = ["FastCoders", "Run", "install_fast_coders", "runs_of"]
+
+STILL_GROUPS = 2
+"""From how many groups of four like pictures it pays to compute the first of them only."""
+
+
+class Run(NamedTuple):
+    """Pictures that go through the encoder together."""
+
+    start: int
+    kept: int
+    """How many are there to read; the others are like the last of them."""
+    length: int
+
+
+def runs_of(changes: list[bool], most: int) -> list[Run]:
+    """The calls in which a clip is encoded; `changes[t]` says whether picture t differs from picture t - 1.
+
+    The first picture alone, then groups of four, up to `most` groups a call, but a stretch of like pictures in one
+    call of which only the first is kept.
+    """
+    groups = range(1, len(changes), 4)
+    still = [not any(changes[at + 1 : at + 4]) for at in groups]
+    runs, group = [Run(0, 1, 1)], 0
+    while group < len(groups):
+        end = _still_until(group, groups, still, changes)
+        if end - group >= STILL_GROUPS:
+            runs.append(Run(groups[group], 1, 4 * (end - group)))
+        else:
+            end = group + 1
+            while end < len(groups) and end - group < most:
+                if _still_until(end, groups, still, changes) - end >= STILL_GROUPS:
+                    break
+                end += 1
+            runs.append(Run(groups[group], 4 * (end - group), 4 * (end - group)))
+        group = end
+    return runs
+
+
+def _still_until(group: int, groups: range, still: list[bool], changes: list[bool]) -> int:
+    """The group after the stretch of like pictures that begins with `group`; `group` itself if there is none."""
+    if not still[group]:
+        return group
+    end = group + 1
+    while end < len(groups) and still[end] and not changes[groups[end]]:
+        end += 1
+    return end
+
+
+class FastCoders:
+    """Both halves of an `AutoencoderKLWan`, for one clip at a time."""
+
+    def __init__(self, vae: Any) -> None:
+        self._vae = vae
+        self._decoder = Decoder(vae)
+        self._encoder = Encoder(vae)
+
+    @torch.no_grad()  # type: ignore[untyped-decorator]
+    def decode(self, latents: Tensor) -> Iterator[tuple[int, Tensor]]:
+        """How many latent frames, and their pixels (pictures, height, width, 3) in float32, not clamped.
+
+        `latents` are (1, channels, frames, height, width), not normalised any more.
+        """
+        frames = latents[0].permute(1, 2, 3, 0).contiguous()
+        count, height, width = frames.shape[:3]
+        most = latent_frames_per_call(self._vae, height, width)
+        run, start = Pass(), 0
+        while start < count:
+            end = min(count, start + most) if start else 1
+            yield end - start, self._decoder(frames[start:end], run)
+            start = end
+
+    @torch.no_grad()  # type: ignore[untyped-decorator]
+    def encode(self, pictures: Tensor) -> Tensor:
+        """Means and log-variances (1, 2 * channels, frames, height, width) of (1, 3, 1 + 4 * k, height, width)."""
+        rows = pictures[0].permute(1, 2, 3, 0).contiguous()
+        differs = (rows[1:] != rows[:-1]).flatten(1).any(1).tolist()
+        ratio = self._vae.config.scale_factor_spatial
+        most = latent_frames_per_call(self._vae, rows.shape[1] // ratio, rows.shape[2] // ratio)
+        run, parts = Pass(), []
+        for start, kept, length in runs_of([True, *differs], most):
+            parts.append(self._encoder(rows[start : start + kept], length, run))
+        return torch.cat(parts).permute(3, 0, 1, 2)[None]
+
+
+def install_fast_coders(vae: Any) -> FastCoders | None:
+    """Have an autoencoder encode single clips with fast coders, and return these; None where they do not understand it.
+
+    Call it once the weights are where they stay. It replaces `vae._encode`, which is what all pipelines call. Batches
+    and tiles are still encoded by the autoencoder itself.
+    """
+    if not understood(vae):
+        return None
+    coders = FastCoders(vae)
+
+    def encode(vae: Any, pictures: Tensor) -> Tensor:
+        if pictures.shape[0] == 1 and not vae.use_tiling:
+            return coders.encode(pictures)
+        encoded: Tensor = type(vae)._encode(vae, pictures)
+        return encoded
+
+    vae._encode = MethodType(encode, vae)
+    return coders

@@ -1,0 +1,1 @@
+"""The engine's process: claim, run, report. Imports no torch."""

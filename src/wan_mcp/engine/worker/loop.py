@@ -1,0 +1,269 @@
+"""The life of an engine process: hold the device, claim → run → finish, leave when idle.
+
+It knows the job table and nothing of torch; what runs a plan is a `Studio`, built after the
+device's lock is held, because that is what takes seconds. Tests drive this very loop with studios
+that misbehave. A job whose weights are not here waits for them beside the line (see `downloads`).
+"""
+
+import faulthandler
+import logging
+import signal
+import time
+from collections.abc import Callable
+from functools import partial
+from types import FrameType
+from typing import Protocol
+
+from wan_mcp.engine.worker.acquire_device import acquired, take_device
+from wan_mcp.engine.worker.downloads import Downloads
+from wan_mcp.engine.worker.reporter import EngineLeaves, Reporter
+from wan_mcp.errors import HomeUnusable, JobCancelled, JobFailed, JobLost, OutOfSpace
+from wan_mcp.hardware.machine import Machine
+from wan_mcp.jobs.database import Database, Watch
+from wan_mcp.jobs.loaded_models import Loaded
+from wan_mcp.jobs.store import JobStore
+from wan_mcp.jobs.timings import Timings
+from wan_mcp.jobs.workers import EngineRows
+from wan_mcp.media.store import MediaStore
+from wan_mcp.schema.enums import JobState
+from wan_mcp.schema.jobs import Job, JobError
+from wan_mcp.settings import Settings
+
+__all__ = ["Studio", "run_engine"]
+
+log = logging.getLogger(__name__)
+
+ALIVE_S = 10.0  # an idle engine's signs of life
+IDLE_LOOK_S = 0.2  # how often an idle engine looks up from waiting: for a signal, for the idle time
+FULL_DISK_PATIENCE_S = 60.0
+STOP_S = 3.0  # in which a download hears that the engine leaves, and gives its job back
+
+
+class Studio(Protocol):
+    """Runs plans on one device."""
+
+    def machine(self) -> Machine | None:
+        """What the device can hold, for fronts, which do not know torch; None leaves them to the driver's own tool."""
+
+    def loaded(self) -> Loaded:
+        """Which models are in memory, for the estimates of fronts."""
+
+    def has_lost_its_device(self) -> bool:
+        """Whether nothing can be run in this process any more."""
+
+    def lacks_weights(self, job: Job) -> bool:
+        """Whether a job has to wait for a download, and may."""
+
+    def download(self, job: Job, report: Reporter) -> None:
+        """Bring the weights that a job lacks; in a thread of its own, while other jobs run.
+
+        Raises:
+            JobFailed, JobCancelled, JobLost, EngineLeaves: as `run`.
+        """
+
+    def run(self, job: Job, report: Reporter) -> str | None:
+        """Run a job's plan, hand its results to `report.add`, and give the caption if it makes one.
+
+        Raises:
+            JobFailed: it cannot be done; with a code and a reason for people.
+            JobCancelled, JobLost, EngineLeaves: from `report`, passed on.
+        """
+
+
+class DeviceLost(Exception):
+    """The engine ends with its job unfinished, as one that was killed: whoever finds it settles the job."""
+
+
+class _Signals:
+    """Remembers that the process was asked to leave; the job finds out at its next step."""
+
+    def __init__(self) -> None:
+        self.leaving = False
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._leave)
+
+    def _leave(self, number: int, frame: FrameType | None) -> None:
+        self.leaving = True
+
+
+def run_engine(settings: Settings, build: Callable[[], Studio], resolve: Callable[[str], str]) -> None:
+    """Be the engine of `settings.device` until no job has come for `engine_idle_s`.
+
+    Returns at once if another engine holds the device. `resolve` says which device the setting auto stands for.
+
+    Raises:
+        HomeUnusable: the home folder or the job table cannot be used.
+    """
+    began = time.monotonic()
+    faulthandler.enable()
+    signals = _Signals()
+    database = Database(settings.database)
+    taken = take_device(settings, database, resolve)
+    if taken is None:
+        database.close()
+        return
+    lock, device = taken
+    settings = settings.model_copy(update={"device": device})
+    engine = _Engine(settings, database, lambda: signals.leaving)
+    try:
+        engine.start(build, began)
+        while not signals.leaving:
+            engine.serve_until_idle()
+            # A front that saw the lock held has left its job to us: look once more after letting go.
+            engine.rows.leave(settings.device)
+            lock.release()
+            if signals.leaving or not engine.store.has_queued():
+                break
+            if not acquired(lock):
+                break
+            engine.register()
+    finally:
+        engine.rows.leave(settings.device)
+        lock.release()
+        database.close()
+
+
+class _Engine:
+    """The loop and what it needs."""
+
+    def __init__(self, settings: Settings, database: Database, leaving: Callable[[], bool]) -> None:
+        self.settings = settings
+        self.store = JobStore(database)
+        self.rows = EngineRows(database)
+        self._timings = Timings(database)
+        self._leaving = leaving
+        self._studio: Studio | None = None
+        self._downloads = Downloads(self._download)
+
+    def register(self) -> None:
+        """Say that this process has the device now."""
+        self.rows.register(self.settings.device, time.time() + self.settings.load_deadline_s)
+        if self._studio is not None:
+            self._sign_of_life()
+
+    def start(self, build: Callable[[], Studio], began: float) -> None:
+        """Settle what a dead predecessor left, and get ready. `began` is when the process did (monotonic)."""
+        self.register()
+        for job in self.store.bury(self.settings.device):
+            log.warning("an engine died over job %s, which is now %s", job.id, job.state)
+        MediaStore(self.settings.home).sweep()
+        self._studio = build()
+        if (machine := self._studio.machine()) is not None:
+            self.rows.tell_machine(self.settings.device, machine)
+        self._sign_of_life()
+        seconds = time.monotonic() - began
+        self._timings.record_start(self.settings.device, seconds)
+        log.info("engine ready for %s after %.1f s", self.settings.device, seconds)
+
+    def serve_until_idle(self) -> None:
+        """Claim and run jobs until none has come for the idle time, or a signal says to leave."""
+        watch = self.store.database.watch()
+        try:
+            while not self._leaving() and (job := self._next(watch)) is not None:
+                if self._studio is not None and self._studio.lacks_weights(job):
+                    self._downloads.start(job)
+                else:
+                    self._run(job)
+                self._sign_of_life()
+        finally:
+            watch.close()
+            if self._leaving():
+                self._downloads.wait(STOP_S)
+
+    def _next(self, watch: Watch) -> Job | None:
+        idle_until = time.monotonic() + self.settings.engine_idle_s
+        alive_at = time.monotonic() + ALIVE_S
+        while not self._leaving():
+            coming = self._downloads.models()
+            if self.store.has_queued() and (job := self.store.claim(self.settings.device, except_models=coming)):
+                return job
+            now = time.monotonic()
+            if coming:
+                idle_until = now + self.settings.engine_idle_s
+            if now >= idle_until:
+                return None
+            if now >= alive_at:
+                self._sign_of_life()
+                alive_at = now + ALIVE_S
+            watch.wait(min(IDLE_LOOK_S, idle_until - now))
+        return None
+
+    def _sign_of_life(self) -> None:
+        loaded = self._studio.loaded() if self._studio is not None else None
+        self.rows.alive(self.settings.device, time.time() + ALIVE_S + self.settings.step_deadline_s, loaded)
+
+    def _run(self, job: Job) -> None:
+        log.info("job %s: %s with %s, attempt %d", job.id, job.plan.task, job.plan.model, job.attempt)
+        report = Reporter(job, self.store, self.settings, self._leaving)
+
+        def work() -> Callable[[], None]:
+            caption = self._studio.run(job, report) if self._studio else None
+            return partial(self.store.finish, job, JobState.SUCCEEDED, caption=caption)
+
+        if self._attempt(job, report, work):
+            report.keep_timings()
+
+    def _download(self, job: Job) -> None:
+        """Bring the weights for a job and put it back into the queue, in a thread of its own."""
+        log.info("job %s: the weights of %s come first", job.id, job.plan.model)
+        # The engine's signs of life are those of the job that it works on: none of its own here.
+        report = Reporter(job, self.store, self.settings, self._leaving, tells_alive=False)
+
+        def work() -> Callable[[], None]:
+            if self._studio is not None:
+                self._studio.download(job, report)
+            return partial(self.store.release, job)
+
+        self._attempt(job, report, work)
+
+    def _attempt(self, job: Job, report: Reporter, work: Callable[[], Callable[[], None]]) -> bool:
+        """Whether `work` came to its end; what it gives, or why it did not, is written as the end of this attempt."""
+        end: Callable[[], None]
+        done, began = False, time.monotonic()
+        try:
+            with report:
+                end = work()
+            done, word = True, "done"
+        except JobCancelled:
+            end, word = partial(self.store.finish, job, JobState.CANCELLED), "cancelled"
+        except JobLost:
+            log.warning("job %s was given to another engine", job.id)
+            return False
+        except EngineLeaves:
+            end, word = partial(self.store.release, job), "back in the queue, for this engine was told to leave"
+        except Exception as failure:  # the per-job guard: whatever breaks here costs this job only
+            error = self._said_of(failure, job)
+            if error.code == "internal" and self._studio is not None and self._studio.has_lost_its_device():
+                raise DeviceLost(f"{self.settings.device} does nothing any more in this process") from failure
+            end, word = partial(self.store.finish, job, JobState.FAILED, error=error), f"failed, {error.code}"
+        self._insist(end)
+        log.info("job %s: %s after %.2f s", job.id, word, time.monotonic() - began)
+        return done
+
+    def _said_of(self, failure: Exception, job: Job) -> JobError:
+        """What the caller is told of a failure; what only we should know goes to the log."""
+        if isinstance(failure, JobFailed):
+            return JobError(code=failure.code, message=str(failure))
+        if isinstance(failure, OutOfSpace):
+            return JobError(code="out_of_space", message=str(failure))
+        log.exception("job %s broke", job.id, exc_info=failure)
+        return JobError(
+            code="internal",
+            message=f"The engine met an unexpected {type(failure).__name__}; "
+            f"its log {self.settings.log_file} says more. The next job is not affected.",
+        )
+
+    def _insist(self, write: Callable[[], None]) -> None:
+        """Write the end of a job though the disk may be full for a while; then leave it to the next engine."""
+        give_up = time.monotonic() + FULL_DISK_PATIENCE_S
+        while True:
+            try:
+                return write()
+            except JobLost:
+                log.warning("a job was given to another engine before its end was written")
+                return None
+            except (OutOfSpace, HomeUnusable) as error:
+                log.error("the end of a job cannot be written yet: %s", error)
+                if time.monotonic() >= give_up:
+                    raise
+            time.sleep(1)

@@ -1,0 +1,262 @@
+"""What a running job says of itself, and how it hears that it should stop.
+
+The working thread only notes where it is; a thread of its own writes the latest note into the row
+and reads the cancel flag, so that no denoising step waits for a disk. Only the working thread's
+notes count as signs of life: a hanging job falls silent though this thread runs on.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self
+
+from wan_mcp.engine.worker.eta import Outlook
+from wan_mcp.errors import JobCancelled, JobLost, WanError
+from wan_mcp.jobs.store import JobStore
+from wan_mcp.jobs.timings import Timings
+from wan_mcp.jobs.workers import EngineRows
+from wan_mcp.schema.enums import Stage
+from wan_mcp.schema.jobs import Artifact, Job, Progress
+from wan_mcp.schema.plans import CaptionPlan
+from wan_mcp.settings import Settings
+
+__all__ = ["EngineLeaves", "Reporter"]
+
+log = logging.getLogger(__name__)
+
+WRITE_S = 0.2  # the shortest time between two writes of progress; each wakes all that wait, on the same cores
+ALIVE_S = 1.0  # a change of the deadline that is worth a write of its own
+LOOK_S = 0.02  # how often the cancel flag's database is looked at for commits
+SLOW_STEP = 10  # a step may take this many times what the one before it took
+
+
+class EngineLeaves(WanError):
+    """The engine was told to leave: the job goes back to the queue."""
+
+
+class Reporter:
+    """One attempt at one job."""
+
+    def __init__(
+        self,
+        job: Job,
+        store: JobStore,
+        settings: Settings,
+        leaving: Callable[[], bool] = lambda: False,
+        *,
+        tells_alive: bool = True,
+    ) -> None:
+        """`leaving` says whether the engine must go; `tells_alive`, whether this job's progress is its sign of life."""
+        self.job = job
+        self._tells_alive = tells_alive
+        self._store = store
+        self._settings = settings
+        self._leaving = leaving
+        self._rows = EngineRows(store.database)
+        self._timings = Timings(store.database)
+        self._items = 1 if isinstance(job.plan, CaptionPlan) else job.plan.count
+        self._outlook = Outlook(job.plan, self._timings, settings.device)
+        self._measured: list[tuple[Stage, float]] = []
+        self._stage = Stage.LOAD
+        self._stage_began = self._mark_at = time.monotonic()
+        self._item = 1
+        self._steps: tuple[int, int] | None = None
+        self._detail = ""
+        self._stage_left_s: float | None = None
+        self._note: Progress | None = None
+        self._deadline_at = time.time() + settings.load_deadline_s
+        self._deadline_written = 0.0
+        self._stop = threading.Event()
+        self._cancelled = threading.Event()
+        self._lost = threading.Event()
+        self._thread = threading.Thread(target=self._write_on, name="reporter", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        self._thread.join()
+        if kind is not None and self._note is not None:
+            self._write(self._note)  # where it ended, though that may have been too quick to be written
+
+    # What the working thread calls.
+
+    def check(self) -> None:
+        """Stop here if somebody wants the job to stop.
+
+        Raises:
+            JobCancelled: it was cancelled.
+            JobLost: it was given to another engine.
+            EngineLeaves: this engine has to leave.
+        """
+        if self._cancelled.is_set():
+            raise JobCancelled
+        if self._lost.is_set():
+            raise JobLost
+        if self._leaving():
+            raise EngineLeaves
+
+    def enter(self, stage: Stage, *, item: int = 1, detail: str = "") -> None:
+        """The job goes on to `stage` of result `item` (from 1); whatever stage it was in is done.
+
+        Raises:
+            JobCancelled, JobLost, EngineLeaves: as `check`.
+        """
+        self._leave_stage()
+        self._stage, self._item, self._detail, self._steps, self._stage_left_s = stage, item, detail, None, None
+        self._mark(self._usual_deadline_s())
+
+    def step(self, step: int, steps: int) -> None:
+        """`step` of `steps` denoising steps of this result are done.
+
+        Raises:
+            JobCancelled, JobLost, EngineLeaves: as `check`.
+        """
+        self._steps = (step, steps)
+        if step > 0:
+            self._outlook.done[Stage.DENOISE] += 1
+            allowed = SLOW_STEP * (time.monotonic() - self._mark_at)
+        else:  # of the first nobody knows how long it takes: kernels are chosen and built in it
+            allowed = max(self._settings.load_deadline_s, SLOW_STEP * (self._outlook.seconds[Stage.DENOISE] or 0.0))
+        self._mark(max(self._settings.step_deadline_s, allowed))
+
+    def tell(self, detail: str, *, slow: bool = False, left_s: float | None = None) -> None:
+        """Say more of the running stage (bytes of a download, frames decoded); a sign of life.
+
+        `slow` is for work that reads a whole model, up to the next word; `left_s` is what is left of a check.
+
+        Raises:
+            JobCancelled, JobLost, EngineLeaves: as `check`.
+        """
+        self._detail, self._stage_left_s = detail, left_s
+        self._mark(self._settings.load_deadline_s if slow else self._usual_deadline_s())
+
+    def alive(self) -> None:
+        """A sign of life from within a step; changes nothing that is shown.
+
+        Raises:
+            JobCancelled, JobLost, EngineLeaves: as `check`.
+        """
+        self._deadline_at = max(self._deadline_at, time.time() + self._settings.step_deadline_s)
+        self.check()
+
+    def runs_as(self, way: str) -> None:
+        """Say how the model is run: in which precision, compiled or not, e.g. `fp8+aot`; before the first step.
+
+        Its steps are measured and expected apart from those of other ways.
+        """
+        self._outlook.expect(way)
+
+    def add(self, artifact: Artifact) -> None:
+        """A result is whole.
+
+        Raises:
+            JobLost: the row is not this attempt's any more.
+        """
+        self._store.add_artifact(self.job, artifact)
+
+    def note(self, sentence: str) -> None:
+        """Say something that the caller should know of the result.
+
+        Raises:
+            JobLost: the row is not this attempt's any more.
+        """
+        self._store.add_note(self.job, sentence)
+
+    def keep_timings(self) -> None:
+        """Keep what this job's stages took, for everybody's estimates. Call it when the job has succeeded."""
+        self._leave_stage()
+        for stage, seconds in self._measured:
+            variant, work = self._outlook.variant if stage is Stage.DENOISE else "", self._outlook.work[stage]
+            self._timings.record(self._settings.device, self.job.plan.model, stage, work, seconds, variant)
+
+    # What happens behind it.
+
+    def _usual_deadline_s(self) -> float:
+        slow = self._stage in _SLOW_STAGES
+        return self._settings.load_deadline_s if slow else self._settings.step_deadline_s
+
+    def _leave_stage(self) -> None:
+        seconds = time.monotonic() - self._stage_began
+        self._stage_began = time.monotonic()
+        if self._note is None or self._stage not in self._outlook.work:
+            return
+        if self._stage is Stage.DENOISE:
+            if self._steps is not None and self._steps[0] > 0:
+                self._measured.append((Stage.DENOISE, seconds / self._steps[0]))
+            elif isinstance(self.job.plan, CaptionPlan):
+                self._outlook.done[self._stage] += 1
+                self._measured.append((self._stage, seconds))
+            return
+        self._outlook.done[self._stage] += 1
+        self._measured.append((self._stage, seconds))
+
+    def _mark(self, seconds_allowed: float) -> None:
+        self._mark_at = time.monotonic()
+        self._deadline_at = time.time() + seconds_allowed
+        step, steps = self._steps or (None, None)
+        self._note = Progress(
+            stage=self._stage,
+            step=step,
+            steps=steps,
+            item=self._item,
+            items=self._items,
+            fraction=self._outlook.fraction(self._stage),
+            eta_s=self._time_left(),
+            detail=self._detail,
+        )
+        self.check()
+
+    def _time_left(self) -> float | None:
+        if self._stage is Stage.DOWNLOAD:
+            return None
+        step_s = self._outlook.seconds[Stage.DENOISE]
+        if self._stage is Stage.DENOISE and self._steps is not None and self._steps[0] > 0:
+            step_s = (time.monotonic() - self._stage_began) / self._steps[0]  # this job's own
+        return self._outlook.time_left(self._stage, step_s, self._stage_left_s if self._stage is Stage.CHECK else 0.0)
+
+    def _write_on(self) -> None:
+        watch = self._store.database.watch()
+        written: Progress | None = None
+        try:
+            while not self._stop.is_set():
+                if watch.changed() and self._store.cancel_requested(self.job):
+                    self._cancelled.set()
+                if self._note is not None and self._note is not written:
+                    written = self._note
+                    self._write(written)
+                    self._stop.wait(WRITE_S)
+                    continue
+                if self._deadline_at - self._deadline_written > self._settings.step_deadline_s / 4:
+                    self._write_alive()
+                self._stop.wait(LOOK_S)
+        finally:
+            watch.close()
+
+    def _write(self, note: Progress) -> None:
+        self._write_alive()
+        try:
+            if self._store.report(self.job, note):
+                self._cancelled.set()
+        except JobLost:
+            self._lost.set()
+        except WanError as error:  # a full disk must not end a job that may not need it
+            log.warning("progress not written: %s", error)
+
+    def _write_alive(self) -> None:
+        if not self._tells_alive or abs(self._deadline_at - self._deadline_written) <= ALIVE_S:
+            return
+        try:
+            self._deadline_written = self._deadline_at
+            self._rows.alive(self._settings.device, self._deadline_at)
+        except WanError as error:
+            log.warning("a sign of life not written: %s", error)
+
+
+_SLOW_STAGES = (Stage.DOWNLOAD, Stage.CHECK, Stage.LOAD)

@@ -1,0 +1,1 @@
+"""The doors: MCP, HTTP and the command line."""

@@ -1,0 +1,83 @@
+"""`wan-mcp compile`: build a model's block packages beforehand, so that not even the first job runs eagerly."""
+
+import json
+import os
+import subprocess
+import sys
+from typing import Annotated
+
+import typer
+
+from wan_mcp.catalog.catalog import Catalogue
+from wan_mcp.engine.aot import child_process as lifeline
+from wan_mcp.engine.aot.builder import BuildFailed, Wanted, build
+from wan_mcp.errors import BadRequest
+from wan_mcp.settings import Settings
+
+__all__ = ["compile_model"]
+
+RESOLVING = "wan_mcp.engine.families.wan.aot_targets"
+FAILED = 1
+INTERRUPTED = 130
+
+
+def compile_model(
+    ctx: typer.Context,
+    model: Annotated[
+        str | None, typer.Argument(help="The model; see 'wan-mcp models'. The video model if left out.")
+    ] = None,
+) -> None:
+    """Compile a model's blocks for this machine: some minutes, once for each version of torch.
+
+    Jobs never wait for this: without it, the first ones run eagerly while an engine compiles beside them.
+    """
+    settings: Settings = ctx.obj
+    name = model or settings.video_model
+    Catalogue.of(settings.home).get(name)  # refuses an unknown name before torch is loaded
+    wanted = _resolve(name, settings)
+    if not wanted:
+        typer.echo(f"Nothing to compile: on this device and in this precision, '{name}' runs as its library has it.")
+        return
+    settings.log_file.parent.mkdir(parents=True, exist_ok=True)
+    for number, each in enumerate(wanted, 1):
+        _build(each, settings, f"{number} of {len(wanted)}" if len(wanted) > 1 else "the package")
+
+
+def _resolve(name: str, settings: Settings) -> list[Wanted]:
+    process = lifeline.start(
+        ["-m", RESOLVING, name],
+        os.environ | settings.environment(),
+        output=subprocess.PIPE,
+        errors=None,
+    )
+    try:
+        output = b""
+        if process.stdout is not None:
+            with process.stdout as pipe:
+                output = pipe.read()
+        process.wait()
+    finally:
+        lifeline.end(process)
+    if process.returncode:
+        raise BadRequest("what to compile cannot be found out, for the reason above; 'wan-mcp doctor' looks at torch")
+    answer = json.loads(output.splitlines()[-1])
+    if "error" in answer:
+        raise BadRequest(answer["error"])
+    return [Wanted(**each) for each in answer["wanted"]]
+
+
+def _build(wanted: Wanted, settings: Settings, what: str) -> None:
+    from rich.console import Console
+
+    screen = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+    try:
+        with settings.log_file.open("ab") as log, screen.status(f"{what}: waiting for another build") as status:
+            fresh = build(wanted, settings.home, lambda words: status.update(f"{what}: {words}"), log)
+    except KeyboardInterrupt:
+        screen.print("Stopped; nothing was kept.")
+        sys.exit(INTERRUPTED)
+    except (BuildFailed, OSError) as error:
+        screen.print(f"{what} could not be built: {error}.", style="red")
+        screen.print(f"'wan-mcp doctor' checks the compiler; the log is {settings.log_file}")
+        sys.exit(FAILED)
+    typer.echo(f"{settings.home / 'packages' / f'{wanted.name}.pt2'}{'' if fresh else ' (was there already)'}")

@@ -1,0 +1,162 @@
+"""`wan-mcp doctor`: is everything there that a job needs?
+
+What needs torch is asked in a process of its own, so this one stays light and a broken
+installation cannot take it down.
+"""
+
+import json
+import platform
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import typer
+
+from wan_mcp import __version__
+from wan_mcp.catalog.catalog import Catalogue
+from wan_mcp.errors import UserError
+from wan_mcp.media.store import MediaStore
+from wan_mcp.settings import Settings, mistyped_variables
+
+__all__ = ["doctor"]
+
+PROBE_S = 120
+# What a process that may import torch says of itself, as one line of JSON.
+PROBE = """
+import json, platform
+import torch, diffusers, transformers
+cuda = torch.cuda.is_available()
+print(json.dumps({
+    "torch": torch.__version__, "diffusers": diffusers.__version__, "transformers": transformers.__version__,
+    "device": torch.cuda.get_device_name() if cuda else f"CPU, {torch.get_num_threads()} threads",
+    "memory_gb": round(torch.cuda.get_device_properties(0).total_memory / 1e9, 1) if cuda else None,
+}))
+"""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at."""
+
+    what: str
+    says: str
+    good: bool = True
+
+
+def doctor(
+    ctx: typer.Context,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Set a damaged job table aside and save what can be read of it.")
+    ] = False,
+) -> None:
+    """Check the installation, the home folder, the job table and the engine; exit code 1 if something is broken."""
+    settings: Settings = ctx.obj
+    if repair:
+        from wan_mcp.service.repair import repair_table
+
+        typer.echo(repair_table(settings))
+    broken = False
+    for finding in _findings(settings):
+        broken |= not finding.good
+        typer.secho("ok  " if finding.good else "BAD ", fg="green" if finding.good else "red", nl=False)
+        typer.echo(f"{finding.what}: {finding.says}")
+    if broken:
+        sys.exit(1)
+
+
+def _findings(settings: Settings) -> Iterator[Finding]:
+    yield Finding("wan-mcp", f"{__version__}, Python {platform.python_version()}, {platform.platform(terse=True)}")
+    needed = [*_libraries(), *_home(settings)]
+    yield from needed
+    yield _ffmpeg()
+    if all(finding.good for finding in needed):
+        yield _compiler(settings)
+    catalogue = Catalogue.of(settings.home)
+    yield Finding("models", ", ".join(sorted(catalogue.manifests)), bool(catalogue.manifests))
+    yield from _embedded(catalogue)
+    yield from (Finding("manifest", str(error), good=False) for error in catalogue.broken.values())
+    yield from (Finding("manifest", remark) for remark in catalogue.remarks)
+    yield from (Finding("environment", sentence, good=False) for sentence in mistyped_variables())
+
+
+def _embedded(catalogue: Catalogue) -> Iterator[Finding]:
+    from wan_mcp.engine.components.install import EMBEDDED
+
+    for name, manifest in sorted(catalogue.manifests.items()):
+        folder = manifest.weights.embedded
+        if folder is not None and not any((EMBEDDED / folder).rglob("*.safetensors")):
+            yield Finding("weights", f"those of '{name}' are not in the package; install it again", good=False)
+
+
+def _libraries() -> Iterator[Finding]:
+    try:
+        run = subprocess.run(
+            [sys.executable, "-c", PROBE], capture_output=True, text=True, timeout=PROBE_S, check=False
+        )
+    except subprocess.TimeoutExpired:
+        yield Finding("torch", f"importing it took longer than {PROBE_S} s", good=False)
+        return
+    if run.returncode:
+        last = run.stderr.strip().splitlines()[-1:] or [f"exit code {run.returncode}"]
+        yield Finding("torch", f"cannot be used: {last[0]}; install the package again", good=False)
+        return
+    facts: dict[str, Any] = json.loads(run.stdout.strip().splitlines()[-1])
+    memory = f", {facts['memory_gb']} GB" if facts["memory_gb"] else ""
+    yield Finding("libraries", ", ".join(f"{name} {facts[name]}" for name in ("torch", "diffusers", "transformers")))
+    yield Finding("device", f"{facts['device']}{memory}")
+
+
+def _ffmpeg() -> Finding:
+    try:
+        from imageio_ffmpeg import get_ffmpeg_exe
+
+        program = get_ffmpeg_exe()
+        run = subprocess.run([program, "-version"], capture_output=True, text=True, timeout=PROBE_S, check=True)
+    except (ImportError, RuntimeError, OSError, subprocess.SubprocessError) as error:
+        return Finding("ffmpeg", f"does not run ({error}); set IMAGEIO_FFMPEG_EXE to one that does", good=False)
+    return Finding("ffmpeg", run.stdout.splitlines()[0])
+
+
+def _compiler(settings: Settings) -> Finding:
+    from wan_mcp.engine.aot.compiler_check import prove
+
+    try:
+        proof = prove(settings.home)
+    except OSError as error:
+        return Finding("compiler", f"cannot be tried: {settings.home} cannot be written ({error.strerror})", good=False)
+    return Finding("compiler", proof.says, proof.good)
+
+
+def _home(settings: Settings) -> Iterator[Finding]:
+    from wan_mcp.jobs.database import Database
+    from wan_mcp.jobs.devices import DeviceNames
+    from wan_mcp.jobs.workers import EngineRows
+    from wan_mcp.service.repair import defects
+
+    try:
+        free = MediaStore(settings.home).free_mb()
+    except OSError as error:
+        yield Finding("home", f"{settings.home} cannot be used: {error.strerror}", good=False)
+        return
+    yield Finding("home", f"{settings.home}, {free / 1000:.1f} GB free", free >= settings.min_free_mb)
+    if not settings.database.exists():
+        yield Finding("job table", "none yet")
+        return
+    try:
+        found = defects(settings.database)
+        if found:
+            yield Finding(
+                "job table", f"damaged ({found}); 'wan-mcp doctor --repair' saves what can be read", good=False
+            )
+            return
+        database = Database(settings.database)
+        row = EngineRows(database).get(DeviceNames(database).of(settings.device))
+        database.close()
+    except UserError as error:
+        yield Finding("job table", str(error), good=False)
+        return
+    yield Finding("job table", str(settings.database))
+    alive = row is not None and row.process() is not None
+    yield Finding("engine", f"running, pid {row.pid}" if alive and row else "none runs; the next job starts one")

@@ -1,0 +1,179 @@
+"""Follow a job in a terminal: a bar with stage and time left, Ctrl-C to cancel, files where they were wanted."""
+
+import json
+import shutil
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import anyio
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
+
+from wan_mcp.errors import BadRequest, UserError
+from wan_mcp.schema.enums import JobState
+from wan_mcp.schema.jobs import Job
+from wan_mcp.schema.plans import CaptionPlan
+from wan_mcp.schema.requests import Request
+from wan_mcp.service.describe import fraction_of, sentence
+from wan_mcp.service.service import JobService, JobView, serving
+from wan_mcp.settings import Settings
+
+__all__ = ["Delivery", "run_request"]
+
+FAILED = 1
+INTERRUPTED = 130
+
+screen = Console(stderr=True, highlight=False)
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """What the caller wants to have in the end."""
+
+    output: Path | None = None
+    force: bool = False
+    as_json: bool = False
+    detach: bool = False
+
+    def check(self, count: int) -> None:
+        """Refuse before anything runs what could not be delivered.
+
+        Raises:
+            BadRequest: a file of that name exists, or its folder does not.
+        """
+        if self.output is None:
+            return
+        if not self.output.absolute().parent.is_dir():
+            raise BadRequest(f"there is no folder {self.output.absolute().parent}")
+        taken = [str(target) for target in self._targets(count) if target.exists()]
+        if taken and not self.force:
+            raise BadRequest(f"{', '.join(taken)} exists already; choose another -o or add --force")
+
+    def _targets(self, count: int) -> list[Path]:
+        if self.output is None:
+            return []
+        if count == 1:
+            return [self.output]
+        return [self.output.with_stem(f"{self.output.stem}-{number}") for number in range(1, count + 1)]
+
+    def deliver(self, job: Job) -> list[Path]:
+        """Copy the results to where they were wanted; gives the paths to tell.
+
+        Raises:
+            BadRequest: one cannot be written there; says where it lies.
+        """
+        sources = [Path(artifact.path) for artifact in job.artifacts]
+        if self.output is None:
+            return sources
+        targets = self._targets(len(sources))
+        for source, target in zip(sources, targets, strict=True):
+            try:
+                shutil.copyfile(source, target)
+            except OSError as error:
+                raise BadRequest(f"{target} cannot be written ({error.strerror}); the result is {source}") from error
+        return targets
+
+
+def run_request(settings: Settings, request: Request, delivery: Delivery) -> None:
+    """Submit a request, follow its job, deliver the results; exits with 1 if the job failed, 130 if it was stopped.
+
+    Raises:
+        UserError: the request is refused.
+    """
+    delivery.check(getattr(request, "count", 1))
+    job = anyio.run(_run, settings, request, delivery)
+    paths = delivery.deliver(job) if job.state is JobState.SUCCEEDED else []
+    if delivery.as_json:
+        typer.echo(json.dumps(job.model_dump(mode="json"), indent=2))
+    elif delivery.detach:
+        typer.echo(job.id)
+        _say(f"It goes on by itself; see it with: wan-mcp jobs show {job.id}")
+    else:
+        _tell(job, paths)
+    if job.state is JobState.FAILED:
+        sys.exit(FAILED)
+    if job.state is not JobState.SUCCEEDED and not delivery.detach:
+        sys.exit(INTERRUPTED)
+
+
+def _say(text: str, style: str | None = None) -> None:
+    """A line for the person, as it stands: what looks like markup in a prompt or a reason is none."""
+    screen.print(text, style=style, markup=False, soft_wrap=True)
+
+
+def _tell(job: Job, paths: list[Path]) -> None:
+    if job.state is JobState.SUCCEEDED:
+        for path in paths:
+            typer.echo(path)
+        if job.caption is not None:
+            typer.echo(job.caption)
+        if not isinstance(job.plan, CaptionPlan):
+            _say(f"seed {job.plan.seed}")
+        for note in (*job.plan.notes, *job.notes):
+            _say(f"note: {note}")
+        if job.finished_at and job.started_at:
+            _say(f"done in {job.finished_at - job.started_at:.1f} s (job {job.id})")
+    elif job.error is not None:
+        _say(job.error.message, "red")
+    elif job.state.final:
+        _say(f"job {job.id} is {job.state}")
+    else:
+        _say(f"job {job.id} has not stopped yet; see it with: wan-mcp jobs show {job.id}")
+
+
+async def _run(settings: Settings, request: Request, delivery: Delivery) -> Job:
+    # A person at their own command line may use any picture that they can read.
+    async with serving(settings, any_image_folder=True) as service:
+        job = (await service.submit(request)).job
+        if not delivery.detach:
+            async with _interruptible(service, job.id):
+                await _follow(service, job.id)
+            job = (await service.view(job.id)).job
+        return job
+
+
+async def _follow(service: JobService, job_id: str) -> None:
+    columns = (SpinnerColumn(), BarColumn(bar_width=30), TextColumn("{task.percentage:>3.0f}%  {task.description}"))
+    with Progress(*columns, console=screen, transient=True) as bar:
+        line = bar.add_task("Submitted", total=1.0)
+
+        async def show(view: JobView) -> None:
+            bar.update(line, completed=fraction_of(view.job), description=escape(sentence(view)))
+
+        await service.wait(job_id, float("inf"), show)
+
+
+@asynccontextmanager
+async def _interruptible(service: JobService, job_id: str) -> AsyncIterator[None]:
+    """The first Ctrl-C asks the job to stop; the second ends the block, and leaves the job to itself."""
+    tasks = anyio.create_task_group()
+
+    async def listen() -> None:
+        with anyio.open_signal_receiver(signal.SIGINT) as signals:
+            await anext(signals)
+            _say("stopping the job; press Ctrl-C again to leave without waiting for it")
+            tasks.start_soon(ask)
+            await anext(signals)
+            block.cancel()
+
+    async def ask() -> None:
+        try:
+            await service.cancel(job_id)
+        except UserError as error:
+            _say(f"it cannot be stopped: {error}", "red")
+
+    with anyio.CancelScope() as block:
+        await tasks.__aenter__()
+        tasks.start_soon(listen)
+        try:
+            yield
+        finally:
+            # Left by hand, so that an error of the block does not come out wrapped in a group.
+            tasks.cancel_scope.cancel()
+            await tasks.__aexit__(None, None, None)

@@ -1,0 +1,93 @@
+"""`wan-mcp jobs`: what was made, what runs, what waits."""
+
+import json
+from datetime import datetime
+from typing import Annotated
+
+import typer
+
+from wan_mcp.schema.enums import JobState
+from wan_mcp.schema.jobs import Job
+from wan_mcp.schema.plans import CaptionPlan
+from wan_mcp.service.service import JobView, serving
+from wan_mcp.settings import Settings
+
+__all__ = ["app"]
+
+PROMPT_SHOWN = 60
+CANCEL_WAIT_S = 10.0
+
+app = typer.Typer(help="List, show and cancel jobs.", invoke_without_command=True, rich_markup_mode=None)
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+JobId = Annotated[str, typer.Argument(help="The job's id.")]
+
+
+@app.callback()
+def default(ctx: typer.Context) -> None:
+    """List, show and cancel jobs."""
+    if ctx.invoked_subcommand is None:
+        list_jobs(ctx)
+
+
+@app.command("list")
+def list_jobs(
+    ctx: typer.Context,
+    status: Annotated[JobState | None, typer.Option(help="Only these.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=1000)] = 20,
+    as_json: AsJson = False,
+) -> None:
+    """The newest jobs first."""
+    import anyio
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    async def read(settings: Settings) -> list[Job]:
+        async with serving(settings) as service:
+            return await service.newest(status, limit)
+
+    found = anyio.run(read, ctx.obj)
+    if as_json:
+        typer.echo(json.dumps([job.model_dump(mode="json") for job in found], indent=2))
+        return
+    table = Table(box=None)
+    for column, width in (("id", 20), ("status", 9), ("made", 19), ("what", 13)):
+        table.add_column(column, no_wrap=True, min_width=width)  # a narrow terminal cuts the last one
+    table.add_column("asked", no_wrap=True, overflow="ellipsis")
+    for job in found:
+        made = datetime.fromtimestamp(job.created_at).strftime("%Y-%m-%d %H:%M:%S")
+        table.add_row(job.id, job.state, made, job.plan.task, escape(_asked(job)))
+    Console().print(table if found else "no jobs yet")
+
+
+@app.command()
+def show(ctx: typer.Context, job_id: JobId) -> None:
+    """All that is known of one job, as JSON."""
+    import anyio
+
+    async def read(settings: Settings) -> JobView:
+        async with serving(settings) as service:
+            return await service.view(job_id)
+
+    view = anyio.run(read, ctx.obj)
+    extra = {"queue_position": view.queue_position, "eta_s": view.eta_s}
+    typer.echo(json.dumps(view.job.model_dump(mode="json") | extra, indent=2))
+
+
+@app.command()
+def cancel(ctx: typer.Context, job_id: JobId) -> None:
+    """Stop a queued or running job."""
+    import anyio
+
+    async def stop(settings: Settings) -> JobView:
+        async with serving(settings) as service:
+            await service.cancel(job_id)
+            return await service.wait(job_id, CANCEL_WAIT_S)
+
+    job = anyio.run(stop, ctx.obj).job
+    typer.echo(f"job {job.id} is {job.state}" if job.state.final else f"job {job.id} stops at its next step")
+
+
+def _asked(job: Job) -> str:
+    text = job.plan.image.source if isinstance(job.plan, CaptionPlan) else job.plan.prompt_asked
+    return text if len(text) <= PROMPT_SHOWN else f"{text[: PROMPT_SHOWN - 1]}…"

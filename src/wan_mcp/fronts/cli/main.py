@@ -1,0 +1,98 @@
+"""The commands, and what they have in common: settings, logs, errors in one sentence.
+
+Heavy imports happen inside the commands: `wan-mcp stdio` has to answer within a second.
+"""
+
+import logging
+import sys
+from typing import Annotated
+
+import typer
+
+from wan_mcp.errors import JobFailed, UserError
+from wan_mcp.fronts.cli import compile, doctor, generate, jobs, models, pull
+from wan_mcp.fronts.cli.settings_options import with_setting_flags
+from wan_mcp.logs import log_to_stderr
+from wan_mcp.settings import Settings, mistyped_variables
+
+__all__ = ["app", "main"]
+
+log = logging.getLogger(__name__)
+
+USAGE = 2
+
+app = typer.Typer(
+    name="wan-mcp",
+    help="A local media studio for MCP clients: video, images and captions on open weights.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+def _remember(ctx: typer.Context, settings: Settings) -> None:
+    """A local media studio for MCP clients: video, images and captions on open weights."""
+    ctx.obj = settings
+    log_to_stderr(settings.log_level if ctx.invoked_subcommand in ("stdio", "http", "engine") else "ERROR")
+    for sentence in mistyped_variables():
+        log.warning(sentence)
+
+
+app.callback()(with_setting_flags(_remember))
+app.add_typer(generate.app, name="generate")
+app.command("caption")(generate.caption)
+app.add_typer(jobs.app, name="jobs")
+app.add_typer(models.app, name="models")
+app.command("pull")(pull.pull)
+app.command("compile")(compile.compile_model)
+app.command("doctor")(doctor.doctor)
+
+
+@app.command()
+def stdio(ctx: typer.Context) -> None:
+    """Serve one MCP client on stdin and stdout; what Claude Desktop starts."""
+    from wan_mcp.fronts.mcp.stdio import run_stdio
+
+    run_stdio(ctx.obj)
+
+
+@app.command()
+def http(
+    ctx: typer.Context,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; beyond this machine a token is needed.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535)] = 8000,
+) -> None:
+    """Serve MCP clients over HTTP at /mcp."""
+    from wan_mcp.fronts.http.app import run_http
+
+    run_http(ctx.obj, host, port)
+
+
+@app.command()
+def engine(ctx: typer.Context) -> None:
+    """Be the engine of the device; fronts start it by themselves when a job needs it."""
+    from wan_mcp.engine.worker.loop import run_engine
+
+    def build():  # type: ignore[no-untyped-def]  # its type would import torch
+        from wan_mcp.engine.runner import build_studio
+
+        return build_studio(ctx.obj)
+
+    def resolve(setting: str) -> str:
+        from wan_mcp.engine.device.device import device_name
+
+        return device_name(setting)
+
+    run_engine(ctx.obj, build, resolve)
+
+
+def main() -> None:
+    """Run the command line; an error of the user's is one sentence, not a traceback."""
+    try:
+        app()
+    except (UserError, JobFailed) as error:
+        typer.secho(str(error), fg="red", err=True)
+        sys.exit(USAGE)

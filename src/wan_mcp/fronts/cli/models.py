@@ -1,0 +1,159 @@
+"""`wan-mcp models`: which models there are, and what is wrong with a manifest of one's own."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from textwrap import fill
+from typing import Annotated, Any
+
+import typer
+
+from wan_mcp.catalog.catalog import Catalogue
+from wan_mcp.catalog.manifest import Manifest
+from wan_mcp.catalog.memory_fit import Placement, fits, needed_bytes, placement_for, usual_shape, weights_bytes
+from wan_mcp.hardware.machine import Machine, this_machine
+from wan_mcp.schema.enums import Task
+from wan_mcp.settings import Settings
+from wan_mcp.weights.download_progress import in_bytes
+from wan_mcp.weights.installed import is_local
+
+__all__ = ["app"]
+
+WIDE = 140
+"""Columns that a table needs, so that no word is cut."""
+FACTS = ("sizes", "frames", "licence", "weights")
+INDENT = "    "
+
+app = typer.Typer(help="List models, check a manifest.", invoke_without_command=True, rich_markup_mode=None)
+
+
+@app.callback()
+def default(
+    ctx: typer.Context,
+    styles: Annotated[bool, typer.Option("--styles", help="List the style presets instead.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """List models with what they do, their sizes and licences, and whether their weights are here."""
+    if ctx.invoked_subcommand is not None:
+        return
+    settings: Settings = ctx.obj
+    catalogue = Catalogue.of(settings.home)
+    if styles:
+        for name, template in catalogue.styles.items():
+            typer.echo(f"{name}: {template}")
+    elif as_json:
+        rows = [m.model_dump(mode="json") | {"ready": is_local(m, settings.home)} for m in _sorted(catalogue)]
+        typer.echo(json.dumps(rows, indent=2))
+    else:
+        _list(catalogue, settings)
+    for error in catalogue.broken.values():
+        typer.secho(f"not usable: {error}", fg="red", err=True)
+
+
+@app.command()
+def check(file: Annotated[Path, typer.Argument(help="A manifest (TOML).")]) -> None:
+    """Say what is wrong with a manifest, or that nothing is."""
+    manifest = Manifest.read(file, typer.echo)
+    typer.echo(f"{file}: '{manifest.name}' is a valid manifest ({', '.join(manifest.tasks)})")
+
+
+def _sorted(catalogue: Catalogue) -> list[Manifest]:
+    return [catalogue.manifests[name] for name in sorted(catalogue.manifests)]
+
+
+def _list(catalogue: Catalogue, settings: Settings) -> None:
+    from rich.console import Console
+
+    machine, console = this_machine(settings), Console()
+    models = [_described(manifest, machine, settings) for manifest in _sorted(catalogue)]
+    if console.width < WIDE:
+        for model in models:
+            typer.echo(_in_lines(model, _titled(machine), console.width))
+    else:
+        console.print(_table(models, _titled(machine)))
+    for manifest in _sorted(catalogue):
+        if manifest.licence.conditions:
+            typer.echo(f"{manifest.name}: {manifest.licence.conditions}")
+
+
+@dataclass(frozen=True)
+class _Described:
+    """A model in words."""
+
+    name: str
+    tasks: tuple[str, ...]
+    facts: tuple[str, ...]
+    """One for each of `FACTS`; empty where there is nothing to say."""
+    verdict: str
+    """On this machine."""
+
+
+def _described(manifest: Manifest, machine: Machine, settings: Settings) -> _Described:
+    frames = manifest.frames.describe() if manifest.frames else ""
+    licence = manifest.licence.id + (" (gated)" if manifest.licence.gated else "")
+    facts = (_sizes(manifest), frames, licence, _weights(manifest, settings))
+    return _Described(manifest.name, manifest.tasks, facts, _verdict(machine, manifest, settings))
+
+
+def _table(models: list[_Described], machine: str) -> Any:
+    from rich.table import Table
+
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    table.add_column("model", no_wrap=True)
+    table.add_column("does", no_wrap=True, min_width=max(len(task) for task in Task))
+    for column in (*FACTS, machine):
+        table.add_column(column, overflow="fold")
+    for model in models:
+        table.add_row(model.name, "\n".join(model.tasks), *model.facts, model.verdict)
+    return table
+
+
+def _in_lines(model: _Described, machine: str, width: int) -> str:
+    """Where a table has no room: the name and the tasks, and below them what else there is to say."""
+    facts = [f"{name} {fact}" for name, fact in zip(FACTS, model.facts, strict=True) if fact]
+    said = [f"{model.name}: {', '.join(model.tasks)}", "; ".join(facts), f"{machine}: {model.verdict}"]
+    kept = said if model.verdict else said[:2]
+    return "\n".join(
+        fill(line, width, initial_indent=INDENT * (place > 0), subsequent_indent=INDENT * 2, break_on_hyphens=False)
+        for place, line in enumerate(kept)
+    )
+
+
+def _titled(machine: Machine) -> str:
+    return machine.name if machine.memory is None else f"{machine.name} of {in_bytes(machine.memory)}"
+
+
+PLACES = {
+    Placement.SWAPPED: ", one expert at a time",
+    Placement.OFFLOADED: ", streamed from main memory",
+}
+
+
+def _verdict(machine: Machine, manifest: Manifest, settings: Settings) -> str:
+    """Whether a usual result of the model has room, and how, in a few words; empty if its manifest does not say."""
+    precision = machine.precision_of(manifest, settings.precision)
+    weights = weights_bytes(manifest, precision)
+    if weights is None or not manifest.weights.memory_bytes:
+        return ""
+    words, usual = f"{in_bytes(weights)} in {precision}", usual_shape(manifest)
+    if machine.memory is None:
+        return words
+    if not fits(manifest, machine.memory, precision, usual):
+        return f"{words}: {in_bytes(needed_bytes(manifest, precision, usual) - machine.memory)} too large"
+    return words + PLACES.get(placement_for(manifest, machine.memory, precision), "")
+
+
+def _sizes(manifest: Manifest) -> str:
+    """The default size and how many more there are; --json lists them."""
+    if manifest.sizes is None:
+        return ""
+    size = manifest.sizes.named_as(manifest.sizes.default)
+    more = len(manifest.sizes.named) - 1
+    return (f"{size.width}x{size.height}" if size else "") + (f" and {more} more" if more else "")
+
+
+def _weights(manifest: Manifest, settings: Settings) -> str:
+    if manifest.weights.embedded is not None:
+        return "in the package"
+    size = in_bytes(manifest.weights.disk_bytes)
+    return f"here, {size}" if is_local(manifest, settings.home) else f"{size} to pull"

@@ -1,0 +1,161 @@
+"""`wan-mcp pull`: a model's weights, brought to this machine, checked, or moved on to a newer commit."""
+
+import signal
+import sys
+import threading
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from wan_mcp.catalog.catalog import Catalogue
+from wan_mcp.catalog.manifest import Manifest
+from wan_mcp.errors import UnknownModel, WeightsUnavailable
+from wan_mcp.settings import Settings
+from wan_mcp.weights.download_progress import Download, in_bytes
+from wan_mcp.weights.fetch import fetch, news
+from wan_mcp.weights.installed import damaged_files, discard, is_local
+from wan_mcp.weights.lockfile import WeightsLock
+from wan_mcp.weights.repositories import sources
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+__all__ = ["pull"]
+
+MB = 1_000_000
+INTERRUPTED = 130
+
+
+def pull(
+    ctx: typer.Context,
+    model: Annotated[str, typer.Argument(help="The model; see 'wan-mcp models'.")],
+    variant: Annotated[
+        str | None,
+        typer.Option("--variant", help="The model's variant of that name: 4step, fast, q4-k-m …; a model of its own."),
+    ] = None,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Read every byte that is here, and bring again what is damaged.")
+    ] = False,
+    update: Annotated[
+        bool, typer.Option("--update", help="Take the newest commit instead of the one that was pulled first.")
+    ] = False,
+) -> None:
+    """Download a model's weights; goes on where an earlier download stopped."""
+    from rich.console import Console
+
+    settings: Settings = ctx.obj
+    screen = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+    catalogue = Catalogue.of(settings.home)
+    if variant is not None:
+        model = _variant(catalogue, model, variant)
+        screen.print(f"'{variant}' is the model '{model}'")
+    manifest = catalogue.get(model)
+    if manifest.weights.repository is None:
+        typer.echo(f"'{model}' comes with wan-mcp: there is nothing to pull.")
+        return
+    try:
+        _remember_ctrl_c()
+        if verify:
+            for source in sources(manifest):
+                _verify(source, settings, screen)
+        if not update and is_local(manifest, settings.home):
+            _tell_news(manifest, settings, screen)
+        else:
+            _fetch(manifest, settings, screen, update=update)
+    except KeyboardInterrupt:
+        screen.print(f"Stopped. What came stays, and 'wan-mcp pull {model}' goes on there.")
+        sys.exit(INTERRUPTED)
+    lock = WeightsLock.read(manifest, settings.home)
+    if lock is not None:
+        typer.echo(lock.folder)
+
+
+_stopped = threading.Event()
+
+
+def _remember_ctrl_c() -> None:
+    """Ctrl-C stops at once, and else at the next look: Python drops it where it strikes in a destructor."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        _stopped.set()
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, stop)
+
+
+def _variant(catalogue: Catalogue, model: str, variant: str) -> str:
+    """The model that is `model` in another form: its name goes on with the variant's.
+
+    Raises:
+        UserError: there is none; names those that there are.
+    """
+    base = catalogue.get(model)
+    name = f"{model}-{variant.lower().replace('_', '-')}"
+    found = sorted(
+        other.name
+        for other in catalogue.manifests.values()
+        if other.name.startswith(f"{model}-")
+        and other.pipeline.family == base.pipeline.family
+        and set(other.tasks) & set(base.tasks)
+    )
+    if name in found:
+        return name
+    there = ", ".join(other.removeprefix(f"{model}-") for other in found)
+    raise UnknownModel(
+        f"'{model}' has no variant '{variant}'; "
+        + (f"there are: {there}. " if there else "it has none at all. ")
+        + "For another precision nothing else is downloaded: it is set by WAN_MCP_PRECISION when a model is loaded."
+    )
+
+
+def _fetch(manifest: Manifest, settings: Settings, screen: "Console", *, update: bool) -> None:
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+    licence = manifest.licence
+    screen.print(f"{manifest.title} from {manifest.weights.repository}, licence {licence.id}")
+    for words in (licence.conditions, "The hub asks for consent first." if licence.gated else None):
+        if words:
+            screen.print(words)
+    columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    with Progress(*columns, TextColumn("{task.description}", markup=False), console=screen, transient=True) as bar:
+        line = bar.add_task("asking the hub", total=None)
+
+        def tell(download: Download) -> None:
+            if _stopped.is_set():
+                raise KeyboardInterrupt
+            words = download.note or ("" if download.total else "asking the hub")
+            bar.update(line, description=words, completed=download.done, total=download.total or None)
+
+        done = fetch(manifest, settings.home, tell, update=update, reserve=settings.min_free_mb * MB)
+    for note in done.notes:
+        screen.print(note)
+    screen.print(f"{in_bytes(done.came)} came; commit {done.lock.commit[:12]} is whole")
+
+
+def _verify(manifest: Manifest, settings: Settings, screen: "Console") -> None:
+    lock = WeightsLock.read(manifest, settings.home)
+    if lock is None:
+        return
+    with screen.status("checking") as status:
+        damaged = damaged_files(lock, lambda path: status.update(f"checking {path}"))
+    if damaged:
+        screen.print(f"damaged, and brought again: {', '.join(damaged)}")
+        discard(lock, damaged)
+    else:
+        screen.print(f"all {len(lock.files)} files hold what they did when they came")
+
+
+def _tell_news(manifest: Manifest, settings: Settings, screen: "Console") -> None:
+    """Say that all is here, and whether upstream has moved on."""
+    lock = WeightsLock.read(manifest, settings.home)
+    screen.print(f"'{manifest.name}' is here already, commit {lock.commit[:12] if lock else ''}")
+    try:
+        changes = news(manifest, settings.home)
+    except WeightsUnavailable as error:
+        screen.print(f"Whether there is a newer commit is not known. {error}")
+        return
+    for change in changes:
+        screen.print(change)
+    if changes:
+        screen.print(f"'wan-mcp pull {manifest.name} --update' takes it.")

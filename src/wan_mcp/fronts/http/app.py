@@ -1,0 +1,121 @@
+"""What `wan-mcp http` runs: MCP at /mcp, media at /media with ranges, and /healthz, all behind the guard."""
+
+import logging
+import signal
+import socket
+from types import FrameType
+
+import anyio
+import uvicorn
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
+import wan_mcp
+from wan_mcp.errors import BadRequest, UserError
+from wan_mcp.fronts.http.guard import Guard, is_loopback, refuse_open_door
+from wan_mcp.fronts.mcp.server import build_http_app
+from wan_mcp.logs import log_to_stderr
+from wan_mcp.media.store import MediaName
+from wan_mcp.service.service import JobService, serving
+from wan_mcp.settings import Settings
+
+__all__ = ["build_app", "listen", "run_http", "settings_for"]
+
+log = logging.getLogger(__name__)
+
+GOODBYE_S = 3  # how long open calls may go on when the server stops; their jobs go on anyway
+BODY_SPARE = 1_000_000
+MEDIA_HEADERS = {"Cache-Control": "private, max-age=86400", "X-Content-Type-Options": "nosniff"}
+
+
+def build_app(service: JobService, host: str) -> ASGIApp:
+    """The application for a server that listens on `host`."""
+    settings = service.settings
+    most = int(settings.image_max_mb * 1e6 * 2 * 4 / 3) + BODY_SPARE  # two pictures in base64
+    app = build_http_app(service, most)
+    app.router.routes.extend(_routes(service))
+    names = [name.strip() for name in settings.http_hosts.split(",") if name.strip()]
+    return Guard(app, host, settings.http_token, names)
+
+
+def _routes(service: JobService) -> list[Route]:
+    async def healthz(request: Request) -> Response:
+        """Whether this front can do its work: the job table can be read."""
+        try:
+            await service.newest(limit=1)
+        except UserError as error:
+            return JSONResponse({"status": "unusable", "reason": str(error)}, status_code=503)
+        return JSONResponse({"status": "ok", "version": wan_mcp.__version__})
+
+    async def media(request: Request) -> Response:
+        """A result's file; players may ask for ranges of it."""
+        try:
+            name = MediaName.parse(f"wan://{request.path_params['folder']}/{request.path_params['file']}")
+        except BadRequest as error:
+            raise HTTPException(404) from error
+        path = service.media.path(name)
+        if not await anyio.Path(path).is_file():
+            raise HTTPException(404)
+        return FileResponse(path, media_type=name.mime_type, headers=MEDIA_HEADERS)
+
+    return [Route("/healthz", healthz), Route("/media/{folder}/{file}", media)]
+
+
+def settings_for(host: str, settings: Settings) -> Settings:
+    """The settings of a server on `host`: who calls from elsewhere may use results, not this machine's folders."""
+    return settings if is_loopback(host) else settings.model_copy(update={"image_dirs": (), "lora_dirs": ()})
+
+
+def run_http(settings: Settings, host: str, port: int) -> None:
+    """Serve HTTP clients on `host` and `port` until a signal says to stop.
+
+    Raises:
+        UserError: it must not or cannot listen there; says what to do.
+    """
+    log_to_stderr(settings.log_level)
+    refuse_open_door(host, settings.http_token)
+    listener = listen(host, port)
+    # uvicorn stops in good order at these and then raises them again, for handlers such as this one.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _already_stopped)
+    anyio.run(_serve, settings, host, listener)
+
+
+async def _serve(settings: Settings, host: str, listener: socket.socket) -> None:
+    """Serve on a bound socket until the process is told to stop."""
+    async with serving(settings_for(host, settings)) as service:
+        config = uvicorn.Config(
+            build_app(service, host),
+            log_config=None,
+            access_log=False,
+            timeout_graceful_shutdown=GOODBYE_S,
+            ws="none",
+        )
+        address, port = listener.getsockname()[:2]
+        shown = f"[{address}]" if ":" in address else address
+        log.info("listening on http://%s:%d/mcp", shown, port)
+        await uvicorn.Server(config).serve(sockets=[listener])
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket; port 0 takes any that is free.
+
+    Raises:
+        UserError: it cannot be had; says what to do.
+    """
+    try:
+        [(family, *_, address), *_] = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        listener = socket.create_server(address[:2], family=family)
+    except OSError as error:
+        raise UserError(f"cannot listen on {host} port {port}: {error.strerror}; choose another --port") from error
+    # Connections inherit it. asyncio does this for its own sockets only, and without it every
+    # answer waits some 40 ms for the client's delayed acknowledgement.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listener
+
+
+def _already_stopped(number: int, frame: FrameType | None) -> None:
+    log.info("stopped by signal %d", number)

@@ -1,0 +1,94 @@
+"""Prompts that a person picks, and completion of what can be typed into prompts and addresses."""
+
+from collections.abc import Iterable
+from typing import Annotated, Any
+
+from mcp.server.mcpserver import MCPServer
+from mcp.types import (
+    Completion,
+    CompletionArgument,
+    CompletionContext,
+    PromptReference,
+    ResourceTemplateReference,
+)
+from pydantic import Field
+
+from wan_mcp.catalog.catalog import Catalogue
+from wan_mcp.schema.enums import Kind
+from wan_mcp.service.service import JobService
+
+__all__ = ["add_prompts"]
+
+MOST_VALUES = 100  # the protocol's limit
+JOBS_LOOKED_AT = 50
+
+
+def add_prompts(server: MCPServer[Any], service: JobService) -> None:
+    """Give `server` its prompts and completions."""
+
+    @server.prompt(title="Make a video")
+    def make_video(
+        idea: Annotated[str, Field(description="What the video should show.")],
+        style: Annotated[str, Field(description="A style preset.")] = "",
+        model: Annotated[str, Field(description="The model to use.")] = "",
+        resolution: Annotated[str, Field(description="A named size of the model.")] = "",
+    ) -> str:
+        """From an idea to a finished video, looked at and improved once if need be."""
+        wishes = {"style": style, "model": model, "resolution": resolution}
+        given = "".join(f" Use {name} '{value}'." for name, value in wishes.items() if value)
+        return (
+            f"Make a video: {idea}.{given}\n"
+            "First call list_resolutions to see what the models can do. Write a prompt in their words: subject, "
+            "motion, setting, camera, light. Call generate_video, and get_job until it is done. Look at the sheet of "
+            "frames; if it misses the idea, try once more with a better prompt. End with the path of the file and "
+            "its seed."
+        )
+
+    @server.prompt(title="Animate a picture")
+    def animate_image(
+        image: Annotated[str, Field(description="Path or wan:// address of the picture.")],
+        motion: Annotated[str, Field(description="What should happen in it.")] = "",
+    ) -> str:
+        """From a picture to a video that starts with it."""
+        wish = f"What should happen: {motion}." if motion else "Choose a motion that suits it."
+        return (
+            f"Animate the picture {image}. {wish}\n"
+            "Call caption_image to know what it shows, then generate_video with image and a prompt that names the "
+            "subject and its motion. End with the path of the file."
+        )
+
+    @server.completion()  # type: ignore[no-untyped-call, untyped-decorator]
+    async def complete(
+        reference: PromptReference | ResourceTemplateReference,
+        argument: CompletionArgument,
+        context: CompletionContext | None,
+    ) -> Completion | None:
+        if isinstance(reference, PromptReference):
+            model = (context.arguments or {}).get("model") if context else None
+            values = _prompt_values(service.catalogue, argument.name, model)
+        else:
+            values = await _ids(service, reference.uri)
+        matching = [value for value in values if value.startswith(argument.value)]
+        return Completion(values=matching[:MOST_VALUES], total=len(matching), has_more=len(matching) > MOST_VALUES)
+
+
+def _prompt_values(catalogue: Catalogue, name: str, model: str | None) -> Iterable[str]:
+    match name:
+        case "style":
+            return sorted(catalogue.styles)
+        case "model":
+            return sorted(m.name for m in catalogue.manifests.values() if m.frames)
+        case "resolution":
+            chosen = [m for m in catalogue.manifests.values() if m.sizes and m.frames and model in (None, "", m.name)]
+            return sorted({size.name for m in chosen if m.sizes for size in m.sizes.named})
+        case _:
+            return ()
+
+
+async def _ids(service: JobService, template: str) -> list[str]:
+    jobs = await service.newest(limit=JOBS_LOOKED_AT)
+    if template.startswith("wan://jobs/"):
+        return [job.id for job in jobs]
+    kind = Kind.VIDEO if template.startswith("wan://videos/") else Kind.IMAGE
+    uris = [artifact.uri for job in jobs if job.plan.kind is kind for artifact in job.artifacts]
+    return [uri.rpartition("/")[2].partition(".")[0] for uri in uris]

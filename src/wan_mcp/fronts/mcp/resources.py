@@ -1,0 +1,114 @@
+"""Results as MCP resources: media whole or in pieces, jobs, and the gallery.
+
+Clients die of large messages rather than refusing them, so a read that is too large is refused
+here, with the ways that work.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from anyio.to_thread import run_sync
+from mcp.server.mcpserver import MCPServer
+from mcp.server.mcpserver.exceptions import ResourceNotFoundError
+
+from wan_mcp.errors import BadRequest
+from wan_mcp.fronts.mcp.results import structured
+from wan_mcp.media.store import MediaName
+from wan_mcp.schema.enums import JobState, Kind
+from wan_mcp.schema.jobs import Job
+from wan_mcp.service.describe import instant
+from wan_mcp.service.service import JobService
+
+__all__ = ["add_resources"]
+
+GALLERY_JOBS = 30
+
+
+def add_resources(server: MCPServer[Any], service: JobService) -> None:
+    """Give `server` the resources of `service`."""
+    media, most = service.media, service.settings.resource_max_kb * 1024
+
+    @server.resource(
+        "wan://videos/{id}.mp4{?offset,length}", title="Video", mime_type="video/mp4",
+        description="A video; large ones in pieces of bytes, with offset and length.",
+    )  # fmt: skip
+    async def video(id: str, offset: str = "", length: str = "") -> bytes:
+        return await _media(MediaName(Kind.VIDEO, id), offset, length)
+
+    @server.resource(
+        "wan://images/{id}.png{?offset,length}", title="Image", mime_type="image/png",
+        description="An image; large ones in pieces of bytes, with offset and length.",
+    )  # fmt: skip
+    async def image(id: str, offset: str = "", length: str = "") -> bytes:
+        return await _media(MediaName(Kind.IMAGE, id), offset, length)
+
+    async def _media(name: MediaName, offset: str, length: str) -> bytes:
+        path = media.path(_checked(name))
+        return await run_sync(_read, path, name.uri, offset, length, most)
+
+    @server.resource(
+        "wan://videos/{id}.sheet.jpg", title="Contact sheet", mime_type="image/jpeg",
+        description="Frames of a video in one small picture.",
+    )  # fmt: skip
+    async def sheet(id: str) -> bytes:
+        name = _checked(MediaName(Kind.VIDEO, id))
+        return await run_sync(_read, media.sheet(name), f"wan://videos/{id}.sheet.jpg", "", "", most)
+
+    @server.resource("wan://jobs/{id}", title="Job", mime_type="application/json", description="A job as it stands.")
+    async def job(id: str) -> str:
+        return structured(await service.view(id)).model_dump_json(indent=1)
+
+    @server.resource(
+        "wan://gallery", title="Gallery", mime_type="application/json", description="The newest results.",
+    )  # fmt: skip
+    async def gallery() -> str:
+        jobs = await service.newest(JobState.SUCCEEDED, GALLERY_JOBS)
+        return json.dumps({"results": [entry for job in jobs for entry in _gallery_entries(job)]}, indent=1)
+
+
+def _checked(name: MediaName) -> MediaName:
+    try:
+        return MediaName.parse(name.uri)
+    except BadRequest as error:
+        raise ResourceNotFoundError(f"no result {name.uri[:100]}; wan://gallery lists the newest") from error
+
+
+def _read(path: Path, uri: str, offset: str, length: str, most: int) -> bytes:
+    """The bytes of a file from `offset`, `length` of them or all that are left.
+
+    Raises:
+        BadRequest: the range makes no sense, or is more than `most` bytes; says how to read it.
+    """
+    start, wanted = _whole_number("offset", offset), _whole_number("length", length)
+    try:
+        with path.open("rb") as file:
+            size = path.stat().st_size
+            begin = start or 0
+            if begin > 0 and begin >= size:
+                raise BadRequest(f"offset {begin} is behind the end of {uri}, which has {size} bytes")
+            count = size - begin if wanted is None else min(wanted, size - begin)
+            if count > most:
+                raise BadRequest(
+                    f"{uri} has {size} bytes and one read gives at most {most}. "
+                    f"Read it in pieces: {uri}?offset=0&length={most}, then offset={most} and so on; "
+                    f"or open the file {path}"
+                )
+            file.seek(begin)
+            return file.read(count)
+    except FileNotFoundError as error:
+        raise ResourceNotFoundError(f"no result {uri}; wan://gallery lists the newest") from error
+
+
+def _whole_number(what: str, text: str) -> int | None:
+    if not text:
+        return None
+    if not (text.isascii() and text.isdigit() and len(text) < 16):
+        raise BadRequest(f"{what} must be a number of bytes, not '{text[:20]}'")
+    return int(text)
+
+
+def _gallery_entries(job: Job) -> list[dict[str, Any]]:
+    prompt = getattr(job.plan, "prompt_asked", None)
+    about = {"job_id": job.id, "model": job.plan.model, "prompt": prompt, "finished_at": instant(job.finished_at)}
+    return [about | artifact.model_dump(mode="json", exclude_none=True) for artifact in job.artifacts]

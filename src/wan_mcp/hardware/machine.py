@@ -1,0 +1,62 @@
+"""What this machine can hold: asked of the driver's own tool and the kernel, for a front never imports torch."""
+
+import shutil
+import subprocess
+from dataclasses import dataclass
+
+from wan_mcp.catalog.manifest import Manifest
+from wan_mcp.hardware.host_memory import main_memory
+from wan_mcp.settings import Settings
+
+__all__ = ["FIRST_WITH_FP8", "Machine", "this_machine"]
+
+TOOL = "nvidia-smi"
+TOOL_TIMEOUT_S = 10
+MIB = 1024 * 1024
+FIRST_WITH_FP8 = (8, 9)
+"""Compute capability from which Nvidia GPUs convert to and multiply e4m3 (Ada; Hopper is 9.0)."""
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where an engine of these settings would run."""
+
+    name: str
+    """GPU or CPU."""
+    precision: str
+    """What models run in there."""
+    memory: int | None
+    """Bytes in all; None where nobody can tell."""
+    has_fp8: bool = False
+
+    def precision_of(self, manifest: Manifest, asked: str = "auto") -> str:
+        """What a model's denoisers run in, if the settings ask for `asked` (auto, full, fp8)."""
+        recipe = manifest.quantisation.recipe if manifest.quantisation else None
+        if self.name == "CPU":
+            return "gguf" if recipe == "gguf" else self.precision
+        return "fp8" if recipe in ("fp8-rowwise", "gguf") and self.has_fp8 and asked != "full" else self.precision
+
+
+def this_machine(settings: Settings) -> Machine:
+    """The GPU of the settings, if the driver knows it, else the CPU."""
+    if settings.device != "cpu":
+        gpu = _gpu(settings.device.partition(":")[2] or "0")
+        if gpu is not None:
+            return gpu
+        if settings.device != "auto" and shutil.which(TOOL) is None:
+            return Machine("GPU", "bf16", None)
+    return Machine("CPU", "fp32", main_memory())
+
+
+def _gpu(index: str) -> Machine | None:
+    tool = shutil.which(TOOL)
+    if tool is None:
+        return None
+    query = [tool, f"--id={index}", "--query-gpu=memory.total,compute_cap", "--format=csv,noheader,nounits"]
+    try:
+        answer = subprocess.run(query, capture_output=True, text=True, timeout=TOOL_TIMEOUT_S, check=True)
+        memory, _, capability = answer.stdout.split("\n")[0].partition(",")
+        numbers = tuple(int(number) for number in (capability or "0").split("."))
+        return Machine("GPU", "bf16", int(memory) * MIB, numbers >= FIRST_WITH_FP8)
+    except (OSError, subprocess.SubprocessError, ValueError):
+        return None

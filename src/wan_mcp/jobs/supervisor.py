@@ -1,0 +1,175 @@
+"""Engine processes as a front sees them: start one, see it die, end one that hangs.
+
+An engine holds the lock file of its device for as long as it lives, so whoever can take the lock
+knows that no engine lives.
+"""
+
+import logging
+import os
+import shlex
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+
+from filelock import Timeout
+
+from wan_mcp.hardware.machine import Machine
+from wan_mcp.jobs.device_lock import engine_lock
+from wan_mcp.jobs.devices import DeviceNames
+from wan_mcp.jobs.loaded_models import Loaded
+from wan_mcp.jobs.store import JobStore
+from wan_mcp.jobs.workers import EngineRows
+from wan_mcp.schema.jobs import JobError
+from wan_mcp.settings import Settings
+
+__all__ = ["Engines"]
+
+
+log = logging.getLogger(__name__)
+STARTS_ALLOWED = 2
+LEAST_LIFE_S = 2.0  # an engine that finds the device taken waits longer than this before it leaves
+LOG_BYTES = 5_000_000  # a larger log is set aside when an engine starts
+# A machine that slept finds every deadline passed: only a deadline that stays passed while we
+# look at it, awake, for this long is believed.
+OVERDUE_GRACE_S = 3.0
+
+
+class Engines:
+    """Keeps an engine alive for as long as there is work. One turn of its duty is `tend`."""
+
+    def __init__(self, settings: Settings, store: JobStore) -> None:
+        self._settings = settings
+        self._names = DeviceNames(store.database)
+        self._store = store
+        self._rows = EngineRows(store.database)
+        self._turn = threading.Lock()
+        self._started: subprocess.Popen[bytes] | None = None
+        self._started_at = 0.0
+        self._failed_starts = 0
+        self._overdue_since: float | None = None
+
+    @property
+    def device(self) -> str:
+        """The device of the settings by the name that its engine has, as far as one has told it."""
+        return self._names.of(self._settings.device)
+
+    def loaded(self) -> Loaded | None:
+        """What an engine that is up has in memory, None if none is; for estimates: not the lock is looked at."""
+        row = self._rows.get(self.device)
+        return row.loaded if row is not None and row.ready and row.process() is not None else None
+
+    def machine(self) -> Machine | None:
+        """What an engine has found on the device; None if none has been there since this machine was started."""
+        return self._rows.machine(self.device)
+
+    def tend(self) -> None:
+        """One turn: bury the dead, end the hanging, start one if jobs wait. Call it while there is unfinished work.
+
+        Raises:
+            HomeUnusable: the home folder or the job table cannot be used.
+        """
+        with self._turn:
+            self._reap()
+            own = self.device
+            for device in self._store.devices_at_work():
+                if device != own:  # of fronts with other settings, that may never come back
+                    self._bury(device)
+            if not self._bury_if_dead(own):
+                self._end_if_overdue(own)
+            elif self._store.has_queued():  # looked at after the lock: what a busy lock hid from others is seen here
+                self._start()
+
+    def _reap(self) -> None:
+        if self._started is None or (code := self._started.poll()) is None:
+            return
+        pid, self._started = self._started.pid, None
+        no_engine = time.monotonic() - self._started_at < LEAST_LIFE_S  # a command that is none, and ends well
+        if self._rows.was_ready(pid) or (code == 0 and not no_engine):
+            self._failed_starts = 0
+            return
+        log.error("engine %d could not start (exit code %d), see %s", pid, code, self._settings.log_file)
+        self._count_failed_start(f"(exit code {code}): {self._last_words()}")
+
+    def _count_failed_start(self, why: str) -> None:
+        self._failed_starts += 1
+        if self._failed_starts < STARTS_ALLOWED:
+            return
+        self._failed_starts = 0
+        own = "WAN_MCP_ENGINE_COMMAND is set: see whether it starts one. " if self._settings.engine_command else ""
+        self._store.fail_queued(
+            JobError(
+                code="engine_failed",
+                message=f"The engine cannot start {why} {own}"
+                f"'wan-mcp doctor' checks the installation; the log is {self._settings.log_file}.",
+            )
+        )
+
+    def _last_words(self) -> str:
+        try:
+            with self._settings.log_file.open(encoding="utf-8", errors="replace") as lines:
+                last = deque((line.strip() for line in lines if line.strip()), maxlen=1)
+        except OSError:
+            return "it left no word."
+        return f"{last[0][:300]}." if last else "it left no word."
+
+    def _bury_if_dead(self, device: str) -> bool:
+        if not self._bury(device):
+            return False
+        self._overdue_since = None
+        return True
+
+    def _bury(self, device: str) -> bool:
+        """Settle what an engine of the device has left; False if one lives."""
+        lock = engine_lock(self._settings.home, device)
+        try:
+            with lock.acquire(blocking=False):
+                for job in self._store.bury(device):
+                    log.warning("an engine died over job %s, which is now %s", job.id, job.state)
+        except Timeout:
+            return False
+        return True
+
+    def _start(self) -> None:
+        if self._started is not None:  # it runs, and has not taken the lock yet
+            if time.monotonic() - self._started_at > self._settings.load_deadline_s:
+                log.error("engine %d never took its device: ending it", self._started.pid)
+                self._started.kill()
+            return
+        own = [sys.executable, "-m", "wan_mcp", "engine"]
+        command = shlex.split(self._settings.engine_command) or own
+        file = self._settings.log_file
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            if file.exists() and file.stat().st_size > LOG_BYTES:
+                file.replace(file.with_suffix(".old.log"))
+            with file.open("ab") as output:
+                self._started = subprocess.Popen(
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=output,
+                    start_new_session=True,
+                    cwd=self._settings.home,
+                    env=os.environ | self._settings.environment(),
+                )
+        except OSError as error:
+            log.error("no engine can be started with %s: %s", shlex.join(command), error)
+            self._count_failed_start(f"('{command[0]}': {error.strerror}).")
+            return
+        self._started_at = time.monotonic()
+        log.info("engine %d started for %s", self._started.pid, self._settings.device)
+
+    def _end_if_overdue(self, device: str) -> None:
+        row = self._rows.get(device)
+        if row is None or time.time() <= row.deadline_at:
+            self._overdue_since = None
+            return
+        now = time.monotonic()
+        if self._overdue_since is None:
+            self._overdue_since = now
+        elif now - self._overdue_since >= OVERDUE_GRACE_S and (process := row.process()) is not None:
+            log.error("engine %d showed no sign of life in time: ending it", row.pid)
+            process.kill()
+            self._overdue_since = None

@@ -1,0 +1,107 @@
+"""What engines say of themselves in the job table: which process each is, and until when its next sign of life is due.
+
+Beside it, what an engine has found out of its device: that outlives the engine.
+"""
+
+import os
+import time
+from dataclasses import dataclass
+
+import psutil
+from pydantic import ValidationError
+
+from wan_mcp.hardware.machine import Machine
+from wan_mcp.jobs.database import Database
+from wan_mcp.jobs.loaded_models import Loaded
+
+__all__ = ["EngineRow", "EngineRows"]
+
+ROWS_KEPT = 50  # of engines, dead ones included
+
+
+@dataclass(frozen=True)
+class EngineRow:
+    """What an engine says of itself."""
+
+    device: str
+    pid: int
+    pid_created: float
+    ready: bool
+    deadline_at: float
+    loaded: Loaded
+
+    def process(self) -> psutil.Process | None:
+        """The process, if it is still the one that wrote this row and not a later one of the same pid."""
+        try:
+            process = psutil.Process(self.pid)
+            alive = abs(process.create_time() - self.pid_created) < 1 and process.status() != psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:
+            return None
+        return process if alive else None
+
+
+class EngineRows:
+    """The engines' own rows: written by engines, read by fronts. A dead engine's row stays for a while."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def register(self, device: str, deadline_at: float) -> None:
+        """This process is now the engine of `device`; its next sign of life is due at `deadline_at`."""
+        me = psutil.Process()
+        with self._database.write(durable=False) as connection:
+            connection.execute(
+                "INSERT INTO engines (device, pid, pid_created, deadline_at) VALUES (?, ?, ?, ?)",
+                (device, me.pid, me.create_time(), deadline_at),
+            )
+            connection.execute("DELETE FROM engines WHERE seq <= last_insert_rowid() - ?", (ROWS_KEPT,))
+
+    def alive(self, device: str, deadline_at: float, loaded: Loaded | None = None) -> None:
+        """A sign of life of this process, and which models it has `loaded`, None for the same as before.
+
+        The next sign is due at `deadline_at` (Unix time).
+        """
+        with self._database.write(durable=False) as connection:
+            connection.execute(
+                "UPDATE engines SET ready = 1, deadline_at = ?, loaded = coalesce(?, loaded)"
+                " WHERE device = ? AND pid = ?",
+                (deadline_at, loaded.model_dump_json() if loaded else None, device, os.getpid()),
+            )
+
+    def leave(self, device: str) -> None:
+        """This process is not the engine of `device` any more."""
+        with self._database.write(durable=False) as connection:
+            connection.execute("DELETE FROM engines WHERE device = ? AND pid = ?", (device, os.getpid()))
+
+    def tell_machine(self, device: str, machine: Machine) -> None:
+        """Keep what an engine of `device` has found there, for the time after it."""
+        with self._database.write(durable=False) as connection:
+            connection.execute(
+                "INSERT OR REPLACE INTO machines VALUES (?, ?, ?, ?, ?, ?)",
+                (device, machine.name, machine.precision, machine.memory, machine.has_fp8, time.time()),
+            )
+
+    def machine(self, device: str) -> Machine | None:
+        """What an engine of `device` has found there since this machine was started; None if none has."""
+        rows = self._database.read("SELECT * FROM machines WHERE device = ?", device)
+        if not rows or rows[0]["told_at"] < psutil.boot_time():  # hardware and drivers may be others now
+            return None
+        row = rows[0]
+        return Machine(row["name"], row["precision"], row["memory"], bool(row["has_fp8"]))
+
+    def get(self, device: str) -> EngineRow | None:
+        """The engine that registered last for `device`, if one has."""
+        rows = self._database.read("SELECT * FROM engines WHERE device = ? ORDER BY seq DESC LIMIT 1", device)
+        if not rows:
+            return None
+        row = rows[0]
+        try:
+            loaded = Loaded.model_validate_json(row["loaded"], extra="ignore")
+        except ValidationError:  # words of a newer version beside us: only estimates want them
+            loaded = Loaded()
+        return EngineRow(row["device"], row["pid"], row["pid_created"], bool(row["ready"]), row["deadline_at"], loaded)
+
+    def was_ready(self, pid: int) -> bool:
+        """Whether the engine of that pid had started well, though others may have come after it."""
+        rows = self._database.read("SELECT ready FROM engines WHERE pid = ? ORDER BY seq DESC LIMIT 1", pid)
+        return bool(rows and rows[0]["ready"])

@@ -1,0 +1,44 @@
+"""What a captioner is told: its instruction, from a type, a length and options, or in the caller's own words."""
+
+from wan_mcp.catalog.manifest import Manifest
+from wan_mcp.errors import BadRequest
+from wan_mcp.planning.limits import MAX_SEED, bounded_text, within
+from wan_mcp.schema.plans import CaptionPlan, InputImage
+from wan_mcp.schema.requests import CaptionRequest
+
+__all__ = ["settle_caption"]
+
+
+def settle_caption(request: CaptionRequest, manifest: Manifest, image: InputImage) -> CaptionPlan:
+    """The plan of a caption.
+
+    Raises:
+        BadRequest: the model cannot be asked so; names how it can be.
+    """
+    spec = manifest.caption
+    if spec is None:
+        raise BadRequest(f"model '{manifest.name}' makes no captions")
+    prompt = spec.instruction(manifest.name, request.caption_type, request.length)
+    if request.prompt is not None:
+        if not spec.free_prompt:
+            raise BadRequest(f"model '{manifest.name}' takes no prompt of its own; leave it out")
+        if request.caption_type is not None or request.length is not None:
+            raise BadRequest("give a prompt, or caption_type and length, not both")
+        prompt = bounded_text("prompt", request.prompt, manifest.limits.prompt_characters)
+    sentences = spec.sentences(manifest.name, request.extra_options)
+    notes = []
+    if request.seed is not None:
+        within("seed", request.seed, 0, MAX_SEED)
+        if not spec.samples:
+            notes.append(f"'{manifest.name}' always says the same of a picture: the seed changes nothing")
+    return CaptionPlan(
+        model=manifest.name,
+        image=image,
+        caption_type=request.caption_type,
+        length=request.length,
+        prompt=" ".join([*([prompt] if prompt else []), *sentences]) or None,
+        max_new_tokens=spec.max_new_tokens,
+        extra_options=request.extra_options,
+        seed=(request.seed or 0) if spec.samples else None,
+        notes=tuple(notes),
+    )

@@ -1,0 +1,53 @@
+"""Which adapters a request puts on its model, and in how many steps a distilled model works."""
+
+import math
+
+from wan_mcp.catalog.manifest import Manifest
+from wan_mcp.errors import BadRequest
+from wan_mcp.schema.plans import LoraPlan
+from wan_mcp.schema.requests import ImageRequest, VideoRequest
+from wan_mcp.weights.lora_files import LoraFiles
+
+__all__ = ["settle_loras", "settle_steps"]
+
+STRONGEST = 10.0
+
+
+def settle_loras(request: VideoRequest | ImageRequest, manifest: Manifest, files: LoraFiles) -> tuple[LoraPlan, ...]:
+    """The adapters of a request, each with its file and hash.
+
+    Raises:
+        BadRequest: the model takes none, or not these; says why.
+    """
+    most = manifest.limits.loras
+    if len(request.lora) > most:
+        takes = f"at most {most} in one request" if most else "none: leave lora out"
+        raise BadRequest(f"model '{manifest.name}' takes {takes}")
+    experts = [expert.name for expert in manifest.pipeline.experts]
+    for lora in request.lora:
+        if lora.expert is not None and lora.expert not in experts:
+            has = f"there are: {', '.join(experts)}" if len(experts) > 1 else "it has only one: leave expert out"
+            raise BadRequest(f"model '{manifest.name}' has no expert '{lora.expert[:40]}'; {has}")
+        if not math.isfinite(lora.scale) or abs(lora.scale) > STRONGEST:
+            raise BadRequest(f"lora scale {lora.scale:g} is not allowed; it must be {-STRONGEST:g} to {STRONGEST:g}")
+    plans = []
+    for lora in request.lora:
+        file = files.find(lora)
+        sha256 = files.sha256(file)
+        plans.append(LoraPlan(name=file.stem, file=str(file), sha256=sha256, scale=lora.scale, expert=lora.expert))
+    return tuple(plans)
+
+
+def settle_steps(steps: int, manifest: Manifest) -> int:
+    """The number of steps, if the model can do so many.
+
+    Raises:
+        BadRequest: it was distilled for another number.
+    """
+    levels = len(manifest.pipeline.sigmas)
+    if levels and steps != levels:
+        raise BadRequest(
+            f"model '{manifest.name}' was distilled for exactly {levels} steps, at fixed noise levels: "
+            f"leave steps out, or take another model for {steps}"
+        )
+    return steps

@@ -1,0 +1,242 @@
+"""From a request to a plan: every gap filled from the manifest, every value checked at the door.
+
+Nothing is corrected in silence: what a manifest does not allow is refused with what it allows,
+and what has to be fitted (a duration to the frame rule, a picture to a size) becomes a note.
+"""
+
+import secrets
+from collections.abc import Iterable
+
+from wan_mcp.catalog.catalog import Catalogue
+from wan_mcp.catalog.manifest import Defaults, Manifest
+from wan_mcp.errors import BadRequest, BrokenManifest
+from wan_mcp.hardware.machine import Machine
+from wan_mcp.media.framing import cover
+from wan_mcp.planning.caption_instruction import settle_caption
+from wan_mcp.planning.limits import MAX_SEED, bounded_text, or_default, within
+from wan_mcp.planning.loras import settle_loras, settle_steps
+from wan_mcp.planning.memory_check import Preflight
+from wan_mcp.planning.quality import preset_of, settle_precision, settle_step_cache, settle_turbo
+from wan_mcp.planning.resolution import settle_frames, settle_size
+from wan_mcp.schema.enums import Kind, Task
+from wan_mcp.schema.plans import ImagePlan, InputImage, Plan, VideoPlan
+from wan_mcp.schema.requests import CaptionRequest, ImageRequest, Request, VideoRequest
+from wan_mcp.settings import Settings
+from wan_mcp.weights.lora_files import LoraFiles
+
+__all__ = ["Planner"]
+
+
+class Planner:
+    """Makes plans from requests."""
+
+    def __init__(self, settings: Settings, catalogue: Catalogue, *, any_folder: bool = False) -> None:
+        """`any_folder` lets requests name LoRAs anywhere, for a person at their own command line."""
+        self._loras = LoraFiles(settings.home / "loras", settings.lora_dirs, any_folder=any_folder)
+        self._settings = settings
+        self._catalogue = catalogue
+        self._preflight = Preflight(settings)
+
+    def manifest(self, request: Request) -> Manifest:
+        """The manifest of the model that serves a request.
+
+        Raises:
+            UnknownModel: there is no such model.
+            BadRequest: the model cannot do what was asked, or has no such preset; names those that can.
+            BrokenManifest: its preset points to a model that has none of that name.
+        """
+        task = task_of(request)
+        manifest = self._catalogue.get(self._asked_model(request))
+        if not isinstance(request, CaptionRequest) and request.preset is not None:
+            manifest = self._serving_preset(manifest, request.preset)
+        if task not in manifest.tasks:
+            able = ", ".join(self._catalogue.serving(task)) or "none of the installed models"
+            raise BadRequest(f"model '{manifest.name}' does not do {task}; this can: {able}")
+        return manifest
+
+    def _asked_model(self, request: Request) -> str:
+        default = {
+            VideoRequest: self._settings.video_model,
+            ImageRequest: self._settings.image_model,
+            CaptionRequest: self._settings.caption_model,
+        }[type(request)]
+        return request.model or default
+
+    def _serving_preset(self, manifest: Manifest, preset: str) -> Manifest:
+        chosen = preset_of(manifest, preset)
+        if chosen.model is None:
+            return manifest
+        other = self._catalogue.get(chosen.model)
+        if preset not in other.presets or preset_of(other, preset).model is not None:
+            raise BrokenManifest(
+                f"manifest of '{manifest.name}': its preset '{preset}' is that of '{other.name}', which has no values "
+                "for it; give it some there, or other values here"
+            )
+        return other
+
+    def settle(
+        self,
+        request: Request,
+        image: InputImage | None = None,
+        last_image: InputImage | None = None,
+        machine: Machine | None = None,
+    ) -> Plan:
+        """As `plan`, for a job that will run: what cannot fit this machine is refused as well.
+
+        `machine` is what an engine has said of it; without, the driver's own tool is asked.
+
+        Raises:
+            BadRequest, UnknownModel, BrokenManifest: as `plan`; or the result is too large for this machine.
+        """
+        plan = self.plan(request, image, last_image)
+        self._preflight.check(plan, self._catalogue.get(plan.model), machine)
+        return plan
+
+    def plan(self, request: Request, image: InputImage | None = None, last_image: InputImage | None = None) -> Plan:
+        """Settle every parameter of a request; `image` and `last_image` are its pictures, taken in.
+
+        Raises:
+            BadRequest: a value is not allowed; the message names the allowed ones.
+            UnknownModel: there is no such model.
+        """
+        manifest = self.manifest(request)
+        if isinstance(request, CaptionRequest):
+            if image is None:
+                raise BadRequest("a caption needs an image")
+            return settle_caption(request, manifest, image)
+        return self._generation_plan(request, manifest, image, last_image)
+
+    def usual(self, model: str, task: Task, preset: str | None = None) -> Plan:
+        """The plan of a task with nothing but defaults or a preset, to say how long one takes; it is never run.
+
+        Raises:
+            UserError: the model does not do that task, or has no such preset.
+        """
+        sizes = self._catalogue.get(model).sizes
+        size = next((r for r in sizes.named if r.name == sizes.default), None) if sizes else None
+        width, height = (size.width, size.height) if size else (1, 1)
+        picture = InputImage(sha256="", file="", width=width, height=height, source="")
+        image = None if task in (Task.TEXT_TO_VIDEO, Task.TEXT_TO_IMAGE) else ""
+        last_image = "" if task is Task.FIRST_LAST_FRAME_TO_VIDEO else None
+        request: Request
+        match task.kind:
+            case Kind.CAPTION:
+                request = CaptionRequest(image="", model=model)
+            case Kind.IMAGE:
+                request = ImageRequest(prompt="-", image=image, model=model, preset=preset)
+            case Kind.VIDEO:
+                request = VideoRequest(prompt="-", image=image, last_image=last_image, model=model, preset=preset)
+        return self.plan(request, picture)
+
+    def _generation_plan(
+        self,
+        request: VideoRequest | ImageRequest,
+        manifest: Manifest,
+        image: InputImage | None,
+        last_image: InputImage | None,
+    ) -> Plan:
+        limits, defaults, settings = manifest.limits, manifest.defaults_of(request.preset), self._settings
+        prompt = bounded_text("prompt", request.prompt, limits.prompt_characters)
+        if not prompt:
+            raise BadRequest("prompt is empty; say what should be seen")
+        negative = request.negative_prompt if request.negative_prompt is not None else defaults.negative_prompt
+        notes: list[str] = []
+        if manifest.name != (asked := self._asked_model(request)):
+            notes.append(f"preset '{request.preset}' of '{asked}' is made by '{manifest.name}'")
+        size = settle_size(request.resolution, manifest, image, notes)
+        for picture, what in ((image, "image"), (last_image, "last_image")):
+            if picture is not None:
+                framing = cover((picture.width, picture.height), (size.width, size.height))
+                notes += filter(None, [framing.describe(what)])
+        guidance = or_default("guidance_scale", request.guidance_scale, defaults.guidance_scale, limits.guidance_scale)
+        if request.negative_prompt and guidance <= 1:
+            notes.append(f"negative_prompt has no effect at guidance_scale {guidance:g}")
+        seed = secrets.randbelow(MAX_SEED + 1) if request.seed is None else request.seed
+        within("seed", seed, 0, MAX_SEED)
+        within("count", request.count, 1, settings.max_count)
+        steps = settle_steps(or_default("steps", request.steps, defaults.steps, limits.steps), manifest)
+        common = {
+            "task": task_of(request),
+            "model": manifest.name,
+            "preset": request.preset,
+            "prompt": self._styled(prompt, request.style),
+            "prompt_asked": prompt,
+            "negative_prompt": bounded_text("negative_prompt", negative, limits.prompt_characters),
+            "style": request.style,
+            "width": size.width,
+            "height": size.height,
+            "steps": steps,
+            "step_cache": settle_step_cache(request, manifest, steps, notes),
+            "precision": settle_precision(request, manifest),
+            "lora": settle_loras(request, manifest, self._loras),
+            "guidance_scale": guidance,
+            "seed": seed,
+            "count": request.count,
+            "even_at": manifest.costs.even_at,
+            "image": image,
+        }
+        if isinstance(request, ImageRequest):
+            tokens = manifest.costs.tokens(size.width, size.height)
+            return ImagePlan(**common, tokens=tokens, strength=_strength(request, manifest), notes=tuple(notes))
+        num_frames = settle_frames(request, manifest, notes)
+        fps = manifest.frames.fps if manifest.frames else 0.0
+        return VideoPlan(
+            **common,
+            turbo=settle_turbo(request, manifest, self._catalogue, notes),
+            tokens=manifest.costs.tokens(size.width, size.height, num_frames),
+            num_frames=num_frames,
+            fps=fps,
+            duration_s=round(num_frames / fps, 3),
+            guidance_scale_2=_second_guidance(request, manifest, defaults),
+            last_image=last_image,
+            notes=tuple(notes),
+        )
+
+    def _styled(self, prompt: str, style: str | None) -> str:
+        if style is None:
+            return prompt
+        if style not in self._catalogue.styles:
+            raise BadRequest(f"no style '{style}'; there are: {_listed(self._catalogue.styles)}")
+        return self._catalogue.styles[style].replace("{prompt}", prompt)
+
+
+def task_of(request: Request) -> Task:
+    """The task that a request asks for, by the pictures that it brings.
+
+    Raises:
+        BadRequest: a last image without a first one.
+    """
+    if isinstance(request, CaptionRequest):
+        return Task.IMAGE_TO_TEXT
+    if isinstance(request, ImageRequest):
+        return Task.IMAGE_TO_IMAGE if request.image is not None else Task.TEXT_TO_IMAGE
+    if request.last_image is not None:
+        if request.image is None:
+            raise BadRequest("last_image needs image as well: the first frame")
+        return Task.FIRST_LAST_FRAME_TO_VIDEO
+    return Task.IMAGE_TO_VIDEO if request.image is not None else Task.TEXT_TO_VIDEO
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(sorted(names))
+
+
+def _strength(request: ImageRequest, manifest: Manifest) -> float | None:
+    if request.image is None:
+        if request.strength is not None:
+            raise BadRequest("strength needs image: it says how far the picture may change")
+        return None
+    if manifest.pipeline.edits:
+        if request.strength is not None:
+            raise BadRequest(f"model '{manifest.name}' edits the picture as the prompt says: leave strength out")
+        return None
+    return or_default("strength", request.strength, manifest.defaults.strength, manifest.limits.strength)
+
+
+def _second_guidance(request: VideoRequest, manifest: Manifest, defaults: Defaults) -> float | None:
+    if manifest.pipeline.boundary_ratio is None:
+        if request.guidance_scale_2 is not None:
+            raise BadRequest(f"model '{manifest.name}' has one expert: guidance_scale_2 does not apply to it")
+        return None
+    default = defaults.guidance_scale_2 or defaults.guidance_scale
+    return or_default("guidance_scale_2", request.guidance_scale_2, default, manifest.limits.guidance_scale)

@@ -1,0 +1,1 @@
+"""The nouns that all sides share: enumerations, requests, plans and jobs."""

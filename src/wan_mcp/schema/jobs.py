@@ -1,0 +1,65 @@
+"""Jobs and what they yield: artifacts, errors, progress."""
+
+from pydantic import Field
+
+from wan_mcp.schema.enums import Frozen, JobState, Stage
+from wan_mcp.schema.plans import Plan
+
+__all__ = ["Artifact", "Job", "JobError", "Progress"]
+
+
+class Artifact(Frozen):
+    """A finished media file."""
+
+    uri: str = Field(description="wan:// address, readable as an MCP resource and usable as an `image`.")
+    mime_type: str
+    bytes: int
+    width: int
+    height: int
+    frames: int | None = None
+    fps: float | None = None
+    duration_s: float | None = None
+    seed: int = Field(description="The seed that makes this very result again.")
+    path: str = Field(description="Absolute path of the file on the server's machine.")
+
+
+class JobError(Frozen):
+    """Why a job failed."""
+
+    code: str
+    message: str
+
+
+class Progress(Frozen):
+    """How far a running job is; an engine writes it, everybody reads it."""
+
+    stage: Stage
+    step: int | None = Field(default=None, description="Denoising steps finished in this result.")
+    steps: int | None = None
+    item: int = Field(default=1, description="Which result of a count is being made, from 1.")
+    items: int = 1
+    fraction: float = Field(description="Done share of the whole job, 0…1.")
+    eta_s: float | None = Field(default=None, description="Seconds left when this was written.")
+    detail: str = Field(default="", description="What else there is to say of the stage, e.g. bytes of a download.")
+
+
+class Job(Frozen):
+    """One row of the job table."""
+
+    id: str
+    request_id: str | None
+    state: JobState
+    plan: Plan
+    created_at: float = Field(description="Unix time, seconds.")
+    started_at: float | None = None
+    updated_at: float | None = Field(default=None, description="When `progress` was written.")
+    finished_at: float | None = None
+    progress: Progress | None = None
+    error: JobError | None = None
+    artifacts: tuple[Artifact, ...] = ()
+    caption: str | None = None
+    notes: tuple[str, ...] = Field(default=(), description="What the engine found worth saying, in sentences.")
+    cancel_requested: bool = False
+    device: str | None = Field(default=None, description="The device whose engine claimed it last.")
+    attempt: int = Field(default=0, description="How often it was claimed; marks whose word counts.")
+    deaths: int = Field(default=0, description="How many engines died over it.")

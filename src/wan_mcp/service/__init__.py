@@ -1,0 +1,1 @@
+"""What every front does with jobs: submit, wait, cancel, describe, repair."""

@@ -1,0 +1,86 @@
+"""A job in words: the same sentence in results, in progress notifications and in lists."""
+
+from datetime import UTC, datetime
+
+from wan_mcp.schema.enums import JobState
+from wan_mcp.schema.jobs import Job, Progress
+from wan_mcp.schema.plans import CaptionPlan, VideoPlan
+from wan_mcp.service.service import JobView
+
+__all__ = ["duration", "fraction_of", "instant", "sentence", "time_left", "what_it_is"]
+
+
+def instant(seconds: float | None) -> str | None:
+    """A Unix time as ISO 8601 in UTC."""
+    if seconds is None:
+        return None
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def duration(seconds: float, *, precise: bool = True) -> str:
+    """Seconds in words, as precise as anybody wants them; an estimate is never precise to a tenth."""
+    if seconds < 10 and precise:
+        return f"{seconds:.1f} s"
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    if seconds < 6000:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"
+
+
+def time_left(eta_s: float | None) -> str:
+    """`, about 12 s left`, or nothing while nothing like it was measured."""
+    return "" if eta_s is None else f", about {duration(max(1.0, eta_s), precise=False)} left"
+
+
+def fraction_of(job: Job) -> float:
+    """The done share of a job, 0…1."""
+    if job.state is JobState.SUCCEEDED:
+        return 1.0
+    return job.progress.fraction if job.progress else 0.0
+
+
+def what_it_is(job: Job) -> str:
+    """What a job makes: `2 videos 128x128, 17 frames at 8 fps (2.125 s)`."""
+    plan = job.plan
+    if isinstance(plan, CaptionPlan):
+        return "caption"
+    made = f"{plan.count} {plan.kind}s" if plan.count > 1 else str(plan.kind)
+    made += f" {plan.width}x{plan.height}"
+    if isinstance(plan, VideoPlan):
+        made += f", {plan.num_frames} frames at {plan.fps:g} fps ({plan.duration_s:g} s)"
+    return made
+
+
+def sentence(view: JobView) -> str:
+    """Where a job stands, in one sentence."""
+    job = view.job
+    match job.state:
+        case JobState.QUEUED:
+            ahead = (view.queue_position or 1) - 1
+            again = " again, because its engine died" if job.deaths else ""
+            place = "next to run" if ahead == 0 else f"{ahead} job{'s' if ahead > 1 else ''} ahead"
+            return f"Queued{again}: {place}{time_left(view.eta_s)}"
+        case JobState.RUNNING if job.cancel_requested:
+            return "Stopping: the engine looks for it between steps"
+        case JobState.RUNNING:
+            return f"{_stage(job.progress)}{time_left(view.eta_s)}"
+        case JobState.SUCCEEDED:
+            return f"Done in {duration((job.finished_at or 0.0) - (job.started_at or 0.0))}"
+        case JobState.FAILED:
+            return job.error.message if job.error else "Failed"
+        case JobState.CANCELLED:
+            return "Cancelled"
+
+
+def _stage(progress: Progress | None) -> str:
+    if progress is None:
+        return "Starting"
+    text = progress.stage.capitalize()
+    if progress.step is not None:
+        text += f" step {progress.step}/{progress.steps}"
+    if progress.items > 1:
+        text += f", result {progress.item} of {progress.items}"
+    if progress.detail:
+        text += f" ({progress.detail})"
+    return text

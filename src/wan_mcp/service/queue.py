@@ -1,0 +1,85 @@
+"""A job as whoever waits for it sees it: its place in the queue, and when it is likely to be done."""
+
+import time
+from dataclasses import dataclass
+from itertools import takewhile
+
+from wan_mcp.catalog.presets import Precision
+from wan_mcp.jobs.loaded_models import Loaded
+from wan_mcp.jobs.store import JobStore
+from wan_mcp.jobs.supervisor import Engines
+from wan_mcp.jobs.timings import Timings
+from wan_mcp.schema.enums import JobState, Stage
+from wan_mcp.schema.jobs import Job
+
+__all__ = ["JobView", "Queue"]
+
+
+@dataclass(frozen=True)
+class JobView:
+    """A job, and what only a look at the whole queue tells."""
+
+    job: Job
+    queue_position: int | None = None
+    """1 for the next to run; None unless queued."""
+    eta_s: float | None = None
+    """Seconds until it is done; None while nothing like it was measured."""
+
+
+class Queue:
+    """The jobs that one engine runs, one after the other."""
+
+    def __init__(self, store: JobStore, timings: Timings, engines: Engines, precision: Precision) -> None:
+        """`precision` is that of the settings."""
+        self._precision = precision
+        self._store, self._timings, self._engines = store, timings, engines
+
+    def view(self, job_id: str) -> JobView:
+        """One job as it stands.
+
+        Raises:
+            UnknownJob: there is none of that id.
+        """
+        job = self._store.get(job_id)
+        if job.state.final:
+            return JobView(job)
+        if job.state is JobState.RUNNING:
+            return JobView(job, eta_s=_time_left(job))
+        unfinished = self._store.unfinished()
+        ahead = list(takewhile(lambda other: other.id != job.id, unfinished))
+        # What waits for a download waits beside the line, and nobody knows how long.
+        coming = {other.plan.model for other in unfinished if _downloads(other)}
+        if job.plan.model in coming:
+            return JobView(job, queue_position=sum(other.plan.model == job.plan.model for other in ahead))
+        line = [other for other in ahead if other.plan.model not in coming]
+        position = sum(other.state is JobState.QUEUED for other in line) + 1
+        return JobView(job, queue_position=position, eta_s=self._seconds([*line, job]))
+
+    def _seconds(self, line: list[Job]) -> float | None:
+        """Seconds until the last job in `line` is done; None if any is unknown."""
+        total, device = 0.0, self._engines.device
+        now = self._engines.loaded()
+        loaded = now or Loaded()
+        for job in line:
+            if job.state is JobState.RUNNING:
+                seconds = _time_left(job)
+            else:
+                expected = self._timings.expect(device, job.plan, loaded=loaded.has(job.plan, self._precision))
+                seconds = sum(expected.values()) if expected is not None else None
+            if seconds is None:
+                return None
+            total += seconds
+            loaded = loaded.after(job.plan, self._precision)
+        if now is None:
+            total += self._timings.start_seconds(device) or 0.0
+        return total
+
+
+def _downloads(job: Job) -> bool:
+    return job.progress is not None and job.progress.stage is Stage.DOWNLOAD
+
+
+def _time_left(job: Job) -> float | None:
+    if job.progress is None or job.progress.eta_s is None or job.updated_at is None:
+        return None
+    return max(0.0, job.progress.eta_s - (time.time() - job.updated_at))

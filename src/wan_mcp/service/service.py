@@ -1,0 +1,271 @@
+"""What a front does with jobs: submit, wait, cancel, list. MCP, HTTP and the command line all use this.
+
+While a front lives it also tends the engine: starts it when jobs wait, notices its death, ends it
+when it hangs. Blocking work runs in threads; nothing here imports torch.
+"""
+
+import logging
+import sqlite3
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import anyio
+import psutil
+from anyio.to_thread import run_sync
+
+from wan_mcp.catalog.catalog import Catalogue
+from wan_mcp.catalog.manifest import Manifest
+from wan_mcp.errors import OutOfSpace, QueueFull, WanError
+from wan_mcp.jobs.database import Database
+from wan_mcp.jobs.store import JobStore
+from wan_mcp.jobs.supervisor import Engines
+from wan_mcp.jobs.timings import Timings
+from wan_mcp.media.ingest import InputImages
+from wan_mcp.media.store import MediaStore
+from wan_mcp.planning.planner import Planner
+from wan_mcp.schema.enums import JobState
+from wan_mcp.schema.jobs import Job
+from wan_mcp.schema.plans import Plan
+from wan_mcp.schema.requests import Request, VideoRequest
+from wan_mcp.service.queue import JobView, Queue
+from wan_mcp.service.typical_times import UsualTimes, usual_times
+from wan_mcp.settings import Settings
+
+__all__ = ["JobService", "JobView", "serving"]
+
+log = logging.getLogger(__name__)
+
+LOOK_S = 0.01  # how often a front looks for commits while somebody waits for a job that may be done any moment
+GLANCE_S = 0.06  # the same while all jobs that somebody waits for have some time left: on a CPU they share its cores
+NEAR_S = 0.6  # "any moment", by what is expected
+TEND_S = 0.5  # how often it tends the engine while there is unfinished work
+REST_S = 2.0  # how often it looks whether there is unfinished work at all
+TICK_S = 1.0  # how often a waiter is told, though nothing was committed: time left runs on
+
+
+@dataclass(frozen=True)
+class _Table:
+    """The opened job table and what works on it."""
+
+    store: JobStore
+    timings: Timings
+    engines: Engines
+    queue: Queue
+
+
+class JobService:
+    """The jobs of one home folder. Make one with `serving`."""
+
+    def __init__(self, settings: Settings, *, any_image_folder: bool = False) -> None:
+        self.settings = settings
+        self._catalogue = Catalogue.of(settings.home)
+        self.media = MediaStore(settings.home)
+        self._planner = Planner(settings, self._catalogue, any_folder=any_image_folder)
+        self._inputs = InputImages(
+            self.media,
+            settings.image_dirs,
+            settings.image_max_mb,
+            settings.image_max_megapixels,
+            any_folder=any_image_folder,
+        )
+        self._opened: _Table | None = None
+        self._opening = anyio.Lock()
+        self._changed = anyio.Event()
+        self._wanted = anyio.Event()
+        self._due: dict[object, float] = {}  # of each who waits: when its job may be done, 0 for any moment
+
+    @property
+    def catalogue(self) -> Catalogue:
+        """The models, with what the user's own folder holds now."""
+        self._catalogue.refresh()
+        return self._catalogue
+
+    async def _table(self) -> _Table:
+        """The job table, opened when it is first needed: a front answers even where it cannot be."""
+        async with self._opening:
+            if self._opened is None:
+                database = await run_sync(Database, self.settings.database)
+                store, timings = JobStore(database), Timings(database)
+                engines = Engines(self.settings, store)
+                queue = Queue(store, timings, engines, self.settings.precision)
+                self._opened = _Table(store, timings, engines, queue)
+        return self._opened
+
+    def _has_table(self) -> bool:
+        try:
+            return self.settings.database.exists()
+        except OSError:  # a home that may not be searched: whoever needs the table is told
+            return False
+
+    async def submit(self, request: Request, request_id: str | None = None) -> JobView:
+        """Put a job into the queue and see to an engine; the same `request_id` attaches to its job.
+
+        Raises:
+            UserError: the request is refused; the message says what is wrong and what to do.
+        """
+        table = await self._table()
+        if request_id is not None and (job := await run_sync(table.store.attached, request, request_id)):
+            return await self.view(job.id)
+        await run_sync(self._check_space)
+        plan = await run_sync(self._settle, table, request)
+        try:
+            job = await run_sync(table.store.submit, request, plan, request_id, self.settings.queue_limit)
+        except QueueFull as full:
+            raise QueueFull(f"{full}; {await self._when_to_come_back(table)}") from full
+        finally:
+            self._wanted.set()  # also when the caller has gone: the row may be there
+        try:
+            await run_sync(table.engines.tend)
+        except (WanError, OSError, psutil.Error):  # the job is there all the same, and `_keep` tries again
+            log.exception("cannot tend the engine")
+        return await self.view(job.id)
+
+    def _settle(self, table: _Table, request: Request) -> Plan:
+        self._catalogue.refresh()
+        self._planner.manifest(request)  # an unknown model is refused before any picture is read
+        image = self._inputs.take(request.image) if request.image else None
+        last = (
+            self._inputs.take(request.last_image) if isinstance(request, VideoRequest) and request.last_image else None
+        )
+        return self._planner.settle(request, image, last, table.engines.machine())
+
+    def _check_space(self) -> None:
+        free = self.media.free_mb()
+        if free < self.settings.min_free_mb:
+            raise OutOfSpace(
+                f"only {free:.0f} MB are free on the disk of {self.settings.home} and "
+                f"{self.settings.min_free_mb} MB are kept in reserve; free some space and try again"
+            )
+
+    async def _when_to_come_back(self, table: _Table) -> str:
+        running = [job for job in await run_sync(table.store.unfinished) if job.state is JobState.RUNNING]
+        eta = (await self.view(running[0].id)).eta_s if running else None
+        return f"try again in about {max(1, round(eta))} s" if eta is not None else "try again when a job has finished"
+
+    async def view(self, job_id: str) -> JobView:
+        """One job as it stands.
+
+        Raises:
+            UnknownJob: there is none of that id.
+        """
+        table = await self._table()
+        return await run_sync(table.queue.view, job_id)
+
+    async def wait(
+        self, job_id: str, seconds: float, on_look: Callable[[JobView], Awaitable[None]] | None = None
+    ) -> JobView:
+        """Wait until a job is done, at most `seconds`; `on_look` is told at every change and every second.
+
+        Raises:
+            UnknownJob: there is none of that id.
+        """
+        waiter = object()
+        self._due[waiter] = 0.0
+        self._wanted.set()
+        try:
+            with anyio.move_on_after(seconds):
+                while True:
+                    changed = self._changed  # taken before the look, so that no change between is missed
+                    view = await self.view(job_id)
+                    if view.job.state.final:
+                        return view
+                    self._due[waiter] = 0.0 if view.eta_s is None else time.monotonic() + view.eta_s
+                    if on_look is not None:
+                        await on_look(view)
+                    with anyio.move_on_after(TICK_S):
+                        await changed.wait()
+        finally:
+            del self._due[waiter]
+        return await self.view(job_id)
+
+    async def cancel(self, job_id: str) -> JobView:
+        """Ask a job to stop. A queued one is cancelled at once, a running one within a step.
+
+        Raises:
+            UnknownJob: there is none of that id.
+        """
+        table = await self._table()
+        await run_sync(table.store.cancel, job_id)
+        self._wanted.set()
+        return await self.view(job_id)
+
+    async def newest(self, state: JobState | None = None, limit: int = 20) -> list[Job]:
+        """The newest jobs first, of one state or all."""
+        table = await self._table()
+        return await run_sync(table.store.newest, state, limit)
+
+    async def usual_times(self, models: Iterable[Manifest]) -> dict[str, UsualTimes]:
+        """How long usual jobs of each model take on this machine with its model loaded.
+
+        Raises:
+            HomeUnusable: the job table cannot be used.
+        """
+        if not self._has_table():
+            return {}
+        table = await self._table()
+
+        def times() -> dict[str, UsualTimes]:
+            device = table.engines.device
+            return {model.name: usual_times(self._planner, table.timings, device, model) for model in models}
+
+        return await run_sync(times)
+
+    async def _keep(self) -> None:
+        """Look for commits and tend the engine, for as long as this front lives."""
+        if self._has_table():
+            self._wanted.set()  # there may be work that an earlier front has left
+        while True:
+            await self._wanted.wait()
+            try:
+                table = await self._table()
+                await self._follow(table)
+            except (WanError, OSError, sqlite3.Error, psutil.Error):
+                log.exception("cannot tend the engine; trying again")
+                await anyio.sleep(REST_S)
+                self._wanted.set()
+
+    async def _follow(self, table: _Table) -> None:
+        watch = table.store.database.watch()
+        next_turn = 0.0
+        try:
+            while True:
+                if watch.changed():
+                    changed, self._changed = self._changed, anyio.Event()
+                    changed.set()
+                if time.monotonic() >= next_turn or self._wanted.is_set():
+                    self._wanted = anyio.Event()
+                    busy = bool(await run_sync(table.store.unfinished))
+                    if busy:
+                        await run_sync(table.engines.tend)
+                    next_turn = time.monotonic() + (TEND_S if busy else REST_S)
+                if self._due:
+                    near = min(self._due.values()) < time.monotonic() + NEAR_S
+                    await anyio.sleep(LOOK_S if near else GLANCE_S)
+                else:
+                    with anyio.move_on_after(max(0.0, next_turn - time.monotonic())):
+                        await self._wanted.wait()
+        finally:
+            watch.close()
+
+    def close(self) -> None:
+        """Close the job table."""
+        if self._opened is not None:
+            self._opened.store.database.close()
+
+
+@asynccontextmanager
+async def serving(settings: Settings, *, any_image_folder: bool = False) -> AsyncIterator[JobService]:
+    """A job service that tends the engine until the block ends; jobs and engine live on after it."""
+    service = JobService(settings, any_image_folder=any_image_folder)
+    tasks = anyio.create_task_group()
+    await tasks.__aenter__()
+    tasks.start_soon(service._keep)
+    try:
+        yield service
+    finally:
+        # Left by hand and without the block's own error, which must not come out wrapped in a group.
+        tasks.cancel_scope.cancel()
+        await tasks.__aexit__(None, None, None)
+        service.close()

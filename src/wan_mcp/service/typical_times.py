@@ -1,0 +1,43 @@
+"""How long the usual jobs of a model take on this machine: with its defaults, and with each preset."""
+
+from dataclasses import dataclass
+
+from wan_mcp.catalog.manifest import Manifest
+from wan_mcp.errors import UserError
+from wan_mcp.jobs.timings import Timings
+from wan_mcp.planning.planner import Planner
+from wan_mcp.schema.enums import Task
+
+__all__ = ["UsualTimes", "usual_times"]
+
+
+@dataclass(frozen=True)
+class UsualTimes:
+    """Seconds of a job with its model loaded; what was never measured is left out."""
+
+    by_task: dict[Task, float]
+    by_preset: dict[str, float]
+    """Of the model's first task."""
+
+
+def usual_times(planner: Planner, timings: Timings, device: str, manifest: Manifest) -> UsualTimes:
+    """What was measured of a model's jobs on a device, worked out for the usual ones.
+
+    Raises:
+        HomeUnusable: the job table cannot be used.
+    """
+
+    def seconds(task: Task, preset: str | None = None) -> float | None:
+        try:
+            plan = planner.usual(manifest.name, task, preset)
+        except UserError:  # a preset that leads to a model that is broken or gone
+            return None
+        expected = timings.expect(device, plan, loaded=True)
+        return None if expected is None else sum(expected.values())
+
+    tasks = {task: seconds(task) for task in manifest.tasks}
+    presets = {preset: seconds(manifest.tasks[0], preset) for preset in manifest.presets}
+    return UsualTimes(
+        {task: known for task, known in tasks.items() if known is not None},
+        {preset: known for preset, known in presets.items() if known is not None},
+    )

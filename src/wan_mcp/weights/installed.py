@@ -1,0 +1,166 @@
+"""Which weights are on this machine, without asking anybody: cheap enough for every list of models.
+
+A load looks at each file's size and time of writing: that finds what was cut off, replaced or
+edited, and costs a millisecond, where hashing a hundred gigabytes would cost minutes. A file
+whose time is another but whose size is right is hashed then; all are by `wan-mcp pull --verify`.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from wan_mcp.catalog.manifest import Manifest
+from wan_mcp.errors import WeightsUnavailable
+from wan_mcp.weights.download import pieces
+from wan_mcp.weights.download_progress import Download, Tally
+from wan_mcp.weights.lockfile import LockedFile, WeightsLock
+from wan_mcp.weights.repositories import sources
+
+__all__ = ["FurtherFile", "LocalWeights", "damaged_files", "discard", "is_local", "is_whole", "local_weights"]
+
+
+@dataclass(frozen=True)
+class FurtherFile:
+    """A file of a model that does not come from its own repository."""
+
+    path: Path
+    sha256: str
+
+
+@dataclass(frozen=True)
+class LocalWeights:
+    """Weights that are whole on this machine."""
+
+    folder: Path
+    """Laid out as the repository is."""
+    commit: str
+    fingerprint: str
+    """SHA-256 over the names and hashes of all files."""
+    further: dict[tuple[str, str], FurtherFile] = field(default_factory=dict)
+    """Adapters and GGUF files, by repository and path in it."""
+    hashes: dict[str, str] = field(default_factory=dict)
+    """The SHA-256 of each file of its own repository, by path."""
+
+
+def is_local(manifest: Manifest, home: Path) -> bool:
+    """Whether a model can be loaded without a download."""
+    return all(is_whole(source, home) for source in sources(manifest))
+
+
+def is_whole(manifest: Manifest, home: Path) -> bool:
+    """Whether all is here that a model needs from one of its sources."""
+    lock = WeightsLock.read(manifest, home)
+    return lock is not None and all(_size(lock.folder / path) == file.size for path, file in lock.files.items())
+
+
+def local_weights(
+    manifest: Manifest, home: Path, tell: Callable[[str, Download], None] = lambda path, read: None
+) -> LocalWeights | None:
+    """A hub model's weights, if they are here as the lock says.
+
+    `tell` hears again and again which file is being read, and how much of all that must be is.
+
+    Raises:
+        WeightsUnavailable: a file was changed since it was checked.
+    """
+    wanted = sources(manifest)
+    whole = [lock for source in wanted if (lock := _whole(source, home)) is not None]
+    if not whole or len(whole) < len(wanted):
+        return None
+    tally = Tally(sum(lock.files[path].size for lock in whole for path in _written_anew(lock)))
+    pairs = zip(wanted, whole, strict=True)
+    own, *others = [_checked(source, lock, home, tally, tell) for source, lock in pairs]
+    further = {
+        (lock.repository, path): FurtherFile(lock.folder / path, file.sha256)
+        for lock in others
+        for path, file in lock.files.items()
+    }
+    hashes = {path: file.sha256 for path, file in own.files.items()}
+    return LocalWeights(own.folder, own.commit, _fingerprint(own, further), further, hashes)
+
+
+def _whole(manifest: Manifest, home: Path) -> WeightsLock | None:
+    """The lock of one source, if all its files are here."""
+    return WeightsLock.read(manifest, home) if is_whole(manifest, home) else None
+
+
+def _written_anew(lock: WeightsLock) -> list[str]:
+    """The files that were written since they came: copied, or changed."""
+    return [path for path, file in lock.files.items() if _mtime(lock.folder / path) != file.mtime_ns]
+
+
+def _checked(
+    manifest: Manifest, lock: WeightsLock, home: Path, tally: Tally, tell: Callable[[str, Download], None]
+) -> WeightsLock:
+    """The lock of one source, after a look at each of its files."""
+    damaged = []
+    for path in _written_anew(lock):
+        file, mtime = lock.files[path], _mtime(lock.folder / path)
+
+        def read(count: int, path: str = path) -> None:
+            tally.came(count)
+            tell(path, tally.look())
+
+        if _holds(lock.folder / path, file, read):
+            lock = lock.model_copy(update={"files": lock.files | {path: file.model_copy(update={"mtime_ns": mtime})}})
+            lock.write(manifest, home)  # at once: who is stopped now need not read this one again
+        else:
+            damaged.append(path)
+    if damaged:
+        raise WeightsUnavailable(
+            "weights_changed",
+            f"The weights of '{manifest.name}' are not what was downloaded: {', '.join(damaged)} changed on this "
+            f"machine. 'wan-mcp pull {manifest.name} --verify' brings the right ones.",
+        )
+    return lock
+
+
+def damaged_files(lock: WeightsLock, tell: Callable[[str], None]) -> list[str]:
+    """The files that do not hold what the lock says, all of them read; `tell` hears which is being read."""
+    damaged = []
+    for path, file in lock.files.items():
+        tell(path)
+        if _size(lock.folder / path) != file.size or not _holds(lock.folder / path, file, lambda count: None):
+            damaged.append(path)
+    return damaged
+
+
+def discard(lock: WeightsLock, damaged: Iterable[str]) -> None:
+    """Remove damaged files from the cache, so that the next fetch brings them again."""
+    for path in damaged:
+        place = lock.folder / path
+        place.resolve().unlink(missing_ok=True)
+        place.unlink(missing_ok=True)
+
+
+def _holds(path: Path, file: LockedFile, tell: Callable[[int], None]) -> bool:
+    """Whether a file's content is the locked one; `tell` hears of each piece how many bytes it has."""
+    digest = hashlib.sha256()
+    for piece in pieces(path):
+        tell(len(piece))
+        digest.update(piece)
+    return digest.hexdigest() == file.sha256
+
+
+def _fingerprint(lock: WeightsLock, further: dict[tuple[str, str], FurtherFile]) -> str:
+    total = hashlib.sha256()
+    for path in sorted(lock.files):
+        total.update(f"{path} {lock.files[path].sha256}\n".encode())
+    for repository, path in sorted(further):
+        total.update(f"{repository} {path} {further[repository, path].sha256}\n".encode())
+    return total.hexdigest()
+
+
+def _size(path: Path) -> int | None:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return None
+
+
+def _mtime(path: Path) -> int | None:
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return None

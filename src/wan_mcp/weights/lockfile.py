@@ -1,0 +1,88 @@
+"""The lock of a model's weights: which commit they are, and what every file must hold.
+
+It lies under the home folder as weights/MODEL.lock.json (and MODEL.OWNER--NAME.lock.json for each
+further repository of its adapters and GGUF files) and is written when, and only when, all
+files are whole. While it fits its manifest, the hub is not asked.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import Field, ValidationError
+
+from wan_mcp.catalog.manifest import Manifest
+from wan_mcp.errors import HomeUnusable
+from wan_mcp.schema.enums import Frozen
+from wan_mcp.weights.repositories import FurtherWeights
+
+__all__ = ["LockedFile", "WeightsLock"]
+
+
+class LockedFile(Frozen):
+    """A file as it was when it was checked."""
+
+    size: int = Field(ge=0, description="Bytes.")
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    etag: str = Field(description="What the hub and its cache name the content by.")
+    mtime_ns: int = Field(description="When the content was last written; another time makes a check due.")
+
+
+class WeightsLock(Frozen):
+    """The lock file of one model."""
+
+    schema_version: Literal[1] = Field(default=1, alias="schema")
+    model: str
+    repository: str
+    revision: str | None = Field(description="What the manifest asked for.")
+    patterns: tuple[str, ...] = Field(description="The files that the manifest asked for.")
+    commit: str
+    folder: Path = Field(description="The snapshot in the hub's cache.")
+    files: dict[str, LockedFile]
+
+    @classmethod
+    def read(cls, manifest: Manifest, home: Path) -> Self | None:
+        """The lock of a model, if there is one and the manifest still asks for the same."""
+        try:
+            lock = cls.model_validate_json(_place(manifest, home).read_bytes())
+        except (OSError, ValidationError):
+            return None
+        return lock if lock.fits(manifest) else None
+
+    def fits(self, manifest: Manifest) -> bool:
+        """Whether it locks what the manifest asks for."""
+        weights = manifest.weights
+        asked = (weights.repository, weights.revision, weights.files)
+        return asked == (self.repository, self.revision, self.patterns)
+
+    def write(self, manifest: Manifest, home: Path) -> None:
+        """Write it, whole or not at all.
+
+        Raises:
+            HomeUnusable: the home folder cannot be written.
+        """
+        place = _place(manifest, home)
+        beside = place.with_name(f".{place.name}.{os.getpid()}")
+        try:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            beside.write_text(self.model_dump_json(indent=1, by_alias=True), encoding="utf-8")
+            beside.replace(place)
+        except OSError as error:
+            raise HomeUnusable(f"the lock file {place} cannot be written: {error.strerror}") from error
+
+    def changes(self, newer: Mapping[str, str]) -> list[str]:
+        """What differs in another commit, given as the etag of each file: a phrase each for changed, added, removed."""
+        paths = {
+            "changed": [path for path in newer if path in self.files and newer[path] != self.files[path].etag],
+            "added": [path for path in newer if path not in self.files],
+            "removed": [path for path in self.files if path not in newer],
+        }
+        return [f"{what} {', '.join(found)}" for what, found in paths.items() if found]
+
+
+def _place(manifest: Manifest, home: Path) -> Path:
+    name, weights = manifest.name, manifest.weights
+    if isinstance(weights, FurtherWeights):
+        name += f".{(weights.repository or '').replace('/', '--')}"
+    return home / "weights" / f"{name}.lock.json"

@@ -1,0 +1,97 @@
+"""Adapters that a request names: found in their allowed places, known to be safetensors, told by their hash."""
+
+import hashlib
+import json
+import struct
+from collections.abc import Iterable
+from pathlib import Path
+
+from wan_mcp.errors import BadRequest
+from wan_mcp.schema.requests import LoraRequest
+from wan_mcp.weights.download import pieces
+
+__all__ = ["LoraFiles", "sha256_of"]
+
+SUFFIX = ".safetensors"
+LONGEST_HEADER = 100_000_000  # as the format's own readers allow
+
+
+class LoraFiles:
+    """The adapters of this machine: by name in one folder, by path below some others."""
+
+    def __init__(self, named: Path, folders: Iterable[Path], *, any_folder: bool = False) -> None:
+        """`any_folder` lifts the confinement of paths, for a person at their own command line."""
+        self._named = named
+        self._folders = tuple(folders)
+        self._any_folder = any_folder
+        self._hashes: dict[tuple[Path, int, int], str] = {}
+
+    def find(self, lora: LoraRequest) -> Path:
+        """The file that a request means.
+
+        Raises:
+            BadRequest: there is none, it lies elsewhere, or it is no safetensors file; says which.
+        """
+        if (lora.name is None) == (lora.path is None):
+            raise BadRequest(f"a lora needs a name (a file in {self._named}) or a path, and not both")
+        file = self._by_name(lora.name) if lora.name is not None else self._by_path(lora.path or "")
+        _require_safetensors(file)
+        return file
+
+    def sha256(self, file: Path) -> str:
+        """A file's hash, read anew when the file has changed."""
+        status = file.stat()
+        key = (file, status.st_size, status.st_mtime_ns)
+        if key not in self._hashes:
+            self._hashes[key] = sha256_of(file)
+        return self._hashes[key]
+
+    def _by_name(self, name: str) -> Path:
+        there = {file.name.removesuffix(SUFFIX): file for file in sorted(self._named.glob(f"*{SUFFIX}"))}
+        file = there.get(name.removesuffix(SUFFIX))
+        if file is None:
+            has = f"there are: {', '.join(there)}" if there else "none is there yet"
+            raise BadRequest(f"no lora '{name[:100]}' in {self._named}; {has}")
+        return file
+
+    def _by_path(self, path: str) -> Path:
+        try:
+            file = Path(path).expanduser().resolve()
+            allowed = [folder.resolve() for folder in (self._named, *self._folders)]
+            if not self._any_folder and not any(file.is_relative_to(folder) for folder in allowed):
+                raise BadRequest(
+                    f"loras may be read from these folders only: {', '.join(map(str, (self._named, *self._folders)))}; "
+                    "copy it there, or have WAN_MCP_LORA_DIRS extended"
+                )
+            if not file.is_file():
+                raise BadRequest(f"there is no lora {path[:200]}")
+        except (OSError, ValueError, RuntimeError) as error:
+            raise BadRequest(f"the lora {path[:200]} cannot be read: not a usable path") from error
+        return file
+
+
+def _require_safetensors(file: Path) -> None:
+    """Look at the header only: a pickle is never opened by anything that could run it."""
+    try:
+        with file.open("rb") as content:
+            (length,) = struct.unpack("<Q", content.read(8))
+            header = json.loads(content.read(length)) if 0 < length <= LONGEST_HEADER else None
+    except (OSError, struct.error, ValueError) as error:
+        raise _no_safetensors(file) from error
+    if file.suffix != SUFFIX or not isinstance(header, dict):
+        raise _no_safetensors(file)
+
+
+def _no_safetensors(file: Path) -> BadRequest:
+    return BadRequest(
+        f"the lora {file.name} is no safetensors file; other formats can run code when loaded and are not taken: "
+        "convert it, or get it as .safetensors"
+    )
+
+
+def sha256_of(file: Path) -> str:
+    """The SHA-256 of a file's bytes."""
+    digest = hashlib.sha256()
+    for piece in pieces(file):
+        digest.update(piece)
+    return digest.hexdigest()
