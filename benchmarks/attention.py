@@ -24,9 +24,9 @@ from torch import Tensor
 
 from benchmarks.machine import keep
 from benchmarks.timing import milliseconds
-from wan_mcp.catalog.catalog import Catalogue, shipped_folder
+from wan_mcp.catalog.catalog import Catalog, shipped_folder
 from wan_mcp.engine.attention import Turbo, attend_self, attention_mode, choose_attention
-from wan_mcp.engine.attention.accuracy import Trial, like_a_denoisers
+from wan_mcp.engine.attention.accuracy import AttentionAccuracy, like_a_denoisers
 from wan_mcp.engine.attention.block_sparse import BlockKernel, TorchBlocks, attend_sparsely
 from wan_mcp.engine.attention.sdpa import Kernel
 from wan_mcp.engine.attention.selector import KERNEL_NAMES, kernel_of
@@ -73,7 +73,7 @@ def main() -> None:
             note({"size": "wan-mini", "data": "recorded"} | row)
 
 
-def _trial(data: str, grid: tuple[int, int, int], heads: int, device: torch.device) -> Trial:
+def _trial(data: str, grid: tuple[int, int, int], heads: int, device: torch.device) -> AttentionAccuracy:
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     if data == "normal":
         random = torch.Generator(device).manual_seed(0)
@@ -81,7 +81,7 @@ def _trial(data: str, grid: tuple[int, int, int], heads: int, device: torch.devi
         made = [torch.randn(shape, generator=random, device=device, dtype=dtype) for _ in range(3)]
     else:
         made = [each.to(dtype) for each in like_a_denoisers(WIDTH, grid, heads, device=device)]
-    return Trial.on(made[0], made[1], made[2])
+    return AttentionAccuracy.on(made[0], made[1], made[2])
 
 
 def _kernels(device: torch.device) -> Iterator[Kernel]:
@@ -93,7 +93,7 @@ def _kernels(device: torch.device) -> Iterator[Kernel]:
                 yield kernel
 
 
-def _dense(trial: Trial, device: torch.device) -> Iterator[Row]:
+def _dense(trial: AttentionAccuracy, device: torch.device) -> Iterator[Row]:
     tokens, heads = trial.query.shape[1:3]
     for kernel in _kernels(device):
         took = _milliseconds(kernel, trial)
@@ -101,14 +101,14 @@ def _dense(trial: Trial, device: torch.device) -> Iterator[Row]:
         yield {"kernel": kernel.name, "ms": took, "tflops": round(rate, 1)} | _errors(kernel, trial)
 
 
-def _turbo(trial: Trial, grid: tuple[int, int, int], device: torch.device) -> Iterator[Row]:
+def _turbo(trial: AttentionAccuracy, grid: tuple[int, int, int], device: torch.device) -> Iterator[Row]:
     choose_attention(device)
     for density in DENSITIES:
         with attention_mode(Turbo(density, dense_steps=0), grid=grid):
             yield {"turbo": density, "ms": _milliseconds(attend_self, trial)} | _errors(attend_self, trial)
 
 
-def _milliseconds(kernel: Attend, trial: Trial, times: int = 5) -> float:
+def _milliseconds(kernel: Attend, trial: AttentionAccuracy, times: int = 5) -> float:
     """The median of a few calls, each with nothing else on the device."""
     if not trial.query.is_cuda:
         return float("inf")
@@ -118,7 +118,7 @@ def _milliseconds(kernel: Attend, trial: Trial, times: int = 5) -> float:
     return round(statistics.median(found[1:]), 3)
 
 
-def _errors(kernel: Attend, trial: Trial) -> Row:
+def _errors(kernel: Attend, trial: AttentionAccuracy) -> Row:
     error = trial.error(kernel)
     mean = trial.value[0].double().mean(0)
     centred = error * float(trial.exact.norm() / (trial.exact - mean).norm())
@@ -131,7 +131,7 @@ def _mini(device: torch.device) -> Iterator[Row]:
     trials = []
     for one in _recorded():
         query, key, value = (each.to(device, dtype) for each in one)
-        trials.append(Trial.on(query, key, value, rows=96))
+        trials.append(AttentionAccuracy.on(query, key, value, rows=96))
     for kernel in _kernels(device):
         if 64 in kernel.widths:
             yield {"kernel": kernel.name} | _mean(kernel, trials)
@@ -144,7 +144,7 @@ def _mini(device: torch.device) -> Iterator[Row]:
         yield {"turbo": density, "block": MINI_BLOCK} | _mean(sparse, trials)
 
 
-def _mean(kernel: Attend, trials: list[Trial]) -> Row:
+def _mean(kernel: Attend, trials: list[AttentionAccuracy]) -> Row:
     rows = [_errors(kernel, trial) for trial in trials]
     found = {name: round(sum(row[name] for row in rows) / len(rows), 5) for name in ("error", "centred")}
     return found | {"worst": max(row["error"] for row in rows)}
@@ -152,7 +152,7 @@ def _mean(kernel: Attend, trials: list[Trial]) -> Row:
 
 def _recorded() -> list[tuple[Tensor, Tensor, Tensor]]:
     """Query, key and value of every self-attention of one video by wan-mini."""
-    model = load_wan(Catalogue(shipped_folder()).get("wan-mini"), EMBEDDED / "wan-mini", resolve_device("cpu"))
+    model = load_wan(Catalog(shipped_folder()).get("wan-mini"), EMBEDDED / "wan-mini", resolve_device("cpu"))
     found: list[tuple[Tensor, Tensor, Tensor]] = []
     attend = transformer_wan.dispatch_attention_fn
 

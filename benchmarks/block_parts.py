@@ -28,9 +28,9 @@ from benchmarks.h200.models import PROMPT_TOKENS
 from benchmarks.machine import RESULTS
 from benchmarks.timing import milliseconds
 from training.report import hardware, versions
-from wan_mcp.engine.attention.cross_attention import attend_text
-from wan_mcp.engine.ops.fp8_linear import FP8, product, quantise_rows, tensors_of_linear
-from wan_mcp.engine.transformer.patch_embed import PatchProduct
+from wan_mcp.engine.attention.cross_attention import attend_context
+from wan_mcp.engine.ops.fp8_linear import FP8, product, quantize_linear, quantize_rowwise
+from wan_mcp.engine.transformer.patch_embed import PatchEmbedLinear
 
 Row = dict[str, Any]
 WIDTH, HEADS, FFN, GRID = 5120, 40, 13824, (21, 60, 104)
@@ -52,7 +52,7 @@ def products(width: int, ffn: int, tokens: int, device: torch.device, seconds: f
     for name, (outs, ins) in layers.items():
         weight, bias = torch.randn(outs, ins, device=device) * ins**-0.5, torch.randn(outs, device=device) * 0.02
         rows = torch.randn(tokens, ins, device=device).bfloat16()
-        given[name] = (quantise_rows(rows), tensors_of_linear(weight, bias, FP8, torch.bfloat16))
+        given[name] = (quantize_rowwise(rows), quantize_linear(weight, bias, FP8, torch.bfloat16))
     idle = torch.cuda.clock_rate(device) if device.type == "cuda" else None
     taken: dict[str, list[float]] = {name: [] for name in layers}
     clocks, powers, began = [], [], time.monotonic()
@@ -82,7 +82,7 @@ def patches(width: int, grid: tuple[int, int, int], device: torch.device, times:
     """The first layer both ways, up to rows of tokens."""
     latents = torch.randn(1, 16, *grid, device=device).bfloat16()
     convolution = nn.Conv3d(16, width, (1, 2, 2), (1, 2, 2)).to(device, torch.bfloat16)
-    for way, layer in {"convolution": convolution, "product": PatchProduct(convolution)}.items():
+    for way, layer in {"convolution": convolution, "product": PatchEmbedLinear(convolution)}.items():
         took = median(lambda: layer(latents).flatten(2).transpose(1, 2).contiguous(), device, times)  # noqa: B023
         yield {"row": "patches", "way": way, "ms": took}
 
@@ -98,7 +98,7 @@ def texts(width: int, heads: int, tokens: int, device: torch.device, times: int)
     padding = torch.ones(1, device=device)
     for keys in TEXTS:
         some, of_some = (each[:, :keys].contiguous() for each in (key, value))
-        took = median(lambda: attend_text(query, some, of_some, padding), device, times)  # noqa: B023
+        took = median(lambda: attend_context(query, some, of_some, padding), device, times)  # noqa: B023
         yield {"row": "text", "way": "ours", "keys": keys, "ms": took}
 
 

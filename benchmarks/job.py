@@ -20,7 +20,7 @@ from typing import Any
 import anyio
 
 from benchmarks.machine import keep
-from wan_mcp.catalog.catalog import Catalogue, shipped_folder
+from wan_mcp.catalog.catalog import Catalog, shipped_folder
 from wan_mcp.engine.components.cpu_conv3d import use_onednn
 from wan_mcp.engine.components.install import EMBEDDED
 from wan_mcp.media.store import MediaName, MediaStore
@@ -48,7 +48,7 @@ class Bare:
         if fixed:
             use_onednn(self._pipeline.vae)
         self._generator = torch.Generator("cpu")
-        self._manifest = Catalogue(shipped_folder()).get(MODEL)
+        self._manifest = Catalog(shipped_folder()).get(MODEL)
 
     def frames(self, seed: int) -> Any:
         """The default video as frames of shape (frames, height, width, 3), float 0…1."""

@@ -3,10 +3,10 @@
     python -m benchmarks.joined_attention              # on a GPU that cuDNN has FP8 attention for
     python -m benchmarks.joined_attention --tiny       # the same script in seconds, on any CPU
 
-The three steps are normalising and turning, attention (which rounds its inputs itself), and rounding for the next
+The three steps are normalizing and turning, attention (which rounds its inputs itself), and rounding for the next
 product. The joined way has fewer passes over memory (`wan_mcp.engine.attention.fused_qkv`). Four kinds of rows:
 
-- `error`: of both ways against float64, see `wan_mcp.engine.attention.accuracy.JoinedTrial`; `apart` is how far the
+- `error`: of both ways against float64, see `wan_mcp.engine.attention.accuracy.FusedAccuracy`; `apart` is how far the
   joined way is from the three steps. The scales are those of queries and keys.
 - `time`: of both ways whole, in turns.
 - `pass`: each alone, at the first size. `kernel` is cuDNN's.
@@ -38,20 +38,20 @@ from benchmarks.machine import RESULTS
 from benchmarks.timing import milliseconds
 from training.report import hardware
 from wan_mcp.engine.aot.signature import example_inputs, example_weights
-from wan_mcp.engine.attention import Joined, attend, attend_self, attended_jointly, choose_attention
-from wan_mcp.engine.attention.accuracy import JoinedTrial, like_a_denoisers_product
+from wan_mcp.engine.attention import QKVProjection, attend, attend_self, choose_attention, fused_attention
+from wan_mcp.engine.attention.accuracy import FusedAccuracy, like_a_denoisers_product
 from wan_mcp.engine.attention.cudnn_fp8 import CudnnFp8
-from wan_mcp.engine.attention.fp8_quantize import Rounded, restored, rounded, rounded_plainly
+from wan_mcp.engine.attention.fp8_quantize import QuantizedQKV, dequantize_out, quantize_qkv, quantize_qkv_reference
 from wan_mcp.engine.attention.fused_qkv import (
-    TUNINGS,
-    rounded_jointly,
-    rounded_jointly_plainly,
-    rows_of,
-    rows_of_plainly,
+    LAUNCH_CONFIGS,
+    output_rows,
+    output_rows_reference,
+    quantize_projection,
+    quantize_projection_reference,
 )
 from wan_mcp.engine.attention.selector import kernel_of
 from wan_mcp.engine.ops.fp8_linear import FP8
-from wan_mcp.engine.ops.modulate import NONE, steps_for
+from wan_mcp.engine.ops.modulate import NONE, fused_ops_for
 from wan_mcp.engine.transformer import block
 from wan_mcp.engine.transformer.config import BlockShape
 
@@ -69,45 +69,51 @@ SLEEP_CYCLES = 600_000
 STEPS, JOINED = "three steps", "joined"
 KERNELS = {"sample": "sample_kernel", "survey": "survey_values_kernel", "settle": "settle_jointly_kernel",
            "heads": "cast_heads_kernel", "values": "cast_values_kernel", "rows": "rows_kernel"}  # fmt: skip
-"""The joined passes, by the names of their tunings, and their kernels."""
+"""The joined passes, by the names of their launches, and their kernels."""
 
 
 class Ways:
     """Both ways from a product to the next one's rows, and their parts, on one device."""
 
-    def __init__(self, device: torch.device, head_width: int) -> None:
+    def __init__(self, device: torch.device, head_dim: int) -> None:
         """Raises RuntimeError on a GPU that cuDNN has no FP8 kernel for."""
-        choose_attention(device, head_width=head_width)
-        self._steps = steps_for(device)
-        kernel = kernel_of(device, CudnnFp8.name, head_width) if device.type == "cuda" else None
+        choose_attention(device, head_dim=head_dim)
+        self._steps = fused_ops_for(device)
+        kernel = kernel_of(device, CudnnFp8.name, head_dim) if device.type == "cuda" else None
         self.kernel = kernel if isinstance(kernel, CudnnFp8) else None
         if device.type == "cuda" and self.kernel is None:
             raise RuntimeError("cuDNN has no FP8 attention here; install wan-mcp[hopper] on a Hopper GPU")
 
-    def normalised(self, joined: Joined) -> tuple[Tensor, Tensor, Tensor]:
+    def normalized(self, joined: QKVProjection) -> tuple[Tensor, Tensor, Tensor]:
         """Query, key and value as the first step gives them."""
-        return joined.plainly(self._steps.normalise_heads)
+        return joined.to_qkv(self._steps.qk_rms_norm_rope)
 
-    def rows(self, attended: Tensor, joined: Joined) -> tuple[Tensor, Tensor]:
+    def rows(self, attended: Tensor, joined: QKVProjection) -> tuple[Tensor, Tensor]:
         """The third step; without a modulation any two tensors do."""
         rows, any_ = attended.flatten(-2), joined.cos
-        made: tuple[Tensor, Tensor] = self._steps.prepare_rows(rows, any_, any_, joined.eps, NONE, False, False, True)
+        made: tuple[Tensor, Tensor] = self._steps.modulate_quantize(
+            rows, any_, any_, joined.eps, NONE, False, False, True
+        )
         return made
 
-    def attended(self, joined: Joined) -> Tensor:
+    def attended(self, joined: QKVProjection) -> Tensor:
         """Attention (1, tokens, heads, head width) after the first two of three steps."""
-        return torch.as_tensor(attend_self(*self.normalised(joined)))
+        return torch.as_tensor(attend_self(*self.normalized(joined)))
 
-    def in_steps(self, joined: Joined) -> tuple[Tensor, Tensor]:
+    def in_steps(self, joined: QKVProjection) -> tuple[Tensor, Tensor]:
         """Rows and scales after three steps."""
         return self.rows(self.attended(joined), joined)
 
-    def rounded(self, joined: Joined) -> dict[str, Rounded]:
+    def quantize_qkv(self, joined: QKVProjection) -> dict[str, QuantizedQKV]:
         """What the kernel is given on each way."""
-        in_steps, jointly = (rounded, rounded_jointly) if self.kernel else (rounded_plainly, rounded_jointly_plainly)
-        return {STEPS: in_steps(*self.normalised(joined)), JOINED: jointly(joined)}
+        in_steps, jointly = (
+            (quantize_qkv, quantize_projection)
+            if self.kernel
+            else (quantize_qkv_reference, quantize_projection_reference)
+        )
+        return {STEPS: in_steps(*self.normalized(joined)), JOINED: jointly(joined)}
 
-    def output(self, inputs: Rounded) -> Tensor:
+    def output(self, inputs: QuantizedQKV) -> Tensor:
         """The kernel alone, in e4m3."""
         if self.kernel is None:
             query, key = inputs.query.float() * inputs.query_scale, inputs.key.float() * inputs.key_scale
@@ -116,12 +122,12 @@ class Ways:
         self.kernel.run(inputs.query, inputs.key, inputs.value, inputs.query_scale, inputs.key_scale, out)
         return out
 
-    def jointly(self, joined: Joined) -> tuple[Tensor, Tensor]:
+    def jointly(self, joined: QKVProjection) -> tuple[Tensor, Tensor]:
         """Rows and scales of the joined way."""
         if self.kernel is None:
-            inputs = rounded_jointly_plainly(joined)
-            return rows_of_plainly(self.output(inputs), inputs)
-        made = attended_jointly(joined)
+            inputs = quantize_projection_reference(joined)
+            return output_rows_reference(self.output(inputs), inputs)
+        made = fused_attention(joined)
         if made is None:
             raise RuntimeError("the joined way is not used here; the log says why")
         return made
@@ -157,7 +163,7 @@ def _measured(device: torch.device, *, tiny: bool) -> Iterator[Row]:
     times = TINY_TIMES if tiny else TIMES
     ways = Ways(device, width)
     for number, (size, grid) in enumerate(grids.items()):
-        trial = JoinedTrial.on(like_a_denoisers_product(width, grid, heads, device=device))
+        trial = FusedAccuracy.on(like_a_denoisers_product(width, grid, heads, device=device))
         where = {"size": size, "tokens": trial.joined.product.shape[1]}
         for row in _errors(ways, trial):
             yield {"row": "error"} | where | row
@@ -174,9 +180,9 @@ def _measured(device: torch.device, *, tiny: bool) -> Iterator[Row]:
         yield {"row": "block", "size": size, "tokens": tokens} | row
 
 
-def _errors(ways: Ways, trial: JoinedTrial) -> Iterator[Row]:
+def _errors(ways: Ways, trial: FusedAccuracy) -> Iterator[Row]:
     joined = trial.joined
-    both = ways.rounded(joined)
+    both = ways.quantize_qkv(joined)
     output = ways.output(both[JOINED])[0].float() * both[JOINED].value_scale + both[JOINED].value_mean
     attended = {STEPS: ways.attended(joined)[0], JOINED: output.to(joined.product.dtype)}
     made = {STEPS: ways.in_steps(joined), JOINED: ways.jointly(joined)}
@@ -195,16 +201,16 @@ def _apart(one: Tensor, other: Tensor) -> float:
     return round(float((one - other).norm() / other.norm()), 5)
 
 
-def _passes(ways: Ways, joined: Joined, device: torch.device, times: int) -> Iterator[Row]:
-    query, key, value = ways.normalised(joined)
+def _passes(ways: Ways, joined: QKVProjection, device: torch.device, times: int) -> Iterator[Row]:
+    query, key, value = ways.normalized(joined)
     attended = ways.attended(joined)
-    alone: dict[str, Call] = {"normalise": lambda: ways.normalised(joined), "rows": lambda: ways.rows(attended, joined)}
+    alone: dict[str, Call] = {"normalize": lambda: ways.normalized(joined), "rows": lambda: ways.rows(attended, joined)}
     if ways.kernel is not None:
-        inputs = rounded(query, key, value)
+        inputs = quantize_qkv(query, key, value)
         output = ways.output(inputs)
         alone |= {
-            "round": lambda: rounded(query, key, value),
-            "restore": lambda: restored(output, inputs, joined.product.dtype),
+            "round": lambda: quantize_qkv(query, key, value),
+            "restore": lambda: dequantize_out(output, inputs, joined.product.dtype),
             "kernel": lambda: ways.output(inputs),
         }
     for name, call in alone.items():
@@ -212,10 +218,10 @@ def _passes(ways: Ways, joined: Joined, device: torch.device, times: int) -> Ite
     if ways.kernel is None:
         return
     with _last_launches() as launches:
-        jointly = rounded_jointly(joined)
-        rows_of(ways.output(jointly), jointly)
+        jointly = quantize_projection(joined)
+        output_rows(ways.output(jointly), jointly)
     for name, kernel in KERNELS.items():
-        tuning = {"tuning": asdict(getattr(TUNINGS, name))} if hasattr(TUNINGS, name) else {}
+        tuning = {"tuning": asdict(getattr(LAUNCH_CONFIGS, name))} if hasattr(LAUNCH_CONFIGS, name) else {}
         yield {"way": JOINED, "pass": name} | _alone(name, launches[kernel], device, times) | tuning
     yield {"way": JOINED, "pass": "kernel"} | _alone("kernel", lambda: ways.output(jointly), device, times)
 
@@ -248,7 +254,7 @@ def _block(shape: BlockShape, tokens: int, device: torch.device, times: int) -> 
     weights, inputs = example_weights(kind, device), example_inputs(kind, tokens, TEXT, device)
 
     def run(*, joined: bool) -> Tensor:
-        with patch.object(block, "is_joined", lambda _recipe, _device: joined):
+        with patch.object(block, "uses_fused_attention", lambda _recipe, _device: joined):
             return block.ExportableBlock(kind)(*inputs, weights)
 
     apart = _apart(run(joined=True).float(), run(joined=False).float())

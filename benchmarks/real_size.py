@@ -28,7 +28,7 @@ from PIL import Image
 
 from benchmarks.machine import RESULTS, keep
 from benchmarks.real_weights import lock_weights, write_joycaption, write_ti2v_5b
-from wan_mcp.catalog.catalog import Catalogue, shipped_folder
+from wan_mcp.catalog.catalog import Catalog, shipped_folder
 from wan_mcp.schema.enums import JobState, Stage
 from wan_mcp.schema.jobs import Progress
 from wan_mcp.schema.plans import VideoPlan
@@ -127,7 +127,7 @@ def measure(
     tiny: bool,
 ) -> None:
     """All rows of one model: its weights, and then one job after the other on one engine."""
-    manifest = Catalogue(shipped_folder()).get(model)
+    manifest = Catalog(shipped_folder()).get(model)
     with TemporaryDirectory() as root:
         home, folder = Path(root) / "home", Path(root) / "snapshot"
         began = time.perf_counter()
@@ -183,13 +183,13 @@ def caption_requests(picture: Path) -> list[Request]:
 def be_the_engine() -> None:
     """What `wan-mcp engine` is, where the command line's packages are not installed."""
     from wan_mcp.engine.device.device import device_name
-    from wan_mcp.engine.runner import build_studio
+    from wan_mcp.engine.runner import build_runner
     from wan_mcp.engine.worker.loop import run_engine
     from wan_mcp.logs import log_to_stderr
 
     settings = Settings()
     log_to_stderr("INFO")
-    run_engine(settings, lambda: build_studio(settings), device_name)
+    run_engine(settings, lambda: build_runner(settings), device_name)
 
 
 def main() -> None:

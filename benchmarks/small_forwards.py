@@ -30,17 +30,17 @@ from diffusers import WanTransformer3DModel
 from benchmarks.h200.models import PROMPT_TOKENS
 from benchmarks.real_weights import TINY_WAN, TRANSFORMER
 from training.report import hardware, versions
-from wan_mcp.catalog.catalog import Catalogue, shipped_folder
+from wan_mcp.catalog.catalog import Catalog, shipped_folder
 from wan_mcp.engine.attention import choose_attention
 from wan_mcp.engine.cuda_graphs import graphs
-from wan_mcp.engine.cuda_graphs.capture import recorder_for
-from wan_mcp.engine.cuda_graphs.graphs import Recorder, ReplayCount, recorded
+from wan_mcp.engine.cuda_graphs.capture import graph_capture_for
+from wan_mcp.engine.cuda_graphs.graphs import GraphCapture, ReplayCount, capturing
 from wan_mcp.engine.device.device import Device, resolve_device
 from wan_mcp.engine.families.wan import pipeline as generate
 from wan_mcp.engine.families.wan.denoiser import Denoiser, DenoiserSource, blank_denoiser, load_denoiser
 from wan_mcp.engine.families.wan.precision import block_kinds
 from wan_mcp.engine.ops.fp8_linear import FP8
-from wan_mcp.engine.runner import TorchStudio
+from wan_mcp.engine.runner import ModelRunner
 from wan_mcp.engine.worker.reporter import Reporter
 from wan_mcp.jobs.database import Database
 from wan_mcp.jobs.store import JobStore
@@ -66,9 +66,9 @@ Plan = VideoPlan | ImagePlan
 Taken = dict[str, list[float]]
 
 
-def recorder_of(device: torch.device) -> Recorder:
+def recorder_of(device: torch.device) -> GraphCapture:
     """What records on the device: CUDA graphs, or a tape."""
-    found = recorder_for(device)
+    found = graph_capture_for(device)
     if found is None:
         from tests.blocks.tape import TapeRecorder
 
@@ -135,10 +135,10 @@ def ti2v_5b(device: Device, *, tiny: bool) -> Denoiser:
         return model
 
     whole = blank_denoiser(config).config
-    manifest = Catalogue(shipped_folder()).get(TI2V)
-    kinds = block_kinds(manifest, whole, FP8, device.dtype, times_per_token=True)
+    manifest = Catalog(shipped_folder()).get(TI2V)
+    kinds = block_kinds(manifest, whole, FP8, device.dtype, temb_per_token=True)
     assert kinds is not None
-    choose_attention(device.torch, head_width=kinds[0].shape.head_width)
+    choose_attention(device.torch, head_dim=kinds[0].shape.head_dim)
     return load_denoiser(DenoiserSource("random", whole, load, "random"), kinds, device, None)
 
 
@@ -164,7 +164,7 @@ def forwards(denoiser: Denoiser, device: Device, size: tuple[int, int, int]) -> 
     calls = {ONE_BY_ONE: model.forward}
     taken: Taken = {ONE_BY_ONE: [], REPLAYED: [], "recording_s": []}
     same = True
-    with recorded([(model, denoiser.blocks)], recorder_of(device.torch), FORWARDS) as count:
+    with capturing([(model, denoiser.blocks)], recorder_of(device.torch), FORWARDS) as count:
         calls[REPLAYED] = model.forward
         for text, recording in product(texts, (False, True)):
             given = inputs(int(recording))
@@ -190,15 +190,15 @@ def forwards(denoiser: Denoiser, device: Device, size: tuple[int, int, int]) -> 
     }
 
 
-class Studio:
-    """A studio that runs jobs of wan-mini within this process, so that either way can be asked for."""
+class Runner:
+    """A runner that runs jobs of wan-mini within this process, so that either way can be asked for."""
 
     def __init__(self, home: Path, device: torch.device) -> None:
         precision = "auto" if device.type == "cuda" else "fp8"
         self._settings = Settings(home=home, device=str(device), compile=False, precision=precision, min_free_mb=1)
         self._database = Database(self._settings.database)
         self._store = JobStore(self._database)
-        self._studio = TorchStudio(self._settings, lambda: Catalogue(shipped_folder()), MediaStore(home))
+        self._runner = ModelRunner(self._settings, lambda: Catalog(shipped_folder()), MediaStore(home))
 
     def run(self, plan: Plan, way: str) -> tuple[float, list[bytes], ReplayCount]:
         """Seconds of a job, its files, and what was replayed of it."""
@@ -210,18 +210,18 @@ class Studio:
 
         @contextmanager
         def counted(*given: Any) -> Iterator[ReplayCount]:
-            with recorded(*given) as count:
+            with capturing(*given) as count:
                 counts.append(count)
                 yield count
 
-        most = graphs.MOST_WORK if way == REPLAYED else 0.0
+        most = graphs.MAX_FLOPS if way == REPLAYED else 0.0
         with (
-            patch.object(generate, "recorder_for", recorder_of),
+            patch.object(generate, "graph_capture_for", recorder_of),
             patch.object(generate, "recorded", counted),
-            patch.object(graphs, "MOST_WORK", most),
+            patch.object(graphs, "MAX_FLOPS", most),
             Reporter(job, self._store, self._settings) as report,
         ):
-            seconds = seconds_of(lambda: self._studio.run(job, report))
+            seconds = seconds_of(lambda: self._runner.run(job, report))
         self._store.finish(job, JobState.SUCCEEDED, caption=None)
         [count] = counts
         return seconds, [Path(each.path).read_bytes() for each in self._store.get(job.id).artifacts], count
@@ -246,14 +246,14 @@ def plans(*, tiny: bool) -> dict[str, Plan]:
     }
 
 
-def jobs(studio: Studio, shape: str, plan: Plan, times: int) -> Row:
+def jobs(runner: Runner, shape: str, plan: Plan, times: int) -> Row:
     """A job again and again, after one of each way that is not counted."""
     taken: Taken = {ONE_BY_ONE: [], REPLAYED: []}
     files: list[list[bytes]] = []
     counts: dict[str, ReplayCount] = {}
     for turn in range(times + 1):
         for way in ways(turn):
-            seconds, made, counts[way] = studio.run(plan, way)
+            seconds, made, counts[way] = runner.run(plan, way)
             files.append(made)
             if turn:
                 taken[way].append(seconds)
@@ -288,10 +288,10 @@ def main() -> None:
         keep(forwards(denoiser, device, size))
     del denoiser
     with TemporaryDirectory() as home:
-        studio = Studio(Path(home), device.torch)
+        runner = Runner(Path(home), device.torch)
         for shape, plan in plans(tiny=options.tiny).items():
-            keep(jobs(studio, shape, plan, 1 if options.tiny else JOBS))
-        studio.close()
+            keep(jobs(runner, shape, plan, 1 if options.tiny else JOBS))
+        runner.close()
 
 
 if __name__ == "__main__":

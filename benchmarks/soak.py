@@ -26,7 +26,7 @@ from mcp import Client, StdioServerParameters, stdio_client
 
 from wan_mcp.jobs.database import Database
 from wan_mcp.jobs.devices import DeviceNames
-from wan_mcp.jobs.workers import EngineRows
+from wan_mcp.jobs.workers import WorkerRegistry
 from wan_mcp.schema.enums import JobState
 from wan_mcp.schema.jobs import Job
 from wan_mcp.service.service import JobService, JobView, serving
@@ -104,7 +104,7 @@ class Storm:
         at_step = self._random.randrange(0, 8)
 
         def is_there(job: Job) -> bool:
-            running = job.state is JobState.RUNNING and job.deaths == 0
+            running = job.state is JobState.RUNNING and job.crashes == 0
             return running and job.progress is not None and (job.progress.step or 0) >= at_step
 
         watched = anyio.Event()
@@ -127,13 +127,13 @@ class Storm:
             return False
         job = (await service.view(job_id)).job
         # The job may have ended between the look and the kill: then no job lost its engine.
-        return job.deaths > 0 or job.state is not JobState.SUCCEEDED
+        return job.crashes > 0 or job.state is not JobState.SUCCEEDED
 
     def _kill_engine_process(self) -> bool:
         """Kill the engine and wait until it is gone; False if there was none."""
         database = Database(self._settings.database)
         try:
-            row = EngineRows(database).get(DeviceNames(database).of(self._settings.device))
+            row = WorkerRegistry(database).get(DeviceNames(database).of(self._settings.device))
             process = row.process() if row else None
             if process is None:
                 return False

@@ -4,19 +4,19 @@ from pathlib import Path
 
 import pytest
 
-from wan_mcp.catalog.catalog import Catalogue
+from wan_mcp.catalog.catalog import Catalog
 from wan_mcp.catalog.manifest import Manifest
 from wan_mcp.catalog.memory_fit import (
     Placement,
     Shape,
     activation_bytes,
+    default_shape,
     denoiser_bytes,
     fits,
     largest_fitting,
     needed_bytes,
     placement_for,
     room_for_blocks,
-    usual_shape,
 )
 from wan_mcp.hardware.machine import Machine
 
@@ -27,13 +27,13 @@ HD = Shape(1280, 720, 81)
 
 
 @pytest.fixture(scope="module")
-def catalogue() -> Catalogue:
-    return Catalogue.of(Path("no-home"))
+def catalog() -> Catalog:
+    return Catalog.of(Path("no-home"))
 
 
 @pytest.fixture(scope="module")
-def a14b(catalogue: Catalogue) -> Manifest:
-    return catalogue.get("wan2.2-t2v-a14b-4step")
+def a14b(catalog: Catalog) -> Manifest:
+    return catalog.get("wan2.2-t2v-a14b-4step")
 
 
 @pytest.mark.parametrize(
@@ -57,17 +57,17 @@ def test_a_larger_result_leaves_less_room_for_blocks(a14b: Manifest) -> None:
     memory = CARDS["24"] * MIB
     assert placement_for(a14b, memory, "fp8", HD) is Placement.OFFLOADED
     assert room_for_blocks(a14b, memory, "fp8", HD) < room_for_blocks(a14b, memory, "fp8")
-    assert room_for_blocks(a14b, memory, "fp8") + activation_bytes(a14b, usual_shape(a14b), "fp8") < memory
+    assert room_for_blocks(a14b, memory, "fp8") + activation_bytes(a14b, default_shape(a14b), "fp8") < memory
 
 
-def test_a_model_of_one_expert_is_never_swapped(catalogue: Catalogue) -> None:
-    single = catalogue.get("wan2.2-ti2v-5b")
+def test_a_model_of_one_expert_is_never_swapped(catalog: Catalog) -> None:
+    single = catalog.get("wan2.2-ti2v-5b")
     placements = {placement_for(single, mib * MIB, "bf16") for mib in CARDS.values()}
     assert placements == {Placement.OFFLOADED, Placement.RESIDENT_BF16}
 
 
-def test_what_runs_in_fp32_is_on_the_cpu(catalogue: Catalogue) -> None:
-    for manifest in catalogue.manifests.values():
+def test_what_runs_in_fp32_is_on_the_cpu(catalog: Catalog) -> None:
+    for manifest in catalog.manifests.values():
         assert placement_for(manifest, 10**12, "fp32") is Placement.CPU
 
 
@@ -93,13 +93,13 @@ def test_what_a_cpu_needs_is_the_whole_model(a14b: Manifest) -> None:
     assert largest_fitting(a14b, 32 * 1024 * MIB, "fp32") == {}
 
 
-def test_a_cpu_computes_from_the_few_bits_of_a_gguf_file(catalogue: Catalogue) -> None:
-    few_bits = catalogue.get("wan2.2-t2v-a14b-q4-k-m")
+def test_a_cpu_computes_from_the_few_bits_of_a_gguf_file(catalog: Catalog) -> None:
+    few_bits = catalog.get("wan2.2-t2v-a14b-q4-k-m")
     machine = Machine("CPU", "fp32", 64 * 1024 * MIB)
     assert machine.precision_of(few_bits) == "gguf"
     assert fits(few_bits, 64 * 1024 * MIB, "gguf", Shape(832, 480, 17))
     assert placement_for(few_bits, 64 * 1024 * MIB, "gguf") is Placement.CPU
-    assert not fits(catalogue.get("wan2.2-t2v-a14b"), 64 * 1024 * MIB, "fp32", Shape(832, 480, 17))
+    assert not fits(catalog.get("wan2.2-t2v-a14b"), 64 * 1024 * MIB, "fp32", Shape(832, 480, 17))
 
 
 @pytest.mark.parametrize(
@@ -124,25 +124,25 @@ def test_a_manifest_that_says_no_sizes_in_memory_is_given_the_benefit_of_the_dou
     assert placement_for(silent, 1, "fp8") is Placement.RESIDENT_FP8
 
 
-def test_the_embedded_model_fits_everywhere(catalogue: Catalogue) -> None:
-    mini = catalogue.get("wan-mini")
+def test_the_embedded_model_fits_everywhere(catalog: Catalog) -> None:
+    mini = catalog.get("wan-mini")
     assert mini.frames is not None
     assert set(largest_fitting(mini, 2 * 1024 * MIB, "fp32").values()) == {mini.frames.maximum}
 
 
-def test_tokens_are_counted_as_the_denoisers_do(catalogue: Catalogue) -> None:
-    assert catalogue.get("wan2.2-t2v-a14b").costs.tokens(832, 480, 81) == 32_760
-    assert catalogue.get("wan2.2-t2v-a14b").costs.tokens(1280, 720, 81) == 75_600
-    assert catalogue.get("wan2.2-ti2v-5b").costs.tokens(1280, 704, 121) == 31 * 22 * 40
-    assert catalogue.get("wan-mini").costs.tokens(128, 128, 17) == 5 * 8 * 8
+def test_tokens_are_counted_as_the_denoisers_do(catalog: Catalog) -> None:
+    assert catalog.get("wan2.2-t2v-a14b").costs.tokens(832, 480, 81) == 32_760
+    assert catalog.get("wan2.2-t2v-a14b").costs.tokens(1280, 720, 81) == 75_600
+    assert catalog.get("wan2.2-ti2v-5b").costs.tokens(1280, 704, 121) == 31 * 22 * 40
+    assert catalog.get("wan-mini").costs.tokens(128, 128, 17) == 5 * 8 * 8
 
 
 @pytest.mark.parametrize("name", ["z-image-turbo", "flux2-klein-4b", "qwen-image-2512", "qwen-image-edit-2511"])
 def test_image_models_fit_small_cards_because_their_layers_are_streamed_and_captioners_do_not(
-    catalogue: Catalogue, name: str
+    catalog: Catalog, name: str
 ) -> None:
-    manifest = catalogue.get(name)
-    assert fits(manifest, CARDS["12"] * MIB, "bf16", usual_shape(manifest))
-    assert not fits(manifest, CARDS["12"] * MIB, "fp32", usual_shape(manifest))
-    captioner = catalogue.get("joycaption-beta-one")
-    assert not fits(captioner, CARDS["12"] * MIB, "bf16", usual_shape(captioner))
+    manifest = catalog.get(name)
+    assert fits(manifest, CARDS["12"] * MIB, "bf16", default_shape(manifest))
+    assert not fits(manifest, CARDS["12"] * MIB, "fp32", default_shape(manifest))
+    captioner = catalog.get("joycaption-beta-one")
+    assert not fits(captioner, CARDS["12"] * MIB, "bf16", default_shape(captioner))

@@ -1,4 +1,4 @@
-"""The VAE as training needs it: whole clips in two calls, no clamp, and normalised latents.
+"""The VAE as training needs it: whole clips in two calls, no clamp, and normalized latents.
 
 `AutoencoderKLWan` codes the first frame alone and then four frames at a time, with a cache of the last frames between
 calls; its `_decode` clamps, which would kill gradients outside [-1, 1]. Every layer is causal in time, so coding the
@@ -36,7 +36,7 @@ def decode(vae: AutoencoderKLWan, latents: Tensor) -> Tensor:
 
 
 def statistics(vae: AutoencoderKLWan, device: "torch.device | str") -> tuple[Tensor, Tensor]:
-    """The mean and deviation [1, 16, 1, 1, 1] by which the pipelines normalise latents."""
+    """The mean and deviation [1, 16, 1, 1, 1] by which the pipelines normalize latents."""
     shape = (1, vae.config.z_dim, 1, 1, 1)
     return (
         torch.tensor(vae.config.latents_mean, device=device).view(shape),
@@ -46,7 +46,7 @@ def statistics(vae: AutoencoderKLWan, device: "torch.device | str") -> tuple[Ten
 
 @torch.no_grad()  # type: ignore[untyped-decorator]
 def importance(vae: AutoencoderKLWan, clips: Tensor) -> Tensor:
-    """How much each normalised latent channel matters to the picture, [1, 16, 1, 1, 1] with mean about 1.
+    """How much each normalized latent channel matters to the picture, [1, 16, 1, 1, 1] with mean about 1.
 
     Measured: the squared change of the decoded clips when a channel is disturbed. The channels differ by a factor of
     hundreds, and those that the decoder ignores are mostly noise; a plain loss spends the model on predicting them.

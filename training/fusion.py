@@ -1,6 +1,6 @@
 """Fused norm and activation for training the VAE on a GPU: the same mathematics in a third of the memory traffic.
 
-Each of the VAE's residual blocks normalises (in float32), scales, applies SiLU and only then convolves in bfloat16.
+Each of the VAE's residual blocks normalizes (in float32), scales, applies SiLU and only then convolves in bfloat16.
 Done one after the other these passes cost more than the convolutions. `fuse` makes the norm do all of it in one
 compiled kernel and turns the block's own activation into nothing; `restore` undoes it.
 """

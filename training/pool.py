@@ -26,7 +26,7 @@ KINDS: dict[str, Callable[[Picture, Random], str]] = {
 
 
 class Pool:
-    """Clips of one frame size and length as normalised latents [N, 16, T, h, w] with captions of each kind."""
+    """Clips of one frame size and length as normalized latents [N, 16, T, h, w] with captions of each kind."""
 
     def __init__(
         self,

@@ -15,7 +15,7 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
 
-from benchmarks.h200.table import rows_of
+from benchmarks.h200.table import output_rows
 from benchmarks.machine import RESULTS, describe
 
 LIMIT_S = 560
@@ -49,7 +49,7 @@ def gathered(work: Path, machine: dict[str, Any]) -> dict[str, Any]:
     facts = {name: part["facts"] for name, part in parts.items()}
     errors = [{"section": name} | error for name, part in parts.items() for error in part["errors"]]
     measured = [{"section": name} | each for name, part in parts.items() for each in part["measured"]]
-    return {"hardware": machine, "rows": rows_of(measured), "measured": measured, "facts": facts, "errors": errors}
+    return {"hardware": machine, "rows": output_rows(measured), "measured": measured, "facts": facts, "errors": errors}
 
 
 def main() -> None:

@@ -21,7 +21,7 @@ from benchmarks.h200.plain import IMAGE_STEPS, STEPS
 from benchmarks.h200.weights import write_a14b
 from benchmarks.real_size import ENGINE
 from benchmarks.real_weights import lock_weights
-from wan_mcp.catalog.catalog import Catalogue, shipped_folder
+from wan_mcp.catalog.catalog import Catalog, shipped_folder
 from wan_mcp.schema.enums import JobState, Stage
 from wan_mcp.schema.requests import ImageRequest, Request, VideoRequest
 from wan_mcp.service.service import JobService, JobView, serving
@@ -44,7 +44,7 @@ def prepare(folder: Path, home: Path, tiny: bool, sheet: Sheet) -> Settings:
     if tiny:
         text = re.sub(r"\d+(_\d{3})*_000_000_000", "1_000_000", text)  # what its parts take
     (home / "manifests" / f"{MODEL}.toml").write_text(text, encoding="utf-8")
-    manifest = Catalogue.of(home).get(MODEL)
+    manifest = Catalog.of(home).get(MODEL)
     size = lock_weights(manifest, folder, home)
     sheet.fact("weights: GB", round(size / 1e9, 2))
     sheet.fact("weights: made and hashed s", round(time.perf_counter() - began, 1))

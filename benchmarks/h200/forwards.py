@@ -10,10 +10,10 @@ import torch
 
 from benchmarks.h200 import models
 from benchmarks.h200.measuring import Sheet, run_section, seconds
-from wan_mcp.catalog.catalog import Catalogue, shipped_folder
+from wan_mcp.catalog.catalog import Catalog, shipped_folder
 from wan_mcp.engine.attention import Turbo, attention_in_use, attention_mode
 from wan_mcp.engine.device.device import resolve_device
-from wan_mcp.engine.families.wan.acceleration import Tuning
+from wan_mcp.engine.families.wan.acceleration import Acceleration
 from wan_mcp.engine.families.wan.denoiser import Denoiser, DenoiserSource, load_denoiser
 from wan_mcp.engine.families.wan.precision import block_kinds
 from wan_mcp.engine.ops.fp8_linear import FP8
@@ -34,9 +34,9 @@ def ours(tiny: bool, *, realistic: bool = False) -> Denoiser:
         return model
 
     config = models.denoiser(True).config if tiny else _config()
-    manifest = Catalogue(shipped_folder()).get(MANIFEST)
+    manifest = Catalog(shipped_folder()).get(MANIFEST)
     place = resolve_device("auto")
-    kinds = block_kinds(manifest, config, FP8, place.dtype, times_per_token=False)
+    kinds = block_kinds(manifest, config, FP8, place.dtype, temb_per_token=False)
     assert kinds is not None
     return load_denoiser(DenoiserSource("random", config, load, "random"), kinds, place, None)
 
@@ -47,9 +47,9 @@ def _config() -> Any:
     return blank_denoiser(models.A14B).config
 
 
-def compiled(denoiser: Denoiser, home: Path, sheet: Sheet, beside: str = ", beside other work") -> Tuning:
+def compiled(denoiser: Denoiser, home: Path, sheet: Sheet, beside: str = ", beside other work") -> Acceleration:
     """Have the blocks compiled and bound, and say how long that took and how large it is."""
-    tuning = Tuning(Settings(home=home), resolve_device("auto"))
+    tuning = Acceleration(Settings(home=home), resolve_device("auto"))
     tuning.prepare([denoiser])  # chooses attention, has the build begin, and returns
     began = time.perf_counter()
     kinds = len(denoiser.blocks.kinds)

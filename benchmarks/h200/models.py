@@ -90,7 +90,7 @@ def outliers(model: Any) -> None:
     """Give a random denoiser what trained ones have: channels of the residual stream that are tens of times larger.
 
     Every layer that writes into the stream gets the same gains: log-normal (deviation 0.6), one channel in a hundred
-    20 times that. The weights of the queries' and keys' normalisation are log-normal too.
+    20 times that. The weights of the queries' and keys' normalization are log-normal too.
     """
     random = torch.Generator(device=model.proj_out.weight.device).manual_seed(1)
     width = model.proj_out.in_features

@@ -73,7 +73,7 @@ def _image(pipe: Any, text: torch.Tensor, size: tuple[int, int, int], folder: Pa
 
 def autoencoder(sheet: Sheet, tiny: bool) -> None:
     """Decoding, in diffusers and ours, and how far ours is from it."""
-    from wan_mcp.engine.vae.chunked import FastCoders
+    from wan_mcp.engine.vae.chunked import ChunkedVAE
 
     vae = models.vae(tiny)
     for name in ("480p", "720p"):
@@ -81,7 +81,7 @@ def autoencoder(sheet: Sheet, tiny: bool) -> None:
         latents = torch.randn(models.latent_shape(size), device=models.device(), dtype=models.dtype())
         with sheet.part(f"decode {name}"):
             eager = partial(vae.decode, latents, return_dict=False)
-            ours = partial(_decoded, FastCoders(vae), latents)
+            ours = partial(_decoded, ChunkedVAE(vae), latents)
             sheet.measured("VAE decode", models.written(size), "ours", seconds(ours, 3))
             sheet.measured("VAE decode", models.written(size), "diffusers, bf16", seconds(eager, 2))
             with torch.no_grad():

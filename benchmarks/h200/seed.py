@@ -13,7 +13,7 @@ from benchmarks.h200.measuring import Sheet, seconds
 
 
 def measure(sheet: Sheet, tiny: bool) -> None:
-    """Forwards of one expert in bf16, and then quantised and compiled."""
+    """Forwards of one expert in bf16, and then quantized and compiled."""
     from benchmarks.h200 import models
 
     model = models.denoiser(tiny)

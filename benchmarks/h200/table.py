@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-__all__ = ["rows_of", "table"]
+__all__ = ["output_rows", "table"]
 
 EAGER, RECIPE, OURS, TURBO = "diffusers, bf16", "torchao FP8, compiled", "ours", "ours, turbo"
 GOALS = {
@@ -22,7 +22,7 @@ GOALS = {
 }
 
 
-def rows_of(measured: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def output_rows(measured: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Each of ours beside each baseline of the same row and shape."""
     found = {(each["row"], each["shape"], each["who"]): each["s"] for each in measured}
     return [

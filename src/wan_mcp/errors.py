@@ -13,7 +13,7 @@
     │   └── HomeUnusable       the home folder or the job table cannot be used
     ├── JobFailed              raised inside an engine: this job ends failed, with a code and a reason
     ├── JobCancelled           raised inside an engine: somebody asked for this job to stop
-    └── JobLost                raised inside an engine: the job table has given this job to another engine
+    └── LeaseLost                raised inside an engine: the job table has given this job to another engine
 
 Foreign exceptions are translated where they are met, `from` the original. Whatever is not in
 this tree is a defect: it goes to the log, and the caller reads only that something broke.
@@ -26,7 +26,7 @@ __all__ = [
     "HomeUnusable",
     "JobCancelled",
     "JobFailed",
-    "JobLost",
+    "LeaseLost",
     "OutOfSpace",
     "QueueFull",
     "UnknownJob",
@@ -97,5 +97,5 @@ class JobCancelled(WanError):
     """A job was asked to stop, and has."""
 
 
-class JobLost(WanError):
+class LeaseLost(WanError):
     """The row says that this engine does not own this job any more: drop it without a trace."""

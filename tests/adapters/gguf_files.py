@@ -40,9 +40,9 @@ def write_gguf(file: Path, denoiser: Any, kind: str = "Q8_0", *, original_names:
         name = _original(name) if original_names else name
         if few_bits:
             bits = _kind_of(name, kind)
-            quantised = getattr(gguf.GGMLQuantizationType, bits)
-            packed = encode(data, bits) if bits in K_QUANTS else gguf.quants.quantize(data, quantised)
-            writer.add_tensor(name, packed, raw_dtype=quantised)
+            quantized = getattr(gguf.GGMLQuantizationType, bits)
+            packed = encode(data, bits) if bits in K_QUANTS else gguf.quants.quantize(data, quantized)
+            writer.add_tensor(name, packed, raw_dtype=quantized)
         else:
             writer.add_tensor(name, numpy.ascontiguousarray(data))
     writer.write_header_to_file()

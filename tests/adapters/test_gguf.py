@@ -12,14 +12,14 @@ from tests.adapters.gguf_files import write_gguf
 from tests.adapters.test_requests import put
 from tests.engine.conftest import MANIFESTS, TWO, TWO_OF_IMAGES, changed, changed_pipeline
 from wan_mcp.catalog.denoisers import Expert, Gguf
-from wan_mcp.catalog.manifest import Manifest, Quantisation
+from wan_mcp.catalog.manifest import Manifest, Quantization
 from wan_mcp.engine.device.device import resolve_device
 from wan_mcp.engine.device.memory import has_room
 from wan_mcp.engine.families.wan.gguf import unpack
 from wan_mcp.engine.families.wan.loader import WanModel, load_wan
 from wan_mcp.engine.families.wan.lora import JobAdapters
 from wan_mcp.errors import JobFailed
-from wan_mcp.weights.installed import FurtherFile
+from wan_mcp.weights.installed import ExtraFile
 
 FILES = ("high.gguf", "low.gguf")
 BOUNDS = {"BF16": 0.001, "Q8_0": 0.002, "Q5_1": 0.015, "Q4_0": 0.03}
@@ -52,11 +52,11 @@ def both(embedded: Path, tmp_path: Path) -> Open:
     def load(name: str = TWO, kind: str = "Q8_0", **how: Any) -> tuple[WanModel, WanModel]:
         device = resolve_device("cpu")
         whole = load_wan(MANIFESTS[name], embedded / name, device)
-        further = {}
+        extra_files = {}
         for file, denoiser in zip(FILES, whole.denoisers, strict=True):
             write_gguf(tmp_path / file, denoiser, kind, **how)
-            further["a/b", file] = FurtherFile(tmp_path / file, "")
-        return whole, load_wan(in_gguf(MANIFESTS[name]), embedded / name, device, "sha", further)
+            extra_files["a/b", file] = ExtraFile(tmp_path / file, "")
+        return whole, load_wan(in_gguf(MANIFESTS[name]), embedded / name, device, "sha", extra_files)
 
     return load
 
@@ -92,9 +92,9 @@ def test_where_fp8_is_asked_for_gguf_weights_are_converted_block_by_block_and_lo
     both: Open, embedded: Path, tmp_path: Path, lora: bool
 ) -> None:
     whole, small = both()
-    further = {("a/b", file): FurtherFile(tmp_path / file, file) for file in FILES}
-    manifest = changed(in_gguf(MANIFESTS[TWO]), quantisation=Quantisation(recipe="gguf"))
-    ours = load_wan(manifest, embedded / TWO, small.device, "sha", further, precision="fp8")
+    extra_files = {("a/b", file): ExtraFile(tmp_path / file, file) for file in FILES}
+    manifest = changed(in_gguf(MANIFESTS[TWO]), quantization=Quantization(recipe="gguf"))
+    ours = load_wan(manifest, embedded / TWO, small.device, "sha", extra_files, precision="fp8")
     assert ours.precision == "fp8-rowwise"
     exact = small.denoisers
     if lora:
@@ -133,9 +133,9 @@ def test_a_file_for_another_model_or_none_at_all_fails_with_its_name(
     both: Open, embedded: Path, tmp_path: Path
 ) -> None:
     _, small = both(TWO_OF_IMAGES)
-    further = {("a/b", file): FurtherFile(tmp_path / file, "") for file in FILES}
+    extra_files = {("a/b", file): ExtraFile(tmp_path / file, "") for file in FILES}
     with pytest.raises(JobFailed, match=r"high\.gguf of 'tiny-two' cannot be loaded"):
-        load_wan(in_gguf(MANIFESTS[TWO]), embedded / TWO, small.device, "sha", further)
+        load_wan(in_gguf(MANIFESTS[TWO]), embedded / TWO, small.device, "sha", extra_files)
     (tmp_path / "high.gguf").write_bytes(b"no gguf")
     with pytest.raises(JobFailed, match=r"high\.gguf"):
-        load_wan(in_gguf(MANIFESTS[TWO_OF_IMAGES]), embedded / TWO_OF_IMAGES, small.device, "sha", further)
+        load_wan(in_gguf(MANIFESTS[TWO_OF_IMAGES]), embedded / TWO_OF_IMAGES, small.device, "sha", extra_files)

@@ -18,7 +18,7 @@ from tests.adapters.test_gguf import FILES, a_pass, in_gguf
 from tests.engine.conftest import MANIFESTS, TWO
 from wan_mcp.engine.device.device import resolve_device
 from wan_mcp.engine.families.wan.loader import WanModel, load_wan
-from wan_mcp.weights.installed import FurtherFile
+from wan_mcp.weights.installed import ExtraFile
 
 BOUNDS = {"Q6_K": 0.005, "Q5_K": 0.01, "Q4_K_M": 0.02, "Q4_K": 0.025}
 """The largest relative error of one pass."""
@@ -77,11 +77,11 @@ def both(wide: Path, tmp_path: Path) -> Open:
     def load(kind: str) -> tuple[WanModel, WanModel]:
         device = resolve_device("cpu")
         whole = load_wan(MANIFESTS[TWO], wide, device, "sha")
-        further = {}
+        extra_files = {}
         for file, denoiser in zip(FILES, whole.denoisers, strict=True):
             write_gguf(tmp_path / file, denoiser, kind)
-            further["a/b", file] = FurtherFile(tmp_path / file, "")
-        return whole, load_wan(in_gguf(MANIFESTS[TWO]), wide, device, "sha", further)
+            extra_files["a/b", file] = ExtraFile(tmp_path / file, "")
+        return whole, load_wan(in_gguf(MANIFESTS[TWO]), wide, device, "sha", extra_files)
 
     return load
 

@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 
 from tests.adapters.files import STYLES, Written, merge_by_hand, write_lora
 from tests.engine.conftest import MANIFESTS, ONE, TWO, Bench, changed, image_plan, video_plan
-from wan_mcp.catalog.catalog import Catalogue
+from wan_mcp.catalog.catalog import Catalog
 from wan_mcp.catalog.manifest import Limits
 from wan_mcp.engine.families.wan.decode import FrameDecoder
 from wan_mcp.errors import BadRequest, JobFailed
@@ -34,8 +34,8 @@ def pixels(job: Job) -> bytes:
 
 
 def denoisers(bench: Bench) -> list[Any]:
-    assert bench.studio._generator is not None
-    found: list[Any] = bench.studio._generator[1]._model.denoisers
+    assert bench.runner._generator is not None
+    found: list[Any] = bench.runner._generator[1]._model.denoisers
     return found
 
 
@@ -168,13 +168,13 @@ def test_a_lora_that_changed_or_went_since_the_request_fails_its_job(bench: Benc
 
 @pytest.fixture
 def planner(bench: Bench) -> Planner:
-    catalogue = Catalogue()
-    catalogue.manifests[ONE] = changed(MANIFESTS[ONE], limits=Limits(loras=2))
-    catalogue.manifests[TWO] = MANIFESTS[TWO]
+    catalog = Catalog()
+    catalog.manifests[ONE] = changed(MANIFESTS[ONE], limits=Limits(loras=2))
+    catalog.manifests[TWO] = MANIFESTS[TWO]
     (bench.settings.home / "loras").mkdir()
     (bench.settings.home.parent / "mine").mkdir(exist_ok=True)
     settings = bench.settings.model_copy(update={"lora_dirs": (bench.settings.home.parent / "mine",)})
-    return Planner(settings, catalogue)
+    return Planner(settings, catalog)
 
 
 def ask(*loras: LoraRequest, model: str = ONE) -> ImageRequest:

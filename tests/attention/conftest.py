@@ -3,7 +3,7 @@
 import pytest
 from torch import Tensor
 
-from wan_mcp.engine.attention.accuracy import Trial, like_a_denoisers
+from wan_mcp.engine.attention.accuracy import AttentionAccuracy, like_a_denoisers
 
 GRID = (5, 7, 9)
 """315 tokens: no block or box divides them."""
@@ -30,6 +30,6 @@ def data() -> tuple[Tensor, Tensor, Tensor]:
 
 
 @pytest.fixture(scope="session")
-def trial(data: tuple[Tensor, Tensor, Tensor]) -> Trial:
+def trial(data: tuple[Tensor, Tensor, Tensor]) -> AttentionAccuracy:
     """The same as a trial."""
-    return Trial.on(*data)
+    return AttentionAccuracy.on(*data)

@@ -17,7 +17,7 @@ from wan_mcp.engine.attention import (
     attention_in_use,
     choose_attention,
 )
-from wan_mcp.engine.attention.accuracy import Trial
+from wan_mcp.engine.attention.accuracy import AttentionAccuracy
 from wan_mcp.engine.attention.sdpa import TORCH_KERNELS, TorchKernel
 from wan_mcp.engine.attention.selector import LIMIT, kernel_of
 from wan_mcp.errors import JobFailed
@@ -99,7 +99,7 @@ class Broken:
         self.error = error
         self.calls = 0
 
-    def takes(self, query: Tensor, key: Tensor) -> bool:
+    def supports(self, query: Tensor, key: Tensor) -> bool:
         return True
 
     def __call__(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
@@ -111,7 +111,7 @@ def test_a_kernel_that_fails_at_a_shape_is_replaced_and_not_asked_again_for_it(
     data: Data, caplog: pytest.LogCaptureFixture
 ) -> None:
     broken = Broken(RuntimeError("no engine proposed a plan\nmore words"))
-    attention = Attention([broken, TorchKernel("sdpa")], head_width=64)
+    attention = Attention([broken, TorchKernel("sdpa")], head_dim=64)
     assert attention.name == "broken"
     for _ in range(2):
         assert distance(attention(*data), exact(*data)) < 1e-6
@@ -123,12 +123,12 @@ def test_a_kernel_that_fails_at_a_shape_is_replaced_and_not_asked_again_for_it(
 
 def test_a_kernel_is_not_asked_for_heads_that_it_did_not_prove_itself_with(data: Data) -> None:
     broken = Broken(RuntimeError())
-    assert distance(Attention([broken, TorchKernel("sdpa")], head_width=128)(*data), exact(*data)) < 1e-6
+    assert distance(Attention([broken, TorchKernel("sdpa")], head_dim=128)(*data), exact(*data)) < 1e-6
     assert broken.calls == 0
 
 
 def test_a_full_memory_is_not_taken_for_a_broken_kernel(data: Data) -> None:
-    attention = Attention([Broken(torch.OutOfMemoryError("full")), TorchKernel("sdpa")], head_width=64)
+    attention = Attention([Broken(torch.OutOfMemoryError("full")), TorchKernel("sdpa")], head_dim=64)
     with pytest.raises(torch.OutOfMemoryError):
         attention(*data)
 
@@ -171,7 +171,7 @@ def test_a_misspelt_kernel_of_torch_is_an_error_not_another_kernel() -> None:
         TorchKernel("flsh")
 
 
-def test_a_trial_passes_what_is_right_and_fails_what_is_slightly_wrong(trial: Trial) -> None:
+def test_a_trial_passes_what_is_right_and_fails_what_is_slightly_wrong(trial: AttentionAccuracy) -> None:
     plain = TorchKernel("sdpa")
     assert trial.error(plain) < LIMIT / 100
     assert trial.error(lambda query, key, value: plain(query, key[:, 16:], value[:, 16:])) > LIMIT

@@ -9,20 +9,25 @@ from torch import Tensor
 
 from tests.attention.conftest import distance, exact
 from wan_mcp.engine.attention import KERNEL_NAMES, Turbo, attend, attend_self, attention_mode, choose_attention
-from wan_mcp.engine.attention.accuracy import JoinedTrial, Trial, like_a_denoisers, like_a_denoisers_product
+from wan_mcp.engine.attention.accuracy import (
+    AttentionAccuracy,
+    FusedAccuracy,
+    like_a_denoisers,
+    like_a_denoisers_product,
+)
 from wan_mcp.engine.attention.block_sparse import TorchBlocks, attend_sparsely
-from wan_mcp.engine.attention.cross_attention import attend_text, text_kernel
-from wan_mcp.engine.attention.fp8_quantize import restored, rounded, rounded_plainly
+from wan_mcp.engine.attention.cross_attention import attend_context, context_kernel
+from wan_mcp.engine.attention.fp8_quantize import dequantize_out, quantize_qkv, quantize_qkv_reference
 from wan_mcp.engine.attention.fused_qkv import (
-    Joined,
-    rounded_jointly,
-    rounded_jointly_plainly,
-    rows_of,
-    rows_of_plainly,
+    QKVProjection,
+    output_rows,
+    output_rows_reference,
+    quantize_projection,
+    quantize_projection_reference,
 )
 from wan_mcp.engine.attention.selector import FP8_LIMIT, LIMIT, attention_of, kernel_of, sparse_attention_of
 from wan_mcp.engine.transformer import self_attention
-from wan_mcp.engine.transformer.self_attention import attend_rows
+from wan_mcp.engine.transformer.self_attention import fused_self_attention
 
 pytestmark = [pytest.mark.gpu, pytest.mark.filterwarnings("ignore:cutlass:DeprecationWarning")]  # of their own parts
 GRID = (8, 30, 52)
@@ -38,9 +43,9 @@ def gpu() -> torch.device:
 
 
 @pytest.fixture(scope="module")
-def long(gpu: torch.device) -> Trial:
+def long(gpu: torch.device) -> AttentionAccuracy:
     query, key, value = (each.bfloat16() for each in like_a_denoisers(128, GRID, heads=40, device=gpu))
-    return Trial.on(query, key, value)
+    return AttentionAccuracy.on(query, key, value)
 
 
 def needs_hopper(gpu: torch.device) -> None:
@@ -53,17 +58,17 @@ def needs_hopper(gpu: torch.device) -> None:
 def test_the_passes_round_as_plain_torch_does(gpu: torch.device, width: int) -> None:
     query, key, value = (each.bfloat16() for each in like_a_denoisers(width, (5, 9, 21), 6, device=gpu))
     fused = torch.stack([torch.cat([each, each.flip(1) / 2]) for each in (query, key, value)], 2)
-    given, wanted = rounded(*fused.unbind(2)), rounded_plainly(*fused.unbind(2))
+    given, wanted = quantize_qkv(*fused.unbind(2)), quantize_qkv_reference(*fused.unbind(2))
     for name in ("query_scale", "key_scale", "value_scale", "value_mean"):
         assert distance(getattr(given, name), getattr(wanted, name).double()) < 1e-4, name
     for name in ("query", "key", "value"):  # now and then a number falls on the other side of a rounding
         assert distance(getattr(given, name).float(), getattr(wanted, name).double()) < 0.01, name
-    back = restored(given.value, given, torch.bfloat16)
+    back = dequantize_out(given.value, given, torch.bfloat16)
     assert back.is_contiguous()
     assert distance(back, fused[:, :, 2].double()) < 0.03
 
 
-def test_on_hopper_long_sequences_go_through_eight_bits(gpu: torch.device, long: Trial) -> None:
+def test_on_hopper_long_sequences_go_through_eight_bits(gpu: torch.device, long: AttentionAccuracy) -> None:
     needs_hopper(gpu)
     assert choose_attention(gpu).name == "cudnn-fp8, joined"
     given = attend_self(long.query, long.key, long.value)
@@ -79,16 +84,16 @@ def test_each_kernel_that_can_be_forced_is_exact(
     if name != "sdpa" and kernel_of(gpu, name) is None:
         pytest.skip(f"{name} is not here: {caplog.text}")
     choose_attention(gpu, name)
-    assert Trial.of(gpu, 128).error(attend) < (FP8_LIMIT if name.endswith("fp8") else LIMIT)
+    assert AttentionAccuracy.of(gpu, 128).error(attend) < (FP8_LIMIT if name.endswith("fp8") else LIMIT)
     choose_attention(gpu)
 
 
-def test_short_sequences_and_other_keys_stay_in_sixteen_bits(gpu: torch.device, long: Trial) -> None:
+def test_short_sequences_and_other_keys_stay_in_sixteen_bits(gpu: torch.device, long: AttentionAccuracy) -> None:
     choose_attention(gpu)
     for tokens in (1560, 512):
-        some = Trial.on(long.query[:, :1560], long.key[:, :tokens], long.value[:, :tokens])
+        some = AttentionAccuracy.on(long.query[:, :1560], long.key[:, :tokens], long.value[:, :tokens])
         assert some.error(attend) < LIMIT
-    assert Trial.on(long.query, long.key[:, :512], long.value[:, :512]).error(attend) < LIMIT
+    assert AttentionAccuracy.on(long.query, long.key[:, :512], long.value[:, :512]).error(attend) < LIMIT
 
 
 @pytest.mark.parametrize(("width", "heads"), [(32, 2), (64, 3), (128, 40)])
@@ -96,17 +101,17 @@ def test_short_sequences_and_other_keys_stay_in_sixteen_bits(gpu: torch.device, 
 def test_tokens_look_at_the_text_and_padding_counts_many_times(
     gpu: torch.device, width: int, heads: int, text: int
 ) -> None:
-    assert text_kernel(gpu, width) is not None
+    assert context_kernel(gpu, width) is not None
     torch.manual_seed(text)
     query, key, value = (torch.randn(1, n, heads, width, device=gpu).bfloat16() for n in (333, text, text))
     for times in (1, 400):
         key_of_all, value_of_all = (torch.cat([each, *[each[:, -1:]] * (times - 1)], 1) for each in (key, value))
-        given = attend_text(2 * query, key, value, torch.full((1,), float(times), device=gpu))
+        given = attend_context(2 * query, key, value, torch.full((1,), float(times), device=gpu))
         assert given.is_contiguous()
         assert distance(given, exact(2 * query, key_of_all, value_of_all)) < LIMIT
 
 
-def test_two_batches_do_not_mix(gpu: torch.device, long: Trial) -> None:
+def test_two_batches_do_not_mix(gpu: torch.device, long: AttentionAccuracy) -> None:
     choose_attention(gpu)
     query, key, value = (torch.cat([each, each.flip(1)]) for each in (long.query, long.key, long.value))
     first, second = attend_self(query, key, value)
@@ -135,16 +140,19 @@ def test_turbo_leaves_out_the_blocks_that_plain_torch_leaves_out(gpu: torch.devi
 def test_the_joined_passes_round_as_plain_torch_does(
     gpu: torch.device, width: int, heads: int, grid: tuple[int, int, int]
 ) -> None:
-    joined = JoinedTrial.on(like_a_denoisers_product(width, grid, heads, device=gpu)).joined
+    joined = FusedAccuracy.on(like_a_denoisers_product(width, grid, heads, device=gpu)).joined
     product = torch.randn(1, joined.product.shape[1], 3 * width * heads + 64, device=gpu).bfloat16()
     product[..., :-64] = joined.product
     strided = replace(joined, product=product[..., :-64])
-    given, wanted = rounded_jointly(strided), rounded_jointly_plainly(joined)
+    given, wanted = quantize_projection(strided), quantize_projection_reference(joined)
     for name in ("query_scale", "key_scale", "value_scale", "value_mean"):
         assert distance(getattr(given, name), getattr(wanted, name).double()) < 1e-4, name
     for name in ("query", "key", "value"):  # now and then a number falls on the other side of a rounding
         assert distance(getattr(given, name).float(), getattr(wanted, name).double()) < 0.015, name
-    (rows, scales), (plain_rows, plain_scales) = rows_of(given.value, given), rows_of_plainly(given.value, given)
+    (rows, scales), (plain_rows, plain_scales) = (
+        output_rows(given.value, given),
+        output_rows_reference(given.value, given),
+    )
     assert distance(rows.float() * scales, plain_rows.double() * plain_scales) < 0.005
 
 
@@ -154,19 +162,19 @@ def test_joined_attention_is_as_exact_as_in_three_steps(
 ) -> None:
     needs_hopper(gpu)
     assert choose_attention(gpu).name == "cudnn-fp8, joined"
-    trial = JoinedTrial.on(like_a_denoisers_product(128, grid, 40, device=gpu))
+    trial = FusedAccuracy.on(like_a_denoisers_product(128, grid, 40, device=gpu))
     made = attention_of(gpu).joined(trial.joined)
     assert made is not None
 
-    def by_operator(joined: Joined) -> tuple[Tensor, Tensor]:
+    def by_operator(joined: QKVProjection) -> tuple[Tensor, Tensor]:
         inputs = (joined.product, joined.query_norm, joined.key_norm, joined.cos, joined.sin)
-        rows, scales = attend_rows(*inputs, joined.heads, joined.eps)
+        rows, scales = fused_self_attention(*inputs, joined.heads, joined.eps)
         return rows, scales
 
     jointly = by_operator(trial.joined)
     assert torch.equal(jointly[0].float(), made[0].float())
     assert torch.equal(jointly[1], made[1])
-    monkeypatch.setattr(self_attention, "attended_jointly", lambda joined: None)
+    monkeypatch.setattr(self_attention, "fused_attention", lambda joined: None)
     apart = by_operator(trial.joined)
     assert not torch.equal(jointly[0].float(), apart[0].float())
     error = trial.error(lambda joined: jointly)

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from tests.attention.conftest import GRID, distance, exact
 from wan_mcp.engine.attention import Turbo, attend_self, attention_mode
-from wan_mcp.engine.attention.accuracy import Trial
-from wan_mcp.engine.attention.block_layout import block_scores, laid_down
+from wan_mcp.engine.attention.accuracy import AttentionAccuracy
+from wan_mcp.engine.attention.block_layout import block_scores, to_blocks
 from wan_mcp.engine.attention.block_router import box_order, kept_blocks, padded_order
 from wan_mcp.engine.attention.block_sparse import TorchBlocks, attend_sparsely
 
@@ -28,7 +28,7 @@ def test_with_all_blocks_kept_it_is_dense_attention(data: Data, grid: tuple[int,
 def test_what_is_kept_is_attended_to_exactly(data: Data) -> None:
     density, (order, places) = 0.4, padded_order(TOKENS, GRID, 16, CPU)
     blocks = len(order) // 16
-    kept = kept_blocks(block_scores(laid_down(*data, order, 16)), round(blocks * density))
+    kept = kept_blocks(block_scores(to_blocks(*data, order, 16)), round(blocks * density))
     of_token = places // 16
     seen = torch.zeros(1, 4, blocks, blocks, dtype=torch.bool).scatter_(3, kept.long(), value=True)
     mask = seen[:, :, of_token][..., of_token]
@@ -37,7 +37,7 @@ def test_what_is_kept_is_attended_to_exactly(data: Data) -> None:
     assert distance(given, exact(query, key, value, mask)) < 1e-6
 
 
-def test_the_more_is_kept_the_closer_it_is_and_half_is_close(trial: Trial) -> None:
+def test_the_more_is_kept_the_closer_it_is_and_half_is_close(trial: AttentionAccuracy) -> None:
     def error(density: float) -> float:
         return trial.error(lambda query, key, value: attend_sparsely(BLOCKS, query, key, value, density, GRID))
 
@@ -47,7 +47,7 @@ def test_the_more_is_kept_the_closer_it_is_and_half_is_close(trial: Trial) -> No
 
 
 def test_the_router_finds_more_of_softmaxs_mass_than_chance(data: Data) -> None:
-    laid = laid_down(*data, torch.arange(304), 16)
+    laid = to_blocks(*data, torch.arange(304), 16)
     query, key = laid.query, laid.key
     weights = (query @ key.transpose(-1, -2) / 8).softmax(-1)
     mass = weights.unflatten(3, (19, 16)).sum(-1).unflatten(2, (19, 16)).mean(3)
@@ -62,7 +62,7 @@ def test_each_block_looks_at_itself_even_where_its_score_is_low() -> None:
     direction = torch.randn(64)
     query, key = direction.expand(1, 128, 1, 64), -direction.expand(1, 128, 1, 64).clone()
     key[:, 32:48] = direction
-    kept = kept_blocks(block_scores(laid_down(query, key, key, torch.arange(128), 16)), 2)
+    kept = kept_blocks(block_scores(to_blocks(query, key, key, torch.arange(128), 16)), 2)
     assert kept.shape == (1, 1, 8, 2)
     for number, pair in enumerate(kept[0, 0].tolist()):
         assert number in pair

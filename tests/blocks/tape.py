@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
-from wan_mcp.engine.cuda_graphs.graphs import Recorder
+from wan_mcp.engine.cuda_graphs.graphs import GraphCapture
 
 
 class DeadMemory(AssertionError):
@@ -83,7 +83,7 @@ class TapeRecording:
 
 
 class TapeRecorder:
-    """See `Recorder`; `refuses` is what it raises in the middle of the next recording."""
+    """See `GraphCapture`; `refuses` is what it raises in the middle of the next recording."""
 
     def __init__(self) -> None:
         self.works = True
@@ -106,4 +106,4 @@ class TapeRecorder:
         self.closed += 1
 
 
-_: type[Recorder] = TapeRecorder
+_: type[GraphCapture] = TapeRecorder

@@ -13,7 +13,7 @@ from torch import Tensor
 from tests.adapters.files import merge_by_hand, write_lora
 from tests.adapters.test_requests import put
 from tests.engine.conftest import MANIFESTS, ONE, TWO, TWO_OF_IMAGES, Bench, changed, image_plan, video_plan
-from wan_mcp.catalog.manifest import Manifest, Quantisation
+from wan_mcp.catalog.manifest import Manifest, Quantization
 from wan_mcp.engine.aot.package_runner import mismatch
 from wan_mcp.engine.aot.signature import expected_inputs
 from wan_mcp.engine.device.device import Device, resolve_device
@@ -22,7 +22,7 @@ from wan_mcp.engine.families.wan.precision import block_kinds, recipe_for
 from wan_mcp.engine.ops.fp8_linear import FP8, PLAIN
 from wan_mcp.engine.transformer.block import BlockKind, run_block
 from wan_mcp.engine.transformer.checkpoint_cache import WeightsCache
-from wan_mcp.engine.transformer.weight_store import Resident
+from wan_mcp.engine.transformer.weight_store import ResidentWeights
 from wan_mcp.engine.transformer.weights import BlockWeights
 from wan_mcp.errors import JobFailed
 from wan_mcp.media.receipts import read_receipt
@@ -32,7 +32,7 @@ CHANNELS = {ONE: 48, TWO: 16, TWO_OF_IMAGES: 36}
 
 
 def in_fp8(name: str, *exclude: str) -> Manifest:
-    return changed(MANIFESTS[name], quantisation=Quantisation(recipe="fp8-rowwise", exclude=exclude))
+    return changed(MANIFESTS[name], quantization=Quantization(recipe="fp8-rowwise", exclude=exclude))
 
 
 @pytest.fixture
@@ -177,7 +177,7 @@ def test_a_full_disk_only_costs_the_time_to_convert_again(
     assert "not kept" in caplog.text
 
 
-def test_a_manifest_leaves_whole_blocks_unquantised_and_no_parts_of_them(load: Callable[..., WanModel]) -> None:
+def test_a_manifest_leaves_whole_blocks_unquantized_and_no_parts_of_them(load: Callable[..., WanModel]) -> None:
     model = load(ONE, manifest=in_fp8(ONE, "blocks.0", "patch_embedding"))
     kinds = [block.kind.recipe for block in model.denoisers[0].blocks]
     assert kinds == [PLAIN, FP8]
@@ -198,7 +198,7 @@ def test_without_being_asked_a_cpu_keeps_full_precision() -> None:
 def test_blocks_that_read_pictures_through_attention_stay_as_diffusers_has_them(load: Callable[..., WanModel]) -> None:
     config = load(ONE, "full").denoisers[0].config
     image = type(config)({**config, "added_kv_proj_dim": 32, "image_dim": 1280})
-    assert block_kinds(in_fp8(ONE), image, FP8, torch.float32, times_per_token=False) is None
+    assert block_kinds(in_fp8(ONE), image, FP8, torch.float32, temb_per_token=False) is None
 
 
 def test_a_lora_of_a_job_is_fused_into_fp8_weights_and_leaves_no_trace(
@@ -229,14 +229,14 @@ def test_a_change_of_loras_that_runs_out_of_memory_leaves_nothing_to_the_next_jo
     if on_before:
         adapters.use(loras)
     blocks = iter(range(1000))
-    settle = Resident.settle
+    settle = ResidentWeights.place
 
-    def short_of_memory(self: Resident, weights: BlockWeights) -> BlockWeights:
+    def short_of_memory(self: ResidentWeights, weights: BlockWeights) -> BlockWeights:
         if next(blocks) == failing * len(model.denoisers[0].blocks):
             raise torch.OutOfMemoryError
         return settle(self, weights)
 
-    monkeypatch.setattr(Resident, "settle", short_of_memory)
+    monkeypatch.setattr(ResidentWeights, "place", short_of_memory)
     with pytest.raises(torch.OutOfMemoryError):
         adapters.use(() if on_before else loras)
     adapters.use(())
@@ -245,8 +245,8 @@ def test_a_change_of_loras_that_runs_out_of_memory_leaves_nothing_to_the_next_jo
 
 @pytest.mark.parametrize("task", [Task.TEXT_TO_IMAGE, Task.IMAGE_TO_IMAGE, Task.TEXT_TO_VIDEO, Task.IMAGE_TO_VIDEO])
 def test_every_task_runs_in_fp8_and_the_receipt_says_so(task: Task, bench: Bench) -> None:
-    bench.catalogue.manifests[ONE] = in_fp8(ONE)
-    bench.studio._settings = bench.settings.model_copy(update={"precision": "fp8", "compile": False})
+    bench.catalog.manifests[ONE] = in_fp8(ONE)
+    bench.runner._settings = bench.settings.model_copy(update={"precision": "fp8", "compile": False})
     values: dict[str, Any] = {"task": task}
     if task in (Task.IMAGE_TO_IMAGE, Task.IMAGE_TO_VIDEO):
         values["image"] = bench.picture()
@@ -261,13 +261,13 @@ def test_every_task_runs_in_fp8_and_the_receipt_says_so(task: Task, bench: Bench
 
 
 def test_turbo_changes_the_video_where_blocks_are_ours_and_says_so_where_they_are_not(bench: Bench) -> None:
-    bench.catalogue.manifests[ONE] = in_fp8(ONE)
-    true = bench.studio._settings
+    bench.catalog.manifests[ONE] = in_fp8(ONE)
+    true = bench.runner._settings
     size: dict[str, Any] = {"width": 256, "height": 256, "num_frames": 17, "steps": 2, "guidance_scale": 1.0}
     dense_here = bench.run(video_plan(turbo=True, **size))
     assert any("turbo changed nothing" in note for note in dense_here.notes)
-    bench.studio._settings = true.model_copy(update={"precision": "fp8", "compile": False})
-    bench.studio._generator = None
+    bench.runner._settings = true.model_copy(update={"precision": "fp8", "compile": False})
+    bench.runner._generator = None
     dense, quick = bench.run(video_plan(**size)), bench.run(video_plan(turbo=True, **size))
     assert Path(dense.artifacts[0].path).read_bytes() != Path(quick.artifacts[0].path).read_bytes()
     assert not any("turbo changed nothing" in note for note in quick.notes)

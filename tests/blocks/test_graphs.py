@@ -19,10 +19,10 @@ from tests.engine.conftest import (
     image_plan,
     video_plan,
 )
-from wan_mcp.catalog.manifest import Quantisation
-from wan_mcp.engine.attention.cudnn_fp8 import LEAST_WORK
+from wan_mcp.catalog.manifest import Quantization
+from wan_mcp.engine.attention.cudnn_fp8 import MIN_FLOPS
 from wan_mcp.engine.cuda_graphs import graphs
-from wan_mcp.engine.cuda_graphs.graphs import MOST_WORK, recorded, work_of
+from wan_mcp.engine.cuda_graphs.graphs import MAX_FLOPS, block_flops, capturing
 from wan_mcp.engine.device.device import resolve_device
 from wan_mcp.engine.families.wan import pipeline as generate
 from wan_mcp.engine.families.wan.loader import WanModel, load_wan
@@ -37,10 +37,10 @@ Plan = VideoPlan | ImagePlan
 
 @pytest.fixture
 def fp8(bench: Bench) -> Bench:
-    """A studio whose models run in FP8."""
-    bench.studio._settings = bench.settings.model_copy(update={"precision": "fp8", "compile": False})
+    """A runner whose models run in FP8."""
+    bench.runner._settings = bench.settings.model_copy(update={"precision": "fp8", "compile": False})
     for name in (ONE, TWO, TWO_OF_IMAGES):
-        bench.catalogue.manifests[name] = changed(MANIFESTS[name], quantisation=Quantisation(recipe="fp8-rowwise"))
+        bench.catalog.manifests[name] = changed(MANIFESTS[name], quantization=Quantization(recipe="fp8-rowwise"))
     return bench
 
 
@@ -48,14 +48,14 @@ def fp8(bench: Bench) -> Bench:
 def tape(monkeypatch: pytest.MonkeyPatch) -> TapeRecorder:
     """What models that are loaded from now on record with."""
     tape = TapeRecorder()
-    monkeypatch.setattr(generate, "recorder_for", lambda device: tape)
+    monkeypatch.setattr(generate, "graph_capture_for", lambda device: tape)
     return tape
 
 
 def made(bench: Bench, plan: Plan, *, fresh: bool = False) -> list[bytes]:
     """The files of a plan; by a model that is loaded anew if `fresh`."""
     if fresh:
-        bench.studio._generator = None
+        bench.runner._generator = None
     return [Path(artifact.path).read_bytes() for artifact in bench.run(plan).artifacts]
 
 
@@ -87,16 +87,16 @@ def test_a_job_of_replays_gives_the_very_same_files_and_leaves_nothing_behind(
     plan, forwards, first = plans(fp8)[name]
     plain = made(fp8, plan)
     tape = TapeRecorder()
-    monkeypatch.setattr(generate, "recorder_for", lambda device: tape)
+    monkeypatch.setattr(generate, "graph_capture_for", lambda device: tape)
     assert made(fp8, plan, fresh=True) == plain
     assert (tape.records, tape.replays) == (first, forwards - first)
     assert tape.alive == 0
-    assert not any("forward" in vars(denoiser) for denoiser in fp8.studio._generator[1]._model.denoisers)  # type: ignore[index]
+    assert not any("forward" in vars(denoiser) for denoiser in fp8.runner._generator[1]._model.denoisers)  # type: ignore[index]
 
 
 def model_of(bench: Bench) -> Any:
-    assert bench.studio._generator is not None
-    return bench.studio._generator[1]._model
+    assert bench.runner._generator is not None
+    return bench.runner._generator[1]._model
 
 
 def test_jobs_with_another_lora_record_anew(fp8: Bench, tape: TapeRecorder) -> None:
@@ -123,7 +123,7 @@ def test_a_job_records_nothing_where_that_does_not_pay_or_forwards_differ(
 def test_a_forward_that_takes_longer_than_its_launches_is_not_recorded(
     fp8: Bench, tape: TapeRecorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(graphs, "MOST_WORK", work_of(BlockShape(64, 2, 96, True, True, 1e-6), 4))
+    monkeypatch.setattr(graphs, "MAX_FLOPS", block_flops(BlockShape(64, 2, 96, True, True, 1e-6), 4))
     made(fp8, image_plan(steps=STEPS, width=128))  # 8 tokens, each 32 pixels high and wide
     assert tape.records == 0
     made(fp8, image_plan(steps=STEPS, width=64, height=64))
@@ -131,7 +131,7 @@ def test_a_forward_that_takes_longer_than_its_launches_is_not_recorded(
 
 
 def test_what_is_recorded_never_holds_kernels_from_outside_torch() -> None:
-    assert MOST_WORK <= LEAST_WORK  # of a whole block, and of attention alone
+    assert MAX_FLOPS <= MIN_FLOPS  # of a whole block, and of attention alone
 
 
 def test_a_device_that_refuses_is_asked_once_and_the_job_goes_on(
@@ -141,7 +141,7 @@ def test_a_device_that_refuses_is_asked_once_and_the_job_goes_on(
     plain = made(fp8, plan)
     tape = TapeRecorder()
     tape.refuses = Refused("operation not permitted when stream is capturing")
-    monkeypatch.setattr(generate, "recorder_for", lambda device: tape)
+    monkeypatch.setattr(generate, "graph_capture_for", lambda device: tape)
     assert made(fp8, plan, fresh=True) == plain
     tape.refuses = None
     assert made(fp8, plan) == plain
@@ -171,7 +171,7 @@ def test_a_job_that_is_cancelled_among_replays_leaves_nothing_behind(fp8: Bench,
 
 @pytest.fixture
 def model(embedded: Path) -> WanModel:
-    manifest = changed(MANIFESTS[TWO], quantisation=Quantisation(recipe="fp8-rowwise"))
+    manifest = changed(MANIFESTS[TWO], quantization=Quantization(recipe="fp8-rowwise"))
     return load_wan(manifest, embedded / TWO, resolve_device("cpu"), "known", precision="fp8")
 
 
@@ -190,7 +190,7 @@ def texts(count: int) -> list[torch.Tensor]:
 
 def within(model: WanModel, recorder: TapeRecorder) -> Any:
     denoiser = model.converted["transformer"]
-    return recorded([(denoiser.model, denoiser.blocks)], recorder, passes=100)
+    return capturing([(denoiser.model, denoiser.blocks)], recorder, passes=100)
 
 
 def test_results_of_two_texts_stand_side_by_side_and_more_texts_take_turns(model: WanModel) -> None:
@@ -211,7 +211,7 @@ def test_what_could_not_be_recorded_runs_with_the_memory_of_all_recordings_given
     [text], tape, seen = texts(1), TapeRecorder(), []
     plain = a_pass(model, text, denoiser=1)
     model.denoisers[1].blocks[0].register_forward_pre_hook(lambda *_: seen.append((tape.alive, tape.closed)))
-    with recorded([(each.model, each.blocks) for each in model.converted.values()], tape, passes=100):
+    with capturing([(each.model, each.blocks) for each in model.converted.values()], tape, passes=100):
         for _ in range(2):
             a_pass(model, text)
         a_pass(model, text, denoiser=1)
@@ -232,8 +232,8 @@ def test_what_reads_other_things_is_recorded_anew(model: WanModel, change: str) 
     with within(model, tape):
         assert all(torch.equal(a_pass(model, text), before) for _ in range(3))
         if change == "weights":
-            denoiser.blocks.let_go()
-            blocks = model.residence._denoisers[1]  # type: ignore[union-attr]
+            denoiser.blocks.drop()
+            blocks = model.weight_store._denoisers[1]  # type: ignore[union-attr]
             denoiser.blocks.replace(blocks)
         elif change == "run":
             denoiser.blocks.run = lambda kind, hidden, *rest: run_block(kind, hidden * 2, *rest)

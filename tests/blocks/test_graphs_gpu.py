@@ -12,11 +12,11 @@ from tests.adapters.files import write_lora
 from tests.adapters.test_requests import put
 from tests.engine import models
 from tests.engine.conftest import MANIFESTS, ONE, TWO, TWO_OF_IMAGES, Bench, changed, image_plan, video_plan
-from wan_mcp.catalog.catalog import Catalogue, shipped_folder
-from wan_mcp.catalog.manifest import Quantisation
+from wan_mcp.catalog.catalog import Catalog, shipped_folder
+from wan_mcp.catalog.manifest import Quantization
 from wan_mcp.engine.components.install import EMBEDDED
 from wan_mcp.engine.cuda_graphs import graphs
-from wan_mcp.engine.cuda_graphs.capture import CudaRecorder
+from wan_mcp.engine.cuda_graphs.capture import CudaGraphCapture
 from wan_mcp.schema.enums import Task
 from wan_mcp.schema.plans import ImagePlan, VideoPlan
 
@@ -29,7 +29,7 @@ Plan = VideoPlan | ImagePlan
 
 @pytest.fixture
 def bench(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> Iterator[Bench]:
-    """A studio on the GPU: tiny models of three layouts in FP8, and the embedded one."""
+    """A runner on the GPU: tiny models of three layouts in FP8, and the embedded one."""
     weights = tmp_path / "embedded"
     models.save_one_expert(weights / ONE)
     models.save_two_experts(weights / TWO)
@@ -37,10 +37,10 @@ def bench(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> Iterator[Bench]:
     (weights / MINI).symlink_to(EMBEDDED / MINI)
     (tmp_path / "home").mkdir()
     bench = Bench(tmp_path / "home", weights, device="cuda:0")
-    bench.studio._settings = bench.settings.model_copy(update={"compile": False})
-    bench.catalogue.manifests[MINI] = Catalogue(shipped_folder()).get(MINI)
+    bench.runner._settings = bench.settings.model_copy(update={"compile": False})
+    bench.catalog.manifests[MINI] = Catalog(shipped_folder()).get(MINI)
     for name in (ONE, TWO, TWO_OF_IMAGES):
-        bench.catalogue.manifests[name] = changed(MANIFESTS[name], quantisation=Quantisation(recipe="fp8-rowwise"))
+        bench.catalog.manifests[name] = changed(MANIFESTS[name], quantization=Quantization(recipe="fp8-rowwise"))
     caplog.set_level("INFO")
     yield bench
     bench.store.database.close()
@@ -87,7 +87,7 @@ def test_a_job_of_replays_gives_the_very_same_files_and_leaves_no_memory_behind(
 ) -> None:
     plan = plan_of(name, bench)
     with monkeypatch.context() as patch:
-        patch.setattr(graphs, "MOST_WORK", 0)
+        patch.setattr(graphs, "MAX_FLOPS", 0)
         plain = [made(bench, plan) for _ in range(2)][-1]
     assert replays(caplog) == []
     held = torch.cuda.memory_allocated()
@@ -101,8 +101,8 @@ def test_a_job_of_replays_gives_the_very_same_files_and_leaves_no_memory_behind(
 def test_jobs_with_another_lora_record_anew(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
     plain = image_plan(steps=STEPS)
     found = [made(bench, plain)]
-    assert bench.studio._generator is not None
-    layers = bench.studio._generator[1]._model.converted["transformer"].layers
+    assert bench.runner._generator is not None
+    layers = bench.runner._generator[1]._model.converted["transformer"].layers
     lora = put(write_lora(bench.settings.home / "lora.safetensors", layers))
     found += [made(bench, plan) for plan in (image_plan(steps=STEPS, lora=(lora,)), plain)]
     assert found[0] == found[2] != found[1]
@@ -114,8 +114,8 @@ def test_a_job_that_cuda_refuses_to_record_goes_on_and_nothing_is_broken(
 ) -> None:
     plan = image_plan(steps=STEPS)
     plain = made(bench, plan)
-    assert bench.studio._generator is not None
-    block = bench.studio._generator[1]._model.denoisers[0].blocks[1]
+    assert bench.runner._generator is not None
+    block = bench.runner._generator[1]._model.denoisers[0].blocks[1]
     hook = block.register_forward_hook(lambda module, inputs, output: output.sum().item() and None)
     assert made(bench, plan) == plain
     assert any("forwards are not recorded" in line for line in caplog.messages)
@@ -124,14 +124,14 @@ def test_a_job_that_cuda_refuses_to_record_goes_on_and_nothing_is_broken(
     assert memory_of_graphs() == 0
     drawn = [torch.rand(4, device=GPU) for _ in range(2)]  # a generator that believes in a capture draws no numbers
     assert not torch.equal(*drawn)
-    bench.studio._generator = None
+    bench.runner._generator = None
     assert made(bench, plan) == plain
     assert replays(caplog) == [(2 * STEPS - 2, 2 * STEPS)] * 2
 
 
 @torch.no_grad()  # type: ignore[untyped-decorator]
 def test_recordings_share_memory_and_what_a_capture_refuses_leaves_all_others_alone() -> None:
-    recorder, given = CudaRecorder(GPU), torch.ones(1 << 20, device=GPU)
+    recorder, given = CudaGraphCapture(GPU), torch.ones(1 << 20, device=GPU)
     weight = torch.randn(1024, 1024, device=GPU, dtype=torch.bfloat16)
 
     def work(times: float) -> torch.Tensor:
@@ -142,11 +142,11 @@ def test_recordings_share_memory_and_what_a_capture_refuses_leaves_all_others_al
     torch.cuda.synchronize()
     one = recorder.record(lambda: work(1.0))
     two = recorder.record(lambda: work(2.0))
-    refusing = CudaRecorder(GPU)
+    refusing = CudaGraphCapture(GPU)
     with pytest.raises(RuntimeError):
         refusing.record(lambda: work(2.0) * work(1.0).sum().item())
     refusing.close()
-    late = CudaRecorder(GPU)
+    late = CudaGraphCapture(GPU)
     three = late.record(lambda: work(2.0))
     for _ in range(3):
         one.replay()

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import Wan
-from wan_mcp.catalog.catalog import Catalogue
+from wan_mcp.catalog.catalog import Catalog
 from wan_mcp.engine.device.device import resolve_device
-from wan_mcp.engine.families.wan.aot_targets import wanted_packages
+from wan_mcp.engine.families.wan.aot_targets import aot_targets
 from wan_mcp.errors import BadRequest, JobFailed
 from wan_mcp.settings import Settings
 from wan_mcp.weights.lockfile import LockedFile, WeightsLock
@@ -18,7 +18,7 @@ FILES = ("model_index.json", "transformer/config.json", "transformer_2/config.js
 
 def lock_with(settings: Settings, folder: Path, *present: str, content: str = "{}") -> None:
     """Have the model locked with only these files, all of which are there."""
-    manifest = Catalogue.of(settings.home).get(MODEL)
+    manifest = Catalog.of(settings.home).get(MODEL)
     files = {}
     for path in present:
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
@@ -35,9 +35,9 @@ def lock_with(settings: Settings, folder: Path, *present: str, content: str = "{
 
 def refused(settings: Settings) -> str:
     """What is said instead of compiling the model."""
-    manifest = Catalogue.of(settings.home).get(MODEL)
+    manifest = Catalog.of(settings.home).get(MODEL)
     with pytest.raises((BadRequest, JobFailed)) as refusal:
-        wanted_packages(manifest, settings, resolve_device("cpu"), "fp8")
+        aot_targets(manifest, settings, resolve_device("cpu"), "fp8")
     return str(refusal.value)
 
 

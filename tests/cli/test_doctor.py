@@ -7,7 +7,7 @@ import pytest
 
 from tests.cli.conftest import Wan
 from tests.jobs.test_repair import spoil
-from wan_mcp.engine.aot.compiler_check import about_compiler
+from wan_mcp.engine.aot.compiler_check import compiler_fingerprint
 from wan_mcp.settings import Settings
 
 
@@ -20,7 +20,7 @@ def take_compiler_as_proved(settings: Settings) -> None:
     """tests/packages/test_compiler.py really proves it, which takes long."""
     known = settings.home / "packages" / "compiler.json"
     known.parent.mkdir(parents=True)
-    known.write_text(json.dumps(about_compiler("g++")))
+    known.write_text(json.dumps(compiler_fingerprint("g++")))
 
 
 def bad(output: str) -> list[str]:

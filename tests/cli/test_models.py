@@ -4,13 +4,13 @@ import json
 from pathlib import Path
 
 from tests.cli.conftest import Wan
-from wan_mcp.catalog.catalog import Catalogue, shipped_folder
+from wan_mcp.catalog.catalog import Catalog, shipped_folder
 from wan_mcp.settings import Settings
 
 
 def test_the_table_has_every_model_with_its_licence_and_where_its_weights_are(wan: Wan) -> None:
     lines = wan("models", COLUMNS="250").stdout.splitlines()
-    for name, manifest in Catalogue(shipped_folder()).manifests.items():
+    for name, manifest in Catalog(shipped_folder()).manifests.items():
         [place] = [number for number, line in enumerate(lines) if line.split()[:1] == [name]]
         assert manifest.licence.id in lines[place]
         assert [lines[place + number].split()[number == 0] for number in range(len(manifest.tasks))] == [
@@ -20,7 +20,7 @@ def test_the_table_has_every_model_with_its_licence_and_where_its_weights_are(wa
 
 
 def test_in_a_narrow_terminal_every_word_stays_whole(wan: Wan) -> None:
-    said, manifests = wan("models", COLUMNS="80").stdout, Catalogue(shipped_folder()).manifests
+    said, manifests = wan("models", COLUMNS="80").stdout, Catalog(shipped_folder()).manifests
     conditions = sum(bool(manifest.licence.conditions) for manifest in manifests.values())  # a line each, at the end
     assert max(map(len, said.splitlines()[:-conditions])) <= 80
     for name, manifest in manifests.items():

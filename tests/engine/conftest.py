@@ -1,4 +1,4 @@
-"""What the engine's tests share: tiny models on disk, and a studio that runs plans on them."""
+"""What the engine's tests share: tiny models on disk, and a runner that runs plans on them."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -8,11 +8,11 @@ import pytest
 from PIL import Image
 
 from tests.engine import models
-from wan_mcp.catalog.catalog import Catalogue
+from wan_mcp.catalog.catalog import Catalog
 from wan_mcp.catalog.manifest import Manifest
 from wan_mcp.engine.device.device import resolve_device
 from wan_mcp.engine.families.wan.loader import WanModel, load_wan
-from wan_mcp.engine.runner import TorchStudio
+from wan_mcp.engine.runner import ModelRunner
 from wan_mcp.engine.worker.reporter import Reporter
 from wan_mcp.jobs.database import Database
 from wan_mcp.jobs.store import JobStore
@@ -88,15 +88,15 @@ class Ear(Reporter):
 
 
 class Bench:
-    """A studio over a home of its own."""
+    """A runner over a home of its own."""
 
     def __init__(self, home: Path, embedded: Path, device: str = "cpu") -> None:
         self.settings = Settings(home=home, device=device, engine_idle_s=0.0)
         self.store = JobStore(Database(self.settings.database))
         self.media = MediaStore(home)
-        self.catalogue = Catalogue()
-        self.catalogue.manifests.update(MANIFESTS)
-        self.studio = TorchStudio(self.settings, lambda: self.catalogue, self.media, embedded=embedded)
+        self.catalog = Catalog()
+        self.catalog.manifests.update(MANIFESTS)
+        self.runner = ModelRunner(self.settings, lambda: self.catalog, self.media, embedded=embedded)
 
     def job(self, plan: Plan) -> Job:
         """A running job of that plan."""
@@ -120,7 +120,7 @@ class Bench:
         """Run a plan and give its finished job."""
         ear = ear or self.ear(plan)
         with ear as report:
-            caption = self.studio.run(ear.job, report)
+            caption = self.runner.run(ear.job, report)
         self.store.finish(ear.job, JobState.SUCCEEDED, caption=caption)
         return self.store.get(ear.job.id)
 

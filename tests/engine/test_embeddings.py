@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from tests.engine.conftest import MANIFESTS, ONE, TWO, Bench, changed_pipeline, image_plan, video_plan
-from wan_mcp.engine.components.hooks import calling
+from wan_mcp.engine.components.hooks import pre_forward_hook
 from wan_mcp.engine.components.prompt_cache_files import EmbeddingFiles
 from wan_mcp.engine.families.wan.loader import WanModel
-from wan_mcp.engine.runner import TorchStudio
+from wan_mcp.engine.runner import ModelRunner
 from wan_mcp.schema.plans import Plan
 
 CPU = torch.device("cpu")
@@ -28,7 +28,7 @@ class Watched:
         encode = WanModel.encode
 
         def counted(model: WanModel, text: str) -> Any:
-            with calling(model.text_encoder, self._count):
+            with pre_forward_hook(model.text_encoder, self._count):
                 return encode(model, text)
 
         monkeypatch.setattr(WanModel, "encode", counted)
@@ -47,7 +47,7 @@ class Watched:
     def restart(self) -> None:
         """Another engine on the same home."""
         bench = self.bench
-        bench.studio = TorchStudio(bench.settings, lambda: bench.catalogue, bench.media, embedded=self._embedded)
+        bench.runner = ModelRunner(bench.settings, lambda: bench.catalog, bench.media, embedded=self._embedded)
         self.passes = 0
 
 
@@ -69,7 +69,7 @@ def test_a_prompt_is_encoded_once_for_all_engines(watched: Watched) -> None:
 
 def test_models_with_the_same_encoder_share_embeddings_and_others_do_not(watched: Watched) -> None:
     bench = watched.bench
-    bench.catalogue.manifests["tiny-shifted"] = changed_pipeline(MANIFESTS[ONE], flow_shift=5.0).model_copy(
+    bench.catalog.manifests["tiny-shifted"] = changed_pipeline(MANIFESTS[ONE], flow_shift=5.0).model_copy(
         update={"name": "tiny-shifted"}
     )
     watched.run(image_plan(ONE))
@@ -78,7 +78,7 @@ def test_models_with_the_same_encoder_share_embeddings_and_others_do_not(watched
     assert watched.passes == 0
     watched.run(image_plan(TWO))
     assert watched.passes == 2
-    bench.catalogue.manifests[ONE] = changed_pipeline(MANIFESTS[ONE], text_tokens=16)
+    bench.catalog.manifests[ONE] = changed_pipeline(MANIFESTS[ONE], text_tokens=16)
     watched.run(image_plan(ONE))
     assert watched.passes == 4, "another length in tokens is another embedding"
 
@@ -133,7 +133,7 @@ def test_padding_takes_no_room(tmp_path: Path) -> None:
     assert long - short >= 11 * 64 * 4
 
 
-@pytest.mark.parametrize("bound", [{"most_files": 3}, {"most_bytes": 5000}])
+@pytest.mark.parametrize("bound", [{"max_files": 3}, {"max_bytes": 5000}])
 def test_what_was_not_used_for_the_longest_time_goes_first(tmp_path: Path, bound: dict[str, int]) -> None:
     files = EmbeddingFiles(tmp_path, **bound)
     for number in range(3):

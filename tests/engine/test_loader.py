@@ -47,10 +47,10 @@ def test_a_manifest_can_replace_scheduler_shift_and_boundary(embedded: Path) -> 
 def test_fixed_noise_levels_are_used_as_they_stand(bench: Bench) -> None:
     levels = (1.0, 0.6, 0.25)
     for scheduler in ("euler", "unipc"):
-        bench.catalogue.manifests[ONE] = changed_pipeline(MANIFESTS[ONE], scheduler=scheduler, sigmas=levels)
+        bench.catalog.manifests[ONE] = changed_pipeline(MANIFESTS[ONE], scheduler=scheduler, sigmas=levels)
         bench.run(video_plan(steps=3))
-        assert bench.studio._generator is not None
-        used = bench.studio._generator[1]._model.any_pipeline.scheduler.sigmas
+        assert bench.runner._generator is not None
+        used = bench.runner._generator[1]._model.any_pipeline.scheduler.sigmas
         assert used.tolist() == pytest.approx([*levels, 0.0], abs=1e-5)
 
 
@@ -71,7 +71,7 @@ def test_weights_that_cannot_be_read_fail_their_jobs_with_a_reason(bench: Bench,
         tensors.write_bytes(tensors.read_bytes()[:5000])
     else:
         tensors.rename(tensors.with_suffix(".bin"))
-    bench.catalogue.manifests[damage] = changed(
+    bench.catalog.manifests[damage] = changed(
         MANIFESTS[ONE], name=damage, weights=Weights(embedded=damage, disk_bytes=1)
     )
     with pytest.raises(JobFailed, match="install") as failure:
@@ -81,14 +81,14 @@ def test_weights_that_cannot_be_read_fail_their_jobs_with_a_reason(bench: Bench,
 
 
 def test_a_task_that_the_weights_cannot_do_is_refused(bench: Bench) -> None:
-    bench.catalogue.manifests[TWO] = changed(MANIFESTS[TWO], tasks=(Task.TEXT_TO_VIDEO, Task.IMAGE_TO_IMAGE))
+    bench.catalog.manifests[TWO] = changed(MANIFESTS[TWO], tasks=(Task.TEXT_TO_VIDEO, Task.IMAGE_TO_IMAGE))
     with pytest.raises(JobFailed, match="image-to-image") as failure:
         bench.run(video_plan(TWO))
     assert failure.value.code == "not_supported"
 
 
 def test_a_family_that_does_not_do_the_task_is_refused(bench: Bench) -> None:
-    bench.catalogue.manifests[BLIP] = changed(MANIFESTS[BLIP], pipeline=MANIFESTS[ONE].pipeline)
+    bench.catalog.manifests[BLIP] = changed(MANIFESTS[BLIP], pipeline=MANIFESTS[ONE].pipeline)
     with pytest.raises(JobFailed, match="family 'wan'"):
         bench.run(caption_plan(bench.picture(), model=BLIP))
 
@@ -112,7 +112,7 @@ def test_another_model_takes_the_place_of_the_former_and_captions_keep_theirs(be
 
 def test_a_manifest_that_was_edited_is_loaded_anew(bench: Bench) -> None:
     first = bench.run(image_plan()).artifacts[0].path
-    bench.catalogue.manifests[ONE] = changed_pipeline(MANIFESTS[ONE], flow_shift=9.0)
+    bench.catalog.manifests[ONE] = changed_pipeline(MANIFESTS[ONE], flow_shift=9.0)
     assert Path(bench.run(image_plan()).artifacts[0].path).read_bytes() != Path(first).read_bytes()
 
 

@@ -1,4 +1,4 @@
-"""The engine's real loop over the real studio: jobs in, files and reasons out."""
+"""The engine's real loop over the real runner: jobs in, files and reasons out."""
 
 import signal
 import threading
@@ -15,7 +15,7 @@ from wan_mcp.errors import JobCancelled
 from wan_mcp.jobs.database import Database
 from wan_mcp.jobs.store import JobStore
 from wan_mcp.jobs.timings import Timings
-from wan_mcp.jobs.workers import EngineRows
+from wan_mcp.jobs.workers import WorkerRegistry
 from wan_mcp.media.receipts import read_receipt
 from wan_mcp.schema.enums import JobState, Stage
 from wan_mcp.schema.jobs import Job, Progress
@@ -38,7 +38,7 @@ def submit(bench: Bench, plan: Plan) -> str:
 
 def serve(bench: Bench) -> None:
     """Be the engine until nothing waits any more."""
-    run_engine(bench.settings, lambda: bench.studio, device_name)
+    run_engine(bench.settings, lambda: bench.runner, device_name)
 
 
 class Onlooker(threading.Thread):
@@ -76,7 +76,7 @@ def finished(bench: Bench, job_id: str) -> Job:
 
 
 def test_jobs_succeed_fail_and_are_cancelled_each_for_itself(bench: Bench) -> None:
-    bench.catalogue.manifests.pop(TWO)
+    bench.catalog.manifests.pop(TWO)
     first = submit(bench, video_plan())
     failing = submit(bench, video_plan(TWO))
     cancelled = submit(bench, video_plan(steps=2000))
@@ -113,7 +113,7 @@ def test_progress_rises_through_the_stages_and_is_measured_for_the_next(bench: B
     stages = list(dict.fromkeys(progress.stage for progress in seen))
     assert stages == [stage for stage in Stage if stage in stages]
     assert Stage.DENOISE in stages
-    machine = EngineRows(bench.store.database).machine("cpu")
+    machine = WorkerRegistry(bench.store.database).machine("cpu")
     assert machine is not None
     assert (machine.name, machine.precision) == ("CPU", "fp32")
     timings = Timings(bench.store.database)

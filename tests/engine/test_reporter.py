@@ -8,7 +8,7 @@ import pytest
 from tests.engine.conftest import Bench, video_plan
 from wan_mcp.engine.worker.reporter import Reporter
 from wan_mcp.jobs.timings import Timings, stage_work
-from wan_mcp.jobs.workers import EngineRows
+from wan_mcp.jobs.workers import WorkerRegistry
 from wan_mcp.schema.enums import Stage
 
 STEP_S, LOAD_S = 30.0, 500.0
@@ -17,7 +17,7 @@ STEP_S, LOAD_S = 30.0, 500.0
 @pytest.fixture
 def report(bench: Bench) -> Iterator[Reporter]:
     settings = bench.settings.model_copy(update={"step_deadline_s": STEP_S, "load_deadline_s": LOAD_S})
-    EngineRows(bench.store.database).register("cpu", 0.0)
+    WorkerRegistry(bench.store.database).register("cpu", 0.0)
     with Reporter(bench.job(video_plan()), bench.store, settings) as reporter:
         yield reporter
 
@@ -31,7 +31,7 @@ def silence(bench: Bench) -> Callable[[Callable[[float], bool]], float]:
         end = time.monotonic() + 20
         try:
             while time.monotonic() < end:
-                row = EngineRows(bench.store.database).get("cpu")
+                row = WorkerRegistry(bench.store.database).get("cpu")
                 seconds = row.deadline_at - time.time() if row else 0.0
                 if test(seconds):
                     return seconds
@@ -95,7 +95,7 @@ def test_what_is_left_of_a_check_is_left_of_the_job_and_of_a_download_nobody_kno
 
 def test_a_sign_of_life_within_a_step_is_passed_on(bench: Bench) -> None:
     settings = bench.settings.model_copy(update={"step_deadline_s": 1.0, "load_deadline_s": 0.1})
-    rows = EngineRows(bench.store.database)
+    rows = WorkerRegistry(bench.store.database)
     rows.register("cpu", 0.0)
     with Reporter(bench.job(video_plan()), bench.store, settings) as report:
         report.enter(Stage.DENOISE)

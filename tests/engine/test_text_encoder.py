@@ -8,7 +8,7 @@ import torch
 from transformers import Qwen3Config, Qwen3Model, UMT5Config, UMT5EncoderModel
 
 from tests.engine.conftest import ONE
-from wan_mcp.catalog.catalog import Catalogue, shipped_folder
+from wan_mcp.catalog.catalog import Catalog, shipped_folder
 from wan_mcp.engine.components.install import EMBEDDED
 from wan_mcp.engine.components.text_encoder import (
     Int8Linear,
@@ -20,7 +20,7 @@ from wan_mcp.engine.components.text_encoder import (
 from wan_mcp.engine.device.device import resolve_device
 from wan_mcp.engine.families.wan.loader import WanModel, load_wan
 from wan_mcp.engine.offload import layerwise as visiting
-from wan_mcp.engine.offload.layerwise import VisitingEncoder
+from wan_mcp.engine.offload.layerwise import OffloadedEncoder
 
 CPU = torch.device("cpu")
 GB = 10**9
@@ -32,7 +32,7 @@ Load = Callable[[str], WanModel]
 @pytest.fixture(scope="module")
 def trained() -> Any:
     """wan-mini's pipeline: its text encoder is a trained UMT5."""
-    mini = Catalogue(shipped_folder()).get("wan-mini")
+    mini = Catalog(shipped_folder()).get("wan-mini")
     return load_wan(mini, EMBEDDED / "wan-mini", resolve_device("cpu"), "sha").any_pipeline
 
 
@@ -107,8 +107,8 @@ def test_the_scales_of_int8_keep_their_digits_when_a_pipeline_is_cast(load: Load
 def test_a_visiting_encoder_gives_the_same_bits_and_stays_behind_when_its_pipeline_moves(load: Load) -> None:
     pipeline = load(ONE).any_pipeline
     true, encoder = encoded(pipeline), pipeline.text_encoder
-    pipeline.register_modules(text_encoder=place_text_encoder(encoder, CPU, "visiting"))
-    assert isinstance(pipeline.text_encoder, VisitingEncoder)
+    pipeline.register_modules(text_encoder=place_text_encoder(encoder, CPU, "offloaded"))
+    assert isinstance(pipeline.text_encoder, OffloadedEncoder)
     assert torch.equal(encoded(pipeline), true)
     pipeline.to("meta")
     assert {tensor.device.type for tensor in encoder.parameters()} == {"cpu"}
@@ -119,7 +119,7 @@ def test_a_visit_that_is_broken_off_leaves_the_weights_at_home(load: Load) -> No
     pipeline = load(ONE).any_pipeline
     encoder = pipeline.text_encoder
     at_home = {name: id(tensor) for name, tensor in encoder.named_parameters()}
-    visiting = place_text_encoder(encoder, CPU, "visiting")
+    visiting = place_text_encoder(encoder, CPU, "offloaded")
     abroad: list[bool] = []
 
     def stop(module: Any, inputs: Any) -> None:
@@ -136,7 +136,7 @@ def test_a_visit_that_is_broken_off_leaves_the_weights_at_home(load: Load) -> No
         visiting(torch.tensor([[3, 4, 1]]))
 
 
-@pytest.mark.parametrize("plan", ["resident", "int8", "visiting"])
+@pytest.mark.parametrize("plan", ["resident", "int8", "offloaded"])
 def test_encoders_of_image_models_are_placed_the_same_way(plan: Any) -> None:
     torch.manual_seed(0)
     config = Qwen3Config(
@@ -164,11 +164,11 @@ def test_encoders_of_image_models_are_placed_the_same_way(plan: Any) -> None:
     [
         (139, 141, 512, "resident"),
         (30, 80, 64, "resident"),
-        (20, 24, 64, "visiting"),
-        (20, 24, 12, "visiting"),
+        (20, 24, 64, "offloaded"),
+        (20, 24, 12, "offloaded"),
         (17, 18, 12, "int8"),
         (5, 18, 12, "int8"),
-        (9, 10, 12, "visiting"),
+        (9, 10, 12, "offloaded"),
     ],
 )
 def test_the_plan_follows_free_gpu_memory_and_int8_only_the_size_of_the_machine(
@@ -201,7 +201,7 @@ def test_the_size_in_int8_is_foretold_as_it_comes(load: Load, monkeypatch: pytes
 
 
 def test_what_comes_often_is_pinned_as_far_as_there_is_memory_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(visiting, "WORTH_PINNING", 100)
+    monkeypatch.setattr(visiting, "MIN_PIN_BYTES", 100)
     part = torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.Linear(8, 8), torch.nn.Linear(8, 8))
     before = [tensor.detach().clone() for tensor in part.parameters()]
     homes = [tensor.data_ptr() for tensor in part.parameters()]
@@ -219,7 +219,7 @@ def test_what_comes_often_is_pinned_as_far_as_there_is_memory_for_it(monkeypatch
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("plan", ["visiting", "int8"])
+@pytest.mark.parametrize("plan", ["offloaded", "int8"])
 def test_on_a_gpu_a_visitor_gives_the_same_bits_and_takes_no_room_between_its_visits(load: Load, plan: Any) -> None:
     if not torch.cuda.is_available():
         pytest.skip("no GPU")
@@ -231,7 +231,7 @@ def test_on_a_gpu_a_visitor_gives_the_same_bits_and_takes_no_room_between_its_vi
         placed = place_text_encoder(encoder, gpu, plan)
         given = placed(ids).last_hidden_state
     assert given.device == gpu
-    assert torch.equal(given, true) is (plan == "visiting")
+    assert torch.equal(given, true) is (plan == "offloaded")
     assert error(given, true) < 0.01
     homes = {tensor.device.type for tensor in [*encoder.parameters(), *encoder.buffers()]}
-    assert homes == ({"cpu"} if plan == "visiting" else {"cuda"})
+    assert homes == ({"cpu"} if plan == "offloaded" else {"cuda"})

@@ -1,4 +1,4 @@
-"""Engines for tests: the true life of an engine process around a studio that only pretends, or misbehaves.
+"""Engines for tests: the true life of an engine process around a runner that only pretends, or misbehaves.
 
 `python tests/engines/fake.py NAME` is an engine; the front starts it through `engine_command`.
 What it makes is small but real: a picture is a PNG, a contact sheet a JPEG. A file called `pace`
@@ -17,10 +17,10 @@ import zlib
 from collections.abc import Callable
 from pathlib import Path
 
-from wan_mcp.engine.worker.loop import Studio, run_engine
+from wan_mcp.engine.worker.loop import Runner, run_engine
 from wan_mcp.engine.worker.reporter import Reporter
 from wan_mcp.errors import JobFailed
-from wan_mcp.jobs.loaded_models import Loaded
+from wan_mcp.jobs.loaded_models import LoadedModels
 from wan_mcp.media.store import MediaName, MediaStore, whole
 from wan_mcp.schema.enums import Stage
 from wan_mcp.schema.jobs import Artifact, Job
@@ -42,20 +42,20 @@ class FakeStudio:
         self._trick = trick
         self._step_s = step_s
         self._steps_done = 0
-        self._loaded = Loaded()
+        self._loaded = LoadedModels()
 
     def machine(self) -> None:
         """It has none."""
 
-    def loaded(self) -> Loaded:
+    def loaded(self) -> LoadedModels:
         """What it pretends to have loaded."""
         return self._loaded
 
-    def has_lost_its_device(self) -> bool:
+    def device_lost(self) -> bool:
         """By the trick of that name."""
         return LOST.is_set()
 
-    def lacks_weights(self, job: Job) -> bool:
+    def needs_download(self, job: Job) -> bool:
         """It needs none."""
         return False
 
@@ -148,7 +148,7 @@ def _raise(job: Job) -> None:
 
 
 def _lose_the_device_once(job: Job) -> None:
-    if job.deaths == 0:
+    if job.crashes == 0:
         LOST.set()
         raise RuntimeError("CUDA error: an illegal memory access was encountered")
 
@@ -166,12 +166,12 @@ def _kill(job: Job) -> None:
 
 
 def _kill_once(job: Job) -> None:
-    if job.deaths == 0:
+    if job.crashes == 0:
         _kill(job)
 
 
 def _hang_once(job: Job) -> None:
-    if job.deaths == 0:
+    if job.crashes == 0:
         threading.Event().wait()
 
 
@@ -201,7 +201,7 @@ def main(name: str) -> None:
     settings = Settings()
     logging.basicConfig(level=settings.log_level)
 
-    def build() -> Studio:
+    def build() -> Runner:
         return FakeStudio(settings, TRICKS[name], STROLL_S if name == "strolls" else 0.0)
 
     run_engine(settings, build, lambda setting: os.environ.get("AUTO_DEVICE", "cpu"))

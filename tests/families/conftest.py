@@ -13,7 +13,7 @@ from tests.families import caption_models, image_models
 from tests.hub.layouts import shipped_in_small
 from tests.hub.loopback import LoopbackHub, loopback_hub
 from wan_mcp.catalog.manifest import Manifest
-from wan_mcp.engine.runner import TorchStudio
+from wan_mcp.engine.runner import ModelRunner
 from wan_mcp.jobs.database import Database
 from wan_mcp.jobs.store import JobStore
 from wan_mcp.media.ingest import InputImages
@@ -52,7 +52,7 @@ SAVE: dict[str, Callable[..., None]] = {
 
 @dataclass
 class Place:
-    """A home, the shipped manifests, and an engine's studio that pulls from the loopback hub."""
+    """A home, the shipped manifests, and an engine's runner that pulls from the loopback hub."""
 
     settings: Settings
     hub: LoopbackHub
@@ -60,20 +60,20 @@ class Place:
     picture: Path
 
     def __post_init__(self) -> None:
-        self.catalogue = shipped_in_small()
+        self.catalog = shipped_in_small()
         self.media = MediaStore(self.settings.home)
         self.new_studio()
 
     def new_studio(self) -> None:
-        """A studio that has loaded nothing."""
+        """A runner that has loaded nothing."""
         cache = Hub(self.hub.endpoint, self.settings.home.parent / "cache", False)
-        self.studio = TorchStudio(self.settings, lambda: self.catalogue, self.media, hub=cache)
+        self.runner = ModelRunner(self.settings, lambda: self.catalog, self.media, hub=cache)
 
     def plan(self, request: ImageRequest | CaptionRequest) -> Plan:
         """The plan of a request; `picture` in place of its picture's path."""
         inputs = InputImages(self.media, [self.picture.parent], 20, 50)
         picture = inputs.take(str(self.picture)) if request.image else None
-        return Planner(self.settings, self.catalogue).plan(request, picture)
+        return Planner(self.settings, self.catalog).plan(request, picture)
 
     def ear(self, request: ImageRequest | CaptionRequest) -> Ear:
         """A reporter of the running job of a request."""
@@ -86,7 +86,7 @@ class Place:
         """The finished job of a request."""
         ear = ear or self.ear(request)
         with ear:
-            caption = self.studio.run(ear.job, ear)
+            caption = self.runner.run(ear.job, ear)
         self.store.finish(ear.job, JobState.SUCCEEDED, caption=caption)
         return self.store.get(ear.job.id)
 
@@ -132,7 +132,7 @@ def served(place: Place, repository: Callable[[Manifest], Path]) -> Callable[[st
     """`served(name)`: a shipped manifest whose tiny repository the hub of this test has."""
 
     def serve(name: str) -> Manifest:
-        manifest = place.catalogue.get(name)
+        manifest = place.catalog.get(name)
         assert manifest.weights.repository is not None
         place.hub.add(manifest.weights.repository, repository(manifest))
         return manifest

@@ -19,7 +19,7 @@ from wan_mcp.schema.enums import Stage
 from wan_mcp.schema.jobs import Job
 from wan_mcp.schema.plans import CaptionPlan
 from wan_mcp.schema.requests import CaptionRequest
-from wan_mcp.weights.installed import local_weights
+from wan_mcp.weights.installed import installed_weights
 
 Served = Callable[[str], Manifest]
 
@@ -49,15 +49,15 @@ def brief(place: Place, served: Served) -> Callable[[str], Manifest]:
         manifest = served(name)
         assert manifest.caption is not None
         caption = manifest.caption.model_copy(update={"max_new_tokens": TOKENS})
-        place.catalogue.manifests[name] = manifest.model_copy(update={"caption": caption})
-        return place.catalogue.manifests[name]
+        place.catalog.manifests[name] = manifest.model_copy(update={"caption": caption})
+        return place.catalog.manifests[name]
 
     return serve
 
 
 def captioner_of(place: Place) -> Any:
-    assert place.studio._captioner is not None
-    return place.studio._captioner[1]
+    assert place.runner._captioner is not None
+    return place.runner._captioner[1]
 
 
 def text_seen(place: Place, run: Callable[[], Job]) -> str:
@@ -145,7 +145,7 @@ def test_a_caption_that_was_cut_says_so(name: str, place: Place, brief: Served) 
 def test_a_caption_is_what_the_model_itself_says(name: str, place: Place, brief: Served) -> None:
     manifest = brief(name)
     job = place.run(request(name, seed=7))
-    weights, spec, plan = local_weights(manifest, place.settings.home), manifest.caption, job.plan
+    weights, spec, plan = installed_weights(manifest, place.settings.home), manifest.caption, job.plan
     assert weights is not None
     assert spec is not None
     assert isinstance(plan, CaptionPlan)
@@ -252,7 +252,7 @@ def test_marks_of_the_model_in_a_prompt_are_left_out(name: str, place: Place, br
 @pytest.mark.parametrize("name", CAPTION_MODELS)
 def test_a_captioner_runs_in_the_precision_of_gpus(name: str, place: Place, brief: Served) -> None:
     brief(name)
-    place.studio.device = Device(torch.device("cpu"), "bf16", "cpu")
+    place.runner.device = Device(torch.device("cpu"), "bf16", "cpu")
     assert place.run(request(name)).caption
     assert captioner_of(place)._model.dtype is torch.bfloat16
 

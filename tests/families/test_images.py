@@ -13,7 +13,7 @@ from PIL import Image
 
 from tests.families.conftest import IMAGE_MODELS, SHIPPED, Place
 from wan_mcp.catalog.manifest import Manifest
-from wan_mcp.engine.components.hooks import calling
+from wan_mcp.engine.components.hooks import pre_forward_hook
 from wan_mcp.engine.components.input_images import open_framed
 from wan_mcp.engine.device.device import Device
 from wan_mcp.errors import BadRequest, JobCancelled, JobFailed
@@ -58,8 +58,8 @@ def pixels(path: str) -> bytes:
 
 
 def model_of(place: Place) -> Any:
-    assert place.studio._generator is not None
-    return place.studio._generator[1]._model
+    assert place.runner._generator is not None
+    return place.runner._generator[1]._model
 
 
 @pytest.mark.parametrize("name", IMAGE_MODELS)
@@ -149,7 +149,7 @@ def test_a_prompt_is_read_once_for_all_results_and_engines_but_where_it_is_read_
     place.new_studio()
     place.run(request(name, task, prompt="a blue square"))
     passes: list[str] = []
-    with calling(model_of(place).text_encoder, lambda: passes.append("")):
+    with pre_forward_hook(model_of(place).text_encoder, lambda: passes.append("")):
         after = place.run(request(name, task, count=2))
     assert len(passes) == (4 if name == "qwen-image-edit-2511" else 0)
     assert pixels(before.artifacts[0].path) == pixels(after.artifacts[0].path)
@@ -215,7 +215,7 @@ def test_guidance_above_one_reads_the_negative_prompt(place: Place, served: Serv
 def test_a_prompt_that_is_too_long_is_said_to_be_cut(name: str, place: Place, served: Served) -> None:
     manifest = served(name)
     short = manifest.pipeline.model_copy(update={"text_tokens": 40})
-    place.catalogue.manifests[name] = manifest.model_copy(update={"pipeline": short})
+    place.catalog.manifests[name] = manifest.model_copy(update={"pipeline": short})
     job = place.run(request(name, manifest.tasks[0], prompt="a red circle " * 10, steps=2))
     assert f"'{name}' reads 40: the end was left out" in job.notes[0]
 
@@ -223,7 +223,7 @@ def test_a_prompt_that_is_too_long_is_said_to_be_cut(name: str, place: Place, se
 @pytest.mark.parametrize("name", IMAGE_MODELS)
 def test_an_image_model_runs_in_the_precision_of_gpus(name: str, place: Place, served: Served) -> None:
     manifest = served(name)
-    place.studio.device = Device(torch.device("cpu"), "bf16", "cpu")
+    place.runner.device = Device(torch.device("cpu"), "bf16", "cpu")
     results = [place.run(request(name, task)) for task in manifest.tasks for _ in range(2)]
     assert pixels(results[0].artifacts[0].path) == pixels(results[1].artifacts[0].path)
     parts = model_of(place).parts
@@ -235,7 +235,7 @@ def test_an_image_model_runs_in_the_precision_of_gpus(name: str, place: Place, s
 def test_fixed_noise_levels_of_a_manifest_are_used(name: str, place: Place, served: Served) -> None:
     manifest = served(name)
     fixed = manifest.pipeline.model_copy(update={"sigmas": (1.0, 0.5), "flow_shift": 1.0})
-    place.catalogue.manifests[name] = manifest.model_copy(update={"pipeline": fixed})
+    place.catalog.manifests[name] = manifest.model_copy(update={"pipeline": fixed})
     place.run(request(name, manifest.tasks[0], steps=2))
     levels = model_of(place).parts.scheduler.sigmas.tolist()
     assert levels[0] == pytest.approx(1.0)

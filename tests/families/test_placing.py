@@ -33,9 +33,9 @@ def small_reference_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def far_away(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
     """What is lent holds no numbers where it lives, as if that were another device: only what was brought does."""
-    true_lend, lent, numbers = visiting.lend, [], {}
+    true_lend, lent, numbers = visiting.offload_layerwise, [], {}
 
-    def lend(part: Any, device: torch.device, *, often: bool = False) -> None:
+    def offload_layerwise(part: Any, device: torch.device, *, often: bool = False) -> None:
         true_lend(part, device, often=often)
         for tensor in (*part.parameters(), *part.buffers()):
             lent.append(tensor)
@@ -43,13 +43,13 @@ def far_away(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
             if tensor.is_floating_point():
                 tensor.data.fill_(float("nan"))
 
-    monkeypatch.setattr(visiting, "lend", lend)
-    monkeypatch.setattr(pictures, "lend", lend)
+    monkeypatch.setattr(visiting, "offload_layerwise", offload_layerwise)
+    monkeypatch.setattr(pictures, "offload_layerwise", offload_layerwise)
     monkeypatch.setattr(visiting, "_brought", lambda tensor, device: numbers[id(tensor)])
     yield lent
 
 
-@pytest.mark.parametrize("plan", ["encoder-visits", "streamed"])
+@pytest.mark.parametrize("plan", ["encoder-offloaded", "streamed"])
 @pytest.mark.parametrize("name", IMAGE_MODELS)
 def test_an_image_is_the_same_to_the_bit_wherever_its_parts_live(
     name: str, plan: Any, place: Place, served: Served, monkeypatch: pytest.MonkeyPatch, far_away: list[Any]
@@ -76,14 +76,14 @@ def test_a_captioner_makes_way_before_an_image_model_has_to_come_from_main_memor
     served("blip-large")
 
     def plan_for(*_: object) -> str:
-        return "resident" if place.studio._captioner is None else tight
+        return "resident" if place.runner._captioner is None else tight
 
     monkeypatch.setattr(pictures, "_plan_for", plan_for)
-    for tight in ("resident", "encoder-visits", "streamed"):
+    for tight in ("resident", "encoder-offloaded", "streamed"):
         place.new_studio()
         place.run(CaptionRequest(image="the picture", model="blip-large"))
         place.run(request(name, task))
-        assert (place.studio._captioner is not None) is (tight == "resident")
+        assert (place.runner._captioner is not None) is (tight == "resident")
         assert not far_away
 
 
@@ -105,7 +105,7 @@ def test_a_job_that_stops_while_layers_visit_leaves_the_next_one_as_it_was(
 
 @pytest.mark.parametrize(
     ("free", "plan"),
-    [(60, "resident"), (24, "resident"), (20, "encoder-visits"), (16, "encoder-visits"), (12, "streamed")],
+    [(60, "resident"), (24, "resident"), (20, "encoder-offloaded"), (16, "encoder-offloaded"), (12, "streamed")],
 )
 def test_the_encoder_goes_first_and_then_the_denoiser(free: int, plan: str) -> None:
     of_z_image = {"text_encoder": 8 * GB, "transformer": 12 * GB, "vae": GB // 5}
@@ -123,4 +123,4 @@ def test_the_plan_for_a_gpu_is_made_of_what_is_free_and_is_said_in_the_log(
     for free, plan in ((80 * GB, "resident"), (GB, "streamed")):
         monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device, free=free: (free, 80 * GB))
         assert pictures._plan_for(manifest, loaded, gpu) == plan
-        assert pictures.SAID[plan] in caplog.text
+        assert pictures.DESCRIPTIONS[plan] in caplog.text

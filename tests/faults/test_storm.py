@@ -22,4 +22,4 @@ async def test_no_kill_of_an_engine_or_a_front_loses_a_job_or_leaves_half_a_file
     assert report.faults == []
     assert (report.engine_kills, report.front_kills) == (17, 7)
     assert len(report.jobs) >= KILLS
-    assert sum(job.deaths for job in report.jobs) >= report.engine_kills
+    assert sum(job.crashes for job in report.jobs) >= report.engine_kills

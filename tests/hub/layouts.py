@@ -10,7 +10,7 @@ from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
 from tests.adapters.files import write_lora
 from tests.adapters.gguf_files import write_gguf
 from tests.engine import models
-from wan_mcp.catalog.catalog import Catalogue, shipped_folder
+from wan_mcp.catalog.catalog import Catalog, shipped_folder
 from wan_mcp.catalog.manifest import Manifest
 from wan_mcp.schema.enums import Task
 
@@ -28,13 +28,13 @@ PIPELINES = {
 }
 
 
-def shipped_in_small() -> Catalogue:
+def shipped_in_small() -> Catalog:
     """The shipped manifests, but for their memory: tiny models need none, wherever the tests run."""
-    catalogue = Catalogue(shipped_folder())
-    for name, manifest in catalogue.manifests.items():
+    catalog = Catalog(shipped_folder())
+    for name, manifest in catalog.manifests.items():
         weights = manifest.weights.model_copy(update={"memory_bytes": {}})
-        catalogue.manifests[name] = manifest.model_copy(update={"weights": weights})
-    return catalogue
+        catalog.manifests[name] = manifest.model_copy(update={"weights": weights})
+    return catalog
 
 
 def write_in_small(name: str, home: Path) -> Manifest:
@@ -61,17 +61,17 @@ def save_tiny(manifest: Manifest, folder: Path) -> None:
 def save_further(manifest: Manifest, tiny: Path, folder: Path) -> list[str]:
     """Write the adapters and GGUF files of a manifest for its tiny model: below `folder`, a folder per repository."""
     for number, expert in enumerate(manifest.pipeline.experts):
-        if not expert.further_files:
+        if not expert.extra_files:
             continue
         denoiser: Any = WanTransformer3DModel.from_pretrained(tiny, subfolder=expert.subfolder, local_files_only=True)
-        for repository, path in expert.further_files:
+        for repository, path in expert.extra_files:
             file = folder / repository / path
             file.parent.mkdir(parents=True, exist_ok=True)
             if expert.gguf:
                 write_gguf(file, denoiser)
             elif not file.exists():
                 write_lora(file, denoiser, "kijai", seed=number)
-    names = {repository for expert in manifest.pipeline.experts for repository, _ in expert.further_files}
+    names = {repository for expert in manifest.pipeline.experts for repository, _ in expert.extra_files}
     for repository in names:
         (folder / repository / "other.safetensors").write_bytes(b"not wanted")
     return sorted(names)

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from wan_mcp.catalog.catalog import Catalogue, shipped_folder
+from wan_mcp.catalog.catalog import Catalog, shipped_folder
 from wan_mcp.catalog.manifest import Manifest
 from wan_mcp.weights.download_progress import in_bytes
 
@@ -21,7 +21,7 @@ def table() -> str:
 def _rows() -> Iterator[str]:
     yield "| model | does | sizes | frames | steps | download | memory | licence |"
     yield "|---|---|---|---|---|---|---|---|"
-    for _, manifest in sorted(Catalogue(shipped_folder()).manifests.items()):
+    for _, manifest in sorted(Catalog(shipped_folder()).manifests.items()):
         if manifest.weights.repository is not None:
             yield f"| {' | '.join(_cells(manifest))} |"
 

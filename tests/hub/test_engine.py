@@ -20,13 +20,13 @@ from tests.engine.conftest import Ear
 from tests.hub.conftest import FILES, LARGE, REPOSITORY, manifest_of
 from tests.hub.layouts import save_tiny, write_in_small
 from tests.hub.loopback import Fault, LoopbackHub
-from wan_mcp.catalog.catalog import Catalogue, shipped_folder
+from wan_mcp.catalog.catalog import Catalog, shipped_folder
 from wan_mcp.engine.components.install import Installed, install
 from wan_mcp.errors import JobCancelled, JobFailed
 from wan_mcp.fronts.mcp.server import build_server
 from wan_mcp.jobs.database import Database
 from wan_mcp.jobs.store import JobStore
-from wan_mcp.jobs.workers import EngineRows
+from wan_mcp.jobs.workers import WorkerRegistry
 from wan_mcp.planning.planner import Planner
 from wan_mcp.schema.enums import Stage
 from wan_mcp.schema.jobs import Job, Progress
@@ -42,8 +42,8 @@ from wan_mcp.engine.worker.loop import run_engine
 from wan_mcp.settings import Settings
 settings = Settings()
 def build():
-    from wan_mcp.engine.runner import build_studio
-    return build_studio(settings)
+    from wan_mcp.engine.runner import build_runner
+    return build_runner(settings)
 run_engine(settings, build, lambda setting: setting)
 """
 
@@ -57,10 +57,10 @@ class Bench:
         self.store = JobStore(Database(settings.database))
 
     def job(self) -> Job:
-        catalogue = Catalogue()
-        catalogue.manifests[MANIFEST.name] = MANIFEST
+        catalog = Catalog()
+        catalog.manifests[MANIFEST.name] = MANIFEST
         request = VideoRequest(prompt="x", model=MANIFEST.name)
-        self.store.submit(request, Planner(self.settings, catalogue).plan(request), None, 99)
+        self.store.submit(request, Planner(self.settings, catalog).plan(request), None, 99)
         job = self.store.claim("cpu")
         assert job is not None
         return job
@@ -134,7 +134,7 @@ class Onlooker(threading.Thread):
             watch.wait(5)
             if (progress := store.get(self._job.id).progress) is not None:
                 self.seen.append(progress)
-        row = EngineRows(self._database).get("cpu")
+        row = WorkerRegistry(self._database).get("cpu")
         self.deadline_at = row.deadline_at if row else 0.0
         self.cancelled_at = time.monotonic()
         store.cancel(self._job.id)
@@ -146,7 +146,7 @@ def test_a_download_shows_in_the_job_renews_its_deadline_and_stops_when_cancelle
     bench: Bench, hub: LoopbackHub
 ) -> None:
     fault = hub.fail(Fault(LARGE, hold_at=100_000))
-    EngineRows(bench.store.database).register("cpu", 0.0)
+    WorkerRegistry(bench.store.database).register("cpu", 0.0)
     job = bench.job()
     onlooker = Onlooker(bench, job, fault)
     with Ear(job, bench.store, bench.settings) as ear, pytest.raises(JobCancelled):
@@ -255,14 +255,14 @@ async def test_an_engine_that_is_told_to_leave_gives_back_the_job_that_it_downlo
         async with distant.client() as client:
             job_id = await distant.started(client)
             database = Database(distant.settings.database)
-            row = EngineRows(database).get(distant.settings.device)
+            row = WorkerRegistry(database).get(distant.settings.device)
             engine = row.process() if row else None
             assert engine is not None
             engine.terminate()
             await run_sync(engine.wait, 30)
             distant.fault.go.set()
             end = structured(await client.call_tool("get_job", {"job_id": job_id, "wait_s": 60}))
-            deaths = JobStore(database).get(job_id).deaths
+            deaths = JobStore(database).get(job_id).crashes
             database.close()
     assert (end["status"], deaths) == ("succeeded", 0)
 
@@ -280,7 +280,7 @@ async def test_a_download_beside_other_jobs_can_be_cancelled(distant: Distant) -
 @pytest.mark.anyio
 async def test_a_client_sees_which_models_are_ready(settings: Settings, tmp_path: Path, hub: LoopbackHub) -> None:
     name = "wan2.1-t2v-1.3b"
-    manifest = Catalogue(shipped_folder()).get(name)
+    manifest = Catalog(shipped_folder()).get(name)
     assert manifest.weights.repository is not None
 
     async def look(changed: Settings) -> tuple[dict[str, bool], str]:

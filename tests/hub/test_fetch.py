@@ -12,7 +12,7 @@ from tests.hub.conftest import FILES, LARGE, REPOSITORY, Puller, manifest_of
 from tests.hub.loopback import Fault, LoopbackHub
 from wan_mcp.errors import WeightsUnavailable
 from wan_mcp.weights.fetch import news
-from wan_mcp.weights.installed import damaged_files, discard, is_local, local_weights
+from wan_mcp.weights.installed import damaged_files, discard, installed_weights, is_installed
 
 WANTED = {path: content for path, content in FILES.items() if not path.endswith((".bin", ".md"))}
 
@@ -79,7 +79,7 @@ def test_what_the_hubs_own_client_has_downloaded_is_not_downloaded_again(puller:
         REPOSITORY, cache_dir=puller.cache, endpoint=puller.hub.endpoint, token=False, allow_patterns=list(WANTED)
     )
     assert puller.pull().came == 0
-    assert is_local(puller.manifest, puller.home)
+    assert is_installed(puller.manifest, puller.home)
 
 
 def test_a_second_pull_asks_nobody(puller: Puller) -> None:
@@ -90,12 +90,12 @@ def test_a_second_pull_asks_nobody(puller: Puller) -> None:
 
 
 def test_a_model_is_local_only_when_all_its_files_are_whole(puller: Puller) -> None:
-    assert not is_local(puller.manifest, puller.home)
+    assert not is_installed(puller.manifest, puller.home)
     folder = puller.pull().lock.folder
-    assert is_local(puller.manifest, puller.home)
+    assert is_installed(puller.manifest, puller.home)
     with (folder / LARGE).open("r+b") as file:
         file.truncate(10)
-    assert not is_local(puller.manifest, puller.home)
+    assert not is_installed(puller.manifest, puller.home)
     assert puller.pull().came == len(FILES[LARGE])
     assert (folder / LARGE).read_bytes() == FILES[LARGE]
 
@@ -104,15 +104,15 @@ def test_a_file_that_was_edited_in_place_is_noticed_at_the_next_load(puller: Pul
     folder = puller.pull().lock.folder
     (folder / LARGE).write_bytes(bytes(len(FILES[LARGE])))
     with pytest.raises(WeightsUnavailable, match=r"changed on this machine.*pull tiny --verify") as caught:
-        local_weights(puller.manifest, puller.home)
+        installed_weights(puller.manifest, puller.home)
     assert caught.value.code == "weights_changed"
 
 
 def test_a_file_that_was_only_touched_is_accepted_and_not_hashed_again(puller: Puller) -> None:
     folder = puller.pull().lock.folder
-    before = local_weights(puller.manifest, puller.home)
+    before = installed_weights(puller.manifest, puller.home)
     (folder / LARGE).touch()
-    assert local_weights(puller.manifest, puller.home) == before
+    assert installed_weights(puller.manifest, puller.home) == before
     lock = json.loads((puller.home / "weights" / "tiny.lock.json").read_text())
     assert lock["files"][LARGE]["mtime_ns"] == (folder / LARGE).stat().st_mtime_ns
 
@@ -123,7 +123,7 @@ def test_damage_that_keeps_size_and_time_is_found_by_a_full_check_and_mended(pul
     before = file.stat().st_mtime_ns
     file.write_bytes(bytes(len(FILES[LARGE])))
     os.utime(file, ns=(before, before))
-    assert local_weights(puller.manifest, puller.home) is not None
+    assert installed_weights(puller.manifest, puller.home) is not None
     damaged = damaged_files(lock, lambda _: None)
     assert damaged == [LARGE]
     discard(lock, damaged)
@@ -158,7 +158,7 @@ def test_lost_files_come_again_from_the_locked_commit_though_upstream_moved_on(p
 def test_another_wish_in_the_manifest_makes_the_lock_void(puller: Puller) -> None:
     puller.pull()
     puller.manifest = manifest_of(files=(*PATTERNS_WITHOUT_VAE,))
-    assert not is_local(puller.manifest, puller.home)
+    assert not is_installed(puller.manifest, puller.home)
     assert puller.pull().came == 0
 
 
@@ -170,7 +170,7 @@ def test_a_renamed_repository_is_followed_and_told(puller: Puller) -> None:
     puller.hub.renamed[REPOSITORY] = "acme/other"
     fetched = puller.pull()
     assert "acme/other now" in fetched.notes[0]
-    assert is_local(puller.manifest, puller.home)
+    assert is_installed(puller.manifest, puller.home)
 
 
 def test_the_token_goes_to_the_hub_and_never_to_the_store_that_it_redirects_to(

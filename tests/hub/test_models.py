@@ -16,10 +16,10 @@ from tests.engine.conftest import Ear
 from tests.hub.layouts import PIPELINES, save_further, save_tiny, shipped_in_small
 from tests.hub.loopback import LoopbackHub
 from tests.hub.models_table import PAGE
-from wan_mcp.catalog.catalog import Catalogue
+from wan_mcp.catalog.catalog import Catalog
 from wan_mcp.catalog.manifest import Manifest
 from wan_mcp.engine.families.wan.loader import WanModel
-from wan_mcp.engine.runner import TorchStudio
+from wan_mcp.engine.runner import ModelRunner
 from wan_mcp.errors import BadRequest
 from wan_mcp.jobs.database import Database
 from wan_mcp.jobs.store import JobStore
@@ -33,7 +33,7 @@ from wan_mcp.schema.plans import InputImage
 from wan_mcp.schema.requests import ImageRequest, VideoRequest
 from wan_mcp.settings import Settings
 from wan_mcp.weights.hub import Hub
-from wan_mcp.weights.installed import is_local, local_weights
+from wan_mcp.weights.installed import installed_weights, is_installed
 
 SHIPPED = shipped_in_small()
 ON_THE_HUB = sorted(
@@ -48,22 +48,22 @@ FRAMES = 5
 
 @dataclass
 class Workplace:
-    """A home, the shipped manifests as they are, and an engine's studio that pulls from the loopback hub."""
+    """A home, the shipped manifests as they are, and an engine's runner that pulls from the loopback hub."""
 
     settings: Settings
     hub: LoopbackHub
     store: JobStore
     picture: Path
-    catalogue: Catalogue = SHIPPED
+    catalog: Catalog = SHIPPED
 
     def __post_init__(self) -> None:
         self.media = MediaStore(self.settings.home)
-        self.studio = self.new_studio()
+        self.runner = self.new_studio()
 
-    def new_studio(self) -> TorchStudio:
-        """A studio that has loaded nothing."""
+    def new_studio(self) -> ModelRunner:
+        """A runner that has loaded nothing."""
         cache = Hub(self.hub.endpoint, self.settings.home.parent / "cache", False)
-        return TorchStudio(self.settings, lambda: self.catalogue, self.media, hub=cache)
+        return ModelRunner(self.settings, lambda: self.catalog, self.media, hub=cache)
 
     def run(self, task: Task, model: str) -> tuple[Job, Ear]:
         """The finished job of a small request of that task."""
@@ -71,12 +71,12 @@ class Workplace:
         inputs = InputImages(self.media, [self.picture.parent], 20, 50)
         first = inputs.take(request.image) if request.image else None
         last = inputs.take(request.last_image) if isinstance(request, VideoRequest) and request.last_image else None
-        plan = Planner(self.settings, self.catalogue).plan(request, first, last)
+        plan = Planner(self.settings, self.catalog).plan(request, first, last)
         self.store.submit(request, plan, None, 99)
         job = self.store.claim("cpu")
         assert job is not None
         with Ear(job, self.store, self.settings) as ear:
-            self.studio.run(job, ear)
+            self.runner.run(job, ear)
         self.store.finish(job, JobState.SUCCEEDED)
         return self.store.get(job.id), ear
 
@@ -90,9 +90,9 @@ class Workplace:
 
     @property
     def model(self) -> WanModel:
-        """What the studio has loaded."""
-        assert self.studio._generator is not None
-        model: WanModel = self.studio._generator[1]._model
+        """What the runner has loaded."""
+        assert self.runner._generator is not None
+        model: WanModel = self.runner._generator[1]._model
         return model
 
 
@@ -124,7 +124,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Manifest], Path]
 
 def serve(hub: LoopbackHub, manifest: Manifest, folder: Path) -> str:
     assert manifest.weights.repository is not None
-    for repository in {name for expert in manifest.pipeline.experts for name, _ in expert.further_files}:
+    for repository in {name for expert in manifest.pipeline.experts for name, _ in expert.extra_files}:
         hub.add(repository, folder.parent / "further" / repository)
     return hub.add(manifest.weights.repository, folder)
 
@@ -147,20 +147,20 @@ def test_a_shipped_model_is_pulled_loaded_and_run_in_all_its_tasks(
 ) -> None:
     manifest = SHIPPED.get(name)
     commit = serve(workplace.hub, manifest, tiny(manifest))
-    assert not is_local(manifest, workplace.settings.home)
+    assert not is_installed(manifest, workplace.settings.home)
 
     first, ear = workplace.run(manifest.tasks[0], name)
     stages = [stage for stage, _ in ear.heard]
     assert stages[:3] == [Stage.DOWNLOAD, Stage.LOAD, Stage.ENCODE]
     assert any("of" in detail and "B" in detail for detail in ear.details)
-    weights = local_weights(manifest, workplace.settings.home)
+    weights = installed_weights(manifest, workplace.settings.home)
     assert weights is not None
     assert weights.commit == commit
     names = {str(f.relative_to(weights.folder)) for f in weights.folder.rglob("*") if f.is_file()}
     assert not [f for f in names if f.endswith((".bin", ".md", ".png"))]
     in_gguf = any(expert.gguf for expert in manifest.pipeline.experts)
     assert ("transformer/diffusion_pytorch_model.safetensors.index.json" in names) is not in_gguf
-    assert set(weights.further) == {file for expert in manifest.pipeline.experts for file in expert.further_files}
+    assert set(weights.extra_files) == {file for expert in manifest.pipeline.experts for file in expert.extra_files}
     assert not [path for path in tmp_path.rglob("other.safetensors") if "models--" in str(path)]
     assert workplace.model.weights_sha256 == weights.fingerprint
 
@@ -211,14 +211,14 @@ def test_a_distilled_model_is_its_experts_with_their_loras_merged_by_hand(
     manifest = SHIPPED.get(name)
     serve(workplace.hub, manifest, tiny(manifest))
     job, _ = workplace.run(manifest.tasks[0], name)
-    further: dict[str, Written] = {}
+    extra_files: dict[str, Written] = {}
     for number, (expert, denoiser) in enumerate(zip(manifest.pipeline.experts, workplace.model.denoisers, strict=True)):
         original = type(denoiser).from_pretrained(tiny(manifest), subfolder=expert.subfolder, local_files_only=True)
         for lora in expert.lora:
             copy = tmp_path / "copy.safetensors"
-            if lora.file not in further:
-                further[lora.file] = write_lora(copy, original, "kijai", seed=number)
-            merge_by_hand(original, further[lora.file], lora.scale)
+            if lora.file not in extra_files:
+                extra_files[lora.file] = write_lora(copy, original, "kijai", seed=number)
+            merge_by_hand(original, extra_files[lora.file], lora.scale)
         torch.testing.assert_close(denoiser.state_dict(), original.state_dict(), atol=1e-5, rtol=1e-4)
     receipt = read_receipt(Path(job.artifacts[0].path)) or {}
     assert [(lora["expert"], lora["scale"]) for lora in receipt["fused_lora"]] == [
@@ -249,8 +249,8 @@ def test_a_model_is_added_by_a_file_and_by_nothing_else(workplace: Workplace, ti
         .replace('"landscape"', f'"{SIZE}"'),
         encoding="utf-8",
     )
-    workplace.catalogue = Catalogue.of(workplace.settings.home)
-    manifest = workplace.catalogue.get("my-wan")
+    workplace.catalog = Catalog.of(workplace.settings.home)
+    manifest = workplace.catalog.get("my-wan")
     assert manifest.weights.revision == commit
     job, _ = workplace.run(Task.IMAGE_TO_VIDEO, "my-wan")
     _check_result(job, Task.IMAGE_TO_VIDEO, workplace.model.weights_sha256)
@@ -287,7 +287,7 @@ def test_a_loaded_model_starts_again_without_the_hub(workplace: Workplace, tiny:
     serve(workplace.hub, manifest, tiny(manifest))
     first, _ = workplace.run(Task.TEXT_TO_VIDEO, manifest.name)
     workplace.hub.forget()
-    workplace.studio = workplace.new_studio()
+    workplace.runner = workplace.new_studio()
     again, ear = workplace.run(Task.TEXT_TO_VIDEO, manifest.name)
     assert not workplace.hub.requests
     assert Stage.DOWNLOAD not in [stage for stage, _ in ear.heard]

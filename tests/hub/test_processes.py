@@ -12,7 +12,7 @@ import pytest
 
 from tests.hub.conftest import FILES, LARGE, REPOSITORY, Puller
 from tests.hub.loopback import Fault
-from wan_mcp.weights.installed import is_local, local_weights
+from wan_mcp.weights.installed import installed_weights, is_installed
 
 PATIENCE_S = 30
 # Fetches as an engine does, with the hub of the environment, and says every look in a line.
@@ -58,12 +58,12 @@ def test_a_pull_that_was_killed_goes_on_where_it_was(puller: Puller) -> None:
         assert any(int(line) == 300_000 + rest for line in process.stdout)
         process.send_signal(signal.SIGKILL)
         assert process.wait(PATIENCE_S) == -signal.SIGKILL
-    assert not is_local(puller.manifest, puller.home)
+    assert not is_installed(puller.manifest, puller.home)
     fault.go.set()
     with pulling(puller) as process:
         came = int(last_line(process).removeprefix("came "))
     assert len(FILES[LARGE]) - 300_000 <= came < len(FILES[LARGE])
-    weights = local_weights(puller.manifest, puller.home)
+    weights = installed_weights(puller.manifest, puller.home)
     assert weights is not None
     assert weights.folder.is_relative_to(puller.root / "hub" / "models--acme--tiny")
     assert (weights.folder / LARGE).read_bytes() == FILES[LARGE]

@@ -16,7 +16,7 @@ from wan_mcp.weights import fetch as fetching
 from wan_mcp.weights.download_progress import Download
 from wan_mcp.weights.fetch import fetch, news
 from wan_mcp.weights.hub_errors import Patience
-from wan_mcp.weights.installed import discard, is_local, local_weights
+from wan_mcp.weights.installed import discard, installed_weights, is_installed
 
 SIZE = len(FILES[LARGE])
 
@@ -26,7 +26,7 @@ def refused(puller: Puller, code: str) -> str:
     with pytest.raises(WeightsUnavailable) as caught:
         puller.pull()
     assert caught.value.code == code
-    assert not is_local(puller.manifest, puller.home)
+    assert not is_installed(puller.manifest, puller.home)
     assert not (puller.home / "weights").exists()
     return str(caught.value)
 
@@ -90,7 +90,7 @@ def test_a_rate_limit_is_waited_for_as_long_as_the_hub_says(puller: Puller) -> N
     puller.hub.fail(Fault("api", status=429, headers={"retry-after": "0"}))
     puller.hub.fail(Fault(LARGE, status=429, headers={"ratelimit": '"api";r=0;t=0'}))
     puller.pull()
-    assert is_local(puller.manifest, puller.home)
+    assert is_installed(puller.manifest, puller.home)
 
 
 def test_a_rate_limit_of_an_hour_ends_the_pull_and_says_when_to_come_back(puller: Puller) -> None:
@@ -250,7 +250,7 @@ def test_a_hub_that_is_gone_is_told_and_what_is_local_serves_on(puller: Puller, 
     puller.hub.endpoint, endpoint = "http://127.0.0.1:9", puller.hub.endpoint
     try:
         assert puller.pull().came == 0
-        assert local_weights(puller.manifest, puller.home) is not None
+        assert installed_weights(puller.manifest, puller.home) is not None
         with pytest.raises(WeightsUnavailable, match="cannot be reached"):
             news(puller.manifest, puller.home, hub=puller.client, patience=Patience(tries=1))
     finally:
@@ -271,7 +271,7 @@ def test_a_cancelled_pull_stops_at_once_and_the_next_goes_on_at_its_byte(puller:
     with pytest.raises(JobCancelled):
         puller.pull(tell=tell)
     assert time.monotonic() - cancelled_at < 2
-    assert not is_local(puller.manifest, puller.home)
+    assert not is_installed(puller.manifest, puller.home)
     puller.hub.faults.clear()
     fault.go.set()
     fetched = puller.pull()

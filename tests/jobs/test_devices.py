@@ -12,8 +12,8 @@ from wan_mcp.engine.device.device import device_name
 from wan_mcp.jobs.database import Database
 from wan_mcp.jobs.devices import DeviceNames
 from wan_mcp.jobs.store import JobStore
-from wan_mcp.jobs.supervisor import Engines
-from wan_mcp.jobs.workers import EngineRows
+from wan_mcp.jobs.supervisor import Supervisor
+from wan_mcp.jobs.workers import WorkerRegistry
 from wan_mcp.schema.enums import JobState
 from wan_mcp.schema.jobs import Job
 from wan_mcp.settings import Settings
@@ -28,7 +28,7 @@ class Home:
         changed = [engine("works", device=device) for device in devices]
         self.database = Database(changed[0].database)
         self.store = JobStore(self.database)
-        self.fronts = [Engines(settings, JobStore(self.database)) for settings in changed]
+        self.fronts = [Supervisor(settings, JobStore(self.database)) for settings in changed]
         self._before = set(psutil.Process().children())
         (changed[0].home / "pace").write_text("0")
         self.pace = changed[0].home / "pace"
@@ -48,7 +48,7 @@ class Home:
         while not holds():
             assert time.monotonic() < end, [self.store.newest(), self.engines]
             for front in self.fronts:
-                front.tend()
+                front.supervise()
             watch.wait(0.2)
         watch.close()
 
@@ -87,7 +87,7 @@ def test_a_front_that_names_the_device_differently_uses_the_engine_that_is_there
     home.fronts, two = fronts, home.submit()
     home.tend_until(lambda: all(front.device == "cuda:0" for front in fronts) and len(home.engines) == 1)
     for front in fronts:
-        front.tend()
+        front.supervise()
     assert len(home.engines) == 1
     assert all(front.loaded() is not None for front in fronts)
     home.pace.unlink()
@@ -102,11 +102,11 @@ def test_of_engines_that_start_at_once_under_two_names_one_stays_and_its_death_i
     home = home_of("auto", "cuda:0", "auto")
     job = home.submit()
     for front in home.fronts:
-        front.tend()
+        front.supervise()
     assert len(home.engines) == 3
     home.tend_until(lambda: home.runs(job) and len(home.engines) == 1)
     home.engines[0].kill()
-    home.tend_until(lambda: home.store.get(job.id).deaths == 1)
+    home.tend_until(lambda: home.store.get(job.id).crashes == 1)
     home.tend_until(lambda: home.runs(job) and len(home.engines) == 1)
     assert (home.store.get(job.id).device, home.store.get(job.id).attempt) == ("cuda:0", 2)
 
@@ -116,16 +116,16 @@ def test_an_engine_finds_out_anew_what_auto_stands_for(
 ) -> None:
     auto_is("cpu")
     home = home_of("auto", "cpu")
-    DeviceNames(home.database).tell_auto("cuda:0")  # of a GPU that is not there any more
+    DeviceNames(home.database).record_auto("cuda:0")  # of a GPU that is not there any more
     fronts, home.fronts = home.fronts, home.fronts[:1]
     job = home.submit()
     home.tend_until(lambda: home.runs(job))
     assert home.store.get(job.id).device == "cpu"
     assert [front.device for front in fronts] == ["cpu", "cpu"]
     home.submit()
-    fronts[1].tend()
+    fronts[1].supervise()
     assert len(home.engines) == 1
-    row = EngineRows(home.database).get("cuda:0")
+    row = WorkerRegistry(home.database).get("cuda:0")
     assert row is None, "the old name was let go"
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from wan_mcp.catalog.catalog import Catalogue, shipped_folder
+from wan_mcp.catalog.catalog import Catalog, shipped_folder
 from wan_mcp.errors import BadRequest, BrokenManifest, UnknownModel
 from wan_mcp.planning.planner import Planner
 from wan_mcp.schema.enums import Task
@@ -69,7 +69,7 @@ def home(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def planner(home: Path) -> Planner:
-    return Planner(Settings(home=home), Catalogue.of(home))
+    return Planner(Settings(home=home), Catalog.of(home))
 
 
 def video(planner: Planner, image: InputImage | None = None, last: InputImage | None = None, **asked: Any) -> VideoPlan:
@@ -94,7 +94,7 @@ def caption(planner: Planner, **asked: Any) -> CaptionPlan:
 
 def test_every_gap_is_filled_from_the_manifest(planner: Planner) -> None:
     plan = video(planner, seed=5)
-    defaults = Catalogue(shipped_folder()).get("wan-mini")
+    defaults = Catalog(shipped_folder()).get("wan-mini")
     assert defaults.frames is not None
     assert (plan.model, plan.task, plan.width, plan.height) == ("wan-mini", Task.TEXT_TO_VIDEO, 128, 128)
     assert (plan.steps, plan.guidance_scale) == (defaults.defaults.steps, defaults.defaults.guidance_scale)
@@ -245,7 +245,7 @@ def test_the_embedded_captioner_takes_no_types_and_says_so(planner: Planner) -> 
 def test_a_broken_manifest_names_file_and_key_and_costs_only_its_own_model(home: Path) -> None:
     file = home / "manifests" / "two-experts.toml"
     file.write_text(TWO_EXPERTS.replace("title =", "titel ="), encoding="utf-8")
-    planner = Planner(Settings(home=home), Catalogue.of(home))
+    planner = Planner(Settings(home=home), Catalog.of(home))
     assert video(planner).model == "wan-mini"
     with pytest.raises(BrokenManifest, match=r"two-experts\.toml.*unknown key 'titel'"):
         video(planner, model="two-experts")
@@ -255,9 +255,9 @@ def test_a_users_manifest_replaces_ours_of_the_same_name(home: Path) -> None:
     ours = (shipped_folder() / "wan-mini.toml").read_text(encoding="utf-8")
     theirs = home / "manifests" / "wan-mini.toml"
     theirs.write_text(ours.replace('title = "Wan mini"', 'title = "My own"'), encoding="utf-8")
-    assert Catalogue.of(home).get("wan-mini").title == "My own"
+    assert Catalog.of(home).get("wan-mini").title == "My own"
 
 
 @pytest.mark.parametrize("file", sorted(shipped_folder().glob("wan-*.toml")), ids=lambda file: file.stem)
 def test_a_shipped_manifest_is_valid_and_named_as_its_file(file: Path) -> None:
-    assert Catalogue(shipped_folder()).get(file.stem).name == file.stem
+    assert Catalog(shipped_folder()).get(file.stem).name == file.stem

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from wan_mcp.catalog.catalog import Catalogue, shipped_folder
+from wan_mcp.catalog.catalog import Catalog, shipped_folder
 from wan_mcp.catalog.manifest import Manifest
 from wan_mcp.catalog.presets import precision_asked
 from wan_mcp.errors import BadRequest, BrokenManifest
@@ -24,7 +24,7 @@ def planner(tmp_path: Path, *manifests: str) -> Planner:
     (tmp_path / "manifests").mkdir(exist_ok=True)
     for number, text in enumerate(manifests):
         (tmp_path / "manifests" / f"{number}.toml").write_text(text, encoding="utf-8")
-    return Planner(Settings(home=tmp_path), Catalogue.of(tmp_path))
+    return Planner(Settings(home=tmp_path), Catalog.of(tmp_path))
 
 
 def video(planner: Planner, **parameters: object) -> VideoPlan:
@@ -60,15 +60,15 @@ def test_an_unknown_preset_is_refused_with_those_that_exist(tmp_path: Path) -> N
         planner(tmp_path).plan(ImageRequest(prompt="a ring", model="z-image-turbo", preset="draft"))
 
 
-@pytest.mark.parametrize("name", [m.name for m in Catalogue(shipped_folder()).manifests.values() if m.presets])
+@pytest.mark.parametrize("name", [m.name for m in Catalog(shipped_folder()).manifests.values() if m.presets])
 def test_every_shipped_preset_makes_a_plan_and_a_better_one_takes_no_fewer_steps(tmp_path: Path, name: str) -> None:
-    plans, catalogue = planner(tmp_path), Catalogue(shipped_folder())
-    request = {"image": "-"} if Task.TEXT_TO_VIDEO not in catalogue.get(name).tasks else {}
+    plans, catalog = planner(tmp_path), Catalog(shipped_folder())
+    request = {"image": "-"} if Task.TEXT_TO_VIDEO not in catalog.get(name).tasks else {}
     steps = []
     for preset in PRESETS:
         asked = VideoRequest.of({"prompt": "a ring", "model": name, "preset": preset, **request})
         serving = plans.manifest(asked)
-        assert serving.tasks == catalogue.get(name).tasks
+        assert serving.tasks == catalog.get(name).tasks
         plan = plans.plan(asked)
         assert isinstance(plan, VideoPlan)
         assert plan.model == serving.name
@@ -157,6 +157,6 @@ def test_what_fits_is_worked_out_in_the_precision_of_the_preset(tmp_path: Path) 
         text = text.replace(old, new, 1)
     plans, small = planner(tmp_path, text), Machine("GPU", "bf16", 9_200_000_000, has_fp8=True)
     request = {"prompt": "a ring", "model": "exact", "resolution": "480p-landscape"}
-    plans.settle(VideoRequest.of({**request, "preset": "standard"}), machine=small)
+    plans.resolve(VideoRequest.of({**request, "preset": "standard"}), machine=small)
     with pytest.raises(BadRequest, match=r"needs about 9\.\d+ GB of memory in bf16"):
-        plans.settle(VideoRequest.of({**request, "preset": "best"}), machine=small)
+        plans.resolve(VideoRequest.of({**request, "preset": "best"}), machine=small)

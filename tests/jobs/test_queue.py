@@ -8,11 +8,11 @@ import pytest
 
 from tests.jobs.conftest import Clock, video_plan, video_request
 from wan_mcp.jobs.database import Database
-from wan_mcp.jobs.loaded_models import Loaded
+from wan_mcp.jobs.loaded_models import LoadedModels
 from wan_mcp.jobs.store import JobStore
-from wan_mcp.jobs.supervisor import Engines
+from wan_mcp.jobs.supervisor import Supervisor
 from wan_mcp.jobs.timings import Timings, stage_work
-from wan_mcp.jobs.workers import EngineRows
+from wan_mcp.jobs.workers import WorkerRegistry
 from wan_mcp.schema.enums import JobState, Stage
 from wan_mcp.schema.jobs import Job, Progress
 from wan_mcp.schema.plans import CaptionPlan, InputImage, Plan
@@ -39,7 +39,7 @@ def queue(database: Database, store: JobStore, settings: Settings) -> Queue:
         timings.record("cpu", "wan-mini", stage, work, LOAD_S if stage is Stage.LOAD else 1.0, "+full")
     for stage, work in stage_work(CAPTION).items():
         timings.record("cpu", CAPTION.model, stage, work, LOAD_S if stage is Stage.LOAD else 1.0)
-    return Queue(store, timings, Engines(settings, store), "auto")
+    return Queue(store, timings, Supervisor(settings, store), "auto")
 
 
 def submit(store: JobStore, model: str) -> Job:
@@ -49,33 +49,33 @@ def submit(store: JobStore, model: str) -> Job:
 def test_models_that_lie_in_memory_are_not_expected_to_be_loaded_again(
     database: Database, store: JobStore, queue: Queue
 ) -> None:
-    rows = EngineRows(database)
+    rows = WorkerRegistry(database)
     rows.register("cpu", time.time() + 100)
     full = store.submit(video_request(), video_plan().model_copy(update={"precision": "full"}), None, 99)
     first, last = submit(store, "wan-mini"), submit(store, "wan-mini")
     caption = store.submit(CaptionRequest(image="x"), CAPTION, None, 99)
 
-    def expected(loaded: Loaded) -> list[float]:
-        rows.alive("cpu", time.time() + 100, loaded)
+    def expected(loaded: LoadedModels) -> list[float]:
+        rows.heartbeat("cpu", time.time() + 100, loaded)
         seconds = [queue.view(job.id).eta_s or 0.0 for job in (full, first, last, caption)]
         return [after - before for before, after in itertools.pairwise([0.0, *seconds])]
 
-    cold = expected(Loaded())
+    cold = expected(LoadedModels())
     assert cold[0] == cold[1] == cold[2] + LOAD_S, "another precision is another load"
-    assert expected(Loaded(captioner="wan-mini-caption")) == [*cold[:3], cold[3] - LOAD_S]
-    assert expected(Loaded(generator=("wan-mini", "full"))) == [cold[0] - LOAD_S, *cold[1:]]
-    assert expected(Loaded(generator=("wan-mini", "auto"))) == cold
+    assert expected(LoadedModels(captioner="wan-mini-caption")) == [*cold[:3], cold[3] - LOAD_S]
+    assert expected(LoadedModels(generator=("wan-mini", "full"))) == [cold[0] - LOAD_S, *cold[1:]]
+    assert expected(LoadedModels(generator=("wan-mini", "auto"))) == cold
 
 
 def test_an_engine_tells_what_it_has_loaded(engine: Callable[..., Settings]) -> None:
     settings = engine("works")
     database = Database(settings.database)
     store = JobStore(database)
-    engines = Engines(settings, store)
+    engines = Supervisor(settings, store)
     plans: list[Plan] = [video_plan(), CAPTION]
     jobs = [store.submit(video_request(str(plan)), plan, None, 99) for plan in plans]
-    engines.tend()
-    wanted = Loaded(generator=("wan-mini", "auto"), captioner="wan-mini-caption")
+    engines.supervise()
+    wanted = LoadedModels(generator=("wan-mini", "auto"), captioner="wan-mini-caption")
     watch, end = database.watch(), time.monotonic() + 30
     while (loaded := engines.loaded()) != wanted and time.monotonic() < end:
         watch.wait(1)

@@ -114,7 +114,7 @@ def test_saved_jobs_go_on_where_they_were(settings: Settings) -> None:
     database = Database(settings.database)
     try:
         store = JobStore(database)
-        [buried] = store.bury("cpu")
+        [buried] = store.requeue_orphans("cpu")
         assert buried.state is JobState.QUEUED
         claimed = store.claim("cpu")
         assert claimed is not None

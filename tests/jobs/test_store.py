@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.jobs.conftest import Clock, video_plan, video_request
-from wan_mcp.errors import BadRequest, JobLost, QueueFull, UnknownJob
+from wan_mcp.errors import BadRequest, LeaseLost, QueueFull, UnknownJob
 from wan_mcp.jobs.database import Database
 from wan_mcp.jobs.store import DOWNLOADS_ALLOWED, JobStore, new_job_id
 from wan_mcp.schema.enums import JobState, Stage
@@ -171,10 +171,10 @@ def test_progress_artifacts_and_end_are_in_the_row(store: JobStore, clock: Clock
 def test_a_dead_engines_job_goes_back_to_its_old_place_once_and_fails_the_second_time(store: JobStore) -> None:
     first, second = submit(store, "first"), submit(store, "second")
     store.claim("cpu")
-    assert [job.id for job in store.bury("cpu")] == [first.id]
+    assert [job.id for job in store.requeue_orphans("cpu")] == [first.id]
     assert store.get(first.id).state is JobState.QUEUED
     assert claimed(store).id == first.id  # before the second one
-    (buried,) = store.bury("cpu")
+    (buried,) = store.requeue_orphans("cpu")
     assert buried.state is JobState.FAILED
     assert buried.error is not None and buried.error.code == "engine_died"
     assert claimed(store).id == second.id
@@ -187,20 +187,25 @@ def test_a_download_is_not_to_blame_for_the_death_of_its_engine(store: JobStore,
     for state in (JobState.QUEUED, JobState.FAILED):
         store.report(claimed(store), coming)
         store.report(claimed(store), HALFWAY)
-        assert {job.id: (job.state, job.deaths) for job in store.bury("cpu")}[download.id] == (JobState.QUEUED, 0)
+        assert {job.id: (job.state, job.crashes) for job in store.requeue_orphans("cpu")}[download.id] == (
+            JobState.QUEUED,
+            0,
+        )
         assert store.get(other.id).state is state
     while (job := claimed(store)).attempt < DOWNLOADS_ALLOWED:
         store.report(job, coming)
-        assert [(job.id, job.deaths) for job in store.bury("cpu")] == [(download.id, 0)]
+        assert [(job.id, job.crashes) for job in store.requeue_orphans("cpu")] == [(download.id, 0)]
     store.report(job, coming)
-    assert [(job.id, job.deaths) for job in store.bury("cpu")] == [(download.id, 1)], "this goes on for too long"
+    assert [(job.id, job.crashes) for job in store.requeue_orphans("cpu")] == [(download.id, 1)], (
+        "this goes on for too long"
+    )
 
 
 def test_a_download_that_was_being_cancelled_when_its_engine_died_is_cancelled(store: JobStore) -> None:
     download = submit(store)
     store.report(claimed(store), Progress(stage=Stage.DOWNLOAD, fraction=0.0))
     store.cancel(download.id)
-    store.bury("cpu")
+    store.requeue_orphans("cpu")
     assert store.get(download.id).state is JobState.CANCELLED
     assert store.get(download.id).finished_at is not None
 
@@ -209,27 +214,27 @@ def test_a_job_that_was_being_cancelled_when_its_engine_died_is_cancelled(store:
     submit(store)
     job = claimed(store)
     store.cancel(job.id)
-    (buried,) = store.bury("cpu")
+    (buried,) = store.requeue_orphans("cpu")
     assert buried.state is JobState.CANCELLED
 
 
 def test_burying_one_device_leaves_the_jobs_of_another(store: JobStore) -> None:
     submit(store)
     job = claimed(store, "cuda:1")
-    assert store.bury("cuda:0") == []
+    assert store.requeue_orphans("cuda:0") == []
     assert store.get(job.id).state is JobState.RUNNING
 
 
 def test_an_engine_that_was_given_up_cannot_touch_the_next_attempt(store: JobStore) -> None:
     submit(store)
     ghost = claimed(store)
-    store.bury("cpu")
+    store.requeue_orphans("cpu")
     heir = claimed(store)
-    with pytest.raises(JobLost):
+    with pytest.raises(LeaseLost):
         store.report(ghost, HALFWAY)
-    with pytest.raises(JobLost):
+    with pytest.raises(LeaseLost):
         store.add_artifact(ghost, ARTIFACT)
-    with pytest.raises(JobLost):
+    with pytest.raises(LeaseLost):
         store.finish(ghost, JobState.SUCCEEDED)
     store.finish(heir, JobState.SUCCEEDED)
     assert store.get(heir.id).state is JobState.SUCCEEDED
@@ -240,7 +245,7 @@ def test_a_released_job_is_queued_again_and_nobody_died(store: JobStore) -> None
     job = claimed(store)
     store.release(job)
     again = claimed(store)
-    assert (again.id, again.attempt, again.deaths) == (job.id, 2, 0)
+    assert (again.id, again.attempt, again.crashes) == (job.id, 2, 0)
 
 
 def test_all_waiting_jobs_fail_with_the_reason_when_no_engine_can_start(store: JobStore) -> None:

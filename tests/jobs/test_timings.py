@@ -8,7 +8,7 @@ import pytest
 from tests.jobs.conftest import video_plan
 from wan_mcp.catalog.costs import Costs
 from wan_mcp.jobs.database import MIGRATIONS, Database
-from wan_mcp.jobs.step_time_model import StepTimes
+from wan_mcp.jobs.step_time_model import StepTimeModel
 from wan_mcp.jobs.timings import KEPT, Timings, Work, stage_work, variant_of
 from wan_mcp.schema.enums import Stage, Task
 from wan_mcp.schema.plans import ImagePlan, StepCache
@@ -64,12 +64,12 @@ def test_one_measured_size_is_scaled_as_the_operations_grow(timings: Timings) ->
 def test_the_curve_is_that_of_a_real_gpu() -> None:
     # Seconds of 40 blocks of A14B on an H200, compiled in FP8.
     measured: dict[float, float] = {3_600: 0.0938, 32_760: 2.228, 75_600: 9.954}
-    fitted = StepTimes.fitted(measured, EVEN_AT)
+    fitted = StepTimeModel.fitted(measured, EVEN_AT)
     assert {tokens: fitted.at(tokens) for tokens in measured} == pytest.approx(measured, rel=0.01)
     for left_out, seconds in measured.items():
         others = {tokens: each for tokens, each in measured.items() if tokens != left_out}
-        assert StepTimes.fitted(others, EVEN_AT).at(left_out) == pytest.approx(seconds, rel=0.06)
-        alone = StepTimes.fitted({left_out: seconds}, Costs().even_at)
+        assert StepTimeModel.fitted(others, EVEN_AT).at(left_out) == pytest.approx(seconds, rel=0.06)
+        alone = StepTimeModel.fitted({left_out: seconds}, Costs().even_at)
         assert {tokens: alone.at(tokens) for tokens in measured} == pytest.approx(measured, rel=0.06)
 
 
@@ -78,8 +78,8 @@ def test_the_curve_is_that_of_a_real_gpu() -> None:
 def test_the_fit_finds_both_factors_and_neither_is_negative(per_token: float, per_square: float) -> None:
     if not per_token and not per_square:
         return
-    truth = StepTimes(per_token, per_square)
-    fitted = StepTimes.fitted({size: truth.at(size) for size in (1_500, 9_000, 33_000, 75_000)}, EVEN_AT)
+    truth = StepTimeModel(per_token, per_square)
+    fitted = StepTimeModel.fitted({size: truth.at(size) for size in (1_500, 9_000, 33_000, 75_000)}, EVEN_AT)
     assert fitted.per_token == pytest.approx(per_token, abs=1e-9)
     assert fitted.per_square == pytest.approx(per_square, abs=1e-13)
     assert min(fitted.per_token, fitted.per_square) >= 0
@@ -87,7 +87,7 @@ def test_the_fit_finds_both_factors_and_neither_is_negative(per_token: float, pe
 
 @pytest.mark.parametrize("measured", [{100: 1.0, 200: 1.0, 400: 1.0}, {100: 1.0, 200: 8.0, 400: 64.0}, {100: 0.0}])
 def test_measurements_that_follow_no_such_curve_still_give_sensible_times(measured: dict[float, float]) -> None:
-    fitted = StepTimes.fitted(measured, EVEN_AT)
+    fitted = StepTimeModel.fitted(measured, EVEN_AT)
     assert min(fitted.per_token, fitted.per_square) >= 0
     assert fitted.at(800) >= fitted.at(100) >= 0
 

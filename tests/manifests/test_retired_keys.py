@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from wan_mcp.catalog.catalog import Catalogue, shipped_folder
+from wan_mcp.catalog.catalog import Catalog, shipped_folder
 from wan_mcp.catalog.manifest import Manifest
-from wan_mcp.engine.runner import build_studio
+from wan_mcp.engine.runner import build_runner
 from wan_mcp.errors import BrokenManifest
 from wan_mcp.planning.planner import Planner
 from wan_mcp.schema.enums import JobState
@@ -30,45 +30,45 @@ def touch(file: Path) -> None:
 
 
 def test_a_manifest_of_0_1_0_means_what_it_meant(settings: Settings, old_manifest: Path) -> None:
-    catalogue = Catalogue.of(settings.home)
-    assert catalogue.broken == {}
-    ours = catalogue.get("wan2.2-t2v-a14b").model_dump()
-    assert catalogue.get("my-wan").model_dump() == ours | {"name": "my-wan"}
-    plan = Planner(settings, catalogue).plan(VideoRequest(prompt="a red circle", model="my-wan"))
+    catalog = Catalog.of(settings.home)
+    assert catalog.broken == {}
+    ours = catalog.get("wan2.2-t2v-a14b").model_dump()
+    assert catalog.get("my-wan").model_dump() == ours | {"name": "my-wan"}
+    plan = Planner(settings, catalog).plan(VideoRequest(prompt="a red circle", model="my-wan"))
     assert isinstance(plan, VideoPlan)
     assert (plan.width, plan.height, plan.num_frames, plan.steps) == (832, 480, 81, 40)
     assert (plan.guidance_scale, plan.guidance_scale_2) == (4.0, 3.0)
 
 
 def test_the_shipped_manifests_have_no_retired_keys() -> None:
-    assert Catalogue(shipped_folder()).remarks == ()
+    assert Catalog(shipped_folder()).remarks == ()
 
 
 def test_each_ignored_key_is_logged_once_however_often_manifests_are_read(
     settings: Settings, old_manifest: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.WARNING)
-    catalogue = Catalogue.of(settings.home)
+    catalog = Catalog.of(settings.home)
     for _ in range(2):
         touch(old_manifest)
-        catalogue.refresh()
+        catalog.refresh()
     assert len(ignored(caplog.text)) == REMARKS
     assert all(str(old_manifest) in line for line in ignored(caplog.text))
-    assert len(catalogue.remarks) == REMARKS
+    assert len(catalog.remarks) == REMARKS
 
 
 def test_an_engine_logs_it_once_for_all_its_jobs(
     settings: Settings, old_manifest: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    plan = Planner(settings, Catalogue.of(settings.home)).plan(VideoRequest(prompt="x", model="my-wan"))
+    plan = Planner(settings, Catalog.of(settings.home)).plan(VideoRequest(prompt="x", model="my-wan"))
     job = Job(id="1", request_id=None, state=JobState.RUNNING, plan=plan, created_at=0)
     caplog.clear()
-    studio = build_studio(settings)
+    runner = build_runner(settings)
     for _ in range(3):
-        assert studio.lacks_weights(job)
+        assert runner.needs_download(job)
     assert len(ignored(caplog.text)) == REMARKS
     old_manifest.unlink()
-    assert not studio.lacks_weights(job)  # there is no such model any more: what was read is not kept for good
+    assert not runner.needs_download(job)  # there is no such model any more: what was read is not kept for good
 
 
 def test_a_package_that_a_manifest_names_is_no_longer_loaded_and_that_is_said(old_manifest: Path) -> None:
@@ -85,8 +85,8 @@ def test_a_recipe_that_never_did_anything_is_ignored_with_those_that_are_allowed
     assert text.count('recipe = "fp8-rowwise"') == 1
     old_manifest.write_text(text.replace('"fp8-rowwise"', '"int8"'), encoding="utf-8")
     remarks: list[str] = []
-    assert Manifest.read(old_manifest, remarks.append).quantisation is None
-    [said] = [remark for remark in remarks if "'quantisation.recipe' = \"int8\"" in remark]
+    assert Manifest.read(old_manifest, remarks.append).quantization is None
+    [said] = [remark for remark in remarks if "'quantization.recipe' = \"int8\"" in remark]
     assert "'fp8-rowwise' and 'gguf' are allowed" in said
 
 
@@ -96,7 +96,7 @@ def test_a_recipe_that_never_did_anything_is_ignored_with_those_that_are_allowed
         ("sigma_max = 1.0", "sigma_mid = 1.0", r"unknown key 'pipeline\.experts\.0\.sigma_mid'"),
         ("block_class =", "block_size =", "unknown key 'aot'"),
         ("[aot]\n", '[aot]\nkernel = "fast"\n', "unknown key 'aot'"),
-        ('"fp8-rowwise"', '"int4"', r"'quantisation\.recipe': Input should be 'fp8-rowwise' or 'gguf'"),
+        ('"fp8-rowwise"', '"int4"', r"'quantization\.recipe': Input should be 'fp8-rowwise' or 'gguf'"),
         ("turbo = true", "sigma_max = 1.0", r"unknown key 'pipeline\.sigma_max'"),
         ("schema = 1\n", 'schema = 1\nblock_class = "x"\n', "unknown key 'block_class'"),
         ("experts = [\n", "experts = [\n  3,\n", r"'pipeline\.experts\.0'"),

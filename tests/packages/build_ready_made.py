@@ -6,5 +6,5 @@ from wan_mcp.engine.aot import build_main as build
 from wan_mcp.engine.aot import builder as building
 
 if __name__ == "__main__":
-    building.COMPILING = "tests.packages.ready_made"
+    building.COMPILE = "tests.packages.ready_made"
     sys.exit(build.main(*sys.argv[1:]))

@@ -16,10 +16,10 @@ import pytest
 import torch
 
 from tests.engine.conftest import bench, embedded
-from wan_mcp.engine.aot.builder import Wanted, build
-from wan_mcp.engine.aot.cache_key import facts_of_kind, identity_of
-from wan_mcp.engine.aot.compiler_check import prove
-from wan_mcp.engine.aot.registry import Packages
+from wan_mcp.engine.aot.builder import BuildRequest, build
+from wan_mcp.engine.aot.cache_key import cache_key_of, kind_to_dict
+from wan_mcp.engine.aot.compiler_check import check_compiler
+from wan_mcp.engine.aot.registry import PackageRegistry
 from wan_mcp.engine.ops.fp8_linear import FP8, PLAIN
 from wan_mcp.engine.transformer.block import BlockKind
 from wan_mcp.engine.transformer.config import BlockShape
@@ -28,15 +28,15 @@ from wan_mcp.settings import Settings
 __all__ = ["bench", "embedded"]
 
 CPU = torch.device("cpu")
-SHAPE = BlockShape(width=64, heads=2, ffn_width=96, cross_norm=True, times_per_token=False, eps=1e-6)
+SHAPE = BlockShape(width=64, heads=2, ffn_dim=96, cross_norm=True, temb_per_token=False, eps=1e-6)
 """Of the tiny models with two experts."""
 IN_PLAIN = BlockKind(SHAPE, PLAIN, torch.float32)
 IN_FP8 = BlockKind(SHAPE, FP8, torch.float32)
 SECONDS = 500
 
 
-def wanted(kind: BlockKind) -> Wanted:
-    return Wanted(facts_of_kind(kind), "cpu", identity_of(kind, CPU).hash)
+def wanted(kind: BlockKind) -> BuildRequest:
+    return BuildRequest(kind_to_dict(kind), "cpu", cache_key_of(kind, CPU).hash)
 
 
 @pytest.fixture(scope="session")
@@ -54,7 +54,7 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def proved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A home in which the compiler of this machine was proved."""
     home = tmp_path_factory.mktemp("proved")
-    proof = prove(home)
+    proof = check_compiler(home)
     assert proof.good, proof.says
     assert "makes packages that this torch loads" in proof.says
     return home
@@ -88,12 +88,12 @@ def home(compiled: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def opened() -> Iterator[Callable[[Path], Packages]]:
+def opened() -> Iterator[Callable[[Path], PackageRegistry]]:
     """Open the packages of a home as an engine does; closed after the test."""
-    everything: list[Packages] = []
+    everything: list[PackageRegistry] = []
 
-    def opened(home: Path) -> Packages:
-        everything.append(Packages(home))
+    def opened(home: Path) -> PackageRegistry:
+        everything.append(PackageRegistry(home))
         return everything[-1]
 
     yield opened

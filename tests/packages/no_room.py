@@ -2,7 +2,7 @@
 
 import sys
 
-from wan_mcp.engine.aot.builder import NO_ROOM
+from wan_mcp.engine.aot.builder import EXIT_NO_MEMORY
 
 if __name__ == "__main__":
-    sys.exit(NO_ROOM)
+    sys.exit(EXIT_NO_MEMORY)

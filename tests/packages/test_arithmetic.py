@@ -11,18 +11,18 @@ from torch import Tensor
 from tests.blocks.test_denoisers import a_pass, in_fp8
 from tests.engine.conftest import TWO, TWO_OF_IMAGES
 from tests.packages.conftest import CPU, IN_FP8, IN_PLAIN
-from wan_mcp.catalog.catalog import Catalogue
-from wan_mcp.engine.aot.cache_key import identity_of
-from wan_mcp.engine.aot.registry import Packages
+from wan_mcp.catalog.catalog import Catalog
+from wan_mcp.engine.aot.cache_key import cache_key_of
+from wan_mcp.engine.aot.registry import PackageRegistry
 from wan_mcp.engine.aot.signature import example_inputs, example_weights
 from wan_mcp.engine.components.install import EMBEDDED
 from wan_mcp.engine.device.device import resolve_device
 from wan_mcp.engine.families.wan.loader import load_wan
-from wan_mcp.engine.ops.fp8_linear import FP8, PLAIN, Recipe
+from wan_mcp.engine.ops.fp8_linear import FP8, PLAIN, QuantScheme
 from wan_mcp.engine.transformer.block import BlockKind, run_block
 
 pytestmark = pytest.mark.timeout(600)  # a compilation takes half a minute, more where others compute
-Open = Callable[[Path], Packages]
+Open = Callable[[Path], PackageRegistry]
 # One frame, 17 frames, portrait, odd: whatever a picture's size makes of them.
 TOKENS = (4, 60, 320, 1023)
 
@@ -55,7 +55,7 @@ def test_one_package_serves_all_sizes_texts_and_weights(kind: BlockKind, home: P
 @pytest.mark.parametrize("recipe", [PLAIN, FP8])
 @pytest.mark.parametrize("name", [TWO, TWO_OF_IMAGES])
 def test_both_experts_of_both_layouts_run_in_one_package(
-    name: str, recipe: Recipe, home: Path, opened: Open, embedded: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, recipe: QuantScheme, home: Path, opened: Open, embedded: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("wan_mcp.engine.families.wan.loader.recipe_for", lambda *_: recipe)
     model = load_wan(in_fp8(name), embedded / name, resolve_device("cpu"), precision="fp8")
@@ -68,20 +68,20 @@ def test_both_experts_of_both_layouts_run_in_one_package(
         compiled = [a_pass(denoiser.model, name, *size) for size in ((1, (4, 4)), (2, (4, 6)), (5, (8, 4)))]
         assert max(map(apart, compiled, eager)) < ALLOWED[recipe]
     [kind] = denoiser.blocks.kinds
-    assert packages.compiled({kind}, CPU) == [identity_of(kind, CPU).hash]
+    assert packages.compiled({kind}, CPU) == [cache_key_of(kind, CPU).hash]
 
 
 @torch.no_grad()  # type: ignore[untyped-decorator]
 def test_wan_mini_in_fp8_runs_compiled(compiled_mini: Path, opened: Open) -> None:
-    manifest = Catalogue.of(compiled_mini).get("wan-mini")
+    manifest = Catalog.of(compiled_mini).get("wan-mini")
     true = load_wan(manifest, EMBEDDED / "wan-mini", resolve_device("cpu"), precision="full").denoisers[0]
     [denoiser] = load_wan(manifest, EMBEDDED / "wan-mini", resolve_device("cpu"), precision="fp8").converted.values()
     packages = opened(compiled_mini)
     kinds = denoiser.blocks.kinds
     assert {kind.recipe for kind in kinds} == {FP8, PLAIN}  # its manifest leaves three blocks as they are
-    assert all(kind.shape.times_per_token and packages.ready(kind, CPU) for kind in kinds)
+    assert all(kind.shape.temb_per_token and packages.ready(kind, CPU) for kind in kinds)
     package = packages.run(kinds, CPU)
-    differences: dict[Recipe, list[float]] = {PLAIN: [], FP8: []}
+    differences: dict[QuantScheme, list[float]] = {PLAIN: [], FP8: []}
     torch.manual_seed(3)
 
     def both(kind: BlockKind, *arguments: Any) -> Tensor:
@@ -111,10 +111,10 @@ def test_wan_mini_in_fp8_runs_compiled(compiled_mini: Path, opened: Open) -> Non
 
 def test_a_model_of_which_one_kind_is_compiled_runs_the_other_eagerly(home: Path, opened: Open) -> None:
     packages = opened(home)
-    for file in (home / "packages").glob(f"{identity_of(IN_FP8, CPU).hash}.*"):
+    for file in (home / "packages").glob(f"{cache_key_of(IN_FP8, CPU).hash}.*"):
         file.unlink()
     run = packages.run({IN_PLAIN, IN_FP8}, CPU)
-    assert packages.compiled({IN_PLAIN, IN_FP8}, CPU) == [identity_of(IN_PLAIN, CPU).hash]
+    assert packages.compiled({IN_PLAIN, IN_FP8}, CPU) == [cache_key_of(IN_PLAIN, CPU).hash]
     with torch.no_grad():
         for kind in (IN_PLAIN, IN_FP8):
             hidden, key, value, padding, times, cos, sin = example_inputs(kind, 20, 7, CPU)

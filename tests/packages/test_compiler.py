@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from wan_mcp.engine.aot.compiler_check import prove
+from wan_mcp.engine.aot.compiler_check import check_compiler
 
 pytestmark = pytest.mark.timeout(600)  # see test_arithmetic
 CRASHING = """#!/bin/sh
@@ -20,10 +20,10 @@ CRASH = "#include <csignal>\n__attribute__((constructor)) static void crash() {{
 
 
 def test_a_compiler_is_proved_once_for_each_torch(proved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("wan_mcp.engine.aot.compiler_check.PROOF", "nowhere")  # whatever is tried now fails
-    assert prove(proved).good
+    monkeypatch.setattr("wan_mcp.engine.aot.compiler_check.PROBE", "nowhere")  # whatever is tried now fails
+    assert check_compiler(proved).good
     monkeypatch.setattr("wan_mcp.engine.aot.compiler_check.version", lambda _: "99.0")
-    assert not prove(proved, alternative="").good
+    assert not check_compiler(proved, alternative="").good
 
 
 def test_a_compiler_whose_packages_crash_is_found_out(
@@ -34,7 +34,7 @@ def test_a_compiler_whose_packages_crash_is_found_out(
     wrapper.write_text(CRASHING.format(crash=source))
     wrapper.chmod(0o755)
     monkeypatch.setenv("CXX", str(wrapper))
-    proof = prove(proved, alternative="")
+    proof = check_compiler(proved, alternative="")
     assert not proof.good
     assert "dies of SIGSEGV" in proof.says and str(wrapper) in proof.says
 
@@ -44,5 +44,5 @@ def test_without_a_compiler_it_says_what_to_set(proved: Path, monkeypatch: pytes
     monkeypatch.setattr(
         "wan_mcp.engine.aot.compiler_check._fault", lambda _, compiler, __: None if compiler else "none"
     )
-    proof = prove(proved, alternative="/bin/sh")
+    proof = check_compiler(proved, alternative="/bin/sh")
     assert not proof.good and "set CXX=/bin/sh" in proof.says

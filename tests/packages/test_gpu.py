@@ -8,15 +8,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from wan_mcp.engine.aot.builder import Wanted, build
-from wan_mcp.engine.aot.cache_key import facts_of_kind, identity_of
-from wan_mcp.engine.aot.registry import Packages
+from wan_mcp.engine.aot.builder import BuildRequest, build
+from wan_mcp.engine.aot.cache_key import cache_key_of, kind_to_dict
+from wan_mcp.engine.aot.registry import PackageRegistry
 from wan_mcp.engine.aot.signature import example_inputs, example_weights
-from wan_mcp.engine.attention import Joined, attended_jointly, attention_in_use, choose_attention
-from wan_mcp.engine.cuda_graphs.capture import CudaRecorder
+from wan_mcp.engine.attention import QKVProjection, attention_in_use, choose_attention, fused_attention
+from wan_mcp.engine.cuda_graphs.capture import CudaGraphCapture
 from wan_mcp.engine.ops import modulate as rows
-from wan_mcp.engine.ops.fp8_linear import FP8, LEAST_ROWS, PLAIN
-from wan_mcp.engine.ops.modulate import steps_for
+from wan_mcp.engine.ops.fp8_linear import FP8, MIN_GEMM_ROWS, PLAIN
+from wan_mcp.engine.ops.modulate import fused_ops_for
 from wan_mcp.engine.transformer import block as block_module
 from wan_mcp.engine.transformer import self_attention
 from wan_mcp.engine.transformer.block import BlockKind, ExportableBlock
@@ -40,7 +40,7 @@ def apart(one: Tensor, other: Tensor) -> float:
 
 
 def named(kind: BlockKind) -> str:
-    return f"{kind.recipe}-{'own-times' if kind.shape.times_per_token else 'one-time'}-{kind.shape.cross_norm}"
+    return f"{kind.recipe}-{'own-times' if kind.shape.temb_per_token else 'one-time'}-{kind.shape.cross_norm}"
 
 
 @pytest.fixture
@@ -49,8 +49,8 @@ def in_plain_torch(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
     def run(kind: BlockKind, inputs: list[Tensor], weights: list[Tensor]) -> Tensor:
         with monkeypatch.context() as patch:
-            patch.setattr(block_module, "steps_for", lambda device: rows)
-            patch.setattr(self_attention, "steps_for", lambda device: rows)
+            patch.setattr(block_module, "fused_ops_for", lambda device: rows)
+            patch.setattr(self_attention, "fused_ops_for", lambda device: rows)
             made: Tensor = ExportableBlock(kind)(*inputs, weights)
         return made
 
@@ -60,10 +60,10 @@ def in_plain_torch(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 @torch.no_grad()  # type: ignore[untyped-decorator]
 @pytest.mark.parametrize("kind", KINDS, ids=named)
 def test_the_kernels_compute_what_plain_torch_does(kind: BlockKind, in_plain_torch: Any) -> None:
-    assert steps_for(GPU).__name__.endswith("kernels")
+    assert fused_ops_for(GPU).__name__.endswith("kernels")
     torch.manual_seed(1)
     weights = example_weights(kind, GPU)
-    for tokens in (2, 5, LEAST_ROWS, 333, 4100):  # more rows than programs, too
+    for tokens in (2, 5, MIN_GEMM_ROWS, 333, 4100):  # more rows than programs, too
         inputs = example_inputs(kind, tokens, 77, GPU)
         made = ExportableBlock(kind)(*inputs, weights)
         assert apart(made, in_plain_torch(kind, inputs, weights)) < (0.005 if kind.recipe == PLAIN else 0.03)
@@ -74,16 +74,16 @@ def test_the_kernels_compute_what_plain_torch_does(kind: BlockKind, in_plain_tor
 def test_a_package_computes_what_the_kernels_do(
     kind: BlockKind, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    wanted = Wanted(facts_of_kind(kind), str(GPU), identity_of(kind, GPU).hash)
+    wanted = BuildRequest(kind_to_dict(kind), str(GPU), cache_key_of(kind, GPU).hash)
     build(wanted, tmp_path, lambda _: None)
-    packages = Packages(tmp_path)
+    packages = PackageRegistry(tmp_path)
     run: Any = packages.run({kind}, GPU)
     assert packages.compiled({kind}, GPU) == [wanted.name]
-    for tokens in (2, LEAST_ROWS, 333, 4100, 33000):
+    for tokens in (2, MIN_GEMM_ROWS, 333, 4100, 33000):
         weights, inputs = example_weights(kind, GPU), example_inputs(kind, tokens, 512, GPU)
         assert torch.equal(run(kind, *inputs, weights), ExportableBlock(kind)(*inputs, weights))
     # Also within a CUDA graph, more than once: whatever a call waits for would be refused there.
-    recording = CudaRecorder(GPU).record(lambda: run(kind, run(kind, *inputs, weights), *inputs[1:], weights))
+    recording = CudaGraphCapture(GPU).record(lambda: run(kind, run(kind, *inputs, weights), *inputs[1:], weights))
     recording.replay()
     eager = ExportableBlock(kind)
     assert torch.equal(recording.output, eager(eager(*inputs, weights), *inputs[1:], weights))
@@ -91,12 +91,12 @@ def test_a_package_computes_what_the_kernels_do(
     assert run.works
     jointly: list[bool] = []
 
-    def noted(joined: Joined) -> tuple[Tensor, Tensor] | None:
-        made = attended_jointly(joined)
+    def noted(joined: QKVProjection) -> tuple[Tensor, Tensor] | None:
+        made = fused_attention(joined)
         jointly.append(made is not None)
         return made
 
-    monkeypatch.setattr(self_attention, "attended_jointly", noted)
+    monkeypatch.setattr(self_attention, "fused_attention", noted)
     choose_attention(GPU)  # long sequences may take another way now, in the package as without
     assert torch.equal(run(kind, *inputs, weights), ExportableBlock(kind)(*inputs, weights))
     in_eight_bits = attention_in_use(GPU).startswith("cudnn-fp8")

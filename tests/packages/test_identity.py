@@ -14,7 +14,7 @@ import pytest
 
 import wan_mcp
 from tests.packages.conftest import CPU, IN_PLAIN
-from wan_mcp.engine.aot.cache_key import SOURCES, hash_of_sources, identity_of
+from wan_mcp.engine.aot.cache_key import SOURCES, cache_key_of, hash_of_sources
 
 ROOTS = ("wan_mcp.engine.transformer.block", "wan_mcp.engine.aot.compile_main")
 """What is compiled (`run_block`), and what compiles it."""
@@ -26,7 +26,7 @@ OPAQUE = {
     # Log lines, and from which GPU on the kernels are also tried in FP8: neither changes what they compute.
     "wan_mcp.logs",
     "wan_mcp.hardware.machine",
-    # Of the compiling process: its share of memory, its end, the facts of the identity, and the form of the sidecar,
+    # Of the compiling process: its share of memory, its end, the facts of the identity, and the form of the metadata,
     # whose changes raise `LAYOUT`.
     "wan_mcp.engine.aot.gpu_budget",
     "wan_mcp.engine.aot.child_process",
@@ -42,14 +42,14 @@ from pathlib import Path
 import torch
 from wan_mcp.engine.aot import identity
 
-kind = identity.kind_of_facts(json.loads(sys.argv[1]))
+kind = identity.kind_from_dict(json.loads(sys.argv[1]))
 
 def hash_now():
     for kept in vars(identity).values():
         if hasattr(kept, "cache_clear"):
             kept.cache_clear()
     try:
-        return identity.identity_of(kind, torch.device("cpu")).hash
+        return identity.cache_key_of(kind, torch.device("cpu")).hash
     except RuntimeError as error:
         return str(error)
 
@@ -74,13 +74,13 @@ def test_each_source_counts_and_none_can_be_missing(tmp_path: Path) -> None:
         package, tmp_path / "wan_mcp", ignore=lambda _, names: [n for n in names if Path(n).suffix == ".pyc"]
     )
     environment = os.environ | {"PYTHONPATH": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"}
-    kind = json.dumps(identity_of(IN_PLAIN, CPU).facts["kind"])
+    kind = json.dumps(cache_key_of(IN_PLAIN, CPU).facts["kind"])
     run = subprocess.run(
         [sys.executable, "-c", EDIT_EACH, kind], env=environment, capture_output=True, text=True, check=False
     )
     assert run.returncode == 0, run.stderr
     found = json.loads(run.stdout)
-    assert found["untouched"] == found["restored"] == identity_of(IN_PLAIN, CPU).hash  # wherever it is installed
+    assert found["untouched"] == found["restored"] == cache_key_of(IN_PLAIN, CPU).hash  # wherever it is installed
     assert len({found["untouched"], *found["edited"].values()}) == len(SOURCES) + 1
     for name, message in found["renamed"].items():
         assert f"The source of {name} cannot be read" in message

@@ -14,19 +14,19 @@ import pytest
 
 from tests.packages.conftest import CPU, IN_FP8, IN_PLAIN, wanted
 from wan_mcp.engine.aot import builder as building
-from wan_mcp.engine.aot import child_process as lifeline
+from wan_mcp.engine.aot import child_process
 from wan_mcp.engine.aot import registry as packages_of_engine
 from wan_mcp.engine.aot.builder import BuildFailed, build, build_lock
-from wan_mcp.engine.aot.registry import Packages
+from wan_mcp.engine.aot.registry import PackageRegistry
 from wan_mcp.engine.transformer.block import BlockKind, run_block
 
 pytestmark = pytest.mark.timeout(600)  # see test_arithmetic
-Open = Callable[[Path], Packages]
+Open = Callable[[Path], PackageRegistry]
 PATIENCE_S = 300
 ROOT = Path(__file__).parents[2]
 
 
-def wait_for_build(packages: Packages) -> None:
+def wait_for_build(packages: PackageRegistry) -> None:
     give_up = time.monotonic() + PATIENCE_S
     while packages.building:
         assert time.monotonic() < give_up
@@ -38,7 +38,7 @@ def compile_to(compiled: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Blo
     """`compile_to(kind)`: whatever is to be compiled, in place of the compiler comes the package of this kind."""
 
     def choose(kind: BlockKind) -> None:
-        monkeypatch.setattr(building, "COMPILING", "tests.packages.ready_made")  # of `build`, and of an engine:
+        monkeypatch.setattr(building, "COMPILE", "tests.packages.ready_made")  # of `build`, and of an engine:
         monkeypatch.setattr(packages_of_engine, "BUILD", "tests.packages.build_ready_made")
         monkeypatch.setenv("READY_MADE", str(compiled / "packages" / f"{wanted(kind).name}.pt2"))
         monkeypatch.setenv("PYTHONPATH", str(ROOT))
@@ -71,8 +71,8 @@ def test_a_build_for_which_a_gpu_has_no_room_is_tried_again_at_the_next_job(
         started.append(arguments)
         return start(["-m", "tests.packages.no_room"], *rest, **options)
 
-    start = lifeline.start
-    monkeypatch.setattr(lifeline, "start", refused)
+    start = child_process.start
+    monkeypatch.setattr(child_process, "start", refused)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     packages = opened(tmp_path)
     for times in (1, 2):
@@ -119,7 +119,7 @@ def test_a_package_that_ends_its_process_never_gets_as_far_as_an_engine(
     compile_to(IN_PLAIN)
     (tmp_path / "dying.py").write_text(dying)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), str(tmp_path)]))
-    monkeypatch.setattr(building, "PROVING", "dying")
+    monkeypatch.setattr(building, "VERIFY", "dying")
     with pytest.raises(BuildFailed, match=reason):
         build(wanted(IN_PLAIN), tmp_path, lambda _: None)
     packages = opened(tmp_path)
@@ -158,8 +158,8 @@ ENGINE = """
 import sys, time, psutil, torch
 from pathlib import Path
 from tests.packages.conftest import CPU, IN_PLAIN
-from wan_mcp.engine.aot.registry import Packages
-packages = Packages(Path(sys.argv[1]))
+from wan_mcp.engine.aot.registry import PackageRegistry
+packages = PackageRegistry(Path(sys.argv[1]))
 packages.request(IN_PLAIN, CPU)
 while not (found := [p for p in psutil.Process().children(recursive=True) if "compiling" in " ".join(p.cmdline())]):
     time.sleep(0.01)

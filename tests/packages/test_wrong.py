@@ -12,71 +12,71 @@ import torch
 from torch import Tensor
 
 from tests.packages.conftest import CPU, IN_FP8, IN_PLAIN, rewrite
-from wan_mcp.engine.aot.cache_key import identity_of
-from wan_mcp.engine.aot.registry import Packages
+from wan_mcp.engine.aot.cache_key import cache_key_of
+from wan_mcp.engine.aot.registry import PackageRegistry
 from wan_mcp.engine.aot.signature import ACTIVATIONS, example_inputs, example_weights
 from wan_mcp.engine.transformer.block import ExportableBlock, run_block
 
 pytestmark = pytest.mark.timeout(600)  # see test_arithmetic
-Open = Callable[[Path], Packages]
+Open = Callable[[Path], PackageRegistry]
 Spoil = Callable[[Path, Path], None]
-"""Is given the package and its sidecar."""
+"""Is given the package and its metadata."""
 
 
-def other_torch(package: Path, sidecar: Path) -> None:
-    rewrite(sidecar, lambda content: content["identity"].update(torch="2.11.0+cu130"))
+def other_torch(package: Path, metadata: Path) -> None:
+    rewrite(metadata, lambda content: content["identity"].update(torch="2.11.0+cu130"))
 
 
-def other_processor(package: Path, sidecar: Path) -> None:
-    rewrite(sidecar, lambda content: content["identity"]["device"]["features"].append("avx1024"))
+def other_processor(package: Path, metadata: Path) -> None:
+    rewrite(metadata, lambda content: content["identity"]["device"]["features"].append("avx1024"))
 
 
-def other_source(package: Path, sidecar: Path) -> None:
-    rewrite(sidecar, lambda content: content["identity"].update(source="0" * 64))
+def other_source(package: Path, metadata: Path) -> None:
+    rewrite(metadata, lambda content: content["identity"].update(source="0" * 64))
 
 
-def other_inputs(package: Path, sidecar: Path) -> None:
-    rewrite(sidecar, lambda content: content["inputs"][0].update(shape=[1, "tokens", 128]))
+def other_inputs(package: Path, metadata: Path) -> None:
+    rewrite(metadata, lambda content: content["inputs"][0].update(shape=[1, "tokens", 128]))
 
 
-def fewer_inputs(package: Path, sidecar: Path) -> None:
-    rewrite(sidecar, lambda content: content["inputs"].pop())
+def fewer_inputs(package: Path, metadata: Path) -> None:
+    rewrite(metadata, lambda content: content["inputs"].pop())
 
 
-def truncated(package: Path, sidecar: Path) -> None:
+def truncated(package: Path, metadata: Path) -> None:
     package.write_bytes(package.read_bytes()[:-1000])
 
 
-def no_archive(package: Path, sidecar: Path) -> None:
+def no_archive(package: Path, metadata: Path) -> None:
     package.write_bytes(b"no archive")
     digest = hashlib.sha256(b"no archive").hexdigest()
-    rewrite(sidecar, lambda content: content.update(package_sha256=digest))
+    rewrite(metadata, lambda content: content.update(package_sha256=digest))
 
 
-def another_package(package: Path, sidecar: Path) -> None:
-    other = package.with_name(f"{identity_of(IN_FP8, CPU).hash}.pt2")
+def another_package(package: Path, metadata: Path) -> None:
+    other = package.with_name(f"{cache_key_of(IN_FP8, CPU).hash}.pt2")
     shutil.copyfile(other, package)
     digest = hashlib.sha256(package.read_bytes()).hexdigest()
-    rewrite(sidecar, lambda content: content.update(package_sha256=digest))
+    rewrite(metadata, lambda content: content.update(package_sha256=digest))
 
 
-def garbage_beside_it(package: Path, sidecar: Path) -> None:
-    sidecar.write_bytes(b"\xff\x00 no JSON")
+def garbage_beside_it(package: Path, metadata: Path) -> None:
+    metadata.write_bytes(b"\xff\x00 no JSON")
 
 
-def unknown_words_beside_it(package: Path, sidecar: Path) -> None:
-    rewrite(sidecar, lambda content: content.update(surprise=1))
+def unknown_words_beside_it(package: Path, metadata: Path) -> None:
+    rewrite(metadata, lambda content: content.update(surprise=1))
 
 
-def others_may_write_it(package: Path, sidecar: Path) -> None:
+def others_may_write_it(package: Path, metadata: Path) -> None:
     package.chmod(0o666)
 
 
-def others_may_write_beside_it(package: Path, sidecar: Path) -> None:
+def others_may_write_beside_it(package: Path, metadata: Path) -> None:
     package.parent.chmod(0o777)
 
 
-def somewhere_else(package: Path, sidecar: Path) -> None:
+def somewhere_else(package: Path, metadata: Path) -> None:
     elsewhere = package.rename(package.parents[1] / "elsewhere.pt2")
     package.symlink_to(elsewhere)
 
@@ -87,11 +87,11 @@ WRONG: list[tuple[Spoil, str]] = [
     (other_source, "made for another source"),
     (other_inputs, "its inputs are not those of the block"),
     (fewer_inputs, "its inputs are not those of the block"),
-    (truncated, "its content is not what its sidecar says"),
+    (truncated, "its content is not what its metadata says"),
     (no_archive, "it cannot be loaded"),
     (another_package, "it says that it is"),
-    (garbage_beside_it, "its sidecar cannot be read"),
-    (unknown_words_beside_it, "its sidecar cannot be read"),
+    (garbage_beside_it, "its metadata cannot be read"),
+    (unknown_words_beside_it, "its metadata cannot be read"),
     (others_may_write_it, "others may write"),
     (others_may_write_beside_it, "others may write packages"),
     (somewhere_else, "others may write"),
@@ -103,27 +103,27 @@ def test_a_wrong_package_is_set_aside_and_blocks_run_eagerly(
     spoil: Spoil, reason: str, home: Path, opened: Open, caplog: pytest.LogCaptureFixture
 ) -> None:
     packages = opened(home)
-    name = identity_of(IN_PLAIN, CPU).hash
-    package, sidecar = (home / "packages" / f"{name}{suffix}" for suffix in (".pt2", ".json"))
-    spoil(package, sidecar)
+    name = cache_key_of(IN_PLAIN, CPU).hash
+    package, metadata = (home / "packages" / f"{name}{suffix}" for suffix in (".pt2", ".json"))
+    spoil(package, metadata)
     with caplog.at_level(logging.WARNING):
         assert packages.run({IN_PLAIN}, CPU) is run_block
     assert f"package {name} is set aside" in caplog.text and reason in caplog.text
     assert not packages.ready(IN_PLAIN, CPU) and packages.compiled({IN_PLAIN}, CPU) == []
-    assert not package.exists() and not sidecar.exists()
+    assert not package.exists() and not metadata.exists()
     assert package.with_name(f"{package.name}.broken").is_symlink() or package.with_name(f"{name}.pt2.broken").is_file()
     assert opened(home).run({IN_PLAIN}, CPU) is run_block  # the next engine does not trip over it
 
 
 def test_with_another_torch_there_is_no_package(home: Path, opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = identity_of(IN_PLAIN, CPU)
-    identity_of.cache_clear()
+    before = cache_key_of(IN_PLAIN, CPU)
+    cache_key_of.cache_clear()
     with monkeypatch.context() as patch:
         patch.setattr(torch, "__version__", "99.0")
         after = opened(home)
-        assert identity_of(IN_PLAIN, CPU).hash != before.hash
+        assert cache_key_of(IN_PLAIN, CPU).hash != before.hash
         assert not after.ready(IN_PLAIN, CPU) and after.run({IN_PLAIN}, CPU) is run_block
-    identity_of.cache_clear()
+    cache_key_of.cache_clear()
     assert opened(home).ready(IN_PLAIN, CPU)
 
 

@@ -29,7 +29,7 @@ def png(width: int, height: int) -> bytes:
 
 
 @dataclass
-class Studio:
+class Runner:
     """A connected client and the service behind it."""
 
     client: Client
@@ -100,7 +100,7 @@ class Answer:
         return [block for block in self.result.content if isinstance(block, ImageContent)]
 
 
-Connect = Callable[..., AbstractAsyncContextManager[Studio]]
+Connect = Callable[..., AbstractAsyncContextManager[Runner]]
 
 
 @pytest.fixture
@@ -108,9 +108,9 @@ def connect() -> Connect:
     """`connect(settings, mode)`: a client of a server with these settings, of either protocol era."""
 
     @asynccontextmanager
-    async def connecting(settings: Settings, mode: str = ERAS[1]) -> AsyncIterator[Studio]:
+    async def connecting(settings: Settings, mode: str = ERAS[1]) -> AsyncIterator[Runner]:
         async with serving(settings) as service, Client(build_server(service), mode=mode) as client:
-            yield Studio(client, service)
+            yield Runner(client, service)
 
     return connecting
 

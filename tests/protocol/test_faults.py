@@ -10,7 +10,7 @@ from tests.protocol.conftest import Answer, Connect
 from wan_mcp.catalog.catalog import shipped_folder
 from wan_mcp.errors import HomeUnusable
 from wan_mcp.jobs.database import Database
-from wan_mcp.jobs.supervisor import Engines
+from wan_mcp.jobs.supervisor import Supervisor
 from wan_mcp.settings import Settings
 
 pytestmark = pytest.mark.anyio
@@ -19,8 +19,8 @@ LIMIT_S = 40
 
 async def run(engine: Callable[..., Settings], connect: Connect, name: str, **changes: object) -> Answer:
     with anyio.fail_after(LIMIT_S):
-        async with connect(engine(name, **changes)) as studio:
-            return await studio.call("generate_video", prompt="a red circle", seed=3, steps=4)
+        async with connect(engine(name, **changes)) as runner:
+            return await runner.call("generate_video", prompt="a red circle", seed=3, steps=4)
 
 
 def only_increases(answer: Answer) -> bool:
@@ -68,10 +68,10 @@ async def test_a_job_whose_engine_dies_once_is_finished_by_the_next(
     engine: Callable[..., Settings], connect: Connect, name: str
 ) -> None:
     with anyio.fail_after(LIMIT_S):
-        async with connect(engine(name, step_deadline_s=0.5)) as studio:
-            answer = await studio.call("generate_video", prompt="a red circle", seed=3, steps=4)
-            view = await studio.service.view(answer.job["job_id"])
-    assert view.job.deaths == 1
+        async with connect(engine(name, step_deadline_s=0.5)) as runner:
+            answer = await runner.call("generate_video", prompt="a red circle", seed=3, steps=4)
+            view = await runner.service.view(answer.job["job_id"])
+    assert view.job.crashes == 1
     assert answer.job["status"] == "succeeded"
     assert answer.job["artifacts"][0]["seed"] == 3
     assert only_increases(answer)
@@ -89,9 +89,9 @@ async def test_an_engine_that_cannot_start_fails_the_job_and_names_the_log(
 
 async def test_the_next_job_runs_after_one_has_failed(engine: Callable[..., Settings], connect: Connect) -> None:
     with anyio.fail_after(LIMIT_S):
-        async with connect(engine("fails")) as studio:
-            failed = await studio.call("generate_video", prompt="a red circle", steps=4)
-            after = await studio.call("generate_video", prompt="a red circle", steps=1)  # ends before the trick
+        async with connect(engine("fails")) as runner:
+            failed = await runner.call("generate_video", prompt="a red circle", steps=4)
+            after = await runner.call("generate_video", prompt="a red circle", steps=1)  # ends before the trick
     assert failed.job["status"] == "failed"
     assert after.job["status"] == "succeeded"
 
@@ -103,8 +103,8 @@ async def test_a_command_that_starts_no_engine_fails_the_job_and_says_which_sett
     connect: Connect, settings: Settings, command: str, says: str
 ) -> None:
     with anyio.fail_after(LIMIT_S):
-        async with connect(settings.model_copy(update={"engine_command": command})) as studio:
-            answer = await studio.call("generate_video", prompt="a red circle", steps=4)
+        async with connect(settings.model_copy(update={"engine_command": command})) as runner:
+            answer = await runner.call("generate_video", prompt="a red circle", steps=4)
     assert answer.job["error"]["code"] == "engine_failed"
     assert "WAN_MCP_ENGINE_COMMAND" in answer.text
     assert says in answer.text
@@ -113,15 +113,15 @@ async def test_a_command_that_starts_no_engine_fails_the_job_and_says_which_sett
 async def test_a_front_that_could_not_tend_the_engine_tries_again(
     engine: Callable[..., Settings], connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tend, turns = Engines.tend, []
+    supervise, turns = Supervisor.supervise, []
 
-    def troubled(self: Engines) -> None:
+    def troubled(self: Supervisor) -> None:
         turns.append(self)
         if len(turns) < 3:
             raise HomeUnusable("the table stayed locked")
-        tend(self)
+        supervise(self)
 
-    monkeypatch.setattr(Engines, "tend", troubled)
+    monkeypatch.setattr(Supervisor, "supervise", troubled)
     answer = await run(engine, connect, "works")
     assert answer.job["status"] == "succeeded"
 
@@ -130,15 +130,15 @@ async def test_the_job_of_a_dead_engine_on_another_device_is_taken_over(
     engine: Callable[..., Settings], connect: Connect, settings: Settings
 ) -> None:
     with anyio.fail_after(LIMIT_S):
-        async with connect(engine("works")) as studio:
-            job_id = await studio.start(steps=4)
+        async with connect(engine("works")) as runner:
+            job_id = await runner.start(steps=4)
             database = Database(settings.database)
             with database.write() as connection:  # as if an engine of another front had died over it
                 connection.execute(
                     "UPDATE jobs SET state = 'running', device = 'cuda:7', attempt = attempt + 1, artifacts = '[]'"
                 )
             database.close()
-            answer = await studio.call("get_job", job_id=job_id)
+            answer = await runner.call("get_job", job_id=job_id)
     assert answer.job["status"] == "succeeded"
 
 
@@ -147,10 +147,10 @@ async def test_a_model_that_is_added_while_a_server_runs_can_be_used(
 ) -> None:
     text = (shipped_folder() / "wan-mini.toml").read_text(encoding="utf-8")
     with anyio.fail_after(LIMIT_S):
-        async with connect(engine("works")) as studio:
-            before = await studio.call("generate_video", prompt="a red circle", model="mine", steps=2)
+        async with connect(engine("works")) as runner:
+            before = await runner.call("generate_video", prompt="a red circle", model="mine", steps=2)
             (settings.home / "manifests").mkdir(parents=True)
             (settings.home / "manifests" / "mine.toml").write_text(text.replace('"wan-mini"', '"mine"', 1))
-            after = await studio.call("generate_video", prompt="a red circle", model="mine", steps=2)
+            after = await runner.call("generate_video", prompt="a red circle", model="mine", steps=2)
     assert "no model 'mine'" in before.text
     assert after.job["status"] == "succeeded"

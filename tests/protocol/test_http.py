@@ -177,7 +177,7 @@ async def test_a_client_with_the_token_works(shared_settings: Settings) -> None:
         ("127.0.0.1", {"Host": "localhost.evil.example"}, 421),
         ("127.0.0.1", {"Host": "192.168.1.5"}, 421),
         ("127.0.0.1", {"Host": ""}, 421),
-        ("127.0.0.1", {"Host": "studio.example:443"}, 200),
+        ("127.0.0.1", {"Host": "runner.example:443"}, 200),
         ("127.0.0.1", {"Origin": "http://localhost:3000"}, 200),
         ("127.0.0.1", {"Origin": "https://studio.example"}, 200),
         ("127.0.0.1", {"Origin": "https://evil.example"}, 403),
@@ -192,7 +192,7 @@ async def test_a_client_with_the_token_works(shared_settings: Settings) -> None:
 async def test_strange_hosts_and_origins_are_turned_away(
     settings: Settings, listens_on: str, headers: dict[str, str], status: int
 ) -> None:
-    named = settings.model_copy(update={"http_hosts": "studio.example, other.example", "http_token": TOKEN})
+    named = settings.model_copy(update={"http_hosts": "runner.example, other.example", "http_token": TOKEN})
     async with serving(named) as service:
         transport = httpx2.ASGITransport(app=build_app(service, listens_on))
         async with httpx2.AsyncClient(transport=transport, base_url="http://127.0.0.1:8000", headers=BEARER) as web:
@@ -227,7 +227,7 @@ async def test_too_large_a_request_is_refused(settings: Settings) -> None:
 
 
 def test_nobody_listens_beyond_this_machine_without_a_token(settings: Settings) -> None:
-    for host in (EVERYWHERE, "192.168.1.5", "::", "studio.example"):
+    for host in (EVERYWHERE, "192.168.1.5", "::", "runner.example"):
         with pytest.raises(UserError, match="WAN_MCP_HTTP_TOKEN"):
             run_http(settings, host, 0)
         refuse_open_door(host, TOKEN)

@@ -22,9 +22,9 @@ async def test_a_model_of_a_home_of_0_1_0_is_listed_and_makes_videos(
 ) -> None:
     leave_out("memory_bytes", old_manifest)  # no machine is too small for it then
     with anyio.fail_after(LIMIT_S):
-        async with connect(settings) as studio:
-            listed = await studio.call("list_resolutions")
-            made = await studio.call(
+        async with connect(settings) as runner:
+            listed = await runner.call("list_resolutions")
+            made = await runner.call(
                 "generate_video", prompt="a star", model="my-wan", resolution="64x64", num_frames=5, steps=2
             )
     assert "my-wan" in [model["name"] for model in listed.job["models"]]

@@ -56,7 +56,7 @@ def reports(sent: Sent, clock: Clock) -> ProgressReports:
 
 
 def queued(position: int, *, deaths: int = 0, eta_s: float | None = None) -> JobView:
-    job = Job(id="j", request_id=None, state=JobState.QUEUED, plan=video_plan(), created_at=0, deaths=deaths)
+    job = Job(id="j", request_id=None, state=JobState.QUEUED, plan=video_plan(), created_at=0, crashes=deaths)
     return JobView(job, queue_position=position, eta_s=eta_s)
 
 
@@ -166,9 +166,9 @@ async def test_a_client_sees_the_queue_the_stages_and_the_end(
     settings: Settings, connect: Connect, pace: Pace, mode: str
 ) -> None:
     with anyio.fail_after(LIMIT_S):
-        async with connect(settings, mode) as studio:
-            first = await studio.start()
-            await studio.until(first, denoising)
+        async with connect(settings, mode) as runner:
+            first = await runner.start()
+            await runner.until(first, denoising)
 
             def go_on(message: str) -> None:
                 if message.startswith("Queued"):
@@ -176,7 +176,7 @@ async def test_a_client_sees_the_queue_the_stages_and_the_end(
                 elif "step 1/" in message:
                     pace.allow(100)
 
-            answer = await studio.call("generate_video", go_on, prompt="a blue star")
+            answer = await runner.call("generate_video", go_on, prompt="a blue star")
     values = [value for value, _, _ in answer.progress]
     messages = [message for _, _, message in answer.progress]
     assert answer.progress[0] == (0, 100, "Checking the request")
@@ -192,9 +192,9 @@ async def test_following_a_job_reports_progress_too(
 ) -> None:
     pace.allow(2)
     with anyio.fail_after(LIMIT_S):
-        async with connect(engine("works")) as studio:
-            job_id = await studio.start(steps=4)
-            answer = await studio.call("get_job", lambda message: pace.allow(4), job_id=job_id)
+        async with connect(engine("works")) as runner:
+            job_id = await runner.start(steps=4)
+            answer = await runner.call("get_job", lambda message: pace.allow(4), job_id=job_id)
     assert answer.job["status"] == "succeeded"
     assert answer.progress[0][1] == 100
     assert answer.progress[-1][0] == 100

@@ -9,7 +9,7 @@ import pytest
 from mcp.shared.exceptions import MCPError
 from mcp.types import INTERNAL_ERROR, INVALID_PARAMS, BlobResourceContents, TextResourceContents
 
-from tests.protocol.conftest import ERAS, Connect, Studio
+from tests.protocol.conftest import ERAS, Connect, Runner
 from wan_mcp.settings import Settings
 
 pytestmark = pytest.mark.anyio
@@ -17,17 +17,17 @@ LIMIT_S = 20
 KB = 1024
 
 
-async def read(studio: Studio, uri: str) -> tuple[bytes, str | None]:
-    [content] = (await studio.client.read_resource(uri)).contents
+async def read(runner: Runner, uri: str) -> tuple[bytes, str | None]:
+    [content] = (await runner.client.read_resource(uri)).contents
     if isinstance(content, BlobResourceContents):
         return base64.b64decode(content.blob), content.mime_type
     assert isinstance(content, TextResourceContents)
     return content.text.encode(), content.mime_type
 
 
-async def refused(studio: Studio, uri: str) -> tuple[int, str]:
+async def refused(runner: Runner, uri: str) -> tuple[int, str]:
     with pytest.raises(MCPError) as caught:
-        await studio.client.read_resource(uri)
+        await runner.client.read_resource(uri)
     return caught.value.error.code, caught.value.error.message
 
 
@@ -36,15 +36,15 @@ async def test_pieces_of_a_large_video_join_to_the_file(
     engine: Callable[..., Settings], connect: Connect, mode: str
 ) -> None:
     with anyio.fail_after(LIMIT_S):
-        async with connect(engine("works", resource_max_kb=30), mode) as studio:
-            [artifact] = (await studio.call("generate_video", prompt="a star", steps=2)).job["artifacts"]
+        async with connect(engine("works", resource_max_kb=30), mode) as runner:
+            [artifact] = (await runner.call("generate_video", prompt="a star", steps=2)).job["artifacts"]
             uri, most = artifact["uri"], 30 * KB
-            code, message = await refused(studio, uri)
+            code, message = await refused(runner, uri)
             pieces = [
-                await read(studio, f"{uri}?offset={offset}&length={most}")
+                await read(runner, f"{uri}?offset={offset}&length={most}")
                 for offset in range(0, artifact["bytes"], most)
             ]
-            rest, _ = await read(studio, f"{uri}?offset={artifact['bytes'] - 10}")
+            rest, _ = await read(runner, f"{uri}?offset={artifact['bytes'] - 10}")
     whole = await anyio.Path(artifact["path"]).read_bytes()
     assert code == INTERNAL_ERROR
     assert f"{uri}?offset=0&length={most}" in message
@@ -57,24 +57,24 @@ async def test_pieces_of_a_large_video_join_to_the_file(
 
 async def test_small_results_are_read_whole(shared_settings: Settings, connect: Connect) -> None:
     with anyio.fail_after(LIMIT_S):
-        async with connect(shared_settings) as studio:
-            [video] = (await studio.call("generate_video", prompt="a star", steps=2)).job["artifacts"]
-            [image] = (await studio.call("generate_image", prompt="a star", steps=2)).job["artifacts"]
-            assert len((await read(studio, video["uri"]))[0]) == video["bytes"]
-            data, mime_type = await read(studio, image["uri"])
-            sheet, sheet_type = await read(studio, video["uri"].replace(".mp4", ".sheet.jpg"))
+        async with connect(shared_settings) as runner:
+            [video] = (await runner.call("generate_video", prompt="a star", steps=2)).job["artifacts"]
+            [image] = (await runner.call("generate_image", prompt="a star", steps=2)).job["artifacts"]
+            assert len((await read(runner, video["uri"]))[0]) == video["bytes"]
+            data, mime_type = await read(runner, image["uri"])
+            sheet, sheet_type = await read(runner, video["uri"].replace(".mp4", ".sheet.jpg"))
     assert (data[:4], mime_type) == (b"\x89PNG", "image/png")
     assert (sheet[:2], sheet_type) == (b"\xff\xd8", "image/jpeg")
 
 
 async def test_senseless_pieces_are_refused_with_the_reason(shared_settings: Settings, connect: Connect) -> None:
     with anyio.fail_after(LIMIT_S):
-        async with connect(shared_settings) as studio:
-            [video] = (await studio.call("generate_video", prompt="a star", steps=2)).job["artifacts"]
+        async with connect(shared_settings) as runner:
+            [video] = (await runner.call("generate_video", prompt="a star", steps=2)).job["artifacts"]
             uri = video["uri"]
-            assert "behind the end" in (await refused(studio, f"{uri}?offset=9999999&length=5"))[1]
-            assert "must be a number of bytes" in (await refused(studio, f"{uri}?offset=-1&length=5"))[1]
-            assert "must be a number of bytes" in (await refused(studio, f"{uri}?offset=ten"))[1]
+            assert "behind the end" in (await refused(runner, f"{uri}?offset=9999999&length=5"))[1]
+            assert "must be a number of bytes" in (await refused(runner, f"{uri}?offset=-1&length=5"))[1]
+            assert "must be a number of bytes" in (await refused(runner, f"{uri}?offset=ten"))[1]
 
 
 @pytest.mark.parametrize(
@@ -89,18 +89,18 @@ async def test_senseless_pieces_are_refused_with_the_reason(shared_settings: Set
     ],
 )
 async def test_what_does_not_exist_is_not_found(shared_settings: Settings, connect: Connect, uri: str) -> None:
-    async with connect(shared_settings) as studio:
-        code, _ = await refused(studio, uri)
+    async with connect(shared_settings) as runner:
+        code, _ = await refused(runner, uri)
     assert code == INVALID_PARAMS
 
 
 async def test_a_job_and_the_gallery_are_readable(settings: Settings, connect: Connect) -> None:
     with anyio.fail_after(LIMIT_S):
-        async with connect(settings) as studio:
-            empty, _ = await read(studio, "wan://gallery")
-            answer = await studio.call("generate_image", prompt="a star", steps=2, count=2)
-            job, mime_type = await read(studio, f"wan://jobs/{answer.job['job_id']}")
-            gallery, _ = await read(studio, "wan://gallery")
+        async with connect(settings) as runner:
+            empty, _ = await read(runner, "wan://gallery")
+            answer = await runner.call("generate_image", prompt="a star", steps=2, count=2)
+            job, mime_type = await read(runner, f"wan://jobs/{answer.job['job_id']}")
+            gallery, _ = await read(runner, "wan://gallery")
     assert json.loads(empty) == {"results": []}
     assert mime_type == "application/json"
     assert json.loads(job) == answer.job

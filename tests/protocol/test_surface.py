@@ -35,8 +35,8 @@ LIST_TOKENS = 4700
 
 
 async def tools_of(settings: Settings, connect: Connect, mode: str = ERAS[1]) -> list[Tool]:
-    async with connect(settings, mode) as studio:
-        return (await studio.client.list_tools()).tools
+    async with connect(settings, mode) as runner:
+        return (await runner.client.list_tools()).tools
 
 
 def pieces(text: str) -> int:
@@ -135,10 +135,10 @@ async def test_both_eras_see_the_same_tools_again_and_again(settings: Settings, 
 
 
 async def test_resources_and_prompts_are_listed(settings: Settings, connect: Connect) -> None:
-    async with connect(settings) as studio:
-        resources = (await studio.client.list_resources()).resources
-        templates = (await studio.client.list_resource_templates()).resource_templates
-        prompts = (await studio.client.list_prompts()).prompts
+    async with connect(settings) as runner:
+        resources = (await runner.client.list_resources()).resources
+        templates = (await runner.client.list_resource_templates()).resource_templates
+        prompts = (await runner.client.list_prompts()).prompts
     assert [resource.uri for resource in resources] == ["wan://gallery"]
     assert {template.uri_template for template in templates} == {
         "wan://videos/{id}.mp4{?offset,length}",
@@ -150,9 +150,9 @@ async def test_resources_and_prompts_are_listed(settings: Settings, connect: Con
 
 
 async def test_a_prompt_carries_the_wishes(settings: Settings, connect: Connect) -> None:
-    async with connect(settings) as studio:
-        video = await studio.client.get_prompt("make_video", {"idea": "a ring that grows", "style": "noir"})
-        still = await studio.client.get_prompt("animate_image", {"image": "wan://images/x.png"})
+    async with connect(settings) as runner:
+        video = await runner.client.get_prompt("make_video", {"idea": "a ring that grows", "style": "noir"})
+        still = await runner.client.get_prompt("animate_image", {"image": "wan://images/x.png"})
     assert "a ring that grows. Use style 'noir'." in compact(video.model_dump(mode="json"))
     assert "wan://images/x.png" in compact(still.model_dump(mode="json"))
 
@@ -160,13 +160,13 @@ async def test_a_prompt_carries_the_wishes(settings: Settings, connect: Connect)
 async def test_styles_models_sizes_and_ids_are_completed(settings: Settings, connect: Connect) -> None:
     prompt = PromptReference(type="ref/prompt", name="make_video")
     job = ResourceTemplateReference(type="ref/resource", uri="wan://jobs/{id}")
-    async with connect(settings) as studio:
+    async with connect(settings) as runner:
 
         async def complete(reference: PromptReference | ResourceTemplateReference, name: str, value: str) -> list[str]:
             argument = {"name": name, "value": value}
-            return (await studio.client.complete(reference, argument)).completion.values
+            return (await runner.client.complete(reference, argument)).completion.values
 
-        job_id = await studio.start()
+        job_id = await runner.start()
         assert await complete(prompt, "style", "c") == ["cinematic", "claymation"]
         assert await complete(prompt, "model", "wan-mi") == ["wan-mini"]
         assert await complete(prompt, "resolution", "lan") == ["landscape"]

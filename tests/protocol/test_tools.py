@@ -9,7 +9,7 @@ import anyio
 import pytest
 from PIL import Image
 
-from tests.protocol.conftest import ERAS, Connect, Studio, png
+from tests.protocol.conftest import ERAS, Connect, Runner, png
 from wan_mcp.schema.enums import Kind
 from wan_mcp.settings import Settings
 
@@ -23,8 +23,8 @@ async def test_a_finished_video_comes_as_link_path_and_contact_sheet(
     shared_settings: Settings, connect: Connect, mode: str
 ) -> None:
     with anyio.fail_after(LIMIT_S):
-        async with connect(shared_settings, mode) as studio:
-            answer = await studio.call("generate_video", prompt="a red circle", seed=7, steps=4)
+        async with connect(shared_settings, mode) as runner:
+            answer = await runner.call("generate_video", prompt="a red circle", seed=7, steps=4)
     job = answer.job
     [artifact] = job["artifacts"]
     assert not answer.result.is_error
@@ -44,8 +44,8 @@ async def test_a_finished_video_comes_as_link_path_and_contact_sheet(
 
 async def test_an_image_comes_with_a_small_preview(shared_settings: Settings, connect: Connect) -> None:
     with anyio.fail_after(LIMIT_S):
-        async with connect(shared_settings) as studio:
-            answer = await studio.call("generate_image", prompt="a red circle", resolution="landscape", steps=2)
+        async with connect(shared_settings) as runner:
+            answer = await runner.call("generate_image", prompt="a red circle", resolution="landscape", steps=2)
     [artifact] = answer.job["artifacts"]
     assert (artifact["mime_type"], artifact["width"], artifact["height"]) == ("image/png", 160, 96)
     assert (artifact["frames"], artifact["duration_s"]) == (None, None)
@@ -56,8 +56,8 @@ async def test_an_image_comes_with_a_small_preview(shared_settings: Settings, co
 async def test_a_caption_is_in_the_data_and_in_the_words(shared_settings: Settings, connect: Connect) -> None:
     picture = DATA_URI + base64.b64encode(png(40, 30)).decode()
     with anyio.fail_after(LIMIT_S):
-        async with connect(shared_settings) as studio:
-            answer = await studio.call("caption_image", image=picture)
+        async with connect(shared_settings) as runner:
+            answer = await runner.call("caption_image", image=picture)
     assert answer.job["caption"] == "a picture of 40x30"
     assert "a picture of 40x30" in answer.text
     assert answer.job["seed"] is None
@@ -66,8 +66,8 @@ async def test_a_caption_is_in_the_data_and_in_the_words(shared_settings: Settin
 
 async def test_a_count_gives_results_with_successive_seeds(shared_settings: Settings, connect: Connect) -> None:
     with anyio.fail_after(LIMIT_S):
-        async with connect(shared_settings) as studio:
-            answer = await studio.call("generate_image", prompt="a star", seed=40, count=3, steps=2)
+        async with connect(shared_settings) as runner:
+            answer = await runner.call("generate_image", prompt="a star", seed=40, count=3, steps=2)
     assert [artifact["seed"] for artifact in answer.job["artifacts"]] == [40, 41, 42]
     assert len(answer.links) == len(answer.pictures) == 3
 
@@ -78,14 +78,14 @@ async def test_a_result_never_outgrows_what_clients_take(
 ) -> None:
     prompt = "x" * 2000
     with anyio.fail_after(LIMIT_S):
-        async with connect(shared_settings) as studio:
-            answer = await studio.call(f"generate_{kind}", prompt=prompt, count=8, steps=2, style="anime")
+        async with connect(shared_settings) as runner:
+            answer = await runner.call(f"generate_{kind}", prompt=prompt, count=8, steps=2, style="anime")
             artifacts = answer.job["artifacts"]
             if kind is Kind.VIDEO:  # the largest sheets that may be
                 for artifact in artifacts:
                     sheet = anyio.Path(artifact["path"]).with_suffix(".sheet.jpg")
                     await sheet.write_bytes(b"\xff\xd8" + bytes(59_998))
-                answer = await studio.call("get_job", job_id=answer.job["job_id"])
+                answer = await runner.call("get_job", job_id=answer.job["job_id"])
     assert len(artifacts) == 8
     assert answer.pictures
     assert len(answer.result.model_dump_json(by_alias=True)) < 150_000
@@ -93,10 +93,10 @@ async def test_a_result_never_outgrows_what_clients_take(
 
 async def test_a_lost_contact_sheet_does_not_cost_the_result(shared_settings: Settings, connect: Connect) -> None:
     with anyio.fail_after(LIMIT_S):
-        async with connect(shared_settings) as studio:
-            first = await studio.call("generate_video", prompt="a red circle", steps=2)
+        async with connect(shared_settings) as runner:
+            first = await runner.call("generate_video", prompt="a red circle", steps=2)
             await anyio.Path(first.job["artifacts"][0]["path"]).with_suffix(".sheet.jpg").unlink()
-            again = await studio.call("get_job", job_id=first.job["job_id"])
+            again = await runner.call("get_job", job_id=first.job["job_id"])
     assert again.job["status"] == "succeeded"
     assert (len(again.links), again.pictures) == (1, [])
 
@@ -104,8 +104,8 @@ async def test_a_lost_contact_sheet_does_not_cost_the_result(shared_settings: Se
 async def test_what_was_fitted_and_what_a_style_did_is_said(shared_settings: Settings, connect: Connect) -> None:
     picture = DATA_URI + base64.b64encode(png(300, 100)).decode()
     with anyio.fail_after(LIMIT_S):
-        async with connect(shared_settings) as studio:
-            answer = await studio.call(
+        async with connect(shared_settings) as runner:
+            answer = await runner.call(
                 "generate_video", prompt="a red circle", image=picture, duration_s=2.0, style="noir", steps=2
             )
     assert "2 s became 2.125 s" in answer.text
@@ -117,10 +117,10 @@ async def test_what_was_fitted_and_what_a_style_did_is_said(shared_settings: Set
 
 async def test_an_earlier_result_can_start_the_next(shared_settings: Settings, connect: Connect) -> None:
     with anyio.fail_after(LIMIT_S):
-        async with connect(shared_settings) as studio:
-            image = await studio.call("generate_image", prompt="a star", steps=2)
+        async with connect(shared_settings) as runner:
+            image = await runner.call("generate_image", prompt="a star", steps=2)
             uri = image.job["artifacts"][0]["uri"]
-            video = await studio.call("generate_video", prompt="it spins", image=uri, steps=2)
+            video = await runner.call("generate_video", prompt="it spins", image=uri, steps=2)
     assert uri in image.text
     assert video.job["request"]["task"] == "image-to-video"
     assert video.job["request"]["image"]["source"] == uri
@@ -130,12 +130,12 @@ async def test_models_are_listed_with_what_they_take_and_how_long_they_need(
     shared_settings: Settings, connect: Connect
 ) -> None:
     with anyio.fail_after(LIMIT_S):
-        async with connect(shared_settings) as studio:
-            await studio.call("generate_video", prompt="a red circle")
-            draft = await studio.call("generate_video", prompt="a red circle", preset="draft")
-            refused = await studio.call("generate_video", prompt="a red circle", turbo=True)
-            answer = await studio.call("list_resolutions")
-            only = await studio.call("list_resolutions", task="image-to-text")
+        async with connect(shared_settings) as runner:
+            await runner.call("generate_video", prompt="a red circle")
+            draft = await runner.call("generate_video", prompt="a red circle", preset="draft")
+            refused = await runner.call("generate_video", prompt="a red circle", turbo=True)
+            answer = await runner.call("list_resolutions")
+            only = await runner.call("list_resolutions", task="image-to-text")
     models = {model["name"]: model for model in answer.job["models"]}
     mini = models["wan-mini"]
     assert mini["resolutions"][1] == {"name": "landscape", "width": 160, "height": 96, "aspect": 1.667}
@@ -164,9 +164,9 @@ async def test_a_broken_manifest_is_named_and_costs_only_its_model(settings: Set
     folder.mkdir(parents=True)
     (folder / "mine.toml").write_text('schema = 1\nname = "mine"\ncolour = "red"\n', encoding="utf-8")
     with anyio.fail_after(LIMIT_S):
-        async with connect(settings) as studio:
-            listed = await studio.call("list_resolutions")
-            asked = await studio.call("generate_video", prompt="a star", model="mine")
+        async with connect(settings) as runner:
+            listed = await runner.call("list_resolutions")
+            asked = await runner.call("generate_video", prompt="a star", model="mine")
     assert "unknown key 'colour'" in listed.job["broken"]["mine"]
     assert "mine.toml" in listed.text
     assert "wan-mini" in [model["name"] for model in listed.job["models"]]
@@ -176,13 +176,13 @@ async def test_a_broken_manifest_is_named_and_costs_only_its_model(settings: Set
 
 async def test_jobs_are_listed_newest_first_and_short(settings: Settings, connect: Connect) -> None:
     with anyio.fail_after(LIMIT_S):
-        async with connect(settings) as studio:
-            empty = await studio.call("list_jobs")
-            first = await studio.call("generate_image", prompt="a star " + "very " * 100 + "big", steps=2)
-            second = await studio.call("generate_video", prompt="a ring", steps=2)
-            both = await studio.call("list_jobs")
-            none = await studio.call("list_jobs", status="failed")
-            one = await studio.call("list_jobs", limit=1)
+        async with connect(settings) as runner:
+            empty = await runner.call("list_jobs")
+            first = await runner.call("generate_image", prompt="a star " + "very " * 100 + "big", steps=2)
+            second = await runner.call("generate_video", prompt="a ring", steps=2)
+            both = await runner.call("list_jobs")
+            none = await runner.call("list_jobs", status="failed")
+            one = await runner.call("list_jobs", limit=1)
     assert empty.text == "No such jobs."
     assert [entry["job_id"] for entry in both.job["jobs"]] == [second.job["job_id"], first.job["job_id"]]
     assert len(both.job["jobs"][1]["prompt"]) == 100
@@ -191,17 +191,17 @@ async def test_jobs_are_listed_newest_first_and_short(settings: Settings, connec
     assert len(one.job["jobs"]) == 1
 
 
-async def refused(studio: Studio, tool: str, **arguments: Any) -> str:
-    answer = await studio.call(tool, **arguments)
+async def refused(runner: Runner, tool: str, **arguments: Any) -> str:
+    answer = await runner.call(tool, **arguments)
     assert answer.result.is_error
     return answer.text
 
 
 async def test_refusals_say_what_is_wrong_and_what_to_do(shared_settings: Settings, connect: Connect) -> None:
-    async with connect(shared_settings) as studio:
+    async with connect(shared_settings) as runner:
 
         async def video(**arguments: Any) -> str:
-            return await refused(studio, "generate_video", **{"prompt": "a star", **arguments})
+            return await refused(runner, "generate_video", **{"prompt": "a star", **arguments})
 
         assert "at most 2000 are taken: shorten it" in await video(prompt="x" * 100_000)
         assert "prompt is empty" in await video(prompt="  ")
@@ -216,15 +216,15 @@ async def test_refusals_say_what_is_wrong_and_what_to_do(shared_settings: Settin
         assert "steps: input should be a valid integer" in await video(steps="many")
         assert "count: input should be greater than or equal to 1, not '0'" in await video(count=0)
         assert "more than this server waits in one call (3600 s)" in await video(wait_s=4000)
-        assert "prompt: field required" in await refused(studio, "generate_video")
-        assert "list_jobs shows" in await refused(studio, "get_job", job_id="nothing")
-        assert "list_jobs shows" in await refused(studio, "cancel_job", job_id="nothing")
+        assert "prompt: field required" in await refused(runner, "generate_video")
+        assert "list_jobs shows" in await refused(runner, "get_job", job_id="nothing")
+        assert "list_jobs shows" in await refused(runner, "cancel_job", job_id="nothing")
 
 
 async def test_numbers_sent_as_text_and_nulls_are_understood(shared_settings: Settings, connect: Connect) -> None:
     with anyio.fail_after(LIMIT_S):
-        async with connect(shared_settings) as studio:
-            answer = await studio.call("generate_image", prompt="a star", steps="3", seed=None, style=None)
+        async with connect(shared_settings) as runner:
+            answer = await runner.call("generate_image", prompt="a star", steps="3", seed=None, style=None)
     assert answer.job["request"]["steps"] == 3
 
 
@@ -236,10 +236,10 @@ async def test_pictures_are_refused_with_the_reason(
     inside = shared_settings.image_dirs[0]
     (inside / "cut.png").write_bytes(png(64, 64)[:60])
     (inside / "text.png").write_text("no picture", encoding="utf-8")
-    async with connect(shared_settings) as studio:
+    async with connect(shared_settings) as runner:
 
         async def caption(image: str) -> str:
-            return await refused(studio, "caption_image", image=image)
+            return await refused(runner, "caption_image", image=image)
 
         assert "from these folders only" in await caption(str(outside))
         assert "no picture that can be read" in await caption(str(inside / "cut.png"))
@@ -254,13 +254,13 @@ async def test_pictures_are_refused_with_the_reason(
 async def test_a_defect_is_logged_and_not_shown(
     settings: Settings, connect: Connect, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with connect(settings) as studio:
+    async with connect(settings) as runner:
 
         async def newest(*_: object) -> None:
             raise KeyError("an inner secret")
 
-        monkeypatch.setattr(studio.service, "newest", newest)
-        text = await refused(studio, "list_jobs")
+        monkeypatch.setattr(runner.service, "newest", newest)
+        text = await refused(runner, "list_jobs")
     assert "defect of the server" in text
     assert "log" in text
     assert "secret" not in text
@@ -277,10 +277,10 @@ async def test_a_home_that_cannot_be_used_stops_only_what_needs_it(
     else:
         settings.home.touch()
     with anyio.fail_after(LIMIT_S):
-        async with connect(settings, "legacy") as studio:
-            tools = await studio.client.list_tools()
-            listed = await studio.call("list_resolutions")
-            text = await refused(studio, "generate_video", prompt="a star")
+        async with connect(settings, "legacy") as runner:
+            tools = await runner.client.list_tools()
+            listed = await runner.call("list_resolutions")
+            text = await refused(runner, "generate_video", prompt="a star")
     assert len(tools.tools) == 7
     assert listed.job["models"]
     assert remedy in text

@@ -24,8 +24,8 @@ async def test_a_call_that_does_not_wait_tells_how_to_follow_its_job(
     settings: Settings, connect: Connect, pace: Pace
 ) -> None:
     with anyio.fail_after(LIMIT_S):
-        async with connect(settings) as studio:
-            answer = await studio.call("generate_video", prompt="a red circle", wait_s=0)
+        async with connect(settings) as runner:
+            answer = await runner.call("generate_video", prompt="a red circle", wait_s=0)
     job_id = answer.job["job_id"]
     assert not answer.result.is_error
     assert answer.job["status"] == "queued"
@@ -37,10 +37,10 @@ async def test_a_call_that_does_not_wait_tells_how_to_follow_its_job(
 async def test_a_wait_that_ends_early_shows_where_the_job_is(settings: Settings, connect: Connect, pace: Pace) -> None:
     pace.allow(3)
     with anyio.fail_after(LIMIT_S):
-        async with connect(settings) as studio:
-            job_id = await studio.start(steps=6)
-            await studio.until(job_id, lambda view: denoising(view) and view.job.progress.step == 3)  # type: ignore[union-attr]
-            answer = await studio.call("get_job", job_id=job_id, wait_s=0.1)
+        async with connect(settings) as runner:
+            job_id = await runner.start(steps=6)
+            await runner.until(job_id, lambda view: denoising(view) and view.job.progress.step == 3)  # type: ignore[union-attr]
+            answer = await runner.call("get_job", job_id=job_id, wait_s=0.1)
     assert answer.job["status"] == "running"
     assert answer.job["stage"] == "denoising"
     assert 0 < answer.job["progress"] < 1
@@ -67,30 +67,30 @@ async def test_a_caller_who_goes_away_does_not_stop_the_job(
 ) -> None:
     pace.allow(1)
     with anyio.fail_after(LIMIT_S):
-        async with connect(settings, mode) as studio:
+        async with connect(settings, mode) as runner:
             with anyio.CancelScope() as call:
 
                 def leave(message: str) -> None:
                     if "step 1/" in message:
                         call.cancel()
 
-                await studio.call("generate_video", leave, prompt="a red circle")
+                await runner.call("generate_video", leave, prompt="a red circle")
             assert call.cancelled_caught
-            [job] = await studio.service.newest()
+            [job] = await runner.service.newest()
             assert not job.cancel_requested
             pace.allow(100)
-            answer = await studio.call("get_job", job_id=job.id)
+            answer = await runner.call("get_job", job_id=job.id)
     assert answer.job["status"] == "succeeded"
 
 
 async def test_a_repeated_request_id_attaches_to_its_job(settings: Settings, connect: Connect, pace: Pace) -> None:
     with anyio.fail_after(LIMIT_S):
-        async with connect(settings) as studio:
-            first = await studio.call("generate_video", prompt="a red circle", request_id="mine", wait_s=0)
+        async with connect(settings) as runner:
+            first = await runner.call("generate_video", prompt="a red circle", request_id="mine", wait_s=0)
             pace.allow(100)
-            again = await studio.call("generate_video", prompt="a red circle", request_id="mine")
-            other = await studio.call("generate_video", prompt="a blue star", request_id="mine")
-            jobs = await studio.service.newest()
+            again = await runner.call("generate_video", prompt="a red circle", request_id="mine")
+            other = await runner.call("generate_video", prompt="a blue star", request_id="mine")
+            jobs = await runner.service.newest()
     assert again.job["job_id"] == first.job["job_id"]
     assert again.job["status"] == "succeeded"
     assert other.result.is_error
@@ -102,12 +102,12 @@ async def test_a_running_job_stops_within_a_step_and_the_next_one_runs(
     settings: Settings, connect: Connect, pace: Pace
 ) -> None:
     with anyio.fail_after(LIMIT_S):
-        async with connect(settings) as studio:
-            job_id = await studio.start()
-            await studio.until(job_id, denoising)
-            cancelled = await studio.call("cancel_job", job_id=job_id)
+        async with connect(settings) as runner:
+            job_id = await runner.start()
+            await runner.until(job_id, denoising)
+            cancelled = await runner.call("cancel_job", job_id=job_id)
             pace.allow(100)
-            after = await studio.call("generate_video", prompt="a blue star")
+            after = await runner.call("generate_video", prompt="a blue star")
     assert cancelled.job["status"] == "cancelled"
     assert not cancelled.result.is_error
     assert "is cancelled" in cancelled.text
@@ -126,14 +126,14 @@ async def test_a_queued_job_is_cancelled_at_once_and_a_finished_one_stays(
     settings: Settings, connect: Connect, pace: Pace
 ) -> None:
     with anyio.fail_after(LIMIT_S):
-        async with connect(settings) as studio:
-            first = await studio.start()
-            second = await studio.start(prompt="a blue star")
-            waiting = await studio.call("get_job", job_id=second, wait_s=0)
-            cancelled = await studio.call("cancel_job", job_id=second)
+        async with connect(settings) as runner:
+            first = await runner.start()
+            second = await runner.start(prompt="a blue star")
+            waiting = await runner.call("get_job", job_id=second, wait_s=0)
+            cancelled = await runner.call("cancel_job", job_id=second)
             pace.allow(100)
-            await studio.call("get_job", job_id=first)
-            finished = await studio.call("cancel_job", job_id=first)
+            await runner.call("get_job", job_id=first)
+            finished = await runner.call("cancel_job", job_id=first)
     assert waiting.job["queue_position"] in (1, 2)  # the engine may have claimed the first already
     assert cancelled.job["status"] == "cancelled"
     assert finished.job["status"] == "succeeded"
@@ -143,14 +143,14 @@ async def test_a_full_queue_says_so_and_takes_jobs_again_later(
     engine: Callable[..., Settings], connect: Connect, pace: Pace
 ) -> None:
     with anyio.fail_after(LIMIT_S):
-        async with connect(engine("works", queue_limit=1)) as studio:
-            running = await studio.start()
-            await studio.until(running, denoising)
-            waiting = await studio.start()
-            full = await studio.call("generate_video", prompt="one too many", wait_s=0)
+        async with connect(engine("works", queue_limit=1)) as runner:
+            running = await runner.start()
+            await runner.until(running, denoising)
+            waiting = await runner.start()
+            full = await runner.call("generate_video", prompt="one too many", wait_s=0)
             pace.allow(100)
-            await studio.call("get_job", job_id=waiting)
-            later = await studio.call("generate_video", prompt="one too many")
+            await runner.call("get_job", job_id=waiting)
+            later = await runner.call("generate_video", prompt="one too many")
     assert full.result.is_error
     assert "try again" in full.text
     assert later.job["status"] == "succeeded"
@@ -160,11 +160,11 @@ async def test_the_usual_wait_is_a_setting_and_never_more_than_the_longest(
     engine: Callable[..., Settings], connect: Connect, pace: Pace
 ) -> None:
     with anyio.fail_after(LIMIT_S):
-        async with connect(engine("works", wait_s=0.0)) as studio:
-            short = await studio.call("generate_video", prompt="a star")
-        async with connect(engine("works", wait_s=45.0, max_wait_s=0.2)) as studio:
-            shorter = await studio.call("get_job", job_id=short.job["job_id"])
-            refused = await studio.call("get_job", job_id=short.job["job_id"], wait_s=0.3)
+        async with connect(engine("works", wait_s=0.0)) as runner:
+            short = await runner.call("generate_video", prompt="a star")
+        async with connect(engine("works", wait_s=45.0, max_wait_s=0.2)) as runner:
+            shorter = await runner.call("get_job", job_id=short.job["job_id"])
+            refused = await runner.call("get_job", job_id=short.job["job_id"], wait_s=0.3)
     assert short.job["status"] == "queued"
     assert shorter.job["status"] in ("queued", "running")
     assert refused.result.is_error

@@ -13,10 +13,10 @@ from torch import Tensor
 from tests.engine.conftest import bench, embedded
 from wan_mcp.engine.device.device import resolve_device
 from wan_mcp.engine.families.wan.denoiser import Denoiser, DenoiserSource, load_denoiser
-from wan_mcp.engine.ops.fp8_linear import FP8, PLAIN, Recipe
+from wan_mcp.engine.ops.fp8_linear import FP8, PLAIN, QuantScheme
 from wan_mcp.engine.transformer.block import BlockKind
 from wan_mcp.engine.transformer.config import BlockShape
-from wan_mcp.engine.transformer.weight_store import Residence
+from wan_mcp.engine.transformer.weight_store import WeightStore
 
 __all__ = ["BLOCKS", "a_pass", "bench", "embedded", "load_experts"]
 
@@ -33,19 +33,19 @@ def tiny(seed: int, width: int) -> Any:
 
 
 def load_experts(
-    residence: Residence, recipes: Sequence[Recipe] = (FP8,) * BLOCKS, device: str = "cpu", width: int = 32
+    weight_store: WeightStore, recipes: Sequence[QuantScheme] = (FP8,) * BLOCKS, device: str = "cpu", width: int = 32
 ) -> list[Denoiser]:
-    """Both experts, their blocks in `residence`, each block of these recipes."""
+    """Both experts, their blocks in `weight_store`, each block of these recipes."""
     loaded = []
     for number in (1, 2):
         expert = tiny(number, width)
-        shape = BlockShape.of(expert.config, times_per_token=False)
+        shape = BlockShape.of(expert.config, temb_per_token=False)
         assert shape is not None
         place = resolve_device(device)
         kinds = [BlockKind(shape, recipe, place.dtype) for recipe in recipes]
         saved = copy.deepcopy(expert).to(place.dtype)  # as weights are read
         source = DenoiserSource(f"expert {number}", expert.config, partial(copy.deepcopy, saved), str(number))
-        loaded.append(load_denoiser(source, kinds, place, None, residence))
+        loaded.append(load_denoiser(source, kinds, place, None, weight_store))
     return loaded
 
 
@@ -71,6 +71,6 @@ def one_thread() -> Iterator[None]:
 
 
 @pytest.fixture(params=[FP8, PLAIN])
-def recipe(request: pytest.FixtureRequest) -> Recipe:
-    found: Recipe = request.param
+def recipe(request: pytest.FixtureRequest) -> QuantScheme:
+    found: QuantScheme = request.param
     return found

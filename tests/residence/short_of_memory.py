@@ -1,4 +1,4 @@
-"""A program: the studio under a limit of the process's memory; prints what became of each job, as JSON.
+"""A program: the runner under a limit of the process's memory; prints what became of each job, as JSON.
 
 In a process of its own, because the limit is for the process and what hits it may end that.
 """
@@ -14,7 +14,7 @@ import torch
 
 from tests.engine import models
 from tests.engine.conftest import MANIFESTS, TWO, Bench, changed, image_plan
-from wan_mcp.catalog.manifest import Quantisation
+from wan_mcp.catalog.manifest import Quantization
 from wan_mcp.errors import JobFailed
 
 ROOM = 300 * 1024 * 1024
@@ -27,8 +27,8 @@ def main() -> None:
     models.save_two_experts(folder / "embedded" / TWO)
     (folder / "home").mkdir()
     bench = Bench(folder / "home", folder / "embedded")
-    bench.studio._settings = bench.settings.model_copy(update={"precision": "fp8", "compile": False})
-    bench.catalogue.manifests[TWO] = changed(MANIFESTS[TWO], quantisation=Quantisation(recipe="fp8-rowwise"))
+    bench.runner._settings = bench.settings.model_copy(update={"precision": "fp8", "compile": False})
+    bench.catalog.manifests[TWO] = changed(MANIFESTS[TWO], quantization=Quantization(recipe="fp8-rowwise"))
 
     def picture() -> bytes:
         return Path(bench.run(image_plan(TWO)).artifacts[0].path).read_bytes()

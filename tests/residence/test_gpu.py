@@ -10,12 +10,12 @@ import torch
 from tests.engine import models
 from tests.engine.conftest import MANIFESTS, TWO, Bench, changed, image_plan, video_plan
 from tests.residence.conftest import BLOCKS, a_pass, load_experts
-from wan_mcp.catalog.manifest import Quantisation
-from wan_mcp.engine.offload.block_swap import Streamed
-from wan_mcp.engine.offload.pinned_memory import HostMemory, cuda_pin
-from wan_mcp.engine.offload.streams import CudaLanes
-from wan_mcp.engine.ops.fp8_linear import FP8, PLAIN, Recipe
-from wan_mcp.engine.transformer.weight_store import Residence, Resident
+from wan_mcp.catalog.manifest import Quantization
+from wan_mcp.engine.offload.block_swap import BlockSwap
+from wan_mcp.engine.offload.pinned_memory import PinnedPool, cuda_pin
+from wan_mcp.engine.offload.streams import CudaStreams
+from wan_mcp.engine.ops.fp8_linear import FP8, PLAIN, QuantScheme
+from wan_mcp.engine.transformer.weight_store import ResidentWeights, WeightStore
 from wan_mcp.errors import JobFailed
 
 pytestmark = pytest.mark.gpu
@@ -24,48 +24,48 @@ WIDE = 1024
 """Channels: copies of such blocks take longer than work on a few tokens, so that a missing order shows."""
 
 
-def streamed(room: int, *, pinned: int = 1 << 33) -> Streamed:
+def streamed(room: int, *, pinned: int = 1 << 33) -> BlockSwap:
     """Room for so many blocks."""
-    probe = Streamed(GPU, HostMemory(0, lambda pages: True), CudaLanes(GPU), 0)
+    probe = BlockSwap(GPU, PinnedPool(0, lambda pages: True), CudaStreams(GPU), 0)
     load_experts(probe, device="cuda:0", width=WIDE)
-    size = probe.seating().sizes[0]
-    return Streamed(GPU, HostMemory(pinned, cuda_pin(GPU)), CudaLanes(GPU), room * size)
+    size = probe.slot_plan().sizes[0]
+    return BlockSwap(GPU, PinnedPool(pinned, cuda_pin(GPU)), CudaStreams(GPU), room * size)
 
 
 @pytest.mark.parametrize("pinned", [1 << 33, 0], ids=["pinned", "unpinned"])
 @pytest.mark.parametrize("room", [3, 4, BLOCKS, BLOCKS + 2])
 @pytest.mark.parametrize("recipe", [FP8, PLAIN])
-def test_streamed_blocks_compute_bit_for_bit_what_resident_ones_do(recipe: Recipe, room: int, pinned: int) -> None:
+def test_streamed_blocks_compute_bit_for_bit_what_resident_ones_do(recipe: QuantScheme, room: int, pinned: int) -> None:
     passes = (0, 0, 1, 0, 1, 1) * 5
     found: list[list[torch.Tensor]] = []
-    residences: list[Residence] = [Resident(GPU), streamed(room, pinned=pinned)]
-    for residence in residences:
-        experts = load_experts(residence, (recipe,) * BLOCKS, device="cuda:0", width=WIDE)
-        residence.expect(passes)
+    residences: list[WeightStore] = [ResidentWeights(GPU), streamed(room, pinned=pinned)]
+    for weight_store in residences:
+        experts = load_experts(weight_store, (recipe,) * BLOCKS, device="cuda:0", width=WIDE)
+        weight_store.announce(passes)
         found.append([a_pass(experts[number], seed, device="cuda:0") for seed, number in enumerate(passes)])
     assert all(map(torch.equal, *found))
 
 
 def test_pinned_memory_goes_with_the_blocks_that_lived_there() -> None:
-    residence = streamed(3)
-    experts = load_experts(residence, device="cuda:0", width=WIDE)
-    host = residence._host
+    weight_store = streamed(3)
+    experts = load_experts(weight_store, device="cuda:0", width=WIDE)
+    host = weight_store._host
     assert host.pinned_bytes > 0 and host.unpinned_bytes == 0
     a_pass(experts[0], device="cuda:0")
-    del experts, residence
+    del experts, weight_store
     gc.collect()
     assert host.pinned_bytes == 0
 
 
 @pytest.fixture
 def bench(tmp_path: Path) -> Iterator[Bench]:
-    """A studio on the GPU, its tiny model in FP8."""
+    """A runner on the GPU, its tiny model in FP8."""
     models.save_two_experts(tmp_path / "embedded" / TWO)
     (tmp_path / "home").mkdir()
     bench = Bench(tmp_path / "home", tmp_path / "embedded", device="cuda:0")
-    bench.studio._settings = bench.settings.model_copy(update={"compile": False})
-    fp8 = Quantisation(recipe="fp8-rowwise")
-    bench.catalogue.manifests[TWO] = changed(MANIFESTS[TWO], quantisation=fp8)
+    bench.runner._settings = bench.settings.model_copy(update={"compile": False})
+    fp8 = Quantization(recipe="fp8-rowwise")
+    bench.catalog.manifests[TWO] = changed(MANIFESTS[TWO], quantization=fp8)
     yield bench
     bench.store.database.close()
     torch.cuda.set_per_process_memory_fraction(1.0)
@@ -86,7 +86,7 @@ def test_a_job_that_the_gpu_has_no_memory_for_fails_with_advice_and_the_next_one
         return Path(bench.run(image_plan(TWO)).artifacts[0].path).read_bytes()
 
     before = picture()
-    bench.studio._free()
+    bench.runner._free()
     held, total = torch.cuda.memory_allocated(), torch.cuda.mem_get_info()[1]
     # Of what is reserved: parts of segments in use cannot be given back.
     torch.cuda.set_per_process_memory_fraction((torch.cuda.memory_reserved() + (300 << 20)) / total)

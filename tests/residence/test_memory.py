@@ -12,7 +12,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests.engine.conftest import MANIFESTS, ONE, TWO, Bench, bench, embedded, image_plan, video_plan
-from wan_mcp.engine.components.load_errors import broken_model
+from wan_mcp.engine.components.load_errors import translate_load_errors
 from wan_mcp.engine.device.out_of_memory import is_out_of_memory
 from wan_mcp.errors import JobFailed
 
@@ -45,7 +45,7 @@ def test_a_job_that_is_refused_memory_fails_with_advice_and_the_next_gives_what_
 )
 def test_want_of_memory_while_loading_is_not_taken_for_broken_weights(error: Exception) -> None:
     assert is_out_of_memory(error)
-    with pytest.raises(type(error)), broken_model(MANIFESTS[ONE], Path("here")):
+    with pytest.raises(type(error)), translate_load_errors(MANIFESTS[ONE], Path("here")):
         raise error
 
 
@@ -68,7 +68,7 @@ class Refused(TorchDispatchMode):  # type: ignore[misc]
         return function(*args, **(kwargs or {}))
 
 
-def tensors_of(least: int) -> int:
+def get(least: int) -> int:
     """How many tensors of at least so many bytes there are in this process."""
     gc.collect()
     return sum(isinstance(each, torch.Tensor) and each.nbytes >= least for each in gc.get_objects())
@@ -79,11 +79,11 @@ def test_what_a_job_made_is_let_go_of_also_when_memory_ran_out(bench: Bench, ope
     plan = video_plan(TWO, width=128, height=128, num_frames=17)
     latents = 4 * 16 * 5 * 16 * 16
     bench.run(image_plan(TWO))
-    before = tensors_of(latents)
+    before = get(latents)
     bench.run(plan)
-    assert tensors_of(latents) <= before
+    assert get(latents) <= before
     with pytest.raises(JobFailed) as failure, Refused(operations):
         bench.run(plan)
     assert failure.value.code == "out_of_memory"
-    assert tensors_of(latents) <= before
+    assert get(latents) <= before
     bench.run(plan)

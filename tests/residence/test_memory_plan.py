@@ -7,14 +7,14 @@ import torch
 
 from tests.residence.conftest import a_pass, load_experts
 from tests.residence.watched import WatchedStreamed
-from wan_mcp.catalog.catalog import Catalogue
+from wan_mcp.catalog.catalog import Catalog
 from wan_mcp.catalog.manifest import Manifest
 from wan_mcp.catalog.memory_fit import Placement, Shape, activation_bytes, room_for_blocks
 from wan_mcp.engine.device.device import Device, resolve_device
 from wan_mcp.engine.device.memory import available_bytes
 from wan_mcp.engine.families.wan import memory_plan as planning
 from wan_mcp.engine.families.wan.memory_plan import make_room, memory_plan, require_fit, shape_of
-from wan_mcp.engine.transformer.weight_store import Resident
+from wan_mcp.engine.transformer.weight_store import ResidentWeights
 from wan_mcp.errors import JobFailed
 from wan_mcp.schema.enums import Task
 from wan_mcp.schema.plans import ImagePlan, VideoPlan
@@ -25,7 +25,7 @@ GPU = Device(torch.device("cuda", 0), "bf16", "a card")
 
 @pytest.fixture(scope="module")
 def a14b() -> Manifest:
-    return Catalogue.of(Path("no-home")).get("wan2.2-t2v-a14b-4step")
+    return Catalog.of(Path("no-home")).get("wan2.2-t2v-a14b-4step")
 
 
 def video(width: int = 832, height: int = 480, num_frames: int = 81) -> VideoPlan:
@@ -68,7 +68,7 @@ def test_bf16_takes_more_room_than_fp8_and_a_cpu_has_its_main_memory(a14b: Manif
     cpu = resolve_device("cpu")
     plan = memory_plan(a14b, cpu, "fp32")
     assert plan.placement is Placement.CPU and plan.precision == "fp32"
-    assert isinstance(plan.residence(cpu), Resident)
+    assert isinstance(plan.weight_store(cpu), ResidentWeights)
     assert plan.memory_bytes == pytest.approx(available_bytes(cpu), rel=0.2)
 
 
@@ -104,9 +104,9 @@ def test_blocks_get_what_each_job_leaves_and_stay_where_the_difference_is_small(
 ) -> None:
     streamed = WatchedStreamed(0)
     experts = load_experts(streamed)
-    size = streamed.seating(1 << 40).sizes[0]
+    size = streamed.slot_plan(1 << 40).sizes[0]
     free: dict[str, int] = {}
-    monkeypatch.setattr(planning, "available_bytes", lambda device: free["bytes"] - streamed.movable_bytes)
+    monkeypatch.setattr(planning, "available_bytes", lambda device: free["bytes"] - streamed.evictable_bytes)
 
     def room_for(plan: VideoPlan, blocks: float) -> int:
         """Have so many blocks' room beside this job; how many are held after a pass."""
@@ -114,7 +114,7 @@ def test_blocks_get_what_each_job_leaves_and_stay_where_the_difference_is_small(
         free["bytes"] = taken + planning.SCATTERED_BYTES + int(blocks * size)
         make_room(streamed, a14b, GPU, "fp8", plan)
         a_pass(experts[0])
-        return streamed.movable_bytes // size
+        return streamed.evictable_bytes // size
 
     assert room_for(video(), 4) == 4
     assert room_for(video(), 9) == 9
@@ -124,14 +124,14 @@ def test_blocks_get_what_each_job_leaves_and_stay_where_the_difference_is_small(
     more = activation_bytes(a14b, Shape(1280, 720, 81), "fp8") - activation_bytes(a14b, shape_of(video()), "fp8")
     assert more > 0
     assert room_for(video(1280, 720), 5) == 5
-    make_room(Resident(torch.device("cpu")), a14b, GPU, "fp8", video())  # nothing to move
+    make_room(ResidentWeights(torch.device("cpu")), a14b, GPU, "fp8", video())  # nothing to move
 
 
 def test_streamed_blocks_say_where_they_are() -> None:
     streamed = WatchedStreamed(0)
     load_experts(streamed)
-    size = streamed.seating(1 << 40).sizes[0]
+    size = streamed.slot_plan(1 << 40).sizes[0]
     for room, words in ((4, "1 of 6 blocks stay"), (6, "6 of 6 blocks"), (8, "2 also while another does")):
         streamed.resize(room * size)
         assert words in streamed.describe()
-        streamed.vacate()
+        streamed.evict()

@@ -1,4 +1,4 @@
-"""Streamed blocks compute what resident ones compute, whatever order they run in, and copy no more than they must."""
+"""BlockSwap blocks compute what resident ones compute, whatever order they run in, and copy no more than they must."""
 
 import math
 from functools import cache
@@ -11,10 +11,10 @@ from torch import Tensor
 from tests.residence.conftest import BLOCKS, a_pass, load_experts
 from tests.residence.watched import WatchedStreamed
 from wan_mcp.engine.offload.packing import ALIGNMENT, BlockLayout
-from wan_mcp.engine.ops.fp8_linear import FP8, PLAIN, Recipe
+from wan_mcp.engine.ops.fp8_linear import FP8, PLAIN, QuantScheme
 from wan_mcp.engine.transformer.block import BlockKind
 from wan_mcp.engine.transformer.config import BlockShape
-from wan_mcp.engine.transformer.weight_store import Resident
+from wan_mcp.engine.transformer.weight_store import ResidentWeights
 from wan_mcp.engine.transformer.weights import block_weights
 
 CPU = torch.device("cpu")
@@ -23,32 +23,34 @@ ENOUGH = 1 << 30
 
 
 @cache
-def block_bytes(recipe: Recipe = FP8) -> int:
+def block_bytes(recipe: QuantScheme = FP8) -> int:
     """What one block of the tiny experts takes on a device."""
     streamed = WatchedStreamed(ENOUGH)
     load_experts(streamed, (recipe,) * BLOCKS)
-    return streamed.seating().sizes[0]
+    return streamed.slot_plan().sizes[0]
 
 
-def run(streamed: WatchedStreamed, recipes: tuple[Recipe, ...], passes: tuple[int, ...] = STEPS) -> list[Tensor]:
+def run(streamed: WatchedStreamed, recipes: tuple[QuantScheme, ...], passes: tuple[int, ...] = STEPS) -> list[Tensor]:
     experts = load_experts(streamed, recipes)
     return [a_pass(experts[number], seed) for seed, number in enumerate(passes)]
 
 
 @cache
-def resident(recipes: tuple[Recipe, ...], passes: tuple[int, ...] = STEPS) -> list[Tensor]:
-    experts = load_experts(Resident(CPU), recipes)
+def resident(recipes: tuple[QuantScheme, ...], passes: tuple[int, ...] = STEPS) -> list[Tensor]:
+    experts = load_experts(ResidentWeights(CPU), recipes)
     return [a_pass(experts[number], seed) for seed, number in enumerate(passes)]
 
 
 @pytest.mark.parametrize("late", [True, False], ids=["late", "early"])
 @pytest.mark.parametrize("room", [1, 2, 3, 5, 6, 9])
-def test_blocks_in_any_room_compute_bit_for_bit_what_resident_ones_do(room: int, late: bool, recipe: Recipe) -> None:
+def test_blocks_in_any_room_compute_bit_for_bit_what_resident_ones_do(
+    room: int, late: bool, recipe: QuantScheme
+) -> None:
     passes = (0, 0, 1, 1, 0, 1, 0)
     recipes = (recipe,) * BLOCKS
     streamed = WatchedStreamed(room * block_bytes(recipe), late=late, ring=min(room, 3))
     assert all(map(torch.equal, run(streamed, recipes, passes), resident(recipes, passes)))
-    assert streamed.lanes.allocated <= room * block_bytes(recipe)
+    assert streamed.streams.allocated <= room * block_bytes(recipe)
 
 
 @pytest.mark.parametrize("expected", [(*STEPS, 0), (1, 1), (0, 1), (0,) * 9, ()], ids=str)
@@ -57,13 +59,13 @@ def test_whatever_was_expected_the_results_stand(room: int, expected: tuple[int,
     streamed = WatchedStreamed(room * block_bytes())
     experts = load_experts(streamed)
     for _ in range(2):
-        streamed.expect(expected)
+        streamed.announce(expected)
         found = [a_pass(experts[number], seed) for seed, number in enumerate(STEPS)]
         assert all(map(torch.equal, found, resident((FP8,) * BLOCKS)))
 
 
-def test_blocks_that_are_left_unquantised_stream_among_the_others() -> None:
-    recipes: tuple[Recipe, ...] = (PLAIN, FP8, FP8, PLAIN, FP8, PLAIN)
+def test_blocks_that_are_left_unquantized_stream_among_the_others() -> None:
+    recipes: tuple[QuantScheme, ...] = (PLAIN, FP8, FP8, PLAIN, FP8, PLAIN)
     for room in (4, 6, 9, 20):
         streamed = WatchedStreamed(room * block_bytes())
         assert all(map(torch.equal, run(streamed, recipes), resident(recipes)))
@@ -91,7 +93,7 @@ def test_with_room_for_one_expert_its_passes_copy_nothing_and_the_next_moves_in_
     size = block_bytes()
     streamed = WatchedStreamed(BLOCKS * size)
     experts = load_experts(streamed)
-    streamed.expect([0, 0, 0, 1, 1, 0])
+    streamed.announce([0, 0, 0, 1, 1, 0])
     copied = []
     for number in (0, 0, 0, 1, 1):
         a_pass(experts[number])
@@ -99,7 +101,7 @@ def test_with_room_for_one_expert_its_passes_copy_nothing_and_the_next_moves_in_
     # During the last pass of the first, all blocks but the one in whose place the last still computes.
     assert copied == [6, 6, 11, 12, 17]
     assert streamed.late_blocks == []
-    streamed.expect([0, 1])  # as a job begins: the last one comes, too
+    streamed.announce([0, 1])  # as a job begins: the last one comes, too
     assert streamed.copied_bytes // size == 18
 
 
@@ -141,20 +143,20 @@ def test_a_pass_that_is_stopped_in_the_middle_leaves_the_next_job_right() -> Non
         raise KeyboardInterrupt
 
     for number in range(BLOCKS):
-        streamed.expect(STEPS)
+        streamed.announce(STEPS)
         a_pass(experts[0])
         handle = experts[0].blocks.blocks[number].register_forward_pre_hook(stop)
         with pytest.raises(KeyboardInterrupt):
             a_pass(experts[0])
         handle.remove()
-        streamed.expect(STEPS)
+        streamed.announce(STEPS)
         found = [a_pass(experts[number], seed) for seed, number in enumerate(STEPS)]
         assert all(map(torch.equal, found, resident((FP8,) * BLOCKS)))
 
 
 def test_texts_are_read_with_the_weights_of_their_own_block_and_expert() -> None:
     streamed = WatchedStreamed(3 * block_bytes())
-    experts, others = load_experts(streamed), load_experts(Resident(CPU))
+    experts, others = load_experts(streamed), load_experts(ResidentWeights(CPU))
     texts = [torch.randn(1, 5, 16) for _ in range(3)]
     for text in (*texts, *texts):
         for one, other in zip(experts, others, strict=True):
@@ -167,16 +169,16 @@ def test_memory_can_be_given_back_and_taken_in_another_size_between_jobs() -> No
     experts, true = load_experts(streamed), resident((FP8,) * BLOCKS)
     for room in (4, 12, 3, 6, 4):
         streamed.resize(room * size)
-        assert streamed.seating().bytes <= room * size
+        assert streamed.slot_plan().bytes <= room * size
         assert all(map(torch.equal, [a_pass(experts[number], seed) for seed, number in enumerate(STEPS)], true))
-        streamed.vacate()
+        streamed.evict()
         assert torch.equal(a_pass(experts[0], 0), true[0])
 
 
 def test_places_that_the_device_had_no_memory_for_are_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
     streamed = WatchedStreamed(5 * block_bytes())
     experts = load_experts(streamed)
-    allocate, left = streamed.lanes.allocate, [1, 1]
+    allocate, left = streamed.streams.allocate, [1, 1]
 
     def scarce(size: int) -> Tensor:
         if not left:
@@ -185,9 +187,9 @@ def test_places_that_the_device_had_no_memory_for_are_asked_for_again(monkeypatc
         return allocate(size)
 
     with monkeypatch.context() as patch, pytest.raises(torch.OutOfMemoryError):
-        patch.setattr(streamed.lanes, "allocate", scarce)
+        patch.setattr(streamed.streams, "allocate", scarce)
         a_pass(experts[0])
-    assert streamed.movable_bytes == 0
+    assert streamed.evictable_bytes == 0
     assert torch.equal(a_pass(experts[0], 0), resident((FP8,) * BLOCKS)[0])
 
 
@@ -206,8 +208,8 @@ def test_other_weights_can_take_the_place_of_an_experts() -> None:
     streamed = WatchedStreamed(4 * block_bytes())
     first, second = load_experts(streamed)
     a_pass(first)
-    other = load_experts(Resident(CPU))[1]
-    streamed.replace(first.blocks.denoiser, [streamed.settle(each) for each in other.blocks.residence._denoisers[1]])  # type: ignore[attr-defined]
+    other = load_experts(ResidentWeights(CPU))[1]
+    streamed.replace(first.blocks.denoiser, [streamed.place(each) for each in other.blocks.weight_store._denoisers[1]])  # type: ignore[attr-defined]
     first.blocks.forget_texts()
     first.model.load_state_dict(other.model.state_dict(), strict=False)
     assert torch.equal(a_pass(first), a_pass(other))
@@ -216,9 +218,9 @@ def test_other_weights_can_take_the_place_of_an_experts() -> None:
 
 @pytest.mark.parametrize("cross_norm", [True, False])
 def test_a_blocks_tensors_lie_aligned_in_one_buffer_and_take_no_more_than_that(
-    recipe: Recipe, cross_norm: bool
+    recipe: QuantScheme, cross_norm: bool
 ) -> None:
-    shape = BlockShape(width=48, heads=2, ffn_width=80, cross_norm=cross_norm, times_per_token=False, eps=1e-6)
+    shape = BlockShape(width=48, heads=2, ffn_dim=80, cross_norm=cross_norm, temb_per_token=False, eps=1e-6)
     for dtype in (torch.float32, torch.bfloat16):
         block = WanTransformerBlock(48, 80, 2, cross_attn_norm=cross_norm)
         weights = block_weights(BlockKind(shape, recipe, dtype), block.state_dict(), CPU)

@@ -1,4 +1,4 @@
-"""Streamed blocks under the studio: the same results, passes as announced, refusals, and models that make way."""
+"""BlockSwap blocks under the runner: the same results, passes as announced, refusals, and models that make way."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -8,14 +8,14 @@ import pytest
 
 from tests.engine.conftest import BLIP, MANIFESTS, ONE, TWO, Bench, caption_plan, changed, image_plan, video_plan
 from tests.residence.watched import WatchedStreamed
-from wan_mcp.catalog.manifest import Manifest, Quantisation, Weights
+from wan_mcp.catalog.manifest import Manifest, Quantization, Weights
 from wan_mcp.engine import runner as studio_module
 from wan_mcp.engine.families.wan import memory_plan as planning
 from wan_mcp.engine.families.wan.memory_plan import MemoryPlan
-from wan_mcp.engine.transformer.weight_store import Resident
+from wan_mcp.engine.transformer.weight_store import ResidentWeights
 from wan_mcp.errors import JobFailed
 from wan_mcp.hardware.machine import Machine
-from wan_mcp.jobs.loaded_models import Loaded
+from wan_mcp.jobs.loaded_models import LoadedModels
 from wan_mcp.schema.enums import Stage
 from wan_mcp.schema.plans import VideoPlan
 
@@ -30,10 +30,10 @@ def weighing(manifest: Manifest, memory: int, precision: str = "fp32") -> Manife
 
 @pytest.fixture
 def fp8(bench: Bench) -> Bench:
-    """A studio whose models run in FP8."""
-    bench.studio._settings = bench.settings.model_copy(update={"precision": "fp8", "compile": False})
+    """A runner whose models run in FP8."""
+    bench.runner._settings = bench.settings.model_copy(update={"precision": "fp8", "compile": False})
     for name in (ONE, TWO):
-        bench.catalogue.manifests[name] = changed(MANIFESTS[name], quantisation=Quantisation(recipe="fp8-rowwise"))
+        bench.catalog.manifests[name] = changed(MANIFESTS[name], quantization=Quantization(recipe="fp8-rowwise"))
     return bench
 
 
@@ -44,9 +44,9 @@ class Told(WatchedStreamed):
         super().__init__(budget)
         self.told: list[list[int]] = []
 
-    def expect(self, passes: Sequence[int]) -> None:
+    def announce(self, passes: Sequence[int]) -> None:
         self.told.append(list(passes))
-        super().expect(passes)
+        super().announce(passes)
 
     @property
     def passes(self) -> list[int]:
@@ -59,9 +59,9 @@ def streaming(fp8: Bench, monkeypatch: pytest.MonkeyPatch) -> Callable[[int], To
 
     def streaming(budget: int) -> Told:
         told = Told(budget)
-        monkeypatch.setattr(MemoryPlan, "residence", lambda plan, device: told)
+        monkeypatch.setattr(MemoryPlan, "weight_store", lambda plan, device: told)
         monkeypatch.setattr(told, "resize", lambda budget: None)
-        fp8.studio._generator = None
+        fp8.runner._generator = None
         return told
 
     return streaming
@@ -102,7 +102,7 @@ def test_a_job_that_is_cancelled_among_streamed_blocks_spares_the_next(
 
 def test_what_cannot_fit_is_refused_before_the_model_in_use_is_let_go(bench: Bench) -> None:
     bench.run(image_plan(ONE))
-    bench.catalogue.manifests[TWO] = weighing(MANIFESTS[TWO], 10**15)
+    bench.catalog.manifests[TWO] = weighing(MANIFESTS[TWO], 10**15)
     ear = bench.ear(image_plan(TWO))
     with pytest.raises(JobFailed, match=r"needs .* of memory, and the device has") as failure:
         bench.run(ear.job.plan, ear)
@@ -119,7 +119,7 @@ def test_a_captioner_makes_way_for_a_model_that_has_no_room_beside_it_and_stays_
     picture = bench.picture()
     needed = {ONE: 20, BLIP: 5}
     for name, gigabytes in needed.items():
-        bench.catalogue.manifests[name] = weighing(MANIFESTS[name], gigabytes * 10**9)
+        bench.catalog.manifests[name] = weighing(MANIFESTS[name], gigabytes * 10**9)
     free = {"bytes": 0}
     monkeypatch.setattr(studio_module, "available_bytes", lambda device: free["bytes"])
     monkeypatch.setattr(studio_module, "reachable_bytes", lambda device: 10**12)
@@ -127,13 +127,13 @@ def test_a_captioner_makes_way_for_a_model_that_has_no_room_beside_it_and_stays_
     def stay(*, available: int) -> tuple[bool, bool]:
         """Which stay: the captioner when the generator comes, and the generator when the captioner comes."""
         free["bytes"] = available
-        bench.studio._generator = None
+        bench.runner._generator = None
         bench.run(caption_plan(picture))
         bench.run(image_plan(ONE))
-        captioner = bench.studio._captioner is not None
-        bench.studio._captioner = None
+        captioner = bench.runner._captioner is not None
+        bench.runner._captioner = None
         bench.run(caption_plan(picture))
-        return captioner, bench.studio._generator is not None
+        return captioner, bench.runner._generator is not None
 
     assert stay(available=30 * 10**9) == (True, True)
     assert stay(available=10 * 10**9) == (False, True)
@@ -148,11 +148,11 @@ def test_a_captioner_makes_way_before_blocks_have_to_be_streamed(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, card: int, keeps: bool, stays: list[bool]
 ) -> None:
     for name, gigabytes in {ONE: 20, BLIP: 5}.items():
-        bench.catalogue.manifests[name] = weighing(MANIFESTS[name], gigabytes * 10**9, "bf16")
+        bench.catalog.manifests[name] = weighing(MANIFESTS[name], gigabytes * 10**9, "bf16")
     plans: list[bool] = []
 
     def available(device: object) -> int:
-        return (card - 5 * (bench.studio._captioner is not None)) * 10**9
+        return (card - 5 * (bench.runner._captioner is not None)) * 10**9
 
     def planned(*arguments: Any) -> MemoryPlan:
         plan = planning.memory_plan(*arguments)
@@ -163,14 +163,14 @@ def test_a_captioner_makes_way_before_blocks_have_to_be_streamed(
         monkeypatch.setattr(module, "available_bytes", available)
     monkeypatch.setattr(studio_module, "reachable_bytes", lambda device: card * 10**9)
     monkeypatch.setattr(studio_module, "memory_plan", planned)
-    monkeypatch.setattr(bench.studio, "machine", lambda: Machine("GPU", "bf16", card * 10**9))
-    monkeypatch.setattr(MemoryPlan, "residence", lambda plan, device: Resident(device.torch))
+    monkeypatch.setattr(bench.runner, "machine", lambda: Machine("GPU", "bf16", card * 10**9))
+    monkeypatch.setattr(MemoryPlan, "weight_store", lambda plan, device: ResidentWeights(device.torch))
 
     def captioner_stays() -> bool:
         bench.run(caption_plan(picture))
-        assert bench.studio._captioner is not None
+        assert bench.runner._captioner is not None
         bench.run(image_plan(ONE))
-        return bench.studio._captioner is not None
+        return bench.runner._captioner is not None
 
     picture = bench.picture()
     assert captioner_stays() is keeps
@@ -180,8 +180,8 @@ def test_a_captioner_makes_way_before_blocks_have_to_be_streamed(
 
 
 def test_a_studio_says_which_models_it_has_loaded(bench: Bench) -> None:
-    assert bench.studio.loaded() == Loaded()
+    assert bench.runner.loaded() == LoadedModels()
     bench.run(caption_plan(bench.picture()))
     bench.run(image_plan(ONE))
     bench.run(image_plan(TWO, precision="full"))
-    assert bench.studio.loaded() == Loaded(generator=(TWO, "full"), captioner=BLIP)
+    assert bench.runner.loaded() == LoadedModels(generator=(TWO, "full"), captioner=BLIP)

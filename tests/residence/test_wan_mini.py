@@ -7,23 +7,23 @@ import torch
 from torch import Tensor
 
 from tests.residence.watched import WatchedStreamed
-from wan_mcp.catalog.catalog import Catalogue
-from wan_mcp.catalog.manifest import Manifest, Quantisation
+from wan_mcp.catalog.catalog import Catalog
+from wan_mcp.catalog.manifest import Manifest, Quantization
 from wan_mcp.engine.components.install import EMBEDDED
 from wan_mcp.engine.device.device import resolve_device
 from wan_mcp.engine.families.wan.loader import WanModel, load_wan
-from wan_mcp.engine.offload.block_swap import Streamed
+from wan_mcp.engine.offload.block_swap import BlockSwap
 from wan_mcp.engine.ops.fp8_linear import FP8
-from wan_mcp.engine.transformer.weight_store import Residence
+from wan_mcp.engine.transformer.weight_store import WeightStore
 from wan_mcp.schema.enums import Task
 
-WAN_MINI = Catalogue.of(Path("no-home")).get("wan-mini")
-ALL_IN_FP8 = WAN_MINI.model_copy(update={"quantisation": Quantisation(recipe=FP8)})
+WAN_MINI = Catalog.of(Path("no-home")).get("wan-mini")
+ALL_IN_FP8 = WAN_MINI.model_copy(update={"quantization": Quantization(recipe=FP8)})
 
 
-def load(manifest: Manifest, residence: Residence | None = None) -> WanModel:
+def load(manifest: Manifest, weight_store: WeightStore | None = None) -> WanModel:
     folder = EMBEDDED / "wan-mini"
-    return load_wan(manifest, folder, resolve_device("cpu"), "known", precision="fp8", residence=residence)
+    return load_wan(manifest, folder, resolve_device("cpu"), "known", precision="fp8", weight_store=weight_store)
 
 
 def latents(model: WanModel) -> Tensor:
@@ -46,9 +46,9 @@ def test_wan_mini_gives_the_same_latents_wherever_its_blocks_are(manifest: Manif
     resident = latents(load(manifest))
     probe = WatchedStreamed(0)
     load(manifest, probe)
-    largest = max(probe.seating(1 << 40).sizes)
+    largest = max(probe.slot_plan(1 << 40).sizes)
     for room, blocks in staying.items():
-        streamed: Streamed = WatchedStreamed(room * largest)
+        streamed: BlockSwap = WatchedStreamed(room * largest)
         model = load(manifest, streamed)
-        assert model.residence is streamed and streamed.seating().resident == blocks
+        assert model.weight_store is streamed and streamed.slot_plan().resident == blocks
         assert torch.equal(latents(model), resident)

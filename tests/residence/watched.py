@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from wan_mcp.engine.offload.block_swap import Streamed
-from wan_mcp.engine.offload.pinned_memory import HostMemory
+from wan_mcp.engine.offload.block_swap import BlockSwap
+from wan_mcp.engine.offload.pinned_memory import PinnedPool
 from wan_mcp.engine.transformer.weight_store import Item
 
 NAN = 255
@@ -22,7 +22,7 @@ class Race(AssertionError):
 
 
 class WatchedLanes:
-    """See `Lanes`: computing happens at once, as the tests ask for it; copies early or late."""
+    """See `CopyStreams`: computing happens at once, as the tests ask for it; copies early or late."""
 
     def __init__(self, *, late: bool) -> None:
         self.late = late
@@ -52,7 +52,7 @@ class WatchedLanes:
                 raise Race("read before the copy is known to be done")
             self._read(tensor)
 
-    def computed(self) -> Any:
+    def record_compute(self) -> Any:
         return self._computed
 
     def copy(self, pairs: Sequence[tuple[Tensor, Tensor]], after: Any) -> Any:
@@ -73,11 +73,11 @@ class WatchedLanes:
             _, target, source = self._waiting.pop(0)
             target.copy_(source)
 
-    def hold_computing(self, mark: Any) -> None:
+    def wait_for_copy(self, mark: Any) -> None:
         self._computing_behind = max(self._computing_behind, mark)
         self._run(mark)
 
-    def finish_copies(self) -> None:
+    def synchronize_copies(self) -> None:
         self._run(self._copied)
 
 
@@ -85,20 +85,20 @@ def _memory(tensor: Tensor) -> int:
     return int(tensor.untyped_storage().data_ptr())
 
 
-class WatchedStreamed(Streamed):
-    """Streamed blocks on watched lanes; keeps which blocks were asked for and how many were there already."""
+class WatchedStreamed(BlockSwap):
+    """BlockSwap blocks on watched streams; keeps which blocks were asked for and how many were there already."""
 
     def __init__(self, budget: int, *, late: bool = True, ring: int = 3, pinned: int = 1 << 40) -> None:
-        self.lanes = WatchedLanes(late=late)
-        host = HostMemory(pinned, lambda pages: True)
-        super().__init__(torch.device("cpu"), host, self.lanes, budget, ring)
+        self.streams = WatchedLanes(late=late)
+        host = PinnedPool(pinned, lambda pages: True)
+        super().__init__(torch.device("cpu"), host, self.streams, budget, ring)
         self.asked: list[Item] = []
         self.late_blocks: list[Item] = []
 
-    def tensors_of(self, item: Item) -> list[Tensor]:
+    def get(self, item: Item) -> list[Tensor]:
         if item not in self._at:
             self.late_blocks.append(item)
         self.asked.append(item)
-        tensors = super().tensors_of(item)
-        self.lanes.reads(tensors)
+        tensors = super().get(item)
+        self.streams.reads(tensors)
         return tensors

@@ -7,7 +7,7 @@ import torch
 from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
 
 from wan_mcp.engine.components.install import EMBEDDED
-from wan_mcp.engine.vae.chunked import FastCoders
+from wan_mcp.engine.vae.chunked import ChunkedVAE
 
 COMMON = {"base_dim": 8, "dim_mult": [1, 2, 4, 4], "temperal_downsample": [False, True, True]}
 LAYOUTS: dict[str, dict[str, Any]] = {
@@ -53,7 +53,7 @@ def random_pictures(vae: Any, count: int) -> Any:
 
 def decoded(vae: Any, latents: Any) -> Any:
     """The pixels (pictures, height, width, 3), clamped as the autoencoder does it."""
-    return torch.cat([pixels for _, pixels in FastCoders(vae).decode(latents)]).clamp(-1, 1)
+    return torch.cat([pixels for _, pixels in ChunkedVAE(vae).decode(latents)]).clamp(-1, 1)
 
 
 @pytest.fixture(params=list(LAYOUTS))

@@ -16,8 +16,8 @@ from wan_mcp.engine.families.wan.loader import load_wan
 from wan_mcp.engine.vae import activations
 from wan_mcp.engine.vae.activations import Activations
 from wan_mcp.engine.vae.chunk_size import BOUND
-from wan_mcp.engine.vae.chunked import FastCoders
-from wan_mcp.engine.vae.conv_selector import runs_ours
+from wan_mcp.engine.vae.chunked import ChunkedVAE
+from wan_mcp.engine.vae.conv_selector import use_triton_conv
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")]
 
@@ -48,13 +48,16 @@ def test_the_fused_passes_compute_what_plain_torch_does(border: int, keep: bool,
     gamma, plain = noise(channels, seed=3), on_cpu(x)
     outs = [torch.zeros(3, 5 + 2 * border, 7 + 2 * border, channels, device=device) for device in ("cuda", "cpu")]
     for out, each, weight in zip(outs, (x, plain), (gamma, gamma.cpu()), strict=True):
-        activations.normalised_into(out, each, weight, active=True, keep=keep, border=border)
+        activations.normalize_into(out, each, weight, active=True, keep=keep, border=border)
     torch.testing.assert_close(outs[0].cpu(), outs[1], rtol=1e-4, atol=1e-5)
     if keep:
         torch.testing.assert_close(x.value.cpu(), plain.value)
     doubled = Activations(noise(3, 5, 7, 2 * channels), 3, noise(2 * channels, seed=4))
     torch.testing.assert_close(
-        activations.enlarged(doubled, 2).cpu(), activations.enlarged(on_cpu(doubled), 2), rtol=1e-5, atol=1e-5
+        activations.upsample_nearest(doubled, 2).cpu(),
+        activations.upsample_nearest(on_cpu(doubled), 2),
+        rtol=1e-5,
+        atol=1e-5,
     )
 
 
@@ -62,7 +65,7 @@ def test_the_fused_passes_compute_what_plain_torch_does(border: int, keep: bool,
 def test_our_convolution_is_proved_on_this_gpu(outputs: int, inputs: int) -> None:
     if torch.cuda.get_device_capability() != (9, 0):
         pytest.skip("it is for Hopper")
-    assert runs_ours(torch.zeros(outputs, inputs, 3, 3, 3, dtype=torch.bfloat16, device="cuda"))
+    assert use_triton_conv(torch.zeros(outputs, inputs, 3, 3, 3, dtype=torch.bfloat16, device="cuda"))
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +82,7 @@ def test_at_real_size_frames_are_nearer_to_full_precision_than_diffusers_own(exa
     half.load_state_dict(exact.state_dict())
     wanted = exact.decode(latents).sample[0].permute(1, 2, 3, 0)
     usual = half.decode(latents.bfloat16()).sample[0].permute(1, 2, 3, 0).float()
-    parts = [pixels for _, pixels in FastCoders(half).decode(latents.bfloat16())]
+    parts = [pixels for _, pixels in ChunkedVAE(half).decode(latents.bfloat16())]
     given = torch.cat(parts).clamp(-1, 1)
     assert F.mse_loss(given, wanted) <= F.mse_loss(usual, wanted)
     assert 10 * torch.log10(4 / F.mse_loss(given, wanted)) > 40
@@ -87,7 +90,7 @@ def test_at_real_size_frames_are_nearer_to_full_precision_than_diffusers_own(exa
 
 def test_720p_stays_within_the_bound_on_memory(exact: Any) -> None:
     half = AutoencoderKLWan.from_config(exact.config).to("cuda", torch.bfloat16).eval().requires_grad_(False)
-    coders, latents = FastCoders(half), noise(1, 16, 6, 90, 160).bfloat16()
+    coders, latents = ChunkedVAE(half), noise(1, 16, 6, 90, 160).bfloat16()
     torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated()
     for _ in coders.decode(latents):

@@ -8,7 +8,7 @@ import torch
 
 from wan_mcp.engine.vae import chunk_size as memory
 from wan_mcp.engine.vae.chunk_size import BOUND, latent_frames_per_call
-from wan_mcp.engine.vae.chunked import Run, runs_of
+from wan_mcp.engine.vae.chunked import EncodeChunk, encode_chunks
 
 
 def changes(text: str) -> list[bool]:
@@ -19,17 +19,23 @@ def changes(text: str) -> list[bool]:
 @pytest.mark.parametrize(
     ("pictures", "most", "runs"),
     [
-        ("a", 4, [Run(0, 1, 1)]),
-        ("abcde", 4, [Run(0, 1, 1), Run(1, 4, 4)]),
-        ("abcdefghijklm", 2, [Run(0, 1, 1), Run(1, 8, 8), Run(9, 4, 4)]),
-        ("a" + "b" * 16, 2, [Run(0, 1, 1), Run(1, 1, 16)]),
-        ("a" + "b" * 15 + "c", 2, [Run(0, 1, 1), Run(1, 1, 12), Run(13, 4, 4)]),
-        ("a" + "bcde" + "f" * 8 + "ghij", 8, [Run(0, 1, 1), Run(1, 4, 4), Run(5, 1, 8), Run(13, 4, 4)]),
-        ("a" + "bbbb" + "cccc", 8, [Run(0, 1, 1), Run(1, 8, 8)]),
+        ("a", 4, [EncodeChunk(0, 1, 1)]),
+        ("abcde", 4, [EncodeChunk(0, 1, 1), EncodeChunk(1, 4, 4)]),
+        ("abcdefghijklm", 2, [EncodeChunk(0, 1, 1), EncodeChunk(1, 8, 8), EncodeChunk(9, 4, 4)]),
+        ("a" + "b" * 16, 2, [EncodeChunk(0, 1, 1), EncodeChunk(1, 1, 16)]),
+        ("a" + "b" * 15 + "c", 2, [EncodeChunk(0, 1, 1), EncodeChunk(1, 1, 12), EncodeChunk(13, 4, 4)]),
+        (
+            "a" + "bcde" + "f" * 8 + "ghij",
+            8,
+            [EncodeChunk(0, 1, 1), EncodeChunk(1, 4, 4), EncodeChunk(5, 1, 8), EncodeChunk(13, 4, 4)],
+        ),
+        ("a" + "bbbb" + "cccc", 8, [EncodeChunk(0, 1, 1), EncodeChunk(1, 8, 8)]),
     ],
 )
-def test_like_pictures_go_together_and_others_in_groups_of_four(pictures: str, most: int, runs: list[Run]) -> None:
-    given = runs_of(changes(pictures), most)
+def test_like_pictures_go_together_and_others_in_groups_of_four(
+    pictures: str, most: int, runs: list[EncodeChunk]
+) -> None:
+    given = encode_chunks(changes(pictures), most)
     assert given == runs
     assert sum(run.length for run in given) == len(pictures)
 

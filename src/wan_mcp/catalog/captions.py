@@ -17,7 +17,7 @@ __all__ = ["CaptionSpec", "Instruction"]
 
 VALUE = "{value}"
 LENGTH = "{length}"
-LONGEST_VALUE = 100  # characters of an option's value, e.g. of a person's name
+MAX_VALUE_LENGTH = 100  # characters of an option's value, e.g. of a person's name
 
 
 class Instruction(Frozen):
@@ -126,9 +126,9 @@ class CaptionSpec(Frozen):
             value = " ".join(value.split())
             if (VALUE in self.options[key]) != bool(value):
                 want = f"'{key}=…'" if VALUE in self.options[key] else f"'{key}' without '='"
-                raise BadRequest(f"extra_option '{option[:LONGEST_VALUE]}': give {want}")
-            if given and len(value) > LONGEST_VALUE:
-                raise BadRequest(f"extra_option '{key}' takes at most {LONGEST_VALUE} characters after the '='")
+                raise BadRequest(f"extra_option '{option[:MAX_VALUE_LENGTH]}': give {want}")
+            if given and len(value) > MAX_VALUE_LENGTH:
+                raise BadRequest(f"extra_option '{key}' takes at most {MAX_VALUE_LENGTH} characters after the '='")
             sentences.append(self.options[key].replace(VALUE, value))
         return sentences
 
@@ -146,7 +146,7 @@ def _named(what: str, asked: str | None, names: Mapping[str, object], model: str
         return plain[_plain(asked)]
     has = ", ".join([*sorted(names), *([more] if more else [])])
     has = f"there are: {has}" if has else "it takes none"
-    raise BadRequest(f"model '{model}' has no {what} '{asked[:LONGEST_VALUE]}'; {has}")
+    raise BadRequest(f"model '{model}' has no {what} '{asked[:MAX_VALUE_LENGTH]}'; {has}")
 
 
 def _plain(name: str) -> str:

@@ -9,7 +9,7 @@ from wan_mcp.catalog.manifest import Manifest
 from wan_mcp.errors import BrokenManifest, UnknownModel
 from wan_mcp.schema.enums import Task
 
-__all__ = ["Catalogue", "shipped_folder"]
+__all__ = ["Catalog", "shipped_folder"]
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +24,7 @@ def shipped_folder() -> Path:
     return installed if installed.is_dir() else package.parents[1] / "manifests"
 
 
-class Catalogue:
+class Catalog:
     """All manifests by name; a user's own file adds a model or replaces ours of the same name.
 
     A broken file costs only its own model: `broken` names it, and asking for the model raises

@@ -39,7 +39,7 @@ class Expert(Frozen):
         return self
 
     @property
-    def further_files(self) -> tuple[tuple[str, str], ...]:
+    def extra_files(self) -> tuple[tuple[str, str], ...]:
         """Repository and path of each file that does not come from the model's own repository."""
         files = [(lora.repository, lora.file) for lora in self.lora]
         return (*files, (self.gguf.repository, self.gguf.file)) if self.gguf else tuple(files)

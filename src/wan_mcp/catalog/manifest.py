@@ -1,4 +1,4 @@
-"""What a model is: one strict TOML file, and the catalogue of all of them.
+"""What a model is: one strict TOML file, and the catalog of all of them.
 
 A manifest says everything about a model, so that adding one of a known family needs no code.
 Unknown keys are errors that name the file and the key; those of `retired_keys` are ignored with a remark.
@@ -23,7 +23,7 @@ from wan_mcp.catalog.sizes import FrameRule, Sizes
 from wan_mcp.errors import BrokenManifest
 from wan_mcp.schema.enums import Frozen, Kind, Task
 
-__all__ = ["Defaults", "Licence", "Limits", "Manifest", "Pipeline", "Quantisation", "Weights"]
+__all__ = ["Defaults", "Licence", "Limits", "Manifest", "Pipeline", "Quantization", "Weights"]
 
 
 log = logging.getLogger(__name__)
@@ -78,7 +78,7 @@ class Pipeline(Frozen):
     )
 
 
-class Quantisation(Frozen):
+class Quantization(Frozen):
     """The precision that the denoiser runs in."""
 
     recipe: Literal["fp8-rowwise", "gguf"]
@@ -119,7 +119,7 @@ class Manifest(Frozen):
     licence: Licence
     weights: Weights
     pipeline: Pipeline
-    quantisation: Quantisation | None = None
+    quantization: Quantization | None = None
     frames: FrameRule | None = None
     sizes: Sizes | None = None
     defaults: Defaults = Defaults()

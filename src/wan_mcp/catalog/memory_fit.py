@@ -14,18 +14,18 @@ from wan_mcp.catalog.manifest import Manifest
 from wan_mcp.schema.enums import Kind
 
 __all__ = [
-    "OF_A_CPU",
+    "CPU_PRECISIONS",
     "RESERVE_BYTES",
     "Placement",
     "Shape",
     "activation_bytes",
+    "default_shape",
     "denoiser_bytes",
     "fits",
     "largest_fitting",
     "needed_bytes",
     "placement_for",
     "room_for_blocks",
-    "usual_shape",
     "weights_bytes",
 ]
 
@@ -34,7 +34,7 @@ RESERVE_BYTES = 1_000_000_000
 STREAMED_SHARE = 0.08
 """Of one expert, what stays on the device while its blocks are streamed: three of 40 blocks in turn."""
 BYTES_PER_VALUE = {"fp32": 4, "bf16": 2}
-OF_A_CPU = ("fp32", "gguf")
+CPU_PRECISIONS = ("fp32", "gguf")
 """What runs on a CPU: there GGUF files are computed from as they are, in fp32."""
 
 
@@ -62,7 +62,7 @@ class Shape:
     frames: int = 1
 
 
-def usual_shape(manifest: Manifest) -> Shape:
+def default_shape(manifest: Manifest) -> Shape:
     """The size of a result of which nobody said a size; 1x1 where a model makes no pictures."""
     sizes = manifest.sizes
     named = sizes.named_as(sizes.default) if sizes else None
@@ -100,7 +100,7 @@ def activation_bytes(manifest: Manifest, shape: Shape, precision: str) -> int:
 
 def room_for_blocks(manifest: Manifest, memory_bytes: int, precision: str, shape: Shape | None = None) -> int:
     """What a GPU has left for blocks while it makes a result of `shape` (by default the usual one); 0 for none."""
-    activations = activation_bytes(manifest, shape or usual_shape(manifest), precision)
+    activations = activation_bytes(manifest, shape or default_shape(manifest), precision)
     return max(0, memory_bytes - RESERVE_BYTES - activations)
 
 
@@ -110,7 +110,7 @@ def placement_for(manifest: Manifest, memory_bytes: int, precision: str, shape: 
     `precision` is what the denoisers run in: fp8 or bf16 on a GPU, fp32 or gguf on a CPU. A14B at 480p: both experts in
     FP8 from 48 GB on, one at a time from 24 GB on, streamed below.
     """
-    if precision in OF_A_CPU:
+    if precision in CPU_PRECISIONS:
         return Placement.CPU
     resident = Placement.RESIDENT_FP8 if precision == "fp8" else Placement.RESIDENT_BF16
     weights = denoiser_bytes(manifest, precision)
@@ -126,7 +126,9 @@ def needed_bytes(manifest: Manifest, precision: str, shape: Shape) -> int:
     weights = weights_bytes(manifest, precision)
     if weights is None:
         return 0
-    if precision not in OF_A_CPU and manifest.pipeline.family in FAMILIES[Kind.IMAGE]:  # all but captioners stream
+    if (
+        precision not in CPU_PRECISIONS and manifest.pipeline.family in FAMILIES[Kind.IMAGE]
+    ):  # all but captioners stream
         experts = max(1, len(manifest.pipeline.experts))
         weights = round((denoiser_bytes(manifest, precision) or 0) / experts * STREAMED_SHARE)
     return weights + activation_bytes(manifest, shape, precision) + RESERVE_BYTES
@@ -151,5 +153,5 @@ def largest_fitting(manifest: Manifest, memory_bytes: int, precision: str, *, st
 
 
 def _wide(precision: str) -> int:
-    """How many times wider than bf16 what is not quantised is."""
-    return 2 if precision in OF_A_CPU else 1
+    """How many times wider than bf16 what is not quantized is."""
+    return 2 if precision in CPU_PRECISIONS else 1

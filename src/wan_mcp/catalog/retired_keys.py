@@ -26,6 +26,9 @@ class Retired:
 
 _BOUNDARY = "pipeline.boundary_ratio alone says where the second expert takes over; delete the key"
 
+RENAMED_TABLES = {"quantisation": "quantization"}
+"""Tables of 0.1.0 under another name, which stays a synonym."""
+
 RETIRED_KEYS = (
     Retired("pipeline.experts.sigma_max", _BOUNDARY),
     Retired("pipeline.experts.sigma_min", _BOUNDARY),
@@ -35,8 +38,8 @@ RETIRED_KEYS = (
         "packages that were built elsewhere are no longer loaded, this machine builds its own; delete the table [aot]",
     ),
     Retired(
-        "quantisation.recipe",
-        "no weights are quantized to int8; 'fp8-rowwise' and 'gguf' are allowed, or delete the table [quantisation]",
+        "quantization.recipe",
+        "no weights are quantized to int8; 'fp8-rowwise' and 'gguf' are allowed, or delete the table [quantization]",
         value="int8",
         siblings=("exclude",),
     ),
@@ -46,9 +49,14 @@ RETIRED_KEYS = (
 def drop_retired(content: dict[str, Any]) -> list[str]:
     """Remove retired keys from a manifest's content, in place, and tables that are empty without them.
 
+    Tables with an old name get their new one.
+
     Returns:
         One remark for each retired key that was there, as the end of a sentence that names the file.
     """
+    for old, new in RENAMED_TABLES.items():
+        if old in content and new not in content:
+            content[new] = content.pop(old)
     remarks = []
     for retired in RETIRED_KEYS:
         *path, key = retired.key.split(".")

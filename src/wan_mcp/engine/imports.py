@@ -8,11 +8,11 @@ import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-__all__ = ["lasting_imports"]
+__all__ = ["gc_frozen"]
 
 
 @contextmanager
-def lasting_imports() -> Iterator[None]:
+def gc_frozen() -> Iterator[None]:
     """Collect no garbage in the block, and never look again at what it has made."""
     gc.disable()
     try:

@@ -1,4 +1,4 @@
-"""The studio: runs any plan on one device, and keeps the models that it needed last.
+"""The runner: runs any plan on one device, and keeps the models that it needed last.
 
 One generation model and one captioner stay loaded; another of the same sort takes the place of the
 former, and a captioner goes before weights of a generation model have to come from main memory.
@@ -14,55 +14,55 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from wan_mcp.catalog.catalog import Catalogue
+from wan_mcp.catalog.catalog import Catalog
 from wan_mcp.catalog.families import FAMILIES
 from wan_mcp.catalog.manifest import Manifest
-from wan_mcp.catalog.memory_fit import needed_bytes, usual_shape
+from wan_mcp.catalog.memory_fit import default_shape, needed_bytes
 from wan_mcp.catalog.presets import Precision, precision_asked
 from wan_mcp.engine.components.install import EMBEDDED, Installed, install
 from wan_mcp.engine.device.device import Device, resolve_device
 from wan_mcp.engine.device.memory import available_bytes, reachable_bytes
 from wan_mcp.engine.device.out_of_memory import MemoryGuard
 from wan_mcp.engine.families.wan.memory_plan import job_bytes, memory_plan, require_fit, shape_of
-from wan_mcp.engine.imports import lasting_imports
+from wan_mcp.engine.imports import gc_frozen
 from wan_mcp.engine.worker.reporter import Reporter
 from wan_mcp.errors import JobFailed, UserError, WanError
 from wan_mcp.hardware.machine import Machine
-from wan_mcp.jobs.loaded_models import Loaded
+from wan_mcp.jobs.loaded_models import LoadedModels
 from wan_mcp.media.store import MediaStore
 from wan_mcp.schema.enums import Kind, Stage
 from wan_mcp.schema.jobs import Job
 from wan_mcp.schema.plans import CaptionPlan, ImagePlan, VideoPlan
 from wan_mcp.settings import Settings
 from wan_mcp.weights.hub import Hub
-from wan_mcp.weights.installed import is_local
+from wan_mcp.weights.installed import is_installed
 from wan_mcp.weights.lockfile import WeightsLock
 
 if TYPE_CHECKING:
     from wan_mcp.engine.components.prompt_cache import PromptEmbeddings
     from wan_mcp.engine.families.caption.captioner import Captioner
-    from wan_mcp.engine.families.image.pipeline import Painter
-    from wan_mcp.engine.families.wan.acceleration import Tuning
-    from wan_mcp.engine.families.wan.pipeline import Generator
+    from wan_mcp.engine.families.image.pipeline import ImageRunner
+    from wan_mcp.engine.families.wan.acceleration import Acceleration
+    from wan_mcp.engine.families.wan.pipeline import WanRunner
 
-__all__ = ["TorchStudio", "build_studio"]
+__all__ = ["ModelRunner", "build_runner"]
 
 log = logging.getLogger(__name__)
 
 
-class TorchStudio:
-    """The studio on torch; see `process.Studio`."""
+class ModelRunner:
+    """The runner on torch; see `process.Runner`."""
 
     def __init__(
         self,
         settings: Settings,
-        catalogue: Callable[[], Catalogue],
+        catalog: Callable[[], Catalog],
         media: MediaStore,
         *,
         embedded: Path = EMBEDDED,
         hub: Hub | None = None,
     ) -> None:
-        """`catalogue` is asked at every job, so that manifests added since the start are seen.
+        """`catalog` is asked at every job, so that manifests added since the start are seen.
 
         `embedded` and `hub` are other places of weights than this installation's and the environment's.
 
@@ -72,21 +72,21 @@ class TorchStudio:
         if settings.threads:
             torch.set_num_threads(settings.threads)
         self.device: Device = resolve_device(settings.device)
-        self._catalogue = catalogue
+        self._catalog = catalog
         self._media = media
         self._settings = settings
         self._embedded = embedded
         self._hub = hub
-        self._generator: tuple[tuple[Manifest, Precision, str], Any] | None = None  # a Generator or a Painter
+        self._generator: tuple[tuple[Manifest, Precision, str], Any] | None = None  # a WanRunner or a ImageRunner
         self._blocks_move = False  # those of the generator
         self._captioner: tuple[Manifest, Captioner] | None = None
-        self._tuning: Tuning | None = None
+        self._acceleration: Acceleration | None = None
 
     def machine(self) -> Machine:
         """What the device can hold."""
         return self.device.machine()
 
-    def loaded(self) -> Loaded:
+    def loaded(self) -> LoadedModels:
         """Which models are in memory."""
         generator = captioner = None
         if self._generator is not None:
@@ -94,9 +94,9 @@ class TorchStudio:
             generator = manifest.name, asked
         if self._captioner is not None:
             captioner = self._captioner[0].name
-        return Loaded(generator=generator, captioner=captioner)
+        return LoadedModels(generator=generator, captioner=captioner)
 
-    def has_lost_its_device(self) -> bool:
+    def device_lost(self) -> bool:
         """Whether a GPU gives only errors any more, as all calls of a process do after a kernel that went astray."""
         try:
             self.device.finish()
@@ -104,15 +104,15 @@ class TorchStudio:
             return True
         return False
 
-    def lacks_weights(self, job: Job) -> bool:
+    def needs_download(self, job: Job) -> bool:
         """Whether a job has to wait for a download, and may."""
         try:
-            manifest = self._catalogue().get(job.plan.model)
+            manifest = self._catalog().get(job.plan.model)
             return (
                 self._settings.auto_download
                 and manifest.weights.embedded is None
                 and manifest.pipeline.family in FAMILIES[job.plan.kind]
-                and not is_local(manifest, self._settings.home)
+                and not is_installed(manifest, self._settings.home)
             )
         except (WanError, OSError):
             return False  # `run` says what is wrong
@@ -121,9 +121,9 @@ class TorchStudio:
         """Bring the weights that a job lacks; in a thread of its own, while other jobs run.
 
         Raises:
-            JobFailed, JobCancelled, JobLost, EngineLeaves: as `run`.
+            JobFailed, JobCancelled, LeaseLost, EngineShutdown: as `run`.
         """
-        self._install(self._catalogue().get(job.plan.model), job.plan.kind, report)
+        self._install(self._catalog().get(job.plan.model), job.plan.kind, report)
 
     def run(self, job: Job, report: Reporter) -> str | None:
         """Run a job's plan, hand its results to `report.add`, and give the caption if it makes one.
@@ -131,11 +131,11 @@ class TorchStudio:
         Raises:
             JobFailed: it cannot be done; with a code and a reason for people.
             OutOfSpace: the disk is full.
-            JobCancelled, JobLost, EngineLeaves: from `report`, passed on.
+            JobCancelled, LeaseLost, EngineShutdown: from `report`, passed on.
         """
         plan = job.plan
         try:
-            manifest = self._catalogue().get(plan.model)
+            manifest = self._catalog().get(plan.model)
         except UserError as error:
             raise JobFailed("unknown_model", str(error)) from error
         try:
@@ -163,7 +163,7 @@ class TorchStudio:
             self._generator = (key, self._load_generator(manifest, weights, asked))
         generator = self._generator[1]
         working = job_bytes(manifest, precision, shape, blocks_move=self._blocks_move)
-        self._make_room(plan.kind, working - generator.movable_bytes)
+        self._make_room(plan.kind, working - generator.evictable_bytes)
         generator.run(job_id, plan, report)
 
     def _commit(self, manifest: Manifest) -> str:
@@ -216,23 +216,23 @@ class TorchStudio:
             )
         return install(manifest, self._settings, report, embedded=self._embedded, hub=self._hub)
 
-    def _load_generator(self, manifest: Manifest, weights: Installed, asked: Precision) -> "Generator | Painter":
+    def _load_generator(self, manifest: Manifest, weights: Installed, asked: Precision) -> "WanRunner | ImageRunner":
         if manifest.pipeline.family != "wan":
-            with lasting_imports():
-                from wan_mcp.engine.families.image.loader import load_pictures
-                from wan_mcp.engine.families.image.pipeline import Painter
+            with gc_frozen():
+                from wan_mcp.engine.families.image.loader import load_image_model
+                from wan_mcp.engine.families.image.pipeline import ImageRunner
             self._blocks_move = False
-            pictures = load_pictures(
+            pictures = load_image_model(
                 manifest, weights.folder, self.device, weights.sha256, make_room=self._let_captioner_go
             )
-            return Painter(pictures, self._media, self._embeddings(weights))
-        with lasting_imports():
-            from wan_mcp.engine.families.wan.acceleration import Tuning
+            return ImageRunner(pictures, self._media, self._embeddings(weights))
+        with gc_frozen():
+            from wan_mcp.engine.families.wan.acceleration import Acceleration
             from wan_mcp.engine.families.wan.loader import load_wan
-            from wan_mcp.engine.families.wan.pipeline import Generator
+            from wan_mcp.engine.families.wan.pipeline import WanRunner
             from wan_mcp.engine.transformer.checkpoint_cache import WeightsCache
-        if self._tuning is None:
-            self._tuning = Tuning(self._settings, self.device)
+        if self._acceleration is None:
+            self._acceleration = Acceleration(self._settings, self.device)
         precision = self.machine().precision_of(manifest, asked)
         memory = memory_plan(manifest, self.device, precision)
         if not memory.whole and self._let_captioner_go():
@@ -240,11 +240,12 @@ class TorchStudio:
         self._blocks_move = not memory.stays
         log.info("%s", memory.describe())
         model = load_wan(
-            manifest, weights.folder, self.device, weights.sha256, weights.further,
+            manifest, weights.folder, self.device, weights.sha256, weights.extra_files,
             precision=asked, cache=WeightsCache(self._settings.home / "converted"),
-            residence=memory.residence(self.device), coming=memory.to_come, tuning=self._tuning,
+            weight_store=memory.weight_store(self.device), reserved_bytes=memory.to_come,
+            acceleration=self._acceleration,
         )  # fmt: skip
-        return Generator(model, self._media, self._embeddings(weights))
+        return WanRunner(model, self._media, self._embeddings(weights))
 
     def _embeddings(self, weights: Installed) -> "PromptEmbeddings":
         from wan_mcp.engine.components.prompt_cache import PromptEmbeddings
@@ -261,13 +262,13 @@ class TorchStudio:
             self._captioner = None
             self._free()
             precision = self.machine().precision_of(manifest)
-            self._make_room(plan.kind, needed_bytes(manifest, precision, usual_shape(manifest)))
+            self._make_room(plan.kind, needed_bytes(manifest, precision, default_shape(manifest)))
             report.enter(Stage.LOAD, detail=manifest.title)
             self._captioner = (manifest, self._load_captioner(manifest, weights))
         return self._captioner[1].caption(plan, open_input(self._media, plan.image), report)
 
     def _load_captioner(self, manifest: Manifest, weights: Installed) -> "Captioner":
-        with lasting_imports():
+        with gc_frozen():
             from wan_mcp.engine.families.caption.captioner import load_captioner
         return load_captioner(manifest, weights.folder, self.device)
 
@@ -277,17 +278,17 @@ class TorchStudio:
         self.device.free_memory()
 
 
-def build_studio(settings: Settings) -> TorchStudio:
-    """The studio that `wan-mcp engine` runs: `run_engine(settings, lambda: build_studio(settings), device_name)`.
+def build_runner(settings: Settings) -> ModelRunner:
+    """The runner that `wan-mcp engine` runs: `run_engine(settings, lambda: build_runner(settings), device_name)`.
 
     Raises:
         JobFailed: the device of the settings does not exist.
     """
-    catalogue, refreshing = Catalogue.of(settings.home), threading.Lock()
+    catalog, refreshing = Catalog.of(settings.home), threading.Lock()
 
-    def refreshed() -> Catalogue:
+    def refreshed() -> Catalog:
         with refreshing:  # downloads ask as well, in a thread of their own
-            catalogue.refresh()
-        return catalogue
+            catalog.refresh()
+        return catalog
 
-    return TorchStudio(settings, refreshed, MediaStore(settings.home))
+    return ModelRunner(settings, refreshed, MediaStore(settings.home))

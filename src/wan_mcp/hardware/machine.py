@@ -8,12 +8,12 @@ from wan_mcp.catalog.manifest import Manifest
 from wan_mcp.hardware.host_memory import main_memory
 from wan_mcp.settings import Settings
 
-__all__ = ["FIRST_WITH_FP8", "Machine", "this_machine"]
+__all__ = ["MIN_FP8_CAPABILITY", "Machine", "this_machine"]
 
 TOOL = "nvidia-smi"
 TOOL_TIMEOUT_S = 10
 MIB = 1024 * 1024
-FIRST_WITH_FP8 = (8, 9)
+MIN_FP8_CAPABILITY = (8, 9)
 """Compute capability from which Nvidia GPUs convert to and multiply e4m3 (Ada; Hopper is 9.0)."""
 
 
@@ -31,7 +31,7 @@ class Machine:
 
     def precision_of(self, manifest: Manifest, asked: str = "auto") -> str:
         """What a model's denoisers run in, if the settings ask for `asked` (auto, full, fp8)."""
-        recipe = manifest.quantisation.recipe if manifest.quantisation else None
+        recipe = manifest.quantization.recipe if manifest.quantization else None
         if self.name == "CPU":
             return "gguf" if recipe == "gguf" else self.precision
         return "fp8" if recipe in ("fp8-rowwise", "gguf") and self.has_fp8 and asked != "full" else self.precision
@@ -57,6 +57,6 @@ def _gpu(index: str) -> Machine | None:
         answer = subprocess.run(query, capture_output=True, text=True, timeout=TOOL_TIMEOUT_S, check=True)
         memory, _, capability = answer.stdout.split("\n")[0].partition(",")
         numbers = tuple(int(number) for number in (capability or "0").split("."))
-        return Machine("GPU", "bf16", int(memory) * MIB, numbers >= FIRST_WITH_FP8)
+        return Machine("GPU", "bf16", int(memory) * MIB, numbers >= MIN_FP8_CAPABILITY)
     except (OSError, subprocess.SubprocessError, ValueError):
         return None

@@ -25,7 +25,7 @@ class DeviceNames:
         rows = self._database.read("SELECT device FROM auto_device")
         return str(rows[0]["device"]) if rows else AUTO
 
-    def tell_auto(self, device: str) -> None:
+    def record_auto(self, device: str) -> None:
         """Say what auto stands for, on this machine and now."""
         with self._database.write(durable=False) as connection:
             connection.execute("INSERT OR REPLACE INTO auto_device VALUES (1, ?)", (device,))

@@ -6,10 +6,10 @@ from wan_mcp.catalog.presets import Precision, precision_asked
 from wan_mcp.schema.enums import Frozen
 from wan_mcp.schema.plans import CaptionPlan, Plan
 
-__all__ = ["Loaded"]
+__all__ = ["LoadedModels"]
 
 
-class Loaded(Frozen):
+class LoadedModels(Frozen):
     """One model that makes videos and images, one that writes captions; each stays until another takes its place."""
 
     generator: tuple[str, Precision] | None = None

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
 
-__all__ = ["StepTimes"]
+__all__ = ["StepTimeModel"]
 
 
 @dataclass(frozen=True)
-class StepTimes:
+class StepTimeModel:
     """The two factors; neither is negative."""
 
     per_token: float

@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from wan_mcp.errors import BadRequest, JobLost, QueueFull, UnknownJob
+from wan_mcp.errors import BadRequest, LeaseLost, QueueFull, UnknownJob
 from wan_mcp.jobs.database import Database
 from wan_mcp.schema.enums import JobState, Stage
 from wan_mcp.schema.jobs import Artifact, Job, JobError, Progress
@@ -57,7 +57,7 @@ def _job(row: sqlite3.Row) -> Job:
         cancel_requested=bool(row["cancel_requested"]),
         device=row["device"],
         attempt=row["attempt"],
-        deaths=row["deaths"],
+        crashes=row["deaths"],
     )
 
 
@@ -175,7 +175,7 @@ class JobStore:
         """Write how far a running job is; whether somebody asked it to stop.
 
         Raises:
-            JobLost: the row is not this attempt's any more.
+            LeaseLost: the row is not this attempt's any more.
         """
         return self._change(
             job,
@@ -194,7 +194,7 @@ class JobStore:
         """Add a finished file to a running job.
 
         Raises:
-            JobLost: the row is not this attempt's any more.
+            LeaseLost: the row is not this attempt's any more.
         """
         self._change(
             job,
@@ -207,7 +207,7 @@ class JobStore:
         """Add a sentence that the caller should know to a running job.
 
         Raises:
-            JobLost: the row is not this attempt's any more.
+            LeaseLost: the row is not this attempt's any more.
         """
         self._change(job, "notes = json_insert(notes, '$[#]', :note)", note=note, durable=False)
 
@@ -215,7 +215,7 @@ class JobStore:
         """End a running job.
 
         Raises:
-            JobLost: the row is not this attempt's any more.
+            LeaseLost: the row is not this attempt's any more.
         """
         self._change(
             job,
@@ -247,7 +247,7 @@ class JobStore:
                 {"id": job.id, "attempt": job.attempt, **values},
             ).fetchone()
         if row is None:
-            raise JobLost(f"job {job.id} is not attempt {job.attempt}'s any more")
+            raise LeaseLost(f"job {job.id} is not attempt {job.attempt}'s any more")
         return bool(row[0])
 
     # What whoever finds an engine dead does, holding that device's lock.
@@ -257,7 +257,7 @@ class JobStore:
         rows = self.database.read("SELECT DISTINCT device FROM jobs WHERE state = 'running' AND device IS NOT NULL")
         return [row["device"] for row in rows]
 
-    def bury(self, device: str) -> list[Job]:
+    def requeue_orphans(self, device: str) -> list[Job]:
         """Settle the jobs that a dead engine left running; gives them as they stand now.
 
         Once, a job goes back to its old place in the queue: generation is deterministic, so the

@@ -18,32 +18,32 @@ from filelock import Timeout
 from wan_mcp.hardware.machine import Machine
 from wan_mcp.jobs.device_lock import engine_lock
 from wan_mcp.jobs.devices import DeviceNames
-from wan_mcp.jobs.loaded_models import Loaded
+from wan_mcp.jobs.loaded_models import LoadedModels
 from wan_mcp.jobs.store import JobStore
-from wan_mcp.jobs.workers import EngineRows
+from wan_mcp.jobs.workers import WorkerRegistry
 from wan_mcp.schema.jobs import JobError
 from wan_mcp.settings import Settings
 
-__all__ = ["Engines"]
+__all__ = ["Supervisor"]
 
 
 log = logging.getLogger(__name__)
 STARTS_ALLOWED = 2
-LEAST_LIFE_S = 2.0  # an engine that finds the device taken waits longer than this before it leaves
+MIN_LIFE_S = 2.0  # an engine that finds the device taken waits longer than this before it leaves
 LOG_BYTES = 5_000_000  # a larger log is set aside when an engine starts
 # A machine that slept finds every deadline passed: only a deadline that stays passed while we
 # look at it, awake, for this long is believed.
 OVERDUE_GRACE_S = 3.0
 
 
-class Engines:
-    """Keeps an engine alive for as long as there is work. One turn of its duty is `tend`."""
+class Supervisor:
+    """Keeps an engine alive for as long as there is work. One turn of its duty is `supervise`."""
 
     def __init__(self, settings: Settings, store: JobStore) -> None:
         self._settings = settings
         self._names = DeviceNames(store.database)
         self._store = store
-        self._rows = EngineRows(store.database)
+        self._rows = WorkerRegistry(store.database)
         self._turn = threading.Lock()
         self._started: subprocess.Popen[bytes] | None = None
         self._started_at = 0.0
@@ -55,7 +55,7 @@ class Engines:
         """The device of the settings by the name that its engine has, as far as one has told it."""
         return self._names.of(self._settings.device)
 
-    def loaded(self) -> Loaded | None:
+    def loaded(self) -> LoadedModels | None:
         """What an engine that is up has in memory, None if none is; for estimates: not the lock is looked at."""
         row = self._rows.get(self.device)
         return row.loaded if row is not None and row.ready and row.process() is not None else None
@@ -64,8 +64,8 @@ class Engines:
         """What an engine has found on the device; None if none has been there since this machine was started."""
         return self._rows.machine(self.device)
 
-    def tend(self) -> None:
-        """One turn: bury the dead, end the hanging, start one if jobs wait. Call it while there is unfinished work.
+    def supervise(self) -> None:
+        """Requeue the jobs of dead engines, end a hung one, start one if jobs wait. Call it while work is unfinished.
 
         Raises:
             HomeUnusable: the home folder or the job table cannot be used.
@@ -85,7 +85,7 @@ class Engines:
         if self._started is None or (code := self._started.poll()) is None:
             return
         pid, self._started = self._started.pid, None
-        no_engine = time.monotonic() - self._started_at < LEAST_LIFE_S  # a command that is none, and ends well
+        no_engine = time.monotonic() - self._started_at < MIN_LIFE_S  # a command that is none, and ends well
         if self._rows.was_ready(pid) or (code == 0 and not no_engine):
             self._failed_starts = 0
             return
@@ -125,7 +125,7 @@ class Engines:
         lock = engine_lock(self._settings.home, device)
         try:
             with lock.acquire(blocking=False):
-                for job in self._store.bury(device):
+                for job in self._store.requeue_orphans(device):
                     log.warning("an engine died over job %s, which is now %s", job.id, job.state)
         except Timeout:
             return False

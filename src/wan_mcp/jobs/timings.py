@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from wan_mcp.catalog.costs import Costs
 from wan_mcp.jobs.database import Database
-from wan_mcp.jobs.step_time_model import StepTimes
+from wan_mcp.jobs.step_time_model import StepTimeModel
 from wan_mcp.schema.enums import Stage
 from wan_mcp.schema.plans import CaptionPlan, ImagePlan, Plan, VideoPlan
 
@@ -102,7 +102,7 @@ class Timings:
     def seconds(self, device: str, model: str, stage: Stage, work: Work, variant: str | None = None) -> float | None:
         """Expected seconds of one piece of work.
 
-        The median at its size; else of denoising the curve through all sizes (see `StepTimes`), of the others the
+        The median at its size; else of denoising the curve through all sizes (see `StepTimeModel`), of the others the
         median at the nearest size, scaled. `variant` None takes all measurements alike.
         """
         rows = self._database.read(
@@ -123,7 +123,7 @@ class Timings:
         if work.size in medians:
             return medians[work.size] * work.passes
         if work.even_at is not None:
-            return StepTimes.fitted(medians, work.even_at).at(work.size) * work.passes
+            return StepTimeModel.fitted(medians, work.even_at).at(work.size) * work.passes
         nearest = min(medians, key=lambda other: abs(other - work.size))
         return medians[nearest] * work.size / nearest
 

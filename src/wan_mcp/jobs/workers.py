@@ -12,15 +12,15 @@ from pydantic import ValidationError
 
 from wan_mcp.hardware.machine import Machine
 from wan_mcp.jobs.database import Database
-from wan_mcp.jobs.loaded_models import Loaded
+from wan_mcp.jobs.loaded_models import LoadedModels
 
-__all__ = ["EngineRow", "EngineRows"]
+__all__ = ["WorkerRegistry", "WorkerRow"]
 
 ROWS_KEPT = 50  # of engines, dead ones included
 
 
 @dataclass(frozen=True)
-class EngineRow:
+class WorkerRow:
     """What an engine says of itself."""
 
     device: str
@@ -28,7 +28,7 @@ class EngineRow:
     pid_created: float
     ready: bool
     deadline_at: float
-    loaded: Loaded
+    loaded: LoadedModels
 
     def process(self) -> psutil.Process | None:
         """The process, if it is still the one that wrote this row and not a later one of the same pid."""
@@ -40,7 +40,7 @@ class EngineRow:
         return process if alive else None
 
 
-class EngineRows:
+class WorkerRegistry:
     """The engines' own rows: written by engines, read by fronts. A dead engine's row stays for a while."""
 
     def __init__(self, database: Database) -> None:
@@ -56,7 +56,7 @@ class EngineRows:
             )
             connection.execute("DELETE FROM engines WHERE seq <= last_insert_rowid() - ?", (ROWS_KEPT,))
 
-    def alive(self, device: str, deadline_at: float, loaded: Loaded | None = None) -> None:
+    def heartbeat(self, device: str, deadline_at: float, loaded: LoadedModels | None = None) -> None:
         """A sign of life of this process, and which models it has `loaded`, None for the same as before.
 
         The next sign is due at `deadline_at` (Unix time).
@@ -68,12 +68,12 @@ class EngineRows:
                 (deadline_at, loaded.model_dump_json() if loaded else None, device, os.getpid()),
             )
 
-    def leave(self, device: str) -> None:
+    def unregister(self, device: str) -> None:
         """This process is not the engine of `device` any more."""
         with self._database.write(durable=False) as connection:
             connection.execute("DELETE FROM engines WHERE device = ? AND pid = ?", (device, os.getpid()))
 
-    def tell_machine(self, device: str, machine: Machine) -> None:
+    def record_machine(self, device: str, machine: Machine) -> None:
         """Keep what an engine of `device` has found there, for the time after it."""
         with self._database.write(durable=False) as connection:
             connection.execute(
@@ -89,17 +89,17 @@ class EngineRows:
         row = rows[0]
         return Machine(row["name"], row["precision"], row["memory"], bool(row["has_fp8"]))
 
-    def get(self, device: str) -> EngineRow | None:
+    def get(self, device: str) -> WorkerRow | None:
         """The engine that registered last for `device`, if one has."""
         rows = self._database.read("SELECT * FROM engines WHERE device = ? ORDER BY seq DESC LIMIT 1", device)
         if not rows:
             return None
         row = rows[0]
         try:
-            loaded = Loaded.model_validate_json(row["loaded"], extra="ignore")
+            loaded = LoadedModels.model_validate_json(row["loaded"], extra="ignore")
         except ValidationError:  # words of a newer version beside us: only estimates want them
-            loaded = Loaded()
-        return EngineRow(row["device"], row["pid"], row["pid_created"], bool(row["ready"]), row["deadline_at"], loaded)
+            loaded = LoadedModels()
+        return WorkerRow(row["device"], row["pid"], row["pid_created"], bool(row["ready"]), row["deadline_at"], loaded)
 
     def was_ready(self, pid: int) -> bool:
         """Whether the engine of that pid had started well, though others may have come after it."""

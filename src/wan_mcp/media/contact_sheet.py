@@ -1,6 +1,6 @@
 """Contact sheets: frames of a video side by side, with their times, in one small JPEG.
 
-A sheet is how a model that cannot play a video sees its motion. Small frames are enlarged, the
+A sheet is how a model that cannot play a video sees its motion. Small frames are upsample_nearest, the
 gaps are a gray that is no frame's border colour, and the whole stays within a byte budget.
 """
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["chosen_frames", "contact_sheet"]
 
-MOST_FRAMES = 9
+MAX_FRAMES = 9
 SHEET_WIDTH = 780  # pixels; about what a model looks at without scaling it down
 GAP = 6
 CAPTION = 16  # height of the line of text under a frame
@@ -26,9 +26,9 @@ TEXT = (235, 235, 235)
 
 def chosen_frames(count: int) -> list[int]:
     """Indices of up to nine frames, evenly spread, the first and the last among them."""
-    if count <= MOST_FRAMES:
+    if count <= MAX_FRAMES:
         return list(range(count))
-    return [round(i * (count - 1) / (MOST_FRAMES - 1)) for i in range(MOST_FRAMES)]
+    return [round(i * (count - 1) / (MAX_FRAMES - 1)) for i in range(MAX_FRAMES)]
 
 
 def contact_sheet(

@@ -24,8 +24,8 @@ RECEIPT_KEY = "wan_mcp"
 QUALITIES = (88, 80, 70, 60, 45)
 SMALLER = 0.8  # how much a picture shrinks when the lowest quality is still too large
 COMPRESSION = 4  # of zlib: 3 % more bytes than the 9 that `optimize` means, in an eighth of the time
-SMALLEST = 16  # pixels of the longer side, below which nothing is made smaller
-LARGEST_PREVIEW = 768  # pixels of the longer side
+MIN_PREVIEW_SIDE = 16  # pixels of the longer side, below which nothing is made smaller
+MAX_PREVIEW_SIDE = 768  # pixels of the longer side
 
 
 def write_image(
@@ -67,7 +67,7 @@ def preview_jpeg(source: "Path | Image", max_bytes: int = 60_000) -> bytes:
 
 
 def _bounded(picture: "Image") -> "Image":
-    picture.thumbnail((LARGEST_PREVIEW, LARGEST_PREVIEW))
+    picture.thumbnail((MAX_PREVIEW_SIDE, MAX_PREVIEW_SIDE))
     return picture
 
 
@@ -84,7 +84,7 @@ def fitting_jpeg(picture: "Image", max_bytes: int, qualities: Iterable[int] = QU
                 picture.save(out, "JPEG", quality=quality, subsampling=0, optimize=True)
             except OSError:  # it outgrew Pillow's buffer of one byte per pixel, at least 64 kB: too large
                 continue
-            if out.tell() <= max_bytes or max(picture.size) <= SMALLEST:
+            if out.tell() <= max_bytes or max(picture.size) <= MIN_PREVIEW_SIDE:
                 return out.getvalue()
         width, height = picture.size
         smaller = (max(1, int(width * SMALLER)), max(1, int(height * SMALLER)))

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["InputImages"]
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
-SMALLEST_SIDE = 8
+MIN_SIDE = 8
 SIXTEEN_BITS = 65535
 
 
@@ -116,7 +116,7 @@ class InputImages:
         return BadImage(f"the picture has {size / 1e6:.1f} MB; at most {self._max_bytes / 1e6:g} MB are taken")
 
     def _keep(self, data: bytes, origin: str) -> InputImage:
-        png, width, height = self._normalised(data)
+        png, width, height = self._normalized(data)
         digest = hashlib.sha256(png).hexdigest()
         file = self._media.inputs / f"{digest}.png"
         if not file.is_file():
@@ -126,7 +126,7 @@ class InputImages:
             sha256=digest, file=str(file.relative_to(self._media.home)), width=width, height=height, source=origin
         )
 
-    def _normalised(self, data: bytes) -> tuple[bytes, int, int]:
+    def _normalized(self, data: bytes) -> tuple[bytes, int, int]:
         """The picture as PNG bytes, upright, RGB over white, with its width and height."""
         from PIL import Image, ImageOps
 
@@ -140,7 +140,7 @@ class InputImages:
                             f"the picture has {width}x{height} pixels; "
                             f"at most {self._max_pixels / 1e6:g} million are taken"
                         )
-                    if min(width, height) < SMALLEST_SIDE:
+                    if min(width, height) < MIN_SIDE:
                         raise BadImage(f"the picture has only {width}x{height} pixels")
                     picture.load()
                     upright = ImageOps.exif_transpose(picture)

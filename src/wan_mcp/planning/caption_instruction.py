@@ -2,14 +2,14 @@
 
 from wan_mcp.catalog.manifest import Manifest
 from wan_mcp.errors import BadRequest
-from wan_mcp.planning.limits import MAX_SEED, bounded_text, within
+from wan_mcp.planning.limits import MAX_SEED, checked_text, require_within
 from wan_mcp.schema.plans import CaptionPlan, InputImage
 from wan_mcp.schema.requests import CaptionRequest
 
-__all__ = ["settle_caption"]
+__all__ = ["resolve_caption"]
 
 
-def settle_caption(request: CaptionRequest, manifest: Manifest, image: InputImage) -> CaptionPlan:
+def resolve_caption(request: CaptionRequest, manifest: Manifest, image: InputImage) -> CaptionPlan:
     """The plan of a caption.
 
     Raises:
@@ -24,11 +24,11 @@ def settle_caption(request: CaptionRequest, manifest: Manifest, image: InputImag
             raise BadRequest(f"model '{manifest.name}' takes no prompt of its own; leave it out")
         if request.caption_type is not None or request.length is not None:
             raise BadRequest("give a prompt, or caption_type and length, not both")
-        prompt = bounded_text("prompt", request.prompt, manifest.limits.prompt_characters)
+        prompt = checked_text("prompt", request.prompt, manifest.limits.prompt_characters)
     sentences = spec.sentences(manifest.name, request.extra_options)
     notes = []
     if request.seed is not None:
-        within("seed", request.seed, 0, MAX_SEED)
+        require_within("seed", request.seed, 0, MAX_SEED)
         if not spec.samples:
             notes.append(f"'{manifest.name}' always says the same of a picture: the seed changes nothing")
     return CaptionPlan(

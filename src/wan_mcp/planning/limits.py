@@ -4,13 +4,13 @@ from typing import TypeVar
 
 from wan_mcp.errors import BadRequest
 
-__all__ = ["MAX_SEED", "bounded_text", "or_default", "within"]
+__all__ = ["MAX_SEED", "checked_or_default", "checked_text", "require_within"]
 
 MAX_SEED = 2**31 - 1
 N = TypeVar("N", int, float)
 
 
-def bounded_text(what: str, text: str, longest: int) -> str:
+def checked_text(what: str, text: str, longest: int) -> str:
     """The text without white space around it.
 
     Raises:
@@ -21,7 +21,7 @@ def bounded_text(what: str, text: str, longest: int) -> str:
     return text.strip()
 
 
-def within(what: str, value: float, smallest: float, largest: float) -> None:
+def require_within(what: str, value: float, smallest: float, largest: float) -> None:
     """Refuse a value outside these bounds, and NaN.
 
     Raises:
@@ -31,7 +31,7 @@ def within(what: str, value: float, smallest: float, largest: float) -> None:
         raise BadRequest(f"{what} {value:g} is not allowed; it must be {smallest:g} to {largest:g}")
 
 
-def or_default(what: str, value: N | None, default: N, bounds: tuple[N, N]) -> N:
+def checked_or_default(what: str, value: N | None, default: N, bounds: tuple[N, N]) -> N:
     """The value, if one was given, within its bounds.
 
     Raises:
@@ -39,5 +39,5 @@ def or_default(what: str, value: N | None, default: N, bounds: tuple[N, N]) -> N
     """
     if value is None:
         return default
-    within(what, value, *bounds)
+    require_within(what, value, *bounds)
     return value

@@ -8,12 +8,12 @@ from wan_mcp.schema.plans import LoraPlan
 from wan_mcp.schema.requests import ImageRequest, VideoRequest
 from wan_mcp.weights.lora_files import LoraFiles
 
-__all__ = ["settle_loras", "settle_steps"]
+__all__ = ["resolve_loras", "resolve_steps"]
 
-STRONGEST = 10.0
+MAX_LORA_SCALE = 10.0
 
 
-def settle_loras(request: VideoRequest | ImageRequest, manifest: Manifest, files: LoraFiles) -> tuple[LoraPlan, ...]:
+def resolve_loras(request: VideoRequest | ImageRequest, manifest: Manifest, files: LoraFiles) -> tuple[LoraPlan, ...]:
     """The adapters of a request, each with its file and hash.
 
     Raises:
@@ -28,8 +28,10 @@ def settle_loras(request: VideoRequest | ImageRequest, manifest: Manifest, files
         if lora.expert is not None and lora.expert not in experts:
             has = f"there are: {', '.join(experts)}" if len(experts) > 1 else "it has only one: leave expert out"
             raise BadRequest(f"model '{manifest.name}' has no expert '{lora.expert[:40]}'; {has}")
-        if not math.isfinite(lora.scale) or abs(lora.scale) > STRONGEST:
-            raise BadRequest(f"lora scale {lora.scale:g} is not allowed; it must be {-STRONGEST:g} to {STRONGEST:g}")
+        if not math.isfinite(lora.scale) or abs(lora.scale) > MAX_LORA_SCALE:
+            raise BadRequest(
+                f"lora scale {lora.scale:g} is not allowed; it must be {-MAX_LORA_SCALE:g} to {MAX_LORA_SCALE:g}"
+            )
     plans = []
     for lora in request.lora:
         file = files.find(lora)
@@ -38,7 +40,7 @@ def settle_loras(request: VideoRequest | ImageRequest, manifest: Manifest, files
     return tuple(plans)
 
 
-def settle_steps(steps: int, manifest: Manifest) -> int:
+def resolve_steps(steps: int, manifest: Manifest) -> int:
     """The number of steps, if the model can do so many.
 
     Raises:

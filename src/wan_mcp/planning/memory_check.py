@@ -11,12 +11,12 @@ from wan_mcp.schema.plans import CaptionPlan, Plan, VideoPlan
 from wan_mcp.settings import Settings
 from wan_mcp.weights.download_progress import in_bytes
 
-__all__ = ["Preflight"]
+__all__ = ["MemoryCheck"]
 
 log = logging.getLogger(__name__)
 
 
-class Preflight:
+class MemoryCheck:
     """Looks at plans before they become jobs."""
 
     def __init__(self, settings: Settings) -> None:

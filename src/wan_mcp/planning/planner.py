@@ -7,17 +7,17 @@ and what has to be fitted (a duration to the frame rule, a picture to a size) be
 import secrets
 from collections.abc import Iterable
 
-from wan_mcp.catalog.catalog import Catalogue
+from wan_mcp.catalog.catalog import Catalog
 from wan_mcp.catalog.manifest import Defaults, Manifest
 from wan_mcp.errors import BadRequest, BrokenManifest
 from wan_mcp.hardware.machine import Machine
 from wan_mcp.media.framing import cover
-from wan_mcp.planning.caption_instruction import settle_caption
-from wan_mcp.planning.limits import MAX_SEED, bounded_text, or_default, within
-from wan_mcp.planning.loras import settle_loras, settle_steps
-from wan_mcp.planning.memory_check import Preflight
-from wan_mcp.planning.quality import preset_of, settle_precision, settle_step_cache, settle_turbo
-from wan_mcp.planning.resolution import settle_frames, settle_size
+from wan_mcp.planning.caption_instruction import resolve_caption
+from wan_mcp.planning.limits import MAX_SEED, checked_or_default, checked_text, require_within
+from wan_mcp.planning.loras import resolve_loras, resolve_steps
+from wan_mcp.planning.memory_check import MemoryCheck
+from wan_mcp.planning.quality import preset_of, resolve_precision, resolve_step_cache, resolve_turbo
+from wan_mcp.planning.resolution import resolve_frames, resolve_size
 from wan_mcp.schema.enums import Kind, Task
 from wan_mcp.schema.plans import ImagePlan, InputImage, Plan, VideoPlan
 from wan_mcp.schema.requests import CaptionRequest, ImageRequest, Request, VideoRequest
@@ -30,12 +30,12 @@ __all__ = ["Planner"]
 class Planner:
     """Makes plans from requests."""
 
-    def __init__(self, settings: Settings, catalogue: Catalogue, *, any_folder: bool = False) -> None:
+    def __init__(self, settings: Settings, catalog: Catalog, *, any_folder: bool = False) -> None:
         """`any_folder` lets requests name LoRAs anywhere, for a person at their own command line."""
         self._loras = LoraFiles(settings.home / "loras", settings.lora_dirs, any_folder=any_folder)
         self._settings = settings
-        self._catalogue = catalogue
-        self._preflight = Preflight(settings)
+        self._catalog = catalog
+        self._memory_check = MemoryCheck(settings)
 
     def manifest(self, request: Request) -> Manifest:
         """The manifest of the model that serves a request.
@@ -46,11 +46,11 @@ class Planner:
             BrokenManifest: its preset points to a model that has none of that name.
         """
         task = task_of(request)
-        manifest = self._catalogue.get(self._asked_model(request))
+        manifest = self._catalog.get(self._asked_model(request))
         if not isinstance(request, CaptionRequest) and request.preset is not None:
             manifest = self._serving_preset(manifest, request.preset)
         if task not in manifest.tasks:
-            able = ", ".join(self._catalogue.serving(task)) or "none of the installed models"
+            able = ", ".join(self._catalog.serving(task)) or "none of the installed models"
             raise BadRequest(f"model '{manifest.name}' does not do {task}; this can: {able}")
         return manifest
 
@@ -66,7 +66,7 @@ class Planner:
         chosen = preset_of(manifest, preset)
         if chosen.model is None:
             return manifest
-        other = self._catalogue.get(chosen.model)
+        other = self._catalog.get(chosen.model)
         if preset not in other.presets or preset_of(other, preset).model is not None:
             raise BrokenManifest(
                 f"manifest of '{manifest.name}': its preset '{preset}' is that of '{other.name}', which has no values "
@@ -74,7 +74,7 @@ class Planner:
             )
         return other
 
-    def settle(
+    def resolve(
         self,
         request: Request,
         image: InputImage | None = None,
@@ -89,7 +89,7 @@ class Planner:
             BadRequest, UnknownModel, BrokenManifest: as `plan`; or the result is too large for this machine.
         """
         plan = self.plan(request, image, last_image)
-        self._preflight.check(plan, self._catalogue.get(plan.model), machine)
+        self._memory_check.check(plan, self._catalog.get(plan.model), machine)
         return plan
 
     def plan(self, request: Request, image: InputImage | None = None, last_image: InputImage | None = None) -> Plan:
@@ -103,16 +103,16 @@ class Planner:
         if isinstance(request, CaptionRequest):
             if image is None:
                 raise BadRequest("a caption needs an image")
-            return settle_caption(request, manifest, image)
+            return resolve_caption(request, manifest, image)
         return self._generation_plan(request, manifest, image, last_image)
 
-    def usual(self, model: str, task: Task, preset: str | None = None) -> Plan:
+    def typical(self, model: str, task: Task, preset: str | None = None) -> Plan:
         """The plan of a task with nothing but defaults or a preset, to say how long one takes; it is never run.
 
         Raises:
             UserError: the model does not do that task, or has no such preset.
         """
-        sizes = self._catalogue.get(model).sizes
+        sizes = self._catalog.get(model).sizes
         size = next((r for r in sizes.named if r.name == sizes.default), None) if sizes else None
         width, height = (size.width, size.height) if size else (1, 1)
         picture = InputImage(sha256="", file="", width=width, height=height, source="")
@@ -136,39 +136,41 @@ class Planner:
         last_image: InputImage | None,
     ) -> Plan:
         limits, defaults, settings = manifest.limits, manifest.defaults_of(request.preset), self._settings
-        prompt = bounded_text("prompt", request.prompt, limits.prompt_characters)
+        prompt = checked_text("prompt", request.prompt, limits.prompt_characters)
         if not prompt:
             raise BadRequest("prompt is empty; say what should be seen")
         negative = request.negative_prompt if request.negative_prompt is not None else defaults.negative_prompt
         notes: list[str] = []
         if manifest.name != (asked := self._asked_model(request)):
             notes.append(f"preset '{request.preset}' of '{asked}' is made by '{manifest.name}'")
-        size = settle_size(request.resolution, manifest, image, notes)
+        size = resolve_size(request.resolution, manifest, image, notes)
         for picture, what in ((image, "image"), (last_image, "last_image")):
             if picture is not None:
                 framing = cover((picture.width, picture.height), (size.width, size.height))
                 notes += filter(None, [framing.describe(what)])
-        guidance = or_default("guidance_scale", request.guidance_scale, defaults.guidance_scale, limits.guidance_scale)
+        guidance = checked_or_default(
+            "guidance_scale", request.guidance_scale, defaults.guidance_scale, limits.guidance_scale
+        )
         if request.negative_prompt and guidance <= 1:
             notes.append(f"negative_prompt has no effect at guidance_scale {guidance:g}")
         seed = secrets.randbelow(MAX_SEED + 1) if request.seed is None else request.seed
-        within("seed", seed, 0, MAX_SEED)
-        within("count", request.count, 1, settings.max_count)
-        steps = settle_steps(or_default("steps", request.steps, defaults.steps, limits.steps), manifest)
+        require_within("seed", seed, 0, MAX_SEED)
+        require_within("count", request.count, 1, settings.max_count)
+        steps = resolve_steps(checked_or_default("steps", request.steps, defaults.steps, limits.steps), manifest)
         common = {
             "task": task_of(request),
             "model": manifest.name,
             "preset": request.preset,
             "prompt": self._styled(prompt, request.style),
             "prompt_asked": prompt,
-            "negative_prompt": bounded_text("negative_prompt", negative, limits.prompt_characters),
+            "negative_prompt": checked_text("negative_prompt", negative, limits.prompt_characters),
             "style": request.style,
             "width": size.width,
             "height": size.height,
             "steps": steps,
-            "step_cache": settle_step_cache(request, manifest, steps, notes),
-            "precision": settle_precision(request, manifest),
-            "lora": settle_loras(request, manifest, self._loras),
+            "step_cache": resolve_step_cache(request, manifest, steps, notes),
+            "precision": resolve_precision(request, manifest),
+            "lora": resolve_loras(request, manifest, self._loras),
             "guidance_scale": guidance,
             "seed": seed,
             "count": request.count,
@@ -178,11 +180,11 @@ class Planner:
         if isinstance(request, ImageRequest):
             tokens = manifest.costs.tokens(size.width, size.height)
             return ImagePlan(**common, tokens=tokens, strength=_strength(request, manifest), notes=tuple(notes))
-        num_frames = settle_frames(request, manifest, notes)
+        num_frames = resolve_frames(request, manifest, notes)
         fps = manifest.frames.fps if manifest.frames else 0.0
         return VideoPlan(
             **common,
-            turbo=settle_turbo(request, manifest, self._catalogue, notes),
+            turbo=resolve_turbo(request, manifest, self._catalog, notes),
             tokens=manifest.costs.tokens(size.width, size.height, num_frames),
             num_frames=num_frames,
             fps=fps,
@@ -195,9 +197,9 @@ class Planner:
     def _styled(self, prompt: str, style: str | None) -> str:
         if style is None:
             return prompt
-        if style not in self._catalogue.styles:
-            raise BadRequest(f"no style '{style}'; there are: {_listed(self._catalogue.styles)}")
-        return self._catalogue.styles[style].replace("{prompt}", prompt)
+        if style not in self._catalog.styles:
+            raise BadRequest(f"no style '{style}'; there are: {_listed(self._catalog.styles)}")
+        return self._catalog.styles[style].replace("{prompt}", prompt)
 
 
 def task_of(request: Request) -> Task:
@@ -230,7 +232,7 @@ def _strength(request: ImageRequest, manifest: Manifest) -> float | None:
         if request.strength is not None:
             raise BadRequest(f"model '{manifest.name}' edits the picture as the prompt says: leave strength out")
         return None
-    return or_default("strength", request.strength, manifest.defaults.strength, manifest.limits.strength)
+    return checked_or_default("strength", request.strength, manifest.defaults.strength, manifest.limits.strength)
 
 
 def _second_guidance(request: VideoRequest, manifest: Manifest, defaults: Defaults) -> float | None:
@@ -239,4 +241,4 @@ def _second_guidance(request: VideoRequest, manifest: Manifest, defaults: Defaul
             raise BadRequest(f"model '{manifest.name}' has one expert: guidance_scale_2 does not apply to it")
         return None
     default = defaults.guidance_scale_2 or defaults.guidance_scale
-    return or_default("guidance_scale_2", request.guidance_scale_2, default, manifest.limits.guidance_scale)
+    return checked_or_default("guidance_scale_2", request.guidance_scale_2, default, manifest.limits.guidance_scale)

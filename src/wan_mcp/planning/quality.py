@@ -1,15 +1,15 @@
 """How a request may be quicker, or better, than its model's own values: presets, turbo, passes left out, precision."""
 
-from wan_mcp.catalog.catalog import Catalogue
+from wan_mcp.catalog.catalog import Catalog
 from wan_mcp.catalog.manifest import Manifest
 from wan_mcp.catalog.presets import Preset
 from wan_mcp.errors import BadRequest
 from wan_mcp.schema.plans import PlanPrecision, StepCache
 from wan_mcp.schema.requests import ImageRequest, VideoRequest
 
-__all__ = ["preset_of", "settle_precision", "settle_step_cache", "settle_turbo"]
+__all__ = ["preset_of", "resolve_precision", "resolve_step_cache", "resolve_turbo"]
 
-FEWEST_CACHED_STEPS = 20
+MIN_CACHED_STEPS = 20
 """With fewer steps each changes too much for one to stand for the next."""
 
 
@@ -26,7 +26,7 @@ def preset_of(manifest: Manifest, name: str) -> Preset:
     raise BadRequest(f"model '{manifest.name}' has no preset '{name[:40]}'; {has}")
 
 
-def settle_turbo(request: VideoRequest, manifest: Manifest, catalogue: Catalogue, notes: list[str]) -> bool:
+def resolve_turbo(request: VideoRequest, manifest: Manifest, catalog: Catalog, notes: list[str]) -> bool:
     """Whether attention may leave blocks out: as asked, else as the preset says.
 
     Raises:
@@ -36,7 +36,7 @@ def settle_turbo(request: VideoRequest, manifest: Manifest, catalogue: Catalogue
     if turbo is None:
         turbo = request.preset is not None and preset_of(manifest, request.preset).turbo
     if turbo and not manifest.pipeline.turbo:
-        able = ", ".join(sorted(each.name for each in catalogue.manifests.values() if each.pipeline.turbo)) or "none"
+        able = ", ".join(sorted(each.name for each in catalog.manifests.values() if each.pipeline.turbo)) or "none"
         raise BadRequest(
             f"model '{manifest.name}' has no turbo: its manifest does not allow attention to leave blocks out; "
             f"leave turbo out, or take one that does: {able}"
@@ -46,7 +46,7 @@ def settle_turbo(request: VideoRequest, manifest: Manifest, catalogue: Catalogue
     return turbo
 
 
-def settle_step_cache(
+def resolve_step_cache(
     request: VideoRequest | ImageRequest, manifest: Manifest, steps: int, notes: list[str]
 ) -> StepCache | None:
     """Which passes may be left out: what the preset says, where there are steps to spare.
@@ -56,12 +56,12 @@ def settle_step_cache(
     if isinstance(request, ImageRequest) and request.image is not None:
         return None
     cache = preset_of(manifest, request.preset).step_cache if request.preset is not None else None
-    if cache is None or steps < FEWEST_CACHED_STEPS:
+    if cache is None or steps < MIN_CACHED_STEPS:
         return None
     notes.append("step cache: passes that change little are left out; the picture differs a little from the full one")
     return cache
 
 
-def settle_precision(request: VideoRequest | ImageRequest, manifest: Manifest) -> PlanPrecision:
+def resolve_precision(request: VideoRequest | ImageRequest, manifest: Manifest) -> PlanPrecision:
     """The precision of the preset, if the request has one."""
     return preset_of(manifest, request.preset).precision if request.preset is not None else "auto"

@@ -6,16 +6,16 @@ import re
 from wan_mcp.catalog.manifest import Manifest
 from wan_mcp.catalog.sizes import Resolution
 from wan_mcp.errors import BadRequest
-from wan_mcp.planning.limits import within
+from wan_mcp.planning.limits import require_within
 from wan_mcp.schema.plans import InputImage
 from wan_mcp.schema.requests import VideoRequest
 
-__all__ = ["settle_frames", "settle_size"]
+__all__ = ["resolve_frames", "resolve_size"]
 
 SIZE = re.compile(r"^(\d{1,5})\s*[xX×]\s*(\d{1,5})$")
 
 
-def settle_size(asked: str | None, manifest: Manifest, image: InputImage | None, notes: list[str]) -> Resolution:
+def resolve_size(asked: str | None, manifest: Manifest, image: InputImage | None, notes: list[str]) -> Resolution:
     """The size of the result: the one asked for, else the one nearest to the picture's aspect, else the default.
 
     Raises:
@@ -60,7 +60,7 @@ def settle_size(asked: str | None, manifest: Manifest, image: InputImage | None,
     return nearest
 
 
-def settle_frames(request: VideoRequest, manifest: Manifest, notes: list[str]) -> int:
+def resolve_frames(request: VideoRequest, manifest: Manifest, notes: list[str]) -> int:
     """How many frames a video gets: as many as asked, or as fit its duration best, else the default.
 
     Raises:
@@ -82,7 +82,7 @@ def settle_frames(request: VideoRequest, manifest: Manifest, notes: list[str]) -
         return rule.default
     shortest, longest = rule.minimum / rule.fps, rule.maximum / rule.fps
     # Half a frame either way still means the shortest or the longest.
-    within("duration_s", request.duration_s, max(0.0, shortest - 0.5 / rule.fps), longest + 0.5 / rule.fps)
+    require_within("duration_s", request.duration_s, max(0.0, shortest - 0.5 / rule.fps), longest + 0.5 / rule.fps)
     frames = rule.nearest(request.duration_s * rule.fps)
     if not math.isclose(frames / rule.fps, request.duration_s, abs_tol=1e-3):
         notes.append(

@@ -62,4 +62,4 @@ class Job(Frozen):
     cancel_requested: bool = False
     device: str | None = Field(default=None, description="The device whose engine claimed it last.")
     attempt: int = Field(default=0, description="How often it was claimed; marks whose word counts.")
-    deaths: int = Field(default=0, description="How many engines died over it.")
+    crashes: int = Field(default=0, description="How many engines died over it.")

@@ -58,7 +58,7 @@ def sentence(view: JobView) -> str:
     match job.state:
         case JobState.QUEUED:
             ahead = (view.queue_position or 1) - 1
-            again = " again, because its engine died" if job.deaths else ""
+            again = " again, because its engine died" if job.crashes else ""
             place = "next to run" if ahead == 0 else f"{ahead} job{'s' if ahead > 1 else ''} ahead"
             return f"Queued{again}: {place}{time_left(view.eta_s)}"
         case JobState.RUNNING if job.cancel_requested:

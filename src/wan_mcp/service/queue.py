@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from itertools import takewhile
 
 from wan_mcp.catalog.presets import Precision
-from wan_mcp.jobs.loaded_models import Loaded
+from wan_mcp.jobs.loaded_models import LoadedModels
 from wan_mcp.jobs.store import JobStore
-from wan_mcp.jobs.supervisor import Engines
+from wan_mcp.jobs.supervisor import Supervisor
 from wan_mcp.jobs.timings import Timings
 from wan_mcp.schema.enums import JobState, Stage
 from wan_mcp.schema.jobs import Job
@@ -29,7 +29,7 @@ class JobView:
 class Queue:
     """The jobs that one engine runs, one after the other."""
 
-    def __init__(self, store: JobStore, timings: Timings, engines: Engines, precision: Precision) -> None:
+    def __init__(self, store: JobStore, timings: Timings, engines: Supervisor, precision: Precision) -> None:
         """`precision` is that of the settings."""
         self._precision = precision
         self._store, self._timings, self._engines = store, timings, engines
@@ -59,7 +59,7 @@ class Queue:
         """Seconds until the last job in `line` is done; None if any is unknown."""
         total, device = 0.0, self._engines.device
         now = self._engines.loaded()
-        loaded = now or Loaded()
+        loaded = now or LoadedModels()
         for job in line:
             if job.state is JobState.RUNNING:
                 seconds = _time_left(job)

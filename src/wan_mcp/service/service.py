@@ -15,12 +15,12 @@ import anyio
 import psutil
 from anyio.to_thread import run_sync
 
-from wan_mcp.catalog.catalog import Catalogue
+from wan_mcp.catalog.catalog import Catalog
 from wan_mcp.catalog.manifest import Manifest
 from wan_mcp.errors import OutOfSpace, QueueFull, WanError
 from wan_mcp.jobs.database import Database
 from wan_mcp.jobs.store import JobStore
-from wan_mcp.jobs.supervisor import Engines
+from wan_mcp.jobs.supervisor import Supervisor
 from wan_mcp.jobs.timings import Timings
 from wan_mcp.media.ingest import InputImages
 from wan_mcp.media.store import MediaStore
@@ -30,7 +30,7 @@ from wan_mcp.schema.jobs import Job
 from wan_mcp.schema.plans import Plan
 from wan_mcp.schema.requests import Request, VideoRequest
 from wan_mcp.service.queue import JobView, Queue
-from wan_mcp.service.typical_times import UsualTimes, usual_times
+from wan_mcp.service.typical_times import TypicalTimes, typical_times
 from wan_mcp.settings import Settings
 
 __all__ = ["JobService", "JobView", "serving"]
@@ -51,7 +51,7 @@ class _Table:
 
     store: JobStore
     timings: Timings
-    engines: Engines
+    engines: Supervisor
     queue: Queue
 
 
@@ -60,9 +60,9 @@ class JobService:
 
     def __init__(self, settings: Settings, *, any_image_folder: bool = False) -> None:
         self.settings = settings
-        self._catalogue = Catalogue.of(settings.home)
+        self._catalog = Catalog.of(settings.home)
         self.media = MediaStore(settings.home)
-        self._planner = Planner(settings, self._catalogue, any_folder=any_image_folder)
+        self._planner = Planner(settings, self._catalog, any_folder=any_image_folder)
         self._inputs = InputImages(
             self.media,
             settings.image_dirs,
@@ -77,10 +77,10 @@ class JobService:
         self._due: dict[object, float] = {}  # of each who waits: when its job may be done, 0 for any moment
 
     @property
-    def catalogue(self) -> Catalogue:
+    def catalog(self) -> Catalog:
         """The models, with what the user's own folder holds now."""
-        self._catalogue.refresh()
-        return self._catalogue
+        self._catalog.refresh()
+        return self._catalog
 
     async def _table(self) -> _Table:
         """The job table, opened when it is first needed: a front answers even where it cannot be."""
@@ -88,7 +88,7 @@ class JobService:
             if self._opened is None:
                 database = await run_sync(Database, self.settings.database)
                 store, timings = JobStore(database), Timings(database)
-                engines = Engines(self.settings, store)
+                engines = Supervisor(self.settings, store)
                 queue = Queue(store, timings, engines, self.settings.precision)
                 self._opened = _Table(store, timings, engines, queue)
         return self._opened
@@ -117,19 +117,19 @@ class JobService:
         finally:
             self._wanted.set()  # also when the caller has gone: the row may be there
         try:
-            await run_sync(table.engines.tend)
+            await run_sync(table.engines.supervise)
         except (WanError, OSError, psutil.Error):  # the job is there all the same, and `_keep` tries again
-            log.exception("cannot tend the engine")
+            log.exception("cannot supervise the engine")
         return await self.view(job.id)
 
     def _settle(self, table: _Table, request: Request) -> Plan:
-        self._catalogue.refresh()
+        self._catalog.refresh()
         self._planner.manifest(request)  # an unknown model is refused before any picture is read
         image = self._inputs.take(request.image) if request.image else None
         last = (
             self._inputs.take(request.last_image) if isinstance(request, VideoRequest) and request.last_image else None
         )
-        return self._planner.settle(request, image, last, table.engines.machine())
+        return self._planner.resolve(request, image, last, table.engines.machine())
 
     def _check_space(self) -> None:
         free = self.media.free_mb()
@@ -196,7 +196,7 @@ class JobService:
         table = await self._table()
         return await run_sync(table.store.newest, state, limit)
 
-    async def usual_times(self, models: Iterable[Manifest]) -> dict[str, UsualTimes]:
+    async def typical_times(self, models: Iterable[Manifest]) -> dict[str, TypicalTimes]:
         """How long usual jobs of each model take on this machine with its model loaded.
 
         Raises:
@@ -206,14 +206,14 @@ class JobService:
             return {}
         table = await self._table()
 
-        def times() -> dict[str, UsualTimes]:
+        def times() -> dict[str, TypicalTimes]:
             device = table.engines.device
-            return {model.name: usual_times(self._planner, table.timings, device, model) for model in models}
+            return {model.name: typical_times(self._planner, table.timings, device, model) for model in models}
 
         return await run_sync(times)
 
     async def _keep(self) -> None:
-        """Look for commits and tend the engine, for as long as this front lives."""
+        """Look for commits and supervise the engine, for as long as this front lives."""
         if self._has_table():
             self._wanted.set()  # there may be work that an earlier front has left
         while True:
@@ -222,7 +222,7 @@ class JobService:
                 table = await self._table()
                 await self._follow(table)
             except (WanError, OSError, sqlite3.Error, psutil.Error):
-                log.exception("cannot tend the engine; trying again")
+                log.exception("cannot supervise the engine; trying again")
                 await anyio.sleep(REST_S)
                 self._wanted.set()
 
@@ -238,7 +238,7 @@ class JobService:
                     self._wanted = anyio.Event()
                     busy = bool(await run_sync(table.store.unfinished))
                     if busy:
-                        await run_sync(table.engines.tend)
+                        await run_sync(table.engines.supervise)
                     next_turn = time.monotonic() + (TEND_S if busy else REST_S)
                 if self._due:
                     near = min(self._due.values()) < time.monotonic() + NEAR_S

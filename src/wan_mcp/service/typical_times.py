@@ -8,11 +8,11 @@ from wan_mcp.jobs.timings import Timings
 from wan_mcp.planning.planner import Planner
 from wan_mcp.schema.enums import Task
 
-__all__ = ["UsualTimes", "usual_times"]
+__all__ = ["TypicalTimes", "typical_times"]
 
 
 @dataclass(frozen=True)
-class UsualTimes:
+class TypicalTimes:
     """Seconds of a job with its model loaded; what was never measured is left out."""
 
     by_task: dict[Task, float]
@@ -20,7 +20,7 @@ class UsualTimes:
     """Of the model's first task."""
 
 
-def usual_times(planner: Planner, timings: Timings, device: str, manifest: Manifest) -> UsualTimes:
+def typical_times(planner: Planner, timings: Timings, device: str, manifest: Manifest) -> TypicalTimes:
     """What was measured of a model's jobs on a device, worked out for the usual ones.
 
     Raises:
@@ -29,7 +29,7 @@ def usual_times(planner: Planner, timings: Timings, device: str, manifest: Manif
 
     def seconds(task: Task, preset: str | None = None) -> float | None:
         try:
-            plan = planner.usual(manifest.name, task, preset)
+            plan = planner.typical(manifest.name, task, preset)
         except UserError:  # a preset that leads to a model that is broken or gone
             return None
         expected = timings.expect(device, plan, loaded=True)
@@ -37,7 +37,7 @@ def usual_times(planner: Planner, timings: Timings, device: str, manifest: Manif
 
     tasks = {task: seconds(task) for task in manifest.tasks}
     presets = {preset: seconds(manifest.tasks[0], preset) for preset in manifest.presets}
-    return UsualTimes(
+    return TypicalTimes(
         {task: known for task, known in tasks.items() if known is not None},
         {preset: known for preset, known in presets.items() if known is not None},
     )

@@ -17,11 +17,11 @@ from wan_mcp.weights.download_progress import Download, Tally
 from wan_mcp.weights.lockfile import LockedFile, WeightsLock
 from wan_mcp.weights.repositories import sources
 
-__all__ = ["FurtherFile", "LocalWeights", "damaged_files", "discard", "is_local", "is_whole", "local_weights"]
+__all__ = ["ExtraFile", "InstalledWeights", "damaged_files", "discard", "installed_weights", "is_installed", "is_whole"]
 
 
 @dataclass(frozen=True)
-class FurtherFile:
+class ExtraFile:
     """A file of a model that does not come from its own repository."""
 
     path: Path
@@ -29,21 +29,21 @@ class FurtherFile:
 
 
 @dataclass(frozen=True)
-class LocalWeights:
+class InstalledWeights:
     """Weights that are whole on this machine."""
 
     folder: Path
-    """Laid out as the repository is."""
+    """BlockedQKV out as the repository is."""
     commit: str
     fingerprint: str
     """SHA-256 over the names and hashes of all files."""
-    further: dict[tuple[str, str], FurtherFile] = field(default_factory=dict)
+    extra_files: dict[tuple[str, str], ExtraFile] = field(default_factory=dict)
     """Adapters and GGUF files, by repository and path in it."""
     hashes: dict[str, str] = field(default_factory=dict)
     """The SHA-256 of each file of its own repository, by path."""
 
 
-def is_local(manifest: Manifest, home: Path) -> bool:
+def is_installed(manifest: Manifest, home: Path) -> bool:
     """Whether a model can be loaded without a download."""
     return all(is_whole(source, home) for source in sources(manifest))
 
@@ -54,9 +54,9 @@ def is_whole(manifest: Manifest, home: Path) -> bool:
     return lock is not None and all(_size(lock.folder / path) == file.size for path, file in lock.files.items())
 
 
-def local_weights(
+def installed_weights(
     manifest: Manifest, home: Path, tell: Callable[[str, Download], None] = lambda path, read: None
-) -> LocalWeights | None:
+) -> InstalledWeights | None:
     """A hub model's weights, if they are here as the lock says.
 
     `tell` hears again and again which file is being read, and how much of all that must be is.
@@ -71,13 +71,13 @@ def local_weights(
     tally = Tally(sum(lock.files[path].size for lock in whole for path in _written_anew(lock)))
     pairs = zip(wanted, whole, strict=True)
     own, *others = [_checked(source, lock, home, tally, tell) for source, lock in pairs]
-    further = {
-        (lock.repository, path): FurtherFile(lock.folder / path, file.sha256)
+    extra_files = {
+        (lock.repository, path): ExtraFile(lock.folder / path, file.sha256)
         for lock in others
         for path, file in lock.files.items()
     }
     hashes = {path: file.sha256 for path, file in own.files.items()}
-    return LocalWeights(own.folder, own.commit, _fingerprint(own, further), further, hashes)
+    return InstalledWeights(own.folder, own.commit, _fingerprint(own, extra_files), extra_files, hashes)
 
 
 def _whole(manifest: Manifest, home: Path) -> WeightsLock | None:
@@ -143,12 +143,12 @@ def _holds(path: Path, file: LockedFile, tell: Callable[[int], None]) -> bool:
     return digest.hexdigest() == file.sha256
 
 
-def _fingerprint(lock: WeightsLock, further: dict[tuple[str, str], FurtherFile]) -> str:
+def _fingerprint(lock: WeightsLock, extra_files: dict[tuple[str, str], ExtraFile]) -> str:
     total = hashlib.sha256()
     for path in sorted(lock.files):
         total.update(f"{path} {lock.files[path].sha256}\n".encode())
-    for repository, path in sorted(further):
-        total.update(f"{repository} {path} {further[repository, path].sha256}\n".encode())
+    for repository, path in sorted(extra_files):
+        total.update(f"{repository} {path} {extra_files[repository, path].sha256}\n".encode())
     return total.hexdigest()
 
 

@@ -13,7 +13,7 @@ from wan_mcp.weights.download import pieces
 __all__ = ["LoraFiles", "sha256_of"]
 
 SUFFIX = ".safetensors"
-LONGEST_HEADER = 100_000_000  # as the format's own readers allow
+MAX_HEADER_BYTES = 100_000_000  # as the format's own readers allow
 
 
 class LoraFiles:
@@ -75,7 +75,7 @@ def _require_safetensors(file: Path) -> None:
     try:
         with file.open("rb") as content:
             (length,) = struct.unpack("<Q", content.read(8))
-            header = json.loads(content.read(length)) if 0 < length <= LONGEST_HEADER else None
+            header = json.loads(content.read(length)) if 0 < length <= MAX_HEADER_BYTES else None
     except (OSError, struct.error, ValueError) as error:
         raise _no_safetensors(file) from error
     if file.suffix != SUFFIX or not isinstance(header, dict):

@@ -17,7 +17,7 @@ def sources(manifest: Manifest) -> tuple[Manifest, ...]:
     if manifest.weights.repository is None:
         return ()
     wanted: dict[str, list[str]] = {}
-    for repository, file in (each for expert in manifest.pipeline.experts for each in expert.further_files):
+    for repository, file in (each for expert in manifest.pipeline.experts for each in expert.extra_files):
         if file not in wanted.setdefault(repository, []):
             wanted[repository].append(file)
     further = (FurtherWeights(repository=name, files=tuple(files), disk_bytes=0) for name, files in wanted.items())

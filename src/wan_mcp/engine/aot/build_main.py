@@ -6,24 +6,24 @@ import os
 import sys
 from pathlib import Path
 
-from wan_mcp.engine.aot.builder import NICENESS, NO_ROOM, BuildFailed, NoRoom, Wanted, build
-from wan_mcp.engine.aot.child_process import end_with_parent
+from wan_mcp.engine.aot.builder import EXIT_NO_MEMORY, NICENESS, BuildFailed, BuildRequest, InsufficientMemory, build
+from wan_mcp.engine.aot.child_process import exit_with_parent
 from wan_mcp.logs import log_to_stderr
 
 log = logging.getLogger("wan_mcp.engine.aot.build_main")  # it runs as `__main__`
 
 
 def main(home: str, wanted: str) -> int:
-    """Exit code 0 if the package is there in the end, `NO_ROOM` if it may be another time, else 1."""
-    end_with_parent()
+    """Exit code 0 if the package is there in the end, `EXIT_NO_MEMORY` if it may be another time, else 1."""
+    exit_with_parent()
     log_to_stderr("INFO")
     os.nice(NICENESS)
-    asked = Wanted(**json.loads(wanted))
+    asked = BuildRequest(**json.loads(wanted))
     try:
         build(asked, Path(home), lambda words: log.info("package %s: %s", asked.name, words))
-    except NoRoom as error:
+    except InsufficientMemory as error:
         log.info("package %s is not built yet: %s", asked.name, error)
-        return NO_ROOM
+        return EXIT_NO_MEMORY
     except (BuildFailed, OSError) as error:
         log.warning("package %s could not be built, blocks go on running eagerly: %s", asked.name, error)
         return 1

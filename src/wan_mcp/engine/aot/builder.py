@@ -19,16 +19,16 @@ from typing import IO, Any
 import psutil
 from filelock import FileLock
 
-from wan_mcp.engine.aot import child_process as lifeline
-from wan_mcp.engine.aot.metadata import Input, Sidecar
+from wan_mcp.engine.aot import child_process
+from wan_mcp.engine.aot.metadata import Input, PackageMetadata
 from wan_mcp.engine.aot.store import BUILD_PREFIX, PackageStore
 
-__all__ = ["NO_ROOM", "BuildFailed", "NoRoom", "Wanted", "build", "build_lock", "environment"]
+__all__ = ["EXIT_NO_MEMORY", "BuildFailed", "BuildRequest", "InsufficientMemory", "build", "build_lock", "environment"]
 
 log = logging.getLogger(__name__)
 
-COMPILING = "wan_mcp.engine.aot.compile_main"
-PROVING = "wan_mcp.engine.aot.verify_main"
+COMPILE = "wan_mcp.engine.aot.compile_main"
+VERIFY = "wan_mcp.engine.aot.verify_main"
 NICENESS = 15
 THREADS = 4
 """The most compilers at once: a job is running beside them."""
@@ -36,7 +36,7 @@ MEMORY_BYTES = 12_000_000_000
 """Of a build with all that it starts; a block took 2 GB."""
 PATIENCE_S = 1200.0
 LOOK_S = 0.25
-NO_ROOM = 75
+EXIT_NO_MEMORY = 75
 """The exit code that says: not now, a job needs the GPU's memory (EX_TEMPFAIL of sysexits.h)."""
 
 Tell = Callable[[str], None]
@@ -47,16 +47,16 @@ class BuildFailed(Exception):
     """No package came of it; says why and what to do."""
 
 
-class NoRoom(BuildFailed):
+class InsufficientMemory(BuildFailed):
     """Another time it may."""
 
 
 @dataclass(frozen=True)
-class Wanted:
+class BuildRequest:
     """A package to build: plain values, since this side knows no torch."""
 
     kind: Mapping[str, Any]
-    """See `identity.facts_of_kind`."""
+    """See `identity.kind_to_dict`."""
     device: str
     name: str
     """The hash of its identity."""
@@ -81,7 +81,7 @@ def environment(home: Path) -> dict[str, str]:
     }
 
 
-def build(wanted: Wanted, home: Path, tell: Tell, errors: Errors = None) -> bool:
+def build(wanted: BuildRequest, home: Path, tell: Tell, errors: Errors = None) -> bool:
     """Build a package, prove it, and publish it; False if it is there already. Waits for other builds.
 
     `tell` is told what is being done; `errors` takes what the compiler says, in place of this process's own stderr.
@@ -102,10 +102,10 @@ def build(wanted: Wanted, home: Path, tell: Tell, errors: Errors = None) -> bool
             file = folder / "block.pt2"
             run = partial(_child, wanted, home, errors)
             tell("compiling")
-            facts = run(COMPILING, file)
+            facts = run(COMPILE, file)
             tell("proving it")
-            proof = run(PROVING, file)
-            sidecar = Sidecar(
+            proof = run(VERIFY, file)
+            metadata = PackageMetadata(
                 identity=facts["identity"],
                 package_sha256=_sha256(file),
                 inputs=tuple(Input.model_validate(each) for each in facts["inputs"]),
@@ -113,7 +113,7 @@ def build(wanted: Wanted, home: Path, tell: Tell, errors: Errors = None) -> bool
                 difference=proof["difference"],
                 seconds=round(time.monotonic() - began, 1),
             )
-            store.publish(file, wanted.name, sidecar)
+            store.publish(file, wanted.name, metadata)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
     log.info("package %s built and proved in %.0f s", wanted.name, time.monotonic() - began)
@@ -125,7 +125,7 @@ def _sha256(file: Path) -> str:
         return hashlib.file_digest(content, "sha256").hexdigest()
 
 
-def _child(wanted: Wanted, home: Path, errors: Errors, module: str, file: Path) -> dict[str, Any]:
+def _child(wanted: BuildRequest, home: Path, errors: Errors, module: str, file: Path) -> dict[str, Any]:
     """Run a module on the wanted package; gives what it printed.
 
     Raises:
@@ -142,13 +142,13 @@ def _child(wanted: Wanted, home: Path, errors: Errors, module: str, file: Path) 
         str(file),
     ]
     with tempfile.TemporaryFile() as answer:
-        process = lifeline.start(arguments, environment(home), output=answer, errors=errors)
+        process = child_process.start(arguments, environment(home), output=answer, errors=errors)
         try:
             _watch(process)
         finally:
-            lifeline.end(process)
-        if process.returncode == NO_ROOM:
-            raise NoRoom("the GPU has no 2 GB free for it now")
+            child_process.end(process)
+        if process.returncode == EXIT_NO_MEMORY:
+            raise InsufficientMemory("the GPU has no 2 GB free for it now")
         if process.returncode:
             raise BuildFailed(_reason(process.returncode))
         answer.seek(0)

@@ -1,8 +1,8 @@
 """What a compiled package depends on: two packages of one identity are interchangeable, others never are.
 
 How a block attends to itself is no part of it: the package calls the operator `wan_mcp::attend_self`, or in FP8 on CUDA
-`wan_mcp::attend_rows`, which picks its kernel when it runs. Nor are weights, their number and the picture's size: all
-of them are inputs.
+`wan_mcp::fused_self_attention`, which picks its kernel when it runs. Nor are weights, their number and the picture's
+size: all of them are inputs.
 """
 
 import hashlib
@@ -32,16 +32,16 @@ from wan_mcp.engine.transformer.config import BlockShape
 __all__ = [
     "FLAGS",
     "SOURCES",
-    "Identity",
-    "facts_of_kind",
+    "CacheKey",
+    "cache_key_of",
     "hash_of_sources",
-    "identity_of",
-    "kind_of_facts",
+    "kind_from_dict",
+    "kind_to_dict",
     "known_flags",
 ]
 
 LAYOUT = 2
-"""Of the package's inputs and of its sidecar; raise it when either changes."""
+"""Of the package's inputs and of its metadata; raise it when either changes."""
 FLAGS: dict[str, Any] = {
     # Weights are inputs, so there are no constants to put anywhere.
     "aot_inductor.package_constants_in_so": False,
@@ -67,7 +67,7 @@ SOURCES = (
 
 
 @dataclass(frozen=True)
-class Identity:
+class CacheKey:
     """Facts, as plain values, and their hash."""
 
     text: str
@@ -92,18 +92,18 @@ def known_flags() -> dict[str, Any]:
     return {name: value for name, value in FLAGS.items() if name in known}
 
 
-def facts_of_kind(kind: BlockKind) -> dict[str, Any]:
-    """A kind as plain values; `kind_of_facts` reads them."""
+def kind_to_dict(kind: BlockKind) -> dict[str, Any]:
+    """A kind as plain values; `kind_from_dict` reads them."""
     return {"shape": asdict(kind.shape), "recipe": kind.recipe, "dtype": str(kind.dtype).removeprefix("torch.")}
 
 
-def kind_of_facts(facts: dict[str, Any]) -> BlockKind:
-    """The kind that `facts_of_kind` wrote down."""
+def kind_from_dict(facts: dict[str, Any]) -> BlockKind:
+    """The kind that `kind_to_dict` wrote down."""
     return BlockKind(BlockShape(**facts["shape"]), facts["recipe"], getattr(torch, facts["dtype"]))
 
 
 @cache
-def identity_of(kind: BlockKind, device: Any) -> Identity:
+def cache_key_of(kind: BlockKind, device: Any) -> CacheKey:
     """The identity of the package that runs blocks of this kind on this `torch.device`."""
     facts = {
         "layout": LAYOUT,
@@ -112,10 +112,10 @@ def identity_of(kind: BlockKind, device: Any) -> Identity:
         "machine": platform.machine(),
         "device": _facts_of_device(device),
         "source": _hash_of_own_sources(),
-        "kind": facts_of_kind(kind),
+        "kind": kind_to_dict(kind),
         "flags": FLAGS,
     }
-    return Identity(json.dumps(facts, sort_keys=True))
+    return CacheKey(json.dumps(facts, sort_keys=True))
 
 
 def _facts_of_device(device: Any) -> dict[str, Any]:

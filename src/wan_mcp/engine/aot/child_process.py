@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import IO
 
-__all__ = ["end", "end_with_parent", "start"]
+__all__ = ["end", "exit_with_parent", "start"]
 
 
 def start(
@@ -39,7 +39,7 @@ def end(process: subprocess.Popen[bytes]) -> None:
         process.stdin.close()
 
 
-def end_with_parent() -> None:
+def exit_with_parent() -> None:
     """In the child: from now on, end this group of processes when standard input ends."""
 
     def watch() -> None:
@@ -49,4 +49,4 @@ def end_with_parent() -> None:
             os.killpg(0, signal.SIGKILL)
         os._exit(1)
 
-    threading.Thread(target=watch, name="lifeline", daemon=True).start()
+    threading.Thread(target=watch, name="child_process", daemon=True).start()

@@ -13,12 +13,12 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.export import Dim, ExportedProgram
 
-from wan_mcp.engine.aot.cache_key import identity_of, kind_of_facts, known_flags
-from wan_mcp.engine.aot.child_process import end_with_parent
-from wan_mcp.engine.aot.gpu_budget import take_little_of
+from wan_mcp.engine.aot.cache_key import cache_key_of, kind_from_dict, known_flags
+from wan_mcp.engine.aot.child_process import exit_with_parent
+from wan_mcp.engine.aot.gpu_budget import limit_gpu_memory
 from wan_mcp.engine.aot.signature import ACTIVATIONS, dynamic_sizes, example_inputs, example_weights, expected_inputs
-from wan_mcp.engine.attention.cross_attention import text_kernel
-from wan_mcp.engine.ops.modulate import steps_for
+from wan_mcp.engine.attention.cross_attention import context_kernel
+from wan_mcp.engine.ops.modulate import fused_ops_for
 from wan_mcp.engine.transformer.block import BlockKind, ExportableBlock
 from wan_mcp.logs import log_to_stderr
 
@@ -54,11 +54,11 @@ def compile_block(kind: BlockKind, device: Any, file: Path) -> None:
         RuntimeError and whatever else the compiler raises.
     """
     log.info("exporting a block %d wide, %s, for %s", kind.shape.width, kind.recipe, device)
-    steps_for(device)  # tries whether the GPU kernels work, which an export does not
-    text_kernel(device, kind.shape.head_width)  # likewise
+    fused_ops_for(device)  # tries whether the GPU kernels work, which an export does not
+    context_kernel(device, kind.shape.head_dim)  # likewise
     program = export_block(kind, device)
     log.info("compiling it")
-    metadata = {"aot_inductor.metadata": {"wan_mcp": identity_of(kind, device).hash}}
+    metadata = {"aot_inductor.metadata": {"wan_mcp": cache_key_of(kind, device).hash}}
     with torch.no_grad():
         torch._inductor.aoti_compile_and_package(
             program, package_path=str(file), inductor_configs=known_flags() | metadata
@@ -67,15 +67,15 @@ def compile_block(kind: BlockKind, device: Any, file: Path) -> None:
 
 def main(arguments: list[str]) -> None:
     """Write the package of `KIND DEVICE FILE` to the file, and print what it is as JSON."""
-    end_with_parent()
+    exit_with_parent()
     log_to_stderr("INFO")
-    kind, device, file = kind_of_facts(json.loads(arguments[0])), torch.device(arguments[1]), Path(arguments[2])
-    take_little_of(device)
+    kind, device, file = kind_from_dict(json.loads(arguments[0])), torch.device(arguments[1]), Path(arguments[2])
+    limit_gpu_memory(device)
     compile_block(kind, device, file)
     if device.type == "cuda":
         log.info("compiled with %.0f MB of the GPU", torch.cuda.max_memory_reserved(device) / 1e6)
     inputs = [each.model_dump(mode="json") for each in expected_inputs(kind)]
-    facts = {"identity": identity_of(kind, device).facts, "inputs": inputs, "dynamic": dynamic_sizes(kind, device)}
+    facts = {"identity": cache_key_of(kind, device).facts, "inputs": inputs, "dynamic": dynamic_sizes(kind, device)}
     sys.stdout.write(json.dumps(facts) + "\n")
 
 

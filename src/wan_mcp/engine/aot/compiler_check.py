@@ -14,21 +14,21 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from wan_mcp.engine.aot import child_process as lifeline
+from wan_mcp.engine.aot import child_process
 from wan_mcp.engine.aot.builder import environment
 
-__all__ = ["CompilerProof", "about_compiler", "prove"]
+__all__ = ["CompilerCheck", "check_compiler", "compiler_fingerprint"]
 
 log = logging.getLogger(__name__)
 
-PROOF = "wan_mcp.engine.aot.compiler_probe_main"
+PROBE = "wan_mcp.engine.aot.compiler_probe_main"
 PATIENCE_S = 180.0
 SYSTEMS_OWN = "/usr/bin/g++"
 WORDS_KEPT = 200
 
 
 @dataclass(frozen=True)
-class CompilerProof:
+class CompilerCheck:
     """How the proof went."""
 
     good: bool
@@ -36,7 +36,7 @@ class CompilerProof:
     """What was found; where the compiler is at fault, what to set."""
 
 
-def prove(home: Path, *, patience_s: float = PATIENCE_S, alternative: str = SYSTEMS_OWN) -> CompilerProof:
+def check_compiler(home: Path, *, patience_s: float = PATIENCE_S, alternative: str = SYSTEMS_OWN) -> CompilerCheck:
     """Build and load a package of one line, unless this very compiler has done that with this torch before.
 
     Where it fails, `alternative` is tried, and recommended if it does better.
@@ -48,27 +48,27 @@ def prove(home: Path, *, patience_s: float = PATIENCE_S, alternative: str = SYST
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     known = folder / "compiler.json"
     mine = os.environ.get("CXX") or ("clang++" if sys.platform == "darwin" else "g++")
-    about = about_compiler(mine)
+    about = compiler_fingerprint(mine)
     if about is not None and _read(known) == about:
-        return CompilerProof(True, f"{about['path']} makes packages that torch {about['torch']} loads (proved before)")
+        return CompilerCheck(True, f"{about['path']} makes packages that torch {about['torch']} loads (proved before)")
     began = time.monotonic()
     fault = _fault(home, None, patience_s)
     if fault is None:
         if about is not None:
             known.write_text(json.dumps(about))
         where = about["path"] if about else mine
-        return CompilerProof(True, f"{where} makes packages that this torch loads ({time.monotonic() - began:.0f} s)")
+        return CompilerCheck(True, f"{where} makes packages that this torch loads ({time.monotonic() - began:.0f} s)")
     says = f"packages cannot be built with {mine}: {fault}. Blocks run eagerly, and slower, until that is set right"
     if Path(alternative).is_file() and (about is None or Path(about["path"]) != Path(alternative).resolve()):
         other = _fault(home, alternative, patience_s)
         if other is None:
-            return CompilerProof(False, f"{says}: {alternative} does work, so set CXX={alternative}")
+            return CompilerCheck(False, f"{says}: {alternative} does work, so set CXX={alternative}")
     elif about is None:
         says += ": install g++, or set CXX to a C++ compiler"
-    return CompilerProof(False, says)
+    return CompilerCheck(False, says)
 
 
-def about_compiler(compiler: str) -> dict[str, str] | None:
+def compiler_fingerprint(compiler: str) -> dict[str, str] | None:
     """What a proof holds for: another compiler, or another torch, has to be proved anew."""
     path = shutil.which(compiler)
     if path is None:
@@ -90,13 +90,13 @@ def _fault(home: Path, compiler: str | None, patience_s: float) -> str | None:
         if compiler is not None:
             own["CXX"] = compiler
         file = str(Path(fresh) / "line.pt2")
-        process = lifeline.start(["-m", PROOF, file], own, output=subprocess.DEVNULL, errors=errors)
+        process = child_process.start(["-m", PROBE, file], own, output=subprocess.DEVNULL, errors=errors)
         try:
             code = process.wait(timeout=patience_s)
         except subprocess.TimeoutExpired:
             return f"it took longer than {patience_s:.0f} s"
         finally:
-            lifeline.end(process)
+            child_process.end(process)
         if code == 0:
             return None
         if code < 0:

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from wan_mcp.engine.aot.cache_key import known_flags
-from wan_mcp.engine.aot.child_process import end_with_parent
+from wan_mcp.engine.aot.child_process import exit_with_parent
 
-__all__ = ["prove_compiler"]
+__all__ = ["probe_compiler"]
 
 
 class _OneLine(nn.Module):  # type: ignore[misc]
@@ -22,7 +22,7 @@ class _OneLine(nn.Module):  # type: ignore[misc]
         return numbers + 1
 
 
-def prove_compiler(file: Path) -> None:
+def probe_compiler(file: Path) -> None:
     """Write a package to `file`, load it and run it.
 
     Raises:
@@ -38,6 +38,6 @@ def prove_compiler(file: Path) -> None:
 
 
 if __name__ == "__main__":
-    end_with_parent()
+    exit_with_parent()
     warnings.simplefilter("ignore", FutureWarning)
-    prove_compiler(Path(sys.argv[1]))
+    probe_compiler(Path(sys.argv[1]))

@@ -6,22 +6,22 @@ from typing import Any
 
 import torch
 
-from wan_mcp.engine.aot.builder import NO_ROOM
+from wan_mcp.engine.aot.builder import EXIT_NO_MEMORY
 
-__all__ = ["take_little_of"]
+__all__ = ["limit_gpu_memory"]
 
 log = logging.getLogger(__name__)
 
 BYTES = 2_000_000_000
 
 
-def take_little_of(device: Any) -> None:
-    """Take no more of a GPU than a job can spare, and leave with `NO_ROOM` where that is not free; make it current."""
+def limit_gpu_memory(device: Any) -> None:
+    """Limit this process to what a job can spare of a GPU, and make the GPU current; exit if that is not free."""
     if device.type != "cuda":
         return
     torch.cuda.set_device(device)  # where Triton compiles and launches
     free, total = torch.cuda.mem_get_info(device)
     if free < BYTES:
         log.info("only %.1f GB of the GPU are free: a job may need them more", free / 1e9)
-        sys.exit(NO_ROOM)
+        sys.exit(EXIT_NO_MEMORY)
     torch.cuda.set_per_process_memory_fraction(min(BYTES / total, 1.0), device)

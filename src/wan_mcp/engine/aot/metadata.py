@@ -1,10 +1,10 @@
-"""The sidecar of a package: what it is, what it takes, and how far it was off when it was proved."""
+"""The metadata of a package: what it is, what it takes, and how far it was off when it was proved."""
 
 from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict
 
-__all__ = ["Input", "Sidecar"]
+__all__ = ["Input", "PackageMetadata"]
 
 
 class _Strict(BaseModel):
@@ -34,11 +34,11 @@ class Input(_Strict):
         return cls(name=name, shape=shape, dtype=dtype, strides=tuple(strides))
 
 
-class Sidecar(_Strict):
+class PackageMetadata(_Strict):
     """What lies beside a package as JSON."""
 
     identity: dict[str, Any]
-    """See `identity.identity_of`."""
+    """See `identity.cache_key_of`."""
     package_sha256: str
     inputs: tuple[Input, ...]
     dynamic: dict[str, tuple[int, int]]

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from wan_mcp.engine.aot.loader import Call
-from wan_mcp.engine.aot.metadata import Input, Sidecar
+from wan_mcp.engine.aot.metadata import Input, PackageMetadata
 from wan_mcp.engine.aot.signature import ACTIVATIONS
 from wan_mcp.engine.transformer.block import BlockKind, run_block
 from wan_mcp.logs import first_line
@@ -65,15 +65,15 @@ class PackageRunner:
     """Runs blocks of one kind."""
 
     def __init__(
-        self, kind: BlockKind, device: Any, call: Call, sidecar: Sidecar, broken: Callable[[str], None]
+        self, kind: BlockKind, device: Any, call: Call, metadata: PackageMetadata, broken: Callable[[str], None]
     ) -> None:
         """`broken` is told why, once, when the package failed where eager code did not."""
         self.kind = kind
         self._device = device
         self._call: Call | None = call
-        self._bounds = sidecar.dynamic
-        self._activations = sidecar.inputs[: len(ACTIVATIONS)]
-        self._weights = sidecar.inputs[len(ACTIVATIONS) :]
+        self._bounds = metadata.dynamic
+        self._activations = metadata.inputs[: len(ACTIVATIONS)]
+        self._weights = metadata.inputs[len(ACTIVATIONS) :]
         self._broken = broken
         self._bound: dict[int, tuple[int, weakref.ref[Tensor]]] = {}
         self._told: set[str] = set()

@@ -12,24 +12,24 @@ from typing import Any
 
 from torch import Tensor
 
-from wan_mcp.engine.aot import child_process as lifeline
-from wan_mcp.engine.aot.builder import NO_ROOM, environment
-from wan_mcp.engine.aot.cache_key import facts_of_kind, identity_of
+from wan_mcp.engine.aot import child_process
+from wan_mcp.engine.aot.builder import EXIT_NO_MEMORY, environment
+from wan_mcp.engine.aot.cache_key import cache_key_of, kind_to_dict
 from wan_mcp.engine.aot.loader import load_package
 from wan_mcp.engine.aot.package_runner import PackageRunner
 from wan_mcp.engine.aot.signature import expected_inputs
-from wan_mcp.engine.aot.store import BrokenPackage, PackageStore
+from wan_mcp.engine.aot.store import InvalidPackage, PackageStore
 from wan_mcp.engine.transformer.block import BlockKind, run_block
 from wan_mcp.engine.transformer.fast_blocks import RunBlock
 
-__all__ = ["Packages"]
+__all__ = ["PackageRegistry"]
 
 log = logging.getLogger(__name__)
 
 BUILD = "wan_mcp.engine.aot.build_main"
 
 
-class Packages:
+class PackageRegistry:
     """What the engine asks for compiled blocks. Not for several threads at once."""
 
     def __init__(self, home: Path) -> None:
@@ -44,32 +44,32 @@ class Packages:
 
     def ready(self, kind: BlockKind, device: Any) -> bool:
         """Whether there is a package, loaded or not."""
-        name = identity_of(kind, device).hash
+        name = cache_key_of(kind, device).hash
         return self._loaded.get(name) is not None or (name not in self._loaded and self._store.has(name))
 
     def runner(self, kind: BlockKind, device: Any) -> RunBlock | None:
         """The package as a function, or None where there is none that may be loaded."""
-        identity = identity_of(kind, device)
+        identity = cache_key_of(kind, device)
         name = identity.hash
         if name in self._loaded:
             return self._loaded[name]
         if not self._store.has(name):
             return None
         try:
-            sidecar = self._store.checked(name, identity.facts)
-            if sidecar is None:
+            metadata = self._store.checked(name, identity.facts)
+            if metadata is None:
                 return None
-            if sidecar.inputs != expected_inputs(kind):
-                raise BrokenPackage("its inputs are not those of the block")
+            if metadata.inputs != expected_inputs(kind):
+                raise InvalidPackage("its inputs are not those of the block")
             try:
                 call = load_package(self._store.package(name), device, name)
             except RuntimeError as error:
-                raise BrokenPackage(f"it cannot be loaded: {error}") from error
-        except BrokenPackage as error:
+                raise InvalidPackage(f"it cannot be loaded: {error}") from error
+        except InvalidPackage as error:
             self._set_aside(name, str(error))
             return None
         log.info("blocks %d wide, %s, run compiled: package %s", kind.shape.width, kind.recipe, name)
-        runner = PackageRunner(kind, device, call, sidecar, lambda why: self._set_aside(name, why))
+        runner = PackageRunner(kind, device, call, metadata, lambda why: self._set_aside(name, why))
         self._loaded[name] = runner
         return runner
 
@@ -88,7 +88,7 @@ class Packages:
 
     def compiled(self, kinds: Collection[BlockKind], device: Any) -> list[str]:
         """The hashes of the packages that blocks of these kinds run in now, sorted; for receipts."""
-        names = {identity_of(kind, device).hash for kind in kinds}
+        names = {cache_key_of(kind, device).hash for kind in kinds}
         return sorted(name for name in names if (runner := self._loaded.get(name)) is not None and runner.works)
 
     def request(self, kind: BlockKind, device: Any) -> None:
@@ -96,11 +96,11 @@ class Packages:
 
         One for which the GPU had no room is tried again.
         """
-        name = identity_of(kind, device).hash
+        name = cache_key_of(kind, device).hash
         if name not in self._asked and not self._store.has(name):
             self._asked.add(name)
             self._loaded.pop(name, None)  # one that was set aside is forgotten for the new one
-            wanted = {"kind": facts_of_kind(kind), "device": str(device), "name": name}
+            wanted = {"kind": kind_to_dict(kind), "device": str(device), "name": name}
             self._waiting.append((name, json.dumps(wanted)))
         self._tend()
 
@@ -114,7 +114,7 @@ class Packages:
         """End the build and let go of all packages."""
         self._waiting = []
         if self._build is not None:
-            lifeline.end(self._build)
+            child_process.end(self._build)
             self._build = None
         self._loaded = {}
 
@@ -124,14 +124,16 @@ class Packages:
             if (code := self._build.poll()) is None:
                 return
             log.info("the build of a package ended with exit code %d", code)
-            if code == NO_ROOM:
+            if code == EXIT_NO_MEMORY:
                 self._asked.discard(self._building)  # the next job asks again
-            lifeline.end(self._build)
+            child_process.end(self._build)
             self._build = None
         if self._waiting:
             self._building, wanted = self._waiting.pop(0)
             arguments = ["-m", BUILD, str(self._home), wanted]
-            self._build = lifeline.start(arguments, environment(self._home), output=subprocess.DEVNULL, errors=None)
+            self._build = child_process.start(
+                arguments, environment(self._home), output=subprocess.DEVNULL, errors=None
+            )
 
     def _set_aside(self, name: str, reason: str) -> None:
         self._loaded[name] = None

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from wan_mcp.engine.aot.metadata import Input
-from wan_mcp.engine.ops.fp8_linear import FP8, LEAST_ROWS, tensors_of_linear
+from wan_mcp.engine.ops.fp8_linear import FP8, MIN_GEMM_ROWS, quantize_linear
 from wan_mcp.engine.transformer.block import BlockKind, weight_names
 
 __all__ = ["ACTIVATIONS", "dynamic_sizes", "example_inputs", "example_weights", "expected_inputs"]
@@ -21,7 +21,9 @@ ROWS_AT_ONCE = 1024
 
 def dynamic_sizes(kind: BlockKind, device: Any) -> dict[str, tuple[int, int]]:
     """The dimensions that differ from call to call, and their bounds."""
-    least = LEAST_ROWS if kind.recipe == FP8 and device.type == "cuda" else 2  # one is a case of its own for compilers
+    least = (
+        MIN_GEMM_ROWS if kind.recipe == FP8 and device.type == "cuda" else 2
+    )  # one is a case of its own for compilers
     return {"tokens": (least, 1 << 20), "text": (2, 8192)}
 
 
@@ -35,9 +37,9 @@ def expected_inputs(kind: BlockKind) -> tuple[Input, ...]:
 
 def _activations(kind: BlockKind) -> dict[str, tuple[tuple[int | str, ...], torch.dtype]]:
     shape, dtype = kind.shape, kind.dtype
-    text = (1, "text", shape.heads, shape.head_width)
-    times = (1, "tokens", 6, shape.width) if shape.times_per_token else (1, 6, shape.width)
-    angles = ("tokens", shape.head_width // 2)
+    text = (1, "text", shape.heads, shape.head_dim)
+    times = (1, "tokens", 6, shape.width) if shape.temb_per_token else (1, 6, shape.width)
+    angles = ("tokens", shape.head_dim // 2)
     return {
         "hidden": ((1, "tokens", shape.width), dtype),
         "text_key": (text, dtype),
@@ -50,7 +52,7 @@ def _activations(kind: BlockKind) -> dict[str, tuple[tuple[int | str, ...], torc
 
 
 def _layers(kind: BlockKind) -> dict[str, tuple[int, int]]:
-    width, inner = kind.shape.width, kind.shape.ffn_width
+    width, inner = kind.shape.width, kind.shape.ffn_dim
     square = (width, width)
     return {
         "attn1.qkv": (3 * width, width),
@@ -101,7 +103,7 @@ def example_weights(kind: BlockKind, device: Any) -> list[Tensor]:
         for first in range(0, rows, ROWS_AT_ONCE):  # converting takes several times what the layer does
             size = (min(ROWS_AT_ONCE, rows - first), columns)
             weight = torch.randn(size, device=device, dtype=kind.dtype).mul_(columns**-0.5)
-            pieces.append(tensors_of_linear(weight, bias, kind.recipe, kind.dtype)[:-1])
+            pieces.append(quantize_linear(weight, bias, kind.recipe, kind.dtype)[:-1])
         made[f"{layer}.weight"] = torch.cat([piece[0] for piece in pieces])
         if kind.recipe == FP8:
             made[f"{layer}.scale"] = torch.cat([piece[1] for piece in pieces], -1)

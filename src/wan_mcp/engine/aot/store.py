@@ -1,7 +1,7 @@
 """Where packages lie, and which of them may be loaded.
 
 A package is code: it is loaded only where its file and folder are this user's alone to write, and where its content is
-what its sidecar says, which was written when it was built and proved.
+what its metadata says, which was written when it was built and proved.
 """
 
 import hashlib
@@ -15,9 +15,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from wan_mcp.engine.aot.metadata import Sidecar
+from wan_mcp.engine.aot.metadata import PackageMetadata
 
-__all__ = ["BUILD_PREFIX", "BrokenPackage", "PackageStore"]
+__all__ = ["BUILD_PREFIX", "InvalidPackage", "PackageStore"]
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ PACKAGES_KEPT = 40
 """Those of older versions of torch are never asked for again; some megabytes each."""
 
 
-class BrokenPackage(Exception):
+class InvalidPackage(Exception):
     """A package that must not be loaded; says why."""
 
 
@@ -51,55 +51,55 @@ class PackageStore:
         """The package's file, whether it exists or not."""
         return self.folder / f"{name}.pt2"
 
-    def sidecar(self, name: str) -> Path:
-        """The sidecar's file."""
+    def metadata(self, name: str) -> Path:
+        """The metadata's file."""
         return self.folder / f"{name}.json"
 
     def has(self, name: str) -> bool:
         """Whether both files are there; nothing is said of what they hold."""
-        return self.package(name).is_file() and self.sidecar(name).is_file()
+        return self.package(name).is_file() and self.metadata(name).is_file()
 
-    def checked(self, name: str, identity: Mapping[str, Any]) -> Sidecar | None:
-        """The sidecar of a package that may be loaded, or None if there is none of that name.
+    def checked(self, name: str, identity: Mapping[str, Any]) -> PackageMetadata | None:
+        """The metadata of a package that may be loaded, or None if there is none of that name.
 
         Raises:
-            BrokenPackage: it must not be loaded.
+            InvalidPackage: it must not be loaded.
         """
         if not self.has(name):
             return None
         try:
-            for path in (self.folder, self.package(name), self.sidecar(name)):
+            for path in (self.folder, self.package(name), self.metadata(name)):
                 self._check_owner(path)
-            sidecar = Sidecar.model_validate_json(self.sidecar(name).read_bytes())
+            metadata = PackageMetadata.model_validate_json(self.metadata(name).read_bytes())
             with self.package(name).open("rb") as content:
                 found = hashlib.file_digest(content, "sha256").hexdigest()
         except ValidationError as error:
-            raise BrokenPackage(f"its sidecar cannot be read: {error.errors()[0]['msg']}") from error
+            raise InvalidPackage(f"its metadata cannot be read: {error.errors()[0]['msg']}") from error
         except (OSError, UnicodeDecodeError) as error:
-            raise BrokenPackage(f"it cannot be read: {error}") from error
-        if found != sidecar.package_sha256:
-            raise BrokenPackage("its content is not what its sidecar says")
-        if other := sorted(k for k in {*identity, *sidecar.identity} if identity.get(k) != sidecar.identity.get(k)):
-            raise BrokenPackage(f"it was made for another {', '.join(other)}")
-        return sidecar
+            raise InvalidPackage(f"it cannot be read: {error}") from error
+        if found != metadata.package_sha256:
+            raise InvalidPackage("its content is not what its metadata says")
+        if other := sorted(k for k in {*identity, *metadata.identity} if identity.get(k) != metadata.identity.get(k)):
+            raise InvalidPackage(f"it was made for another {', '.join(other)}")
+        return metadata
 
     def _check_owner(self, path: Path) -> None:
         about = path.lstat()
         if about.st_uid != os.geteuid():
-            raise BrokenPackage(f"{path.name} belongs to another user")
+            raise InvalidPackage(f"{path.name} belongs to another user")
         if path.is_symlink() or about.st_mode & OTHERS_MAY_WRITE:
-            raise BrokenPackage(f"others may write {path.name}")
+            raise InvalidPackage(f"others may write {path.name}")
 
-    def publish(self, built: Path, name: str, sidecar: Sidecar) -> None:
+    def publish(self, built: Path, name: str, metadata: PackageMetadata) -> None:
         """Give a package that was proved its name; whoever looks sees all of it or nothing."""
         built.chmod(0o600)
         fresh = built.with_suffix(".json")
-        fresh.write_text(sidecar.model_dump_json(indent=1))
+        fresh.write_text(metadata.model_dump_json(indent=1))
         fresh.chmod(0o600)
-        # Without a sidecar there is no package, so an old one of that name goes first and the new one comes last.
-        self.sidecar(name).unlink(missing_ok=True)
+        # Without a metadata there is no package, so an old one of that name goes first and the new one comes last.
+        self.metadata(name).unlink(missing_ok=True)
         built.replace(self.package(name))
-        fresh.replace(self.sidecar(name))
+        fresh.replace(self.metadata(name))
 
     def sweep(self) -> None:
         """Remove what builds that were ended have left, and the oldest packages. Only while no build runs."""
@@ -109,12 +109,12 @@ class PackageStore:
             broken.unlink(missing_ok=True)
         files = sorted(self.folder.glob("*.pt2"), key=lambda file: file.stat().st_mtime)
         for file in files[:-PACKAGES_KEPT]:
-            self.sidecar(file.stem).unlink(missing_ok=True)
+            self.metadata(file.stem).unlink(missing_ok=True)
             file.unlink(missing_ok=True)
 
     def set_aside(self, name: str, reason: str) -> None:
         """Rename a package so that nobody loads it any more."""
         log.warning("package %s is set aside and blocks run eagerly: %s", name, reason)
-        for path in (self.sidecar(name), self.package(name)):
+        for path in (self.metadata(name), self.package(name)):
             with suppress(OSError):
                 path.replace(path.with_name(f"{path.name}.broken"))

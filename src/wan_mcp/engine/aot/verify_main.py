@@ -8,16 +8,16 @@ from typing import Any
 
 import torch
 
-from wan_mcp.engine.aot.cache_key import identity_of, kind_of_facts
-from wan_mcp.engine.aot.child_process import end_with_parent
-from wan_mcp.engine.aot.gpu_budget import take_little_of
+from wan_mcp.engine.aot.cache_key import cache_key_of, kind_from_dict
+from wan_mcp.engine.aot.child_process import exit_with_parent
+from wan_mcp.engine.aot.gpu_budget import limit_gpu_memory
 from wan_mcp.engine.aot.loader import load_package
 from wan_mcp.engine.aot.signature import example_inputs, example_weights
 from wan_mcp.engine.ops.fp8_linear import PLAIN
 from wan_mcp.engine.transformer.block import BlockKind, ExportableBlock
 from wan_mcp.logs import log_to_stderr
 
-__all__ = ["largest_difference", "prove"]
+__all__ = ["largest_difference", "verify"]
 
 log = logging.getLogger("wan_mcp.engine.aot.verify_main")  # it runs as `__main__`
 
@@ -34,7 +34,7 @@ def largest_difference(kind: BlockKind, device: Any, file: Path) -> float:
     Raises:
         RuntimeError: it cannot be loaded or run, or is the package of something else.
     """
-    package = load_package(file, device, identity_of(kind, device).hash)
+    package = load_package(file, device, cache_key_of(kind, device).hash)
     torch.manual_seed(0)
     block = ExportableBlock(kind)
     worst = 0.0
@@ -49,7 +49,7 @@ def largest_difference(kind: BlockKind, device: Any, file: Path) -> float:
     return worst
 
 
-def prove(kind: BlockKind, device: Any, file: Path) -> float:
+def verify(kind: BlockKind, device: Any, file: Path) -> float:
     """The difference, where it is within rounding.
 
     Raises:
@@ -64,12 +64,12 @@ def prove(kind: BlockKind, device: Any, file: Path) -> float:
 
 def main(arguments: list[str]) -> None:
     """`KIND DEVICE FILE`: prints the difference as JSON."""
-    end_with_parent()
+    exit_with_parent()
     log_to_stderr("INFO")
-    kind, device, file = kind_of_facts(json.loads(arguments[0])), torch.device(arguments[1]), Path(arguments[2])
-    take_little_of(device)
+    kind, device, file = kind_from_dict(json.loads(arguments[0])), torch.device(arguments[1]), Path(arguments[2])
+    limit_gpu_memory(device)
     log.info("proving it")
-    sys.stdout.write(json.dumps({"difference": prove(kind, device, file)}) + "\n")
+    sys.stdout.write(json.dumps({"difference": verify(kind, device, file)}) + "\n")
 
 
 if __name__ == "__main__":

@@ -5,10 +5,10 @@ from wan_mcp.engine.attention.custom_op import (
     Turbo,
     attend,
     attend_self,
-    attended_jointly,
     attention_mode,
+    fused_attention,
 )
-from wan_mcp.engine.attention.fused_qkv import Joined
+from wan_mcp.engine.attention.fused_qkv import QKVProjection
 from wan_mcp.engine.attention.selector import (
     AUTO,
     KERNEL_NAMES,
@@ -23,13 +23,13 @@ __all__ = [
     "KERNEL_NAMES",
     "Attention",
     "AttentionMode",
-    "Joined",
+    "QKVProjection",
     "Turbo",
     "attend",
     "attend_self",
-    "attended_jointly",
     "attention_in_use",
     "attention_mode",
     "choose_attention",
+    "fused_attention",
     "sparse_attention_of",
 ]

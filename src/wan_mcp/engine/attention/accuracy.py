@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from wan_mcp.engine.attention.fused_qkv import Joined
+from wan_mcp.engine.attention.fused_qkv import QKVProjection
 
-__all__ = ["JoinedTrial", "Trial", "like_a_denoisers", "like_a_denoisers_product"]
+__all__ = ["AttentionAccuracy", "FusedAccuracy", "like_a_denoisers", "like_a_denoisers_product"]
 
 GRID = (9, 20, 26)
 HEADS = 8
@@ -29,19 +29,19 @@ def _smooth(grid: tuple[int, int, int], channels: int, random: torch.Generator) 
     return fine / fine.std()
 
 
-def _angles(tokens: int, head_width: int, device: torch.device | str) -> Tensor:
+def _angles(tokens: int, head_dim: int, device: torch.device | str) -> Tensor:
     """Of rotary embedding along the tokens, (tokens, head width / 2): it keeps outliers from having a mean."""
-    places, pairs = (torch.arange(0, *limits, device=device) for limits in ((tokens,), (head_width, 2)))
-    return places[:, None] * THETA ** (-pairs / head_width)
+    places, pairs = (torch.arange(0, *limits, device=device) for limits in ((tokens,), (head_dim, 2)))
+    return places[:, None] * THETA ** (-pairs / head_dim)
 
 
 def like_a_denoisers_product(
-    head_width: int,
+    head_dim: int,
     grid: tuple[int, int, int] = GRID,
     heads: int = HEADS,
     seed: int = 0,
     device: torch.device | str = "cpu",
-) -> Joined:
+) -> QKVProjection:
     """What a denoiser's product of query, key and value is like, float32, with what makes rounding hard in it.
 
     Neighbours resemble each other and look at each other; queries and keys have outlier channels, strong for all
@@ -52,7 +52,7 @@ def like_a_denoisers_product(
     def noise(*sizes: int) -> Tensor:
         return torch.randn(sizes, generator=random, device=device)
 
-    channels, tokens = heads * head_width, grid[0] * grid[1] * grid[2]
+    channels, tokens = heads * head_dim, grid[0] * grid[1] * grid[2]
     shared, bias = _smooth(grid, channels, random), noise(channels)
     loud = torch.randperm(channels, generator=random, device=device)[: max(1, channels // OUTLIERS)]
     parts, norms = [], []
@@ -60,28 +60,30 @@ def like_a_denoisers_product(
         parts.append(0.8 * shared + 0.6 * noise(tokens, channels) + 0.7 * bias)
         norm = torch.exp(0.3 * noise(channels))
         norm[loud] *= STRENGTH
-        norms.append((norm.view(heads, head_width) * sharpness[:, None]).flatten())
+        norms.append((norm.view(heads, head_dim) * sharpness[:, None]).flatten())
     value = _smooth(grid, channels, random) + 0.5 * noise(tokens, channels)
     value = value + 2 * noise(channels)
     value[:, loud] *= STRENGTH / 2
-    angles = _angles(tokens, head_width, device)
-    return Joined(torch.cat([*parts, value], -1)[None], norms[0], norms[1], angles.cos(), angles.sin(), heads, EPS)
+    angles = _angles(tokens, head_dim, device)
+    return QKVProjection(
+        torch.cat([*parts, value], -1)[None], norms[0], norms[1], angles.cos(), angles.sin(), heads, EPS
+    )
 
 
 def like_a_denoisers(
-    head_width: int,
+    head_dim: int,
     grid: tuple[int, int, int] = GRID,
     heads: int = HEADS,
     seed: int = 0,
     device: torch.device | str = "cpu",
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Query, key and value (1, tokens, heads, head width), float32, of `like_a_denoisers_product`."""
-    query, key, value = like_a_denoisers_product(head_width, grid, heads, seed, device).plainly()
+    query, key, value = like_a_denoisers_product(head_dim, grid, heads, seed, device).to_qkv()
     return query, key, value.contiguous()
 
 
 @dataclass(frozen=True)
-class Trial:
+class AttentionAccuracy:
     """Data, and the exact attention of some of its queries."""
 
     query: Tensor
@@ -94,12 +96,12 @@ class Trial:
 
     @classmethod
     @lru_cache(maxsize=4)
-    def of(cls, device: torch.device, head_width: int) -> "Trial":
+    def of(cls, device: torch.device, head_dim: int) -> "AttentionAccuracy":
         """The trial for a GPU, in bf16."""
-        return cls.on(*(tensor.bfloat16() for tensor in like_a_denoisers(head_width, device=device)))
+        return cls.on(*(tensor.bfloat16() for tensor in like_a_denoisers(head_dim, device=device)))
 
     @classmethod
-    def on(cls, query: Tensor, key: Tensor, value: Tensor, rows: int = ROWS) -> "Trial":
+    def on(cls, query: Tensor, key: Tensor, value: Tensor, rows: int = ROWS) -> "AttentionAccuracy":
         """A trial on these tensors, batch one."""
         random = torch.Generator().manual_seed(0)
         chosen = torch.randperm(query.shape[1], generator=random)[:rows].sort().values.to(query.device)
@@ -124,26 +126,26 @@ class Trial:
 
 
 @dataclass(frozen=True)
-class JoinedTrial:
+class FusedAccuracy:
     """A product of query, key and value, and the exact attention of some of its queries."""
 
-    joined: Joined
-    trial: Trial
+    joined: QKVProjection
+    trial: AttentionAccuracy
 
     @classmethod
-    def of(cls, device: torch.device, head_width: int) -> "JoinedTrial":
+    def of(cls, device: torch.device, head_dim: int) -> "FusedAccuracy":
         """The trial for a GPU, in bf16."""
-        return cls.on(like_a_denoisers_product(head_width, device=device))
+        return cls.on(like_a_denoisers_product(head_dim, device=device))
 
     @classmethod
-    def on(cls, joined: Joined, dtype: torch.dtype = torch.bfloat16, rows: int = ROWS) -> "JoinedTrial":
+    def on(cls, joined: QKVProjection, dtype: torch.dtype = torch.bfloat16, rows: int = ROWS) -> "FusedAccuracy":
         """A trial on this product and these norms in a dtype."""
         product, *norms = (each.to(dtype) for each in (joined.product, joined.query_norm, joined.key_norm))
         inputs = replace(joined, product=product, query_norm=norms[0], key_norm=norms[1])
         exact = replace(inputs, product=product.float())
-        return cls(inputs, Trial.on(*exact.plainly(), rows))
+        return cls(inputs, AttentionAccuracy.on(*exact.to_qkv(), rows))
 
-    def error(self, kernel: Callable[[Joined], tuple[Tensor, Tensor]]) -> float:
-        """How far a kernel's e4m3 rows and scales are off, see `Trial.error`."""
+    def error(self, kernel: Callable[[QKVProjection], tuple[Tensor, Tensor]]) -> float:
+        """How far a kernel's e4m3 rows and scales are off, see `AttentionAccuracy.error`."""
         rows, scales = kernel(self.joined)
         return self.trial.error_of((rows.float() * scales).view(len(rows), self.joined.heads, -1))

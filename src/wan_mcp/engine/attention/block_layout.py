@@ -10,19 +10,19 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from wan_mcp.engine.attention.fp8_quantize import Tuning, hadamard
+from wan_mcp.engine.attention.fp8_quantize import LaunchConfig, hadamard
 
-__all__ = ["PARTS", "Laid", "block_scores", "laid_down", "taken_back"]
+__all__ = ["PARTS", "BlockedQKV", "block_scores", "from_blocks", "to_blocks"]
 
 PARTS = 4
 """Parts of a block whose means stand for it: n_q and n_k of the router's formula (see `routing`)."""
-ROUNDS, RETURN = 4, Tuning(64, 4)
+ROUNDS, RETURN = 4, LaunchConfig(64, 4)
 SCORED_AT_ONCE = 16  # blocks
 HEADS_AT_ONCE = 8  # in plain torch: the scores of all heads at 75,600 tokens would take 0.9 GB
 
 
 @dataclass(frozen=True)
-class Laid:
+class BlockedQKV:
     """Self-attention's inputs in whole blocks."""
 
     query: Tensor
@@ -36,7 +36,7 @@ class Laid:
     """(batch * heads, head width) float32: what the output lacks."""
 
 
-def laid_down(query: Tensor, key: Tensor, value: Tensor, order: Tensor, block: int) -> Laid:
+def to_blocks(query: Tensor, key: Tensor, value: Tensor, order: Tensor, block: int) -> BlockedQKV:
     """Inputs (batch, tokens, heads, head width) in `order` (position → token), whose length is a multiple of `block`.
 
     On CUDA the result is bf16.
@@ -45,7 +45,7 @@ def laid_down(query: Tensor, key: Tensor, value: Tensor, order: Tensor, block: i
     if not query.is_cuda:
         laid = [each.transpose(1, 2).index_select(2, order) for each in (query, key, value)]
         means = [each.unflatten(2, (-1, part)).mean(3, dtype=torch.float32) for each in laid[:2]]
-        return Laid(laid[0], laid[1], laid[2], means[0], means[1], None)
+        return BlockedQKV(laid[0], laid[1], laid[2], means[0], means[1], None)
 
     from wan_mcp.engine.attention.block_layout_triton import lay_kernel
 
@@ -61,10 +61,10 @@ def laid_down(query: Tensor, key: Tensor, value: Tensor, order: Tensor, block: i
         query, key, value, order, hadamard(width, device), value_mean, *laid, *means,
         places, heads, width**-0.5, *strides, width, held=part, rounds=ROUNDS, num_warps=4, num_stages=2,
     )  # fmt: skip
-    return Laid(laid[0], laid[1], laid[2], means[0], means[1], value_mean)
+    return BlockedQKV(laid[0], laid[1], laid[2], means[0], means[1], value_mean)
 
 
-def taken_back(output: Tensor, laid: Laid, places: Tensor, dtype: torch.dtype) -> Tensor:
+def from_blocks(output: Tensor, laid: BlockedQKV, places: Tensor, dtype: torch.dtype) -> Tensor:
     """What attention gave, like `laid.query`, as (batch, tokens, heads, head width); `places` is token → position."""
     if laid.value_mean is None:
         return output.transpose(1, 2).index_select(1, places).to(dtype)
@@ -80,7 +80,7 @@ def taken_back(output: Tensor, laid: Laid, places: Tensor, dtype: torch.dtype) -
     return result
 
 
-def block_scores(laid: Laid) -> Tensor:
+def block_scores(laid: BlockedQKV) -> Tensor:
     """The router's score of each block of keys for each of queries: (batch, heads, blocks, blocks) float32.
 
     A block's own score is infinite.

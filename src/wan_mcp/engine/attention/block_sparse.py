@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from wan_mcp.engine.attention.block_layout import block_scores, laid_down, taken_back
+from wan_mcp.engine.attention.block_layout import block_scores, from_blocks, to_blocks
 from wan_mcp.engine.attention.block_router import BLOCK, Grid, kept_blocks, padded_order
 from wan_mcp.engine.attention.cudnn_fp8 import is_long
 
@@ -28,7 +28,7 @@ class BlockKernel(Protocol):
     def name(self) -> str:
         """What receipts and logs call it."""
 
-    def takes(self, query: Tensor) -> bool:
+    def supports(self, query: Tensor) -> bool:
         """Whether it is worth using for queries (batch, tokens, heads, head width)."""
 
     def __call__(self, query: Tensor, key: Tensor, value: Tensor, kept: Tensor, tokens: int) -> Tensor:
@@ -52,7 +52,7 @@ class CudnnBlocks:
         self.name = "block-sparse sage-fp8"
         self._kernels: Any = block_sparse_attention
 
-    def takes(self, query: Tensor) -> bool:
+    def supports(self, query: Tensor) -> bool:
         """Long sequences."""
         return query.shape[-1] in self.widths and is_long(query)
 
@@ -72,7 +72,7 @@ class TorchBlocks:
     def __init__(self, block: int = BLOCK) -> None:
         self.block = block
 
-    def takes(self, query: Tensor) -> bool:
+    def supports(self, query: Tensor) -> bool:
         """Everything."""
         return True
 
@@ -103,12 +103,12 @@ def attend_sparsely(
         grid: frames, rows and columns of the tokens, where they are known; blocks are boxes of them then.
     """
     order, places = padded_order(query.shape[1], grid, kernel.block, query.device)
-    laid = laid_down(query, key, value, order, kernel.block)
+    laid = to_blocks(query, key, value, order, kernel.block)
     count = len(order) // kernel.block
     keep = max(1, min(count, round(count * density)))
     kept = kept_blocks(block_scores(laid), keep) if keep < count else _all_blocks(laid.query, count)
     given = kernel(laid.query, laid.key, laid.value, kept, query.shape[1])
-    return taken_back(given, laid, places, query.dtype)
+    return from_blocks(given, laid, places, query.dtype)
 
 
 def _all_blocks(query: Tensor, count: int) -> Tensor:
@@ -126,7 +126,7 @@ class DenseSage:
         """Raises ImportError where a package is missing."""
         self._blocks = CudnnBlocks(device)
 
-    def takes(self, query: Tensor, key: Tensor) -> bool:
+    def supports(self, query: Tensor, key: Tensor) -> bool:
         """Long self-attention."""
         return query.shape == key.shape and query.shape[-1] in self.widths and is_long(query)
 

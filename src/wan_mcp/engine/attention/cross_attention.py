@@ -15,7 +15,7 @@ from torch import Tensor
 
 from wan_mcp.logs import first_line
 
-__all__ = ["attend_text", "can_count", "text_kernel"]
+__all__ = ["attend_context", "context_kernel", "supports_padding_count"]
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +25,7 @@ LIMIT = 0.01
 """The largest relative error against float64 of a kernel that works: rounding to 16 bits gives less than half of it."""
 
 
-def attend_text(query: Tensor, key: Tensor, value: Tensor, padding: Tensor) -> Tensor:
+def attend_context(query: Tensor, key: Tensor, value: Tensor, padding: Tensor) -> Tensor:
     """Softmax attention scaled by 1 / sqrt(head width), in which the last key counts more than once.
 
     Args:
@@ -33,12 +33,12 @@ def attend_text(query: Tensor, key: Tensor, value: Tensor, padding: Tensor) -> T
         key: (1, text tokens, heads, head width), contiguous.
         value: of the key's shape.
         padding: (1), float32: how many tokens the last key and value stand for; 1 where nothing else can count, see
-            `can_count`.
+            `supports_padding_count`.
 
     Returns:
         The query's shape and dtype.
     """
-    if query.dtype in HALVES and (kernel := text_kernel(query.device, query.shape[-1])) is not None:
+    if query.dtype in HALVES and (kernel := context_kernel(query.device, query.shape[-1])) is not None:
         made: Tensor = kernel(query, key, value, padding)
         return made
     counts = None
@@ -49,13 +49,13 @@ def attend_text(query: Tensor, key: Tensor, value: Tensor, padding: Tensor) -> T
     return F.scaled_dot_product_attention(query, key, value, attn_mask=counts).transpose(1, 2)
 
 
-def can_count(device: torch.device, width: int, dtype: torch.dtype) -> bool:
-    """Whether `attend_text` can have a key count many times: as a mask in 16 bits that would be rounded."""
-    return dtype == torch.float32 or (dtype in HALVES and text_kernel(device, width) is not None)
+def supports_padding_count(device: torch.device, width: int, dtype: torch.dtype) -> bool:
+    """Whether `attend_context` can have a key count many times: as a mask in 16 bits that would be rounded."""
+    return dtype == torch.float32 or (dtype in HALVES and context_kernel(device, width) is not None)
 
 
 @lru_cache(maxsize=32)
-def text_kernel(device: torch.device, width: int) -> Any:
+def context_kernel(device: torch.device, width: int) -> Any:
     """The kernel for heads of this width, if there is one and it proves itself; tried once.
 
     Call it before an export: what is only traced cannot be tried.
@@ -63,11 +63,11 @@ def text_kernel(device: torch.device, width: int) -> Any:
     if device.type != "cuda" or width not in WIDTHS:
         return None
     try:
-        from wan_mcp.engine.attention.cross_attention_triton import attend_few_keys
+        from wan_mcp.engine.attention.cross_attention_triton import cross_attention_fwd
 
-        error = _error_of(attend_few_keys, device, width)
+        error = _error_of(cross_attention_fwd, device, width)
         if error <= LIMIT:  # not so where it is no number
-            return attend_few_keys
+            return cross_attention_fwd
         why = f"it is {error:.2g} off"
     except torch.OutOfMemoryError:  # of the moment; a raise is not remembered
         raise

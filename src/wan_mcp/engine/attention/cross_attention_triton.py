@@ -12,7 +12,7 @@ import triton.language as tl
 from torch import Tensor
 from torch.library import triton_op, wrap_triton
 
-__all__ = ["attend_few_keys"]
+__all__ = ["cross_attention_fwd"]
 
 ROWS, KEYS, WARPS, STAGES = 64, 64, 4, 2
 """Of a tile. A prompt's keys are one or two tiles."""
@@ -50,9 +50,9 @@ def _few_keys_kernel(  # type: ignore[no-untyped-def]
     tl.store(out + at, (made / total[:, None]).to(out.dtype.element_ty), mask=known)
 
 
-@triton_op("wan_mcp::attend_few_keys", mutates_args={})  # type: ignore[untyped-decorator]
-def attend_few_keys(query: Tensor, key: Tensor, value: Tensor, padding: Tensor) -> Tensor:
-    """See `attend_text`. Contiguous tensors of 16 bits, heads of a power of two from 16 to 256."""
+@triton_op("wan_mcp::cross_attention_fwd", mutates_args={})  # type: ignore[untyped-decorator]
+def cross_attention_fwd(query: Tensor, key: Tensor, value: Tensor, padding: Tensor) -> Tensor:
+    """See `attend_context`. Contiguous tensors of 16 bits, heads of a power of two from 16 to 256."""
     _, tokens, heads, width = query.shape
     out = torch.empty_like(query)
     wrap_triton(_few_keys_kernel)[(heads, triton.cdiv(tokens, ROWS))](

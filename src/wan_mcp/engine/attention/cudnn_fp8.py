@@ -10,15 +10,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from wan_mcp.engine.attention.fp8_quantize import Rounded, restored, rounded
-from wan_mcp.engine.attention.fused_qkv import Joined, rounded_jointly, rows_of
+from wan_mcp.engine.attention.fp8_quantize import QuantizedQKV, dequantize_out, quantize_qkv
+from wan_mcp.engine.attention.fused_qkv import QKVProjection, output_rows, quantize_projection
 
 __all__ = ["CudnnFp8", "is_long"]
 
 WEIGHT_SCALE = 448.0
 """What the kernel multiplies softmax's weights with before it rounds them: they are at most one."""
 GRAPHS_KEPT = 16
-LEAST_WORK = 1e12
+MIN_FLOPS = 1e12
 """Floating-point operations below which rounding costs what the quicker kernel saves.
 
 Measured: `benchmarks/results/attention_choices.json`.
@@ -30,7 +30,7 @@ NAMES = ("query", "key", "value", "query_scale", "key_scale", "value_scale", "we
 def is_long(query: Tensor) -> bool:
     """Whether self-attention of these queries (batch, tokens, heads, head width) is worth rounding its inputs."""
     batch, tokens, heads, width = query.shape
-    return bool(4.0 * batch * heads * width * tokens**2 >= LEAST_WORK)
+    return bool(4.0 * batch * heads * width * tokens**2 >= MIN_FLOPS)
 
 
 @dataclass(frozen=True)
@@ -61,21 +61,21 @@ class CudnnFp8:
         self._weight_descale = 1 / self._weight_scale
         self._peaks = torch.empty(2, device=device)
 
-    def takes(self, query: Tensor, key: Tensor) -> bool:
+    def supports(self, query: Tensor, key: Tensor) -> bool:
         """Long self-attention."""
         return query.shape == key.shape and query.shape[-1] in self.widths and is_long(query)
 
     def __call__(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """See `attend`."""
-        inputs = rounded(query, key, value)
-        return restored(self._output(inputs), inputs, query.dtype)
+        inputs = quantize_qkv(query, key, value)
+        return dequantize_out(self._output(inputs), inputs, query.dtype)
 
-    def attend_joined(self, joined: Joined) -> tuple[Tensor, Tensor]:
-        """See `JoinedKernel`."""
-        inputs = rounded_jointly(joined)
-        return rows_of(self._output(inputs), inputs)
+    def attend_fused(self, joined: QKVProjection) -> tuple[Tensor, Tensor]:
+        """See `FusedKernel`."""
+        inputs = quantize_projection(joined)
+        return output_rows(self._output(inputs), inputs)
 
-    def _output(self, inputs: Rounded) -> Tensor:
+    def _output(self, inputs: QuantizedQKV) -> Tensor:
         output = torch.empty(inputs.query.shape, dtype=torch.float8_e4m3fn, device=self._device)
         self.run(inputs.query, inputs.key, inputs.value, inputs.query_scale, inputs.key_scale, output)
         return output

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 
 from wan_mcp.engine.attention.block_router import Grid
-from wan_mcp.engine.attention.fused_qkv import Joined
+from wan_mcp.engine.attention.fused_qkv import QKVProjection
 from wan_mcp.engine.attention.selector import attention_of, sparse_attention_of
 
-__all__ = ["AttentionMode", "Turbo", "attend", "attend_self", "attended_jointly", "attention_mode"]
+__all__ = ["AttentionMode", "Turbo", "attend", "attend_self", "attention_mode", "fused_attention"]
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def _(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     return torch.empty(query.shape, dtype=query.dtype, device=query.device)
 
 
-def attended_jointly(joined: Joined) -> tuple[Tensor, Tensor] | None:
+def fused_attention(joined: QKVProjection) -> tuple[Tensor, Tensor] | None:
     """Dense self-attention, see `Attention.joined`; None where it, or the mode, does not go that way."""
     query = joined.part(0)
     return attention_of(query.device).joined(joined) if _sparse_now(query) is None else None
@@ -111,6 +111,6 @@ def _sparse_now(query: Tensor) -> Callable[[Tensor, Tensor, Tensor], Tensor] | N
     if mode is None or mode.density >= 1:
         return None
     sparse = sparse_attention_of(query.device, query.shape[-1])
-    if sparse is None or not sparse.takes(query):
+    if sparse is None or not sparse.supports(query):
         return None
     return partial(sparse, density=mode.density, grid=mode.grid)

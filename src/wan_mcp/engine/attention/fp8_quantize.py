@@ -21,9 +21,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["LARGEST", "Rounded", "Tuning", "hadamard", "restored", "rounded", "rounded_plainly"]
+__all__ = [
+    "FP8_MAX",
+    "LaunchConfig",
+    "QuantizedQKV",
+    "dequantize_out",
+    "hadamard",
+    "quantize_qkv",
+    "quantize_qkv_reference",
+]
 
-LARGEST = 448.0
+FP8_MAX = 448.0
 """The largest number of e4m3 (OCP 8-bit floating point specification, without infinities)."""
 HEADROOM = 0.9
 """Of the range for values: rounded weights may sum to a little more than one, and so may the output exceed them."""
@@ -31,7 +39,7 @@ TINY = 1e-12
 
 
 @dataclass(frozen=True)
-class Tuning:
+class LaunchConfig:
     """How much of a pass over the tokens one program does, and how."""
 
     held: int
@@ -52,12 +60,12 @@ class Tuning:
         return {"held": self.held, "rounds": self.rounds, "num_warps": self.warps, "num_stages": self.stages}
 
 
-SURVEY, CAST, RESTORE = Tuning(16, 32, warps=1), Tuning(64, 8, stages=2), Tuning(64, 4)
+SURVEY, CAST, RESTORE = LaunchConfig(16, 32, warps=1), LaunchConfig(64, 8, stages=2), LaunchConfig(64, 4)
 """The quickest on an H200 (`benchmarks/results/attention_choices.json`)."""
 
 
 @dataclass(frozen=True)
-class Rounded:
+class QuantizedQKV:
     """Self-attention's inputs in e4m3, and what makes floats of them again."""
 
     query: Tensor
@@ -82,7 +90,9 @@ def hadamard(width: int, device: torch.device) -> Tensor:
     return matrix.to(device, torch.bfloat16)
 
 
-def rounded(query: Tensor, key: Tensor, value: Tensor, survey: Tuning = SURVEY, cast: Tuning = CAST) -> Rounded:
+def quantize_qkv(
+    query: Tensor, key: Tensor, value: Tensor, survey: LaunchConfig = SURVEY, cast: LaunchConfig = CAST
+) -> QuantizedQKV:
     """Inputs (batch, tokens, heads, head width) of any strides, on CUDA, in e4m3.
 
     `survey` and `cast` are what one program of the two passes over the inputs does.
@@ -103,7 +113,7 @@ def rounded(query: Tensor, key: Tensor, value: Tensor, survey: Tuning = SURVEY, 
     bounds, scales = torch.empty(pairs, 2, device=device), torch.empty(2, device=device)
     settle_kernel[(pairs,)](
         sums, norms, turning, turned_mean, value_mean, value_scale, bounds,
-        runs, tokens, HEADROOM * LARGEST, width, held=32,
+        runs, tokens, HEADROOM * FP8_MAX, width, held=32,
     )  # fmt: skip
 
     query8, key8, value8 = (torch.empty(query.shape, dtype=torch.float8_e4m3fn, device=device) for _ in range(3))
@@ -112,10 +122,10 @@ def rounded(query: Tensor, key: Tensor, value: Tensor, survey: Tuning = SURVEY, 
         tokens, heads, width**0.5, *strides, *query8.stride()[:3], width,
         pairs=1 << (pairs - 1).bit_length(), **cast.options(),
     )  # fmt: skip
-    return Rounded(query8, key8, value8, scales[:1], scales[1:], value_scale, value_mean)
+    return QuantizedQKV(query8, key8, value8, scales[:1], scales[1:], value_scale, value_mean)
 
 
-def restored(output: Tensor, inputs: Rounded, dtype: torch.dtype) -> Tensor:
+def dequantize_out(output: Tensor, inputs: QuantizedQKV, dtype: torch.dtype) -> Tensor:
     """The output (batch, tokens, heads, head width) of attention over rounded inputs, in e4m3, as it should be."""
     from wan_mcp.engine.attention.fp8_quantize_triton import restore_kernel
 
@@ -128,8 +138,8 @@ def restored(output: Tensor, inputs: Rounded, dtype: torch.dtype) -> Tensor:
     return result
 
 
-def rounded_plainly(query: Tensor, key: Tensor, value: Tensor) -> Rounded:
-    """`rounded` in plain torch, on any device: what the kernels are measured by."""
+def quantize_qkv_reference(query: Tensor, key: Tensor, value: Tensor) -> QuantizedQKV:
+    """`quantize_qkv` in plain torch, on any device: what the kernels are measured by."""
     batch, _, heads, width = query.shape
     query, key, value = query.float(), key.float(), value.float()
     key_mean, value_mean = key.mean(1, keepdim=True), value.mean(1, keepdim=True)
@@ -137,8 +147,8 @@ def rounded_plainly(query: Tensor, key: Tensor, value: Tensor) -> Rounded:
     bounds = torch.stack([query_norm.amax(), (key_norm + mean_norm).amax()]).clamp(min=TINY)
     reach = (value - value_mean).abs().amax(1, keepdim=True).clamp(min=TINY)
     turning = hadamard(width, query.device).float() / width**0.5
-    (query_scale, key_scale), value_scale = (bounds / LARGEST).split(1), reach / (HEADROOM * LARGEST)
+    (query_scale, key_scale), value_scale = (bounds / FP8_MAX).split(1), reach / (HEADROOM * FP8_MAX)
     exact = (query @ turning / query_scale, (key - key_mean) @ turning / key_scale, (value - value_mean) / value_scale)
-    query8, key8, value8 = (each.clamp(-LARGEST, LARGEST).to(torch.float8_e4m3fn) for each in exact)
+    query8, key8, value8 = (each.clamp(-FP8_MAX, FP8_MAX).to(torch.float8_e4m3fn) for each in exact)
     scales = (each.reshape(batch * heads, width) for each in (value_scale, value_mean))
-    return Rounded(query8, key8, value8, query_scale, key_scale, *scales)
+    return QuantizedQKV(query8, key8, value8, query_scale, key_scale, *scales)

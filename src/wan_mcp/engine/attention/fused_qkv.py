@@ -1,6 +1,6 @@
 """Self-attention in FP8 from the product of query, key and value to the rows of the next product, in few passes.
 
-What `rounding` does to normalised and turned queries and keys is done here together with normalising and turning them,
+What `rounding` does to normalized and turned queries and keys is done here together with normalizing and turning them,
 and what it does to the output together with rounding that for the next product. Nothing in 16 bits is written between.
 Two things differ from `rounding`, and softmax notices neither:
 
@@ -20,43 +20,50 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from wan_mcp.engine.attention.fp8_quantize import HEADROOM, LARGEST, TINY, Rounded, Tuning, hadamard
-from wan_mcp.engine.ops.fp8_linear import quantise_rows
-from wan_mcp.engine.ops.modulate import normalise_heads
+from wan_mcp.engine.attention.fp8_quantize import FP8_MAX, HEADROOM, TINY, LaunchConfig, QuantizedQKV, hadamard
+from wan_mcp.engine.ops.fp8_linear import quantize_rowwise
+from wan_mcp.engine.ops.modulate import qk_rms_norm_rope
 
-__all__ = ["Joined", "Tunings", "rounded_jointly", "rounded_jointly_plainly", "rows_of", "rows_of_plainly"]
+__all__ = [
+    "LaunchConfigs",
+    "QKVProjection",
+    "output_rows",
+    "output_rows_reference",
+    "quantize_projection",
+    "quantize_projection_reference",
+]
 
 EVERY = 11
 """One key in so many is in the sample. A prime, so that a picture's columns all have their turn."""
 
 
-SAMPLE, SURVEY = Tuning(16, 1, stages=3, group=2), Tuning(8, 32, warps=2, stages=1, group=4)
-HEADS, VALUES = Tuning(8, 1, warps=8, stages=3, group=8), Tuning(32, 4, stages=1, group=4)
-ROWS = Tuning(1, 16, warps=2, stages=3)
+SAMPLE, SURVEY = LaunchConfig(16, 1, stages=3, group=2), LaunchConfig(8, 32, warps=2, stages=1, group=4)
+HEADS, VALUES = LaunchConfig(8, 1, warps=8, stages=3, group=8), LaunchConfig(32, 4, stages=1, group=4)
+ROWS = LaunchConfig(1, 16, warps=2, stages=3)
 
 
 @dataclass(frozen=True)
-class Tunings:
+class LaunchConfigs:
     """What one program of each pass does. The sample has one round; queries and keys need 16 lines (tokens * heads)."""
 
-    sample: Tuning = SAMPLE
-    survey: Tuning = SURVEY
-    heads: Tuning = HEADS
-    values: Tuning = VALUES
-    rows: Tuning = ROWS
+    sample: LaunchConfig = SAMPLE
+    survey: LaunchConfig = SURVEY
+    heads: LaunchConfig = HEADS
+    values: LaunchConfig = VALUES
+    rows: LaunchConfig = ROWS
 
 
-TUNINGS = Tunings()
+LAUNCH_CONFIGS = LaunchConfigs()
 
 
 @dataclass(frozen=True)
-class Joined:
+class QKVProjection:
     """The product of query, key and value of one block, and what makes these three of it."""
 
     product: Tensor
     """(1, tokens, 3 * width): query, key and value of each token."""
     query_norm: Tensor
-    """(width): the weights of the normalisation of a token's query, over all heads."""
+    """(width): the weights of the normalization of a token's query, over all heads."""
     key_norm: Tensor
     cos: Tensor
     """(tokens, head width / 2) float32: of the angles by which pairs of neighbouring channels are turned."""
@@ -74,17 +81,17 @@ class Joined:
         some = self.product[..., number * self.width : (number + 1) * self.width]
         return torch.Tensor.unflatten(some, -1, (self.heads, -1))
 
-    def plainly(
-        self, normalise: Callable[[Tensor, list[Tensor], Tensor, Tensor, int, float, bool], Tensor] = normalise_heads
+    def to_qkv(
+        self, normalize: Callable[[Tensor, list[Tensor], Tensor, Tensor, int, float, bool], Tensor] = qk_rms_norm_rope
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Query and key, normalised and turned, and value, (1, tokens, heads, head width) each."""
+        """Query and key, normalized and turned, and value, (1, tokens, heads, head width) each."""
         norms = [self.query_norm, self.key_norm]
-        made = normalise(self.product, norms, self.cos, self.sin, self.width, self.eps, True)
+        made = normalize(self.product, norms, self.cos, self.sin, self.width, self.eps, True)
         query, key = made.unflatten(-1, (self.heads, -1)).split(1)
         return query, key, self.part(2)
 
 
-def rounded_jointly(joined: Joined, tunings: Tunings = TUNINGS) -> Rounded:
+def quantize_projection(joined: QKVProjection, launches: LaunchConfigs = LAUNCH_CONFIGS) -> QuantizedQKV:
     """The inputs of attention in e4m3, of a product on CUDA whose channels are contiguous."""
     from wan_mcp.engine.attention import fused_qkv_triton as kernels
 
@@ -93,49 +100,51 @@ def rounded_jointly(joined: Joined, tunings: Tunings = TUNINGS) -> Rounded:
     stride, turning = product.stride(1), hadamard(width, device)
     cos, sin = joined.cos.contiguous(), joined.sin.contiguous()
 
-    sampled, tuning = -(-tokens // EVERY), tunings.sample
-    key_sums = torch.empty(tuning.runs(sampled), full, device=device)
+    sampled, launch = -(-tokens // EVERY), launches.sample
+    key_sums = torch.empty(launch.runs(sampled), full, device=device)
     kernels.sample_kernel[(len(key_sums),)](
         product, joined.key_norm, cos, sin, key_sums, tokens, stride, EVERY, joined.eps,
-        heads, width, held=tuning.held, group=tuning.group, ahead=tuning.stages, num_warps=tuning.warps,
+        heads, width, held=launch.held, group=launch.group, ahead=launch.stages, num_warps=launch.warps,
     )  # fmt: skip
-    tuning = tunings.survey
-    value_sums = torch.empty(tuning.runs(tokens), 3, full, device=device)
-    kernels.survey_values_kernel[(len(value_sums), -(-heads // tuning.group))](
-        product, value_sums, tokens, stride, full, columns=tuning.group * width, ahead=tuning.stages, **tuning.options()
+    launch = launches.survey
+    value_sums = torch.empty(launch.runs(tokens), 3, full, device=device)
+    kernels.survey_values_kernel[(len(value_sums), -(-heads // launch.group))](
+        product, value_sums, tokens, stride, full, columns=launch.group * width, ahead=launch.stages, **launch.options()
     )
     weights, means = torch.empty(2, 2, full, device=device).unbind()
     value_mean, value_scale = torch.empty(2, heads, width, device=device).unbind()
     bounds, scales = torch.empty(heads, 2, device=device), torch.empty(2, device=device)
     kernels.settle_jointly_kernel[(heads,)](
         key_sums, value_sums, joined.query_norm, joined.key_norm, weights, means, value_mean, value_scale, bounds,
-        len(key_sums), len(value_sums), sampled, tokens, HEADROOM * LARGEST, full**0.5, full, width, held=32,
+        len(key_sums), len(value_sums), sampled, tokens, HEADROOM * FP8_MAX, full**0.5, full, width, held=32,
     )  # fmt: skip
     made = torch.empty(3, 1, tokens, heads, width, dtype=torch.float8_e4m3fn, device=device)
-    tuning = tunings.heads
-    kernels.cast_heads_kernel[(2 * tuning.runs(tokens),)](
+    launch = launches.heads
+    kernels.cast_heads_kernel[(2 * launch.runs(tokens),)](
         product, weights, means, cos, sin, turning, bounds, made, scales, tokens, stride, joined.eps, width**0.5,
-        heads, width, pairs=1 << (heads - 1).bit_length(), group=tuning.group, ahead=tuning.stages,
-        **tuning.options(),
+        heads, width, pairs=1 << (heads - 1).bit_length(), group=launch.group, ahead=launch.stages,
+        **launch.options(),
     )  # fmt: skip
-    tuning = tunings.values
-    kernels.cast_values_kernel[(tuning.runs(tokens), -(-heads // tuning.group))](
+    launch = launches.values
+    kernels.cast_values_kernel[(launch.runs(tokens), -(-heads // launch.group))](
         product, value_mean, value_scale, made[2], tokens, stride, full,
-        columns=tuning.group * width, ahead=tuning.stages, **tuning.options(),
+        columns=launch.group * width, ahead=launch.stages, **launch.options(),
     )  # fmt: skip
-    return Rounded(made[0], made[1], made[2], scales[:1], scales[1:], value_scale, value_mean)
+    return QuantizedQKV(made[0], made[1], made[2], scales[:1], scales[1:], value_scale, value_mean)
 
 
-def rows_of(output: Tensor, inputs: Rounded, tuning: Tuning = TUNINGS.rows) -> tuple[Tensor, Tensor]:
+def output_rows(
+    output: Tensor, inputs: QuantizedQKV, launch: LaunchConfig = LAUNCH_CONFIGS.rows
+) -> tuple[Tensor, Tensor]:
     """The output of attention over rounded inputs as the next product takes it: e4m3 rows, and their scales.
 
     Args:
         output: (1, tokens, heads, head width) e4m3, contiguous.
         inputs: what attention was given.
-        tuning: what one program does; it has one token at once.
+        launch: what one program does; it has one token at once.
 
     Returns:
-        (tokens, width) and (tokens, 1) float32, like `prepare_rows`.
+        (tokens, width) and (tokens, 1) float32, like `modulate_quantize`.
     """
     from wan_mcp.engine.attention.fused_qkv_triton import rows_kernel
 
@@ -143,16 +152,16 @@ def rows_of(output: Tensor, inputs: Rounded, tuning: Tuning = TUNINGS.rows) -> t
     full = heads * width
     rows = torch.empty((tokens, full), dtype=torch.float8_e4m3fn, device=output.device)
     scales = torch.empty((tokens, 1), dtype=torch.float32, device=output.device)
-    rows_kernel[(tuning.runs(tokens),)](
+    rows_kernel[(launch.runs(tokens),)](
         output, inputs.value_mean, inputs.value_scale, rows, scales, tokens, full,
-        block=1 << (full - 1).bit_length(), rounds=tuning.rounds, ahead=tuning.stages, num_warps=tuning.warps,
+        block=1 << (full - 1).bit_length(), rounds=launch.rounds, ahead=launch.stages, num_warps=launch.warps,
     )  # fmt: skip
     return rows, scales
 
 
-def rounded_jointly_plainly(joined: Joined) -> Rounded:
-    """`rounded_jointly` in plain torch, on any device: what the kernels are measured by."""
-    query, key, value = replace(joined, product=joined.product.float()).plainly()
+def quantize_projection_reference(joined: QKVProjection) -> QuantizedQKV:
+    """`quantize_projection` in plain torch, on any device: what the kernels are measured by."""
+    query, key, value = replace(joined, product=joined.product.float()).to_qkv()
     heads, width, root = joined.heads, query.shape[-1], joined.width**0.5
     key_mean, value_mean = key[:, ::EVERY].mean(1, keepdim=True), value.mean(1, keepdim=True)
     norms = torch.stack([joined.query_norm, joined.key_norm]).float().abs()
@@ -161,13 +170,13 @@ def rounded_jointly_plainly(joined: Joined) -> Rounded:
     bounds = torch.stack([query_bound.amax(), key_bound.amax()]).clamp(min=TINY)
     reach = (value - value_mean).abs().amax(1, keepdim=True).clamp(min=TINY)
     turning = hadamard(width, query.device).float() / width**0.5
-    (query_scale, key_scale), value_scale = (bounds / LARGEST).split(1), reach / (HEADROOM * LARGEST)
+    (query_scale, key_scale), value_scale = (bounds / FP8_MAX).split(1), reach / (HEADROOM * FP8_MAX)
     exact = (query @ turning / query_scale, (key - key_mean) @ turning / key_scale, (value - value_mean) / value_scale)
-    query8, key8, value8 = (each.clamp(-LARGEST, LARGEST).to(torch.float8_e4m3fn) for each in exact)
+    query8, key8, value8 = (each.clamp(-FP8_MAX, FP8_MAX).to(torch.float8_e4m3fn) for each in exact)
     scales = (each.reshape(heads, width) for each in (value_scale, value_mean))
-    return Rounded(query8, key8, value8, query_scale, key_scale, *scales)
+    return QuantizedQKV(query8, key8, value8, query_scale, key_scale, *scales)
 
 
-def rows_of_plainly(output: Tensor, inputs: Rounded) -> tuple[Tensor, Tensor]:
-    """`rows_of` in plain torch, on any device."""
-    return quantise_rows((output[0].float() * inputs.value_scale + inputs.value_mean).flatten(1))
+def output_rows_reference(output: Tensor, inputs: QuantizedQKV) -> tuple[Tensor, Tensor]:
+    """`output_rows` in plain torch, on any device."""
+    return quantize_rowwise((output[0].float() * inputs.value_scale + inputs.value_mean).flatten(1))

@@ -55,7 +55,7 @@ def sample_kernel(
     product, weight, cos, sin, sums, tokens, stride, every, eps,
     heads: tl.constexpr, width: tl.constexpr, held: tl.constexpr, group: tl.constexpr, ahead: tl.constexpr,
 ):  # fmt: skip
-    """Sums of keys, normalised and turned, over `held` of the tokens that are `every` so many."""
+    """Sums of keys, normalized and turned, over `held` of the tokens that are `every` so many."""
     run = tl.program_id(0)
     token = (run.to(tl.int64) * held + tl.arange(0, held)) * every
     here = token < tokens
@@ -146,7 +146,7 @@ def cast_heads_kernel(
     heads: tl.constexpr, width: tl.constexpr, held: tl.constexpr, rounds: tl.constexpr, group: tl.constexpr,
     ahead: tl.constexpr, pairs: tl.constexpr,
 ):  # fmt: skip
-    """Queries, or keys less their mean: normalised, turned, rotated, over their scale, in e4m3; and that scale.
+    """Queries, or keys less their mean: normalized, turned, rotated, over their scale, in e4m3; and that scale.
 
     Programs of even numbers have queries, the others keys. `pairs` are the heads rounded up to a power of two, `root`
     is that of the width: the rotation's norm. Rows are read twice, but only once from far away.

@@ -7,10 +7,10 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from wan_mcp.engine.attention.fused_qkv import Joined
+from wan_mcp.engine.attention.fused_qkv import QKVProjection
 from wan_mcp.schema.enums import TorchAttention
 
-__all__ = ["ANY", "TORCH_KERNELS", "JoinedKernel", "Kernel", "TorchKernel"]
+__all__ = ["ANY", "TORCH_KERNELS", "FusedKernel", "Kernel", "TorchKernel"]
 
 ANY = "sdpa"
 """The name of whichever kernel torch takes."""
@@ -35,17 +35,17 @@ class Kernel(Protocol):
     def widths(self) -> tuple[int, ...]:
         """The widths of heads that it can do."""
 
-    def takes(self, query: Tensor, key: Tensor) -> bool:
+    def supports(self, query: Tensor, key: Tensor) -> bool:
         """Whether it is the right one for inputs of these shapes, of one of its widths."""
 
     def __call__(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """See `attend`."""
 
 
-class JoinedKernel(Kernel, Protocol):
+class FusedKernel(Kernel, Protocol):
     """A kernel that also goes all the way from one matrix product of a block to the next one."""
 
-    def attend_joined(self, joined: Joined) -> tuple[Tensor, Tensor]:
+    def attend_fused(self, joined: QKVProjection) -> tuple[Tensor, Tensor]:
         """Self-attention as the next product takes it: (tokens, width) e4m3 and scales (tokens, 1) float32."""
 
 
@@ -59,7 +59,7 @@ class TorchKernel:
         self.name = name
         self._backend = None if name == ANY else TORCH_KERNELS[name]
 
-    def takes(self, query: Tensor, key: Tensor) -> bool:
+    def supports(self, query: Tensor, key: Tensor) -> bool:
         """Everything; torch refuses what a kernel cannot do."""
         return True
 

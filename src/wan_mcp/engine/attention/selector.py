@@ -10,12 +10,12 @@ from typing import Any, TypeVar, get_args
 import torch
 from torch import Tensor
 
-from wan_mcp.engine.attention.accuracy import JoinedTrial, Trial
+from wan_mcp.engine.attention.accuracy import AttentionAccuracy, FusedAccuracy
 from wan_mcp.engine.attention.block_router import Grid
 from wan_mcp.engine.attention.block_sparse import BlockKernel, CudnnBlocks, DenseSage, TorchBlocks, attend_sparsely
 from wan_mcp.engine.attention.cudnn_fp8 import CudnnFp8
-from wan_mcp.engine.attention.fused_qkv import Joined
-from wan_mcp.engine.attention.sdpa import ANY, TORCH_KERNELS, JoinedKernel, Kernel, TorchKernel
+from wan_mcp.engine.attention.fused_qkv import QKVProjection
+from wan_mcp.engine.attention.sdpa import ANY, TORCH_KERNELS, FusedKernel, Kernel, TorchKernel
 from wan_mcp.errors import JobFailed
 from wan_mcp.logs import first_line
 from wan_mcp.schema.enums import AttentionKernel, FP8Attention
@@ -46,13 +46,13 @@ HEAD_WIDTH = 128
 class Attention:
     """Self- or cross-attention on one device, by kernels that passed their trials."""
 
-    def __init__(self, kernels: list[Kernel], head_width: int = HEAD_WIDTH, joined: JoinedKernel | None = None) -> None:
+    def __init__(self, kernels: list[Kernel], head_dim: int = HEAD_WIDTH, joined: FusedKernel | None = None) -> None:
         """`kernels` come best first and proved themselves with this width of heads; the last takes everything.
 
         `joined` is that one of them, if any, which also proved itself with all around it in few passes.
         """
         self._kernels = kernels
-        self._head_width = head_width
+        self._head_width = head_dim
         self._joined = joined
         self._refused: set[tuple[str, torch.Size]] = set()
 
@@ -69,8 +69,8 @@ class Attention:
                 return made
         return self._kernels[-1](query, key, value)
 
-    def joined(self, joined: Joined) -> tuple[Tensor, Tensor] | None:
-        """Self-attention from the product before it to rows of the next one, see `JoinedKernel.attend_joined`.
+    def joined(self, joined: QKVProjection) -> tuple[Tensor, Tensor] | None:
+        """Self-attention from the product before it to rows of the next one, see `FusedKernel.attend_fused`.
 
         None where the kernel for this shape is another, or has failed: then it takes three steps.
         """
@@ -79,12 +79,12 @@ class Attention:
             return None
         if next(self._proved_for(query, query), None) is not kernel:
             return None
-        return self._attempt(name, query, partial(kernel.attend_joined, joined))
+        return self._attempt(name, query, partial(kernel.attend_fused, joined))
 
     def _proved_for(self, query: Tensor, key: Tensor) -> Iterator[Kernel]:
         """The kernels for these shapes, best first, without the last."""
         for kernel in self._kernels[:-1] if query.shape[-1] == self._head_width else []:
-            if (kernel.name, query.shape) not in self._refused and kernel.takes(query, key):
+            if (kernel.name, query.shape) not in self._refused and kernel.supports(query, key):
                 yield kernel
 
     def _attempt(self, name: str, query: Tensor, compute: Callable[[], T]) -> T | None:
@@ -102,18 +102,18 @@ class Attention:
 
 _IN_USE: dict[torch.device, Attention] = {}
 _TRIED: dict[tuple[torch.device, str, int], Kernel | None] = {}
-_TRIED_JOINED: dict[tuple[torch.device, int], JoinedKernel | None] = {}
+_TRIED_JOINED: dict[tuple[torch.device, int], FusedKernel | None] = {}
 
 
 def choose_attention(
-    device: torch.device, force: str = AUTO, head_width: int = HEAD_WIDTH, *, eight_bits: bool = True
+    device: torch.device, force: str = AUTO, head_dim: int = HEAD_WIDTH, *, eight_bits: bool = True
 ) -> Attention:
     """Find the kernels for a device and use them from now on in this process; each is tried once.
 
     Args:
         device: where the denoisers run.
         force: a name of `KERNEL_NAMES` to use that kernel wherever it can be used.
-        head_width: of the denoisers that will run; heads of other widths go through what torch chooses.
+        head_dim: of the denoisers that will run; heads of other widths go through what torch chooses.
         eight_bits: whether kernels in FP8 may be used without being forced.
 
     Raises:
@@ -128,14 +128,14 @@ def choose_attention(
         in_fp8 = [name for name in FP8_KERNELS if force == name or (force == AUTO and eight_bits)]
         in_sixteen_bits = sorted(TORCH_KERNELS, key=lambda name: name != force)
         for names in (in_fp8, in_sixteen_bits):  # for long sequences, and for all others
-            passed = (kernel for name in names if (kernel := kernel_of(device, name, head_width)) is not None)
+            passed = (kernel for name in names if (kernel := kernel_of(device, name, head_dim)) is not None)
             kernels += [kernel for kernel in (next(passed, None),) if kernel is not None]
     kernels.append(TorchKernel(ANY))
     if force not in (AUTO, *(kernel.name for kernel in kernels)):
         raise JobFailed(
             "no_attention", f"Attention by {force} does not work on {device}; the log says why. Use {AUTO}."
         )
-    attention = _IN_USE[device] = Attention(kernels, head_width, _joined_of(device, kernels[0], head_width))
+    attention = _IN_USE[device] = Attention(kernels, head_dim, _joined_of(device, kernels[0], head_dim))
     log.info("attention on %s: %s", device, " > ".join(kernel.name for kernel in kernels))
     return attention
 
@@ -158,52 +158,52 @@ def attention_in_use(device: torch.device | None = None) -> str:
 _ANY = Attention([TorchKernel(ANY)])
 
 
-def kernel_of(device: torch.device, name: str, head_width: int = HEAD_WIDTH) -> Kernel | None:
+def kernel_of(device: torch.device, name: str, head_dim: int = HEAD_WIDTH) -> Kernel | None:
     """The kernel of that name, if it can be had here and is exact enough with this width of heads; tried once."""
-    key = (device, name, head_width)
+    key = (device, name, head_dim)
     if key not in _TRIED:
-        _TRIED[key] = _try(device, name, head_width)
+        _TRIED[key] = _try(device, name, head_dim)
     return _TRIED[key]
 
 
-def _try(device: torch.device, name: str, head_width: int) -> Kernel | None:
+def _try(device: torch.device, name: str, head_dim: int) -> Kernel | None:
     others = (_TRIED.get((device, name, width)) for width in (64, 128))
     kernel = next((one for one in others if one is not None), None) or _unless_it_fails(
         device, name, partial(_maker(name), device)
     )
     if kernel is None:
         return None
-    if head_width not in kernel.widths:
-        log.info("no attention by %s with heads of %d channels", name, head_width)
+    if head_dim not in kernel.widths:
+        log.info("no attention by %s with heads of %d channels", name, head_dim)
         return None
     limit = FP8_LIMIT if name in FP8_KERNELS else LIMIT
-    exact = _is_exact(device, name, head_width, limit, lambda: Trial.of(device, head_width).error(kernel))
+    exact = _is_exact(device, name, head_dim, limit, lambda: AttentionAccuracy.of(device, head_dim).error(kernel))
     return kernel if exact else None
 
 
-def _joined_of(device: torch.device, kernel: Kernel, head_width: int) -> JoinedKernel | None:
+def _joined_of(device: torch.device, kernel: Kernel, head_dim: int) -> FusedKernel | None:
     """The kernel again, if it also does with all around it in few passes and is exact enough so; tried once."""
     if not isinstance(kernel, CudnnFp8):
         return None
-    key = (device, head_width)
+    key = (device, head_dim)
     if key not in _TRIED_JOINED:
         exact = _is_exact(
-            device, f"{kernel.name}, joined", head_width, FP8_LIMIT,
-            lambda: JoinedTrial.of(device, head_width).error(kernel.attend_joined),
+            device, f"{kernel.name}, joined", head_dim, FP8_LIMIT,
+            lambda: FusedAccuracy.of(device, head_dim).error(kernel.attend_fused),
         )  # fmt: skip
         _TRIED_JOINED[key] = kernel if exact else None
     return _TRIED_JOINED[key]
 
 
-def _is_exact(device: torch.device, name: str, head_width: int, limit: float, measure: Callable[[], float]) -> bool:
+def _is_exact(device: torch.device, name: str, head_dim: int, limit: float, measure: Callable[[], float]) -> bool:
     """Whether a trial, which measures an error, can be made here and stays within the limit."""
     error = _unless_it_fails(device, name, measure)
     if error is None:
         return False
     if not error <= limit:  # also where it is no number
-        log.warning("attention by %s is off by %.4f with heads of %d channels, not used", name, error, head_width)
+        log.warning("attention by %s is off by %.4f with heads of %d channels, not used", name, error, head_dim)
         return False
-    log.info("attention by %s: error %.4f with heads of %d channels", name, error, head_width)
+    log.info("attention by %s: error %.4f with heads of %d channels", name, error, head_dim)
     return True
 
 
@@ -226,7 +226,7 @@ class SparseAttention:
 
     def __init__(self, kernel: BlockKernel) -> None:
         self._kernel: BlockKernel | None = kernel
-        self.takes = kernel.takes
+        self.supports = kernel.supports
 
     def __call__(self, query: Tensor, key: Tensor, value: Tensor, density: float, grid: Grid | None) -> Tensor:
         """See `attend_sparsely`."""
@@ -245,15 +245,15 @@ class SparseAttention:
 
 
 @lru_cache(maxsize=8)
-def sparse_attention_of(device: torch.device, head_width: int = HEAD_WIDTH) -> SparseAttention | None:
+def sparse_attention_of(device: torch.device, head_dim: int = HEAD_WIDTH) -> SparseAttention | None:
     """What leaves out blocks on a device, tried with this width of heads; None where nothing can."""
     if device.type != "cuda":
         return SparseAttention(TorchBlocks())
-    if head_width not in CudnnBlocks.widths:
-        log.warning("turbo changes nothing: no kernel for heads of %d channels", head_width)
+    if head_dim not in CudnnBlocks.widths:
+        log.warning("turbo changes nothing: no kernel for heads of %d channels", head_dim)
         return None
     try:
-        kernel, trial = CudnnBlocks(device), Trial.of(device, head_width)
+        kernel, trial = CudnnBlocks(device), AttentionAccuracy.of(device, head_dim)
         with _on(device):
             given, wanted = (
                 attend_sparsely(each, trial.query, trial.key, trial.value, 0.5).double()

@@ -4,11 +4,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-__all__ = ["calling"]
+__all__ = ["pre_forward_hook"]
 
 
 @contextmanager
-def calling(part: Any, before: Callable[[], None]) -> Iterator[None]:
+def pre_forward_hook(part: Any, before: Callable[[], None]) -> Iterator[None]:
     """Call `before` ahead of each forward pass of `part`."""
 
     def hook(module: Any, arguments: Any) -> None:

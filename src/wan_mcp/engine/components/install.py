@@ -13,7 +13,7 @@ from wan_mcp.settings import Settings
 from wan_mcp.weights.download_progress import Download
 from wan_mcp.weights.fetch import fetch
 from wan_mcp.weights.hub import Hub
-from wan_mcp.weights.installed import FurtherFile, LocalWeights, local_weights
+from wan_mcp.weights.installed import ExtraFile, InstalledWeights, installed_weights
 
 __all__ = ["EMBEDDED", "Installed", "fingerprint", "install"]
 
@@ -28,10 +28,10 @@ class Installed:
     """Weights that are whole on this machine."""
 
     folder: Path
-    """Laid out as the model's repository is."""
+    """BlockedQKV out as the model's repository is."""
     sha256: str | None = None
     """What they are, by their content, where that is known without reading them."""
-    further: dict[tuple[str, str], FurtherFile] = field(default_factory=dict)
+    extra_files: dict[tuple[str, str], ExtraFile] = field(default_factory=dict)
     """Adapters and GGUF files, by repository and path in it."""
     hashes: dict[str, str] = field(default_factory=dict)
     """The SHA-256 of each file by its path in the folder, where that is known without reading it."""
@@ -59,7 +59,7 @@ def install(
 
     Raises:
         JobFailed: they are not here and cannot or must not be downloaded, or were changed.
-        JobCancelled, JobLost, EngineLeaves: from `report`; what came of a download stays.
+        JobCancelled, LeaseLost, EngineShutdown: from `report`; what came of a download stays.
     """
     if manifest.weights.embedded is not None:
         folder = embedded / manifest.weights.embedded
@@ -75,10 +75,10 @@ def install(
         raise JobFailed(error.code, str(error)) from error
     except HomeUnusable as error:
         raise JobFailed("home_unusable", str(error)) from error
-    return Installed(weights.folder, weights.fingerprint, weights.further, weights.hashes)
+    return Installed(weights.folder, weights.fingerprint, weights.extra_files, weights.hashes)
 
 
-def _here(manifest: Manifest, settings: Settings, report: Reporter, *, came: bool = False) -> LocalWeights | None:
+def _here(manifest: Manifest, settings: Settings, report: Reporter, *, came: bool = False) -> InstalledWeights | None:
     """The weights that are here; files that were written anew since they came (copied, say) are read before.
 
     That is a stage of its own, but for weights of which some just `came`: nobody's time is left out of a download.
@@ -92,10 +92,10 @@ def _here(manifest: Manifest, settings: Settings, report: Reporter, *, came: boo
             report.enter(Stage.CHECK)
         report.tell(f"{'checking ' if came else ''}{path}: {read}", left_s=read.eta_s)
 
-    return local_weights(manifest, settings.home, tell)
+    return installed_weights(manifest, settings.home, tell)
 
 
-def _download(manifest: Manifest, settings: Settings, report: Reporter, hub: Hub | None) -> LocalWeights:
+def _download(manifest: Manifest, settings: Settings, report: Reporter, hub: Hub | None) -> InstalledWeights:
     if not settings.auto_download:
         raise WeightsUnavailable(
             "model_not_local",

@@ -10,11 +10,11 @@ from wan_mcp.catalog.manifest import Manifest
 from wan_mcp.engine.device.out_of_memory import is_out_of_memory
 from wan_mcp.errors import JobFailed
 
-__all__ = ["broken_model"]
+__all__ = ["translate_load_errors"]
 
 
 @contextmanager
-def broken_model(manifest: Manifest, place: Path) -> Iterator[None]:
+def translate_load_errors(manifest: Manifest, place: Path) -> Iterator[None]:
     """Turn what the libraries raise for files that they cannot read, or that do not fit, into the job's failure.
 
     Raises:

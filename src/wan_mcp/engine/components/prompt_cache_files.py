@@ -22,8 +22,8 @@ __all__ = ["EmbeddingFiles"]
 
 log = logging.getLogger(__name__)
 
-MOST_FILES = 4000
-MOST_BYTES = 1_000_000_000
+MAX_FILES = 4000
+MAX_BYTES = 1_000_000_000
 """Some two thousand prompts of a hundred tokens in bf16 at 4096 numbers a token."""
 LAYOUT = "1"
 STRAY_S = 3600.0
@@ -34,12 +34,12 @@ class EmbeddingFiles:
     """The embeddings below one folder; several engines may use it at once."""
 
     def __init__(
-        self, folder: Path, *, most_files: int = MOST_FILES, most_bytes: int = MOST_BYTES, reserve_bytes: int = 0
+        self, folder: Path, *, max_files: int = MAX_FILES, max_bytes: int = MAX_BYTES, reserve_bytes: int = 0
     ) -> None:
-        """Beyond `most_files` and `most_bytes` the least recently used go; `reserve_bytes` of the disk stay free."""
+        """Beyond `max_files` and `max_bytes` the least recently used go; `reserve_bytes` of the disk stay free."""
         self._folder = folder
-        self._most_files = most_files
-        self._most_bytes = most_bytes
+        self._most_files = max_files
+        self._most_bytes = max_bytes
         self._reserve = reserve_bytes
 
     def find(self, key: str, device: torch.device) -> Any | None:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from wan_mcp.engine.device.device import Device
 from wan_mcp.engine.device.memory import has_room
-from wan_mcp.engine.offload.layerwise import VisitingEncoder
+from wan_mcp.engine.offload.layerwise import OffloadedEncoder
 from wan_mcp.hardware.host_memory import main_memory
 
 __all__ = [
@@ -28,7 +28,7 @@ __all__ = [
 
 log = logging.getLogger(__name__)
 
-TextEncoderPlan = Literal["resident", "int8", "visiting"]
+TextEncoderPlan = Literal["resident", "int8", "offloaded"]
 """On the device as it is; on the device with int8 feed-forward layers; in main memory, at the device for each pass."""
 
 FEED_FORWARD = ("wi", "wi_0", "wi_1", "wo", "gate_proj", "up_proj", "down_proj")
@@ -40,7 +40,7 @@ encoder, 1.1 % (bf16: 0.6 %) with two random layers of UMT5-XXL's size, 3.6 % fr
 three to five times as much."""
 GROUP = 128
 """Weights of a row that share a scale."""
-LARGEST = 127
+INT8_MAX = 127
 HOST_SHARE = 0.7
 """Share of main memory that a model may take."""
 
@@ -52,7 +52,7 @@ class Int8Linear(nn.Module):  # type: ignore[misc]
         super().__init__()
         self.in_features, self.out_features = layer.in_features, layer.out_features
         grouped = layer.weight.detach().float().unflatten(1, (-1, math.gcd(GROUP, layer.in_features)))
-        scale = (grouped.abs().amax(-1, keepdim=True) / LARGEST).clamp(min=1e-12)
+        scale = (grouped.abs().amax(-1, keepdim=True) / INT8_MAX).clamp(min=1e-12)
         self.weight: Tensor
         self.scale: Tensor
         self.bias: Tensor | None
@@ -82,8 +82,8 @@ def place_text_encoder(encoder: Any, device: torch.device, plan: TextEncoderPlan
     were. Moving a pipeline that holds the result does no harm in any plan.
     """
     encoder.eval().requires_grad_(False)
-    if plan == "visiting":
-        return VisitingEncoder(encoder, device)
+    if plan == "offloaded":
+        return OffloadedEncoder(encoder, device)
     if plan == "int8":
         for part in list(encoder.modules()):
             for name, layer in _feed_forward(part):
@@ -102,13 +102,13 @@ def storage_of(encoder: Any) -> str:
     return "int8" if any(isinstance(layer, Int8Linear) for layer in encoder.modules()) else "plain"
 
 
-def plan_for(encoder: Any, device: Device, coming: int = 0) -> TextEncoderPlan:
+def plan_for(encoder: Any, device: Device, reserved_bytes: int = 0) -> TextEncoderPlan:
     """The plan for an encoder that lies in main memory, by what there is and what is free; the log says which.
 
     Args:
         encoder: the text encoder.
         device: where it is to compute.
-        coming: bytes that other parts of the model will still take there.
+        reserved_bytes: bytes that other parts of the model will still take there.
     """
     plain = sum(tensor.nbytes for tensor in encoder.parameters())
     saved = sum(
@@ -117,12 +117,12 @@ def plan_for(encoder: Any, device: Device, coming: int = 0) -> TextEncoderPlan:
         for _, layer in _feed_forward(part)
     )
     gpu = torch.cuda.mem_get_info(device.torch) if device.is_cuda else None
-    plan = choose_plan(plain, plain - saved, coming, main_memory(), gpu)
+    plan = choose_plan(plain, plain - saved, reserved_bytes, main_memory(), gpu)
     log.info("text encoder of %.2f GB: %s", plain / 1e9, plan)
     return plan
 
 
-def choose_plan(plain: int, int8: int, coming: int, host: int, gpu: tuple[int, int] | None) -> TextEncoderPlan:
+def choose_plan(plain: int, int8: int, reserved_bytes: int, host: int, gpu: tuple[int, int] | None) -> TextEncoderPlan:
     """The plan, all in bytes.
 
     A plan that changes results (int8) is chosen for what a machine has, where one that does not (visiting) is chosen
@@ -131,14 +131,14 @@ def choose_plan(plain: int, int8: int, coming: int, host: int, gpu: tuple[int, i
     Args:
         plain: the encoder as it is.
         int8: the encoder with int8 layers.
-        coming: what else the model will take on the device.
+        reserved_bytes: what else the model will take on the device.
         host: all main memory.
         gpu: what is free and all there is on the GPU, if that is where the encoder works.
     """
     if gpu is None:
-        return "resident" if plain + coming <= HOST_SHARE * host else "int8"
+        return "resident" if plain + reserved_bytes <= HOST_SHARE * host else "int8"
     free, total = gpu
-    fits, fits_in_int8 = (has_room(size + coming, total, total) for size in (plain, int8))
+    fits, fits_in_int8 = (has_room(size + reserved_bytes, total, total) for size in (plain, int8))
     if plain > HOST_SHARE * host and fits_in_int8 and not fits:
         return "int8"
-    return "resident" if has_room(plain + coming, free, total) else "visiting"
+    return "resident" if has_room(plain + reserved_bytes, free, total) else "offloaded"

@@ -9,17 +9,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from wan_mcp.engine.cuda_graphs.graphs import Recorder
+from wan_mcp.engine.cuda_graphs.graphs import GraphCapture
 
-__all__ = ["CudaRecorder", "recorder_for"]
+__all__ = ["CudaGraphCapture", "graph_capture_for"]
 
 _ABANDONED: list[Any] = []
 """Graphs whose capture did not end: the allocator of pinned memory still asks them whether it has."""
 
 
-def recorder_for(device: Any) -> Recorder | None:
+def graph_capture_for(device: Any) -> GraphCapture | None:
     """What records on a `torch.device`; None where nothing does."""
-    return CudaRecorder(device) if device.type == "cuda" else None
+    return CudaGraphCapture(device) if device.type == "cuda" else None
 
 
 @cache
@@ -28,7 +28,7 @@ def _stream(device: Any) -> Any:
     return torch.cuda.Stream(device)
 
 
-class CudaRecording:
+class CapturedCudaGraph:
     """A captured graph; it replays in the current stream."""
 
     def __init__(self, graph: Any, output: Tensor) -> None:
@@ -43,7 +43,7 @@ class CudaRecording:
         del self.output
 
 
-class CudaRecorder:
+class CudaGraphCapture:
     """Captures on one device.
 
     Not by `torch.cuda.graph`, which first empties the allocator's cache (the next stage would have to fill it again)
@@ -55,7 +55,7 @@ class CudaRecorder:
         self._device = device
         self._pool: Any = None
 
-    def record(self, work: Callable[[], Tensor]) -> CudaRecording:
+    def record(self, work: Callable[[], Tensor]) -> CapturedCudaGraph:
         """Capture the work.
 
         Raises:
@@ -71,7 +71,7 @@ class CudaRecorder:
     def close(self) -> None:
         self._pool = None  # what is in it goes back to the device, beside the allocator's cache
 
-    def _captured(self, work: Callable[[], Tensor]) -> CudaRecording:
+    def _captured(self, work: Callable[[], Tensor]) -> CapturedCudaGraph:
         graph = torch.cuda.CUDAGraph()
         try:
             # Other threads copy as they like meanwhile: converted weights are written by one.
@@ -81,7 +81,7 @@ class CudaRecorder:
         except BaseException:
             self._abandon(graph)
             raise
-        return CudaRecording(graph, output)
+        return CapturedCudaGraph(graph, output)
 
     def _abandon(self, graph: Any) -> None:
         """Have the stream, the allocator and the generators be as if there had been no capture."""

@@ -14,25 +14,25 @@ import torch
 from torch import Tensor
 
 from wan_mcp.engine.transformer.config import BlockShape
-from wan_mcp.engine.transformer.fast_blocks import TEXTS_KEPT, FastBlocks, RunBlock
-from wan_mcp.engine.transformer.weight_store import Resident
+from wan_mcp.engine.transformer.fast_blocks import CONTEXTS_KEPT, FastBlocks, RunBlock
+from wan_mcp.engine.transformer.weight_store import ResidentWeights
 from wan_mcp.logs import first_line
 
-__all__ = ["LEAST_PASSES", "MOST_WORK", "Recorder", "Recording", "ReplayCount", "recorded", "work_of"]
+__all__ = ["MAX_FLOPS", "MIN_PASSES", "CapturedGraph", "GraphCapture", "ReplayCount", "block_flops", "capturing"]
 
 log = logging.getLogger(__name__)
 
-MOST_WORK = 1e12
+MAX_FLOPS = 1e12
 """Floating-point operations of a block up to which launching it takes as long as running it.
 
 The host launches a block in 0.9 ms, and in that time an H200 does 1e12 of them (2.4e12 in 2.3 ms: `docs/engine.md`).
 Smaller GPUs take longer. Attention that goes through cudnn-frontend is more work on its own: it is never recorded.
 """
-LEAST_PASSES = 4
+MIN_PASSES = 4
 """Of a denoiser with a text, from which on a recording pays: the first is none, the second costs a little more."""
 
 
-class Recording(Protocol):
+class CapturedGraph(Protocol):
     """Work that was recorded."""
 
     output: Tensor
@@ -45,13 +45,13 @@ class Recording(Protocol):
         """Give its memory back; it cannot be replayed any more."""
 
 
-class Recorder(Protocol):
+class GraphCapture(Protocol):
     """What records work on a device."""
 
     works: bool
     """Whether no recording has failed so far."""
 
-    def record(self, work: Callable[[], Tensor]) -> Recording:
+    def record(self, work: Callable[[], Tensor]) -> CapturedGraph:
         """The work as a recording. It need not have been done when this returns. Recordings share their memory: one
         may destroy what another left, but not its `output`."""
 
@@ -67,15 +67,15 @@ class ReplayCount:
     replayed: int = 0
 
 
-def work_of(shape: BlockShape, tokens: int) -> float:
+def block_flops(shape: BlockShape, tokens: int) -> float:
     """Floating-point operations of a block: its products and its self-attention."""
-    products = 2.0 * tokens * shape.width * (6 * shape.width + 2 * shape.ffn_width)
+    products = 2.0 * tokens * shape.width * (6 * shape.width + 2 * shape.ffn_dim)
     return products + 4.0 * shape.width * tokens**2
 
 
 @contextmanager
-def recorded(
-    denoisers: Sequence[tuple[Any, FastBlocks]], recorder: Recorder | None, passes: int
+def capturing(
+    denoisers: Sequence[tuple[Any, FastBlocks]], recorder: GraphCapture | None, passes: int
 ) -> Iterator[ReplayCount]:
     """Replay small forwards of these denoisers within the block; nothing of it is left behind.
 
@@ -87,18 +87,18 @@ def recorded(
         passes: that are expected with each text, of all denoisers together.
     """
     count = ReplayCount()
-    resident = all(isinstance(blocks.residence, Resident) for _, blocks in denoisers)
-    if recorder is None or not denoisers or not resident or passes < LEAST_PASSES * len(denoisers):
+    resident = all(isinstance(blocks.weight_store, ResidentWeights) for _, blocks in denoisers)
+    if recorder is None or not denoisers or not resident or passes < MIN_PASSES * len(denoisers):
         yield count
         return
-    forwards: list[_Forward] = []
+    forwards: list[_GraphedForward] = []
 
     def give_up() -> None:
         for forward in forwards:
             forward.give_up()
         recorder.close()
 
-    forwards += [_Forward(model, blocks, recorder, count, give_up) for model, blocks in denoisers]
+    forwards += [_GraphedForward(model, blocks, recorder, count, give_up) for model, blocks in denoisers]
     try:
         with ExitStack() as stack:
             for (model, _), forward in zip(denoisers, forwards, strict=True):
@@ -112,7 +112,7 @@ def recorded(
 
 
 @contextmanager
-def _standing_in(model: Any, forward: "_Forward") -> Iterator[None]:
+def _standing_in(model: Any, forward: "_GraphedForward") -> Iterator[None]:
     model.forward = forward  # in place of the class's; hooks stay around it
     try:
         yield
@@ -122,14 +122,14 @@ def _standing_in(model: Any, forward: "_Forward") -> Iterator[None]:
 
 
 @dataclass
-class _Known:
+class _CapturedForward:
     """A kind of forward that was seen."""
 
     run: RunBlock
     changes: int
     layouts: tuple[Any, ...]
     text: Tensor
-    recording: Recording | None = None
+    recording: CapturedGraph | None = None
     inputs: tuple[Tensor, ...] = ()
     """What is copied to before a replay."""
     read: Sequence[Tensor] = ()
@@ -150,14 +150,14 @@ class _Known:
         self.recording, self.inputs, self.read = None, (), ()
 
 
-class _Forward:
+class _GraphedForward:
     """Stands in for a denoiser's forward: runs it, records it when its kind comes again, and replays it from then on.
 
     What comes first runs as ever, so that kernels are compiled and chosen, and the text's keys and values made.
     """
 
     def __init__(
-        self, model: Any, blocks: FastBlocks, recorder: Recorder, count: ReplayCount, failed: Callable[[], None]
+        self, model: Any, blocks: FastBlocks, recorder: GraphCapture, count: ReplayCount, failed: Callable[[], None]
     ) -> None:
         """`failed` is called when a recording failed; it has all denoisers give up, and gives their memory back."""
         self._failed = failed
@@ -165,7 +165,7 @@ class _Forward:
         self._patch: tuple[int, int, int] = model.config.patch_size
         self._shapes = {kind.shape for kind in blocks.kinds}
         self._blocks, self._recorder, self._count = blocks, recorder, count
-        self._seen: list[_Known] = []
+        self._seen: list[_CapturedForward] = []
         self._given_up = False
 
     def __call__(
@@ -206,9 +206,9 @@ class _Forward:
         tokens = latents[0, 0].numel()
         for size in self._patch:
             tokens //= size
-        return all(work_of(shape, tokens) <= MOST_WORK for shape in self._shapes)
+        return all(block_flops(shape, tokens) <= MAX_FLOPS for shape in self._shapes)
 
-    def _find(self, latents: Tensor, times: Tensor, text: Tensor) -> _Known:
+    def _find(self, latents: Tensor, times: Tensor, text: Tensor) -> _CapturedForward:
         """What is known of such a forward; recorded, if it was seen before and that is possible."""
         blocks = self._blocks
         if any(known.run is not blocks.run or known.changes != blocks.changes for known in self._seen):
@@ -219,14 +219,14 @@ class _Forward:
                 if known.recording is None:
                     self._record(known, latents, times)
                 return known
-        fresh = _Known(blocks.run, blocks.changes, layouts, text)
-        for known in self._seen[: -TEXTS_KEPT + 1]:
+        fresh = _CapturedForward(blocks.run, blocks.changes, layouts, text)
+        for known in self._seen[: -CONTEXTS_KEPT + 1]:
             known.forget()
-        self._seen = [*self._seen[-TEXTS_KEPT + 1 :], fresh]
+        self._seen = [*self._seen[-CONTEXTS_KEPT + 1 :], fresh]
         return fresh
 
-    def _record(self, known: _Known, latents: Tensor, times: Tensor) -> None:
-        read = self._blocks.at_hand(latents, known.text)
+    def _record(self, known: _CapturedForward, latents: Tensor, times: Tensor) -> None:
+        read = self._blocks.static_inputs(latents, known.text)
         if read is None:  # it would be made in memory of the recording and outlive it
             return
         known.inputs, known.read = (torch.empty_like(latents), torch.empty_like(times)), read

@@ -7,7 +7,7 @@ import torch
 
 from wan_mcp.errors import JobFailed
 from wan_mcp.hardware.host_memory import main_memory
-from wan_mcp.hardware.machine import FIRST_WITH_FP8, Machine
+from wan_mcp.hardware.machine import MIN_FP8_CAPABILITY, Machine
 
 __all__ = ["Device", "device_name", "resolve_device"]
 
@@ -38,7 +38,7 @@ class Device:
         if not self.is_cuda:
             return Machine("CPU", self.precision, main_memory())
         found = torch.cuda.get_device_properties(self.torch)
-        has_fp8 = (found.major, found.minor) >= FIRST_WITH_FP8
+        has_fp8 = (found.major, found.minor) >= MIN_FP8_CAPABILITY
         return Machine("GPU", self.precision, int(found.total_memory), has_fp8)
 
     def free_memory(self) -> None:

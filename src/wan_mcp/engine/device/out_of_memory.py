@@ -16,9 +16,9 @@ __all__ = ["MemoryGuard", "advice", "advise", "describe_size", "is_out_of_memory
 
 log = logging.getLogger(__name__)
 
-CLEARLY_LESS = 0.75
+RETRY_FRACTION = 0.75
 """Of the memory that a job's work takes: what is still worth trying after it ran out."""
-SAID_BY_OTHERS = (
+OOM_MESSAGES = (
     "not enough memory",
     "can't allocate memory",
     "DefaultCPUAllocator",
@@ -56,7 +56,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that there was not enough memory, on the device or the host."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
-    return isinstance(error, RuntimeError) and any(words in str(error) for words in SAID_BY_OTHERS)
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in OOM_MESSAGES)
 
 
 def _let_go(error: BaseException) -> None:
@@ -88,7 +88,7 @@ def describe_size(plan: VideoPlan | ImagePlan) -> str:
 def smaller_sizes(plan: VideoPlan | ImagePlan, manifest: Manifest) -> dict[str, int]:
     """The named sizes that need clearly less memory than a plan, each with the most frames with which it does."""
     asked = Shape(plan.width, plan.height, plan.num_frames if isinstance(plan, VideoPlan) else 1)
-    most = CLEARLY_LESS * activation_bytes(manifest, asked, "bf16")
+    most = RETRY_FRACTION * activation_bytes(manifest, asked, "bf16")
     rule, smaller = manifest.frames if isinstance(plan, VideoPlan) else None, {}
     for size in manifest.sizes.named if manifest.sizes else ():
         counts = range(rule.maximum, rule.minimum - 1, -rule.multiple) if rule else [1]

@@ -8,55 +8,57 @@ import torch
 from torch import Tensor
 
 from wan_mcp.engine.offload.packing import BlockLayout
-from wan_mcp.engine.offload.pinned_memory import HostMemory, PackedWeights
-from wan_mcp.engine.offload.slots import RING, Seating, arrange
-from wan_mcp.engine.offload.streams import Lanes, Mark
+from wan_mcp.engine.offload.pinned_memory import PackedWeights, PinnedPool
+from wan_mcp.engine.offload.slots import RING, SlotPlan, plan_slots
+from wan_mcp.engine.offload.streams import CopyStreams, Event
 from wan_mcp.engine.transformer.weight_store import Item
 from wan_mcp.engine.transformer.weights import BlockWeights
 
-__all__ = ["Streamed"]
+__all__ = ["BlockSwap"]
 
-WORTH_MOVING = 1.1
+MIN_GROWTH = 1.1
 """How many times more room blocks must have to be placed anew, which copies all of them once."""
 
 
 @dataclass
-class _Place:
+class _Slot:
     """Memory of the device that holds one block at a time."""
 
     buffer: Tensor
-    used: Mark
+    used: Event
     """Behind the last work with what it holds, or held; whatever overwrites it waits for that."""
     holds: Item | None = None
-    ready: Mark | None = None
+    ready: Event | None = None
     """Behind the copy that fills it, until computing has waited for it."""
     views: dict[BlockLayout, list[Tensor]] = field(default_factory=dict)
 
 
-class Streamed:
+class BlockSwap:
     """Blocks that live in host memory and are copied to places on the device, ahead of the work where possible.
 
     As many places as the budget allows belong to fixed blocks; the others take turns in a ring. A place is
     overwritten once nothing that comes before its next block needs it, so that in the steady state the next blocks are
     copied while the present one computes; and when another denoiser takes over, its blocks move in one by one behind
-    the work of the former's last pass, if `expect` has told of it.
+    the work of the former's last pass, if `announce` has told of it.
     """
 
     home = torch.device("cpu")
 
-    def __init__(self, device: torch.device, host: HostMemory, lanes: Lanes, budget: int, ring: int = RING) -> None:
+    def __init__(
+        self, device: torch.device, host: PinnedPool, streams: CopyStreams, budget: int, ring: int = RING
+    ) -> None:
         """`budget` is in bytes, for the blocks on the device."""
         self._device = device
         self._host = host
-        self._lanes = lanes
+        self._streams = streams
         self._budget = budget
         self._ring = ring
         self._blocks: dict[Item, BlockWeights] = {}
         self._layouts: dict[Item, BlockLayout] = {}
         self._lengths: list[int] = []
-        self._seating: Seating | None = None
-        self._places: list[_Place] = []
-        self._at: dict[Item, _Place] = {}
+        self._slot_plan: SlotPlan | None = None
+        self._places: list[_Slot] = []
+        self._at: dict[Item, _Slot] = {}
         self._ring_turn = 0
         self._in_use: Item | None = None
         """The block whose place is being read by work that may still be asked for."""
@@ -67,7 +69,7 @@ class Streamed:
         self.copied_bytes = 0
         """So far, for measurements."""
 
-    def settle(self, weights: BlockWeights) -> BlockWeights:
+    def place(self, weights: BlockWeights) -> BlockWeights:
         return self._host.take(weights)
 
     def add(self, blocks: Sequence[BlockWeights]) -> int:
@@ -75,49 +77,49 @@ class Streamed:
         self.replace(len(self._lengths) - 1, blocks)
         return len(self._lengths) - 1
 
-    def let_go(self, denoiser: int) -> None:
-        self.vacate()
+    def drop(self, denoiser: int) -> None:
+        self.evict()
         for number in range(self._lengths[denoiser]):
             self._blocks.pop((denoiser, number), None)
 
     def replace(self, denoiser: int, blocks: Sequence[BlockWeights]) -> None:
-        self.vacate()
+        self.evict()
         for number, weights in enumerate(blocks):
             self._blocks[denoiser, number] = weights
             self._layouts[denoiser, number] = BlockLayout.of(weights)
 
-    def seating(self, budget: int | None = None) -> Seating:
+    def slot_plan(self, budget: int | None = None) -> SlotPlan:
         """How the blocks are placed, or would be within another budget."""
         sizes = [[self._layouts[d, b].step_bytes for b in range(length)] for d, length in enumerate(self._lengths)]
-        return arrange(sizes, self._budget if budget is None else budget, self._ring)
+        return plan_slots(sizes, self._budget if budget is None else budget, self._ring)
 
     @property
-    def movable_bytes(self) -> int:
+    def evictable_bytes(self) -> int:
         return sum(place.buffer.nbytes for place in self._places)
 
     def resize(self, budget: int) -> None:
         """Have another budget from now on, if there is less room than is held, or so much more that it is worth it."""
-        held, wanted = self.movable_bytes, self.seating(budget).bytes
-        if held > budget or wanted > WORTH_MOVING * held:
-            self.vacate()
+        held, wanted = self.evictable_bytes, self.slot_plan(budget).bytes
+        if held > budget or wanted > MIN_GROWTH * held:
+            self.evict()
             self._budget = budget
 
     def describe(self) -> str:
         """Where how many blocks are, in words."""
-        seating = self.seating()
+        slot_plan = self.slot_plan()
         blocks, denoisers = max(self._lengths, default=0), len(self._lengths)
-        words = f"{seating.resident} of {blocks} blocks stay on the device while their denoiser runs"
+        words = f"{slot_plan.resident} of {blocks} blocks stay on the device while their denoiser runs"
         if denoisers > 1:
-            words += f", {seating.separate} also while another does"
-        return f"{words} ({seating.bytes / 1e9:.1f} GB)"
+            words += f", {slot_plan.separate} also while another does"
+        return f"{words} ({slot_plan.bytes / 1e9:.1f} GB)"
 
-    def expect(self, passes: Sequence[int]) -> None:
+    def announce(self, passes: Sequence[int]) -> None:
         self._passes, self._last = list(passes), None
         self._release()
         if self._lengths:
             self._prefetch()
 
-    def tensors_of(self, item: Item) -> list[Tensor]:
+    def get(self, item: Item) -> list[Tensor]:
         self._release()
         self._begin(item)
         if item not in self._at:
@@ -128,25 +130,25 @@ class Streamed:
         self._prefetch()
         place = self._at[item]
         if place.ready is not None:
-            self._lanes.hold_computing(place.ready)
+            self._streams.wait_for_copy(place.ready)
             place.ready = None
         layout = self._layouts[item]
         if layout not in place.views:
             place.views[layout] = layout.views(place.buffer)
         return place.views[layout]
 
-    def text_tensors_of(self, item: Item) -> list[Tensor]:
+    def get_context(self, item: Item) -> list[Tensor]:
         # Once for each text: not worth a place.
         return [tensor.to(self._device, non_blocking=True) for tensor in self._blocks[item].of_text]
 
-    def vacate(self) -> None:
-        self._lanes.finish_copies()
-        self._places, self._at, self._seating, self._in_use = [], {}, None, None
+    def evict(self) -> None:
+        self._streams.synchronize_copies()
+        self._places, self._at, self._slot_plan, self._in_use = [], {}, None, None
 
     def _release(self) -> None:
         """All work with the block in use has been asked for: behind it, its place may be overwritten."""
         if self._in_use is not None:
-            self._at[self._in_use].used = self._lanes.computed()
+            self._at[self._in_use].used = self._streams.record_compute()
             self._in_use = None
 
     def _begin(self, item: Item) -> None:
@@ -180,17 +182,19 @@ class Streamed:
                 self._load(item, place)
             sooner.add(item)
 
-    def _room_for(self, item: Item, sooner: set[Item]) -> _Place | None:
+    def _room_for(self, item: Item, sooner: set[Item]) -> _Slot | None:
         """The place that a block can have without taking it from one of `sooner`."""
-        if self._seating is None:
-            seating = self.seating()
-            self._places = [_Place(self._lanes.allocate(size), self._lanes.computed()) for size in seating.sizes]
-            self._seating = seating
-        seat = self._seating.seat_of.get(item)
-        if seat is not None:
-            place = self._places[seat]
+        if self._slot_plan is None:
+            slot_plan = self.slot_plan()
+            self._places = [
+                _Slot(self._streams.allocate(size), self._streams.record_compute()) for size in slot_plan.sizes
+            ]
+            self._slot_plan = slot_plan
+        slot = self._slot_plan.slot_of.get(item)
+        if slot is not None:
+            place = self._places[slot]
             return None if place.holds in sooner else place
-        ring = self._seating.ring
+        ring = self._slot_plan.ring
         for turn in range(len(ring)):
             place = self._places[ring[(self._ring_turn + turn) % len(ring)]]
             if place.holds not in sooner:
@@ -198,7 +202,7 @@ class Streamed:
                 return place
         return None
 
-    def _load(self, item: Item, place: _Place) -> None:
+    def _load(self, item: Item, place: _Slot) -> None:
         """Ask for the copy of a block into a place."""
         if place.holds is not None:
             del self._at[place.holds]
@@ -208,6 +212,6 @@ class Streamed:
             pairs = [(place.buffer[: layout.step_bytes], weights.buffer[: layout.step_bytes])]
         else:
             pairs = list(zip(layout.views(place.buffer), weights.of_block, strict=True))
-        place.ready = self._lanes.copy(pairs, after=place.used)
+        place.ready = self._streams.copy(pairs, after=place.used)
         place.holds, self._at[item] = item, place
         self.copied_bytes += layout.step_bytes

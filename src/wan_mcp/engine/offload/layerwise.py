@@ -10,17 +10,17 @@ from typing import Any
 import torch
 from torch import nn
 
-from wan_mcp.engine.offload.pinned_memory import Pages, Pin, cuda_pin, pinnable
+from wan_mcp.engine.offload.pinned_memory import Pin, PinnedBuffer, cuda_pin, pinnable_bytes
 
-__all__ = ["VisitingEncoder", "lend"]
+__all__ = ["OffloadedEncoder", "offload_layerwise"]
 
 log = logging.getLogger(__name__)
 
-WORTH_PINNING = 1 << 20
+MIN_PIN_BYTES = 1 << 20
 """Bytes from which a tensor is worth pages of its own."""
 
 
-def lend(part: nn.Module, device: torch.device, *, often: bool = False) -> None:
+def offload_layerwise(part: nn.Module, device: torch.device, *, often: bool = False) -> None:
     """Let each layer of a part in main memory come to `device` for each of its passes, from now on.
 
     What comes `often` is pinned first, as far as the machine can spare the memory: that takes as long as a few
@@ -28,14 +28,14 @@ def lend(part: nn.Module, device: torch.device, *, often: bool = False) -> None:
     """
     part.to("cpu")
     if often and device.type == "cuda":
-        pinned = _pin(part, pinnable(), cuda_pin(device))
+        pinned = _pin(part, pinnable_bytes(), cuda_pin(device))
         log.info("%.1f GB of %s are pinned", pinned / 1e9, type(part).__name__)
     for layer in part.modules():
         if layer._parameters or layer._buffers:
-            _Loan(layer, device)
+            _LayerOffload(layer, device)
 
 
-class VisitingEncoder(nn.Module):  # type: ignore[misc]
+class OffloadedEncoder(nn.Module):  # type: ignore[misc]
     """A text encoder in main memory whose layers come to the device one by one while it works.
 
     It is called like the encoder. It has no weights of its own, so that moving a pipeline leaves them where they are.
@@ -43,7 +43,7 @@ class VisitingEncoder(nn.Module):  # type: ignore[misc]
 
     def __init__(self, encoder: nn.Module, device: torch.device) -> None:
         super().__init__()
-        lend(encoder, device)
+        offload_layerwise(encoder, device)
         self._encoder = (encoder,)
         self._device = device
 
@@ -67,7 +67,7 @@ class VisitingEncoder(nn.Module):  # type: ignore[misc]
         return self._encoder[0](*inputs, **options)
 
 
-class _Loan:
+class _LayerOffload:
     """Lends a layer's own tensors to a device for each of its passes."""
 
     def __init__(self, layer: nn.Module, device: torch.device) -> None:
@@ -100,9 +100,9 @@ def _pin(part: nn.Module, limit: int, pin: Pin) -> int:
     """Move a part's large tensors to pinned pages, up to `limit` bytes; how many were."""
     pinned = 0
     for tensor in part.parameters():
-        if tensor.nbytes < WORTH_PINNING or pinned + tensor.nbytes > limit:
+        if tensor.nbytes < MIN_PIN_BYTES or pinned + tensor.nbytes > limit:
             continue
-        pages = Pages.of(tensor.nbytes)
+        pages = PinnedBuffer.of(tensor.nbytes)
         if not pin(pages):
             break
         place = torch.frombuffer(pages, dtype=tensor.dtype).view(tensor.shape)

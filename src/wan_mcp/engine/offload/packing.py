@@ -16,7 +16,7 @@ ALIGNMENT = 256
 
 
 @dataclass(frozen=True)
-class Place:
+class TensorSlot:
     """One tensor's place."""
 
     name: str
@@ -34,8 +34,8 @@ class Place:
 class BlockLayout:
     """The places of a block's tensors: first those that every step needs, then those that a new text needs."""
 
-    of_block: tuple[Place, ...]
-    of_text: tuple[Place, ...]
+    of_block: tuple[TensorSlot, ...]
+    of_text: tuple[TensorSlot, ...]
     step_bytes: int
     """Up to the end of the first."""
     bytes: int
@@ -46,12 +46,12 @@ class BlockLayout:
         """The layout for these tensors; the same for all blocks of a kind."""
         end = 0
 
-        def placed(names: list[str]) -> tuple[Place, ...]:
+        def placed(names: list[str]) -> tuple[TensorSlot, ...]:
             nonlocal end
             places = []
             for name in names:
                 tensor = weights.tensors[name]
-                places.append(Place(name, tensor.dtype, tensor.shape, end))
+                places.append(TensorSlot(name, tensor.dtype, tensor.shape, end))
                 end += math.ceil(tensor.nbytes / ALIGNMENT) * ALIGNMENT
             return tuple(places)
 

@@ -18,7 +18,7 @@ from wan_mcp.engine.offload.packing import BlockLayout
 from wan_mcp.engine.transformer.weights import BlockWeights
 from wan_mcp.hardware.host_memory import free_main_memory, main_memory
 
-__all__ = ["HostMemory", "PackedWeights", "Pages", "cuda_pin", "pinnable"]
+__all__ = ["PackedWeights", "PinnedBuffer", "PinnedPool", "cuda_pin", "pinnable_bytes"]
 
 log = logging.getLogger(__name__)
 
@@ -28,14 +28,14 @@ PORTABLE = 1
 """cudaHostRegisterPortable: pinned for every device."""
 
 
-class Pages(mmap.mmap):
+class PinnedBuffer(mmap.mmap):
     """Memory in pages of its own (two registrations must not share one), given back when no tensor needs it."""
 
     ends: tuple[Callable[[], None], ...] = ()
     """What happens before that."""
 
     @classmethod
-    def of(cls, size: int) -> "Pages":
+    def of(cls, size: int) -> "PinnedBuffer":
         """`size` bytes of zeros."""
         pages = cls(-1, size)
         if hasattr(mmap, "MADV_HUGEPAGE"):
@@ -49,7 +49,7 @@ class Pages(mmap.mmap):
                 end()
 
 
-Pin = Callable[[Pages], bool]
+Pin = Callable[[PinnedBuffer], bool]
 """Pins pages; False where that is refused."""
 
 
@@ -65,7 +65,7 @@ class PackedWeights(BlockWeights):
             self.tensors[name].copy_(tensor)
 
 
-class HostMemory:
+class PinnedPool:
     """The blocks of one model in host memory; it can be used from several threads."""
 
     def __init__(self, limit: int, pin: Pin) -> None:
@@ -90,12 +90,12 @@ class HostMemory:
         self.unpinned_bytes += layout.bytes
         return BlockWeights(weights.kind, {name: tensor.cpu() for name, tensor in weights.tensors.items()})
 
-    def _pinned(self, size: int) -> Pages | None:
+    def _pinned(self, size: int) -> PinnedBuffer | None:
         with self._lock:
             if self.pinned_bytes + size > self._limit:
                 return None
             self.pinned_bytes += size
-        pages = Pages.of(size)
+        pages = PinnedBuffer.of(size)
         pages.ends += (lambda: self._give_back(size),)
         return pages if self._pin(pages) else None
 
@@ -108,7 +108,7 @@ def cuda_pin(device: torch.device) -> Pin:
     """What registers pages with CUDA until they are let go."""
     cudart: Any = torch.cuda.cudart()
 
-    def pin(pages: Pages) -> bool:
+    def pin(pages: PinnedBuffer) -> bool:
         address = torch.frombuffer(pages, dtype=torch.uint8).data_ptr()
         with torch.cuda.device(device):
             if int(cudart.cudaHostRegister(address, len(pages), PORTABLE)) != 0:
@@ -126,6 +126,6 @@ def cuda_pin(device: torch.device) -> Pin:
     return pin
 
 
-def pinnable() -> int:
+def pinnable_bytes() -> int:
     """Bytes of host memory that may be pinned now."""
     return max(free_main_memory() - int(KEPT_FREE * main_memory()), 0)

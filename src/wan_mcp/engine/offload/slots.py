@@ -6,17 +6,17 @@ from itertools import zip_longest
 
 from wan_mcp.engine.transformer.weight_store import Item
 
-__all__ = ["RING", "Seating", "arrange"]
+__all__ = ["RING", "SlotPlan", "plan_slots"]
 
 RING = 3
 """Places that streamed blocks take turns in: one computes, one is ready, one is being filled."""
 
 
 @dataclass(frozen=True)
-class Seating:
+class SlotPlan:
     """The places on the device, and whose they are."""
 
-    seat_of: dict[Item, int]
+    slot_of: dict[Item, int]
     """The place of each block that has a fixed one. Blocks of two denoisers may share it: one at a time runs."""
     sizes: tuple[int, ...]
     """Bytes of each place; the ring's are the last."""
@@ -33,8 +33,8 @@ class Seating:
         return sum(self.sizes)
 
 
-def arrange(sizes: Sequence[Sequence[int]], budget: int, ring: int = RING) -> Seating:
-    """The seating that copies least within `budget` bytes, for blocks of `sizes`: of each denoiser, of each block.
+def plan_slots(sizes: Sequence[Sequence[int]], budget: int, ring: int = RING) -> SlotPlan:
+    """The slot_plan that copies least within `budget` bytes, for blocks of `sizes`: of each denoiser, of each block.
 
     A place that spares a copy at every step comes before one that spares it when denoisers change. Where even the
     ring has no room, there is the ring alone.
@@ -44,23 +44,23 @@ def arrange(sizes: Sequence[Sequence[int]], budget: int, ring: int = RING) -> Se
     while _bytes(widest, streamed, ring) > budget and len(streamed) < len(widest):
         streamed = _spread(len(widest), max(len(streamed), ring) + 1)
     fixed = [number for number in range(len(widest)) if number not in set(streamed)]
-    seats = [widest[number] for number in fixed]
-    place = {number: seat for seat, number in enumerate(fixed)}
-    seat_of = {(d, b): place[b] for d, blocks in enumerate(sizes) for b in range(len(blocks)) if b in place}
+    slots = [widest[number] for number in fixed]
+    place = {number: slot for slot, number in enumerate(fixed)}
+    slot_of = {(d, b): place[b] for d, blocks in enumerate(sizes) for b in range(len(blocks)) if b in place}
     separate = 0
     if not streamed:
         # The first blocks: while they compute, the others come.
         for number in fixed:
             others = [d for d, blocks in enumerate(sizes) if d > 0 and number < len(blocks)]
-            if sum(seats) + sum(sizes[d][number] for d in others) > budget:
+            if sum(slots) + sum(sizes[d][number] for d in others) > budget:
                 break
             for d in others:
-                seat_of[d, number] = len(seats)
-                seats.append(sizes[d][number])
+                slot_of[d, number] = len(slots)
+                slots.append(sizes[d][number])
             separate += 1
     turns = [max((widest[number] for number in streamed), default=0)] * min(ring, len(streamed))
-    return Seating(
-        seat_of, (*seats, *turns), range(len(seats), len(seats) + len(turns)), resident=len(fixed), separate=separate
+    return SlotPlan(
+        slot_of, (*slots, *turns), range(len(slots), len(slots) + len(turns)), resident=len(fixed), separate=separate
     )
 
 

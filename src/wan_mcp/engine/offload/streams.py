@@ -6,32 +6,32 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-__all__ = ["CudaLanes", "Lanes"]
+__all__ = ["CopyStreams", "CudaStreams"]
 
-Mark = Any
+Event = Any
 """A point in a queue that the other queue can wait for."""
 
 
-class Lanes(Protocol):
-    """What moves blocks to a device. No call waits for the device but `finish_copies`."""
+class CopyStreams(Protocol):
+    """What moves blocks to a device. No call waits for the device but `synchronize_copies`."""
 
     def allocate(self, size: int) -> Tensor:
         """`size` bytes on the device, which the computing queue may have used before."""
 
-    def computed(self) -> Mark:
+    def record_compute(self) -> Event:
         """A mark behind all that has been asked of the computing queue."""
 
-    def copy(self, pairs: Sequence[tuple[Tensor, Tensor]], after: Mark | None) -> Mark:
+    def copy(self, pairs: Sequence[tuple[Tensor, Tensor]], after: Event | None) -> Event:
         """Ask for copies, (to, from) each, that begin behind the mark `after`; a mark behind them."""
 
-    def hold_computing(self, mark: Mark) -> None:
+    def wait_for_copy(self, mark: Event) -> None:
         """Let what is asked of the computing queue from now on begin behind this mark of the copying one."""
 
-    def finish_copies(self) -> None:
+    def synchronize_copies(self) -> None:
         """Wait until all copies are done."""
 
 
-class CudaLanes:
+class CudaStreams:
     """The current stream computes, a stream of our own copies.
 
     A copy from pinned memory runs beside the kernels; one from other memory keeps the caller waiting.
@@ -44,10 +44,10 @@ class CudaLanes:
     def allocate(self, size: int) -> Tensor:
         return torch.empty(size, dtype=torch.uint8, device=self._device)
 
-    def computed(self) -> Mark:
+    def record_compute(self) -> Event:
         return torch.cuda.current_stream(self._device).record_event()
 
-    def copy(self, pairs: Sequence[tuple[Tensor, Tensor]], after: Mark | None) -> Mark:
+    def copy(self, pairs: Sequence[tuple[Tensor, Tensor]], after: Event | None) -> Event:
         if after is not None:
             self._copies.wait_event(after)
         with torch.cuda.stream(self._copies):
@@ -55,8 +55,8 @@ class CudaLanes:
                 target.copy_(source, non_blocking=True)
         return self._copies.record_event()
 
-    def hold_computing(self, mark: Mark) -> None:
+    def wait_for_copy(self, mark: Event) -> None:
         torch.cuda.current_stream(self._device).wait_event(mark)
 
-    def finish_copies(self) -> None:
+    def synchronize_copies(self) -> None:
         self._copies.synchronize()

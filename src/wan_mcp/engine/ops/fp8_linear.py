@@ -1,7 +1,7 @@
 """Linear layers in the precision of a recipe, as plain functions of plain tensors, so that they can be exported.
 
 `plain` multiplies in the precision of the activations. `fp8-rowwise` holds weights in e4m3 with one scale for each
-output channel and quantises activations as they come with one scale for each token: the finest scales that the
+output channel and quantizes activations as they come with one scale for each token: the finest scales that the
 hardware's matrix product takes without splitting its sum.
 """
 
@@ -11,44 +11,44 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-__all__ = ["FP8", "LEAST_ROWS", "PLAIN", "Recipe", "linear", "product", "quantise_rows", "tensors_of_linear"]
+__all__ = ["FP8", "MIN_GEMM_ROWS", "PLAIN", "QuantScheme", "linear", "product", "quantize_linear", "quantize_rowwise"]
 
-Recipe = Literal["plain", "fp8-rowwise"]
-PLAIN: Recipe = "plain"
-FP8: Recipe = "fp8-rowwise"
+QuantScheme = Literal["plain", "fp8-rowwise"]
+PLAIN: QuantScheme = "plain"
+FP8: QuantScheme = "fp8-rowwise"
 
-LARGEST = 448.0
+FP8_MAX = 448.0
 """The largest number of e4m3 (OCP 8-bit floating point specification, without infinities)."""
-LEAST_ROWS = 128
+MIN_GEMM_ROWS = 128
 """cuBLAS has no product of FP8 rows that are few and long: below this, rows of zeros are added."""
-SMALLEST_SCALE = 1e-12
+MIN_SCALE = 1e-12
 """A row of zeros needs some scale; any will do."""
 
 
-def quantise_rows(rows: Tensor) -> tuple[Tensor, Tensor]:
-    """Rows (…, n) in e4m3 and their float32 scales (…, 1): rows ≈ quantised * scale."""
+def quantize_rowwise(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows (…, n) in e4m3 and their float32 scales (…, 1): rows ≈ quantized * scale."""
     wide = rows.float()
-    scale = (wide.abs().amax(-1, keepdim=True) / LARGEST).clamp(min=SMALLEST_SCALE)
-    return (wide / scale).clamp(-LARGEST, LARGEST).to(torch.float8_e4m3fn), scale
+    scale = (wide.abs().amax(-1, keepdim=True) / FP8_MAX).clamp(min=MIN_SCALE)
+    return (wide / scale).clamp(-FP8_MAX, FP8_MAX).to(torch.float8_e4m3fn), scale
 
 
-def tensors_of_linear(weight: Tensor, bias: Tensor, recipe: Recipe, dtype: torch.dtype) -> list[Tensor]:
+def quantize_linear(weight: Tensor, bias: Tensor, recipe: QuantScheme, dtype: torch.dtype) -> list[Tensor]:
     """What `linear` needs of a layer (out, in): weight, bias, and for FP8 the scales (1, out) between them."""
     if recipe == PLAIN:
         return [weight.to(dtype).contiguous(), bias.to(dtype).contiguous()]
-    quantised, scale = quantise_rows(weight)
-    return [quantised.contiguous(), scale.view(1, -1).contiguous(), bias.to(dtype).contiguous()]
+    quantized, scale = quantize_rowwise(weight)
+    return [quantized.contiguous(), scale.view(1, -1).contiguous(), bias.to(dtype).contiguous()]
 
 
-def product(rows: tuple[Tensor, Tensor], layer: list[Tensor], recipe: Recipe, dtype: torch.dtype) -> Tensor:
+def product(rows: tuple[Tensor, Tensor], layer: list[Tensor], recipe: QuantScheme, dtype: torch.dtype) -> Tensor:
     """The layer applied to prepared rows, (tokens, in) and their scales, giving (1, tokens, out) in `dtype`."""
     inputs, row_scales = rows
     if recipe == PLAIN:
         weight, bias = layer
         return F.linear(inputs, weight, bias)[None]
     weight, scale, bias = layer
-    if inputs.is_cuda and (tokens := inputs.shape[0]) < LEAST_ROWS:
-        missing = LEAST_ROWS - tokens
+    if inputs.is_cuda and (tokens := inputs.shape[0]) < MIN_GEMM_ROWS:
+        missing = MIN_GEMM_ROWS - tokens
         # Made of other numbers first: not every operation of torch knows e4m3.
         filled = F.pad(inputs.view(torch.uint8), (0, 0, 0, missing)).view(inputs.dtype)
         rows = (filled, F.pad(row_scales, (0, 0, 0, missing), value=1.0))
@@ -59,8 +59,8 @@ def product(rows: tuple[Tensor, Tensor], layer: list[Tensor], recipe: Recipe, dt
     return made[None]
 
 
-def linear(inputs: Tensor, layer: list[Tensor], recipe: Recipe, dtype: torch.dtype) -> Tensor:
+def linear(inputs: Tensor, layer: list[Tensor], recipe: QuantScheme, dtype: torch.dtype) -> Tensor:
     """The layer applied to (1, tokens, in), giving (1, tokens, out) in `dtype`."""
     if recipe == PLAIN:
         return product((inputs[0].to(dtype), inputs), layer, recipe, dtype)
-    return product(quantise_rows(inputs[0]), layer, recipe, dtype)
+    return product(quantize_rowwise(inputs[0]), layer, recipe, dtype)

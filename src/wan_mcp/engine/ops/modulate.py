@@ -1,6 +1,6 @@
 """What lies between a block's matrix products, in plain torch. A row is a token's channels.
 
-`kernels.py` has the same four functions for GPUs, each one pass over memory; `steps_for` chooses.
+`kernels.py` has the same four functions for GPUs, each one pass over memory; `fused_ops_for` chooses.
 """
 
 import logging
@@ -13,10 +13,17 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from wan_mcp.engine.ops.fp8_linear import quantise_rows
-from wan_mcp.hardware.machine import FIRST_WITH_FP8
+from wan_mcp.engine.ops.fp8_linear import quantize_rowwise
+from wan_mcp.hardware.machine import MIN_FP8_CAPABILITY
 
-__all__ = ["add_and_prepare_rows", "add_gated_rows", "normalise_heads", "prepare_rows", "rotated", "steps_for"]
+__all__ = [
+    "fused_ops_for",
+    "gated_residual",
+    "modulate_quantize",
+    "qk_rms_norm_rope",
+    "residual_modulate_quantize",
+    "rotated",
+]
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +32,7 @@ NONE = -1
 
 
 @cache
-def steps_for(device: Any) -> ModuleType:
+def fused_ops_for(device: Any) -> ModuleType:
     """The module that does these steps on a `torch.device`: this one, or `kernels` where Triton works."""
     here = sys.modules[__name__]
     if device.type != "cuda":
@@ -35,9 +42,9 @@ def steps_for(device: Any) -> ModuleType:
 
         rows = torch.zeros(1, 2, 64, dtype=torch.bfloat16, device=device)
         times = torch.zeros(1, 6, 64, device=device)
-        kernels.prepare_rows(rows, times, times, 1e-6, 0, True, False, False)
-        if torch.cuda.get_device_capability(device) >= FIRST_WITH_FP8:
-            kernels.prepare_rows(rows, times, times, 1e-6, NONE, False, True, True)
+        kernels.modulate_quantize(rows, times, times, 1e-6, 0, True, False, False)
+        if torch.cuda.get_device_capability(device) >= MIN_FP8_CAPABILITY:
+            kernels.modulate_quantize(rows, times, times, 1e-6, NONE, False, True, True)
     except torch.OutOfMemoryError:  # of the moment; a raise is not remembered
         raise
     except Exception as error:  # without a C compiler, or on a GPU that Triton does not know
@@ -46,16 +53,16 @@ def steps_for(device: Any) -> ModuleType:
     return kernels
 
 
-def prepare_rows(
-    rows: Tensor, times: Tensor, table: Tensor, eps: float, shift: int, normalise: bool, gelu: bool, fp8: bool
+def modulate_quantize(
+    rows: Tensor, times: Tensor, table: Tensor, eps: float, shift: int, normalize: bool, gelu: bool, fp8: bool
 ) -> tuple[Tensor, Tensor]:
-    """Rows (1, tokens, n), normalised, modulated and put through GELU as told, ready for the next product.
+    """Rows (1, tokens, n), normalized, modulated and put through GELU as told, ready for the next product.
 
     Gives (tokens, n) in e4m3 and scales (tokens, 1), or in the rows' dtype and no scales. `shift` is the line of
     `times` (1, 6, n) or (1, tokens, 6, n) plus `table` (1, 6, n) that is added, the next one scales; -1 for neither.
     """
     wide = rows.float()
-    if normalise:
+    if normalize:
         wide = F.layer_norm(wide, wide.shape[-1:], None, None, eps)
     wide = _modulated(wide, times, table, shift)
     if gelu:
@@ -63,7 +70,7 @@ def prepare_rows(
     return _prepared(wide, rows.dtype, fp8)
 
 
-def add_and_prepare_rows(
+def residual_modulate_quantize(
     residual: Tensor,
     product: Tensor,
     times: Tensor,
@@ -73,31 +80,31 @@ def add_and_prepare_rows(
     eps: float,
     gate: int,
     shift: int,
-    normalise: bool,
+    normalize: bool,
     affine: bool,
     fp8: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """`residual` plus the product times its gate, and that sum prepared like `prepare_rows` does.
+    """`residual` plus the product times its gate, and that sum prepared like `modulate_quantize` does.
 
-    `weight` and `bias` (n) are those of the normalisation where `affine` is true. A `gate` of -1 is one.
+    `weight` and `bias` (n) are those of the normalization where `affine` is true. A `gate` of -1 is one.
     """
-    added = add_gated_rows(residual, product, times, table, gate)
+    added = gated_residual(residual, product, times, table, gate)
     wide = added.float()
-    if normalise:
+    if normalize:
         wide = F.layer_norm(wide, wide.shape[-1:], None, None, eps)
     if affine:
         wide = wide * weight + bias
     return added, *_prepared(_modulated(wide, times, table, shift), residual.dtype, fp8)
 
 
-def add_gated_rows(residual: Tensor, product: Tensor, times: Tensor, table: Tensor, gate: int) -> Tensor:
+def gated_residual(residual: Tensor, product: Tensor, times: Tensor, table: Tensor, gate: int) -> Tensor:
     """`residual` plus the product times its gate."""
     if gate == NONE:
         return residual + product
     return (residual.float() + product.float() * _line(times, table, gate)).to(residual.dtype)
 
 
-def normalise_heads(
+def qk_rms_norm_rope(
     rows: Tensor, weights: list[Tensor], cos: Tensor, sin: Tensor, width: int, eps: float, rotate: bool
 ) -> Tensor:
     """The first parts of rows (1, tokens, n), each `width` wide, in root mean square norm and turned by their angles.
@@ -138,5 +145,5 @@ def _modulated(wide: Tensor, times: Tensor, table: Tensor, shift: int) -> Tensor
 
 def _prepared(wide: Tensor, dtype: torch.dtype, fp8: bool) -> tuple[Tensor, Tensor]:
     if fp8:
-        return quantise_rows(wide[0])
+        return quantize_rowwise(wide[0])
     return wide[0].to(dtype), wide.new_empty((0, 1))

@@ -11,10 +11,10 @@ import triton.language as tl
 from torch import Tensor
 from torch.library import triton_op, wrap_triton
 
-__all__ = ["add_and_prepare_rows", "add_gated_rows", "normalise_heads", "prepare_rows"]
+__all__ = ["gated_residual", "modulate_quantize", "qk_rms_norm_rope", "residual_modulate_quantize"]
 
-LARGEST = tl.constexpr(448.0)
-SMALLEST_SCALE = tl.constexpr(1e-12)
+FP8_MAX = tl.constexpr(448.0)
+MIN_SCALE = tl.constexpr(1e-12)
 NONE = -1
 
 
@@ -58,7 +58,7 @@ def _one_row(  # type: ignore[no-untyped-def]
             x = x / (1.0 + tl.exp(-1.5957691216057308 * (x + 0.044715 * x * x * x)))
     if PREPARE:
         if FP8:
-            unit = tl.maximum(tl.max(tl.abs(x), 0) / LARGEST, SMALLEST_SCALE)
+            unit = tl.maximum(tl.max(tl.abs(x), 0) / FP8_MAX, MIN_SCALE)
             x = x * (1.0 / unit)  # converting keeps what rounding put above the largest number at that
             tl.store(out_scales + row, unit)
         tl.store(out_rows + at, x.to(out_rows.dtype.element_ty), mask=inside)
@@ -154,11 +154,11 @@ def _prepared(rows: Tensor, fp8: bool, dtype: torch.dtype) -> tuple[Tensor, Tens
     return made, torch.empty((tokens if fp8 else 0, 1), dtype=torch.float32, device=rows.device)
 
 
-@triton_op("wan_mcp::prepare_rows", mutates_args={})  # type: ignore[untyped-decorator]
-def prepare_rows(
-    rows: Tensor, times: Tensor, table: Tensor, eps: float, shift: int, normalise: bool, gelu: bool, fp8: bool
+@triton_op("wan_mcp::modulate_quantize", mutates_args={})  # type: ignore[untyped-decorator]
+def modulate_quantize(
+    rows: Tensor, times: Tensor, table: Tensor, eps: float, shift: int, normalize: bool, gelu: bool, fp8: bool
 ) -> tuple[Tensor, Tensor]:
-    """Rows (1, tokens, n), normalised, modulated and put through GELU as told, for the next product.
+    """Rows (1, tokens, n), normalized, modulated and put through GELU as told, for the next product.
 
     Gives (tokens, n) in e4m3 and scales (tokens, 1), or in the rows' dtype and no scales. `shift` is the line of
     `times` (1, 6, n) or (1, tokens, 6, n) plus `table` (1, 6, n) that is added, the next one scales; -1 for neither.
@@ -169,20 +169,20 @@ def prepare_rows(
     wrap_triton(_rows_kernel)[(programs,)](
         rows, rows, times, table, table, table, rows, made, scales,
         tokens, WIDTH=width, BLOCK=triton.next_power_of_2(width), PROGRAMS=step, EPS=eps,
-        PER_TOKEN=times.dim() == 4, ADD=False, GATE=NONE, NORMALISE=normalise, AFFINE=False,
+        PER_TOKEN=times.dim() == 4, ADD=False, GATE=NONE, NORMALISE=normalize, AFFINE=False,
         SHIFT=shift, GELU=gelu, PREPARE=True, FP8=fp8, num_warps=WARPS,
     )  # fmt: skip
     return made, scales
 
 
-@triton_op("wan_mcp::add_and_prepare_rows", mutates_args={})  # type: ignore[untyped-decorator]
-def add_and_prepare_rows(
+@triton_op("wan_mcp::residual_modulate_quantize", mutates_args={})  # type: ignore[untyped-decorator]
+def residual_modulate_quantize(
     residual: Tensor, product: Tensor, times: Tensor, table: Tensor, weight: Tensor, bias: Tensor, eps: float,
-    gate: int, shift: int, normalise: bool, affine: bool, fp8: bool,
+    gate: int, shift: int, normalize: bool, affine: bool, fp8: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    """`residual` plus the product times its gate, and that sum prepared like `prepare_rows` does.
+    """`residual` plus the product times its gate, and that sum prepared like `modulate_quantize` does.
 
-    `weight` and `bias` (n) are those of the normalisation where `affine` is true.
+    `weight` and `bias` (n) are those of the normalization where `affine` is true.
     """
     tokens, width = residual.shape[-2:]
     added = torch.empty_like(residual)
@@ -191,14 +191,14 @@ def add_and_prepare_rows(
     wrap_triton(_rows_kernel)[(programs,)](
         residual, product, times, table, weight, bias, added, made, scales,
         tokens, WIDTH=width, BLOCK=triton.next_power_of_2(width), PROGRAMS=step, EPS=eps,
-        PER_TOKEN=times.dim() == 4, ADD=True, GATE=gate, NORMALISE=normalise, AFFINE=affine,
+        PER_TOKEN=times.dim() == 4, ADD=True, GATE=gate, NORMALISE=normalize, AFFINE=affine,
         SHIFT=shift, GELU=False, PREPARE=True, FP8=fp8, num_warps=WARPS,
     )  # fmt: skip
     return added, made, scales
 
 
-@triton_op("wan_mcp::add_gated_rows", mutates_args={})  # type: ignore[untyped-decorator]
-def add_gated_rows(residual: Tensor, product: Tensor, times: Tensor, table: Tensor, gate: int) -> Tensor:
+@triton_op("wan_mcp::gated_residual", mutates_args={})  # type: ignore[untyped-decorator]
+def gated_residual(residual: Tensor, product: Tensor, times: Tensor, table: Tensor, gate: int) -> Tensor:
     """`residual` plus the product times its gate."""
     tokens, width = residual.shape[-2:]
     added = torch.empty_like(residual)
@@ -212,8 +212,8 @@ def add_gated_rows(residual: Tensor, product: Tensor, times: Tensor, table: Tens
     return added
 
 
-@triton_op("wan_mcp::normalise_heads", mutates_args={})  # type: ignore[untyped-decorator]
-def normalise_heads(
+@triton_op("wan_mcp::qk_rms_norm_rope", mutates_args={})  # type: ignore[untyped-decorator]
+def qk_rms_norm_rope(
     rows: Tensor, weights: list[Tensor], cos: Tensor, sin: Tensor, width: int, eps: float, rotate: bool
 ) -> Tensor:
     """The first parts of rows (1, tokens, n), each `width` wide, in root mean square norm and turned by their angles.

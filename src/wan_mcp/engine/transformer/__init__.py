@@ -1,1 +1,1 @@
-"""The transformer blocks of a Wan denoiser as plain functions of tensors: quantised, compiled, with shared weights."""
+"""The transformer blocks of a Wan denoiser as plain functions of tensors: quantized, compiled, with shared weights."""

@@ -1,8 +1,8 @@
-"""One Wan block as a function of tensors: the same arithmetic eagerly, exported, quantised or not.
+"""One Wan block as a function of tensors: the same arithmetic eagerly, exported, quantized or not.
 
 After `WanTransformerBlock` of diffusers, with four differences that do not change what it computes beyond rounding:
 query, key and value are one product; the text's keys and values come from outside (they are the same at every step);
-the rotary tables hold each angle once; and normalised activations stay in float32 until they are rounded once. What
+the rotary tables hold each angle once; and normalized activations stay in float32 until they are rounded once. What
 lies between the products is `rows.py` in torch and `kernels.py` on GPUs.
 """
 
@@ -13,19 +13,19 @@ import torch
 from torch import Tensor, nn
 
 from wan_mcp.engine.attention import attend_self
-from wan_mcp.engine.attention.cross_attention import attend_text
+from wan_mcp.engine.attention.cross_attention import attend_context
 from wan_mcp.engine.ops import modulate as plain_steps
-from wan_mcp.engine.ops.fp8_linear import FP8, Recipe, linear, product
-from wan_mcp.engine.ops.modulate import NONE, steps_for
+from wan_mcp.engine.ops.fp8_linear import FP8, QuantScheme, linear, product
+from wan_mcp.engine.ops.modulate import NONE, fused_ops_for
 from wan_mcp.engine.transformer.config import BlockShape
-from wan_mcp.engine.transformer.self_attention import attend_rows, is_joined
+from wan_mcp.engine.transformer.self_attention import fused_self_attention, uses_fused_attention
 
 __all__ = [
     "BlockKind",
     "ExportableBlock",
-    "parts_of_linear",
+    "context_keys_values",
+    "linear_parts",
     "run_block",
-    "text_keys_and_values",
     "weight_names",
 ]
 
@@ -40,12 +40,12 @@ class BlockKind:
     """All that a block's arithmetic depends on but its tensors."""
 
     shape: BlockShape
-    recipe: Recipe
+    recipe: QuantScheme
     dtype: torch.dtype
     """Of the residual stream and of what attention reads."""
 
 
-def parts_of_linear(recipe: Recipe) -> tuple[str, ...]:
+def linear_parts(recipe: QuantScheme) -> tuple[str, ...]:
     """The names of a layer's tensors, in the order in which `linear` takes them."""
     return ("weight", "scale", "bias") if recipe == FP8 else ("weight", "bias")
 
@@ -55,7 +55,7 @@ def weight_names(kind: BlockKind) -> list[str]:
     names = ["scale_shift_table", "attn1.norm_q", "attn1.norm_k", "attn2.norm_q"]
     if kind.shape.cross_norm:
         names += ["norm2.weight", "norm2.bias"]
-    return names + [f"{layer}.{part}" for layer in LINEARS for part in parts_of_linear(kind.recipe)]
+    return names + [f"{layer}.{part}" for layer in LINEARS for part in linear_parts(kind.recipe)]
 
 
 def run_block(
@@ -74,7 +74,7 @@ def run_block(
     Args:
         kind: what the block is.
         hidden: the residual stream.
-        text_key: (1, text tokens, heads, head width), see `text_keys_and_values`.
+        text_key: (1, text tokens, heads, head width), see `context_keys_values`.
         text_value: likewise.
         padding: (1), float32: how many text tokens the last key and value stand for.
         times: (1, 6, width), or (1, tokens, 6, width) where each token has its own.
@@ -84,58 +84,58 @@ def run_block(
     """
     shape, recipe, dtype, eps = kind.shape, kind.recipe, kind.dtype, kind.shape.eps
     fp8 = recipe == FP8
-    steps = steps_for(hidden.device)
+    steps = fused_ops_for(hidden.device)
     named = dict(zip(weight_names(kind), weights, strict=True))
-    layers = {layer: [named[f"{layer}.{part}"] for part in parts_of_linear(recipe)] for layer in LINEARS}
+    layers = {layer: [named[f"{layer}.{part}"] for part in linear_parts(recipe)] for layer in LINEARS}
     table = named["scale_shift_table"]
 
     def apply(layer: str, rows: tuple[Tensor, Tensor]) -> Tensor:
         return product(rows, layers[layer], recipe, dtype)
 
     def in_heads(rows: Tensor) -> Tensor:
-        return rows.unflatten(-1, (shape.heads, shape.head_width))
+        return rows.unflatten(-1, (shape.heads, shape.head_dim))
 
-    def prepared(rows: Tensor, *, shift: int = NONE, normalise: bool = False, gelu: bool = False) -> Any:
-        return steps.prepare_rows(rows, times, table, eps, shift, normalise, gelu, fp8)
+    def prepared(rows: Tensor, *, shift: int = NONE, normalize: bool = False, gelu: bool = False) -> Any:
+        return steps.modulate_quantize(rows, times, table, eps, shift, normalize, gelu, fp8)
 
     def added(to: Tensor, what: Tensor, *, gate: int = NONE, shift: int = NONE, norm: str | None = None) -> Any:
         weight, bias = (named[f"{norm}.weight"], named[f"{norm}.bias"]) if norm else (table, table)
-        normalise, affine = norm is not None or shift != NONE, norm is not None
-        sum_, rows, scales = steps.add_and_prepare_rows(
-            to, what, times, table, weight, bias, eps, gate, shift, normalise, affine, fp8
+        normalize, affine = norm is not None or shift != NONE, norm is not None
+        sum_, rows, scales = steps.residual_modulate_quantize(
+            to, what, times, table, weight, bias, eps, gate, shift, normalize, affine, fp8
         )
         return sum_, (rows, scales)
 
-    joined = apply("attn1.qkv", prepared(hidden, shift=SHIFT, normalise=True))
+    joined = apply("attn1.qkv", prepared(hidden, shift=SHIFT, normalize=True))
     norms = [named["attn1.norm_q"], named["attn1.norm_k"]]
-    if is_joined(recipe, hidden.device):
-        rows = attend_rows(joined, *norms, cos, sin, shape.heads, eps)
+    if uses_fused_attention(recipe, hidden.device):
+        rows = fused_self_attention(joined, *norms, cos, sin, shape.heads, eps)
     else:
-        query, key = in_heads(steps.normalise_heads(joined, norms, cos, sin, shape.width, eps, True)).split(1)
+        query, key = in_heads(steps.qk_rms_norm_rope(joined, norms, cos, sin, shape.width, eps, True)).split(1)
         rows = prepared(attend_self(query, key, in_heads(joined[..., 2 * shape.width :])).flatten(-2))
     attended = apply("attn1.out", rows)
 
     hidden, rows = added(hidden, attended, gate=GATE, norm="norm2" if shape.cross_norm else None)
     query = apply("attn2.q", rows)
-    query = in_heads(steps.normalise_heads(query, [named["attn2.norm_q"]], cos, sin, shape.width, eps, False))
-    attended = attend_text(query, text_key, text_value, padding).flatten(-2)
+    query = in_heads(steps.qk_rms_norm_rope(query, [named["attn2.norm_q"]], cos, sin, shape.width, eps, False))
+    attended = attend_context(query, text_key, text_value, padding).flatten(-2)
     attended = apply("attn2.out", prepared(attended))
 
     hidden, rows = added(hidden, attended, shift=FFN_SHIFT)
     inner = prepared(apply("ffn.up", rows), gelu=True)
-    made: Tensor = steps.add_gated_rows(hidden, apply("ffn.down", inner), times, table, FFN_GATE)
+    made: Tensor = steps.gated_residual(hidden, apply("ffn.down", inner), times, table, FFN_GATE)
     return made
 
 
-def text_keys_and_values(kind: BlockKind, text: Tensor, weights: list[Tensor]) -> tuple[Tensor, Tensor]:
+def context_keys_values(kind: BlockKind, text: Tensor, weights: list[Tensor]) -> tuple[Tensor, Tensor]:
     """Keys and values (1, text tokens, heads, head width) of the text (1, text tokens, width).
 
-    `weights` are the tensors of the layer that gives both, and the key's normalisation.
+    `weights` are the tensors of the layer that gives both, and the key's normalization.
     """
     *layer, norm = weights
     key, value = linear(text, layer, kind.recipe, kind.dtype).split(kind.shape.width, dim=-1)
     # Once for each text: not worth a kernel. Without angles to turn by, any two tensors do.
-    key = plain_steps.normalise_heads(key, [norm], norm, norm, kind.shape.width, kind.shape.eps, False)
+    key = plain_steps.qk_rms_norm_rope(key, [norm], norm, norm, kind.shape.width, kind.shape.eps, False)
     heads = (kind.shape.heads, -1)
     return key.unflatten(-1, heads).contiguous(), value.unflatten(-1, heads).contiguous()
 

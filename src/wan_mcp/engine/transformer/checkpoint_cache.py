@@ -1,4 +1,4 @@
-"""Converted weights on disk: a denoiser that was quantised once comes back at the disk's speed.
+"""Converted weights on disk: a denoiser that was quantized once comes back at the disk's speed.
 
 One safetensors file for each block and one for the rest, in a folder that gets its name when all are written. So a
 reader sees a whole denoiser or none, blocks can be read side by side, and the bf16 weights are never needed again.
@@ -22,7 +22,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from wan_mcp.engine.transformer.block import BlockKind
-from wan_mcp.engine.transformer.weight_store import Residence
+from wan_mcp.engine.transformer.weight_store import WeightStore
 from wan_mcp.engine.transformer.weights import BlockWeights
 
 __all__ = ["CachedDenoiser", "WeightsCache"]
@@ -52,8 +52,8 @@ class CachedDenoiser:
         """The tensors outside the blocks, by the names of diffusers."""
         return dict(load_file(self._folder / REST, device=str(device)))
 
-    def blocks(self, kinds: Sequence[BlockKind], residence: Residence) -> list[BlockWeights]:
-        """The tensors of the blocks, of these kinds, settled in `residence`.
+    def blocks(self, kinds: Sequence[BlockKind], weight_store: WeightStore) -> list[BlockWeights]:
+        """The tensors of the blocks, of these kinds, settled in `weight_store`.
 
         Raises:
             SafetensorError, OSError: a file cannot be read.
@@ -63,8 +63,8 @@ class CachedDenoiser:
             raise ValueError(f"{self._blocks} blocks are cached, {len(kinds)} wanted")
 
         def read(number: int) -> BlockWeights:
-            tensors = load_file(self._folder / _name(number), device=str(residence.home))
-            return residence.settle(BlockWeights(kinds[number], tensors))
+            tensors = load_file(self._folder / _name(number), device=str(weight_store.home))
+            return weight_store.place(BlockWeights(kinds[number], tensors))
 
         with ThreadPoolExecutor(READERS) as readers:
             return list(readers.map(read, range(self._blocks)))

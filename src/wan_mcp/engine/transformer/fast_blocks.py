@@ -10,19 +10,19 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from wan_mcp.engine.attention.cross_attention import can_count
-from wan_mcp.engine.transformer.block import BlockKind, run_block, text_keys_and_values
-from wan_mcp.engine.transformer.patch_embed import PatchProduct
-from wan_mcp.engine.transformer.weight_store import Residence
+from wan_mcp.engine.attention.cross_attention import supports_padding_count
+from wan_mcp.engine.transformer.block import BlockKind, context_keys_values, run_block
+from wan_mcp.engine.transformer.patch_embed import PatchEmbedLinear
+from wan_mcp.engine.transformer.weight_store import WeightStore
 from wan_mcp.engine.transformer.weights import BlockWeights
 
-__all__ = ["TEXTS_KEPT", "FastBlock", "FastBlocks", "RunBlock", "install_blocks"]
+__all__ = ["CONTEXTS_KEPT", "FastBlock", "FastBlocks", "RunBlock", "install_blocks"]
 
 RunBlock = Callable[[BlockKind, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, list[Tensor]], Tensor]
 """What runs a block: `run_block` itself, or a compiled package with the same arguments."""
-LEAST_TEXT = 2
+MIN_CONTEXT_TOKENS = 2
 """Tokens: one is a case of its own for compilers."""
-TEXTS_KEPT = 2  # with classifier-free guidance a step reads two texts
+CONTEXTS_KEPT = 2  # with classifier-free guidance a step reads two texts
 
 
 class FastBlock(nn.Module):  # type: ignore[misc]
@@ -38,15 +38,15 @@ class FastBlock(nn.Module):  # type: ignore[misc]
     def forward(
         self, hidden_states: Tensor, encoder_hidden_states: Tensor, temb: Tensor, rotary_emb: tuple[Tensor, Tensor]
     ) -> Tensor:
-        """See `WanTransformerBlock`; `rotary_emb` holds each angle once, see `CompactRotary`."""
+        """See `WanTransformerBlock`; `rotary_emb` holds each angle once, see `RotaryTables`."""
         kind = self.kind
-        if kind.shape.times_per_token and temb.ndim == 3:  # a pipeline that gives all tokens one time
+        if kind.shape.temb_per_token and temb.ndim == 3:  # a pipeline that gives all tokens one time
             temb = temb[:, None].expand(-1, hidden_states.shape[1], -1, -1).contiguous()
         temb = temb.to(kind.dtype)
         shared = self._shared[0]
         key, value = self._text(encoder_hidden_states)
         padding = shared.texts.padding_of(encoder_hidden_states)
-        weights = shared.residence.tensors_of((shared.denoiser, self._number))
+        weights = shared.weight_store.get((shared.denoiser, self._number))
         return shared.run(kind, hidden_states, key, value, padding, temb, *rotary_emb, weights)
 
     def known(self, text: Tensor) -> tuple[Tensor, Tensor] | None:
@@ -57,9 +57,9 @@ class FastBlock(nn.Module):  # type: ignore[misc]
         if (found := self.known(text)) is not None:
             return found
         shared = self._shared[0]
-        weights = shared.residence.text_tensors_of((shared.denoiser, self._number))
-        key, value = text_keys_and_values(self.kind, text, weights)
-        self._texts = [*self._texts[-TEXTS_KEPT + 1 :], (text, key, value)]
+        weights = shared.weight_store.get_context((shared.denoiser, self._number))
+        key, value = context_keys_values(self.kind, text, weights)
+        self._texts = [*self._texts[-CONTEXTS_KEPT + 1 :], (text, key, value)]
         return key, value
 
     def forget(self) -> None:
@@ -71,11 +71,11 @@ class FastBlocks:
     """All fast blocks of one denoiser, and what runs them."""
 
     def __init__(
-        self, weights: Sequence[BlockWeights], residence: Residence, rotary: "CompactRotary", texts: "KeptText"
+        self, weights: Sequence[BlockWeights], weight_store: WeightStore, rotary: "RotaryTables", texts: "ContextCache"
     ) -> None:
-        self.residence = residence
+        self.weight_store = weight_store
         self._rotary, self.texts = rotary, texts
-        self.denoiser = residence.add(weights)
+        self.denoiser = weight_store.add(weights)
         """Its number there."""
         self.run: RunBlock = run_block
         """Replace it between two forwards to run the blocks in another way."""
@@ -85,17 +85,17 @@ class FastBlocks:
 
     @property
     def kinds(self) -> set[BlockKind]:
-        """The kinds that the blocks are of: one, and another where a manifest excludes some from quantisation."""
+        """The kinds that the blocks are of: one, and another where a manifest excludes some from quantization."""
         return {block.kind for block in self.blocks}
 
     def replace(self, weights: Sequence[BlockWeights]) -> None:
         """Give the blocks other weights of the same kinds, between two forwards."""
-        self.residence.replace(self.denoiser, weights)
+        self.weight_store.replace(self.denoiser, weights)
         self.forget_texts()
 
-    def let_go(self) -> None:
+    def drop(self) -> None:
         """Have no weights until `replace` gives others."""
-        self.residence.let_go(self.denoiser)
+        self.weight_store.drop(self.denoiser)
         self.forget_texts()
 
     def forget_texts(self) -> None:
@@ -104,7 +104,7 @@ class FastBlocks:
         for block in self.blocks:
             block.forget()
 
-    def at_hand(self, latents: Tensor, text: Tensor) -> list[Tensor] | None:
+    def static_inputs(self, latents: Tensor, text: Tensor) -> list[Tensor] | None:
         """What a forward over these latents with this text finds made: tables, the text prepared, its keys and values.
 
         None where it would have to make some of it first.
@@ -121,7 +121,7 @@ class FastBlocks:
         return found
 
 
-class CompactRotary(nn.Module):  # type: ignore[misc]
+class RotaryTables(nn.Module):  # type: ignore[misc]
     """The rotary tables with each angle once: (tokens, head width / 2) float32, kept for the last size asked for."""
 
     def __init__(self, rope: Any) -> None:
@@ -149,7 +149,7 @@ class CompactRotary(nn.Module):  # type: ignore[misc]
         self._last = None
 
 
-class KeptText(nn.Module):  # type: ignore[misc]
+class ContextCache(nn.Module):  # type: ignore[misc]
     """The layers that prepare the text for a denoiser, run once for each text instead of at every step.
 
     Of the padding that pipelines fill texts up with, one token is kept: it counts as many times. Giving the very same
@@ -160,16 +160,16 @@ class KeptText(nn.Module):  # type: ignore[misc]
         """`kinds` are those of the blocks that read the text."""
         super().__init__()
         self.embedder = embedder
-        self._reading = {(kind.shape.head_width, kind.dtype) for kind in kinds}
+        self._reading = {(kind.shape.head_dim, kind.dtype) for kind in kinds}
         self._texts: list[tuple[Tensor, Tensor, Tensor]] = []
 
     def forward(self, text: Tensor) -> Tensor:
         prepared = self.known(text)
         if prepared is None:
-            folds = all(can_count(text.device, width, dtype) for width, dtype in self._reading)
+            folds = all(supports_padding_count(text.device, width, dtype) for width, dtype in self._reading)
             kept, padding = _folded(text) if folds else (text, _once(text))
             prepared = self.embedder(kept)
-            self._texts = [*self._texts[-TEXTS_KEPT + 1 :], (text, prepared, padding)]
+            self._texts = [*self._texts[-CONTEXTS_KEPT + 1 :], (text, prepared, padding)]
         return prepared
 
     def known(self, text: Tensor) -> Tensor | None:
@@ -194,20 +194,20 @@ def _folded(text: Tensor) -> tuple[Tensor, Tensor]:
     """A text (1, tokens, width) up to its first token of padding, all zeros, and how often that one counts."""
     tokens = text.shape[1]
     filled = text[0].ne(0).any(-1).nonzero()
-    kept = max(LEAST_TEXT, int(filled[-1]) + 2) if len(filled) else LEAST_TEXT
+    kept = max(MIN_CONTEXT_TOKENS, int(filled[-1]) + 2) if len(filled) else MIN_CONTEXT_TOKENS
     if len(text) != 1 or kept >= tokens:
         return text, _once(text)
     return text[:, :kept].contiguous(), _once(text) * (tokens - kept + 1)
 
 
-def install_blocks(denoiser: Any, weights: Sequence[BlockWeights], residence: Residence) -> FastBlocks:
-    """Replace the blocks of a `WanTransformer3DModel` by fast ones with these weights, settled in `residence`.
+def install_blocks(denoiser: Any, weights: Sequence[BlockWeights], weight_store: WeightStore) -> FastBlocks:
+    """Replace the blocks of a `WanTransformer3DModel` by fast ones with these weights, settled in `weight_store`.
 
     What surrounds the blocks (times, the last projection) stays as it is.
     """
-    rotary = CompactRotary(denoiser.rope)
-    texts = KeptText(denoiser.condition_embedder.text_embedder, {each.kind for each in weights})
-    fast = FastBlocks(weights, residence, rotary, texts)
+    rotary = RotaryTables(denoiser.rope)
+    texts = ContextCache(denoiser.condition_embedder.text_embedder, {each.kind for each in weights})
+    fast = FastBlocks(weights, weight_store, rotary, texts)
     denoiser.blocks, denoiser.rope, denoiser.condition_embedder.text_embedder = fast.blocks, rotary, texts
-    denoiser.patch_embedding = PatchProduct(denoiser.patch_embedding)
+    denoiser.patch_embedding = PatchEmbedLinear(denoiser.patch_embedding)
     return fast

@@ -7,10 +7,10 @@ long for it (32,760 tokens of A14B on an H200: 2.12 ms with turning what it give
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-__all__ = ["PatchProduct"]
+__all__ = ["PatchEmbedLinear"]
 
 
-class PatchProduct(nn.Module):  # type: ignore[misc]
+class PatchEmbedLinear(nn.Module):  # type: ignore[misc]
     """Stands in for a `Conv3d` whose stride is its kernel's size; its weights have the same names and shapes."""
 
     def __init__(self, convolution: nn.Conv3d) -> None:

@@ -7,23 +7,23 @@ product itself or is given queries and keys made by a pass of their own, the pro
 import torch
 from torch import Tensor
 
-from wan_mcp.engine.attention import Joined, attend_self, attended_jointly
-from wan_mcp.engine.ops.fp8_linear import FP8, Recipe
-from wan_mcp.engine.ops.modulate import NONE, steps_for
+from wan_mcp.engine.attention import QKVProjection, attend_self, fused_attention
+from wan_mcp.engine.ops.fp8_linear import FP8, QuantScheme
+from wan_mcp.engine.ops.modulate import NONE, fused_ops_for
 
-__all__ = ["attend_rows", "is_joined"]
+__all__ = ["fused_self_attention", "uses_fused_attention"]
 
 
-def is_joined(recipe: Recipe, device: torch.device) -> bool:
-    """Whether blocks call `attend_rows`; elsewhere compilers join its steps to their neighbours better."""
+def uses_fused_attention(recipe: QuantScheme, device: torch.device) -> bool:
+    """Whether blocks call `fused_self_attention`; elsewhere compilers join its steps to their neighbours better."""
     return recipe == FP8 and device.type == "cuda"
 
 
-@torch.library.custom_op("wan_mcp::attend_rows", mutates_args=())  # type: ignore[untyped-decorator]
-def attend_rows(
+@torch.library.custom_op("wan_mcp::fused_self_attention", mutates_args=())  # type: ignore[untyped-decorator]
+def fused_self_attention(
     product: Tensor, query_norm: Tensor, key_norm: Tensor, cos: Tensor, sin: Tensor, heads: int, eps: float
 ) -> tuple[Tensor, Tensor]:
-    """Attention of tokens over themselves, with normalising and turning before it and rounding to FP8 after it.
+    """Attention of tokens over themselves, with normalizing and turning before it and rounding to FP8 after it.
 
     Args:
         product: (1, tokens, 3 * width): query, key and value.
@@ -35,21 +35,21 @@ def attend_rows(
         eps: of the norms.
 
     Returns:
-        (tokens, width) e4m3 and scales (tokens, 1) float32, as `prepare_rows` gives them.
+        (tokens, width) e4m3 and scales (tokens, 1) float32, as `modulate_quantize` gives them.
     """
     product = product if product.stride(-1) == 1 else product.contiguous()
-    joined = Joined(product, query_norm, key_norm, cos, sin, heads, eps)
-    made = attended_jointly(joined)
+    joined = QKVProjection(product, query_norm, key_norm, cos, sin, heads, eps)
+    made = fused_attention(joined)
     if made is not None:
         return made
-    steps = steps_for(product.device)
-    attended = attend_self(*joined.plainly(steps.normalise_heads)).flatten(-2)
+    steps = fused_ops_for(product.device)
+    attended = attend_self(*joined.to_qkv(steps.qk_rms_norm_rope)).flatten(-2)
     # Without a modulation any two tensors do.
-    rows, scales = steps.prepare_rows(attended, cos, cos, eps, NONE, False, False, True)
+    rows, scales = steps.modulate_quantize(attended, cos, cos, eps, NONE, False, False, True)
     return rows, scales
 
 
-@attend_rows.register_fake  # type: ignore[untyped-decorator]
+@fused_self_attention.register_fake  # type: ignore[untyped-decorator]
 def _(
     product: Tensor, query_norm: Tensor, key_norm: Tensor, cos: Tensor, sin: Tensor, heads: int, eps: float
 ) -> tuple[Tensor, Tensor]:

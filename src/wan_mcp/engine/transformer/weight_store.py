@@ -8,16 +8,16 @@ from torch import Tensor
 
 from wan_mcp.engine.transformer.weights import BlockWeights
 
-__all__ = ["Item", "Residence", "Resident"]
+__all__ = ["Item", "ResidentWeights", "WeightStore"]
 
 Item = tuple[int, int]
 """A block: its denoiser's number, and its own."""
 
 
-class Residence(Protocol):
+class WeightStore(Protocol):
     """Where blocks live, and what brings their tensors to the device that computes.
 
-    All denoisers of a model share one: `settle` each block as it is made, `add` each denoiser, in the order in which
+    All denoisers of a model share one: `place` each block as it is made, `add` each denoiser, in the order in which
     they run.
     """
 
@@ -25,35 +25,35 @@ class Residence(Protocol):
     """Where blocks are best read to."""
 
     @property
-    def movable_bytes(self) -> int:
+    def evictable_bytes(self) -> int:
         """What of the device blocks take that they could do without."""
 
-    def settle(self, weights: BlockWeights) -> BlockWeights:
+    def place(self, weights: BlockWeights) -> BlockWeights:
         """A block's tensors where they will live. Can be called from several threads."""
 
     def add(self, blocks: Sequence[BlockWeights]) -> int:
         """Take in the settled blocks of one more denoiser; gives its number."""
 
-    def let_go(self, denoiser: int) -> None:
+    def drop(self, denoiser: int) -> None:
         """Hold a denoiser's blocks no longer; it cannot run until `replace` gives it others."""
 
     def replace(self, denoiser: int, blocks: Sequence[BlockWeights]) -> None:
         """Take in other settled blocks of the same kinds in place of a denoiser's, between two passes."""
 
-    def tensors_of(self, item: Item) -> list[Tensor]:
+    def get(self, item: Item) -> list[Tensor]:
         """The tensors of `run_block` on the device, for work that is asked for before the next call."""
 
-    def text_tensors_of(self, item: Item) -> list[Tensor]:
-        """The tensors of `text_keys_and_values` on the device."""
+    def get_context(self, item: Item) -> list[Tensor]:
+        """The tensors of `context_keys_values` on the device."""
 
-    def expect(self, passes: Sequence[int]) -> None:
+    def announce(self, passes: Sequence[int]) -> None:
         """Say which denoisers run in the coming passes, by their numbers; what is wrong in it only costs time."""
 
-    def vacate(self) -> None:
+    def evict(self) -> None:
         """Give the device's memory back, where the blocks can come again."""
 
 
-class Resident:
+class ResidentWeights:
     """Blocks that stay on the device."""
 
     def __init__(self, home: torch.device) -> None:
@@ -61,32 +61,32 @@ class Resident:
         self._denoisers: list[list[BlockWeights]] = []
 
     @property
-    def movable_bytes(self) -> int:
+    def evictable_bytes(self) -> int:
         return 0
 
-    def settle(self, weights: BlockWeights) -> BlockWeights:
+    def place(self, weights: BlockWeights) -> BlockWeights:
         return weights
 
     def add(self, blocks: Sequence[BlockWeights]) -> int:
         self._denoisers.append(list(blocks))
         return len(self._denoisers) - 1
 
-    def let_go(self, denoiser: int) -> None:
+    def drop(self, denoiser: int) -> None:
         self._denoisers[denoiser] = []
 
     def replace(self, denoiser: int, blocks: Sequence[BlockWeights]) -> None:
         self._denoisers[denoiser] = list(blocks)
 
-    def tensors_of(self, item: Item) -> list[Tensor]:
+    def get(self, item: Item) -> list[Tensor]:
         denoiser, block = item
         return self._denoisers[denoiser][block].of_block
 
-    def text_tensors_of(self, item: Item) -> list[Tensor]:
+    def get_context(self, item: Item) -> list[Tensor]:
         denoiser, block = item
         return self._denoisers[denoiser][block].of_text
 
-    def expect(self, passes: Sequence[int]) -> None:
+    def announce(self, passes: Sequence[int]) -> None:
         pass
 
-    def vacate(self) -> None:
+    def evict(self) -> None:
         pass

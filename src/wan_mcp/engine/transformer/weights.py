@@ -5,8 +5,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from wan_mcp.engine.ops.fp8_linear import tensors_of_linear
-from wan_mcp.engine.transformer.block import BlockKind, parts_of_linear, weight_names
+from wan_mcp.engine.ops.fp8_linear import quantize_linear
+from wan_mcp.engine.transformer.block import BlockKind, linear_parts, weight_names
 
 __all__ = ["LINEARS_PER_BLOCK", "TEXT_LAYER", "BlockWeights", "block_weights", "text_names"]
 
@@ -45,15 +45,15 @@ class BlockWeights:
         self.of_text = [self.tensors[name] for name in text_names(kind)]
 
     @property
-    def quantised_layers(self) -> int:
+    def quantized_layers(self) -> int:
         """How many of the layers of the block that it was made from are in FP8."""
         in_fp8 = [name for name in JOINED if self.tensors[f"{name}.weight"].dtype == torch.float8_e4m3fn]
         return sum(len(JOINED[name]) for name in in_fp8)
 
 
 def text_names(kind: BlockKind) -> list[str]:
-    """The names of the tensors that `text_keys_and_values` takes, in its order."""
-    return [f"{TEXT_LAYER}.{part}" for part in parts_of_linear(kind.recipe)] + ["attn2.norm_k"]
+    """The names of the tensors that `context_keys_values` takes, in its order."""
+    return [f"{TEXT_LAYER}.{part}" for part in linear_parts(kind.recipe)] + ["attn2.norm_k"]
 
 
 @torch.no_grad()  # type: ignore[untyped-decorator]
@@ -69,10 +69,10 @@ def block_weights(kind: BlockKind, state: Mapping[str, Tensor], device: torch.de
             continue
         dtype = torch.float32 if ours in PRECISE else kind.dtype
         tensors[ours] = state[theirs].to(device, dtype).contiguous()
-    parts = parts_of_linear(kind.recipe)
+    parts = linear_parts(kind.recipe)
     for layer, sources in JOINED.items():
         weight = torch.cat([state[f"{source}.weight"].to(device) for source in sources])
         bias = torch.cat([state[f"{source}.bias"].to(device) for source in sources])
-        made = tensors_of_linear(weight, bias, kind.recipe, kind.dtype)
+        made = quantize_linear(weight, bias, kind.recipe, kind.dtype)
         tensors |= {f"{layer}.{part}": tensor for part, tensor in zip(parts, made, strict=True)}
     return BlockWeights(kind, tensors)

@@ -11,7 +11,7 @@ from typing import Any
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-__all__ = ["Activations", "enlarged", "normalised_into", "settled", "settled_into"]
+__all__ = ["Activations", "materialize", "materialize_into", "normalize_into", "upsample_nearest"]
 
 
 @dataclass
@@ -33,7 +33,7 @@ class Activations:
         return int(self.value.shape[0])
 
 
-def settled(x: Activations) -> Tensor:
+def materialize(x: Activations) -> Tensor:
     """The sum, in the place of `value`; `x` then is that sum."""
     if x.bias is not None or x.residual is not None:
         if x.value.is_cuda:
@@ -44,7 +44,7 @@ def settled(x: Activations) -> Tensor:
     return x.value
 
 
-def settled_into(out: Tensor, x: Activations, *, border: int = 0) -> None:
+def materialize_into(out: Tensor, x: Activations, *, border: int = 0) -> None:
     """The sum into `out`, whose frames have a border of that many pixels around; `x` must not be read again."""
     if x.value.is_cuda:
         _kernels().settle(x.value, x.bias, x.residual, out=out, border=border)
@@ -52,10 +52,10 @@ def settled_into(out: Tensor, x: Activations, *, border: int = 0) -> None:
         _within(out, border).copy_(_sum(x))
 
 
-def normalised_into(out: Tensor, x: Activations, gamma: Tensor, *, active: bool, keep: bool, border: int = 0) -> None:
-    """RMS normalisation over the channels, and SiLU if `active`, into `out` as `settled_into`.
+def normalize_into(out: Tensor, x: Activations, gamma: Tensor, *, active: bool, keep: bool, border: int = 0) -> None:
+    """RMS normalization over the channels, and SiLU if `active`, into `out` as `materialize_into`.
 
-    With `keep`, `x` is the settled sum afterwards; without, it must not be read again. As `WanRMS_norm`:
+    With `keep`, `x` is the materialize sum afterwards; without, it must not be read again. As `WanRMS_norm`:
     `x / max(|x|, 1e-12) * sqrt(channels) * gamma`.
     """
     if x.value.is_cuda:
@@ -70,7 +70,7 @@ def normalised_into(out: Tensor, x: Activations, gamma: Tensor, *, active: bool,
         x.value, x.bias, x.residual = value, None, None
 
 
-def enlarged(x: Activations, frames: int) -> Tensor:
+def upsample_nearest(x: Activations, frames: int) -> Tensor:
     """Each pixel four times (nearest neighbour): (frames kept, height, width, frames * channels) becomes
     (frames kept * frames, 2 height, 2 width, channels); `frames` frames lie side by side in the channels."""
     kept, height, width, channels = x.value.shape

@@ -10,10 +10,10 @@ from typing import Any
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from wan_mcp.engine.vae.activations import Activations, normalised_into, settled
+from wan_mcp.engine.vae.activations import Activations, materialize, normalize_into
 from wan_mcp.engine.vae.layers import (
     CausalConvolution,
-    Pass,
+    CausalState,
     PixelAttention,
     Resampling,
     ResidualBlock,
@@ -21,10 +21,10 @@ from wan_mcp.engine.vae.layers import (
     tail_padded,
 )
 
-__all__ = ["Decoder", "Encoder", "understood"]
+__all__ = ["Decoder", "Encoder", "is_supported"]
 
 
-def understood(vae: Any) -> bool:
+def is_supported(vae: Any) -> bool:
     """Whether this module knows all that an autoencoder of the class `AutoencoderKLWan` is configured to do."""
     config = vae.config
     return type(vae).__name__ == "AutoencoderKLWan" and not config.attn_scales and not config.dropout
@@ -43,13 +43,13 @@ class _Ends:
         self._last = CausalConvolution(half.conv_out, pad_outputs=True)
         self._channels = int(half.conv_out.out_channels)
 
-    def _begin(self, value: Tensor, length: int, run: Pass) -> Activations:
+    def _begin(self, value: Tensor, length: int, run: CausalState) -> Activations:
         padded = F.pad(value, (0, self._first.inputs - value.shape[-1])) if self._first.inputs else value
         return self._first(Activations(padded.contiguous(), length), run)
 
-    def _end(self, x: Activations, run: Pass) -> Activations:
+    def _end(self, x: Activations, run: CausalState) -> Activations:
         whole, inside = self._last.buffer(x, run)
-        normalised_into(inside, x, self._gamma, active=True, keep=False, border=self._last.border)
+        normalize_into(inside, x, self._gamma, active=True, keep=False, border=self._last.border)
         out = self._last.run_on(whole, x, run)
         run.first = False
         return out
@@ -64,7 +64,7 @@ class Decoder(_Ends):
         self._patch = int(vae.config.patch_size or 1)
         self._blocks = [_UpBlock(block) for block in vae.decoder.up_blocks]
 
-    def __call__(self, latents: Tensor, run: Pass) -> Tensor:
+    def __call__(self, latents: Tensor, run: CausalState) -> Tensor:
         """Pixels (pictures, height, width, 3) in float32, not clamped, of latents (frames, height, width, channels).
 
         The first call of a clip takes one frame and gives one picture; after it each frame gives four.
@@ -91,7 +91,7 @@ class Encoder(_Ends):
         else:
             self._blocks = [_part(part) for part in vae.encoder.down_blocks]
 
-    def __call__(self, pixels: Tensor, length: int, run: Pass) -> Tensor:
+    def __call__(self, pixels: Tensor, length: int, run: CausalState) -> Tensor:
         """Means and log-variances (frames, height, width, 2 * channels) of pixels (pictures kept, height, width, 3).
 
         Pictures after those kept, up to `length`, are like the last. The first call of a clip takes one picture,
@@ -101,7 +101,7 @@ class Encoder(_Ends):
         for part in (*self._blocks, *self._middle):
             x = part(x, run)
         x = self._end(x, run)
-        out = settled(x)[..., : self._channels]
+        out = materialize(x)[..., : self._channels]
         return tail_padded(F.linear(out, *self._mix), x.length)
 
 
@@ -120,18 +120,18 @@ class _UpBlock:
             self._parts.append(Resampling(up))
         self._shortcut = getattr(block, "avg_shortcut", None)
 
-    def __call__(self, x: Activations, run: Pass) -> Activations:
+    def __call__(self, x: Activations, run: CausalState) -> Activations:
         if self._shortcut is None:
             for part in self._parts:
                 x = part(x, run)
             return x
-        entered = settled(x)
+        entered = materialize(x)
         for part in self._parts:
             x = part(x, run)
         return _with_duplicates(x, entered, self._shortcut, run)
 
 
-def _with_duplicates(x: Activations, entered: Tensor, shortcut: Any, run: Pass) -> Activations:
+def _with_duplicates(x: Activations, entered: Tensor, shortcut: Any, run: CausalState) -> Activations:
     """`x` plus what entered, its channels spread over the pixels that came of each, as `DupUp3D` does."""
     frames, height, width, _ = entered.shape
     factors = [shortcut.factor_t, shortcut.factor_s, shortcut.factor_s]
@@ -145,7 +145,7 @@ def _with_duplicates(x: Activations, entered: Tensor, shortcut: Any, run: Pass) 
     spread = entered.view(frames, height, width, shortcut.out_channels, *kept).permute(0, 4, 1, 5, 2, 6, 3)
     if run.first:
         spread = spread[:, -1:]
-    value = settled(x)
+    value = materialize(x)
     pairs = value.shape[0] // frames
     cells = value.view(frames, pairs, height, factors[1], width, factors[2], shortcut.out_channels)
     cells += spread
@@ -161,12 +161,12 @@ class _DownBlock:
             self._parts.append(Resampling(block.downsampler))
         self._shortcut = block.avg_shortcut
 
-    def __call__(self, x: Activations, run: Pass) -> Activations:
-        entered = Activations(settled(x), x.length)
+    def __call__(self, x: Activations, run: CausalState) -> Activations:
+        entered = Activations(materialize(x), x.length)
         for part in self._parts:
             x = part(x, run)
         means = _means(entered, self._shortcut)
-        value = tail_padded(settled(x), means.shape[0])
+        value = tail_padded(materialize(x), means.shape[0])
         return Activations(value, x.length, residual=tail_padded(means, value.shape[0]))
 
 

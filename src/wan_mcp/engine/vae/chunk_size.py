@@ -10,11 +10,11 @@ BOUND = 12 * 2**30
 """Bytes that decoding may take beside the weights."""
 SHARE = 0.8
 """Of what is free."""
-MOST = 4
+MAX_LATENT_FRAMES = 4
 """Latent frames in one call, whatever the memory: more gain nothing (measured), and a cancel is heard in between."""
 ADDRESSED = 2**31
 """Numbers in one tensor that convolutions index with 32 bits."""
-WIDEST_AT_ONCE = 2.6
+PEAK_FACTOR = 2.6
 """Peak of a call, as a multiple of its widest activation: 2.5 measured at 480p and 720p, 3.0 with Wan2.2 5B's."""
 PAST = 3.6
 """What all layers keep of the past, as a multiple of the widest activation of one latent frame: 3.5 and 4.1."""
@@ -28,8 +28,8 @@ def latent_frames_per_call(vae: Any, height: int, width: int) -> int:
     widest = _widest(vae.config, height, width)
     bytes_each = widest * vae.dtype.itemsize
     room = min(BOUND, SHARE * _free(vae.device)) - PAST * bytes_each
-    fitting = int(room / (WIDEST_AT_ONCE * bytes_each))
-    return max(1, min(MOST, fitting, (ADDRESSED - 1) // widest))
+    fitting = int(room / (PEAK_FACTOR * bytes_each))
+    return max(1, min(MAX_LATENT_FRAMES, fitting, (ADDRESSED - 1) // widest))
 
 
 def _widest(config: Any, height: int, width: int) -> int:

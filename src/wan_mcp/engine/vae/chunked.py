@@ -7,17 +7,17 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from wan_mcp.engine.vae.autoencoder import Decoder, Encoder, understood
+from wan_mcp.engine.vae.autoencoder import Decoder, Encoder, is_supported
 from wan_mcp.engine.vae.chunk_size import latent_frames_per_call
-from wan_mcp.engine.vae.layers import Pass
+from wan_mcp.engine.vae.layers import CausalState
 
-__all__ = ["FastCoders", "Run", "install_fast_coders", "runs_of"]
+__all__ = ["ChunkedVAE", "EncodeChunk", "encode_chunks", "install_fast_coders"]
 
 STILL_GROUPS = 2
 """From how many groups of four like pictures it pays to compute the first of them only."""
 
 
-class Run(NamedTuple):
+class EncodeChunk(NamedTuple):
     """Pictures that go through the encoder together."""
 
     start: int
@@ -26,7 +26,7 @@ class Run(NamedTuple):
     length: int
 
 
-def runs_of(changes: list[bool], most: int) -> list[Run]:
+def encode_chunks(changes: list[bool], most: int) -> list[EncodeChunk]:
     """The calls in which a clip is encoded; `changes[t]` says whether picture t differs from picture t - 1.
 
     The first picture alone, then groups of four, up to `most` groups a call, but a stretch of like pictures in one
@@ -34,18 +34,18 @@ def runs_of(changes: list[bool], most: int) -> list[Run]:
     """
     groups = range(1, len(changes), 4)
     still = [not any(changes[at + 1 : at + 4]) for at in groups]
-    runs, group = [Run(0, 1, 1)], 0
+    runs, group = [EncodeChunk(0, 1, 1)], 0
     while group < len(groups):
         end = _still_until(group, groups, still, changes)
         if end - group >= STILL_GROUPS:
-            runs.append(Run(groups[group], 1, 4 * (end - group)))
+            runs.append(EncodeChunk(groups[group], 1, 4 * (end - group)))
         else:
             end = group + 1
             while end < len(groups) and end - group < most:
                 if _still_until(end, groups, still, changes) - end >= STILL_GROUPS:
                     break
                 end += 1
-            runs.append(Run(groups[group], 4 * (end - group), 4 * (end - group)))
+            runs.append(EncodeChunk(groups[group], 4 * (end - group), 4 * (end - group)))
         group = end
     return runs
 
@@ -60,7 +60,7 @@ def _still_until(group: int, groups: range, still: list[bool], changes: list[boo
     return end
 
 
-class FastCoders:
+class ChunkedVAE:
     """Both halves of an `AutoencoderKLWan`, for one clip at a time."""
 
     def __init__(self, vae: Any) -> None:
@@ -72,12 +72,12 @@ class FastCoders:
     def decode(self, latents: Tensor) -> Iterator[tuple[int, Tensor]]:
         """How many latent frames, and their pixels (pictures, height, width, 3) in float32, not clamped.
 
-        `latents` are (1, channels, frames, height, width), not normalised any more.
+        `latents` are (1, channels, frames, height, width), not normalized any more.
         """
         frames = latents[0].permute(1, 2, 3, 0).contiguous()
         count, height, width = frames.shape[:3]
         most = latent_frames_per_call(self._vae, height, width)
-        run, start = Pass(), 0
+        run, start = CausalState(), 0
         while start < count:
             end = min(count, start + most) if start else 1
             yield end - start, self._decoder(frames[start:end], run)
@@ -90,21 +90,21 @@ class FastCoders:
         differs = (rows[1:] != rows[:-1]).flatten(1).any(1).tolist()
         ratio = self._vae.config.scale_factor_spatial
         most = latent_frames_per_call(self._vae, rows.shape[1] // ratio, rows.shape[2] // ratio)
-        run, parts = Pass(), []
-        for start, kept, length in runs_of([True, *differs], most):
+        run, parts = CausalState(), []
+        for start, kept, length in encode_chunks([True, *differs], most):
             parts.append(self._encoder(rows[start : start + kept], length, run))
         return torch.cat(parts).permute(3, 0, 1, 2)[None]
 
 
-def install_fast_coders(vae: Any) -> FastCoders | None:
+def install_fast_coders(vae: Any) -> ChunkedVAE | None:
     """Have an autoencoder encode single clips with fast coders, and return these; None where they do not understand it.
 
     Call it once the weights are where they stay. It replaces `vae._encode`, which is what all pipelines call. Batches
     and tiles are still encoded by the autoencoder itself.
     """
-    if not understood(vae):
+    if not is_supported(vae):
         return None
-    coders = FastCoders(vae)
+    coders = ChunkedVAE(vae)
 
     def encode(vae: Any, pictures: Tensor) -> Tensor:
         if pictures.shape[0] == 1 and not vae.use_tiling:

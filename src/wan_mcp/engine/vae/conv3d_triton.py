@@ -19,7 +19,7 @@ PIXELS = 256
 """Of one program."""
 DEPTHS = (64, 32)
 """Channels in one step: the first that divides them."""
-FEWEST = 16
+MIN_OUTPUTS = 16
 """Outputs in one product."""
 
 
@@ -39,7 +39,7 @@ def _tile(outputs: int, depth: int) -> Tile:
     for first, more in ((128, 0), (128, 64), (64, 32), (128, 32)):
         if outputs % (first + more) == 0:
             return Tile(first, more, stages)
-    return Tile(min(128, max(FEWEST, triton.next_power_of_2(outputs))), 0, stages)
+    return Tile(min(128, max(MIN_OUTPUTS, triton.next_power_of_2(outputs))), 0, stages)
 
 
 @triton.jit  # type: ignore[untyped-decorator]
@@ -109,7 +109,7 @@ def convolve(bordered: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     _convolve[(triton.cdiv(rows, PIXELS) * parts,)](
         TensorDescriptor.from_tensor(bordered.view(-1, channels), [PIXELS, depth]),
         TensorDescriptor.from_tensor(weight, [tile.outputs, depth]),
-        TensorDescriptor.from_tensor(weight, [max(FEWEST, tile.more), depth]),
+        TensorDescriptor.from_tensor(weight, [max(MIN_OUTPUTS, tile.more), depth]),
         bias,
         out,
         frames,

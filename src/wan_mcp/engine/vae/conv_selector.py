@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-__all__ = ["convolve", "runs_ours"]
+__all__ = ["convolve", "use_triton_conv"]
 
 log = logging.getLogger(__name__)
 
@@ -20,7 +20,7 @@ TOLERATED = 0.005
 """Relative error of the trial: bf16 rounds each result by up to 1/256, on average by less than half of that."""
 
 
-def runs_ours(weight: Tensor) -> bool:
+def use_triton_conv(weight: Tensor) -> bool:
     """Whether a 3-D convolution's weight (outputs, inputs, time, rows, columns) is for our own kernel, here and now."""
     outputs, inputs = weight.shape[:2]
     if not (weight.is_cuda and weight.dtype is torch.bfloat16 and weight.shape[2:] == (3, 3, 3)):

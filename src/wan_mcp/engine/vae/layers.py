@@ -1,8 +1,8 @@
 """The layers of Wan's autoencoders over activations that lie channels last, one clip at a time.
 
 After `autoencoder_kl_wan` of diffusers. All weights stay where the autoencoder has them (convolutions are only laid
-out anew, channels last). Each layer that looks back in time keeps the last frames that it read in `Pass.past`, by
-itself as the key: a coder may be used for one clip after another, and for several at once.
+out again, channels last). Each layer that looks back in time keeps the last frames that it read in
+`CausalState.cache`, by itself as the key: a coder may be used for one clip after another, and for several at once.
 """
 
 from dataclasses import dataclass, field
@@ -12,20 +12,28 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from wan_mcp.engine.vae.activations import Activations, enlarged, normalised_into, settled, settled_into
-from wan_mcp.engine.vae.conv_selector import convolve, runs_ours
+from wan_mcp.engine.vae.activations import Activations, materialize, materialize_into, normalize_into, upsample_nearest
+from wan_mcp.engine.vae.conv_selector import convolve, use_triton_conv
 
-__all__ = ["CausalConvolution", "Pass", "PixelAttention", "Resampling", "ResidualBlock", "linear_of", "tail_padded"]
+__all__ = [
+    "CausalConvolution",
+    "CausalState",
+    "PixelAttention",
+    "Resampling",
+    "ResidualBlock",
+    "linear_of",
+    "tail_padded",
+]
 
 MULTIPLE = 8
 """Tensor cores take channels in eights; fewer are padded with zeros, which changes no sum."""
 
 
 @dataclass
-class Pass:
+class CausalState:
     """One clip on its way through a coder."""
 
-    past: dict[Any, Tensor] = field(default_factory=dict)
+    cache: dict[Any, Tensor] = field(default_factory=dict)
     first: bool = True
     """Whether the very first frame is coded, which has rules of its own."""
 
@@ -63,17 +71,17 @@ class CausalConvolution:
         self.history = int(conv.kernel_size[0]) - 1
         self.inputs = int(self._weight.shape[1])
         self.bias = F.pad(conv.bias.detach(), (0, self._weight.shape[0] - conv.bias.shape[0]))
-        self._ours = runs_ours(self._weight)
+        self._ours = use_triton_conv(self._weight)
         self.border = 1 if self._ours else 0
         if self._ours:
             self._weight = self._weight.permute(0, 2, 3, 4, 1).reshape(self._weight.shape[0], -1).contiguous()
 
-    def buffer(self, x: Activations, run: Pass) -> tuple[Tensor, Tensor]:
+    def buffer(self, x: Activations, run: CausalState) -> tuple[Tensor, Tensor]:
         """A buffer for `run_on`, its history filled in, and the frames of it that `x` keeps, with their border."""
         frames, border = self._read(x), self.border
         height, width = (size + 2 * border for size in x.value.shape[1:3])
         whole = x.value.new_empty(self.history + frames, height, width, self.inputs)
-        past = run.past.get(self)
+        past = run.cache.get(self)
         whole[: self.history] = 0 if past is None else past
         inside = whole[self.history : self.history + x.kept]
         if border:
@@ -81,11 +89,11 @@ class CausalConvolution:
             inside[:, :, :: width - 1] = 0
         return whole, inside
 
-    def run_on(self, whole: Tensor, x: Activations, run: Pass) -> Activations:
+    def run_on(self, whole: Tensor, x: Activations, run: CausalState) -> Activations:
         """The convolution over a filled buffer; `x` is what it was filled with."""
         end = self.history + x.kept
         whole[end:] = whole[end - 1]  # a still tail
-        run.past[self] = whole[-self.history :].clone() if self.history else whole[:0]
+        run.cache[self] = whole[-self.history :].clone() if self.history else whole[:0]
         if self._ours:
             return Activations(convolve(whole, self._weight, self.bias), x.length)
         return Activations(convolved(whole, self._weight, self._margin), x.length, self.bias)
@@ -98,10 +106,10 @@ class CausalConvolution:
         """Every second frame of the convolution over a buffer with its history."""
         return convolved(whole, self._weight, self._margin, stride=2)
 
-    def __call__(self, x: Activations, run: Pass) -> Activations:
+    def __call__(self, x: Activations, run: CausalState) -> Activations:
         """The convolution over `x` as it is."""
         whole, inside = self.buffer(x, run)
-        settled_into(inside, x, border=self.border)
+        materialize_into(inside, x, border=self.border)
         return self.run_on(whole, x, run)
 
 
@@ -112,21 +120,21 @@ def convolved(whole: Tensor, weight: Tensor, margin: int, stride: int = 1) -> Te
 
 
 class ResidualBlock:
-    """Twice normalised, activated and convolved, beside a shortcut; `block` is a `WanResidualBlock`."""
+    """Twice normalized, activated and convolved, beside a shortcut; `block` is a `WanResidualBlock`."""
 
     def __init__(self, block: Any) -> None:
         self._gammas = [norm.gamma.detach().flatten() for norm in (block.norm1, block.norm2)]
         self._convolutions = [CausalConvolution(conv) for conv in (block.conv1, block.conv2)]
         self._shortcut = linear_of(block.conv_shortcut) if hasattr(block.conv_shortcut, "weight") else None
 
-    def __call__(self, x: Activations, run: Pass) -> Activations:
+    def __call__(self, x: Activations, run: CausalState) -> Activations:
         first, second = self._convolutions
         whole, inside = first.buffer(x, run)
-        normalised_into(inside, x, self._gammas[0], active=True, keep=True, border=first.border)
+        normalize_into(inside, x, self._gammas[0], active=True, keep=True, border=first.border)
         inner = first.run_on(whole, x, run)
         del whole, inside
         whole, inside = second.buffer(inner, run)
-        normalised_into(inside, inner, self._gammas[1], active=True, keep=False, border=second.border)
+        normalize_into(inside, inner, self._gammas[1], active=True, keep=False, border=second.border)
         out = second.run_on(whole, inner, run)
         shortcut = x.value if self._shortcut is None else F.linear(x.value, *self._shortcut)
         out.residual = tail_padded(shortcut, out.kept)
@@ -141,9 +149,9 @@ class PixelAttention:
         self._read = linear_of(block.to_qkv)
         self._write = linear_of(block.proj)
 
-    def __call__(self, x: Activations, run: Pass) -> Activations:
+    def __call__(self, x: Activations, run: CausalState) -> Activations:
         normal = torch.empty_like(x.value)
-        normalised_into(normal, x, self._gamma, active=False, keep=True)
+        normalize_into(normal, x, self._gamma, active=False, keep=True)
         pixels = normal.flatten(1, 2)
         query, key, value = F.linear(pixels, *self._read)[:, None].chunk(3, dim=-1)
         attended = F.scaled_dot_product_attention(query, key, value)[:, 0]
@@ -164,24 +172,24 @@ class Resampling:
         self._weight, self._bias = _channels_last(flat), flat.bias.detach()
         self._in_time = CausalConvolution(resample.time_conv) if resample.mode.endswith("3d") else None
 
-    def __call__(self, x: Activations, run: Pass) -> Activations:
+    def __call__(self, x: Activations, run: CausalState) -> Activations:
         return self._larger(x, run) if self._up else self._smaller(x, run)
 
-    def _larger(self, x: Activations, run: Pass) -> Activations:
+    def _larger(self, x: Activations, run: CausalState) -> Activations:
         frames = 1
         if self._in_time is not None and not run.first:
             # The first frame leaves nothing behind here: the second sees zeros before it.
             x, frames = self._in_time(x, run), 2
-        large = enlarged(x, frames)
+        large = upsample_nearest(x, frames)
         return Activations(self._flat(large, padding=1), x.length * frames, self._bias)
 
-    def _smaller(self, x: Activations, run: Pass) -> Activations:
-        padded = F.pad(settled(x), (0, 0, 0, 1, 0, 1))
+    def _smaller(self, x: Activations, run: CausalState) -> Activations:
+        padded = F.pad(materialize(x), (0, 0, 0, 1, 0, 1))
         out = Activations(self._flat(padded, stride=2), x.length, self._bias)
         if self._in_time is None:
             return out
-        value, past = settled(out), run.past.get(self)
-        run.past[self] = value[-1:].clone()
+        value, past = materialize(out), run.cache.get(self)
+        run.cache[self] = value[-1:].clone()
         if past is None:
             return out
         # Frame j of the output reads frames 2j - 1 to 2j + 1 of the input.

@@ -26,7 +26,7 @@ def _settle(  # type: ignore[no-untyped-def]
     channels: tl.constexpr,
     has_bias: tl.constexpr,
     has_residual: tl.constexpr,
-    normalise: tl.constexpr,
+    normalize: tl.constexpr,
     active: tl.constexpr,
     keep: tl.constexpr,
     to_out: tl.constexpr,
@@ -46,7 +46,7 @@ def _settle(  # type: ignore[no-untyped-def]
         rounded = total.to(value.dtype.element_ty)
         tl.store(value + at, rounded, inside)
         total = rounded.to(tl.float32)
-    if normalise:
+    if normalize:
         length = tl.maximum(tl.sqrt(tl.sum(total * total, 1)), 1e-12)
         weight = tl.load(gamma + channel, channel < channels, 0.0).to(tl.float32) * scale
         total = total / length[:, None] * weight[None, :]
@@ -73,7 +73,7 @@ def settle(
     keep: bool = False,
     border: int = 0,
 ) -> None:
-    """`value + bias + residual`, back into `value` if `keep`, and normalised by `gamma` or as it is into `out`.
+    """`value + bias + residual`, back into `value` if `keep`, and normalized by `gamma` or as it is into `out`.
 
     All are contiguous with channels last; see `activations` for the meaning. `out` has frames with a border of that
     many pixels, which is not written.
@@ -96,7 +96,7 @@ def settle(
         channels=channels,
         has_bias=bias is not None,
         has_residual=residual is not None,
-        normalise=gamma is not None,
+        normalize=gamma is not None,
         active=active,
         keep=keep,
         to_out=out is not None,
@@ -146,7 +146,7 @@ def _enlarge(  # type: ignore[no-untyped-def]
 
 
 def enlarge(value: Tensor, bias: Tensor | None, residual: Tensor | None, frames: int) -> Tensor:
-    """The sum, each pixel four times, and `frames` frames out of each; see `activations.enlarged`."""
+    """The sum, each pixel four times, and `frames` frames out of each; see `activations.upsample_nearest`."""
     kept, height, columns, channels = value.shape
     channels //= frames
     out = torch.empty((kept * frames, 2 * height, 2 * columns, channels), dtype=value.dtype, device=value.device)

@@ -9,10 +9,10 @@ from filelock import BaseFileLock, Timeout
 from wan_mcp.jobs.database import Database
 from wan_mcp.jobs.device_lock import engine_lock
 from wan_mcp.jobs.devices import AUTO, DeviceNames
-from wan_mcp.jobs.workers import EngineRows
+from wan_mcp.jobs.workers import WorkerRegistry
 from wan_mcp.settings import Settings
 
-__all__ = ["acquired", "take_device"]
+__all__ = ["acquire_device", "try_acquire"]
 
 log = logging.getLogger(__name__)
 
@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 LOCK_PATIENCE_S = 3.0
 
 
-def take_device(
+def acquire_device(
     settings: Settings, database: Database, resolve: Callable[[str], str]
 ) -> tuple[BaseFileLock, str] | None:
     """The lock of the device, held, and the device's name; None if another engine has it.
@@ -28,10 +28,10 @@ def take_device(
     What auto stands for takes seconds to find out. Meanwhile the name that it went by so far is held, so that no
     further engine starts; it is let go when the other is held, or was found taken.
     """
-    names, rows = DeviceNames(database), EngineRows(database)
+    names, rows = DeviceNames(database), WorkerRegistry(database)
     device = names.of(settings.device)
     lock = engine_lock(settings.home, device)
-    if not acquired(lock):
+    if not try_acquire(lock):
         log.info("another engine holds %s", device)
         return None
     if settings.device != AUTO:
@@ -40,20 +40,20 @@ def take_device(
     try:
         rows.register(device, time.time() + settings.load_deadline_s)
         found = resolve(AUTO)
-        names.tell_auto(found)
+        names.record_auto(found)
         if found == device:
             other = lock
-        elif not acquired(other := engine_lock(settings.home, found)):
+        elif not try_acquire(other := engine_lock(settings.home, found)):
             log.info("another engine holds %s, which auto is here", found)
             other = None
     finally:
-        rows.leave(device)
+        rows.unregister(device)
         if other is not lock:
             lock.release()
     return (other, found) if other is not None else None
 
 
-def acquired(lock: BaseFileLock) -> bool:
+def try_acquire(lock: BaseFileLock) -> bool:
     """Whether the lock could be had; it is held then."""
     try:
         lock.acquire(timeout=LOCK_PATIENCE_S)

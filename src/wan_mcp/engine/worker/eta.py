@@ -4,7 +4,7 @@ from wan_mcp.jobs.timings import Timings, stage_work, variant_of
 from wan_mcp.schema.enums import Stage
 from wan_mcp.schema.plans import Plan
 
-__all__ = ["Outlook"]
+__all__ = ["ProgressEstimator"]
 
 # Shares of a whole job while a stage was never measured; they only shape the first progress bar.
 UNMEASURED = {
@@ -17,7 +17,7 @@ UNMEASURED = {
 BEFORE_LOADING = (Stage.DOWNLOAD, Stage.CHECK)
 
 
-class Outlook:
+class ProgressEstimator:
     """Of one plan on one device."""
 
     def __init__(self, plan: Plan, timings: Timings, device: str) -> None:

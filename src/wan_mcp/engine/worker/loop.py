@@ -1,6 +1,6 @@
 """The life of an engine process: hold the device, claim → run → finish, leave when idle.
 
-It knows the job table and nothing of torch; what runs a plan is a `Studio`, built after the
+It knows the job table and nothing of torch; what runs a plan is a `Runner`, built after the
 device's lock is held, because that is what takes seconds. Tests drive this very loop with studios
 that misbehave. A job whose weights are not here waits for them beside the line (see `downloads`).
 """
@@ -14,22 +14,22 @@ from functools import partial
 from types import FrameType
 from typing import Protocol
 
-from wan_mcp.engine.worker.acquire_device import acquired, take_device
+from wan_mcp.engine.worker.acquire_device import acquire_device, try_acquire
 from wan_mcp.engine.worker.downloads import Downloads
-from wan_mcp.engine.worker.reporter import EngineLeaves, Reporter
-from wan_mcp.errors import HomeUnusable, JobCancelled, JobFailed, JobLost, OutOfSpace
+from wan_mcp.engine.worker.reporter import EngineShutdown, Reporter
+from wan_mcp.errors import HomeUnusable, JobCancelled, JobFailed, LeaseLost, OutOfSpace
 from wan_mcp.hardware.machine import Machine
 from wan_mcp.jobs.database import Database, Watch
-from wan_mcp.jobs.loaded_models import Loaded
+from wan_mcp.jobs.loaded_models import LoadedModels
 from wan_mcp.jobs.store import JobStore
 from wan_mcp.jobs.timings import Timings
-from wan_mcp.jobs.workers import EngineRows
+from wan_mcp.jobs.workers import WorkerRegistry
 from wan_mcp.media.store import MediaStore
 from wan_mcp.schema.enums import JobState
 from wan_mcp.schema.jobs import Job, JobError
 from wan_mcp.settings import Settings
 
-__all__ = ["Studio", "run_engine"]
+__all__ = ["Runner", "run_engine"]
 
 log = logging.getLogger(__name__)
 
@@ -39,26 +39,26 @@ FULL_DISK_PATIENCE_S = 60.0
 STOP_S = 3.0  # in which a download hears that the engine leaves, and gives its job back
 
 
-class Studio(Protocol):
+class Runner(Protocol):
     """Runs plans on one device."""
 
     def machine(self) -> Machine | None:
         """What the device can hold, for fronts, which do not know torch; None leaves them to the driver's own tool."""
 
-    def loaded(self) -> Loaded:
+    def loaded(self) -> LoadedModels:
         """Which models are in memory, for the estimates of fronts."""
 
-    def has_lost_its_device(self) -> bool:
+    def device_lost(self) -> bool:
         """Whether nothing can be run in this process any more."""
 
-    def lacks_weights(self, job: Job) -> bool:
+    def needs_download(self, job: Job) -> bool:
         """Whether a job has to wait for a download, and may."""
 
     def download(self, job: Job, report: Reporter) -> None:
         """Bring the weights that a job lacks; in a thread of its own, while other jobs run.
 
         Raises:
-            JobFailed, JobCancelled, JobLost, EngineLeaves: as `run`.
+            JobFailed, JobCancelled, LeaseLost, EngineShutdown: as `run`.
         """
 
     def run(self, job: Job, report: Reporter) -> str | None:
@@ -66,7 +66,7 @@ class Studio(Protocol):
 
         Raises:
             JobFailed: it cannot be done; with a code and a reason for people.
-            JobCancelled, JobLost, EngineLeaves: from `report`, passed on.
+            JobCancelled, LeaseLost, EngineShutdown: from `report`, passed on.
         """
 
 
@@ -86,7 +86,7 @@ class _Signals:
         self.leaving = True
 
 
-def run_engine(settings: Settings, build: Callable[[], Studio], resolve: Callable[[str], str]) -> None:
+def run_engine(settings: Settings, build: Callable[[], Runner], resolve: Callable[[str], str]) -> None:
     """Be the engine of `settings.device` until no job has come for `engine_idle_s`.
 
     Returns at once if another engine holds the device. `resolve` says which device the setting auto stands for.
@@ -98,7 +98,7 @@ def run_engine(settings: Settings, build: Callable[[], Studio], resolve: Callabl
     faulthandler.enable()
     signals = _Signals()
     database = Database(settings.database)
-    taken = take_device(settings, database, resolve)
+    taken = acquire_device(settings, database, resolve)
     if taken is None:
         database.close()
         return
@@ -110,15 +110,15 @@ def run_engine(settings: Settings, build: Callable[[], Studio], resolve: Callabl
         while not signals.leaving:
             engine.serve_until_idle()
             # A front that saw the lock held has left its job to us: look once more after letting go.
-            engine.rows.leave(settings.device)
+            engine.rows.unregister(settings.device)
             lock.release()
             if signals.leaving or not engine.store.has_queued():
                 break
-            if not acquired(lock):
+            if not try_acquire(lock):
                 break
             engine.register()
     finally:
-        engine.rows.leave(settings.device)
+        engine.rows.unregister(settings.device)
         lock.release()
         database.close()
 
@@ -129,27 +129,27 @@ class _Engine:
     def __init__(self, settings: Settings, database: Database, leaving: Callable[[], bool]) -> None:
         self.settings = settings
         self.store = JobStore(database)
-        self.rows = EngineRows(database)
+        self.rows = WorkerRegistry(database)
         self._timings = Timings(database)
         self._leaving = leaving
-        self._studio: Studio | None = None
+        self._runner: Runner | None = None
         self._downloads = Downloads(self._download)
 
     def register(self) -> None:
         """Say that this process has the device now."""
         self.rows.register(self.settings.device, time.time() + self.settings.load_deadline_s)
-        if self._studio is not None:
+        if self._runner is not None:
             self._sign_of_life()
 
-    def start(self, build: Callable[[], Studio], began: float) -> None:
+    def start(self, build: Callable[[], Runner], began: float) -> None:
         """Settle what a dead predecessor left, and get ready. `began` is when the process did (monotonic)."""
         self.register()
-        for job in self.store.bury(self.settings.device):
+        for job in self.store.requeue_orphans(self.settings.device):
             log.warning("an engine died over job %s, which is now %s", job.id, job.state)
         MediaStore(self.settings.home).sweep()
-        self._studio = build()
-        if (machine := self._studio.machine()) is not None:
-            self.rows.tell_machine(self.settings.device, machine)
+        self._runner = build()
+        if (machine := self._runner.machine()) is not None:
+            self.rows.record_machine(self.settings.device, machine)
         self._sign_of_life()
         seconds = time.monotonic() - began
         self._timings.record_start(self.settings.device, seconds)
@@ -160,7 +160,7 @@ class _Engine:
         watch = self.store.database.watch()
         try:
             while not self._leaving() and (job := self._next(watch)) is not None:
-                if self._studio is not None and self._studio.lacks_weights(job):
+                if self._runner is not None and self._runner.needs_download(job):
                     self._downloads.start(job)
                 else:
                     self._run(job)
@@ -189,15 +189,15 @@ class _Engine:
         return None
 
     def _sign_of_life(self) -> None:
-        loaded = self._studio.loaded() if self._studio is not None else None
-        self.rows.alive(self.settings.device, time.time() + ALIVE_S + self.settings.step_deadline_s, loaded)
+        loaded = self._runner.loaded() if self._runner is not None else None
+        self.rows.heartbeat(self.settings.device, time.time() + ALIVE_S + self.settings.step_deadline_s, loaded)
 
     def _run(self, job: Job) -> None:
         log.info("job %s: %s with %s, attempt %d", job.id, job.plan.task, job.plan.model, job.attempt)
         report = Reporter(job, self.store, self.settings, self._leaving)
 
         def work() -> Callable[[], None]:
-            caption = self._studio.run(job, report) if self._studio else None
+            caption = self._runner.run(job, report) if self._runner else None
             return partial(self.store.finish, job, JobState.SUCCEEDED, caption=caption)
 
         if self._attempt(job, report, work):
@@ -207,11 +207,11 @@ class _Engine:
         """Bring the weights for a job and put it back into the queue, in a thread of its own."""
         log.info("job %s: the weights of %s come first", job.id, job.plan.model)
         # The engine's signs of life are those of the job that it works on: none of its own here.
-        report = Reporter(job, self.store, self.settings, self._leaving, tells_alive=False)
+        report = Reporter(job, self.store, self.settings, self._leaving, heartbeats=False)
 
         def work() -> Callable[[], None]:
-            if self._studio is not None:
-                self._studio.download(job, report)
+            if self._runner is not None:
+                self._runner.download(job, report)
             return partial(self.store.release, job)
 
         self._attempt(job, report, work)
@@ -226,14 +226,14 @@ class _Engine:
             done, word = True, "done"
         except JobCancelled:
             end, word = partial(self.store.finish, job, JobState.CANCELLED), "cancelled"
-        except JobLost:
+        except LeaseLost:
             log.warning("job %s was given to another engine", job.id)
             return False
-        except EngineLeaves:
+        except EngineShutdown:
             end, word = partial(self.store.release, job), "back in the queue, for this engine was told to leave"
         except Exception as failure:  # the per-job guard: whatever breaks here costs this job only
             error = self._said_of(failure, job)
-            if error.code == "internal" and self._studio is not None and self._studio.has_lost_its_device():
+            if error.code == "internal" and self._runner is not None and self._runner.device_lost():
                 raise DeviceLost(f"{self.settings.device} does nothing any more in this process") from failure
             end, word = partial(self.store.finish, job, JobState.FAILED, error=error), f"failed, {error.code}"
         self._insist(end)
@@ -259,7 +259,7 @@ class _Engine:
         while True:
             try:
                 return write()
-            except JobLost:
+            except LeaseLost:
                 log.warning("a job was given to another engine before its end was written")
                 return None
             except (OutOfSpace, HomeUnusable) as error:

@@ -12,17 +12,17 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
-from wan_mcp.engine.worker.eta import Outlook
-from wan_mcp.errors import JobCancelled, JobLost, WanError
+from wan_mcp.engine.worker.eta import ProgressEstimator
+from wan_mcp.errors import JobCancelled, LeaseLost, WanError
 from wan_mcp.jobs.store import JobStore
 from wan_mcp.jobs.timings import Timings
-from wan_mcp.jobs.workers import EngineRows
+from wan_mcp.jobs.workers import WorkerRegistry
 from wan_mcp.schema.enums import Stage
 from wan_mcp.schema.jobs import Artifact, Job, Progress
 from wan_mcp.schema.plans import CaptionPlan
 from wan_mcp.settings import Settings
 
-__all__ = ["EngineLeaves", "Reporter"]
+__all__ = ["EngineShutdown", "Reporter"]
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ LOOK_S = 0.02  # how often the cancel flag's database is looked at for commits
 SLOW_STEP = 10  # a step may take this many times what the one before it took
 
 
-class EngineLeaves(WanError):
+class EngineShutdown(WanError):
     """The engine was told to leave: the job goes back to the queue."""
 
 
@@ -46,18 +46,18 @@ class Reporter:
         settings: Settings,
         leaving: Callable[[], bool] = lambda: False,
         *,
-        tells_alive: bool = True,
+        heartbeats: bool = True,
     ) -> None:
-        """`leaving` says whether the engine must go; `tells_alive`, whether this job's progress is its sign of life."""
+        """`leaving` says whether the engine must go; `heartbeats`, whether this job's progress is its sign of life."""
         self.job = job
-        self._tells_alive = tells_alive
+        self._tells_alive = heartbeats
         self._store = store
         self._settings = settings
         self._leaving = leaving
-        self._rows = EngineRows(store.database)
+        self._rows = WorkerRegistry(store.database)
         self._timings = Timings(store.database)
         self._items = 1 if isinstance(job.plan, CaptionPlan) else job.plan.count
-        self._outlook = Outlook(job.plan, self._timings, settings.device)
+        self._estimator = ProgressEstimator(job.plan, self._timings, settings.device)
         self._measured: list[tuple[Stage, float]] = []
         self._stage = Stage.LOAD
         self._stage_began = self._mark_at = time.monotonic()
@@ -92,21 +92,21 @@ class Reporter:
 
         Raises:
             JobCancelled: it was cancelled.
-            JobLost: it was given to another engine.
-            EngineLeaves: this engine has to leave.
+            LeaseLost: it was given to another engine.
+            EngineShutdown: this engine has to leave.
         """
         if self._cancelled.is_set():
             raise JobCancelled
         if self._lost.is_set():
-            raise JobLost
+            raise LeaseLost
         if self._leaving():
-            raise EngineLeaves
+            raise EngineShutdown
 
     def enter(self, stage: Stage, *, item: int = 1, detail: str = "") -> None:
         """The job goes on to `stage` of result `item` (from 1); whatever stage it was in is done.
 
         Raises:
-            JobCancelled, JobLost, EngineLeaves: as `check`.
+            JobCancelled, LeaseLost, EngineShutdown: as `check`.
         """
         self._leave_stage()
         self._stage, self._item, self._detail, self._steps, self._stage_left_s = stage, item, detail, None, None
@@ -116,14 +116,14 @@ class Reporter:
         """`step` of `steps` denoising steps of this result are done.
 
         Raises:
-            JobCancelled, JobLost, EngineLeaves: as `check`.
+            JobCancelled, LeaseLost, EngineShutdown: as `check`.
         """
         self._steps = (step, steps)
         if step > 0:
-            self._outlook.done[Stage.DENOISE] += 1
+            self._estimator.done[Stage.DENOISE] += 1
             allowed = SLOW_STEP * (time.monotonic() - self._mark_at)
         else:  # of the first nobody knows how long it takes: kernels are chosen and built in it
-            allowed = max(self._settings.load_deadline_s, SLOW_STEP * (self._outlook.seconds[Stage.DENOISE] or 0.0))
+            allowed = max(self._settings.load_deadline_s, SLOW_STEP * (self._estimator.seconds[Stage.DENOISE] or 0.0))
         self._mark(max(self._settings.step_deadline_s, allowed))
 
     def tell(self, detail: str, *, slow: bool = False, left_s: float | None = None) -> None:
@@ -132,7 +132,7 @@ class Reporter:
         `slow` is for work that reads a whole model, up to the next word; `left_s` is what is left of a check.
 
         Raises:
-            JobCancelled, JobLost, EngineLeaves: as `check`.
+            JobCancelled, LeaseLost, EngineShutdown: as `check`.
         """
         self._detail, self._stage_left_s = detail, left_s
         self._mark(self._settings.load_deadline_s if slow else self._usual_deadline_s())
@@ -141,7 +141,7 @@ class Reporter:
         """A sign of life from within a step; changes nothing that is shown.
 
         Raises:
-            JobCancelled, JobLost, EngineLeaves: as `check`.
+            JobCancelled, LeaseLost, EngineShutdown: as `check`.
         """
         self._deadline_at = max(self._deadline_at, time.time() + self._settings.step_deadline_s)
         self.check()
@@ -151,13 +151,13 @@ class Reporter:
 
         Its steps are measured and expected apart from those of other ways.
         """
-        self._outlook.expect(way)
+        self._estimator.expect(way)
 
     def add(self, artifact: Artifact) -> None:
         """A result is whole.
 
         Raises:
-            JobLost: the row is not this attempt's any more.
+            LeaseLost: the row is not this attempt's any more.
         """
         self._store.add_artifact(self.job, artifact)
 
@@ -165,7 +165,7 @@ class Reporter:
         """Say something that the caller should know of the result.
 
         Raises:
-            JobLost: the row is not this attempt's any more.
+            LeaseLost: the row is not this attempt's any more.
         """
         self._store.add_note(self.job, sentence)
 
@@ -173,7 +173,7 @@ class Reporter:
         """Keep what this job's stages took, for everybody's estimates. Call it when the job has succeeded."""
         self._leave_stage()
         for stage, seconds in self._measured:
-            variant, work = self._outlook.variant if stage is Stage.DENOISE else "", self._outlook.work[stage]
+            variant, work = self._estimator.variant if stage is Stage.DENOISE else "", self._estimator.work[stage]
             self._timings.record(self._settings.device, self.job.plan.model, stage, work, seconds, variant)
 
     # What happens behind it.
@@ -185,16 +185,16 @@ class Reporter:
     def _leave_stage(self) -> None:
         seconds = time.monotonic() - self._stage_began
         self._stage_began = time.monotonic()
-        if self._note is None or self._stage not in self._outlook.work:
+        if self._note is None or self._stage not in self._estimator.work:
             return
         if self._stage is Stage.DENOISE:
             if self._steps is not None and self._steps[0] > 0:
                 self._measured.append((Stage.DENOISE, seconds / self._steps[0]))
             elif isinstance(self.job.plan, CaptionPlan):
-                self._outlook.done[self._stage] += 1
+                self._estimator.done[self._stage] += 1
                 self._measured.append((self._stage, seconds))
             return
-        self._outlook.done[self._stage] += 1
+        self._estimator.done[self._stage] += 1
         self._measured.append((self._stage, seconds))
 
     def _mark(self, seconds_allowed: float) -> None:
@@ -207,7 +207,7 @@ class Reporter:
             steps=steps,
             item=self._item,
             items=self._items,
-            fraction=self._outlook.fraction(self._stage),
+            fraction=self._estimator.fraction(self._stage),
             eta_s=self._time_left(),
             detail=self._detail,
         )
@@ -216,10 +216,10 @@ class Reporter:
     def _time_left(self) -> float | None:
         if self._stage is Stage.DOWNLOAD:
             return None
-        step_s = self._outlook.seconds[Stage.DENOISE]
+        step_s = self._estimator.seconds[Stage.DENOISE]
         if self._stage is Stage.DENOISE and self._steps is not None and self._steps[0] > 0:
             step_s = (time.monotonic() - self._stage_began) / self._steps[0]  # this job's own
-        return self._outlook.time_left(self._stage, step_s, self._stage_left_s if self._stage is Stage.CHECK else 0.0)
+        return self._estimator.time_left(self._stage, step_s, self._stage_left_s if self._stage is Stage.CHECK else 0.0)
 
     def _write_on(self) -> None:
         watch = self._store.database.watch()
@@ -244,7 +244,7 @@ class Reporter:
         try:
             if self._store.report(self.job, note):
                 self._cancelled.set()
-        except JobLost:
+        except LeaseLost:
             self._lost.set()
         except WanError as error:  # a full disk must not end a job that may not need it
             log.warning("progress not written: %s", error)
@@ -254,7 +254,7 @@ class Reporter:
             return
         try:
             self._deadline_written = self._deadline_at
-            self._rows.alive(self._settings.device, self._deadline_at)
+            self._rows.heartbeat(self._settings.device, self._deadline_at)
         except WanError as error:
             log.warning("a sign of life not written: %s", error)
 

@@ -8,15 +8,15 @@ from typing import Annotated
 
 import typer
 
-from wan_mcp.catalog.catalog import Catalogue
-from wan_mcp.engine.aot import child_process as lifeline
-from wan_mcp.engine.aot.builder import BuildFailed, Wanted, build
+from wan_mcp.catalog.catalog import Catalog
+from wan_mcp.engine.aot import child_process
+from wan_mcp.engine.aot.builder import BuildFailed, BuildRequest, build
 from wan_mcp.errors import BadRequest
 from wan_mcp.settings import Settings
 
 __all__ = ["compile_model"]
 
-RESOLVING = "wan_mcp.engine.families.wan.aot_targets"
+AOT_TARGETS = "wan_mcp.engine.families.wan.aot_targets"
 FAILED = 1
 INTERRUPTED = 130
 
@@ -33,7 +33,7 @@ def compile_model(
     """
     settings: Settings = ctx.obj
     name = model or settings.video_model
-    Catalogue.of(settings.home).get(name)  # refuses an unknown name before torch is loaded
+    Catalog.of(settings.home).get(name)  # refuses an unknown name before torch is loaded
     wanted = _resolve(name, settings)
     if not wanted:
         typer.echo(f"Nothing to compile: on this device and in this precision, '{name}' runs as its library has it.")
@@ -43,9 +43,9 @@ def compile_model(
         _build(each, settings, f"{number} of {len(wanted)}" if len(wanted) > 1 else "the package")
 
 
-def _resolve(name: str, settings: Settings) -> list[Wanted]:
-    process = lifeline.start(
-        ["-m", RESOLVING, name],
+def _resolve(name: str, settings: Settings) -> list[BuildRequest]:
+    process = child_process.start(
+        ["-m", AOT_TARGETS, name],
         os.environ | settings.environment(),
         output=subprocess.PIPE,
         errors=None,
@@ -57,16 +57,16 @@ def _resolve(name: str, settings: Settings) -> list[Wanted]:
                 output = pipe.read()
         process.wait()
     finally:
-        lifeline.end(process)
+        child_process.end(process)
     if process.returncode:
         raise BadRequest("what to compile cannot be found out, for the reason above; 'wan-mcp doctor' looks at torch")
     answer = json.loads(output.splitlines()[-1])
     if "error" in answer:
         raise BadRequest(answer["error"])
-    return [Wanted(**each) for each in answer["wanted"]]
+    return [BuildRequest(**each) for each in answer["wanted"]]
 
 
-def _build(wanted: Wanted, settings: Settings, what: str) -> None:
+def _build(wanted: BuildRequest, settings: Settings, what: str) -> None:
     from rich.console import Console
 
     screen = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)

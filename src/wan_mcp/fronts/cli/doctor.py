@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from wan_mcp import __version__
-from wan_mcp.catalog.catalog import Catalogue
+from wan_mcp.catalog.catalog import Catalog
 from wan_mcp.errors import UserError
 from wan_mcp.media.store import MediaStore
 from wan_mcp.settings import Settings, mistyped_variables
@@ -73,18 +73,18 @@ def _findings(settings: Settings) -> Iterator[Finding]:
     yield _ffmpeg()
     if all(finding.good for finding in needed):
         yield _compiler(settings)
-    catalogue = Catalogue.of(settings.home)
-    yield Finding("models", ", ".join(sorted(catalogue.manifests)), bool(catalogue.manifests))
-    yield from _embedded(catalogue)
-    yield from (Finding("manifest", str(error), good=False) for error in catalogue.broken.values())
-    yield from (Finding("manifest", remark) for remark in catalogue.remarks)
+    catalog = Catalog.of(settings.home)
+    yield Finding("models", ", ".join(sorted(catalog.manifests)), bool(catalog.manifests))
+    yield from _embedded(catalog)
+    yield from (Finding("manifest", str(error), good=False) for error in catalog.broken.values())
+    yield from (Finding("manifest", remark) for remark in catalog.remarks)
     yield from (Finding("environment", sentence, good=False) for sentence in mistyped_variables())
 
 
-def _embedded(catalogue: Catalogue) -> Iterator[Finding]:
+def _embedded(catalog: Catalog) -> Iterator[Finding]:
     from wan_mcp.engine.components.install import EMBEDDED
 
-    for name, manifest in sorted(catalogue.manifests.items()):
+    for name, manifest in sorted(catalog.manifests.items()):
         folder = manifest.weights.embedded
         if folder is not None and not any((EMBEDDED / folder).rglob("*.safetensors")):
             yield Finding("weights", f"those of '{name}' are not in the package; install it again", good=False)
@@ -120,10 +120,10 @@ def _ffmpeg() -> Finding:
 
 
 def _compiler(settings: Settings) -> Finding:
-    from wan_mcp.engine.aot.compiler_check import prove
+    from wan_mcp.engine.aot.compiler_check import check_compiler
 
     try:
-        proof = prove(settings.home)
+        proof = check_compiler(settings.home)
     except OSError as error:
         return Finding("compiler", f"cannot be tried: {settings.home} cannot be written ({error.strerror})", good=False)
     return Finding("compiler", proof.says, proof.good)
@@ -132,7 +132,7 @@ def _compiler(settings: Settings) -> Finding:
 def _home(settings: Settings) -> Iterator[Finding]:
     from wan_mcp.jobs.database import Database
     from wan_mcp.jobs.devices import DeviceNames
-    from wan_mcp.jobs.workers import EngineRows
+    from wan_mcp.jobs.workers import WorkerRegistry
     from wan_mcp.service.repair import defects
 
     try:
@@ -152,7 +152,7 @@ def _home(settings: Settings) -> Iterator[Finding]:
             )
             return
         database = Database(settings.database)
-        row = EngineRows(database).get(DeviceNames(database).of(settings.device))
+        row = WorkerRegistry(database).get(DeviceNames(database).of(settings.device))
         database.close()
     except UserError as error:
         yield Finding("job table", str(error), good=False)

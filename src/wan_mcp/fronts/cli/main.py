@@ -77,9 +77,9 @@ def engine(ctx: typer.Context) -> None:
     from wan_mcp.engine.worker.loop import run_engine
 
     def build():  # type: ignore[no-untyped-def]  # its type would import torch
-        from wan_mcp.engine.runner import build_studio
+        from wan_mcp.engine.runner import build_runner
 
-        return build_studio(ctx.obj)
+        return build_runner(ctx.obj)
 
     def resolve(setting: str) -> str:
         from wan_mcp.engine.device.device import device_name

@@ -8,14 +8,14 @@ from typing import Annotated, Any
 
 import typer
 
-from wan_mcp.catalog.catalog import Catalogue
+from wan_mcp.catalog.catalog import Catalog
 from wan_mcp.catalog.manifest import Manifest
-from wan_mcp.catalog.memory_fit import Placement, fits, needed_bytes, placement_for, usual_shape, weights_bytes
+from wan_mcp.catalog.memory_fit import Placement, default_shape, fits, needed_bytes, placement_for, weights_bytes
 from wan_mcp.hardware.machine import Machine, this_machine
 from wan_mcp.schema.enums import Task
 from wan_mcp.settings import Settings
 from wan_mcp.weights.download_progress import in_bytes
-from wan_mcp.weights.installed import is_local
+from wan_mcp.weights.installed import is_installed
 
 __all__ = ["app"]
 
@@ -37,16 +37,16 @@ def default(
     if ctx.invoked_subcommand is not None:
         return
     settings: Settings = ctx.obj
-    catalogue = Catalogue.of(settings.home)
+    catalog = Catalog.of(settings.home)
     if styles:
-        for name, template in catalogue.styles.items():
+        for name, template in catalog.styles.items():
             typer.echo(f"{name}: {template}")
     elif as_json:
-        rows = [m.model_dump(mode="json") | {"ready": is_local(m, settings.home)} for m in _sorted(catalogue)]
+        rows = [m.model_dump(mode="json") | {"ready": is_installed(m, settings.home)} for m in _sorted(catalog)]
         typer.echo(json.dumps(rows, indent=2))
     else:
-        _list(catalogue, settings)
-    for error in catalogue.broken.values():
+        _list(catalog, settings)
+    for error in catalog.broken.values():
         typer.secho(f"not usable: {error}", fg="red", err=True)
 
 
@@ -57,21 +57,21 @@ def check(file: Annotated[Path, typer.Argument(help="A manifest (TOML).")]) -> N
     typer.echo(f"{file}: '{manifest.name}' is a valid manifest ({', '.join(manifest.tasks)})")
 
 
-def _sorted(catalogue: Catalogue) -> list[Manifest]:
-    return [catalogue.manifests[name] for name in sorted(catalogue.manifests)]
+def _sorted(catalog: Catalog) -> list[Manifest]:
+    return [catalog.manifests[name] for name in sorted(catalog.manifests)]
 
 
-def _list(catalogue: Catalogue, settings: Settings) -> None:
+def _list(catalog: Catalog, settings: Settings) -> None:
     from rich.console import Console
 
     machine, console = this_machine(settings), Console()
-    models = [_described(manifest, machine, settings) for manifest in _sorted(catalogue)]
+    models = [_described(manifest, machine, settings) for manifest in _sorted(catalog)]
     if console.width < WIDE:
         for model in models:
             typer.echo(_in_lines(model, _titled(machine), console.width))
     else:
         console.print(_table(models, _titled(machine)))
-    for manifest in _sorted(catalogue):
+    for manifest in _sorted(catalog):
         if manifest.licence.conditions:
             typer.echo(f"{manifest.name}: {manifest.licence.conditions}")
 
@@ -135,7 +135,7 @@ def _verdict(machine: Machine, manifest: Manifest, settings: Settings) -> str:
     weights = weights_bytes(manifest, precision)
     if weights is None or not manifest.weights.memory_bytes:
         return ""
-    words, usual = f"{in_bytes(weights)} in {precision}", usual_shape(manifest)
+    words, usual = f"{in_bytes(weights)} in {precision}", default_shape(manifest)
     if machine.memory is None:
         return words
     if not fits(manifest, machine.memory, precision, usual):
@@ -156,4 +156,4 @@ def _weights(manifest: Manifest, settings: Settings) -> str:
     if manifest.weights.embedded is not None:
         return "in the package"
     size = in_bytes(manifest.weights.disk_bytes)
-    return f"here, {size}" if is_local(manifest, settings.home) else f"{size} to pull"
+    return f"here, {size}" if is_installed(manifest, settings.home) else f"{size} to pull"

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from wan_mcp.catalog.catalog import Catalogue
+from wan_mcp.catalog.catalog import Catalog
 from wan_mcp.catalog.manifest import Manifest
 from wan_mcp.errors import UnknownModel, WeightsUnavailable
 from wan_mcp.settings import Settings
 from wan_mcp.weights.download_progress import Download, in_bytes
 from wan_mcp.weights.fetch import fetch, news
-from wan_mcp.weights.installed import damaged_files, discard, is_local
+from wan_mcp.weights.installed import damaged_files, discard, is_installed
 from wan_mcp.weights.lockfile import WeightsLock
 from wan_mcp.weights.repositories import sources
 
@@ -46,11 +46,11 @@ def pull(
 
     settings: Settings = ctx.obj
     screen = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
-    catalogue = Catalogue.of(settings.home)
+    catalog = Catalog.of(settings.home)
     if variant is not None:
-        model = _variant(catalogue, model, variant)
+        model = _variant(catalog, model, variant)
         screen.print(f"'{variant}' is the model '{model}'")
-    manifest = catalogue.get(model)
+    manifest = catalog.get(model)
     if manifest.weights.repository is None:
         typer.echo(f"'{model}' comes with wan-mcp: there is nothing to pull.")
         return
@@ -59,7 +59,7 @@ def pull(
         if verify:
             for source in sources(manifest):
                 _verify(source, settings, screen)
-        if not update and is_local(manifest, settings.home):
+        if not update and is_installed(manifest, settings.home):
             _tell_news(manifest, settings, screen)
         else:
             _fetch(manifest, settings, screen, update=update)
@@ -84,17 +84,17 @@ def _remember_ctrl_c() -> None:
     signal.signal(signal.SIGINT, stop)
 
 
-def _variant(catalogue: Catalogue, model: str, variant: str) -> str:
+def _variant(catalog: Catalog, model: str, variant: str) -> str:
     """The model that is `model` in another form: its name goes on with the variant's.
 
     Raises:
         UserError: there is none; names those that there are.
     """
-    base = catalogue.get(model)
+    base = catalog.get(model)
     name = f"{model}-{variant.lower().replace('_', '-')}"
     found = sorted(
         other.name
-        for other in catalogue.manifests.values()
+        for other in catalog.manifests.values()
         if other.name.startswith(f"{model}-")
         and other.pipeline.family == base.pipeline.family
         and set(other.tasks) & set(base.tasks)

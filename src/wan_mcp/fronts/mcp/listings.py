@@ -18,8 +18,8 @@ from wan_mcp.schema.jobs import Job
 from wan_mcp.schema.plans import CaptionPlan
 from wan_mcp.service.describe import duration, fraction_of, instant, what_it_is
 from wan_mcp.service.service import JobService
-from wan_mcp.service.typical_times import UsualTimes
-from wan_mcp.weights.installed import is_local
+from wan_mcp.service.typical_times import TypicalTimes
+from wan_mcp.weights.installed import is_installed
 
 __all__ = ["JobList", "ModelList", "job_list", "model_list"]
 
@@ -114,18 +114,18 @@ async def model_list(service: JobService, model: str | None, task: Task | None) 
         UnknownModel: there is no such model.
         BrokenManifest: its file breaks the schema.
     """
-    catalogue, settings = service.catalogue, service.settings
+    catalog, settings = service.catalog, service.settings
     first = (settings.video_model, settings.image_model, settings.caption_model)
-    all_models = sorted(catalogue.manifests.values(), key=lambda m: (m.name not in first, m.name))
-    asked = [catalogue.get(model)] if model is not None else all_models
+    all_models = sorted(catalog.manifests.values(), key=lambda m: (m.name not in first, m.name))
+    asked = [catalog.get(model)] if model is not None else all_models
     chosen = [manifest for manifest in asked if task is None or task in manifest.tasks]
     usual = await _usual_times(service, chosen)
     listed = ModelList(
         models=[
             _entry(
                 manifest,
-                usual.get(manifest.name, UsualTimes({}, {})),
-                ready=await run_sync(is_local, manifest, settings.home),
+                usual.get(manifest.name, TypicalTimes({}, {})),
+                ready=await run_sync(is_installed, manifest, settings.home),
             )
             for manifest in chosen
         ],
@@ -134,21 +134,21 @@ async def model_list(service: JobService, model: str | None, task: Task | None) 
             Kind.IMAGE: settings.image_model,
             Kind.CAPTION: settings.caption_model,
         },
-        styles=catalogue.styles,
-        broken={name: str(error) for name, error in catalogue.broken.items()} if model is None else {},
+        styles=catalog.styles,
+        broken={name: str(error) for name, error in catalog.broken.items()} if model is None else {},
     )
     return _result("\n".join(_model_lines(listed, task, auto_download=settings.auto_download)), listed)
 
 
-async def _usual_times(service: JobService, models: list[Manifest]) -> dict[str, UsualTimes]:
+async def _usual_times(service: JobService, models: list[Manifest]) -> dict[str, TypicalTimes]:
     try:
-        return await service.usual_times(models)
+        return await service.typical_times(models)
     except (WanError, OSError, sqlite3.Error) as error:  # the list is worth having without a job table
         log.warning("no measured times: %s", error)
         return {}
 
 
-def _entry(manifest: Manifest, usual: UsualTimes, *, ready: bool) -> ModelEntry:
+def _entry(manifest: Manifest, usual: TypicalTimes, *, ready: bool) -> ModelEntry:
     sizes, frames, defaults, limits = manifest.sizes, manifest.frames, manifest.defaults, manifest.limits
     named = sizes.named if sizes else ()
     free = f"WIDTHxHEIGHT in multiples of {sizes.multiple}, up to {sizes.max_pixels} pixels" if sizes else ""

@@ -13,13 +13,13 @@ from mcp.types import (
 )
 from pydantic import Field
 
-from wan_mcp.catalog.catalog import Catalogue
+from wan_mcp.catalog.catalog import Catalog
 from wan_mcp.schema.enums import Kind
 from wan_mcp.service.service import JobService
 
 __all__ = ["add_prompts"]
 
-MOST_VALUES = 100  # the protocol's limit
+MAX_VALUES = 100  # the protocol's limit
 JOBS_LOOKED_AT = 50
 
 
@@ -65,21 +65,21 @@ def add_prompts(server: MCPServer[Any], service: JobService) -> None:
     ) -> Completion | None:
         if isinstance(reference, PromptReference):
             model = (context.arguments or {}).get("model") if context else None
-            values = _prompt_values(service.catalogue, argument.name, model)
+            values = _prompt_values(service.catalog, argument.name, model)
         else:
             values = await _ids(service, reference.uri)
         matching = [value for value in values if value.startswith(argument.value)]
-        return Completion(values=matching[:MOST_VALUES], total=len(matching), has_more=len(matching) > MOST_VALUES)
+        return Completion(values=matching[:MAX_VALUES], total=len(matching), has_more=len(matching) > MAX_VALUES)
 
 
-def _prompt_values(catalogue: Catalogue, name: str, model: str | None) -> Iterable[str]:
+def _prompt_values(catalog: Catalog, name: str, model: str | None) -> Iterable[str]:
     match name:
         case "style":
-            return sorted(catalogue.styles)
+            return sorted(catalog.styles)
         case "model":
-            return sorted(m.name for m in catalogue.manifests.values() if m.frames)
+            return sorted(m.name for m in catalog.manifests.values() if m.frames)
         case "resolution":
-            chosen = [m for m in catalogue.manifests.values() if m.sizes and m.frames and model in (None, "", m.name)]
+            chosen = [m for m in catalog.manifests.values() if m.sizes and m.frames and model in (None, "", m.name)]
             return sorted({size.name for m in chosen if m.sizes for size in m.sizes.named})
         case _:
             return ()

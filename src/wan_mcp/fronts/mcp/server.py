@@ -24,7 +24,7 @@ import wan_mcp
 from wan_mcp.errors import UnknownJob, UserError
 from wan_mcp.fronts.mcp.prompts import add_prompts
 from wan_mcp.fronts.mcp.resources import add_resources
-from wan_mcp.fronts.mcp.tools import studio_tools
+from wan_mcp.fronts.mcp.tools import build_tools
 from wan_mcp.service.service import JobService
 
 __all__ = ["build_http_app", "build_server"]
@@ -49,7 +49,7 @@ class _Server(MCPServer[Any]):
     """The SDK's server, with errors in our words: what is ours to say is said, the rest is logged."""
 
     def __init__(self, service: JobService) -> None:
-        tools = studio_tools(service)
+        tools = build_tools(service)
         super().__init__(
             "wan_mcp",
             title="Wan studio",

@@ -22,7 +22,7 @@ from wan_mcp.schema.enums import JobState, Task
 from wan_mcp.schema.requests import CaptionRequest, ImageRequest, LoraRequest, Request, VideoRequest
 from wan_mcp.service.service import JobService
 
-__all__ = ["studio_tools"]
+__all__ = ["build_tools"]
 
 CANCEL_WAIT_S = 5.0  # long enough for most models' step, so that the answer is usually the end
 
@@ -205,7 +205,7 @@ class _Tools:
         return wait_s
 
 
-def studio_tools(service: JobService) -> list[Tool]:
+def build_tools(service: JobService) -> list[Tool]:
     """The tools of a server over `service`."""
     tools = _Tools(service)
     makes = ToolAnnotations(read_only_hint=False, destructive_hint=False, idempotent_hint=False, open_world_hint=False)

@@ -17,7 +17,7 @@ from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 
 from wan_mcp.catalog.captions import CaptionSpec
 from wan_mcp.catalog.manifest import Manifest
-from wan_mcp.engine.components.load_errors import broken_model
+from wan_mcp.engine.components.load_errors import translate_load_errors
 from wan_mcp.engine.components.qwen_processor import QwenProcessor
 from wan_mcp.engine.device.device import Device
 from wan_mcp.engine.worker.reporter import Reporter
@@ -85,7 +85,7 @@ class Captioner:
         """The caption of an RGB picture.
 
         Raises:
-            JobCancelled, JobLost, EngineLeaves: from `report`.
+            JobCancelled, LeaseLost, EngineShutdown: from `report`.
         """
         report.enter(Stage.ENCODE)
         inputs = self._family.inputs(self._processor, self._spec, plan.prompt, self._scaled(picture))
@@ -147,5 +147,5 @@ def load_captioner(manifest: Manifest, folder: Path, device: Device) -> Captione
         JobFailed: its weights cannot be read.
     """
     transformers.utils.logging.disable_progress_bar()
-    with broken_model(manifest, folder):
+    with translate_load_errors(manifest, folder):
         return Captioner(manifest, folder, device)

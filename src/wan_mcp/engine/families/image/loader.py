@@ -18,28 +18,28 @@ from wan_mcp.catalog.manifest import Manifest, Pipeline
 from wan_mcp.catalog.memory_fit import RESERVE_BYTES, Shape, activation_bytes
 from wan_mcp.engine.components.cpu_conv3d import use_onednn
 from wan_mcp.engine.components.install import fingerprint
-from wan_mcp.engine.components.load_errors import broken_model
+from wan_mcp.engine.components.load_errors import translate_load_errors
 from wan_mcp.engine.components.qwen_processor import QwenProcessor
 from wan_mcp.engine.device.device import Device
-from wan_mcp.engine.offload.layerwise import VisitingEncoder, lend
+from wan_mcp.engine.offload.layerwise import OffloadedEncoder, offload_layerwise
 from wan_mcp.errors import JobFailed
 from wan_mcp.schema.enums import Task
 
-__all__ = ["PICTURE_FAMILIES", "PictureModel", "PicturePlan", "choose_plan", "load_pictures"]
+__all__ = ["IMAGE_FAMILIES", "ImageModel", "ImageOffload", "choose_plan", "load_image_model"]
 
 log = logging.getLogger(__name__)
 
-PicturePlan = Literal["resident", "encoder-visits", "streamed"]
-SAID: dict[PicturePlan, str] = {
+ImageOffload = Literal["resident", "encoder-offloaded", "streamed"]
+DESCRIPTIONS: dict[ImageOffload, str] = {
     "resident": "all parts stay on the device",
-    "encoder-visits": "the text encoder comes to the device layer by layer, while it reads a prompt",
+    "encoder-offloaded": "the text encoder comes to the device layer by layer, while it reads a prompt",
     "streamed": "the text encoder and the denoiser come to the device layer by layer, in every pass",
 }
 """What each plan means. Results are the same to the bit; only the last costs time in every step."""
 
 
 @dataclass(frozen=True)
-class PictureFamily:
+class ImageFamily:
     """What sets one family apart."""
 
     pipelines: dict[Task, str]
@@ -91,8 +91,8 @@ def _tokens_of_template(pipeline: Any, text: str) -> int:
     return len(pipeline.tokenizer(read)["input_ids"]) - int(pipeline.prompt_template_encode_start_idx)
 
 
-PICTURE_FAMILIES = {
-    "z-image": PictureFamily(
+IMAGE_FAMILIES = {
+    "z-image": ImageFamily(
         {Task.TEXT_TO_IMAGE: "ZImagePipeline", Task.IMAGE_TO_IMAGE: "ZImageImg2ImgPipeline"},
         # It adds `guidance_scale` times the difference to the prediction, so that 0 is none.
         guidance=lambda scale: {"guidance_scale": scale - 1},
@@ -101,14 +101,14 @@ PICTURE_FAMILIES = {
         encode=_encode_z_image,
         embedded=lambda name, embedding: {f"{name}_embeds": [embedding[0]]},
     ),
-    "flux2-klein": PictureFamily(
+    "flux2-klein": ImageFamily(
         {Task.TEXT_TO_IMAGE: "Flux2KleinPipeline", Task.IMAGE_TO_IMAGE: "Flux2KleinPipeline"},
         guidance=lambda scale: {"guidance_scale": scale},
         tokens=_tokens_of_chat,
         negative=lambda text: "",  # its pipeline takes no other
         encode=_encode,
     ),
-    "qwen-image": PictureFamily(
+    "qwen-image": ImageFamily(
         {Task.TEXT_TO_IMAGE: "QwenImagePipeline", Task.IMAGE_TO_IMAGE: "QwenImageImg2ImgPipeline"},
         guidance=_qwen_guidance,
         tokens=_tokens_of_template,
@@ -116,7 +116,7 @@ PICTURE_FAMILIES = {
         encode=_encode,
         embedded=_embedded_qwen,
     ),
-    "qwen-image-edit": PictureFamily(
+    "qwen-image-edit": ImageFamily(
         {Task.IMAGE_TO_IMAGE: "QwenImageEditPlusPipeline"},
         guidance=_qwen_guidance,
         tokens=_tokens_of_template,
@@ -126,12 +126,12 @@ PICTURE_FAMILIES = {
 
 
 @dataclass(frozen=True)
-class PictureModel:
+class ImageModel:
     """A loaded image model."""
 
     manifest: Manifest
     device: Device
-    family: PictureFamily
+    family: ImageFamily
     pipelines: dict[Task, Any]
     """The pipeline of each task that the manifest lists; they share their parts, so one runs at a time."""
     weights_sha256: str
@@ -158,14 +158,14 @@ class PictureModel:
         return self.family.encode(self.parts, text, self.manifest.pipeline.text_tokens)
 
 
-def load_pictures(
+def load_image_model(
     manifest: Manifest,
     folder: Path,
     device: Device,
     sha256: str | None = None,
     *,
     make_room: Callable[[], bool] = lambda: False,
-) -> PictureModel:
+) -> ImageModel:
     """Load the weights in `folder` (laid out as diffusers saves a pipeline) onto the device.
 
     `sha256` is what they are, where that is known; else all of them are read for it. `make_room` is called before
@@ -176,7 +176,7 @@ def load_pictures(
     """
     transformers.utils.logging.disable_progress_bar()
     diffusers.utils.logging.disable_progress_bar()
-    family = PICTURE_FAMILIES[manifest.pipeline.family]
+    family = IMAGE_FAMILIES[manifest.pipeline.family]
     unable = [task for task in manifest.tasks if task not in family.pipelines]
     if unable:
         raise JobFailed(
@@ -185,7 +185,7 @@ def load_pictures(
     first = getattr(diffusers, family.pipelines[manifest.tasks[0]])
     looks = family.encode is None
     given: dict[str, Any] = {"processor": None} if looks else {}
-    with broken_model(manifest, folder):
+    with translate_load_errors(manifest, folder):
         loaded = first.from_pretrained(folder, local_files_only=True, use_safetensors=True, dtype=device.dtype, **given)
         _require_classes(loaded)
         if looks:
@@ -200,10 +200,10 @@ def load_pictures(
     pipelines = {task: _pipeline(family.pipelines[task], loaded) for task in manifest.tasks}
     for pipeline in pipelines.values():
         pipeline.set_progress_bar_config(disable=True)
-    return PictureModel(manifest, device, family, pipelines, sha256 or fingerprint(folder))
+    return ImageModel(manifest, device, family, pipelines, sha256 or fingerprint(folder))
 
 
-def _plan_for(manifest: Manifest, loaded: Any, device: Device) -> PicturePlan:
+def _plan_for(manifest: Manifest, loaded: Any, device: Device) -> ImageOffload:
     """The plan for parts that lie in main memory, by what is free on the device now; the log says which."""
     if not device.is_cuda:
         return "resident"
@@ -213,13 +213,13 @@ def _plan_for(manifest: Manifest, loaded: Any, device: Device) -> PicturePlan:
     bytes_of = {name: _bytes(getattr(loaded, name)) for name in ("text_encoder", "transformer", "vae")}
     plan = choose_plan(bytes_of, working + RESERVE_BYTES // 2, free)
     log.info(
-        "%s: %s; %.1f GB free for %s and %.1f GB of work", manifest.name, SAID[plan], free / 1e9,
+        "%s: %s; %.1f GB free for %s and %.1f GB of work", manifest.name, DESCRIPTIONS[plan], free / 1e9,
         ", ".join(f"{name} {size / 1e9:.1f}" for name, size in bytes_of.items()), working / 1e9,
     )  # fmt: skip
     return plan
 
 
-def choose_plan(bytes_of: Mapping[str, int], working: int, free: int) -> PicturePlan:
+def choose_plan(bytes_of: Mapping[str, int], working: int, free: int) -> ImageOffload:
     """The first plan that has room: resident, encoder-visits, streamed.
 
     Args:
@@ -230,17 +230,17 @@ def choose_plan(bytes_of: Mapping[str, int], working: int, free: int) -> Picture
     staying = bytes_of["transformer"] + bytes_of["vae"] + working
     if staying + bytes_of["text_encoder"] <= free:
         return "resident"
-    return "encoder-visits" if staying <= free else "streamed"
+    return "encoder-offloaded" if staying <= free else "streamed"
 
 
-def _place(loaded: Any, device: Device, plan: PicturePlan) -> None:
+def _place(loaded: Any, device: Device, plan: ImageOffload) -> None:
     if plan == "resident":
         loaded.to(device.torch)
         return
-    loaded.register_modules(text_encoder=VisitingEncoder(loaded.text_encoder, device.torch))
+    loaded.register_modules(text_encoder=OffloadedEncoder(loaded.text_encoder, device.torch))
     loaded.vae.to(device.torch)
     if plan == "streamed":
-        lend(loaded.transformer, device.torch, often=True)
+        offload_layerwise(loaded.transformer, device.torch, often=True)
     else:
         loaded.transformer.to(device.torch)
 

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from wan_mcp.engine.components.hooks import calling
+from wan_mcp.engine.components.hooks import pre_forward_hook
 from wan_mcp.engine.components.input_images import open_framed
 from wan_mcp.engine.components.numerics import require_finite
 from wan_mcp.engine.components.prompt_cache import PromptEmbeddings
 from wan_mcp.engine.components.receipt import receipt_of
-from wan_mcp.engine.families.image.loader import PictureModel
+from wan_mcp.engine.families.image.loader import ImageModel
 from wan_mcp.engine.worker.reporter import Reporter
 from wan_mcp.errors import JobFailed
 from wan_mcp.jobs.timings import steps_run
@@ -28,13 +28,13 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["Painter"]
+__all__ = ["ImageRunner"]
 
 
-class Painter:
+class ImageRunner:
     """Runs image plans on one loaded model."""
 
-    def __init__(self, model: PictureModel, media: MediaStore, embeddings: PromptEmbeddings) -> None:
+    def __init__(self, model: ImageModel, media: MediaStore, embeddings: PromptEmbeddings) -> None:
         self._model = model
         self._media = media
         self._embeddings = embeddings
@@ -45,7 +45,7 @@ class Painter:
         Raises:
             JobFailed: it cannot be done; with a code and a reason.
             OutOfSpace: the disk is full.
-            JobCancelled, JobLost, EngineLeaves: from `report`.
+            JobCancelled, LeaseLost, EngineShutdown: from `report`.
         """
         if not isinstance(plan, ImagePlan) or plan.task not in self._model.pipelines:
             raise JobFailed("not_supported", f"'{plan.model}' does not do {plan.task}.")
@@ -62,7 +62,7 @@ class Painter:
             report.add(write_image(self._media, name, pixels, receipt_of(plan, seed, self._model), seed))
 
     @property
-    def movable_bytes(self) -> int:
+    def evictable_bytes(self) -> int:
         """What of the device its model takes that it could do without."""
         return 0
 
@@ -155,7 +155,7 @@ class Painter:
 
 @contextmanager
 def _listening(
-    model: PictureModel, check: Callable[[], None], denoising: Callable[[], None], decoding: Callable[[], None]
+    model: ImageModel, check: Callable[[], None], denoising: Callable[[], None], decoding: Callable[[], None]
 ) -> Iterator[None]:
     """Call `denoising` and `decoding` before these parts work, and `check` before every other.
 
@@ -169,7 +169,7 @@ def _listening(
         hooks += [(block, check) for part in (parts.text_encoder, parts.transformer) for block in _blocks(part)]
     with ExitStack() as stack:
         for part, before in hooks:
-            stack.enter_context(calling(part, before))
+            stack.enter_context(pre_forward_hook(part, before))
         try:
             yield
         finally:

@@ -4,25 +4,25 @@ import logging
 from typing import Any
 
 from wan_mcp.catalog.presets import Precision
-from wan_mcp.engine.aot.registry import Packages
+from wan_mcp.engine.aot.registry import PackageRegistry
 from wan_mcp.engine.attention import attention_in_use, choose_attention
 from wan_mcp.engine.device.device import Device
 from wan_mcp.engine.families.wan.denoiser import Denoiser
 from wan_mcp.engine.transformer.block import BlockKind
 from wan_mcp.settings import Settings
 
-__all__ = ["Tuning"]
+__all__ = ["Acceleration"]
 
 log = logging.getLogger(__name__)
 
 
-class Tuning:
+class Acceleration:
     """What an engine's models share of it."""
 
     def __init__(self, settings: Settings, device: Device) -> None:
         self._settings = settings
         self._device = device
-        self._packages = Packages(settings.home) if settings.compile else None
+        self._packages = PackageRegistry(settings.home) if settings.compile else None
         self._chosen_for: tuple[int, bool] | None = None  # the width of a head, and whether in FP8
 
     def prepare(self, denoisers: list[Denoiser], precision: Precision = "auto") -> None:
@@ -35,7 +35,7 @@ class Tuning:
         """
         if not denoisers:
             return
-        (width,) = {kind.shape.head_width for denoiser in denoisers for kind in denoiser.blocks.kinds}
+        (width,) = {kind.shape.head_dim for denoiser in denoisers for kind in denoiser.blocks.kinds}
         wanted = width, precision != "full"
         if self._chosen_for != wanted:
             choose_attention(self._device.torch, self._settings.attention, width, eight_bits=wanted[1])

@@ -5,28 +5,28 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from wan_mcp.catalog.catalog import Catalogue
+from wan_mcp.catalog.catalog import Catalog
 from wan_mcp.catalog.manifest import Manifest
 from wan_mcp.catalog.presets import Precision
-from wan_mcp.engine.aot.builder import Wanted
-from wan_mcp.engine.aot.cache_key import facts_of_kind, identity_of
-from wan_mcp.engine.aot.child_process import end_with_parent
+from wan_mcp.engine.aot.builder import BuildRequest
+from wan_mcp.engine.aot.cache_key import cache_key_of, kind_to_dict
+from wan_mcp.engine.aot.child_process import exit_with_parent
 from wan_mcp.engine.components.install import EMBEDDED
-from wan_mcp.engine.components.load_errors import broken_model
+from wan_mcp.engine.components.load_errors import translate_load_errors
 from wan_mcp.engine.device.device import Device, resolve_device
 from wan_mcp.engine.families.wan.denoiser import blank_denoiser
 from wan_mcp.engine.families.wan.denoiser_sources import PARTS
 from wan_mcp.engine.families.wan.precision import block_kinds, recipe_for
 from wan_mcp.errors import BadRequest, JobFailed, UserError, WeightsUnavailable
 from wan_mcp.settings import Settings
-from wan_mcp.weights.installed import local_weights
+from wan_mcp.weights.installed import installed_weights
 
-__all__ = ["wanted_packages"]
+__all__ = ["aot_targets"]
 
 INDEX = "model_index.json"
 
 
-def wanted_packages(manifest: Manifest, settings: Settings, device: Device, precision: Precision) -> list[Wanted]:
+def aot_targets(manifest: Manifest, settings: Settings, device: Device, precision: Precision) -> list[BuildRequest]:
     """One for each kind of block that the model has on this device; none where diffusers runs them.
 
     Raises:
@@ -38,13 +38,15 @@ def wanted_packages(manifest: Manifest, settings: Settings, device: Device, prec
         return []
     folder = _folder(manifest, settings)
     kinds = set()
-    with broken_model(manifest, folder):
+    with translate_load_errors(manifest, folder):
         per_token = bool(json.loads((folder / INDEX).read_text()).get("expand_timesteps"))
         for file in sorted(folder / part / "config.json" for part in PARTS):
             if file.is_file():
                 config = blank_denoiser(json.loads(file.read_text())).config
-                kinds |= set(block_kinds(manifest, config, recipe, device.dtype, times_per_token=per_token) or ())
-    return [Wanted(facts_of_kind(kind), str(device.torch), identity_of(kind, device.torch).hash) for kind in kinds]
+                kinds |= set(block_kinds(manifest, config, recipe, device.dtype, temb_per_token=per_token) or ())
+    return [
+        BuildRequest(kind_to_dict(kind), str(device.torch), cache_key_of(kind, device.torch).hash) for kind in kinds
+    ]
 
 
 def _folder(manifest: Manifest, settings: Settings) -> Path:
@@ -58,7 +60,7 @@ def _folder(manifest: Manifest, settings: Settings) -> Path:
     if manifest.weights.embedded is not None:
         folder, cure = EMBEDDED / manifest.weights.embedded, "reinstall wan-mcp"
     else:
-        weights = local_weights(manifest, settings.home)
+        weights = installed_weights(manifest, settings.home)
         if weights is None:
             raise BadRequest(f"files of '{name}' are not on this machine, or not all; bring them with: {pull}")
         # All that was locked is here: what is missing was not in the repository, or not asked for, at that time.
@@ -75,8 +77,8 @@ def main(model: str) -> str:
     """The wanted packages, or one sentence about why there are none."""
     settings = Settings()
     try:
-        found = wanted_packages(
-            Catalogue.of(settings.home).get(model), settings, resolve_device(settings.device), settings.precision
+        found = aot_targets(
+            Catalog.of(settings.home).get(model), settings, resolve_device(settings.device), settings.precision
         )
     except (UserError, JobFailed, WeightsUnavailable) as error:
         return json.dumps({"error": str(error)})
@@ -84,5 +86,5 @@ def main(model: str) -> str:
 
 
 if __name__ == "__main__":
-    end_with_parent()
+    exit_with_parent()
     sys.stdout.write(main(sys.argv[1]) + "\n")

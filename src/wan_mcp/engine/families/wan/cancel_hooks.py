@@ -7,15 +7,15 @@ out of the pipeline's call, which can be called again afterwards.
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
-from wan_mcp.engine.components.hooks import calling
+from wan_mcp.engine.components.hooks import pre_forward_hook
 from wan_mcp.engine.families.wan.loader import WanModel
 from wan_mcp.engine.worker.reporter import Reporter
 
-__all__ = ["listening"]
+__all__ = ["cancellation_hooks"]
 
 
 @contextmanager
-def listening(model: WanModel, report: Reporter, denoising: Callable[[], None]) -> Iterator[None]:
+def cancellation_hooks(model: WanModel, report: Reporter, denoising: Callable[[], None]) -> Iterator[None]:
     """Look for a reason to stop before each block of the denoisers and each frame that the VAE encodes.
 
     `denoising` is called before each pass of a denoiser. On a GPU the blocks are left alone: work
@@ -27,5 +27,5 @@ def listening(model: WanModel, report: Reporter, denoising: Callable[[], None]) 
         hooks += [(block, report.alive) for denoiser in model.denoisers for block in denoiser.blocks]
     with ExitStack() as stack:
         for part, before in hooks:
-            stack.enter_context(calling(part, before))
+            stack.enter_context(pre_forward_hook(part, before))
         yield

@@ -13,7 +13,7 @@ from diffusers.models.autoencoders.autoencoder_kl_wan import unpatchify
 
 from wan_mcp.engine.components.numerics import _bad_numbers, require_finite
 from wan_mcp.engine.families.wan.loader import WanModel
-from wan_mcp.engine.vae.chunked import FastCoders
+from wan_mcp.engine.vae.chunked import ChunkedVAE
 from wan_mcp.engine.worker.reporter import Reporter
 
 __all__ = ["FrameDecoder"]
@@ -31,13 +31,13 @@ class FrameDecoder:
         self._model = model
 
     def frames(self, latents: Any, report: Reporter) -> "Generator[NDArray[np.uint8]]":
-        """Frames, some of shape (frames, height, width, 3) at a time, from the normalised latents of one result.
+        """Frames, some of shape (frames, height, width, 3) at a time, from the normalized latents of one result.
 
         Between them the job says how far it is, and hears whether it should stop.
 
         Raises:
             JobFailed: the latents or the frames are not finite.
-            JobCancelled, JobLost, EngineLeaves: from `report`.
+            JobCancelled, LeaseLost, EngineShutdown: from `report`.
         """
         require_finite(latents, "latents")
         count, done = int(latents.shape[2]), 0
@@ -78,7 +78,7 @@ class FrameDecoder:
             vae.clear_cache()  # a decode that was stopped leaves its features behind
 
     @torch.no_grad()  # type: ignore[untyped-decorator]
-    def _fast(self, coders: FastCoders, latents: Any) -> "Generator[tuple[int, NDArray[np.uint8]]]":
+    def _fast(self, coders: ChunkedVAE, latents: Any) -> "Generator[tuple[int, NDArray[np.uint8]]]":
         """Several latent frames at a time, one call ahead of what is given."""
         vae = self._model.vae
         mean, deviation = _moments(vae)

@@ -24,7 +24,7 @@ from wan_mcp.engine.ops.fp8_linear import FP8
 from wan_mcp.engine.transformer.block import BlockKind
 from wan_mcp.engine.transformer.checkpoint_cache import LAYOUT, WeightsCache
 from wan_mcp.engine.transformer.fast_blocks import FastBlocks, install_blocks
-from wan_mcp.engine.transformer.weight_store import Residence, Resident
+from wan_mcp.engine.transformer.weight_store import ResidentWeights, WeightStore
 from wan_mcp.engine.transformer.weights import LINEARS_PER_BLOCK, BlockWeights, block_weights
 
 __all__ = ["Denoiser", "DenoiserSource", "FusedAdapter", "blank_denoiser", "load_denoiser"]
@@ -72,13 +72,13 @@ class Denoiser:
         kinds: Sequence[BlockKind],
         device: Device,
         cache: WeightsCache | None,
-        residence: Residence,
+        weight_store: WeightStore,
     ) -> None:
         self._source, self._kinds, self._device, self._cache = source, kinds, device, cache
-        self._residence = residence
-        self.model, blocks = _parts(source, kinds, device, cache, residence)
+        self._weight_store = weight_store
+        self.model, blocks = _parts(source, kinds, device, cache, weight_store)
         """The `WanTransformer3DModel`, which pipelines use."""
-        self.blocks: FastBlocks = install_blocks(self.model, blocks, residence)
+        self.blocks: FastBlocks = install_blocks(self.model, blocks, weight_store)
 
     @property
     def layers(self) -> Any:
@@ -92,12 +92,12 @@ class Denoiser:
         former blocks go before, for there may be no room for both: if this fails, there are none until it has worked.
         """
         self.finish_keeping()
-        self.blocks.let_go()
+        self.blocks.drop()
         if adapters:
             source = replace(self._source, adapters=(*self._source.adapters, *adapters))
-            model, blocks = _converted(source, self._kinds, self._device, None, self._residence)
+            model, blocks = _converted(source, self._kinds, self._device, None, self._weight_store)
         else:
-            model, blocks = _parts(self._source, self._kinds, self._device, self._cache, self._residence)
+            model, blocks = _parts(self._source, self._kinds, self._device, self._cache, self._weight_store)
         self.blocks.replace(blocks)
         self.model.load_state_dict(_rest_of(model), strict=False, assign=True)
         self.model.condition_embedder.text_embedder.forget()
@@ -112,7 +112,7 @@ class Denoiser:
         self.blocks.forget_texts()
         self.model.condition_embedder.text_embedder.forget()
         self.model.rope.forget()
-        self._residence.vacate()
+        self._weight_store.evict()
 
 
 Parts = tuple[Any, list[BlockWeights]]
@@ -130,7 +130,7 @@ def load_denoiser(
     kinds: Sequence[BlockKind],
     device: Device,
     cache: WeightsCache | None,
-    residence: Residence | None = None,
+    weight_store: WeightStore | None = None,
 ) -> Denoiser:
     """The denoiser of a source with fast blocks of these kinds.
 
@@ -139,13 +139,13 @@ def load_denoiser(
         kinds: of each block.
         device: where it computes.
         cache: where converted weights lie and are kept; only FP8 is worth the room.
-        residence: where its blocks live, one for all denoisers of a model; None for the device.
+        weight_store: where its blocks live, one for all denoisers of a model; None for the device.
 
     Raises:
         JobFailed: from the source.
     """
     kept = cache if any(kind.recipe == FP8 for kind in kinds) else None
-    return Denoiser(source, kinds, device, kept, residence or Resident(device.torch))
+    return Denoiser(source, kinds, device, kept, weight_store or ResidentWeights(device.torch))
 
 
 def _parts(
@@ -153,21 +153,21 @@ def _parts(
     kinds: Sequence[BlockKind],
     device: Device,
     cache: WeightsCache | None,
-    residence: Residence,
+    weight_store: WeightStore,
 ) -> Parts:
-    found = _from_cache(source, kinds, device, cache, residence) if cache is not None else None
-    return found or _converted(source, kinds, device, cache, residence)
+    found = _from_cache(source, kinds, device, cache, weight_store) if cache is not None else None
+    return found or _converted(source, kinds, device, cache, weight_store)
 
 
 def _from_cache(
-    source: DenoiserSource, kinds: Sequence[BlockKind], device: Device, cache: WeightsCache, residence: Residence
+    source: DenoiserSource, kinds: Sequence[BlockKind], device: Device, cache: WeightsCache, weight_store: WeightStore
 ) -> Parts | None:
     key = source.key(kinds)
     cached = cache.find(key)
     if cached is None:
         return None
     try:
-        blocks = cached.blocks(kinds, residence)
+        blocks = cached.blocks(kinds, weight_store)
         rest = cached.rest(device.torch)
     except (OSError, SafetensorError, KeyError, ValueError) as error:
         cache.set_aside(key, f"{type(error).__name__}: {error}")
@@ -187,7 +187,7 @@ def _converted(
     kinds: Sequence[BlockKind],
     device: Device,
     cache: WeightsCache | None,
-    residence: Residence,
+    weight_store: WeightStore,
 ) -> Parts:
     model = source.load()
     model.eval().requires_grad_(False)
@@ -199,7 +199,7 @@ def _converted(
         block = model.blocks[number].to(device.torch)
         _unpack(block, model)
         _merge(block)
-        blocks.append(residence.settle(block_weights(kind, _state_of(block), device.torch)))
+        blocks.append(weight_store.place(block_weights(kind, _state_of(block), device.torch)))
         model.blocks[number] = torch.nn.Identity()  # its unconverted weights go
     _assert_all_converted(source, kinds, blocks)
     model.blocks = torch.nn.ModuleList()
@@ -243,6 +243,6 @@ def _state_of(block: Any) -> dict[str, Tensor]:
 def _assert_all_converted(source: DenoiserSource, kinds: Sequence[BlockKind], blocks: Sequence[BlockWeights]) -> None:
     """A layer that stayed as it was would only be slow and large, and nobody would notice."""
     wanted = sum(LINEARS_PER_BLOCK for kind in kinds if kind.recipe == FP8)
-    made = sum(each.quantised_layers for each in blocks)
+    made = sum(each.quantized_layers for each in blocks)
     if made != wanted:
         raise AssertionError(f"{source.name}: {made} layers in FP8 instead of {wanted}")

@@ -10,12 +10,12 @@ from diffusers import WanTransformer3DModel
 
 from wan_mcp.catalog.denoisers import Expert
 from wan_mcp.catalog.manifest import Manifest
-from wan_mcp.engine.components.load_errors import broken_model
+from wan_mcp.engine.components.load_errors import translate_load_errors
 from wan_mcp.engine.device.device import Device
 from wan_mcp.engine.families.wan.denoiser import DenoiserSource, FusedAdapter, blank_denoiser
 from wan_mcp.engine.families.wan.gguf import load_gguf_denoiser
 from wan_mcp.engine.families.wan.lora import fitted, read_adapter
-from wan_mcp.weights.installed import FurtherFile
+from wan_mcp.weights.installed import ExtraFile
 
 __all__ = ["PARTS", "denoiser_sources"]
 
@@ -26,7 +26,7 @@ def denoiser_sources(
     manifest: Manifest,
     folder: Path,
     device: Device,
-    further: Mapping[tuple[str, str], FurtherFile],
+    extra_files: Mapping[tuple[str, str], ExtraFile],
     sha256: str,
 ) -> dict[str, DenoiserSource]:
     """The sources of a model's denoisers, by the names of a pipeline's parts.
@@ -36,7 +36,7 @@ def denoiser_sources(
     """
     experts = {expert.subfolder: expert for expert in manifest.pipeline.experts}
     parts = [part for part in PARTS if (folder / part / "config.json").is_file()]
-    return {part: _source(manifest, part, experts.get(part), folder, device, further, sha256) for part in parts}
+    return {part: _source(manifest, part, experts.get(part), folder, device, extra_files, sha256) for part in parts}
 
 
 def _source(
@@ -45,35 +45,35 @@ def _source(
     expert: Expert | None,
     folder: Path,
     device: Device,
-    further: Mapping[tuple[str, str], FurtherFile],
+    extra_files: Mapping[tuple[str, str], ExtraFile],
     sha256: str,
 ) -> DenoiserSource:
-    with broken_model(manifest, folder / part):
+    with translate_load_errors(manifest, folder / part):
         # With the defaults of whatever the file leaves out.
         config = blank_denoiser(json.loads((folder / part / "config.json").read_text())).config
 
     def load() -> Any:
         if expert is not None and expert.gguf is not None:
-            return load_gguf_denoiser(manifest, expert, folder, device, further)
-        with broken_model(manifest, folder / part):
+            return load_gguf_denoiser(manifest, expert, folder, device, extra_files)
+        with translate_load_errors(manifest, folder / part):
             return WanTransformer3DModel.from_pretrained(
                 folder, subfolder=part, local_files_only=True, use_safetensors=True, dtype=device.dtype
             )
 
     identity = hashlib.sha256(f"{sha256} {part}".encode())
     if expert is not None and expert.gguf is not None:
-        identity.update(further[expert.gguf.repository, expert.gguf.file].sha256.encode())
+        identity.update(extra_files[expert.gguf.repository, expert.gguf.file].sha256.encode())
     return DenoiserSource(
         name=f"{manifest.name} {expert.name if expert else part}",
         config=config,
         load=load,
         sha256=identity.hexdigest(),
-        adapters=_own_adapters(manifest, expert, config, further),
+        adapters=_own_adapters(manifest, expert, config, extra_files),
     )
 
 
 def _own_adapters(
-    manifest: Manifest, expert: Expert | None, config: Any, further: Mapping[tuple[str, str], FurtherFile]
+    manifest: Manifest, expert: Expert | None, config: Any, extra_files: Mapping[tuple[str, str], ExtraFile]
 ) -> tuple[FusedAdapter, ...]:
     """The adapters that the manifest gives an expert."""
     if expert is None or not expert.lora:
@@ -81,7 +81,7 @@ def _own_adapters(
     blank = blank_denoiser(config)
     found = []
     for lora in expert.lora:
-        file = further[lora.repository, lora.file]
+        file = extra_files[lora.repository, lora.file]
         adapter = fitted(read_adapter(file.path, lora.file), blank, manifest.name)
         found.append((adapter, file.sha256, lora.scale))
     return tuple(found)

@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from wan_mcp.engine.transformer.weight_store import Residence
+from wan_mcp.engine.transformer.weight_store import WeightStore
 
-__all__ = ["expect_passes", "passes_of"]
+__all__ = ["announce_passes", "passes_of"]
 
 
 def passes_of(pipeline: Any) -> list[int]:
@@ -17,8 +17,8 @@ def passes_of(pipeline: Any) -> list[int]:
     return [0 if boundary is None or level >= boundary else 1 for level in levels for _ in range(each)]
 
 
-def expect_passes(residence: Residence | None, pipeline: Any) -> None:
+def announce_passes(weight_store: WeightStore | None, pipeline: Any) -> None:
     """Tell where blocks live what a pipeline is about to run, and that the next job will begin like this one."""
     passes = passes_of(pipeline)
-    if residence is not None and passes:
-        residence.expect([*passes, passes[0]])
+    if weight_store is not None and passes:
+        weight_store.announce([*passes, passes[0]])

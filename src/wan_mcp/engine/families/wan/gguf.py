@@ -20,7 +20,7 @@ from wan_mcp.engine.device.device import Device
 from wan_mcp.engine.device.memory import has_room
 from wan_mcp.engine.device.out_of_memory import is_out_of_memory
 from wan_mcp.errors import JobFailed
-from wan_mcp.weights.installed import FurtherFile
+from wan_mcp.weights.installed import ExtraFile
 
 __all__ = ["load_gguf_denoiser", "load_gguf_denoisers", "unpack"]
 
@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 
 def load_gguf_denoisers(
-    manifest: Manifest, folder: Path, device: Device, files: Mapping[tuple[str, str], FurtherFile]
+    manifest: Manifest, folder: Path, device: Device, files: Mapping[tuple[str, str], ExtraFile]
 ) -> dict[str, Any]:
     """The denoisers that the manifest has as GGUF, by the names of a pipeline's parts; none if it has none.
 
@@ -44,12 +44,12 @@ def load_gguf_denoisers(
 
 
 def load_gguf_denoiser(
-    manifest: Manifest, expert: Expert, folder: Path, device: Device, files: Mapping[tuple[str, str], FurtherFile]
+    manifest: Manifest, expert: Expert, folder: Path, device: Device, files: Mapping[tuple[str, str], ExtraFile]
 ) -> Any:
     """The denoiser of an expert that the manifest has as GGUF, on the CPU.
 
     Its configuration lies in `folder`, in the subfolder that holds the whole denoiser elsewhere. Both
-    the names of diffusers and those of Wan's authors are understood.
+    the names of diffusers and those of Wan's authors are is_supported.
 
     Raises:
         JobFailed: the file cannot be read, or is for another model.

@@ -21,10 +21,10 @@ from wan_mcp.catalog.presets import Precision
 from wan_mcp.engine.attention import sparse_attention_of
 from wan_mcp.engine.components.cpu_conv3d import use_onednn
 from wan_mcp.engine.components.install import fingerprint
-from wan_mcp.engine.components.load_errors import broken_model
+from wan_mcp.engine.components.load_errors import translate_load_errors
 from wan_mcp.engine.components.text_encoder import place_text_encoder, plan_for
 from wan_mcp.engine.device.device import Device
-from wan_mcp.engine.families.wan.acceleration import Tuning
+from wan_mcp.engine.families.wan.acceleration import Acceleration
 from wan_mcp.engine.families.wan.denoiser import Denoiser, load_denoiser
 from wan_mcp.engine.families.wan.denoiser_sources import denoiser_sources
 from wan_mcp.engine.families.wan.gguf import load_gguf_denoisers, unpack
@@ -35,12 +35,12 @@ from wan_mcp.engine.families.wan.scheduler import scheduler_for
 from wan_mcp.engine.ops.fp8_linear import FP8
 from wan_mcp.engine.transformer.block import BlockKind
 from wan_mcp.engine.transformer.checkpoint_cache import WeightsCache
-from wan_mcp.engine.transformer.weight_store import Residence, Resident
-from wan_mcp.engine.vae.chunked import FastCoders, install_fast_coders
+from wan_mcp.engine.transformer.weight_store import ResidentWeights, WeightStore
+from wan_mcp.engine.vae.chunked import ChunkedVAE, install_fast_coders
 from wan_mcp.errors import JobFailed
 from wan_mcp.schema.enums import Task
 from wan_mcp.schema.plans import ImagePlan, VideoPlan
-from wan_mcp.weights.installed import FurtherFile
+from wan_mcp.weights.installed import ExtraFile
 
 __all__ = ["WanModel", "load_wan"]
 
@@ -62,13 +62,13 @@ class WanModel:
     """The adapters in its weights: name, sha256, scale, expert."""
     converted: Mapping[str, Denoiser] = field(default_factory=dict)
     """The denoisers that have fast blocks, by the names of a pipeline's parts."""
-    residence: Residence | None = None
+    weight_store: WeightStore | None = None
     """Where their blocks live."""
-    tuning: Tuning | None = None
+    acceleration: Acceleration | None = None
     """How they run."""
     asked: Precision = "auto"
     """The precision that was asked for."""
-    coders: FastCoders | None = None
+    coders: ChunkedVAE | None = None
     """What its VAE encodes and decodes with; None where it does so itself."""
 
     @property
@@ -117,14 +117,14 @@ class WanModel:
     @property
     def means(self) -> dict[str, Any]:
         """What beside the weights and the device decides the last bits of a result."""
-        return {"precision": self.precision} | (self.tuning.describe(self.kinds) if self.tuning else {})
+        return {"precision": self.precision} | (self.acceleration.describe(self.kinds) if self.acceleration else {})
 
     @property
     def way(self) -> str:
         """How its steps run, as far as their time depends on it, e.g. `fp8-rowwise+cudnn+aot`."""
         means = self.means
         words = [means["precision"], means.get("attention"), "aot" if means.get("packages") else None]
-        if self.residence is not None and not isinstance(self.residence, Resident):
+        if self.weight_store is not None and not isinstance(self.weight_store, ResidentWeights):
             words.append("streamed")
         return "+".join(word for word in words if word)
 
@@ -135,14 +135,14 @@ class WanModel:
             JobFailed: the settings ask for what does not work here.
         """
         precision = "fp8" if self.precision == FP8 else self.device.precision
-        make_room(self.residence, self.manifest, self.device, precision, plan)
-        if self.tuning is not None:
-            self.tuning.prepare(list(self.converted.values()), self.asked)
+        make_room(self.weight_store, self.manifest, self.device, precision, plan)
+        if self.acceleration is not None:
+            self.acceleration.prepare(list(self.converted.values()), self.asked)
 
     @property
     def can_leave_out(self) -> bool:
         """Whether turbo changes anything here."""
-        widths = {kind.shape.head_width for kind in self.kinds}
+        widths = {kind.shape.head_dim for kind in self.kinds}
         return bool(widths) and all(sparse_attention_of(self.device.torch, width) is not None for width in widths)
 
     def grid_of(self, plan: VideoPlan | ImagePlan) -> tuple[int, int, int]:
@@ -173,47 +173,47 @@ def load_wan(
     folder: Path,
     device: Device,
     sha256: str | None = None,
-    further: Mapping[tuple[str, str], FurtherFile] | None = None,
+    extra_files: Mapping[tuple[str, str], ExtraFile] | None = None,
     *,
     precision: Precision = "auto",
     cache: WeightsCache | None = None,
-    residence: Residence | None = None,
-    coming: int = 0,
-    tuning: Tuning | None = None,
+    weight_store: WeightStore | None = None,
+    reserved_bytes: int = 0,
+    acceleration: Acceleration | None = None,
 ) -> WanModel:
     """Load the weights in `folder` (laid out as diffusers saves a Wan pipeline) onto the device.
 
     `sha256` is what they are, where that is known; else all of them are read for it. `further` are
     the adapters and GGUF files that the manifest names, by repository and path. `cache` keeps what
-    was converted to `precision`; `residence` is where blocks live, None for the device; `coming` are
+    was converted to `precision`; `weight_store` is where blocks live, None for the device; `reserved_bytes` are
     the bytes that blocks and jobs will still take there, where they go before the text encoder;
-    `tuning` is how blocks run, None for plainly.
+    `acceleration` is how blocks run, None for plainly.
 
     Raises:
         JobFailed: they cannot be read, or do not do what the manifest says.
     """
     transformers.utils.logging.disable_progress_bar()
     diffusers.utils.logging.disable_progress_bar()
-    further = further or {}
+    extra_files = extra_files or {}
     sha256 = sha256 or fingerprint(folder)
-    residence = residence or Resident(device.torch)
-    converted = _converted_denoisers(manifest, folder, device, sha256, further, precision, cache, residence)
-    gguf = {} if converted else load_gguf_denoisers(manifest, folder, device, further)
+    weight_store = weight_store or ResidentWeights(device.torch)
+    converted = _converted_denoisers(manifest, folder, device, sha256, extra_files, precision, cache, weight_store)
+    gguf = {} if converted else load_gguf_denoisers(manifest, folder, device, extra_files)
     options: dict[str, Any] = gguf | {part: denoiser.model for part, denoiser in converted.items()}
     if manifest.pipeline.boundary_ratio is not None:
         options["boundary_ratio"] = manifest.pipeline.boundary_ratio
     first = WanPipeline if set(manifest.tasks) - PICTURE_TASKS else WanImageToVideoPipeline
-    with broken_model(manifest, folder):
+    with translate_load_errors(manifest, folder):
         pipeline = first.from_pretrained(
             folder, local_files_only=True, use_safetensors=True, dtype=device.dtype, **options
         )
-    encoder = plan_for(pipeline.text_encoder, device, coming)
+    encoder = plan_for(pipeline.text_encoder, device, reserved_bytes)
     pipeline.register_modules(text_encoder=place_text_encoder(pipeline.text_encoder, device.torch, encoder))
     pipeline.to(device.torch)
     unpack(manifest, pipeline, device, gguf)
-    fused = own_adapters(manifest, further)
+    fused = own_adapters(manifest, extra_files)
     if not converted:
-        fuse_own(manifest, pipeline, further)
+        fuse_own(manifest, pipeline, extra_files)
     if not device.is_cuda:
         use_onednn(pipeline.vae)
     coders = install_fast_coders(pipeline.vae) if device.is_cuda else None
@@ -221,7 +221,9 @@ def load_wan(
     pipelines = {task: _pipeline(task, pipeline, manifest) for task in manifest.tasks}
     for each in pipelines.values():
         each.set_progress_bar_config(disable=True)
-    return WanModel(manifest, device, pipelines, sha256, fused, converted, residence, tuning, precision, coders)
+    return WanModel(
+        manifest, device, pipelines, sha256, fused, converted, weight_store, acceleration, precision, coders
+    )
 
 
 def _converted_denoisers(
@@ -229,23 +231,23 @@ def _converted_denoisers(
     folder: Path,
     device: Device,
     sha256: str,
-    further: Mapping[tuple[str, str], FurtherFile],
+    extra_files: Mapping[tuple[str, str], ExtraFile],
     precision: Precision,
     cache: WeightsCache | None,
-    residence: Residence,
+    weight_store: WeightStore,
 ) -> dict[str, Denoiser]:
     """The denoisers with fast blocks, by the names of a pipeline's parts; none where the recipe leaves them alone."""
     recipe = recipe_for(manifest, device, precision)
     if recipe is None:
         return {}
-    with broken_model(manifest, folder):
-        times_per_token = bool(json.loads((folder / "model_index.json").read_text()).get("expand_timesteps"))
+    with translate_load_errors(manifest, folder):
+        temb_per_token = bool(json.loads((folder / "model_index.json").read_text()).get("expand_timesteps"))
     converted = {}
-    for part, source in denoiser_sources(manifest, folder, device, further, sha256).items():
-        kinds = block_kinds(manifest, source.config, recipe, device.dtype, times_per_token=times_per_token)
+    for part, source in denoiser_sources(manifest, folder, device, extra_files, sha256).items():
+        kinds = block_kinds(manifest, source.config, recipe, device.dtype, temb_per_token=temb_per_token)
         if kinds is None:
             return {}
-        converted[part] = load_denoiser(source, kinds, device, cache, residence)
+        converted[part] = load_denoiser(source, kinds, device, cache, weight_store)
     return converted
 
 

@@ -1,6 +1,6 @@
 """Low-rank adapters on a model's denoisers: read, fitted, fused for good, or put on for one job and taken off.
 
-Files in the styles of diffusers, PEFT, LightX2V, Kijai and Musubi are understood. A denoiser whose
+Files in the styles of diffusers, PEFT, LightX2V, Kijai and Musubi are is_supported. A denoiser whose
 adapters were taken off has the very weights that it had before: nothing is added and subtracted again.
 """
 
@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from wan_mcp.catalog.manifest import Manifest
 from wan_mcp.errors import JobFailed
 from wan_mcp.schema.plans import LoraPlan
-from wan_mcp.weights.installed import FurtherFile
+from wan_mcp.weights.installed import ExtraFile
 from wan_mcp.weights.lora_files import sha256_of
 
 __all__ = ["Adapter", "JobAdapters", "experts", "fitted", "fuse_own", "own_adapters", "put_on", "read_adapter"]
@@ -132,7 +132,7 @@ def put_on(denoiser: Any, adapters: Sequence[tuple[Adapter, float]]) -> None:
     denoiser.set_adapters(names, [scale for _, scale in adapters])
 
 
-def own_adapters(manifest: Manifest, files: Mapping[tuple[str, str], FurtherFile]) -> tuple[dict[str, Any], ...]:
+def own_adapters(manifest: Manifest, files: Mapping[tuple[str, str], ExtraFile]) -> tuple[dict[str, Any], ...]:
     """What a receipt says of the adapters that belong to a model."""
     return tuple(
         {
@@ -146,7 +146,7 @@ def own_adapters(manifest: Manifest, files: Mapping[tuple[str, str], FurtherFile
     )
 
 
-def fuse_own(manifest: Manifest, pipeline: Any, files: Mapping[tuple[str, str], FurtherFile]) -> None:
+def fuse_own(manifest: Manifest, pipeline: Any, files: Mapping[tuple[str, str], ExtraFile]) -> None:
     """Change the denoisers' weights by the adapters that the manifest gives them.
 
     Raises:

@@ -8,27 +8,27 @@ from dataclasses import dataclass
 
 from wan_mcp.catalog.manifest import Manifest
 from wan_mcp.catalog.memory_fit import (
-    OF_A_CPU,
+    CPU_PRECISIONS,
     RESERVE_BYTES,
     Placement,
     Shape,
     activation_bytes,
+    default_shape,
     denoiser_bytes,
     fits,
     largest_fitting,
     needed_bytes,
     placement_for,
     room_for_blocks,
-    usual_shape,
     weights_bytes,
 )
 from wan_mcp.engine.device.device import Device
 from wan_mcp.engine.device.memory import available_bytes
 from wan_mcp.engine.device.out_of_memory import advise, describe_size
-from wan_mcp.engine.offload.block_swap import Streamed
-from wan_mcp.engine.offload.pinned_memory import HostMemory, cuda_pin, pinnable
-from wan_mcp.engine.offload.streams import CudaLanes
-from wan_mcp.engine.transformer.weight_store import Residence, Resident
+from wan_mcp.engine.offload.block_swap import BlockSwap
+from wan_mcp.engine.offload.pinned_memory import PinnedPool, cuda_pin, pinnable_bytes
+from wan_mcp.engine.offload.streams import CudaStreams
+from wan_mcp.engine.transformer.weight_store import ResidentWeights, WeightStore
 from wan_mcp.errors import JobFailed
 from wan_mcp.schema.plans import ImagePlan, VideoPlan
 
@@ -40,7 +40,7 @@ SCATTERED_BYTES = 1_500_000_000
 """Beside large blocks, measured with two experts of 14B: 0.8 GB for a text's keys and values, and 1 GB that an
 allocator has and cannot use; the reserve has a part of it."""
 MOVING = (Placement.SWAPPED, Placement.OFFLOADED)
-SAID = {
+DESCRIPTIONS = {
     Placement.RESIDENT_FP8: "all blocks on the device, in FP8",
     Placement.RESIDENT_BF16: "all blocks on the device",
     Placement.SWAPPED: "one expert on the device, the other's blocks move in as it takes over",
@@ -79,7 +79,8 @@ class MemoryPlan:
             by_frames.setdefault(frames, []).append(name)
         sizes = "; ".join(f"up to {frames} frames at {', '.join(names)}" for frames, names in by_frames.items())
         return (
-            f"{self.model} in {self.precision}, {self.memory_bytes / 1e9:.1f} GB to be had: {SAID[self.placement]}; "
+            f"{self.model} in {self.precision}, {self.memory_bytes / 1e9:.1f} GB available: "
+            f"{DESCRIPTIONS[self.placement]}; "
             f"{f'room for {sizes}' if sizes else 'no size has room'}"
         )
 
@@ -88,18 +89,18 @@ class MemoryPlan:
         """Bytes of the device that blocks and jobs will still take when a model is loaded."""
         return self.working + (0 if self.stays else self.room)
 
-    def residence(self, device: Device) -> Residence:
+    def weight_store(self, device: Device) -> WeightStore:
         """What carries the plan out for the denoisers of one loaded model."""
         if self.stays:
-            return Resident(device.torch)
-        host = HostMemory(max(0, pinnable() - self.text), cuda_pin(device.torch))
-        return Streamed(device.torch, host, CudaLanes(device.torch), self.room)
+            return ResidentWeights(device.torch)
+        host = PinnedPool(max(0, pinnable_bytes() - self.text), cuda_pin(device.torch))
+        return BlockSwap(device.torch, host, CudaStreams(device.torch), self.room)
 
 
 def memory_plan(manifest: Manifest, device: Device, precision: str, memory_bytes: int | None = None) -> MemoryPlan:
     """The plan for a model that runs in `precision` (see `fitting`), on what the device has left or `memory_bytes`."""
     memory = available_bytes(device) if memory_bytes is None else memory_bytes
-    usual, extremes = usual_shape(manifest), _extremes(manifest)
+    usual, extremes = default_shape(manifest), _extremes(manifest)
     stays = all(placement_for(manifest, memory, precision, shape) not in MOVING for shape in extremes)
     # Blocks that stay make no room for a larger result: it is kept free of the text encoder from the start.
     worked = extremes if stays else [usual]
@@ -113,7 +114,7 @@ def memory_plan(manifest: Manifest, device: Device, precision: str, memory_bytes
         stays=stays,
         room=room_for_blocks(manifest, memory, precision, usual),
         working=working,
-        whole=stays and (precision in OF_A_CPU or whole_bytes <= memory),
+        whole=stays and (precision in CPU_PRECISIONS or whole_bytes <= memory),
         text=manifest.costs.text_bytes,
         largest=largest_fitting(manifest, memory, precision),
     )
@@ -123,7 +124,7 @@ def _extremes(manifest: Manifest) -> list[Shape]:
     """The sizes that take most memory."""
     frames = manifest.frames.maximum if manifest.frames else 1
     named = manifest.sizes.named if manifest.sizes else ()
-    return [usual_shape(manifest), *(Shape(each.width, each.height, frames) for each in named)]
+    return [default_shape(manifest), *(Shape(each.width, each.height, frames) for each in named)]
 
 
 def require_fit(plan: VideoPlan | ImagePlan, manifest: Manifest, precision: str, memory_bytes: int) -> None:
@@ -145,14 +146,14 @@ def require_fit(plan: VideoPlan | ImagePlan, manifest: Manifest, precision: str,
 
 
 def make_room(
-    residence: Residence | None, manifest: Manifest, device: Device, precision: str, plan: VideoPlan | ImagePlan
+    weight_store: WeightStore | None, manifest: Manifest, device: Device, precision: str, plan: VideoPlan | ImagePlan
 ) -> None:
     """Give blocks that can move as much of the device as this job leaves; between two jobs."""
-    if isinstance(residence, Streamed):
-        memory = available_bytes(device) + residence.movable_bytes
+    if isinstance(weight_store, BlockSwap):
+        memory = available_bytes(device) + weight_store.evictable_bytes
         room = room_for_blocks(manifest, memory, precision, shape_of(plan)) - SCATTERED_BYTES
-        residence.resize(max(0, room))
-        log.info("%s: %s", manifest.name, residence.describe())
+        weight_store.resize(max(0, room))
+        log.info("%s: %s", manifest.name, weight_store.describe())
 
 
 def job_bytes(manifest: Manifest, precision: str, shape: Shape, *, blocks_move: bool) -> int:

@@ -15,11 +15,11 @@ from wan_mcp.engine.attention import Turbo, attention_mode
 from wan_mcp.engine.components.input_images import open_framed
 from wan_mcp.engine.components.prompt_cache import PromptEmbeddings
 from wan_mcp.engine.components.receipt import receipt_of
-from wan_mcp.engine.cuda_graphs.capture import recorder_for
-from wan_mcp.engine.cuda_graphs.graphs import ReplayCount, recorded
-from wan_mcp.engine.families.wan.cancel_hooks import listening
+from wan_mcp.engine.cuda_graphs.capture import graph_capture_for
+from wan_mcp.engine.cuda_graphs.graphs import ReplayCount, capturing
+from wan_mcp.engine.families.wan.cancel_hooks import cancellation_hooks
 from wan_mcp.engine.families.wan.decode import FrameDecoder
-from wan_mcp.engine.families.wan.expert_schedule import expect_passes
+from wan_mcp.engine.families.wan.expert_schedule import announce_passes
 from wan_mcp.engine.families.wan.loader import WanModel
 from wan_mcp.engine.families.wan.scheduler import let_samples_go
 from wan_mcp.engine.families.wan.step_cache import step_cache
@@ -33,7 +33,7 @@ from wan_mcp.schema.enums import Stage, Task
 from wan_mcp.schema.jobs import Artifact
 from wan_mcp.schema.plans import ImagePlan, VideoPlan
 
-__all__ = ["Generator"]
+__all__ = ["WanRunner"]
 
 
 class _Files:
@@ -63,7 +63,7 @@ def _finishing() -> Iterator[_Files]:
         files.require_no_failure(wait=True)
 
 
-class Generator:
+class WanRunner:
     """Runs plans on one loaded model."""
 
     def __init__(self, model: WanModel, media: MediaStore, embeddings: PromptEmbeddings) -> None:
@@ -72,7 +72,7 @@ class Generator:
         self._embeddings = embeddings
         self._decoder = FrameDecoder(model)
         self._adapters = model.job_adapters()
-        self._recorder = recorder_for(model.device.torch)
+        self._recorder = graph_capture_for(model.device.torch)
 
     def run(self, job_id: str, plan: VideoPlan | ImagePlan, report: Reporter) -> None:
         """Make all results of a plan, one after the other: each is what a job of its own would give.
@@ -80,7 +80,7 @@ class Generator:
         Raises:
             JobFailed: it cannot be done; with a code and a reason.
             OutOfSpace: the disk is full.
-            JobCancelled, JobLost, EngineLeaves: from `report`.
+            JobCancelled, LeaseLost, EngineShutdown: from `report`.
         """
         if plan.task not in self._model.pipelines:
             raise JobFailed("not_supported", f"'{plan.model}' does not do {plan.task}.")
@@ -105,9 +105,9 @@ class Generator:
                 report.enter(Stage.WRITE, item=item)
 
     @property
-    def movable_bytes(self) -> int:
+    def evictable_bytes(self) -> int:
         """What of the device its model takes that it could do without."""
-        return self._model.residence.movable_bytes if self._model.residence is not None else 0
+        return self._model.weight_store.evictable_bytes if self._model.weight_store is not None else 0
 
     def close(self) -> None:
         """End what still needs the model's memory, before it is let go."""
@@ -122,7 +122,7 @@ class Generator:
         """Forwards that are mostly launches become CUDA graphs, where every one of a job does the same."""
         same = plan.step_cache is None and not plan.turbo
         denoisers = [(each.model, each.blocks) for each in self._model.converted.values()] if same else []
-        return recorded(denoisers, self._recorder, steps_run(plan) * plan.count)
+        return capturing(denoisers, self._recorder, steps_run(plan) * plan.count)
 
     def _note_what_is_cut(self, plan: VideoPlan | ImagePlan, report: Reporter) -> None:
         """The pipelines cut long texts in silence; we do not."""
@@ -178,7 +178,7 @@ class Generator:
             nonlocal began
             if not began:
                 began = True
-                expect_passes(model.residence, pipeline)
+                announce_passes(model.weight_store, pipeline)
                 report.enter(Stage.DENOISE, item=item)
                 report.step(0, steps_run(plan))
 
@@ -191,7 +191,7 @@ class Generator:
         generator = torch.Generator("cpu").manual_seed(seed)
         try:
             with (
-                listening(model, report, begin),
+                cancellation_hooks(model, report, begin),
                 step_cache(model.denoisers, plan.step_cache) as count,
                 attention_mode(Turbo() if plan.turbo else None, grid=model.grid_of(plan)) as mode,
             ):
