@@ -14,12 +14,12 @@ from wan_mcp.catalog.catalog import Catalog
 from wan_mcp.catalog.manifest import Limits
 from wan_mcp.engine.families.wan.decode import FrameDecoder
 from wan_mcp.errors import BadRequest, JobFailed
+from wan_mcp.files import sha256_of
 from wan_mcp.media.receipts import read_receipt
 from wan_mcp.planning.planner import Planner
 from wan_mcp.schema.jobs import Job
 from wan_mcp.schema.plans import LoraPlan
 from wan_mcp.schema.requests import ImageRequest, LoraRequest
-from wan_mcp.weights.lora_files import sha256_of
 
 
 def put(written: Written | Path, scale: float = 1.0, expert: str | None = None) -> LoraPlan:

@@ -1,6 +1,5 @@
 """Converted weights on disk: nothing half-written stays, and nobody loses memory to a write that goes on."""
 
-import os
 import threading
 from pathlib import Path
 
@@ -8,18 +7,20 @@ import pytest
 import torch
 
 from wan_mcp.engine.transformer.checkpoint_cache import WeightsCache
+from wan_mcp.files import atomic_folder
 
 BLOCK = {"weight": torch.ones(4, 4)}
 
 
 def test_what_killed_writers_left_is_removed_and_what_others_write_is_not(tmp_path: Path) -> None:
-    dead, living = tmp_path / ".key.aaaa.999999999", tmp_path / f".key.bbbb.{os.getpid()}"
-    for folder in (dead, living):
-        folder.mkdir()
-        (folder / "block-000.safetensors").write_bytes(b"some of it")
-    assert WeightsCache(tmp_path).write("other", [BLOCK], {})
-    assert not dead.exists()
-    assert living.exists()
+    dead = tmp_path / ".key.0123456789abcdef.part"
+    dead.mkdir()
+    (dead / "block-000.safetensors").write_bytes(b"some of it")
+    with atomic_folder(tmp_path / "key") as living:
+        (living / "block-000.safetensors").write_bytes(b"some of it")
+        assert WeightsCache(tmp_path).write("other", [BLOCK], {})
+        assert not dead.exists()
+    assert (tmp_path / "key" / "block-000.safetensors").exists()
 
 
 def test_who_lets_a_model_go_can_wait_until_its_weights_are_on_disk(

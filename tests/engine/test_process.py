@@ -130,7 +130,7 @@ def test_a_full_media_disk_fails_the_job_with_what_to_do(bench: Bench, monkeypat
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("wan_mcp.media.store.os.fsync", full)
+        patch.setattr("wan_mcp.files.os.fsync", full)
         job = submit(bench, image_plan())
         serve(bench)
     error = finished(bench, job).error

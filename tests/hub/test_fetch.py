@@ -50,6 +50,16 @@ def test_the_lock_names_the_commit_and_the_sha256_of_every_file(puller: Puller) 
     }
 
 
+def test_what_killed_writers_have_left_of_a_lock_is_swept_by_the_next_pull(puller: Puller) -> None:
+    weights = puller.home / "weights"
+    (weights / ".tiny.lock.json.0123456789abcdef.part").mkdir(parents=True)
+    former = weights / ".tiny.lock.json.4711"  # as 0.1.0 called it
+    former.write_bytes(b"{")
+    os.utime(former, (1, 1))
+    puller.pull()
+    assert [file.name for file in weights.iterdir()] == ["tiny.lock.json"]
+
+
 def test_the_hubs_own_client_finds_the_files_offline(puller: Puller) -> None:
     fetched = puller.pull()
     found = snapshot_download(REPOSITORY, cache_dir=puller.cache, local_files_only=True)

@@ -49,7 +49,6 @@ def test_a_file_appears_only_when_it_is_whole(tmp_path: Path) -> None:
     with whole(target) as temporary:
         temporary.write_bytes(b"all of it")
         assert not target.exists()
-        assert temporary.parent == target.parent
     assert target.read_bytes() == b"all of it"
     assert list(target.parent.iterdir()) == [target]
 
@@ -76,14 +75,16 @@ def test_a_full_disk_is_told_as_such_and_other_errors_as_they_are(tmp_path: Path
 
 
 def test_a_sweep_removes_what_dead_writers_left_and_nothing_else(media: MediaStore) -> None:
-    folder = media.path(VIDEO).parent
-    folder.mkdir(parents=True)
-    dead = folder / f".{VIDEO.file_name}.{2**22 + 1}.part"  # above the largest pid
-    living = folder / f".{VIDEO.file_name}.{os.getpid()}.part"
-    for file in (dead, living, media.path(VIDEO)):
-        file.write_bytes(b"x")
-    media.sweep()
-    assert sorted(folder.iterdir()) == sorted([living, media.path(VIDEO)])
+    dead = [media.path(name).with_name(f".{name.file_name}.0123456789abcdef.part") for name in (VIDEO, IMAGE)]
+    for folder in dead:
+        folder.mkdir(parents=True)
+        (folder / "half").write_bytes(b"half")
+    media.path(VIDEO).write_bytes(b"whole")
+    with whole(media.path(IMAGE)) as temporary:
+        media.sweep()
+        temporary.write_bytes(b"whole")
+    assert list(media.path(VIDEO).parent.iterdir()) == [media.path(VIDEO)]
+    assert list(media.path(IMAGE).parent.iterdir()) == [media.path(IMAGE)]
 
 
 def test_free_space_is_told_of_a_home_that_does_not_exist_yet(tmp_path: Path) -> None:

@@ -4,27 +4,21 @@ A result is `media/<kind>s/<job id>-<i>.<ext>`; job ids cannot be guessed, so ne
 A file is written under a temporary name and renamed when it is whole and on the disk.
 """
 
-import errno
-import os
 import re
-import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
-
 from wan_mcp.errors import BadRequest, OutOfSpace
+from wan_mcp.files import atomic_file, is_disk_full, sweep_stale
 from wan_mcp.schema.enums import Kind
 
 __all__ = ["MediaName", "MediaStore", "whole"]
 
 EXTENSIONS = {Kind.VIDEO: "mp4", Kind.IMAGE: "png"}
 MIME_TYPES = {Kind.VIDEO: "video/mp4", Kind.IMAGE: "image/png"}
-PARTIAL = ".part"
-FULL = (errno.ENOSPC, errno.EDQUOT)
 ADDRESS = re.compile(r"wan://(?P<folder>video|image)s/(?P<id>[0-9a-z]{20}-[0-9]{1,3})\.(?P<extension>mp4|png)")
 
 
@@ -99,34 +93,22 @@ class MediaStore:
         return shutil.disk_usage(self.home).free / 1e6
 
     def sweep(self) -> None:
-        """Remove what killed writers left half-done; a temporary name carries its writer's pid."""
-        for file in self._folder.glob(f"*/.*{PARTIAL}"):
-            writer = file.name.split(".")[-2]
-            if not (writer.isdigit() and psutil.pid_exists(int(writer))):
-                file.unlink(missing_ok=True)
+        """Remove what killed writers left half-done."""
+        for folder in self._folder.glob("*/"):
+            sweep_stale(folder)
 
 
 @contextmanager
 def whole(target: Path) -> Iterator[Path]:
-    """Write a file so that nobody ever sees a part of it under its name.
-
-    Gives the temporary path to write to; when the block ends well, the file is synced and renamed
-    to `target`, else it is removed.
+    """Write a media file: as `files.atomic_file`, on the disk before it gets its name.
 
     Raises:
         OutOfSpace: the disk is full.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    # Two threads may write the same target; `sweep` looks for the pid.
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.{os.getpid()}{PARTIAL}")
     try:
-        yield temporary
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        temporary.replace(target)
+        with atomic_file(target, durable=True) as temporary:
+            yield temporary
     except OSError as error:
-        if error.errno in FULL:
+        if is_disk_full(error):
             raise OutOfSpace(f"no space left on the disk of {target.parent}; free some and try again") from error
         raise
-    finally:
-        temporary.unlink(missing_ok=True)

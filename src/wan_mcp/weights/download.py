@@ -12,14 +12,14 @@ from typing import BinaryIO
 from filelock import Timeout
 
 from wan_mcp.errors import WeightsUnavailable
+from wan_mcp.files import pieces
 from wan_mcp.weights.download_progress import Tally
 from wan_mcp.weights.hub import Hub, RemoteFile
 from wan_mcp.weights.hub_cache import RepositoryCache, free_bytes
 from wan_mcp.weights.hub_errors import Patience, Stopped, empty_answer, passing_errors, pause
 
-__all__ = ["Transfer", "pieces"]
+__all__ = ["Transfer"]
 
-PIECE = 4 * 1024 * 1024
 LOCK_LOOK_S = 0.2
 ROOM_LOOK = 16 * 1024 * 1024  # bytes between two looks at the disk's room
 
@@ -176,10 +176,3 @@ class Transfer:
             os.fsync(written.fileno())
         self.cache.partial(file).replace(self.cache.blob(file))
         return digest.sha256
-
-
-def pieces(path: Path) -> Iterator[bytes]:
-    """A file's bytes, a few MiB at a time."""
-    with path.open("rb") as content:
-        while piece := content.read(PIECE):
-            yield piece

@@ -7,12 +7,12 @@ models--owner--name/refs/BRANCH           the commit that a branch was last
 
 import os
 import re
-import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
 from filelock import FileLock
 
+from wan_mcp.files import atomic_file
 from wan_mcp.weights.hub import RemoteFile
 
 __all__ = ["RepositoryCache", "free_bytes"]
@@ -64,24 +64,19 @@ class RepositoryCache:
         place, blob = self.snapshot(commit) / file.path, self.blob(file)
         if place.exists() and place.samefile(blob):
             return place
-        place.parent.mkdir(parents=True, exist_ok=True)
-        beside = place.with_name(f".{place.name}.{secrets.token_hex(4)}")
-        try:
-            beside.symlink_to(os.path.relpath(blob, place.parent))
-        except OSError:  # a file system without symbolic links
-            beside.hardlink_to(blob)
-        beside.replace(place)
+        with atomic_file(place) as fresh:
+            try:
+                fresh.symlink_to(os.path.relpath(blob, place.parent))
+            except OSError:  # a file system without symbolic links
+                fresh.hardlink_to(blob)
         return place
 
     def name(self, revision: str, commit: str) -> None:
         """Note that a branch or tag is this commit, as the hub's client does for its offline use."""
         if COMMIT.match(revision):
             return
-        ref = self.folder / "refs" / revision
-        ref.parent.mkdir(parents=True, exist_ok=True)
-        beside = ref.with_name(f".{ref.name}.{secrets.token_hex(4)}")
-        beside.write_text(commit, encoding="ascii")
-        beside.replace(ref)
+        with atomic_file(self.folder / "refs" / revision) as fresh:
+            fresh.write_text(commit, encoding="ascii")
 
 
 def _size(path: Path) -> int | None:

@@ -1,12 +1,12 @@
 """What can go wrong between here and the hub, in words that say what to do; and what is worth another try."""
 
-import errno
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
 from wan_mcp.errors import WanError, WeightsUnavailable
+from wan_mcp.files import is_disk_full
 
 __all__ = ["Patience", "Stopped", "empty_answer", "explain", "hub_errors", "passing_errors", "patiently", "pause"]
 
@@ -169,7 +169,7 @@ def explain(error: Exception, model: str, repository: str, revision: str) -> Wei
                 f"{what} are not whole on this machine, and the hub cannot be reached ({type(error).__name__}). "
                 f"Check the network, the proxy and HF_ENDPOINT. {again}",
             )
-        case OSError() if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        case OSError() if is_disk_full(error):
             code, words = "out_of_space", f"The disk filled up while {what} came. Free some space. {again}"
         case _:
             code, words = "cache_unusable", f"The hub's cache cannot be used: {error}. Correct that, or set HF_HOME."

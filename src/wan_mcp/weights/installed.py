@@ -5,16 +5,15 @@ edited, and costs a millisecond, where hashing a hundred gigabytes would cost mi
 whose time is another but whose size is right is hashed then; all are by `wan-mcp pull --verify`.
 """
 
-import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from wan_mcp.catalog.manifest import Manifest
 from wan_mcp.errors import WeightsUnavailable
-from wan_mcp.weights.download import pieces
+from wan_mcp.files import sha256_of, sha256_of_listing
 from wan_mcp.weights.download_progress import Download, Tally
-from wan_mcp.weights.lockfile import LockedFile, WeightsLock
+from wan_mcp.weights.lockfile import WeightsLock
 from wan_mcp.weights.repositories import sources
 
 __all__ = ["ExtraFile", "InstalledWeights", "damaged_files", "discard", "installed_weights", "is_installed", "is_whole"]
@@ -102,7 +101,7 @@ def _checked(
             tally.came(count)
             tell(path, tally.look())
 
-        if _holds(lock.folder / path, file, read):
+        if sha256_of(lock.folder / path, read) == file.sha256:
             lock = lock.model_copy(update={"files": lock.files | {path: file.model_copy(update={"mtime_ns": mtime})}})
             lock.write(manifest, home)  # at once: who is stopped now need not read this one again
         else:
@@ -121,7 +120,7 @@ def damaged_files(lock: WeightsLock, tell: Callable[[str], None]) -> list[str]:
     damaged = []
     for path, file in lock.files.items():
         tell(path)
-        if _size(lock.folder / path) != file.size or not _holds(lock.folder / path, file, lambda count: None):
+        if _size(lock.folder / path) != file.size or sha256_of(lock.folder / path) != file.sha256:
             damaged.append(path)
     return damaged
 
@@ -134,22 +133,12 @@ def discard(lock: WeightsLock, damaged: Iterable[str]) -> None:
         place.unlink(missing_ok=True)
 
 
-def _holds(path: Path, file: LockedFile, tell: Callable[[int], None]) -> bool:
-    """Whether a file's content is the locked one; `tell` hears of each piece how many bytes it has."""
-    digest = hashlib.sha256()
-    for piece in pieces(path):
-        tell(len(piece))
-        digest.update(piece)
-    return digest.hexdigest() == file.sha256
-
-
 def _fingerprint(lock: WeightsLock, extra_files: dict[tuple[str, str], ExtraFile]) -> str:
-    total = hashlib.sha256()
-    for path in sorted(lock.files):
-        total.update(f"{path} {lock.files[path].sha256}\n".encode())
-    for repository, path in sorted(extra_files):
-        total.update(f"{repository} {path} {extra_files[repository, path].sha256}\n".encode())
-    return total.hexdigest()
+    own = [(path, lock.files[path].sha256) for path in sorted(lock.files)]
+    others = [
+        (f"{repository} {path}", extra_files[repository, path].sha256) for repository, path in sorted(extra_files)
+    ]
+    return sha256_of_listing(own + others)
 
 
 def _size(path: Path) -> int | None:

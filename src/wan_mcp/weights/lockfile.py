@@ -5,7 +5,6 @@ further repository of its adapters and GGUF files) and is written when, and only
 files are whole. While it fits its manifest, the hub is not asked.
 """
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, Self
@@ -14,6 +13,7 @@ from pydantic import Field, ValidationError
 
 from wan_mcp.catalog.manifest import Manifest
 from wan_mcp.errors import HomeUnusable
+from wan_mcp.files import atomic_file, sweep_stale
 from wan_mcp.schema.enums import Frozen
 from wan_mcp.weights.repositories import FurtherWeights
 
@@ -63,11 +63,10 @@ class WeightsLock(Frozen):
             HomeUnusable: the home folder cannot be written.
         """
         place = _place(manifest, home)
-        beside = place.with_name(f".{place.name}.{os.getpid()}")
         try:
-            place.parent.mkdir(parents=True, exist_ok=True)
-            beside.write_text(self.model_dump_json(indent=1, by_alias=True), encoding="utf-8")
-            beside.replace(place)
+            with atomic_file(place) as fresh:
+                fresh.write_text(self.model_dump_json(indent=1, by_alias=True), encoding="utf-8")
+            sweep_stale(place.parent)
         except OSError as error:
             raise HomeUnusable(f"the lock file {place} cannot be written: {error.strerror}") from error
 

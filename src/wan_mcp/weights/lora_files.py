@@ -1,16 +1,15 @@
 """Adapters that a request names: found in their allowed places, known to be safetensors, told by their hash."""
 
-import hashlib
 import json
 import struct
 from collections.abc import Iterable
 from pathlib import Path
 
 from wan_mcp.errors import BadRequest
+from wan_mcp.files import sha256_of
 from wan_mcp.schema.requests import LoraRequest
-from wan_mcp.weights.download import pieces
 
-__all__ = ["LoraFiles", "sha256_of"]
+__all__ = ["LoraFiles"]
 
 SUFFIX = ".safetensors"
 MAX_HEADER_BYTES = 100_000_000  # as the format's own readers allow
@@ -87,11 +86,3 @@ def _no_safetensors(file: Path) -> BadRequest:
         f"the lora {file.name} is no safetensors file; other formats can run code when loaded and are not taken: "
         "convert it, or get it as .safetensors"
     )
-
-
-def sha256_of(file: Path) -> str:
-    """The SHA-256 of a file's bytes."""
-    digest = hashlib.sha256()
-    for piece in pieces(file):
-        digest.update(piece)
-    return digest.hexdigest()

@@ -1,6 +1,5 @@
 """Build and prove packages, one at a time on this machine, in processes that can be ended. Imports no torch."""
 
-import hashlib
 import json
 import logging
 import os
@@ -22,6 +21,7 @@ from filelock import FileLock
 from wan_mcp.engine.aot import child_process
 from wan_mcp.engine.aot.metadata import Input, PackageMetadata
 from wan_mcp.engine.aot.store import BUILD_PREFIX, PackageStore
+from wan_mcp.files import sha256_of
 
 __all__ = ["EXIT_NO_MEMORY", "BuildFailed", "BuildRequest", "InsufficientMemory", "build", "build_lock", "environment"]
 
@@ -107,7 +107,7 @@ def build(wanted: BuildRequest, home: Path, tell: Tell, errors: Errors = None) -
             proof = run(VERIFY, file)
             metadata = PackageMetadata(
                 identity=facts["identity"],
-                package_sha256=_sha256(file),
+                package_sha256=sha256_of(file),
                 inputs=tuple(Input.model_validate(each) for each in facts["inputs"]),
                 dynamic=facts["dynamic"],
                 difference=proof["difference"],
@@ -118,11 +118,6 @@ def build(wanted: BuildRequest, home: Path, tell: Tell, errors: Errors = None) -
             shutil.rmtree(folder, ignore_errors=True)
     log.info("package %s built and proved in %.0f s", wanted.name, time.monotonic() - began)
     return True
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()
 
 
 def _child(wanted: BuildRequest, home: Path, errors: Errors, module: str, file: Path) -> dict[str, Any]:

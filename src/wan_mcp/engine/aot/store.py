@@ -4,7 +4,6 @@ A package is code: it is loaded only where its file and folder are this user's a
 what its metadata says, which was written when it was built and proved.
 """
 
-import hashlib
 import logging
 import os
 import shutil
@@ -16,6 +15,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from wan_mcp.engine.aot.metadata import PackageMetadata
+from wan_mcp.files import atomic_file, sha256_of, sweep_stale
 
 __all__ = ["BUILD_PREFIX", "InvalidPackage", "PackageStore"]
 
@@ -71,8 +71,7 @@ class PackageStore:
             for path in (self.folder, self.package(name), self.metadata(name)):
                 self._check_owner(path)
             metadata = PackageMetadata.model_validate_json(self.metadata(name).read_bytes())
-            with self.package(name).open("rb") as content:
-                found = hashlib.file_digest(content, "sha256").hexdigest()
+            found = sha256_of(self.package(name))
         except ValidationError as error:
             raise InvalidPackage(f"its metadata cannot be read: {error.errors()[0]['msg']}") from error
         except (OSError, UnicodeDecodeError) as error:
@@ -93,16 +92,16 @@ class PackageStore:
     def publish(self, built: Path, name: str, metadata: PackageMetadata) -> None:
         """Give a package that was proved its name; whoever looks sees all of it or nothing."""
         built.chmod(0o600)
-        fresh = built.with_suffix(".json")
-        fresh.write_text(metadata.model_dump_json(indent=1))
-        fresh.chmod(0o600)
-        # Without a metadata there is no package, so an old one of that name goes first and the new one comes last.
-        self.metadata(name).unlink(missing_ok=True)
-        built.replace(self.package(name))
-        fresh.replace(self.metadata(name))
+        with atomic_file(self.metadata(name)) as fresh:
+            fresh.write_text(metadata.model_dump_json(indent=1))
+            fresh.chmod(0o600)
+            # Without a metadata there is no package, so an old one of that name goes first and the new one comes last.
+            self.metadata(name).unlink(missing_ok=True)
+            built.replace(self.package(name))
 
     def sweep(self) -> None:
         """Remove what builds that were ended have left, and the oldest packages. Only while no build runs."""
+        sweep_stale(self.folder)
         for left in self.folder.glob(f"{BUILD_PREFIX}*"):
             shutil.rmtree(left, ignore_errors=True)
         for broken in self.folder.glob("*.broken"):

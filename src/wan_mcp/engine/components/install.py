@@ -1,6 +1,5 @@
 """Where a model's weights lie on this machine, and what they are, by their content."""
 
-import hashlib
 import logging
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,6 +7,7 @@ from pathlib import Path
 from wan_mcp.catalog.manifest import Manifest
 from wan_mcp.engine.worker.reporter import Reporter
 from wan_mcp.errors import HomeUnusable, JobFailed, WeightsUnavailable
+from wan_mcp.files import sha256_of, sha256_of_listing
 from wan_mcp.schema.enums import Stage
 from wan_mcp.settings import Settings
 from wan_mcp.weights.download_progress import Download
@@ -39,15 +39,12 @@ class Installed:
     def sha256_of(self, *parts: str) -> str:
         """SHA-256 over what these subfolders hold, file names included."""
         hashes = self.hashes or {
-            file.relative_to(self.folder).as_posix(): _sha256(file)
+            file.relative_to(self.folder).as_posix(): sha256_of(file)
             for part in parts
             for file in (self.folder / part).rglob("*")
             if file.is_file()
         }
-        total = hashlib.sha256()
-        for path in sorted(path for path in hashes if path.partition("/")[0] in parts):
-            total.update(f"{path} {hashes[path]}\n".encode())
-        return total.hexdigest()
+        return sha256_of_listing((path, hashes[path]) for path in sorted(hashes) if path.partition("/")[0] in parts)
 
 
 def install(
@@ -121,13 +118,5 @@ def _download(manifest: Manifest, settings: Settings, report: Reporter, hub: Hub
 
 def fingerprint(folder: Path) -> str:
     """SHA-256 over a model's tensors and configuration, file names included."""
-    total = hashlib.sha256()
-    for file in sorted(folder.rglob("*")):
-        if file.suffix in (".safetensors", ".json"):
-            total.update(f"{file.relative_to(folder).as_posix()} {_sha256(file)}\n".encode())
-    return total.hexdigest()
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()
+    files = [file for file in sorted(folder.rglob("*")) if file.suffix in (".safetensors", ".json")]
+    return sha256_of_listing((file.relative_to(folder).as_posix(), sha256_of(file)) for file in files)

@@ -8,8 +8,6 @@ import hashlib
 import logging
 import os
 import shutil
-import time
-import uuid
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,8 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+
+from wan_mcp.files import atomic_file, sweep_stale
 
 __all__ = ["EmbeddingFiles"]
 
@@ -26,8 +26,6 @@ MAX_FILES = 4000
 MAX_BYTES = 1_000_000_000
 """Some two thousand prompts of a hundred tokens in bf16 at 4096 numbers a token."""
 LAYOUT = "1"
-STRAY_S = 3600.0
-"""A temporary file as old as this was left by a process that died."""
 
 
 class EmbeddingFiles:
@@ -73,35 +71,30 @@ class EmbeddingFiles:
         used = int(rows[0].ne(0).any(-1).nonzero().amax()) + 1 if rows.any() else 1
         kept = rows[:, :used].clone(memory_format=torch.contiguous_format)
         about = {"layout": LAYOUT, "tokens": str(rows.shape[1]), "sha256": _sha256(kept)}
-        fresh = self._folder / f".{key}.{uuid.uuid4().hex[:8]}"
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             if shutil.disk_usage(self._folder).free - kept.nbytes < self._reserve:
                 log.info("prompt embedding not kept: the disk is nearly full")
                 return
-            save_file({"embedding": kept}, fresh, metadata=about)
-            fresh.replace(self._file(key))
+            with atomic_file(self._file(key)) as fresh:
+                save_file({"embedding": kept}, fresh, metadata=about)
             self._shrink()
         except (OSError, SafetensorError) as error:
             log.warning("prompt embedding not kept: %s", error)
-        finally:
-            _remove(fresh)
 
     def _file(self, key: str) -> Path:
         return self._folder / f"{key}.safetensors"
 
     def _shrink(self) -> None:
         """Remove what was not used for the longest time, down to the bounds, and what dead processes left."""
+        sweep_stale(self._folder)
         found = []
         for entry in os.scandir(self._folder):
             try:
                 facts = entry.stat()
             except FileNotFoundError:
                 continue
-            if entry.name.startswith("."):
-                if time.time() - facts.st_mtime > STRAY_S:
-                    _remove(Path(entry.path))
-            else:
+            if not entry.name.startswith("."):
                 found.append((facts.st_mtime_ns, facts.st_size, entry.path))
         files, size = len(found), sum(each[1] for each in found)
         for _, its_size, path in sorted(found):

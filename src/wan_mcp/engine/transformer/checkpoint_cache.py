@@ -6,16 +6,13 @@ reader sees a whole denoiser or none, blocks can be read side by side, and the b
 
 import json
 import logging
-import os
 import shutil
-import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Thread
 from typing import Any
 
-import psutil
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -24,6 +21,7 @@ from torch import Tensor
 from wan_mcp.engine.transformer.block import BlockKind
 from wan_mcp.engine.transformer.weight_store import WeightStore
 from wan_mcp.engine.transformer.weights import BlockWeights
+from wan_mcp.files import atomic_folder, sweep_stale
 
 __all__ = ["CachedDenoiser", "WeightsCache"]
 
@@ -100,33 +98,23 @@ class WeightsCache:
         """Keep a denoiser; False where the disk does not take it, which only costs the time to convert it again."""
         if self.find(key) is not None:
             return True
-        self._sweep()
-        fresh = self._folder / f".{key}.{uuid.uuid4().hex[:8]}.{os.getpid()}"
         try:
-            fresh.mkdir(parents=True)
-            free, needed = shutil.disk_usage(fresh).free, sum(map(_bytes, _all_tensors(blocks, rest)))
+            self._folder.mkdir(parents=True, exist_ok=True)
+            sweep_stale(self._folder)
+            free, needed = shutil.disk_usage(self._folder).free, sum(map(_bytes, _all_tensors(blocks, rest)))
             if needed > free // 2:
                 log.info("converted weights not kept: %.1f GB, and %.1f GB free", needed / 1e9, free / 1e9)
                 return False
-            for number, tensors in enumerate(blocks):
-                save_file(_on_cpu(tensors), fresh / _name(number))
-            save_file(_on_cpu(rest), fresh / REST)
-            (fresh / INDEX).write_text(json.dumps({"layout": LAYOUT, "blocks": len(blocks)}))
-            fresh.rename(self._folder / key)
+            with atomic_folder(self._folder / key) as fresh:
+                for number, tensors in enumerate(blocks):
+                    save_file(_on_cpu(tensors), fresh / _name(number))
+                save_file(_on_cpu(rest), fresh / REST)
+                (fresh / INDEX).write_text(json.dumps({"layout": LAYOUT, "blocks": len(blocks)}))
         except (OSError, SafetensorError) as error:
             log.warning("converted weights not kept: %s", error)
             return self.find(key) is not None  # another engine may have been faster
-        finally:
-            shutil.rmtree(fresh, ignore_errors=True)
         log.info("converted weights kept as %s, %.2f GB", key, needed / 1e9)
         return True
-
-    def _sweep(self) -> None:
-        """Remove what writers that were killed have left; a temporary name ends with its writer's pid."""
-        for left in self._folder.glob(".*"):
-            writer = left.name.split(".")[-1]
-            if not (writer.isdigit() and psutil.pid_exists(int(writer))):
-                shutil.rmtree(left, ignore_errors=True)
 
     def set_aside(self, key: str, reason: str) -> None:
         """Remove a denoiser that turned out unreadable; it is made again from its source."""

@@ -18,9 +18,9 @@ from safetensors.torch import load_file
 
 from wan_mcp.catalog.manifest import Manifest
 from wan_mcp.errors import JobFailed
+from wan_mcp.files import sha256_of
 from wan_mcp.schema.plans import LoraPlan
 from wan_mcp.weights.installed import ExtraFile
-from wan_mcp.weights.lora_files import sha256_of
 
 __all__ = ["Adapter", "JobAdapters", "experts", "fitted", "fuse_own", "own_adapters", "put_on", "read_adapter"]
 

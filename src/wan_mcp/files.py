@@ -1,0 +1,170 @@
+"""Files and folders that appear under their names whole or not at all, and the hash of what a file holds.
+
+A writer works in a scratch folder next to its target, `.NAME.TOKEN.part`, and locks that folder (flock) for as long as
+it writes. The kernel drops the lock when the process ends, however it ends, so a scratch folder that can be locked has
+no writer. That is true between processes and between containers, where a pid of one means nothing to the other, and
+however long a write takes. Only where a file system has no locks does age decide.
+"""
+
+import errno
+import fcntl
+import hashlib
+import os
+import re
+import secrets
+import shutil
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+__all__ = ["atomic_file", "atomic_folder", "is_disk_full", "pieces", "sha256_of", "sha256_of_listing", "sweep_stale"]
+
+SCRATCH = re.compile(r"\..+\.[0-9a-f]{16}\.part")
+FORMER_SCRATCH = re.compile(r"\..+\.([0-9a-f]{8}|([0-9a-f]{8}\.)?\d+)(\.part)?|\.tmp[A-Za-z0-9]{6}")
+"""What 0.1.0, and the library of safetensors for it, called unfinished files; their writers hold no lock."""
+STALE_S = 3600.0
+"""Where no lock can tell: what was not written to for this long has no writer."""
+UNFINISHED = "content.part"  # not the target's name or suffix: a search through all folders finds only what is whole
+NAME_KEPT = 100  # characters of the target's name in its scratch folder's, for the length of a name is limited
+PIECE_BYTES = 4 * 1024 * 1024
+
+
+@contextmanager
+def atomic_file(target: Path, *, durable: bool = False) -> Iterator[Path]:
+    """Write a file so that no part of it is ever seen under its name.
+
+    Yields the path to write to, on the same disk; a program may write it by any means. If the block ends without an
+    exception, the file gets its name, replacing one that had it; otherwise nothing is left. A `durable` file is on
+    the disk before it gets its name. Missing parent folders are made.
+
+    Raises:
+        OSError: the folder cannot be written, or the disk is full.
+    """
+    with _scratch(target) as scratch:
+        file = scratch / UNFINISHED
+        yield file
+        if durable:
+            with file.open("rb+") as content:
+                os.fsync(content.fileno())
+        file.replace(target)
+
+
+@contextmanager
+def atomic_folder(target: Path) -> Iterator[Path]:
+    """Write a folder so that no part of it is ever seen under its name.
+
+    Yields the folder to fill. If the block ends without an exception, it gets its name; otherwise nothing is left.
+    Missing parent folders are made.
+
+    Raises:
+        OSError: there is a folder of that name that is not empty, it cannot be written, or the disk is full.
+    """
+    with _scratch(target) as scratch:
+        yield scratch
+        scratch.rename(target)
+
+
+@contextmanager
+def _scratch(target: Path) -> Iterator[Path]:
+    """Make a folder next to `target` that is locked while the block runs, and removed after it."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    scratch, lock = _locked_scratch(target)
+    try:
+        yield scratch
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+        os.close(lock)
+
+
+def _locked_scratch(target: Path) -> tuple[Path, int]:
+    """A new folder next to `target`, and the open file that locks it."""
+    while True:
+        scratch = target.with_name(f".{target.name[:NAME_KEPT]}.{secrets.token_hex(8)}.part")
+        scratch.mkdir()
+        with suppress(FileNotFoundError):  # a sweep may come between any two of these calls
+            lock = os.open(scratch, os.O_RDONLY | os.O_DIRECTORY)
+            with suppress(OSError):  # a file system without locks
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            if scratch.exists():
+                return scratch, lock
+            os.close(lock)
+
+
+def sweep_stale(folder: Path) -> None:
+    """Remove the unfinished files and folders in `folder` that have no writer, as far as this user may.
+
+    Subfolders are not looked into.
+    """
+    with suppress(OSError):
+        for file in list(folder.iterdir()):
+            if SCRATCH.fullmatch(file.name):
+                _remove_if_unlocked(file)
+            elif FORMER_SCRATCH.fullmatch(file.name) and _is_old(file):
+                _remove(file)
+
+
+def _remove_if_unlocked(scratch: Path) -> None:
+    try:
+        lock = os.open(scratch, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError:  # its writer has just finished, or it belongs to another user
+        return
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        stale = True
+    except BlockingIOError:
+        stale = False
+    except OSError:  # a file system without locks
+        stale = _is_old(scratch)
+    if stale:
+        _remove(scratch)  # still locked: a writer that has only just made it waits, and makes another
+    os.close(lock)
+
+
+def _is_old(file: Path) -> bool:
+    """Whether neither a file nor anything in a folder was written to lately."""
+    newest = 0.0
+    for each in (file, *file.rglob("*")):
+        with suppress(OSError):
+            newest = max(newest, each.lstat().st_mtime)
+    return time.time() - newest > STALE_S
+
+
+def _remove(file: Path) -> None:
+    if file.is_dir() and not file.is_symlink():
+        shutil.rmtree(file, ignore_errors=True)
+    else:
+        with suppress(OSError):
+            file.unlink()
+
+
+def is_disk_full(error: OSError) -> bool:
+    """Whether an error says that a disk, or a user's share of it, has no room."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+def pieces(file: Path) -> Iterator[bytes]:
+    """Yield a file's bytes, a few MiB at a time."""
+    with file.open("rb") as content:
+        while piece := content.read(PIECE_BYTES):
+            yield piece
+
+
+def sha256_of(file: Path, on_read: Callable[[int], None] = lambda count: None) -> str:
+    """Return the SHA-256 of a file's bytes, in hexadecimal.
+
+    `on_read` is called with the number of bytes of each piece that was read; what it raises ends the reading.
+    """
+    digest = hashlib.sha256()
+    for piece in pieces(file):
+        on_read(len(piece))
+        digest.update(piece)
+    return digest.hexdigest()
+
+
+def sha256_of_listing(hashes: Iterable[tuple[str, str]]) -> str:
+    """Return one SHA-256 for many files: over lines of their names and hashes, in this order."""
+    digest = hashlib.sha256()
+    for name, sha256 in hashes:
+        digest.update(f"{name} {sha256}\n".encode())
+    return digest.hexdigest()
