@@ -3,7 +3,7 @@
 import logging
 import sys
 
-__all__ = ["first_line", "log_to_stderr"]
+__all__ = ["log_to_stderr"]
 
 
 def log_to_stderr(level: str) -> None:
@@ -12,8 +12,3 @@ def log_to_stderr(level: str) -> None:
     Call it before a server is built: the SDK would otherwise choose a format made for terminals.
     """
     logging.basicConfig(stream=sys.stderr, level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-
-
-def first_line(error: Exception) -> str:
-    """What an error of somebody else's code says first, for a line in the log."""
-    return f"{type(error).__name__}: {error}".split("\n")[0][:300]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from wan_mcp.catalog.catalog import Catalog, shipped_folder
 from wan_mcp.catalog.manifest import Manifest
-from wan_mcp.weights.download_progress import in_bytes
+from wan_mcp.text import in_bytes
 
 __all__ = ["PAGE", "table"]
 

@@ -106,7 +106,7 @@ def test_files_that_were_copied_are_read_once_more_in_sight_of_who_waits_and_may
     with ear, pytest.raises(JobCancelled):
         bench.install(ear)
     assert ear.heard == [(Stage.CHECK, 1)]
-    assert all(" of 515 kB at " in detail for detail in ear.details), ear.details
+    assert all(" of 515.0 kB at " in detail for detail in ear.details), ear.details
     with Ear(bench.job(), bench.store, bench.settings) as ear:
         bench.install(ear)
     assert len(ear.details) == 1, "the file that had been read before the cancel is not read again"
@@ -155,7 +155,7 @@ def test_a_download_shows_in_the_job_renews_its_deadline_and_stops_when_cancelle
     onlooker.join(30)
     assert stopped_at - onlooker.cancelled_at < 2
     assert onlooker.seen[-1].stage is Stage.DOWNLOAD
-    assert "of 515 kB" in onlooker.seen[-1].detail
+    assert "of 515.0 kB" in onlooker.seen[-1].detail
     assert onlooker.deadline_at > time.time()
     hub.faults.clear()
     fault.go.set()

@@ -60,7 +60,7 @@ def test_a_pull_says_licence_and_what_came_and_prints_the_folder(person: Person)
     assert code == 0
     assert "licence Apache-2.0" in words
     assert "Be kind." in words
-    assert "515 kB came" in words
+    assert "515.0 kB came" in words
     assert (Path(output.strip()) / LARGE).read_bytes() == FILES[LARGE]
 
 
@@ -173,8 +173,8 @@ def test_models_says_what_fits_the_gpu_of_the_settings_and_else_the_cpu(person: 
     tool.chmod(0o755)
     person.environment["PATH"] = f"{tool.parent}:{person.environment['PATH']}"
     words = person.run("--device", "cuda:1", "models")[1]
-    assert "GPU of 151 GB" in words
-    assert "69 GB in bf16" in words
+    assert "GPU of 150.8 GB" in words
+    assert "69.0 GB in bf16" in words
     assert "too large" not in words
     tool.write_text("#!/bin/sh\necho 24564, 8.9\n", encoding="utf-8")
     lines = person.run("--device", "cuda:0", "models")[1].split("wan2.2-t2v-a14b-4step")[1]

@@ -95,7 +95,7 @@ def test_a_rate_limit_is_waited_for_as_long_as_the_hub_says(puller: Puller) -> N
 
 def test_a_rate_limit_of_an_hour_ends_the_pull_and_says_when_to_come_back(puller: Puller) -> None:
     puller.hub.fail(Fault("api", status=429, headers={"retry-after": "3600"}))
-    assert "about 3600 s" in refused(puller, "hub_rate_limited")
+    assert "about 60 min" in refused(puller, "hub_rate_limited")
 
 
 def test_a_hub_in_trouble_is_asked_again(puller: Puller) -> None:

@@ -38,7 +38,7 @@ def test_a_video_that_is_too_large_is_refused_with_the_sizes_and_lengths_that_fi
         planner.resolve(video("720p-landscape"))
     words = str(refusal.value)
     assert "1280x720 with 81 frames of 'wan2.2-t2v-a14b-4step' needs about 17.3 GB" in words
-    assert "in fp8, and this GPU has 8.59 GB; these fit: 480p-landscape with up to 77 frames" in words
+    assert "in fp8, and this GPU has 8.6 GB; these fit: 480p-landscape with up to 77 frames" in words
     assert "720p" not in words.partition("these fit")[2]
     planner.resolve(video(num_frames=77))
     planner.resolve(ImageRequest(prompt="rain", model=MODEL, resolution="720p-landscape"))
@@ -71,7 +71,7 @@ def test_what_an_engine_found_counts_more_than_what_the_tool_says(planner: Plann
     rows.record_machine("auto", Machine("GPU", "bf16", 8 * 1024**3, has_fp8=True))
     assert rows.machine("cuda:1") is None
     planner.resolve(video("720p-landscape"))
-    with pytest.raises(BadRequest, match=r"this GPU has 8\.59 GB"):
+    with pytest.raises(BadRequest, match=r"this GPU has 8\.6 GB"):
         planner.resolve(video("720p-landscape"), machine=rows.machine("auto"))
 
 

@@ -176,7 +176,7 @@ def truncated() -> bytes:
         (b"", "no picture"),
         (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "no picture"),
         (encoded(Image.new("RGB", (10, 4)), "PNG"), "only 10x4"),
-        (b"\0" * 600_000, "0.6 MB; at most 0.5 MB"),
+        (b"\0" * 600_000, "600.0 kB; at most 500.0 kB"),
     ],
 )
 def test_what_is_no_usable_picture_is_refused_with_the_reason(

@@ -11,7 +11,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections import deque
 
 from filelock import Timeout
 
@@ -23,6 +22,7 @@ from wan_mcp.jobs.store import JobStore
 from wan_mcp.jobs.workers import WorkerRegistry
 from wan_mcp.schema.jobs import JobError
 from wan_mcp.settings import Settings
+from wan_mcp.text import last_line
 
 __all__ = ["Supervisor"]
 
@@ -109,10 +109,10 @@ class Supervisor:
     def _last_words(self) -> str:
         try:
             with self._settings.log_file.open(encoding="utf-8", errors="replace") as lines:
-                last = deque((line.strip() for line in lines if line.strip()), maxlen=1)
+                last = last_line(lines)
         except OSError:
-            return "it left no word."
-        return f"{last[0][:300]}." if last else "it left no word."
+            last = None
+        return f"{last}." if last else "it left no word."
 
     def _bury_if_dead(self, device: str) -> bool:
         if not self._bury(device):

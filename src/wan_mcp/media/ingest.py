@@ -19,6 +19,7 @@ from wan_mcp.errors import BadImage
 from wan_mcp.media.store import MediaName, MediaStore, whole
 from wan_mcp.schema.enums import Kind
 from wan_mcp.schema.plans import InputImage
+from wan_mcp.text import in_bytes
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -113,7 +114,7 @@ class InputImages:
             raise BadImage(f"the file {source[:200]} cannot be read: {reason}") from error
 
     def _too_many_bytes(self, size: int) -> BadImage:
-        return BadImage(f"the picture has {size / 1e6:.1f} MB; at most {self._max_bytes / 1e6:g} MB are taken")
+        return BadImage(f"the picture has {in_bytes(size)}; at most {in_bytes(self._max_bytes)} are taken")
 
     def _keep(self, data: bytes, origin: str) -> InputImage:
         png, width, height = self._normalized(data)

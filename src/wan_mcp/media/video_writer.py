@@ -22,6 +22,7 @@ from wan_mcp.media import ffmpeg
 from wan_mcp.media.contact_sheet import chosen_frames, contact_sheet
 from wan_mcp.media.store import MediaName, MediaStore, whole
 from wan_mcp.schema.jobs import Artifact
+from wan_mcp.text import last_line
 
 if TYPE_CHECKING:
     import numpy as np
@@ -170,7 +171,7 @@ class VideoWriter:
         said = self._said.read().decode(errors="replace")
         if any(words in said for words in NO_SPACE):
             raise OutOfSpace(f"no space left on the disk of {self._path.parent}; free some and try again")
-        last = said.strip().splitlines()[-1] if said.strip() else f"ffmpeg ended with {self._process.returncode}"
+        last = last_line(said.splitlines()) or f"ffmpeg ended with {self._process.returncode}"
         raise JobFailed("write_failed", f"The video could not be written: {last}")
 
     def _stop(self) -> None:

@@ -9,7 +9,7 @@ from wan_mcp.errors import BadRequest
 from wan_mcp.hardware.machine import Machine, this_machine
 from wan_mcp.schema.plans import CaptionPlan, Plan, VideoPlan
 from wan_mcp.settings import Settings
-from wan_mcp.weights.download_progress import in_bytes
+from wan_mcp.text import in_bytes
 
 __all__ = ["MemoryCheck"]
 

@@ -1,36 +1,12 @@
 """A job in words: the same sentence in results, in progress notifications and in lists."""
 
-from datetime import UTC, datetime
-
 from wan_mcp.schema.enums import JobState
 from wan_mcp.schema.jobs import Job, Progress
 from wan_mcp.schema.plans import CaptionPlan, VideoPlan
 from wan_mcp.service.service import JobView
+from wan_mcp.text import duration, time_left
 
-__all__ = ["duration", "fraction_of", "instant", "sentence", "time_left", "what_it_is"]
-
-
-def instant(seconds: float | None) -> str | None:
-    """A Unix time as ISO 8601 in UTC."""
-    if seconds is None:
-        return None
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def duration(seconds: float, *, precise: bool = True) -> str:
-    """Seconds in words, as precise as anybody wants them; an estimate is never precise to a tenth."""
-    if seconds < 10 and precise:
-        return f"{seconds:.1f} s"
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    if seconds < 6000:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h"
-
-
-def time_left(eta_s: float | None) -> str:
-    """`, about 12 s left`, or nothing while nothing like it was measured."""
-    return "" if eta_s is None else f", about {duration(max(1.0, eta_s), precise=False)} left"
+__all__ = ["fraction_of", "sentence", "what_it_is"]
 
 
 def fraction_of(job: Job) -> float:

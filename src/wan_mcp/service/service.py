@@ -32,6 +32,7 @@ from wan_mcp.schema.requests import Request, VideoRequest
 from wan_mcp.service.queue import JobView, Queue
 from wan_mcp.service.typical_times import TypicalTimes, typical_times
 from wan_mcp.settings import Settings
+from wan_mcp.text import duration, in_bytes
 
 __all__ = ["JobService", "JobView", "serving"]
 
@@ -135,14 +136,16 @@ class JobService:
         free = self.media.free_mb()
         if free < self.settings.min_free_mb:
             raise OutOfSpace(
-                f"only {free:.0f} MB are free on the disk of {self.settings.home} and "
-                f"{self.settings.min_free_mb} MB are kept in reserve; free some space and try again"
+                f"only {in_bytes(free * 1e6)} are free on the disk of {self.settings.home} and "
+                f"{in_bytes(self.settings.min_free_mb * 1e6)} are kept in reserve; free some space and try again"
             )
 
     async def _when_to_come_back(self, table: _Table) -> str:
         running = [job for job in await run_sync(table.store.unfinished) if job.state is JobState.RUNNING]
         eta = (await self.view(running[0].id)).eta_s if running else None
-        return f"try again in about {max(1, round(eta))} s" if eta is not None else "try again when a job has finished"
+        if eta is None:
+            return "try again when a job has finished"
+        return f"try again in about {duration(max(1.0, eta), precise=False)}"
 
     async def view(self, job_id: str) -> JobView:
         """One job as it stands.

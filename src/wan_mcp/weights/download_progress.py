@@ -6,18 +6,11 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-__all__ = ["Download", "Tally", "in_bytes"]
+from wan_mcp.text import in_bytes, time_left
+
+__all__ = ["Download", "Tally"]
 
 WINDOW_S = 10.0  # the rate is that of the last so many seconds
-UNITS = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
-
-
-def in_bytes(count: float) -> str:
-    """A number of bytes in words: three figures and a decimal unit."""
-    for size, unit in UNITS:
-        if count >= size:
-            return f"{count / size:.3g} {unit}"
-    return f"{count:.0f} bytes"
 
 
 @dataclass(frozen=True)
@@ -42,15 +35,8 @@ class Download:
         words = f"{in_bytes(self.done)} of {in_bytes(self.total)}"
         if self.rate is not None:
             words += f" at {in_bytes(self.rate)}/s"
-        if self.eta_s is not None:
-            words += f", about {_in_time(self.eta_s)} left"
+        words += time_left(self.eta_s)
         return f"{words} ({self.note})" if self.note else words
-
-
-def _in_time(seconds: float) -> str:
-    if seconds >= 5400:
-        return f"{seconds / 3600:.1f} h"
-    return f"{seconds / 60:.0f} min" if seconds >= 90 else f"{max(1, round(seconds))} s"
 
 
 class Tally:

@@ -10,8 +10,9 @@ from typing import TypeVar
 
 from wan_mcp.catalog.manifest import Manifest
 from wan_mcp.errors import WeightsUnavailable
+from wan_mcp.text import in_bytes
 from wan_mcp.weights.download import Transfer
-from wan_mcp.weights.download_progress import Download, Tally, in_bytes
+from wan_mcp.weights.download_progress import Download, Tally
 from wan_mcp.weights.hub import DEFAULT_REVISION, Hub, Listing, RemoteFile
 from wan_mcp.weights.hub_cache import RepositoryCache, free_bytes
 from wan_mcp.weights.hub_errors import Patience, explain, hub_errors, patiently

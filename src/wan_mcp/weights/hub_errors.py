@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from wan_mcp.errors import WanError, WeightsUnavailable
 from wan_mcp.files import is_disk_full
+from wan_mcp.text import duration
 
 __all__ = ["Patience", "Stopped", "empty_answer", "explain", "hub_errors", "passing_errors", "patiently", "pause"]
 
@@ -94,7 +95,7 @@ def pause(
         return False
     if failures >= patience.tries:
         return False
-    note(f"{reason}; trying again in {wait:.0f} s")
+    note(f"{reason}; trying again in {duration(wait, precise=False)}")
     stop.wait(wait)
     note("")
     return True
@@ -190,7 +191,7 @@ def _by_status(error: Exception, what: str, again: str) -> tuple[str, str]:
     status = error.response.status_code if isinstance(error, HfHubHTTPError) else 0
     if status == 429:
         asked = _retry_after(error)
-        when = f"in about {asked:.0f} s" if asked is not None else "in some minutes"
+        when = f"in about {duration(asked, precise=False)}" if asked is not None else "in some minutes"
         return "hub_rate_limited", f"The hub limits the rate of this machine. Try again {when}; a token helps. {again}"
     if status in (401, 403):
         return "hub_token", f"The hub refuses {what[4:]} to this machine's token: give it the right to read them."

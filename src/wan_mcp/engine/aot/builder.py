@@ -22,6 +22,7 @@ from wan_mcp.engine.aot import child_process
 from wan_mcp.engine.aot.metadata import Input, PackageMetadata
 from wan_mcp.engine.aot.store import BUILD_PREFIX, PackageStore
 from wan_mcp.files import sha256_of
+from wan_mcp.text import in_bytes
 
 __all__ = ["EXIT_NO_MEMORY", "BuildFailed", "BuildRequest", "InsufficientMemory", "build", "build_lock", "environment"]
 
@@ -158,7 +159,7 @@ def _watch(process: subprocess.Popen[bytes]) -> None:
         if time.monotonic() > give_up:
             raise BuildFailed(f"it took longer than {PATIENCE_S:.0f} s")
         if (taken := _memory(process.pid)) > MEMORY_BYTES:
-            raise BuildFailed(f"it took {taken / 1e9:.0f} GB of memory")
+            raise BuildFailed(f"it took {in_bytes(taken)} of memory")
         time.sleep(LOOK_S)
 
 

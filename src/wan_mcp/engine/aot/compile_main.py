@@ -21,6 +21,7 @@ from wan_mcp.engine.attention.cross_attention import context_kernel
 from wan_mcp.engine.ops.modulate import fused_ops_for
 from wan_mcp.engine.transformer.block import BlockKind, ExportableBlock
 from wan_mcp.logs import log_to_stderr
+from wan_mcp.text import in_bytes
 
 __all__ = ["compile_block", "export_block"]
 
@@ -73,7 +74,7 @@ def main(arguments: list[str]) -> None:
     limit_gpu_memory(device)
     compile_block(kind, device, file)
     if device.type == "cuda":
-        log.info("compiled with %.0f MB of the GPU", torch.cuda.max_memory_reserved(device) / 1e6)
+        log.info("compiled with %s of the GPU", in_bytes(torch.cuda.max_memory_reserved(device)))
     inputs = [each.model_dump(mode="json") for each in expected_inputs(kind)]
     facts = {"identity": cache_key_of(kind, device).facts, "inputs": inputs, "dynamic": dynamic_sizes(kind, device)}
     sys.stdout.write(json.dumps(facts) + "\n")

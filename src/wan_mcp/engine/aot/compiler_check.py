@@ -16,6 +16,7 @@ from pathlib import Path
 
 from wan_mcp.engine.aot import child_process
 from wan_mcp.engine.aot.builder import environment
+from wan_mcp.text import last_line
 
 __all__ = ["CompilerCheck", "check_compiler", "compiler_fingerprint"]
 
@@ -24,7 +25,7 @@ log = logging.getLogger(__name__)
 PROBE = "wan_mcp.engine.aot.compiler_probe_main"
 PATIENCE_S = 180.0
 SYSTEMS_OWN = "/usr/bin/g++"
-WORDS_KEPT = 200
+LOGGED = 3000  # characters of what the compiler said last
 
 
 @dataclass(frozen=True)
@@ -102,6 +103,6 @@ def _fault(home: Path, compiler: str | None, patience_s: float) -> str | None:
         if code < 0:
             return f"the process that loads one dies of {signal.Signals(-code).name}"
         errors.seek(0)
-        words = [line.strip() for line in errors.read().decode(errors="replace").splitlines() if line.strip()]
-        log.info("the proof of the compiler ended with exit code %d: %s", code, "\n".join(words[-30:]))
-        return words[-1][:WORDS_KEPT] if words else f"exit code {code}"
+        said = errors.read().decode(errors="replace")
+        log.info("the proof of the compiler ended with exit code %d: %s", code, said[-LOGGED:])
+        return last_line(said.splitlines()) or f"exit code {code}"

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from wan_mcp.engine.aot.builder import EXIT_NO_MEMORY
+from wan_mcp.text import in_bytes
 
 __all__ = ["limit_gpu_memory"]
 
@@ -22,6 +23,6 @@ def limit_gpu_memory(device: Any) -> None:
     torch.cuda.set_device(device)  # where Triton compiles and launches
     free, total = torch.cuda.mem_get_info(device)
     if free < BYTES:
-        log.info("only %.1f GB of the GPU are free: a job may need them more", free / 1e9)
+        log.info("only %s of the GPU are free: a job may need them more", in_bytes(free))
         sys.exit(EXIT_NO_MEMORY)
     torch.cuda.set_per_process_memory_fraction(min(BYTES / total, 1.0), device)

@@ -16,7 +16,7 @@ from wan_mcp.engine.aot.loader import Call
 from wan_mcp.engine.aot.metadata import Input, PackageMetadata
 from wan_mcp.engine.aot.signature import ACTIVATIONS
 from wan_mcp.engine.transformer.block import BlockKind, run_block
-from wan_mcp.logs import first_line
+from wan_mcp.text import first_line
 
 __all__ = ["PackageRunner", "mismatch"]
 

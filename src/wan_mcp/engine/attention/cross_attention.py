@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from wan_mcp.logs import first_line
+from wan_mcp.text import first_line
 
 __all__ = ["attend_context", "context_kernel", "supports_padding_count"]
 

@@ -9,6 +9,7 @@ from safetensors import SafetensorError
 from wan_mcp.catalog.manifest import Manifest
 from wan_mcp.engine.device.out_of_memory import is_out_of_memory
 from wan_mcp.errors import JobFailed
+from wan_mcp.text import first_line
 
 __all__ = ["translate_load_errors"]
 
@@ -25,9 +26,7 @@ def translate_load_errors(manifest: Manifest, place: Path) -> Iterator[None]:
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         if is_out_of_memory(error):
             raise
-        reason = str(error).splitlines()[0][:200] if str(error) else "no reason given"
         raise JobFailed(
             "model_broken",
-            f"The weights of '{manifest.name}' in {place} cannot be loaded ({type(error).__name__}: {reason}); install "
-            "them again.",
+            f"The weights of '{manifest.name}' in {place} cannot be loaded ({first_line(error)}); install them again.",
         ) from error

@@ -16,6 +16,7 @@ from wan_mcp.engine.device.device import Device
 from wan_mcp.engine.device.memory import has_room
 from wan_mcp.engine.offload.layerwise import OffloadedEncoder
 from wan_mcp.hardware.host_memory import main_memory
+from wan_mcp.text import in_bytes
 
 __all__ = [
     "Int8Linear",
@@ -118,7 +119,7 @@ def plan_for(encoder: Any, device: Device, reserved_bytes: int = 0) -> TextEncod
     )
     gpu = torch.cuda.mem_get_info(device.torch) if device.is_cuda else None
     plan = choose_plan(plain, plain - saved, reserved_bytes, main_memory(), gpu)
-    log.info("text encoder of %.2f GB: %s", plain / 1e9, plan)
+    log.info("text encoder of %s: %s", in_bytes(plain), plan)
     return plan
 
 

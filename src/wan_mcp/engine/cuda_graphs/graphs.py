@@ -16,7 +16,7 @@ from torch import Tensor
 from wan_mcp.engine.transformer.config import BlockShape
 from wan_mcp.engine.transformer.fast_blocks import CONTEXTS_KEPT, FastBlocks, RunBlock
 from wan_mcp.engine.transformer.weight_store import ResidentWeights
-from wan_mcp.logs import first_line
+from wan_mcp.text import first_line
 
 __all__ = ["MAX_FLOPS", "MIN_PASSES", "CapturedGraph", "GraphCapture", "ReplayCount", "block_flops", "capturing"]
 

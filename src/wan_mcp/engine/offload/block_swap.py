@@ -13,6 +13,7 @@ from wan_mcp.engine.offload.slots import RING, SlotPlan, plan_slots
 from wan_mcp.engine.offload.streams import CopyStreams, Event
 from wan_mcp.engine.transformer.weight_store import Item
 from wan_mcp.engine.transformer.weights import BlockWeights
+from wan_mcp.text import in_bytes
 
 __all__ = ["BlockSwap"]
 
@@ -111,7 +112,7 @@ class BlockSwap:
         words = f"{slot_plan.resident} of {blocks} blocks stay on the device while their denoiser runs"
         if denoisers > 1:
             words += f", {slot_plan.separate} also while another does"
-        return f"{words} ({slot_plan.bytes / 1e9:.1f} GB)"
+        return f"{words} ({in_bytes(slot_plan.bytes)})"
 
     def announce(self, passes: Sequence[int]) -> None:
         self._passes, self._last = list(passes), None

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from wan_mcp.engine.offload.pinned_memory import Pin, PinnedBuffer, cuda_pin, pinnable_bytes
+from wan_mcp.text import in_bytes
 
 __all__ = ["OffloadedEncoder", "offload_layerwise"]
 
@@ -29,7 +30,7 @@ def offload_layerwise(part: nn.Module, device: torch.device, *, often: bool = Fa
     part.to("cpu")
     if often and device.type == "cuda":
         pinned = _pin(part, pinnable_bytes(), cuda_pin(device))
-        log.info("%.1f GB of %s are pinned", pinned / 1e9, type(part).__name__)
+        log.info("%s of %s are pinned", in_bytes(pinned), type(part).__name__)
     for layer in part.modules():
         if layer._parameters or layer._buffers:
             _LayerOffload(layer, device)

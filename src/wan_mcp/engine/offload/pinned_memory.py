@@ -17,6 +17,7 @@ from torch import Tensor
 from wan_mcp.engine.offload.packing import BlockLayout
 from wan_mcp.engine.transformer.weights import BlockWeights
 from wan_mcp.hardware.host_memory import free_main_memory, main_memory
+from wan_mcp.text import in_bytes
 
 __all__ = ["PackedWeights", "PinnedBuffer", "PinnedPool", "cuda_pin", "pinnable_bytes"]
 
@@ -86,7 +87,7 @@ class PinnedPool:
         if pages is not None:
             return PackedWeights(weights, layout, torch.frombuffer(pages, dtype=torch.uint8))
         if not self.unpinned_bytes:
-            log.warning("%.1f GB of host memory are pinned, no more can be: copies slow down", self.pinned_bytes / 1e9)
+            log.warning("%s of host memory are pinned, no more can be: copies slow down", in_bytes(self.pinned_bytes))
         self.unpinned_bytes += layout.bytes
         return BlockWeights(weights.kind, {name: tensor.cpu() for name, tensor in weights.tensors.items()})
 

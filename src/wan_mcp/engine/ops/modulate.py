@@ -15,6 +15,7 @@ from torch import Tensor
 
 from wan_mcp.engine.ops.fp8_linear import quantize_rowwise
 from wan_mcp.hardware.machine import MIN_FP8_CAPABILITY
+from wan_mcp.text import first_line
 
 __all__ = [
     "fused_ops_for",
@@ -48,7 +49,7 @@ def fused_ops_for(device: Any) -> ModuleType:
     except torch.OutOfMemoryError:  # of the moment; a raise is not remembered
         raise
     except Exception as error:  # without a C compiler, or on a GPU that Triton does not know
-        log.warning("blocks run without their own GPU kernels: %s: %s", type(error).__name__, str(error)[:200])
+        log.warning("blocks run without their own GPU kernels: %s", first_line(error))
         return here
     return kernels
 

@@ -22,6 +22,7 @@ from wan_mcp.engine.transformer.block import BlockKind
 from wan_mcp.engine.transformer.weight_store import WeightStore
 from wan_mcp.engine.transformer.weights import BlockWeights
 from wan_mcp.files import atomic_folder, sweep_stale
+from wan_mcp.text import in_bytes
 
 __all__ = ["CachedDenoiser", "WeightsCache"]
 
@@ -103,7 +104,7 @@ class WeightsCache:
             sweep_stale(self._folder)
             free, needed = shutil.disk_usage(self._folder).free, sum(map(_bytes, _all_tensors(blocks, rest)))
             if needed > free // 2:
-                log.info("converted weights not kept: %.1f GB, and %.1f GB free", needed / 1e9, free / 1e9)
+                log.info("converted weights not kept: %s, and %s free", in_bytes(needed), in_bytes(free))
                 return False
             with atomic_folder(self._folder / key) as fresh:
                 for number, tensors in enumerate(blocks):
@@ -113,7 +114,7 @@ class WeightsCache:
         except (OSError, SafetensorError) as error:
             log.warning("converted weights not kept: %s", error)
             return self.find(key) is not None  # another engine may have been faster
-        log.info("converted weights kept as %s, %.2f GB", key, needed / 1e9)
+        log.info("converted weights kept as %s, %s", key, in_bytes(needed))
         return True
 
     def set_aside(self, key: str, reason: str) -> None:

@@ -19,6 +19,7 @@ from wan_mcp.catalog.catalog import Catalog
 from wan_mcp.errors import UserError
 from wan_mcp.media.store import MediaStore
 from wan_mcp.settings import Settings, mistyped_variables
+from wan_mcp.text import in_bytes, last_line
 
 __all__ = ["doctor"]
 
@@ -31,7 +32,7 @@ cuda = torch.cuda.is_available()
 print(json.dumps({
     "torch": torch.__version__, "diffusers": diffusers.__version__, "transformers": transformers.__version__,
     "device": torch.cuda.get_device_name() if cuda else f"CPU, {torch.get_num_threads()} threads",
-    "memory_gb": round(torch.cuda.get_device_properties(0).total_memory / 1e9, 1) if cuda else None,
+    "memory": torch.cuda.get_device_properties(0).total_memory if cuda else None,
 }))
 """
 
@@ -99,11 +100,11 @@ def _libraries() -> Iterator[Finding]:
         yield Finding("torch", f"importing it took longer than {PROBE_S} s", good=False)
         return
     if run.returncode:
-        last = run.stderr.strip().splitlines()[-1:] or [f"exit code {run.returncode}"]
-        yield Finding("torch", f"cannot be used: {last[0]}; install the package again", good=False)
+        last = last_line(run.stderr.splitlines()) or f"exit code {run.returncode}"
+        yield Finding("torch", f"cannot be used: {last}; install the package again", good=False)
         return
     facts: dict[str, Any] = json.loads(run.stdout.strip().splitlines()[-1])
-    memory = f", {facts['memory_gb']} GB" if facts["memory_gb"] else ""
+    memory = f", {in_bytes(facts['memory'])}" if facts["memory"] else ""
     yield Finding("libraries", ", ".join(f"{name} {facts[name]}" for name in ("torch", "diffusers", "transformers")))
     yield Finding("device", f"{facts['device']}{memory}")
 
@@ -140,7 +141,7 @@ def _home(settings: Settings) -> Iterator[Finding]:
     except OSError as error:
         yield Finding("home", f"{settings.home} cannot be used: {error.strerror}", good=False)
         return
-    yield Finding("home", f"{settings.home}, {free / 1000:.1f} GB free", free >= settings.min_free_mb)
+    yield Finding("home", f"{settings.home}, {in_bytes(free * 1e6)} free", free >= settings.min_free_mb)
     if not settings.database.exists():
         yield Finding("job table", "none yet")
         return

@@ -23,6 +23,7 @@ from wan_mcp.schema.requests import Request
 from wan_mcp.service.describe import fraction_of, sentence
 from wan_mcp.service.service import JobService, JobView, serving
 from wan_mcp.settings import Settings
+from wan_mcp.text import duration
 
 __all__ = ["Delivery", "run_request"]
 
@@ -118,7 +119,7 @@ def _tell(job: Job, paths: list[Path]) -> None:
         for note in (*job.plan.notes, *job.notes):
             _say(f"note: {note}")
         if job.finished_at and job.started_at:
-            _say(f"done in {job.finished_at - job.started_at:.1f} s (job {job.id})")
+            _say(f"done in {duration(job.finished_at - job.started_at)} (job {job.id})")
     elif job.error is not None:
         _say(job.error.message, "red")
     elif job.state.final:

@@ -11,6 +11,7 @@ from wan_mcp.schema.jobs import Job
 from wan_mcp.schema.plans import CaptionPlan
 from wan_mcp.service.service import JobView, serving
 from wan_mcp.settings import Settings
+from wan_mcp.text import shortened
 
 __all__ = ["app"]
 
@@ -90,4 +91,4 @@ def cancel(ctx: typer.Context, job_id: JobId) -> None:
 
 def _asked(job: Job) -> str:
     text = job.plan.image.source if isinstance(job.plan, CaptionPlan) else job.plan.prompt_asked
-    return text if len(text) <= PROMPT_SHOWN else f"{text[: PROMPT_SHOWN - 1]}…"
+    return shortened(text, PROMPT_SHOWN)

@@ -14,7 +14,7 @@ from wan_mcp.catalog.memory_fit import Placement, default_shape, fits, needed_by
 from wan_mcp.hardware.machine import Machine, this_machine
 from wan_mcp.schema.enums import Task
 from wan_mcp.settings import Settings
-from wan_mcp.weights.download_progress import in_bytes
+from wan_mcp.text import in_bytes
 from wan_mcp.weights.installed import is_installed
 
 __all__ = ["app"]

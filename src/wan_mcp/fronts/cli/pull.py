@@ -12,7 +12,8 @@ from wan_mcp.catalog.catalog import Catalog
 from wan_mcp.catalog.manifest import Manifest
 from wan_mcp.errors import UnknownModel, WeightsUnavailable
 from wan_mcp.settings import Settings
-from wan_mcp.weights.download_progress import Download, in_bytes
+from wan_mcp.text import in_bytes
+from wan_mcp.weights.download_progress import Download
 from wan_mcp.weights.fetch import fetch, news
 from wan_mcp.weights.installed import damaged_files, discard, is_installed
 from wan_mcp.weights.lockfile import WeightsLock

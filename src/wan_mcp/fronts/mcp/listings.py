@@ -16,9 +16,10 @@ from wan_mcp.errors import WanError
 from wan_mcp.schema.enums import JobState, Kind, Task
 from wan_mcp.schema.jobs import Job
 from wan_mcp.schema.plans import CaptionPlan
-from wan_mcp.service.describe import duration, fraction_of, instant, what_it_is
+from wan_mcp.service.describe import fraction_of, what_it_is
 from wan_mcp.service.service import JobService
 from wan_mcp.service.typical_times import TypicalTimes
+from wan_mcp.text import duration, instant, shortened
 from wan_mcp.weights.installed import is_installed
 
 __all__ = ["JobList", "ModelList", "job_list", "model_list"]
@@ -271,15 +272,13 @@ def job_list(jobs: list[Job]) -> CallToolResult:
 
 def _job_entry(job: Job) -> JobEntry:
     prompt = None if isinstance(job.plan, CaptionPlan) else job.plan.prompt_asked
-    if prompt is not None and len(prompt) > PROMPT_SHOWN:
-        prompt = prompt[: PROMPT_SHOWN - 1] + "…"
     return JobEntry(
         job_id=job.id,
         kind=job.plan.kind,
         status=job.state,
         progress=fraction_of(job),
         model=job.plan.model,
-        prompt=prompt,
+        prompt=None if prompt is None else shortened(prompt, PROMPT_SHOWN),
         error=job.error.message if job.error else None,
         uris=[artifact.uri for artifact in job.artifacts],
         created_at=instant(job.created_at) or "",

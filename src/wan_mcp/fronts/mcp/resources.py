@@ -17,8 +17,8 @@ from wan_mcp.fronts.mcp.results import structured
 from wan_mcp.media.store import MediaName
 from wan_mcp.schema.enums import JobState, Kind
 from wan_mcp.schema.jobs import Job
-from wan_mcp.service.describe import instant
 from wan_mcp.service.service import JobService
+from wan_mcp.text import instant
 
 __all__ = ["add_resources"]
 

@@ -19,8 +19,9 @@ from wan_mcp.media.store import MediaName, MediaStore
 from wan_mcp.schema.enums import JobState, Kind
 from wan_mcp.schema.jobs import Artifact, Job, JobError
 from wan_mcp.schema.plans import CaptionPlan
-from wan_mcp.service.describe import fraction_of, instant, sentence, what_it_is
+from wan_mcp.service.describe import fraction_of, sentence, what_it_is
 from wan_mcp.service.service import JobView
+from wan_mcp.text import instant
 
 __all__ = ["JobResult", "job_result", "structured"]
 

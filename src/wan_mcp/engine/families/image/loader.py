@@ -24,6 +24,7 @@ from wan_mcp.engine.device.device import Device
 from wan_mcp.engine.offload.layerwise import OffloadedEncoder, offload_layerwise
 from wan_mcp.errors import JobFailed
 from wan_mcp.schema.enums import Task
+from wan_mcp.text import in_bytes
 
 __all__ = ["IMAGE_FAMILIES", "ImageModel", "ImageOffload", "choose_plan", "load_image_model"]
 
@@ -213,8 +214,8 @@ def _plan_for(manifest: Manifest, loaded: Any, device: Device) -> ImageOffload:
     bytes_of = {name: _bytes(getattr(loaded, name)) for name in ("text_encoder", "transformer", "vae")}
     plan = choose_plan(bytes_of, working + RESERVE_BYTES // 2, free)
     log.info(
-        "%s: %s; %.1f GB free for %s and %.1f GB of work", manifest.name, DESCRIPTIONS[plan], free / 1e9,
-        ", ".join(f"{name} {size / 1e9:.1f}" for name, size in bytes_of.items()), working / 1e9,
+        "%s: %s; %s free for %s and %s of work", manifest.name, DESCRIPTIONS[plan], in_bytes(free),
+        ", ".join(f"{name} ({in_bytes(size)})" for name, size in bytes_of.items()), in_bytes(working),
     )  # fmt: skip
     return plan
 

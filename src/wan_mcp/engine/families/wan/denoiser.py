@@ -26,6 +26,7 @@ from wan_mcp.engine.transformer.checkpoint_cache import LAYOUT, WeightsCache
 from wan_mcp.engine.transformer.fast_blocks import FastBlocks, install_blocks
 from wan_mcp.engine.transformer.weight_store import ResidentWeights, WeightStore
 from wan_mcp.engine.transformer.weights import LINEARS_PER_BLOCK, BlockWeights, block_weights
+from wan_mcp.text import in_bytes
 
 __all__ = ["Denoiser", "DenoiserSource", "FusedAdapter", "blank_denoiser", "load_denoiser"]
 
@@ -178,7 +179,7 @@ def _from_cache(
     model.load_state_dict(rest, strict=False, assign=True)
     model.register_to_config(num_layers=len(blocks))
     model.to(device.torch).eval().requires_grad_(False)
-    log.info("%s: %d blocks from converted weights (%.2f GB)", source.name, len(blocks), cached.bytes / 1e9)
+    log.info("%s: %d blocks from converted weights (%s)", source.name, len(blocks), in_bytes(cached.bytes))
     return model, blocks
 
 

@@ -20,6 +20,7 @@ from wan_mcp.engine.device.device import Device
 from wan_mcp.engine.device.memory import has_room
 from wan_mcp.engine.device.out_of_memory import is_out_of_memory
 from wan_mcp.errors import JobFailed
+from wan_mcp.text import first_line, in_bytes
 from wan_mcp.weights.installed import ExtraFile
 
 __all__ = ["load_gguf_denoiser", "load_gguf_denoisers", "unpack"]
@@ -73,7 +74,7 @@ def load_gguf_denoiser(
         raise JobFailed(
             "model_broken",
             f"{expert.gguf.file} of '{manifest.name}' cannot be loaded as its {expert.name} denoiser "
-            f"({type(error).__name__}: {str(error)[:200]}); correct the manifest, or pull it again.",
+            f"({first_line(error)}); correct the manifest, or pull it again.",
         ) from error
 
 
@@ -85,7 +86,7 @@ def unpack(manifest: Manifest, pipeline: Any, device: Device, names: Iterable[st
         needed = 2 * sum(_weights_of(parameter) for parameter in denoiser.parameters())
         if device.is_cuda and has_room(needed, *torch.cuda.mem_get_info(device.torch)):
             denoiser.dequantize()
-            log.info("%s: %s unpacked once, %.1f GB in %s", manifest.name, name, needed / 1e9, device.precision)
+            log.info("%s: %s unpacked once, %s in %s", manifest.name, name, in_bytes(needed), device.precision)
         else:
             log.info("%s: %s computed from GGUF layer by layer", manifest.name, name)
 

@@ -31,6 +31,7 @@ from wan_mcp.engine.offload.streams import CudaStreams
 from wan_mcp.engine.transformer.weight_store import ResidentWeights, WeightStore
 from wan_mcp.errors import JobFailed
 from wan_mcp.schema.plans import ImagePlan, VideoPlan
+from wan_mcp.text import in_bytes
 
 __all__ = ["MemoryPlan", "job_bytes", "make_room", "memory_plan", "require_fit", "shape_of"]
 
@@ -79,8 +80,7 @@ class MemoryPlan:
             by_frames.setdefault(frames, []).append(name)
         sizes = "; ".join(f"up to {frames} frames at {', '.join(names)}" for frames, names in by_frames.items())
         return (
-            f"{self.model} in {self.precision}, {self.memory_bytes / 1e9:.1f} GB available: "
-            f"{DESCRIPTIONS[self.placement]}; "
+            f"{self.model} in {self.precision}, {in_bytes(self.memory_bytes)} available: {DESCRIPTIONS[self.placement]}; "
             f"{f'room for {sizes}' if sizes else 'no size has room'}"
         )
 
@@ -140,8 +140,8 @@ def require_fit(plan: VideoPlan | ImagePlan, manifest: Manifest, precision: str,
     needed = needed_bytes(manifest, precision, shape)
     raise JobFailed(
         "too_large_for_device",
-        f"{describe_size(plan)} with '{manifest.name}' needs {needed / 1e9:.1f} GB of memory, and the device has "
-        f"{memory_bytes / 1e9:.1f} GB for it. {advise(manifest, largest)}",
+        f"{describe_size(plan)} with '{manifest.name}' needs {in_bytes(needed)} of memory, and the device has "
+        f"{in_bytes(memory_bytes)} for it. {advise(manifest, largest)}",
     )
 
 

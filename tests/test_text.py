@@ -1,0 +1,65 @@
+"""Sizes, times and foreign errors, as people and models read them."""
+
+import pytest
+
+from wan_mcp.text import duration, first_line, in_bytes, instant, last_line, shortened, time_left
+
+
+@pytest.mark.parametrize(
+    ("count", "words"),
+    [
+        (0, "0 bytes"),
+        (1, "1 byte"),
+        (999, "999 bytes"),
+        (515_000, "515.0 kB"),
+        (999_600_000, "999.6 MB"),
+        (8_585_740_288, "8.6 GB"),
+        (126_342_000_000, "126.3 GB"),
+        (1.5e12, "1.5 TB"),
+    ],
+)
+def test_bytes_are_told_in_units_of_ten_with_one_decimal(count: float, words: str) -> None:
+    assert in_bytes(count) == words
+
+
+@pytest.mark.parametrize(
+    ("seconds", "exactly", "about"),
+    [
+        (0.04, "0.0 s", ", about 1 s left"),
+        (4.25, "4.2 s", ", about 4 s left"),
+        (61.4, "61 s", ", about 61 s left"),
+        (99, "99 s", ", about 99 s left"),
+        (500, "8 min", ", about 8 min left"),
+        (5400, "90 min", ", about 90 min left"),
+        (9000, "2.5 h", ", about 2.5 h left"),
+    ],
+)
+def test_seconds_are_told_as_precisely_as_they_are_known(seconds: float, exactly: str, about: str) -> None:
+    assert duration(seconds) == exactly
+    assert time_left(seconds) == about
+
+
+def test_of_what_nobody_can_estimate_nothing_is_told() -> None:
+    assert time_left(None) == ""
+
+
+def test_an_instant_is_iso_8601_in_utc() -> None:
+    assert instant(1_700_000_000.25) == "2023-11-14T22:13:20.250Z"
+    assert instant(None) is None
+
+
+def test_of_a_foreign_error_its_kind_and_first_line_are_told() -> None:
+    assert first_line(ValueError("\n  first \nsecond")) == "ValueError: first"
+    assert first_line(KeyError()) == "KeyError"
+    assert len(first_line(OSError("x" * 5000))) < 320
+
+
+def test_of_what_a_program_printed_the_last_line_is_told() -> None:
+    assert last_line(["first\n", " last \n", "\n"]) == "last"
+    assert last_line([]) is None
+    assert len(last_line(["x" * 5000]) or "") == 300
+
+
+def test_a_text_that_was_cut_ends_with_an_ellipsis() -> None:
+    assert shortened("exactly", 7) == "exactly"
+    assert shortened("one too many", 11) == "one too ma…"
