@@ -8,7 +8,6 @@ from wan_mcp.catalog.catalog import Catalog
 from wan_mcp.catalog.manifest import Manifest
 from wan_mcp.catalog.memory_fit import (
     Placement,
-    Shape,
     activation_bytes,
     default_shape,
     denoiser_bytes,
@@ -19,6 +18,7 @@ from wan_mcp.catalog.memory_fit import (
     room_for_blocks,
 )
 from wan_mcp.hardware.machine import Machine
+from wan_mcp.schema.plans import Shape
 
 MIB = 1024 * 1024
 # What the driver says of cards that are sold as 8, 12, 16, 24, 32, 48, 80 and 141 GB.

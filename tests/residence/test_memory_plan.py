@@ -9,15 +9,15 @@ from tests.residence.conftest import a_pass, load_experts
 from tests.residence.watched import WatchedStreamed
 from wan_mcp.catalog.catalog import Catalog
 from wan_mcp.catalog.manifest import Manifest
-from wan_mcp.catalog.memory_fit import Placement, Shape, activation_bytes, room_for_blocks
+from wan_mcp.catalog.memory_fit import Placement, activation_bytes, room_for_blocks
 from wan_mcp.engine.device.device import Device, resolve_device
 from wan_mcp.engine.device.memory import available_bytes
 from wan_mcp.engine.families.wan import memory_plan as planning
-from wan_mcp.engine.families.wan.memory_plan import make_room, memory_plan, require_fit, shape_of
+from wan_mcp.engine.families.wan.memory_plan import make_room, memory_plan, require_fit
 from wan_mcp.engine.transformer.weight_store import ResidentWeights
 from wan_mcp.errors import JobFailed
 from wan_mcp.schema.enums import Task
-from wan_mcp.schema.plans import ImagePlan, VideoPlan
+from wan_mcp.schema.plans import ImagePlan, Shape, VideoPlan
 
 GB = 10**9
 GPU = Device(torch.device("cuda", 0), "bf16", "a card")
@@ -110,7 +110,7 @@ def test_blocks_get_what_each_job_leaves_and_stay_where_the_difference_is_small(
 
     def room_for(plan: VideoPlan, blocks: float) -> int:
         """Have so many blocks' room beside this job; how many are held after a pass."""
-        taken = 100 * GB - room_for_blocks(a14b, 100 * GB, "fp8", shape_of(plan))
+        taken = 100 * GB - room_for_blocks(a14b, 100 * GB, "fp8", plan.shape)
         free["bytes"] = taken + planning.SCATTERED_BYTES + int(blocks * size)
         make_room(streamed, a14b, GPU, "fp8", plan)
         a_pass(experts[0])
@@ -121,7 +121,7 @@ def test_blocks_get_what_each_job_leaves_and_stay_where_the_difference_is_small(
     copied = streamed.copied_bytes
     assert room_for(video(), 9.9) == 9 and streamed.copied_bytes == copied
     assert room_for(video(), 12) == 12
-    more = activation_bytes(a14b, Shape(1280, 720, 81), "fp8") - activation_bytes(a14b, shape_of(video()), "fp8")
+    more = activation_bytes(a14b, Shape(1280, 720, 81), "fp8") - activation_bytes(a14b, video().shape, "fp8")
     assert more > 0
     assert room_for(video(1280, 720), 5) == 5
     make_room(ResidentWeights(torch.device("cpu")), a14b, GPU, "fp8", video())  # nothing to move

@@ -6,18 +6,17 @@ streamed from host memory, and the text encoder leaves when it has read; so what
 is a denoiser's pass and the decoder. Sizes in bytes, on a device of `memory_bytes` in all.
 """
 
-from dataclasses import dataclass
 from enum import StrEnum
 
 from wan_mcp.catalog.families import FAMILIES
 from wan_mcp.catalog.manifest import Manifest
 from wan_mcp.schema.enums import Kind
+from wan_mcp.schema.plans import Shape
 
 __all__ = [
     "CPU_PRECISIONS",
     "RESERVE_BYTES",
     "Placement",
-    "Shape",
     "activation_bytes",
     "default_shape",
     "denoiser_bytes",
@@ -51,15 +50,6 @@ class Placement(StrEnum):
     """Some blocks on the device, the others streamed through it in every pass."""
     CPU = "cpu"
     """In host memory, which computes."""
-
-
-@dataclass(frozen=True)
-class Shape:
-    """The size of a result."""
-
-    width: int
-    height: int
-    frames: int = 1
 
 
 def default_shape(manifest: Manifest) -> Shape:

@@ -5,7 +5,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from wan_mcp.schema.enums import Frozen
-from wan_mcp.schema.plans import CaptionPlan, Plan, PlanPrecision, StepCache
+from wan_mcp.schema.plans import Plan, PlanPrecision, StepCache
 
 __all__ = ["Precision", "Preset", "PresetName", "precision_asked"]
 
@@ -43,4 +43,4 @@ class Preset(Frozen):
 
 def precision_asked(settings: Precision, plan: Plan) -> Precision:
     """What a plan's denoisers are to run in: as the settings say; where these leave it open, as its preset does."""
-    return plan.precision if settings == "auto" and not isinstance(plan, CaptionPlan) else settings
+    return plan.precision if settings == "auto" else settings

@@ -23,7 +23,7 @@ from wan_mcp.engine.components.install import EMBEDDED, Installed, install
 from wan_mcp.engine.device.device import Device, resolve_device
 from wan_mcp.engine.device.memory import available_bytes, reachable_bytes
 from wan_mcp.engine.device.out_of_memory import MemoryGuard
-from wan_mcp.engine.families.wan.memory_plan import job_bytes, memory_plan, require_fit, shape_of
+from wan_mcp.engine.families.wan.memory_plan import job_bytes, memory_plan, require_fit
 from wan_mcp.engine.imports import gc_frozen
 from wan_mcp.engine.worker.reporter import Reporter
 from wan_mcp.errors import JobFailed, UserError, WanError
@@ -150,7 +150,7 @@ class ModelRunner:
             raise
 
     def _generate(self, job_id: str, plan: VideoPlan | ImagePlan, manifest: Manifest, report: Reporter) -> None:
-        asked, shape = precision_asked(self._settings.precision, plan), shape_of(plan)
+        asked, shape = precision_asked(self._settings.precision, plan), plan.shape
         precision = self.machine().precision_of(manifest, asked)
         require_fit(plan, manifest, precision, reachable_bytes(self.device))
         if self._generator is None or self._generator[0] != (manifest, asked, self._commit(manifest)):

@@ -16,9 +16,9 @@ from wan_mcp.catalog.costs import Costs
 from wan_mcp.jobs.database import Database
 from wan_mcp.jobs.step_time_model import StepTimeModel
 from wan_mcp.schema.enums import Stage
-from wan_mcp.schema.plans import CaptionPlan, ImagePlan, Plan, VideoPlan
+from wan_mcp.schema.plans import CaptionPlan, Plan
 
-__all__ = ["Expectation", "Timings", "Work", "stage_work", "steps_run", "variant_of"]
+__all__ = ["Expectation", "Timings", "Work", "stage_work", "variant_of"]
 
 ADDED = ("+full", "+turbo", "+step-cache")  # what a plan may add to the way in which its model runs
 KEPT = 9  # measurements of one stage at one size; an odd number, for the median
@@ -44,25 +44,17 @@ def stage_work(plan: Plan) -> dict[Stage, Work]:
     """What each stage of a plan has to do."""
     if isinstance(plan, CaptionPlan):
         return {Stage.LOAD: Work(1), Stage.ENCODE: Work(1), Stage.DENOISE: Work(plan.max_new_tokens)}
-    frames = plan.num_frames if isinstance(plan, VideoPlan) else 1
-    volume = float(plan.width * plan.height * frames)
+    volume = float(plan.width * plan.height * plan.frames)
     # Plans of older versions do not say how many tokens they have.
-    tokens = plan.tokens or Costs().tokens(plan.width, plan.height, frames)
-    passes = 2 if plan.guidance_scale > 1 else 1
+    tokens = plan.tokens or Costs().tokens(plan.width, plan.height, plan.frames)
+    passes = 2 if plan.guided else 1
     return {
         Stage.LOAD: Work(1),
         Stage.ENCODE: Work(1),
-        Stage.DENOISE: Work(tokens, steps_run(plan) * plan.count, passes, plan.even_at or Costs().even_at),
+        Stage.DENOISE: Work(tokens, plan.steps_run * plan.count, passes, plan.even_at or Costs().even_at),
         Stage.DECODE: Work(volume, plan.count),
         Stage.WRITE: Work(volume, plan.count),
     }
-
-
-def steps_run(plan: VideoPlan | ImagePlan) -> int:
-    """Denoising steps that really run: image to image starts part of the way, by its strength."""
-    if isinstance(plan, ImagePlan) and plan.strength is not None:
-        return max(1, min(plan.steps, int(plan.steps * plan.strength)))
-    return plan.steps
 
 
 def variant_of(plan: Plan, way: str = "") -> str:
@@ -71,8 +63,6 @@ def variant_of(plan: Plan, way: str = "") -> str:
 
 
 def _added_by(plan: Plan) -> str:
-    if isinstance(plan, CaptionPlan):
-        return ""
     full = plan.precision == "full"
     return "".join(word for word, is_so in zip(ADDED, (full, plan.turbo, plan.step_cache), strict=True) if is_so)
 

@@ -3,11 +3,11 @@
 import logging
 
 from wan_mcp.catalog.manifest import Manifest
-from wan_mcp.catalog.memory_fit import Shape, fits, largest_fitting, needed_bytes
+from wan_mcp.catalog.memory_fit import fits, largest_fitting, needed_bytes
 from wan_mcp.catalog.presets import precision_asked
 from wan_mcp.errors import BadRequest
 from wan_mcp.hardware.machine import Machine, this_machine
-from wan_mcp.schema.plans import CaptionPlan, Plan, VideoPlan
+from wan_mcp.schema.plans import Plan
 from wan_mcp.settings import Settings
 from wan_mcp.text import in_bytes
 
@@ -31,22 +31,21 @@ class MemoryCheck:
         Raises:
             BadRequest: says how much it needs, and which sizes and frame counts would fit.
         """
-        if isinstance(plan, CaptionPlan):
+        shape = plan.shape
+        if shape is None:
             return
         if told is None and self._seen is None:
             self._seen = this_machine(self._settings)
         machine = told or self._seen
         memory = machine.memory if machine else None
-        frames = plan.num_frames if isinstance(plan, VideoPlan) else 1
-        shape = Shape(plan.width, plan.height, frames)
         precision = machine.precision_of(manifest, precision_asked(self._settings.precision, plan)) if machine else ""
         if machine is None or memory is None or fits(manifest, memory, precision, shape):
             return
-        what = f"{plan.width}x{plan.height}" + (f" with {frames} frames" if isinstance(plan, VideoPlan) else "")
+        still = shape.frames == 1
         raise BadRequest(
-            f"{what} of '{manifest.name}' needs about {in_bytes(needed_bytes(manifest, precision, shape))} of memory "
+            f"{shape} of '{manifest.name}' needs about {in_bytes(needed_bytes(manifest, precision, shape))} of memory "
             f"in {precision}, and this {machine.name} has {in_bytes(memory)}; "
-            + _ways_out(largest_fitting(manifest, memory, precision, still=frames == 1), still=frames == 1)
+            + _ways_out(largest_fitting(manifest, memory, precision, still=still), still=still)
         )
 
 

@@ -5,17 +5,41 @@ from a model's manifest: it is what the engine runs, what a result reports as `r
 lies as a receipt in the media file. Nothing here knows MCP, SQLite or torch.
 """
 
-from typing import Annotated, Literal
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from wan_mcp.schema.enums import Frozen, Kind, Task
 
-__all__ = ["CaptionPlan", "ImagePlan", "InputImage", "LoraPlan", "Plan", "PlanPrecision", "StepCache", "VideoPlan"]
+__all__ = [
+    "CaptionPlan",
+    "ImagePlan",
+    "InputImage",
+    "LoraPlan",
+    "Plan",
+    "PlanPrecision",
+    "Shape",
+    "StepCache",
+    "VideoPlan",
+]
 
 
 PlanPrecision = Literal["auto", "full"]
 """What a preset may say of the precision, and a plan hands on: full is never fewer bits than the device's own."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The size of a result: pixels, and frames of a video; a still is one frame."""
+
+    width: int
+    height: int
+    frames: int = 1
+
+    def __str__(self) -> str:
+        size = f"{self.width}x{self.height}"
+        return f"{size} with {self.frames} frames" if self.frames > 1 else size
 
 
 class InputImage(Frozen):
@@ -73,6 +97,31 @@ class _GenerationPlan(Frozen):
     image: InputImage | None = None
     notes: tuple[str, ...] = Field(default=(), description="What was resized, cropped or fitted, in sentences.")
 
+    @property
+    def frames(self) -> int:
+        """Frames of each result."""
+        return 1
+
+    @property
+    def shape(self) -> Shape:
+        """The size of each result."""
+        return Shape(self.width, self.height, self.frames)
+
+    @property
+    def steps_run(self) -> int:
+        """Denoising steps that are run for each result."""
+        return self.steps
+
+    @property
+    def guided(self) -> bool:
+        """Whether each step has a second pass, over the negative prompt (classifier-free guidance)."""
+        return self.guidance_scale > 1
+
+    @property
+    def texts(self) -> dict[str, str]:
+        """The texts that the model reads, by the names of the plan's fields."""
+        return {"prompt": self.prompt} | ({"negative_prompt": self.negative_prompt} if self.guided else {})
+
 
 class VideoPlan(_GenerationPlan):
     """A video with every parameter settled."""
@@ -84,6 +133,11 @@ class VideoPlan(_GenerationPlan):
     guidance_scale_2: float | None = None
     last_image: InputImage | None = None
 
+    @property
+    def frames(self) -> int:
+        """Frames of each result."""
+        return self.num_frames
+
 
 class ImagePlan(_GenerationPlan):
     """An image with every parameter settled."""
@@ -91,9 +145,17 @@ class ImagePlan(_GenerationPlan):
     kind: Literal[Kind.IMAGE] = Kind.IMAGE
     strength: float | None = None
 
+    @property
+    def steps_run(self) -> int:
+        """Denoising steps that are run for each result: image to image starts part of the way, by its strength."""
+        return self.steps if self.strength is None else max(1, min(self.steps, int(self.steps * self.strength)))
+
 
 class CaptionPlan(Frozen):
-    """A caption with every parameter settled."""
+    """A caption with every parameter settled.
+
+    It is asked the same as the other plans; what a caption does not have is None, or what changes nothing.
+    """
 
     kind: Literal[Kind.CAPTION] = Kind.CAPTION
     task: Task = Task.IMAGE_TO_TEXT
@@ -106,6 +168,17 @@ class CaptionPlan(Frozen):
     extra_options: tuple[str, ...] = ()
     seed: int | None = Field(default=None, description="Of the sampling; null where the model always says the same.")
     notes: tuple[str, ...] = ()
+
+    # Not fields: a plan as it is stored has only what a caption can be asked for.
+    count: ClassVar[int] = 1
+    frames: ClassVar[int] = 1
+    steps_run: ClassVar[int] = 1
+    shape: ClassVar[None] = None
+    prompt_asked: ClassVar[None] = None
+    style: ClassVar[None] = None
+    turbo: ClassVar[bool] = False
+    step_cache: ClassVar[None] = None
+    precision: ClassVar[PlanPrecision] = "auto"
 
 
 Plan = Annotated[VideoPlan | ImagePlan | CaptionPlan, Field(discriminator="kind")]

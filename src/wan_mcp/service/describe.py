@@ -2,7 +2,7 @@
 
 from wan_mcp.schema.enums import JobState
 from wan_mcp.schema.jobs import Job, Progress
-from wan_mcp.schema.plans import CaptionPlan, VideoPlan
+from wan_mcp.schema.plans import VideoPlan
 from wan_mcp.service.service import JobView
 from wan_mcp.text import duration, time_left
 
@@ -19,10 +19,9 @@ def fraction_of(job: Job) -> float:
 def what_it_is(job: Job) -> str:
     """What a job makes: `2 videos 128x128, 17 frames at 8 fps (2.125 s)`."""
     plan = job.plan
-    if isinstance(plan, CaptionPlan):
-        return "caption"
     made = f"{plan.count} {plan.kind}s" if plan.count > 1 else str(plan.kind)
-    made += f" {plan.width}x{plan.height}"
+    if plan.shape is not None:
+        made += f" {plan.shape.width}x{plan.shape.height}"
     if isinstance(plan, VideoPlan):
         made += f", {plan.num_frames} frames at {plan.fps:g} fps ({plan.duration_s:g} s)"
     return made

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import diffusers
@@ -13,8 +14,10 @@ from wan_mcp.catalog.manifest import Manifest
 from wan_mcp.engine.components.prompt_cache_files import EmbeddingFiles
 from wan_mcp.engine.components.text_encoder import storage_of
 from wan_mcp.engine.device.device import Device
+from wan_mcp.engine.worker.reporter import Reporter
+from wan_mcp.schema.plans import ImagePlan, VideoPlan
 
-__all__ = ["PromptEmbeddings", "TextReader"]
+__all__ = ["PromptEmbeddings", "TextReader", "note_cut_texts"]
 
 KEPT = 16  # 4 to 8 MB each
 
@@ -93,3 +96,17 @@ class PromptEmbeddings:
             "versions": [str(torch.__version__), transformers.__version__, diffusers.__version__],
         }
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def note_cut_texts(
+    plan: VideoPlan | ImagePlan, manifest: Manifest, tokens_of: Callable[[str], int], report: Reporter
+) -> None:
+    """Note which of a plan's texts are too long to be read whole: the pipelines cut them in silence.
+
+    `tokens_of` counts the tokens of a text.
+    """
+    most = manifest.pipeline.text_tokens
+    for name, text in plan.texts.items():
+        tokens = tokens_of(text)
+        if tokens > most:
+            report.note(f"the {name} has {tokens} tokens and '{plan.model}' reads {most}: the end was left out")

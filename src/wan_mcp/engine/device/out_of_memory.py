@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import torch
 
 from wan_mcp.catalog.manifest import Manifest
-from wan_mcp.catalog.memory_fit import Shape, activation_bytes
+from wan_mcp.catalog.memory_fit import activation_bytes
 from wan_mcp.errors import JobFailed
-from wan_mcp.schema.plans import CaptionPlan, ImagePlan, Plan, VideoPlan
+from wan_mcp.schema.plans import Plan, Shape
 
-__all__ = ["MemoryGuard", "advice", "advise", "describe_size", "is_out_of_memory"]
+__all__ = ["MemoryGuard", "advice", "advise", "is_out_of_memory"]
 
 log = logging.getLogger(__name__)
 
@@ -73,23 +73,16 @@ def _let_go(error: BaseException) -> None:
 
 def advice(plan: Plan, manifest: Manifest) -> str:
     """What ran out of memory, and what smaller things the model can do."""
-    if isinstance(plan, CaptionPlan):
+    if plan.shape is None:
         return f"Memory ran out while '{plan.model}' read the picture. Free some memory, or use a smaller model."
-    smaller = smaller_sizes(plan, manifest)
-    return f"Memory ran out at {describe_size(plan)}. {advise(manifest, smaller)} The engine goes on with the next job."
+    smaller = smaller_sizes(plan.shape, manifest)
+    return f"Memory ran out at {plan.shape}. {advise(manifest, smaller)} The engine goes on with the next job."
 
 
-def describe_size(plan: VideoPlan | ImagePlan) -> str:
-    """The size of one result of a plan in words."""
-    size = f"{plan.width}x{plan.height}"
-    return f"{size} with {plan.num_frames} frames" if isinstance(plan, VideoPlan) else size
-
-
-def smaller_sizes(plan: VideoPlan | ImagePlan, manifest: Manifest) -> dict[str, int]:
-    """The named sizes that need clearly less memory than a plan, each with the most frames with which it does."""
-    asked = Shape(plan.width, plan.height, plan.num_frames if isinstance(plan, VideoPlan) else 1)
+def smaller_sizes(asked: Shape, manifest: Manifest) -> dict[str, int]:
+    """The named sizes that need clearly less memory than one, each with the most frames with which it does."""
     most = RETRY_FRACTION * activation_bytes(manifest, asked, "bf16")
-    rule, smaller = manifest.frames if isinstance(plan, VideoPlan) else None, {}
+    rule, smaller = manifest.frames if asked.frames > 1 else None, {}
     for size in manifest.sizes.named if manifest.sizes else ():
         counts = range(rule.maximum, rule.minimum - 1, -rule.multiple) if rule else [1]
         for frames in counts:

@@ -56,7 +56,7 @@ class Reporter:
         self._leaving = leaving
         self._rows = WorkerRegistry(store.database)
         self._timings = Timings(store.database)
-        self._items = 1 if isinstance(job.plan, CaptionPlan) else job.plan.count
+        self._items = job.plan.count
         self._estimator = ProgressEstimator(job.plan, self._timings, settings.device)
         self._measured: list[tuple[Stage, float]] = []
         self._stage = Stage.LOAD

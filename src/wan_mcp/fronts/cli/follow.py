@@ -18,7 +18,6 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 from wan_mcp.errors import BadRequest, UserError
 from wan_mcp.schema.enums import JobState
 from wan_mcp.schema.jobs import Job
-from wan_mcp.schema.plans import CaptionPlan
 from wan_mcp.schema.requests import Request
 from wan_mcp.service.describe import fraction_of, sentence
 from wan_mcp.service.service import JobService, JobView, serving
@@ -114,7 +113,7 @@ def _tell(job: Job, paths: list[Path]) -> None:
             typer.echo(path)
         if job.caption is not None:
             typer.echo(job.caption)
-        if not isinstance(job.plan, CaptionPlan):
+        if job.artifacts:
             _say(f"seed {job.plan.seed}")
         for note in (*job.plan.notes, *job.notes):
             _say(f"note: {note}")

@@ -8,7 +8,6 @@ import typer
 
 from wan_mcp.schema.enums import JobState
 from wan_mcp.schema.jobs import Job
-from wan_mcp.schema.plans import CaptionPlan
 from wan_mcp.service.service import JobView, serving
 from wan_mcp.settings import Settings
 from wan_mcp.text import shortened
@@ -90,5 +89,5 @@ def cancel(ctx: typer.Context, job_id: JobId) -> None:
 
 
 def _asked(job: Job) -> str:
-    text = job.plan.image.source if isinstance(job.plan, CaptionPlan) else job.plan.prompt_asked
-    return shortened(text, PROMPT_SHOWN)
+    plan = job.plan
+    return shortened(plan.prompt_asked or (plan.image.source if plan.image else ""), PROMPT_SHOWN)

@@ -15,7 +15,6 @@ from wan_mcp.catalog.presets import PresetName
 from wan_mcp.errors import WanError
 from wan_mcp.schema.enums import JobState, Kind, Task
 from wan_mcp.schema.jobs import Job
-from wan_mcp.schema.plans import CaptionPlan
 from wan_mcp.service.describe import fraction_of, what_it_is
 from wan_mcp.service.service import JobService
 from wan_mcp.service.typical_times import TypicalTimes
@@ -271,7 +270,7 @@ def job_list(jobs: list[Job]) -> CallToolResult:
 
 
 def _job_entry(job: Job) -> JobEntry:
-    prompt = None if isinstance(job.plan, CaptionPlan) else job.plan.prompt_asked
+    prompt = job.plan.prompt_asked
     return JobEntry(
         job_id=job.id,
         kind=job.plan.kind,

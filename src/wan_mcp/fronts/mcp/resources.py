@@ -109,6 +109,6 @@ def _whole_number(what: str, text: str) -> int | None:
 
 
 def _gallery_entries(job: Job) -> list[dict[str, Any]]:
-    prompt = getattr(job.plan, "prompt_asked", None)
-    about = {"job_id": job.id, "model": job.plan.model, "prompt": prompt, "finished_at": instant(job.finished_at)}
+    plan, finished = job.plan, instant(job.finished_at)
+    about = {"job_id": job.id, "model": plan.model, "prompt": plan.prompt_asked, "finished_at": finished}
     return [about | artifact.model_dump(mode="json", exclude_none=True) for artifact in job.artifacts]

@@ -18,7 +18,6 @@ from wan_mcp.media.images import preview_jpeg
 from wan_mcp.media.store import MediaName, MediaStore
 from wan_mcp.schema.enums import JobState, Kind
 from wan_mcp.schema.jobs import Artifact, Job, JobError
-from wan_mcp.schema.plans import CaptionPlan
 from wan_mcp.service.describe import fraction_of, sentence, what_it_is
 from wan_mcp.service.service import JobView
 from wan_mcp.text import instant
@@ -120,7 +119,7 @@ def _text(view: JobView) -> str:
         lines.append(f"Caption: {job.caption}")
     lines += [f"File: {artifact.path} ({artifact.uri}, seed {artifact.seed})" for artifact in job.artifacts]
     lines += [f"Note: {note}." for note in (*job.plan.notes, *job.notes)]
-    if not isinstance(job.plan, CaptionPlan) and job.plan.style is not None:
+    if job.plan.style is not None:
         lines.append(f"Style '{job.plan.style}' made the prompt: {job.plan.prompt}")
     if job.state is JobState.SUCCEEDED:
         lines += _what_next(job)

@@ -15,7 +15,7 @@ import torch
 import transformers
 
 from wan_mcp.catalog.manifest import Manifest, Pipeline
-from wan_mcp.catalog.memory_fit import RESERVE_BYTES, Shape, activation_bytes
+from wan_mcp.catalog.memory_fit import RESERVE_BYTES, activation_bytes
 from wan_mcp.engine.components.cpu_conv3d import use_onednn
 from wan_mcp.engine.components.install import fingerprint
 from wan_mcp.engine.components.load_errors import translate_load_errors
@@ -24,6 +24,7 @@ from wan_mcp.engine.device.device import Device
 from wan_mcp.engine.offload.layerwise import OffloadedEncoder, offload_layerwise
 from wan_mcp.errors import JobFailed
 from wan_mcp.schema.enums import Task
+from wan_mcp.schema.plans import Shape
 from wan_mcp.text import in_bytes
 
 __all__ = ["IMAGE_FAMILIES", "ImageModel", "ImageOffload", "choose_plan", "load_image_model"]
@@ -151,6 +152,10 @@ class ImageModel:
     def text_encoder(self) -> Any:
         """The shared text encoder."""
         return self.parts.text_encoder
+
+    def tokens_of(self, text: str) -> int:
+        """The number of a text's tokens, however many the model reads."""
+        return self.family.tokens(self.parts, text)
 
     def encode(self, text: str) -> Any:
         """The embedding of one text, of shape (1, tokens, width), exactly as the pipelines make it."""

@@ -13,12 +13,11 @@ import torch
 from wan_mcp.engine.components.hooks import pre_forward_hook
 from wan_mcp.engine.components.input_images import open_framed
 from wan_mcp.engine.components.numerics import require_finite
-from wan_mcp.engine.components.prompt_cache import PromptEmbeddings
+from wan_mcp.engine.components.prompt_cache import PromptEmbeddings, note_cut_texts
 from wan_mcp.engine.components.receipt import receipt_of
 from wan_mcp.engine.families.image.loader import ImageModel
 from wan_mcp.engine.worker.reporter import Reporter
 from wan_mcp.errors import JobFailed
-from wan_mcp.jobs.timings import steps_run
 from wan_mcp.media.images import write_image
 from wan_mcp.media.store import MediaName, MediaStore
 from wan_mcp.schema.enums import Stage
@@ -51,7 +50,7 @@ class ImageRunner:
             raise JobFailed("not_supported", f"'{plan.model}' does not do {plan.task}.")
         report.enter(Stage.ENCODE)
         call = self._call(plan) | self._texts(plan, report)
-        self._note_what_is_cut(plan, report)
+        note_cut_texts(plan, self._model.manifest, self._model.tokens_of, report)
         for index in range(plan.count):
             seed, item = plan.seed + index, index + 1
             if index:
@@ -73,15 +72,6 @@ class ImageRunner:
         """Let go of all on the device that can be made again."""
         self._embeddings.clear()
 
-    def _note_what_is_cut(self, plan: ImagePlan, report: Reporter) -> None:
-        """The pipelines cut long texts in silence; we do not."""
-        texts = {"prompt": plan.prompt, "negative_prompt": plan.negative_prompt if plan.guidance_scale > 1 else ""}
-        most = self._model.manifest.pipeline.text_tokens
-        for what, text in texts.items():
-            tokens = self._model.family.tokens(self._model.parts, text)
-            if tokens > most:
-                report.note(f"the {what} has {tokens} tokens and '{plan.model}' reads {most}: the end was left out")
-
     def _call(self, plan: ImagePlan) -> dict[str, Any]:
         """The pipeline's arguments that all results of a plan share."""
         pipeline = self._model.manifest.pipeline
@@ -100,13 +90,13 @@ class ImageRunner:
             call["image"] = open_framed(self._media, plan.image, plan)
             if plan.strength is not None:
                 # A quarter of a step below, because the pipelines round the steps that they leave out down.
-                call["strength"] = (steps_run(plan) - 0.25) / plan.steps
+                call["strength"] = (plan.steps_run - 0.25) / plan.steps
         return call
 
     def _texts(self, plan: ImagePlan, report: Reporter) -> dict[str, Any]:
         """The texts among them: embedded once for all results, or as they are if they are read with the picture."""
         family, texts = self._model.family, {"prompt": plan.prompt}
-        if plan.guidance_scale > 1:
+        if plan.guided:
             texts["negative_prompt"] = family.negative(plan.negative_prompt)
         if family.encode is None:
             return dict(texts)
@@ -121,7 +111,7 @@ class ImageRunner:
     ) -> "NDArray[np.uint8]":
         """One result, of shape (height, width, 3)."""
         model = self._model
-        steps = steps_run(plan)
+        steps = plan.steps_run
         at = Stage.ENCODE
 
         def denoising() -> None:

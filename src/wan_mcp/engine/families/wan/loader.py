@@ -93,6 +93,10 @@ class WanModel:
             text, do_classifier_free_guidance=False, max_sequence_length=tokens, device=device
         )[0]
 
+    def tokens_of(self, text: str) -> int:
+        """The number of a text's tokens, however many the model reads."""
+        return len(self.any_pipeline.tokenizer(text, truncation=False, verbose=False)["input_ids"])
+
     @property
     def precision(self) -> str:
         """What the denoisers multiply in: the recipe of their blocks, else the device's precision."""
@@ -147,10 +151,10 @@ class WanModel:
 
     def grid_of(self, plan: VideoPlan | ImagePlan) -> tuple[int, int, int]:
         """Latent frames, rows and columns of the tokens that a plan's denoiser works on."""
-        frames, pipeline = (plan.num_frames if isinstance(plan, VideoPlan) else 1), self.any_pipeline
+        pipeline = self.any_pipeline
         in_time, in_rows, in_columns = self.denoisers[0].config.patch_size
         return (
-            ((frames - 1) // pipeline.vae_scale_factor_temporal + 1) // in_time,
+            ((plan.frames - 1) // pipeline.vae_scale_factor_temporal + 1) // in_time,
             plan.height // pipeline.vae_scale_factor_spatial // in_rows,
             plan.width // pipeline.vae_scale_factor_spatial // in_columns,
         )

@@ -11,7 +11,6 @@ from wan_mcp.catalog.memory_fit import (
     CPU_PRECISIONS,
     RESERVE_BYTES,
     Placement,
-    Shape,
     activation_bytes,
     default_shape,
     denoiser_bytes,
@@ -24,16 +23,16 @@ from wan_mcp.catalog.memory_fit import (
 )
 from wan_mcp.engine.device.device import Device
 from wan_mcp.engine.device.memory import available_bytes
-from wan_mcp.engine.device.out_of_memory import advise, describe_size
+from wan_mcp.engine.device.out_of_memory import advise
 from wan_mcp.engine.offload.block_swap import BlockSwap
 from wan_mcp.engine.offload.pinned_memory import PinnedPool, cuda_pin, pinnable_bytes
 from wan_mcp.engine.offload.streams import CudaStreams
 from wan_mcp.engine.transformer.weight_store import ResidentWeights, WeightStore
 from wan_mcp.errors import JobFailed
-from wan_mcp.schema.plans import ImagePlan, VideoPlan
+from wan_mcp.schema.plans import ImagePlan, Shape, VideoPlan
 from wan_mcp.text import in_bytes
 
-__all__ = ["MemoryPlan", "job_bytes", "make_room", "memory_plan", "require_fit", "shape_of"]
+__all__ = ["MemoryPlan", "job_bytes", "make_room", "memory_plan", "require_fit"]
 
 
 log = logging.getLogger(__name__)
@@ -133,14 +132,14 @@ def require_fit(plan: VideoPlan | ImagePlan, manifest: Manifest, precision: str,
     Raises:
         JobFailed: it has no room on a device of that memory; names the sizes and frame counts that have.
     """
-    shape = shape_of(plan)
+    shape = plan.shape
     if fits(manifest, memory_bytes, precision, shape):
         return
-    largest = largest_fitting(manifest, memory_bytes, precision, still=isinstance(plan, ImagePlan))
+    largest = largest_fitting(manifest, memory_bytes, precision, still=shape.frames == 1)
     needed = needed_bytes(manifest, precision, shape)
     raise JobFailed(
         "too_large_for_device",
-        f"{describe_size(plan)} with '{manifest.name}' needs {in_bytes(needed)} of memory, and the device has "
+        f"{shape} with '{manifest.name}' needs {in_bytes(needed)} of memory, and the device has "
         f"{in_bytes(memory_bytes)} for it. {advise(manifest, largest)}",
     )
 
@@ -151,7 +150,7 @@ def make_room(
     """Give blocks that can move as much of the device as this job leaves; between two jobs."""
     if isinstance(weight_store, BlockSwap):
         memory = available_bytes(device) + weight_store.evictable_bytes
-        room = room_for_blocks(manifest, memory, precision, shape_of(plan)) - SCATTERED_BYTES
+        room = room_for_blocks(manifest, memory, precision, plan.shape) - SCATTERED_BYTES
         weight_store.resize(max(0, room))
         log.info("%s: %s", manifest.name, weight_store.describe())
 
@@ -160,8 +159,3 @@ def job_bytes(manifest: Manifest, precision: str, shape: Shape, *, blocks_move: 
     """What making a result takes beside a loaded model's weights, and with all of its blocks if these can move."""
     blocks = (denoiser_bytes(manifest, precision) or 0) + SCATTERED_BYTES if blocks_move else 0
     return activation_bytes(manifest, shape, precision) + RESERVE_BYTES + blocks
-
-
-def shape_of(plan: VideoPlan | ImagePlan) -> Shape:
-    """The size of one result of a plan."""
-    return Shape(plan.width, plan.height, plan.num_frames if isinstance(plan, VideoPlan) else 1)

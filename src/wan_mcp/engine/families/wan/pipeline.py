@@ -13,7 +13,7 @@ import torch
 
 from wan_mcp.engine.attention import Turbo, attention_mode
 from wan_mcp.engine.components.input_images import open_framed
-from wan_mcp.engine.components.prompt_cache import PromptEmbeddings
+from wan_mcp.engine.components.prompt_cache import PromptEmbeddings, note_cut_texts
 from wan_mcp.engine.components.receipt import receipt_of
 from wan_mcp.engine.cuda_graphs.capture import graph_capture_for
 from wan_mcp.engine.cuda_graphs.graphs import ReplayCount, capturing
@@ -25,7 +25,6 @@ from wan_mcp.engine.families.wan.scheduler import let_samples_go
 from wan_mcp.engine.families.wan.step_cache import step_cache
 from wan_mcp.engine.worker.reporter import Reporter
 from wan_mcp.errors import JobFailed
-from wan_mcp.jobs.timings import steps_run
 from wan_mcp.media.images import write_image
 from wan_mcp.media.store import MediaName, MediaStore
 from wan_mcp.media.video_writer import VideoWriter
@@ -92,7 +91,7 @@ class WanRunner:
             self._adapters.use(plan.lora)
             report.tell("")
         call = self._call(plan)
-        self._note_what_is_cut(plan, report)
+        note_cut_texts(plan, self._model.manifest, self._model.tokens_of, report)
         with _finishing() as files, self._recorded(plan):
             for index in range(plan.count):
                 seed, item = plan.seed + index, index + 1
@@ -122,21 +121,12 @@ class WanRunner:
         """Forwards that are mostly launches become CUDA graphs, where every one of a job does the same."""
         same = plan.step_cache is None and not plan.turbo
         denoisers = [(each.model, each.blocks) for each in self._model.converted.values()] if same else []
-        return capturing(denoisers, self._recorder, steps_run(plan) * plan.count)
-
-    def _note_what_is_cut(self, plan: VideoPlan | ImagePlan, report: Reporter) -> None:
-        """The pipelines cut long texts in silence; we do not."""
-        texts = {"prompt": plan.prompt, "negative_prompt": plan.negative_prompt if plan.guidance_scale > 1 else ""}
-        most = self._model.manifest.pipeline.text_tokens
-        for what, text in texts.items():
-            tokens = len(self._model.any_pipeline.tokenizer(text, truncation=False, verbose=False)["input_ids"])
-            if tokens > most:
-                report.note(f"the {what} has {tokens} tokens and '{plan.model}' reads {most}: the end was left out")
+        return capturing(denoisers, self._recorder, plan.steps_run * plan.count)
 
     def _call(self, plan: VideoPlan | ImagePlan) -> dict[str, Any]:
         """The pipeline's arguments that all results of a plan share."""
         call: dict[str, Any] = {
-            "prompt_embeds": self._embeddings.of(self._model, plan.prompt),
+            **{f"{name}_embeds": self._embeddings.of(self._model, text) for name, text in plan.texts.items()},
             "height": plan.height,
             "width": plan.width,
             "num_inference_steps": plan.steps,
@@ -145,8 +135,6 @@ class WanRunner:
             "output_type": "latent",
             "return_dict": False,
         }
-        if plan.guidance_scale > 1:
-            call["negative_prompt_embeds"] = self._embeddings.of(self._model, plan.negative_prompt)
         if isinstance(plan, ImagePlan):
             return call | self._still_arguments(plan)
         call["num_frames"] = plan.num_frames
@@ -164,7 +152,7 @@ class WanRunner:
         if plan.task is Task.TEXT_TO_IMAGE or plan.image is None:
             return {"num_frames": 1}
         # Half a step above, because the pipeline rounds steps * strength down.
-        strength = (steps_run(plan) + 0.5) / plan.steps
+        strength = (plan.steps_run + 0.5) / plan.steps
         return {"video": [open_framed(self._media, plan.image, plan)], "strength": strength}
 
     def _denoise(
@@ -180,7 +168,7 @@ class WanRunner:
                 began = True
                 announce_passes(model.weight_store, pipeline)
                 report.enter(Stage.DENOISE, item=item)
-                report.step(0, steps_run(plan))
+                report.step(0, plan.steps_run)
 
         def end_step(pipeline: Any, index: int, timestep: Any, values: dict[str, Any]) -> dict[str, Any]:
             model.device.finish()  # what is reported, and what a cancel may end, is done and not only queued
