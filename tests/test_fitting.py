@@ -18,6 +18,7 @@ from wan_mcp.catalog.memory_fit import (
     room_for_blocks,
 )
 from wan_mcp.hardware.machine import Machine
+from wan_mcp.schema.enums import ComputePrecision, RequestedPrecision
 from wan_mcp.schema.plans import Shape
 
 MIB = 1024 * 1024
@@ -112,7 +113,7 @@ def test_a_cpu_computes_from_the_few_bits_of_a_gguf_file(catalog: Catalog) -> No
     ],
 )
 def test_the_precision_follows_the_machine_and_the_settings(
-    a14b: Manifest, machine: Machine, asked: str, runs_in: str
+    a14b: Manifest, machine: Machine, asked: RequestedPrecision, runs_in: ComputePrecision
 ) -> None:
     assert machine.precision_of(a14b, asked) == runs_in
 

@@ -13,7 +13,7 @@ from platformdirs import user_data_path
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from wan_mcp.schema.enums import AttentionKernel
+from wan_mcp.schema.enums import AttentionKernel, RequestedPrecision
 
 __all__ = ["ENV_PREFIX", "Settings", "mistyped_variables"]
 
@@ -39,7 +39,7 @@ class Settings(BaseSettings):
         pattern=r"^(auto|cpu|cuda(:\d+)?)$",
         description="Device of the engine: auto (the first GPU, else the CPU), cpu, cuda:0, cuda:1 …",
     )
-    precision: Literal["auto", "full", "fp8"] = Field(
+    precision: RequestedPrecision = Field(
         default="auto",
         description="Precision of video models: auto (FP8 where the model and the GPU can), full (bf16 on a GPU, fp32 "
         "on a CPU) or fp8.",

@@ -95,7 +95,7 @@ def test_where_fp8_is_asked_for_gguf_weights_are_converted_block_by_block_and_lo
     extra_files = {("a/b", file): ExtraFile(tmp_path / file, file) for file in FILES}
     manifest = changed(in_gguf(MANIFESTS[TWO]), quantization=Quantization(recipe="gguf"))
     ours = load_wan(manifest, embedded / TWO, small.device, "sha", extra_files, precision="fp8")
-    assert ours.precision == "fp8-rowwise"
+    assert ours.precision == "fp8"
     exact = small.denoisers
     if lora:
         written = write_lora(tmp_path / "l.safetensors", whole.denoisers[0])

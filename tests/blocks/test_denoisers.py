@@ -26,7 +26,7 @@ from wan_mcp.engine.transformer.weight_store import ResidentWeights
 from wan_mcp.engine.transformer.weights import BlockWeights
 from wan_mcp.errors import JobFailed
 from wan_mcp.media.receipts import read_receipt
-from wan_mcp.schema.enums import Task
+from wan_mcp.schema.enums import ComputePrecision, Task
 
 CHANNELS = {ONE: 48, TWO: 16, TWO_OF_IMAGES: 36}
 
@@ -83,7 +83,7 @@ def apart(one: Tensor, other: Tensor) -> float:
 @pytest.mark.parametrize("name", CHANNELS)
 def test_blocks_in_fp8_give_nearly_what_the_blocks_of_diffusers_give(name: str, load: Callable[..., WanModel]) -> None:
     ours, theirs = load(name), load(name, "full")
-    assert not theirs.converted and ours.precision == FP8
+    assert not theirs.converted and ours.precision == "fp8"
     for mine, true in zip(ours.denoisers, theirs.denoisers, strict=True):
         for frames, size in ((1, (4, 4)), (2, (4, 6)), (3, (8, 4))):
             error = apart(a_pass(mine, name, frames, size), a_pass(true, name, frames, size))
@@ -145,7 +145,7 @@ def test_converted_weights_come_back_from_the_disk_bit_for_bit_without_their_sou
     monkeypatch.setattr("wan_mcp.engine.families.wan.denoiser._converted", lambda *_: pytest.fail("read its source"))
     again = load(TWO)
     assert all(map(torch.equal, first, [a_pass(each, TWO) for each in again.denoisers]))
-    assert again.precision == FP8
+    assert again.precision == "fp8"
 
 
 @pytest.mark.parametrize("damage", ["truncated", "missing", "other"])
@@ -277,7 +277,9 @@ def test_turbo_changes_the_video_where_blocks_are_ours_and_says_so_where_they_ar
 
 @pytest.mark.parametrize("precision", ["bf16", "fp32"])
 @pytest.mark.parametrize("name", CHANNELS)
-def test_what_a_denoiser_hands_its_blocks_is_what_a_package_takes(name: str, precision: str, embedded: Path) -> None:
+def test_what_a_denoiser_hands_its_blocks_is_what_a_package_takes(
+    name: str, precision: ComputePrecision, embedded: Path
+) -> None:
     device = Device(torch.device("cpu"), precision, "cpu")
     model = load_wan(in_fp8(name), embedded / name, device, precision="fp8")
     seen: list[str] = []

@@ -75,6 +75,15 @@ def test_what_an_engine_found_counts_more_than_what_the_tool_says(planner: Plann
         planner.resolve(video("720p-landscape"), machine=rows.machine("auto"))
 
 
+def test_a_precision_that_only_a_newer_version_knows_is_not_taken_for_a_known_one(database: Database) -> None:
+    rows = WorkerRegistry(database)
+    rows.record_machine("cpu", Machine("CPU", "fp32", 1))
+    assert rows.machine("cpu") == Machine("CPU", "fp32", 1)
+    with database.write() as connection:
+        connection.execute("UPDATE machines SET precision = 'fp4'")
+    assert rows.machine("cpu") is None
+
+
 def test_what_was_found_before_the_machine_was_started_is_forgotten(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -164,6 +164,16 @@ class Manifest(Frozen):
                 raise ValueError(f"{where}.{key} lies outside limits.{key.removesuffix('_2')}")
 
     @property
+    def is_gguf(self) -> bool:
+        """Whether the denoisers come in few bits, as GGUF files."""
+        return self.quantization is not None and self.quantization.recipe == "gguf"
+
+    @property
+    def can_be_fp8(self) -> bool:
+        """Whether the denoisers may run in FP8, where a GPU has it."""
+        return self.is_gguf or (self.quantization is not None and self.quantization.recipe == "fp8-rowwise")
+
+    @property
     def takes_step_cache(self) -> bool:
         """Whether passes can be left out: a model of few steps has none to spare."""
         return self.pipeline.family == "wan" and not self.pipeline.sigmas

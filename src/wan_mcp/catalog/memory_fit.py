@@ -10,7 +10,7 @@ from enum import StrEnum
 
 from wan_mcp.catalog.families import FAMILIES
 from wan_mcp.catalog.manifest import Manifest
-from wan_mcp.schema.enums import Kind
+from wan_mcp.schema.enums import ComputePrecision, Kind
 from wan_mcp.schema.plans import Shape
 
 __all__ = [
@@ -32,8 +32,8 @@ RESERVE_BYTES = 1_000_000_000
 """Of a GPU: the driver's context (about half of it) and what an allocator cannot use."""
 STREAMED_SHARE = 0.08
 """Of one expert, what stays on the device while its blocks are streamed: three of 40 blocks in turn."""
-BYTES_PER_VALUE = {"fp32": 4, "bf16": 2}
-CPU_PRECISIONS = ("fp32", "gguf")
+BYTES_PER_VALUE: dict[ComputePrecision, int] = {"fp32": 4, "bf16": 2}
+CPU_PRECISIONS: tuple[ComputePrecision, ...] = ("fp32", "gguf")
 """What runs on a CPU: there GGUF files are computed from as they are, in fp32."""
 
 
@@ -60,8 +60,8 @@ def default_shape(manifest: Manifest) -> Shape:
     return Shape(named.width, named.height, frames) if named else Shape(1, 1)
 
 
-def weights_bytes(manifest: Manifest, precision: str) -> int | None:
-    """All weights in a precision (fp8, bf16, fp32, gguf), text encoder included; None where a manifest does not say.
+def weights_bytes(manifest: Manifest, precision: ComputePrecision) -> int | None:
+    """All weights in a precision, text encoder included; None where a manifest does not say.
 
     A precision that is not in the manifest is worked out from one that is; FP8 is then no smaller than bf16.
     """
@@ -74,13 +74,13 @@ def weights_bytes(manifest: Manifest, precision: str) -> int | None:
     return next((known[p] * wanted // size for p, size in BYTES_PER_VALUE.items() if p in known), None)
 
 
-def denoiser_bytes(manifest: Manifest, precision: str) -> int | None:
+def denoiser_bytes(manifest: Manifest, precision: ComputePrecision) -> int | None:
     """The weights that stay while a job denoises and decodes: all but the text encoder."""
     weights = weights_bytes(manifest, precision)
     return None if weights is None else max(0, weights - manifest.costs.text_bytes * _wide(precision))
 
 
-def activation_bytes(manifest: Manifest, shape: Shape, precision: str) -> int:
+def activation_bytes(manifest: Manifest, shape: Shape, precision: ComputePrecision) -> int:
     """What a job needs beside the weights at its worst: in a denoiser's pass, or in the decoder."""
     costs = manifest.costs
     tokens = costs.tokens(shape.width, shape.height, shape.frames)
@@ -88,13 +88,17 @@ def activation_bytes(manifest: Manifest, shape: Shape, precision: str) -> int:
     return max(tokens * costs.token_bytes, decoded * costs.pixel_bytes) * _wide(precision)
 
 
-def room_for_blocks(manifest: Manifest, memory_bytes: int, precision: str, shape: Shape | None = None) -> int:
+def room_for_blocks(
+    manifest: Manifest, memory_bytes: int, precision: ComputePrecision, shape: Shape | None = None
+) -> int:
     """What a GPU has left for blocks while it makes a result of `shape` (by default the usual one); 0 for none."""
     activations = activation_bytes(manifest, shape or default_shape(manifest), precision)
     return max(0, memory_bytes - RESERVE_BYTES - activations)
 
 
-def placement_for(manifest: Manifest, memory_bytes: int, precision: str, shape: Shape | None = None) -> Placement:
+def placement_for(
+    manifest: Manifest, memory_bytes: int, precision: ComputePrecision, shape: Shape | None = None
+) -> Placement:
     """Where the blocks live on a device of that memory, for results of `shape` (by default the usual one).
 
     `precision` is what the denoisers run in: fp8 or bf16 on a GPU, fp32 or gguf on a CPU. A14B at 480p: both experts in
@@ -111,7 +115,7 @@ def placement_for(manifest: Manifest, memory_bytes: int, precision: str, shape: 
     return Placement.SWAPPED if experts > 1 and weights / experts <= room else Placement.OFFLOADED
 
 
-def needed_bytes(manifest: Manifest, precision: str, shape: Shape) -> int:
+def needed_bytes(manifest: Manifest, precision: ComputePrecision, shape: Shape) -> int:
     """The least memory of a device that can make a result of `shape`; 0 where a manifest does not say."""
     weights = weights_bytes(manifest, precision)
     if weights is None:
@@ -124,12 +128,14 @@ def needed_bytes(manifest: Manifest, precision: str, shape: Shape) -> int:
     return weights + activation_bytes(manifest, shape, precision) + RESERVE_BYTES
 
 
-def fits(manifest: Manifest, memory_bytes: int, precision: str, shape: Shape) -> bool:
+def fits(manifest: Manifest, memory_bytes: int, precision: ComputePrecision, shape: Shape) -> bool:
     """Whether a device of that memory can make a result of `shape`, wherever the blocks must live for it."""
     return needed_bytes(manifest, precision, shape) <= memory_bytes
 
 
-def largest_fitting(manifest: Manifest, memory_bytes: int, precision: str, *, still: bool = False) -> dict[str, int]:
+def largest_fitting(
+    manifest: Manifest, memory_bytes: int, precision: ComputePrecision, *, still: bool = False
+) -> dict[str, int]:
     """The named sizes that fit, each with the most frames; `still` for single images."""
     rule, sizes = manifest.frames, manifest.sizes
     largest: dict[str, int] = {}
@@ -142,6 +148,6 @@ def largest_fitting(manifest: Manifest, memory_bytes: int, precision: str, *, st
     return largest
 
 
-def _wide(precision: str) -> int:
+def _wide(precision: ComputePrecision) -> int:
     """How many times wider than bf16 what is not quantized is."""
     return 2 if precision in CPU_PRECISIONS else 1

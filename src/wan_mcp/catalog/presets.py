@@ -4,12 +4,11 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from wan_mcp.schema.enums import Frozen
-from wan_mcp.schema.plans import Plan, PlanPrecision, StepCache
+from wan_mcp.schema.enums import Frozen, PlanPrecision, RequestedPrecision
+from wan_mcp.schema.plans import Plan, StepCache
 
-__all__ = ["Precision", "Preset", "PresetName", "precision_asked"]
+__all__ = ["Preset", "PresetName", "precision_asked"]
 
-Precision = Literal["auto", "full", "fp8"]
 PresetName = Literal["draft", "standard", "best"]
 
 
@@ -41,6 +40,6 @@ class Preset(Frozen):
         return {name: value for name in names if (value := getattr(self, name)) is not None}
 
 
-def precision_asked(settings: Precision, plan: Plan) -> Precision:
+def precision_asked(settings: RequestedPrecision, plan: Plan) -> RequestedPrecision:
     """What a plan's denoisers are to run in: as the settings say; where these leave it open, as its preset does."""
     return plan.precision if settings == "auto" else settings

@@ -18,7 +18,7 @@ from wan_mcp.catalog.catalog import Catalog
 from wan_mcp.catalog.families import FAMILIES
 from wan_mcp.catalog.manifest import Manifest
 from wan_mcp.catalog.memory_fit import default_shape, needed_bytes
-from wan_mcp.catalog.presets import Precision, precision_asked
+from wan_mcp.catalog.presets import precision_asked
 from wan_mcp.engine.components.install import EMBEDDED, Installed, install
 from wan_mcp.engine.device.device import Device, resolve_device
 from wan_mcp.engine.device.memory import available_bytes, reachable_bytes
@@ -30,7 +30,7 @@ from wan_mcp.errors import JobFailed, UserError, WanError
 from wan_mcp.hardware.machine import Machine
 from wan_mcp.jobs.loaded_models import LoadedModels
 from wan_mcp.media.store import MediaStore
-from wan_mcp.schema.enums import Kind, Stage
+from wan_mcp.schema.enums import Kind, RequestedPrecision, Stage
 from wan_mcp.schema.jobs import Job
 from wan_mcp.schema.plans import CaptionPlan, ImagePlan, VideoPlan
 from wan_mcp.settings import Settings
@@ -77,7 +77,9 @@ class ModelRunner:
         self._settings = settings
         self._embedded = embedded
         self._hub = hub
-        self._generator: tuple[tuple[Manifest, Precision, str], Any] | None = None  # a WanRunner or a ImageRunner
+        self._generator: tuple[tuple[Manifest, RequestedPrecision, str], Any] | None = (
+            None  # a WanRunner or a ImageRunner
+        )
         self._blocks_move = False  # those of the generator
         self._captioner: tuple[Manifest, Captioner] | None = None
         self._acceleration: Acceleration | None = None
@@ -216,7 +218,9 @@ class ModelRunner:
             )
         return install(manifest, self._settings, report, embedded=self._embedded, hub=self._hub)
 
-    def _load_generator(self, manifest: Manifest, weights: Installed, asked: Precision) -> "WanRunner | ImageRunner":
+    def _load_generator(
+        self, manifest: Manifest, weights: Installed, asked: RequestedPrecision
+    ) -> "WanRunner | ImageRunner":
         if manifest.pipeline.family != "wan":
             with gc_frozen():
                 from wan_mcp.engine.families.image.loader import load_image_model

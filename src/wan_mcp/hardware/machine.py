@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from wan_mcp.catalog.manifest import Manifest
 from wan_mcp.hardware.host_memory import main_memory
+from wan_mcp.schema.enums import ComputePrecision, RequestedPrecision
 from wan_mcp.settings import Settings
 
 __all__ = ["MIN_FP8_CAPABILITY", "Machine", "this_machine"]
@@ -23,18 +24,17 @@ class Machine:
 
     name: str
     """GPU or CPU."""
-    precision: str
+    precision: ComputePrecision
     """What models run in there."""
     memory: int | None
     """Bytes in all; None where nobody can tell."""
     has_fp8: bool = False
 
-    def precision_of(self, manifest: Manifest, asked: str = "auto") -> str:
-        """What a model's denoisers run in, if the settings ask for `asked` (auto, full, fp8)."""
-        recipe = manifest.quantization.recipe if manifest.quantization else None
+    def precision_of(self, manifest: Manifest, asked: RequestedPrecision = "auto") -> ComputePrecision:
+        """What a model's denoisers run in, if `asked` is asked for."""
         if self.name == "CPU":
-            return "gguf" if recipe == "gguf" else self.precision
-        return "fp8" if recipe in ("fp8-rowwise", "gguf") and self.has_fp8 and asked != "full" else self.precision
+            return "gguf" if manifest.is_gguf else self.precision
+        return "fp8" if manifest.can_be_fp8 and self.has_fp8 and asked != "full" else self.precision
 
 
 def this_machine(settings: Settings) -> Machine:

@@ -6,6 +6,7 @@ Beside it, what an engine has found out of its device: that outlives the engine.
 import os
 import time
 from dataclasses import dataclass
+from typing import get_args
 
 import psutil
 from pydantic import ValidationError
@@ -13,6 +14,7 @@ from pydantic import ValidationError
 from wan_mcp.hardware.machine import Machine
 from wan_mcp.jobs.database import Database
 from wan_mcp.jobs.loaded_models import LoadedModels
+from wan_mcp.schema.enums import ComputePrecision
 
 __all__ = ["WorkerRegistry", "WorkerRow"]
 
@@ -87,6 +89,8 @@ class WorkerRegistry:
         if not rows or rows[0]["told_at"] < psutil.boot_time():  # hardware and drivers may be others now
             return None
         row = rows[0]
+        if row["precision"] not in get_args(ComputePrecision):  # a word of a newer version beside us
+            return None
         return Machine(row["name"], row["precision"], row["memory"], bool(row["has_fp8"]))
 
     def get(self, device: str) -> WorkerRow | None:

@@ -38,8 +38,10 @@ class MemoryCheck:
             self._seen = this_machine(self._settings)
         machine = told or self._seen
         memory = machine.memory if machine else None
-        precision = machine.precision_of(manifest, precision_asked(self._settings.precision, plan)) if machine else ""
-        if machine is None or memory is None or fits(manifest, memory, precision, shape):
+        if machine is None or memory is None:
+            return
+        precision = machine.precision_of(manifest, precision_asked(self._settings.precision, plan))
+        if fits(manifest, memory, precision, shape):
             return
         still = shape.frames == 1
         raise BadRequest(

@@ -4,7 +4,8 @@ from wan_mcp.catalog.catalog import Catalog
 from wan_mcp.catalog.manifest import Manifest
 from wan_mcp.catalog.presets import Preset
 from wan_mcp.errors import BadRequest
-from wan_mcp.schema.plans import PlanPrecision, StepCache
+from wan_mcp.schema.enums import PlanPrecision
+from wan_mcp.schema.plans import StepCache
 from wan_mcp.schema.requests import ImageRequest, VideoRequest
 
 __all__ = ["preset_of", "resolve_precision", "resolve_step_cache", "resolve_turbo"]

@@ -1,11 +1,23 @@
-"""What there is to tell apart (kinds, tasks, states, stages), and the base of all values."""
+"""What there is to tell apart (kinds, tasks, states, stages, precisions), and the base of all values."""
 
 from enum import StrEnum
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-__all__ = ["AttentionKernel", "FP8Attention", "Frozen", "JobState", "Kind", "Stage", "Task", "TorchAttention"]
+__all__ = [
+    "AttentionKernel",
+    "ComputePrecision",
+    "FP8Attention",
+    "Frozen",
+    "JobState",
+    "Kind",
+    "PlanPrecision",
+    "RequestedPrecision",
+    "Stage",
+    "Task",
+    "TorchAttention",
+]
 
 FP8Attention = Literal["cudnn-fp8", "sage-fp8"]
 """Kernels of self-attention in FP8, quickest first."""
@@ -13,6 +25,13 @@ TorchAttention = Literal["cudnn", "flash", "efficient", "math"]
 """Kernels that torch ships for CUDA, quickest on Hopper first (`benchmarks/results/attention.json`)."""
 AttentionKernel = Literal[FP8Attention, TorchAttention, "sdpa"]
 """All kernels of self-attention, by the names that settings, receipts and logs use; `sdpa` is torch's own choice."""
+RequestedPrecision = Literal["auto", "full", "fp8"]
+"""What settings may ask for: auto (FP8 where the model and the GPU can), full (never fewer bits than the device's own:
+bf16 on a GPU, fp32 on a CPU), or fp8."""
+PlanPrecision = Literal["auto", "full"]
+"""What of it a preset may ask for, and a plan hands on."""
+ComputePrecision = Literal["fp32", "bf16", "fp8", "gguf"]
+"""What a denoiser's blocks compute in; gguf: from the few bits of a GGUF file, unpacked layer by layer."""
 
 
 class Frozen(BaseModel):

@@ -10,23 +10,9 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from wan_mcp.schema.enums import Frozen, Kind, Task
+from wan_mcp.schema.enums import Frozen, Kind, PlanPrecision, Task
 
-__all__ = [
-    "CaptionPlan",
-    "ImagePlan",
-    "InputImage",
-    "LoraPlan",
-    "Plan",
-    "PlanPrecision",
-    "Shape",
-    "StepCache",
-    "VideoPlan",
-]
-
-
-PlanPrecision = Literal["auto", "full"]
-"""What a preset may say of the precision, and a plan hands on: full is never fewer bits than the device's own."""
+__all__ = ["CaptionPlan", "ImagePlan", "InputImage", "LoraPlan", "Plan", "Shape", "StepCache", "VideoPlan"]
 
 
 @dataclass(frozen=True)

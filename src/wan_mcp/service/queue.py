@@ -4,12 +4,11 @@ import time
 from dataclasses import dataclass
 from itertools import takewhile
 
-from wan_mcp.catalog.presets import Precision
 from wan_mcp.jobs.loaded_models import LoadedModels
 from wan_mcp.jobs.store import JobStore
 from wan_mcp.jobs.supervisor import Supervisor
 from wan_mcp.jobs.timings import Timings
-from wan_mcp.schema.enums import JobState, Stage
+from wan_mcp.schema.enums import JobState, RequestedPrecision, Stage
 from wan_mcp.schema.jobs import Job
 
 __all__ = ["JobView", "Queue"]
@@ -29,7 +28,7 @@ class JobView:
 class Queue:
     """The jobs that one engine runs, one after the other."""
 
-    def __init__(self, store: JobStore, timings: Timings, engines: Supervisor, precision: Precision) -> None:
+    def __init__(self, store: JobStore, timings: Timings, engines: Supervisor, precision: RequestedPrecision) -> None:
         """`precision` is that of the settings."""
         self._precision = precision
         self._store, self._timings, self._engines = store, timings, engines

@@ -8,6 +8,7 @@ import torch
 from wan_mcp.errors import JobFailed
 from wan_mcp.hardware.host_memory import main_memory
 from wan_mcp.hardware.machine import MIN_FP8_CAPABILITY, Machine
+from wan_mcp.schema.enums import ComputePrecision
 
 __all__ = ["Device", "device_name", "resolve_device"]
 
@@ -18,8 +19,8 @@ class Device:
 
     torch: Any
     """The `torch.device`."""
-    precision: str
-    """What models run in: fp32 or bf16."""
+    precision: ComputePrecision
+    """What models run in that are not quantized: fp32 or bf16."""
     description: str
     """What decides the last bits of a result beside the precision: the GPU, or the CPU's instruction set."""
 

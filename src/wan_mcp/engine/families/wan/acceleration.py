@@ -3,12 +3,12 @@
 import logging
 from typing import Any
 
-from wan_mcp.catalog.presets import Precision
 from wan_mcp.engine.aot.registry import PackageRegistry
 from wan_mcp.engine.attention import attention_in_use, choose_attention
 from wan_mcp.engine.device.device import Device
 from wan_mcp.engine.families.wan.denoiser import Denoiser
 from wan_mcp.engine.transformer.block import BlockKind
+from wan_mcp.schema.enums import RequestedPrecision
 from wan_mcp.settings import Settings
 
 __all__ = ["Acceleration"]
@@ -25,7 +25,7 @@ class Acceleration:
         self._packages = PackageRegistry(settings.home) if settings.compile else None
         self._chosen_for: tuple[int, bool] | None = None  # the width of a head, and whether in FP8
 
-    def prepare(self, denoisers: list[Denoiser], precision: Precision = "auto") -> None:
+    def prepare(self, denoisers: list[Denoiser], precision: RequestedPrecision = "auto") -> None:
         """Have the denoisers run as well as they can now, and be built what lets them run better. Between two jobs.
 
         `precision` is what was asked for.

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from wan_mcp.catalog.catalog import Catalog
 from wan_mcp.catalog.manifest import Manifest
-from wan_mcp.catalog.presets import Precision
 from wan_mcp.engine.aot.builder import BuildRequest
 from wan_mcp.engine.aot.cache_key import cache_key_of, kind_to_dict
 from wan_mcp.engine.aot.child_process import exit_with_parent
@@ -18,6 +17,7 @@ from wan_mcp.engine.families.wan.denoiser import blank_denoiser
 from wan_mcp.engine.families.wan.denoiser_sources import PARTS
 from wan_mcp.engine.families.wan.precision import block_kinds, recipe_for
 from wan_mcp.errors import BadRequest, JobFailed, UserError, WeightsUnavailable
+from wan_mcp.schema.enums import RequestedPrecision
 from wan_mcp.settings import Settings
 from wan_mcp.weights.installed import installed_weights
 
@@ -26,7 +26,9 @@ __all__ = ["aot_targets"]
 INDEX = "model_index.json"
 
 
-def aot_targets(manifest: Manifest, settings: Settings, device: Device, precision: Precision) -> list[BuildRequest]:
+def aot_targets(
+    manifest: Manifest, settings: Settings, device: Device, precision: RequestedPrecision
+) -> list[BuildRequest]:
     """One for each kind of block that the model has on this device; none where diffusers runs them.
 
     Raises:

@@ -17,7 +17,6 @@ from diffusers.pipelines.wan.pipeline_wan_i2v import WanImageToVideoPipeline
 from diffusers.pipelines.wan.pipeline_wan_video2video import WanVideoToVideoPipeline
 
 from wan_mcp.catalog.manifest import Manifest
-from wan_mcp.catalog.presets import Precision
 from wan_mcp.engine.attention import sparse_attention_of
 from wan_mcp.engine.components.cpu_conv3d import use_onednn
 from wan_mcp.engine.components.install import fingerprint
@@ -38,7 +37,7 @@ from wan_mcp.engine.transformer.checkpoint_cache import WeightsCache
 from wan_mcp.engine.transformer.weight_store import ResidentWeights, WeightStore
 from wan_mcp.engine.vae.chunked import ChunkedVAE, install_fast_coders
 from wan_mcp.errors import JobFailed
-from wan_mcp.schema.enums import Task
+from wan_mcp.schema.enums import ComputePrecision, RequestedPrecision, Task
 from wan_mcp.schema.plans import ImagePlan, VideoPlan
 from wan_mcp.weights.installed import ExtraFile
 
@@ -66,7 +65,7 @@ class WanModel:
     """Where their blocks live."""
     acceleration: Acceleration | None = None
     """How they run."""
-    asked: Precision = "auto"
+    asked: RequestedPrecision = "auto"
     """The precision that was asked for."""
     coders: ChunkedVAE | None = None
     """What its VAE encodes and decodes with; None where it does so itself."""
@@ -98,9 +97,9 @@ class WanModel:
         return len(self.any_pipeline.tokenizer(text, truncation=False, verbose=False)["input_ids"])
 
     @property
-    def precision(self) -> str:
-        """What the denoisers multiply in: the recipe of their blocks, else the device's precision."""
-        return FP8 if any(kind.recipe == FP8 for kind in self.kinds) else self.device.precision
+    def precision(self) -> ComputePrecision:
+        """What the denoisers multiply in."""
+        return "fp8" if any(kind.recipe == FP8 for kind in self.kinds) else self.device.precision
 
     def forget(self) -> None:
         """Let go of all on the device that can be made again."""
@@ -121,7 +120,8 @@ class WanModel:
     @property
     def means(self) -> dict[str, Any]:
         """What beside the weights and the device decides the last bits of a result."""
-        return {"precision": self.precision} | (self.acceleration.describe(self.kinds) if self.acceleration else {})
+        precision = FP8 if self.precision == "fp8" else self.precision  # a receipt names the recipe
+        return {"precision": precision} | (self.acceleration.describe(self.kinds) if self.acceleration else {})
 
     @property
     def way(self) -> str:
@@ -138,8 +138,7 @@ class WanModel:
         Raises:
             JobFailed: the settings ask for what does not work here.
         """
-        precision = "fp8" if self.precision == FP8 else self.device.precision
-        make_room(self.weight_store, self.manifest, self.device, precision, plan)
+        make_room(self.weight_store, self.manifest, self.device, self.precision, plan)
         if self.acceleration is not None:
             self.acceleration.prepare(list(self.converted.values()), self.asked)
 
@@ -179,7 +178,7 @@ def load_wan(
     sha256: str | None = None,
     extra_files: Mapping[tuple[str, str], ExtraFile] | None = None,
     *,
-    precision: Precision = "auto",
+    precision: RequestedPrecision = "auto",
     cache: WeightsCache | None = None,
     weight_store: WeightStore | None = None,
     reserved_bytes: int = 0,
@@ -236,7 +235,7 @@ def _converted_denoisers(
     device: Device,
     sha256: str,
     extra_files: Mapping[tuple[str, str], ExtraFile],
-    precision: Precision,
+    precision: RequestedPrecision,
     cache: WeightsCache | None,
     weight_store: WeightStore,
 ) -> dict[str, Denoiser]:

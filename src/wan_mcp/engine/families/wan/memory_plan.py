@@ -29,6 +29,7 @@ from wan_mcp.engine.offload.pinned_memory import PinnedPool, cuda_pin, pinnable_
 from wan_mcp.engine.offload.streams import CudaStreams
 from wan_mcp.engine.transformer.weight_store import ResidentWeights, WeightStore
 from wan_mcp.errors import JobFailed
+from wan_mcp.schema.enums import ComputePrecision
 from wan_mcp.schema.plans import ImagePlan, Shape, VideoPlan
 from wan_mcp.text import in_bytes
 
@@ -54,8 +55,8 @@ class MemoryPlan:
     """Where a model's blocks will lie."""
 
     model: str
-    precision: str
-    """What its blocks multiply in: fp8, bf16, fp32 or gguf."""
+    precision: ComputePrecision
+    """What its blocks compute in."""
     memory_bytes: int
     """What it may take of the device, with the reserve."""
     placement: Placement
@@ -96,7 +97,9 @@ class MemoryPlan:
         return BlockSwap(device.torch, host, CudaStreams(device.torch), self.room)
 
 
-def memory_plan(manifest: Manifest, device: Device, precision: str, memory_bytes: int | None = None) -> MemoryPlan:
+def memory_plan(
+    manifest: Manifest, device: Device, precision: ComputePrecision, memory_bytes: int | None = None
+) -> MemoryPlan:
     """The plan for a model that runs in `precision` (see `fitting`), on what the device has left or `memory_bytes`."""
     memory = available_bytes(device) if memory_bytes is None else memory_bytes
     usual, extremes = default_shape(manifest), _extremes(manifest)
@@ -126,7 +129,9 @@ def _extremes(manifest: Manifest) -> list[Shape]:
     return [default_shape(manifest), *(Shape(each.width, each.height, frames) for each in named)]
 
 
-def require_fit(plan: VideoPlan | ImagePlan, manifest: Manifest, precision: str, memory_bytes: int) -> None:
+def require_fit(
+    plan: VideoPlan | ImagePlan, manifest: Manifest, precision: ComputePrecision, memory_bytes: int
+) -> None:
     """Refuse a job before anything is loaded for it.
 
     Raises:
@@ -145,7 +150,11 @@ def require_fit(plan: VideoPlan | ImagePlan, manifest: Manifest, precision: str,
 
 
 def make_room(
-    weight_store: WeightStore | None, manifest: Manifest, device: Device, precision: str, plan: VideoPlan | ImagePlan
+    weight_store: WeightStore | None,
+    manifest: Manifest,
+    device: Device,
+    precision: ComputePrecision,
+    plan: VideoPlan | ImagePlan,
 ) -> None:
     """Give blocks that can move as much of the device as this job leaves; between two jobs."""
     if isinstance(weight_store, BlockSwap):
@@ -155,7 +164,7 @@ def make_room(
         log.info("%s: %s", manifest.name, weight_store.describe())
 
 
-def job_bytes(manifest: Manifest, precision: str, shape: Shape, *, blocks_move: bool) -> int:
+def job_bytes(manifest: Manifest, precision: ComputePrecision, shape: Shape, *, blocks_move: bool) -> int:
     """What making a result takes beside a loaded model's weights, and with all of its blocks if these can move."""
     blocks = (denoiser_bytes(manifest, precision) or 0) + SCATTERED_BYTES if blocks_move else 0
     return activation_bytes(manifest, shape, precision) + RESERVE_BYTES + blocks

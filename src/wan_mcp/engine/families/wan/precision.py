@@ -7,20 +7,20 @@ from typing import Any
 import torch
 
 from wan_mcp.catalog.manifest import Manifest
-from wan_mcp.catalog.presets import Precision
 from wan_mcp.engine.device.device import Device
 from wan_mcp.engine.ops.fp8_linear import FP8, PLAIN, QuantScheme
 from wan_mcp.engine.transformer.block import BlockKind
 from wan_mcp.engine.transformer.config import BlockShape
 from wan_mcp.errors import JobFailed
 from wan_mcp.hardware.machine import MIN_FP8_CAPABILITY
+from wan_mcp.schema.enums import RequestedPrecision
 
 __all__ = ["block_kinds", "recipe_for"]
 
 log = logging.getLogger(__name__)
 
 
-def recipe_for(manifest: Manifest, device: Device, asked: Precision) -> QuantScheme | None:
+def recipe_for(manifest: Manifest, device: Device, asked: RequestedPrecision) -> QuantScheme | None:
     """The recipe for the blocks, or None to leave them as diffusers made them.
 
     On a GPU blocks are always our own: FP8 where the manifest names it and the GPU can, else plain. On a CPU FP8 is
@@ -31,7 +31,7 @@ def recipe_for(manifest: Manifest, device: Device, asked: Precision) -> QuantSch
     """
     if asked == "full":
         return PLAIN if device.is_cuda else None
-    named = manifest.quantization is not None and manifest.quantization.recipe in ("fp8-rowwise", "gguf")
+    named = manifest.can_be_fp8
     able = not device.is_cuda or torch.cuda.get_device_capability(device.torch) >= MIN_FP8_CAPABILITY
     if asked == "fp8" and not (named and able):
         why = f"the manifest of '{manifest.name}' names no FP8 recipe" if able else f"{device.description} has no FP8"
