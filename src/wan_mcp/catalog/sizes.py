@@ -76,6 +76,11 @@ class Sizes(Frozen):
             raise ValueError("free sizes need max_pixels")
         return self
 
+    @property
+    def default_size(self) -> Resolution:
+        """The size of a result of which nobody said a size."""
+        return next(size for size in self.named if size.name == self.default)
+
     def named_as(self, name: str) -> Resolution | None:
         """The resolution of that name."""
         return next((r for r in self.named if r.name == name), None)

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 
 from wan_mcp.catalog.catalog import Catalog
 from wan_mcp.catalog.manifest import Defaults, Manifest
+from wan_mcp.catalog.memory_fit import default_shape
 from wan_mcp.errors import BadRequest, BrokenManifest
 from wan_mcp.hardware.machine import Machine
 from wan_mcp.media.framing import cover
@@ -112,10 +113,8 @@ class Planner:
         Raises:
             UserError: the model does not do that task, or has no such preset.
         """
-        sizes = self._catalog.get(model).sizes
-        size = next((r for r in sizes.named if r.name == sizes.default), None) if sizes else None
-        width, height = (size.width, size.height) if size else (1, 1)
-        picture = InputImage(sha256="", file="", width=width, height=height, source="")
+        size = default_shape(self._catalog.get(model))
+        picture = InputImage(sha256="", file="", width=size.width, height=size.height, source="")
         image = None if task in (Task.TEXT_TO_VIDEO, Task.TEXT_TO_IMAGE) else ""
         last_image = "" if task is Task.FIRST_LAST_FRAME_TO_VIDEO else None
         request: Request

@@ -43,7 +43,7 @@ def resolve_size(asked: str | None, manifest: Manifest, image: InputImage | None
                 + (free if sizes.free else "")
             )
         return Resolution(name=f"{width}x{height}", width=width, height=height)
-    default = next(r for r in sizes.named if r.name == sizes.default)
+    default = sizes.default_size
     if image is None:
         return default
     aspect = image.width / image.height

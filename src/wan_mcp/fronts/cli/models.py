@@ -147,9 +147,8 @@ def _sizes(manifest: Manifest) -> str:
     """The default size and how many more there are; --json lists them."""
     if manifest.sizes is None:
         return ""
-    size = manifest.sizes.named_as(manifest.sizes.default)
-    more = len(manifest.sizes.named) - 1
-    return (f"{size.width}x{size.height}" if size else "") + (f" and {more} more" if more else "")
+    size, more = manifest.sizes.default_size, len(manifest.sizes.named) - 1
+    return f"{size.width}x{size.height}" + (f" and {more} more" if more else "")
 
 
 def _weights(manifest: Manifest, settings: Settings) -> str:
