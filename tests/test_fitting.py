@@ -13,6 +13,7 @@ from wan_mcp.catalog.memory_fit import (
     denoiser_bytes,
     fits,
     largest_fitting,
+    misfit,
     needed_bytes,
     placement_for,
     room_for_blocks,
@@ -116,6 +117,21 @@ def test_the_precision_follows_the_machine_and_the_settings(
     a14b: Manifest, machine: Machine, asked: RequestedPrecision, runs_in: ComputePrecision
 ) -> None:
     assert machine.precision_of(a14b, asked) == runs_in
+
+
+def test_the_refusal_of_a_size_names_what_it_needs_what_there_is_and_what_fits(a14b: Manifest) -> None:
+    assert misfit(a14b, 24 * 1024 * MIB, "fp8", HD) is None
+    said = misfit(a14b, CARDS["8"] * MIB, "fp8", HD) or ""
+    assert said.startswith("1280x720 with 81 frames of 'wan2.2-t2v-a14b-4step' needs about 17.3 GB of memory in fp8, ")
+    assert "and this GPU has 8.6 GB for it. Try 480p-landscape (832x480) with up to 77 frames, " in said
+    assert said.endswith("; or another model.")
+    still = misfit(a14b, 7 * 1024 * MIB, "fp8", Shape(4096, 4096)) or ""
+    assert "frames" not in still
+    nothing = misfit(a14b, 32 * 1024 * MIB, "fp32", HD) or ""
+    assert nothing.endswith(
+        "in fp32, and this machine has 34.4 GB for it. Use a smaller model (list_resolutions names them), "
+        "or another machine."
+    )
 
 
 def test_a_manifest_that_says_no_sizes_in_memory_is_given_the_benefit_of_the_doubt(a14b: Manifest) -> None:

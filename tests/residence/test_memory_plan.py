@@ -95,7 +95,7 @@ def test_a_picture_is_offered_sizes_without_frames(a14b: Manifest) -> None:
 
 
 def test_where_nothing_has_room_another_model_is_all_there_is_to_say(a14b: Manifest) -> None:
-    with pytest.raises(JobFailed, match="Use another model"):
+    with pytest.raises(JobFailed, match="Use a smaller model"):
         require_fit(video(), a14b, "fp8", 2 * GB)
 
 

@@ -104,7 +104,7 @@ def test_what_cannot_fit_is_refused_before_the_model_in_use_is_let_go(bench: Ben
     bench.run(image_plan(ONE))
     bench.catalog.manifests[TWO] = weighing(MANIFESTS[TWO], 10**15)
     ear = bench.ear(image_plan(TWO))
-    with pytest.raises(JobFailed, match=r"needs .* of memory, and the device has") as failure:
+    with pytest.raises(JobFailed, match=r"needs .* of memory in fp32, and this machine has") as failure:
         bench.run(ear.job.plan, ear)
     assert failure.value.code == "too_large_for_device"
     assert ear.heard == []

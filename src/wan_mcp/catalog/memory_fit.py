@@ -1,4 +1,4 @@
-"""Whether a request has room on a device, and where a model's parts live there.
+"""Whether a request has room on a device, where a model's parts live there, and what to ask for instead.
 
 Pure arithmetic on a manifest's figures, shared by the door (which refuses what cannot fit) and by
 the engine (which places what does). A GPU holds what computes: blocks that have no room are
@@ -6,12 +6,14 @@ streamed from host memory, and the text encoder leaves when it has read; so what
 is a denoiser's pass and the decoder. Sizes in bytes, on a device of `memory_bytes` in all.
 """
 
+from collections.abc import Callable, Mapping
 from enum import StrEnum
 
 from wan_mcp.catalog.families import FAMILIES
 from wan_mcp.catalog.manifest import Manifest
 from wan_mcp.schema.enums import ComputePrecision, Kind
 from wan_mcp.schema.plans import Shape
+from wan_mcp.text import in_bytes
 
 __all__ = [
     "CPU_PRECISIONS",
@@ -22,9 +24,12 @@ __all__ = [
     "denoiser_bytes",
     "fits",
     "largest_fitting",
+    "misfit",
     "needed_bytes",
+    "offer_sizes",
     "placement_for",
     "room_for_blocks",
+    "smaller_sizes",
     "weights_bytes",
 ]
 
@@ -32,6 +37,8 @@ RESERVE_BYTES = 1_000_000_000
 """Of a GPU: the driver's context (about half of it) and what an allocator cannot use."""
 STREAMED_SHARE = 0.08
 """Of one expert, what stays on the device while its blocks are streamed: three of 40 blocks in turn."""
+RETRY_FRACTION = 0.75
+"""Of the memory that a result's work takes: what is still worth trying after it ran out."""
 BYTES_PER_VALUE: dict[ComputePrecision, int] = {"fp32": 4, "bf16": 2}
 CPU_PRECISIONS: tuple[ComputePrecision, ...] = ("fp32", "gguf")
 """What runs on a CPU: there GGUF files are computed from as they are, in fp32."""
@@ -54,10 +61,10 @@ class Placement(StrEnum):
 
 def default_shape(manifest: Manifest) -> Shape:
     """The size of a result of which nobody said a size; 1x1 where a model makes no pictures."""
-    sizes = manifest.sizes
-    named = sizes.named_as(sizes.default) if sizes else None
-    frames = manifest.frames.default if manifest.frames else 1
-    return Shape(named.width, named.height, frames) if named else Shape(1, 1)
+    if manifest.sizes is None:
+        return Shape(1, 1)
+    size = manifest.sizes.default_size
+    return Shape(size.width, size.height, manifest.frames.default if manifest.frames else 1)
 
 
 def weights_bytes(manifest: Manifest, precision: ComputePrecision) -> int | None:
@@ -137,15 +144,49 @@ def largest_fitting(
     manifest: Manifest, memory_bytes: int, precision: ComputePrecision, *, still: bool = False
 ) -> dict[str, int]:
     """The named sizes that fit, each with the most frames; `still` for single images."""
+    return _largest(manifest, lambda shape: fits(manifest, memory_bytes, precision, shape), still=still)
+
+
+def smaller_sizes(manifest: Manifest, asked: Shape) -> dict[str, int]:
+    """The named sizes that need clearly less memory than the one asked for, each with the most frames that do."""
+    most = RETRY_FRACTION * activation_bytes(manifest, asked, "bf16")
+    return _largest(manifest, lambda shape: activation_bytes(manifest, shape, "bf16") <= most, still=asked.frames == 1)
+
+
+def _largest(manifest: Manifest, allowed: Callable[[Shape], bool], *, still: bool) -> dict[str, int]:
+    """The named sizes of which some number of frames is allowed, each with the most."""
     rule, sizes = manifest.frames, manifest.sizes
+    counts = [1] if still or rule is None else range(rule.maximum, rule.minimum - 1, -rule.multiple)
     largest: dict[str, int] = {}
     for size in sizes.named if sizes else ():
-        counts = [1] if still or rule is None else range(rule.maximum, rule.minimum - 1, -rule.multiple)
-        for frames in counts:
-            if fits(manifest, memory_bytes, precision, Shape(size.width, size.height, frames)):
-                largest[size.name] = frames
-                break
+        most = next((frames for frames in counts if allowed(Shape(size.width, size.height, frames))), None)
+        if most is not None:
+            largest[size.name] = most
     return largest
+
+
+def misfit(manifest: Manifest, memory_bytes: int, precision: ComputePrecision, shape: Shape) -> str | None:
+    """Say why a device of that memory cannot make a result of `shape`, and what it can; None if it can."""
+    if fits(manifest, memory_bytes, precision, shape):
+        return None
+    largest = largest_fitting(manifest, memory_bytes, precision, still=shape.frames == 1)
+    device = "machine" if precision in CPU_PRECISIONS else "GPU"
+    return (
+        f"{shape} of '{manifest.name}' needs about {in_bytes(needed_bytes(manifest, precision, shape))} of memory in "
+        f"{precision}, and this {device} has {in_bytes(memory_bytes)} for it. {offer_sizes(manifest, largest)}"
+    )
+
+
+def offer_sizes(manifest: Manifest, largest: Mapping[str, int]) -> str:
+    """Offer these named sizes, each with up to so many frames, in a sentence; or another model if there are none."""
+    sizes = {size.name: size for size in manifest.sizes.named} if manifest.sizes else {}
+    offers = [
+        f"{name} ({sizes[name].width}x{sizes[name].height})" + (f" with up to {frames} frames" if frames > 1 else "")
+        for name, frames in largest.items()
+    ]
+    if not offers:
+        return "Use a smaller model (list_resolutions names them), or another machine."
+    return f"Try {', '.join(offers)}; or another model."
 
 
 def _wide(precision: ComputePrecision) -> int:

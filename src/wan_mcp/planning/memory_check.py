@@ -3,13 +3,12 @@
 import logging
 
 from wan_mcp.catalog.manifest import Manifest
-from wan_mcp.catalog.memory_fit import fits, largest_fitting, needed_bytes
+from wan_mcp.catalog.memory_fit import misfit
 from wan_mcp.catalog.presets import precision_asked
 from wan_mcp.errors import BadRequest
 from wan_mcp.hardware.machine import Machine, this_machine
 from wan_mcp.schema.plans import Plan
 from wan_mcp.settings import Settings
-from wan_mcp.text import in_bytes
 
 __all__ = ["MemoryCheck"]
 
@@ -41,18 +40,5 @@ class MemoryCheck:
         if machine is None or memory is None:
             return
         precision = machine.precision_of(manifest, precision_asked(self._settings.precision, plan))
-        if fits(manifest, memory, precision, shape):
-            return
-        still = shape.frames == 1
-        raise BadRequest(
-            f"{shape} of '{manifest.name}' needs about {in_bytes(needed_bytes(manifest, precision, shape))} of memory "
-            f"in {precision}, and this {machine.name} has {in_bytes(memory)}; "
-            + _ways_out(largest_fitting(manifest, memory, precision, still=still), still=still)
-        )
-
-
-def _ways_out(largest: dict[str, int], *, still: bool) -> str:
-    if not largest:
-        return "no size of this model fits: take a smaller model (list_resolutions names them), or another machine"
-    each = (name if still else f"{name} with up to {frames} frames" for name, frames in largest.items())
-    return f"these fit: {', '.join(each)}"
+        if (why := misfit(manifest, memory, precision, shape)) is not None:
+            raise BadRequest(why)

@@ -2,22 +2,19 @@
 
 import logging
 import traceback
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 
 from wan_mcp.catalog.manifest import Manifest
-from wan_mcp.catalog.memory_fit import activation_bytes
+from wan_mcp.catalog.memory_fit import offer_sizes, smaller_sizes
 from wan_mcp.errors import JobFailed
-from wan_mcp.schema.plans import Plan, Shape
+from wan_mcp.schema.plans import Plan
 
-__all__ = ["MemoryGuard", "advice", "advise", "is_out_of_memory"]
+__all__ = ["MemoryGuard", "advice", "is_out_of_memory"]
 
 log = logging.getLogger(__name__)
 
-RETRY_FRACTION = 0.75
-"""Of the memory that a job's work takes: what is still worth trying after it ran out."""
 OOM_MESSAGES = (
     "not enough memory",
     "can't allocate memory",
@@ -75,28 +72,5 @@ def advice(plan: Plan, manifest: Manifest) -> str:
     """What ran out of memory, and what smaller things the model can do."""
     if plan.shape is None:
         return f"Memory ran out while '{plan.model}' read the picture. Free some memory, or use a smaller model."
-    smaller = smaller_sizes(plan.shape, manifest)
-    return f"Memory ran out at {plan.shape}. {advise(manifest, smaller)} The engine goes on with the next job."
-
-
-def smaller_sizes(asked: Shape, manifest: Manifest) -> dict[str, int]:
-    """The named sizes that need clearly less memory than one, each with the most frames with which it does."""
-    most = RETRY_FRACTION * activation_bytes(manifest, asked, "bf16")
-    rule, smaller = manifest.frames if asked.frames > 1 else None, {}
-    for size in manifest.sizes.named if manifest.sizes else ():
-        counts = range(rule.maximum, rule.minimum - 1, -rule.multiple) if rule else [1]
-        for frames in counts:
-            if activation_bytes(manifest, Shape(size.width, size.height, frames), "bf16") <= most:
-                smaller[size.name] = frames
-                break
-    return smaller
-
-
-def advise(manifest: Manifest, largest: Mapping[str, int]) -> str:
-    """A sentence that offers these sizes, each with the most frames."""
-    sizes = {size.name: size for size in manifest.sizes.named} if manifest.sizes else {}
-    offers = [
-        f"{name} ({sizes[name].width}x{sizes[name].height})" + (f" with up to {frames} frames" if frames > 1 else "")
-        for name, frames in largest.items()
-    ]
-    return f"Try {', '.join(offers)}; or another model." if offers else "Use another model."
+    offer = offer_sizes(manifest, smaller_sizes(manifest, plan.shape))
+    return f"Memory ran out at {plan.shape}. {offer} The engine goes on with the next job."

@@ -14,16 +14,14 @@ from wan_mcp.catalog.memory_fit import (
     activation_bytes,
     default_shape,
     denoiser_bytes,
-    fits,
     largest_fitting,
-    needed_bytes,
+    misfit,
     placement_for,
     room_for_blocks,
     weights_bytes,
 )
 from wan_mcp.engine.device.device import Device
 from wan_mcp.engine.device.memory import available_bytes
-from wan_mcp.engine.device.out_of_memory import advise
 from wan_mcp.engine.offload.block_swap import BlockSwap
 from wan_mcp.engine.offload.pinned_memory import PinnedPool, cuda_pin, pinnable_bytes
 from wan_mcp.engine.offload.streams import CudaStreams
@@ -80,7 +78,8 @@ class MemoryPlan:
             by_frames.setdefault(frames, []).append(name)
         sizes = "; ".join(f"up to {frames} frames at {', '.join(names)}" for frames, names in by_frames.items())
         return (
-            f"{self.model} in {self.precision}, {in_bytes(self.memory_bytes)} available: {DESCRIPTIONS[self.placement]}; "
+            f"{self.model} in {self.precision}, {in_bytes(self.memory_bytes)} available: "
+            f"{DESCRIPTIONS[self.placement]}; "
             f"{f'room for {sizes}' if sizes else 'no size has room'}"
         )
 
@@ -137,16 +136,8 @@ def require_fit(
     Raises:
         JobFailed: it has no room on a device of that memory; names the sizes and frame counts that have.
     """
-    shape = plan.shape
-    if fits(manifest, memory_bytes, precision, shape):
-        return
-    largest = largest_fitting(manifest, memory_bytes, precision, still=shape.frames == 1)
-    needed = needed_bytes(manifest, precision, shape)
-    raise JobFailed(
-        "too_large_for_device",
-        f"{shape} with '{manifest.name}' needs {in_bytes(needed)} of memory, and the device has "
-        f"{in_bytes(memory_bytes)} for it. {advise(manifest, largest)}",
-    )
+    if (why := misfit(manifest, memory_bytes, precision, plan.shape)) is not None:
+        raise JobFailed("too_large_for_device", why)
 
 
 def make_room(
