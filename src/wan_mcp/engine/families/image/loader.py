@@ -14,13 +14,14 @@ import diffusers
 import torch
 import transformers
 
-from wan_mcp.catalog.manifest import Manifest, Pipeline
+from wan_mcp.catalog.manifest import Manifest
 from wan_mcp.catalog.memory_fit import RESERVE_BYTES, activation_bytes
 from wan_mcp.engine.components.cpu_conv3d import use_onednn
 from wan_mcp.engine.components.install import fingerprint
 from wan_mcp.engine.components.load_errors import translate_load_errors
 from wan_mcp.engine.components.qwen_processor import QwenProcessor
 from wan_mcp.engine.device.device import Device
+from wan_mcp.engine.families.wan.scheduler import scheduler_for
 from wan_mcp.engine.offload.layerwise import OffloadedEncoder, offload_layerwise
 from wan_mcp.errors import JobFailed
 from wan_mcp.schema.enums import Task
@@ -202,7 +203,7 @@ def load_image_model(
     _place(loaded, device, plan)
     if not device.is_cuda:
         use_onednn(loaded.vae)
-    loaded.register_modules(scheduler=_scheduler(manifest.pipeline, loaded.scheduler))
+    loaded.register_modules(scheduler=scheduler_for(manifest.pipeline, loaded.scheduler))
     pipelines = {task: _pipeline(family.pipelines[task], loaded) for task in manifest.tasks}
     for pipeline in pipelines.values():
         pipeline.set_progress_bar_config(disable=True)
@@ -271,12 +272,3 @@ def _require_classes(loaded: Any) -> None:
     for name in ("transformer", "vae"):
         if not isinstance(part := getattr(loaded, name), wanted[name]):
             raise ValueError(f"{name} is a {type(part).__name__}, not a {wanted[name].__name__}")
-
-
-def _scheduler(pipeline: Pipeline, own: Any) -> Any:
-    """The scheduler that the weights bring, or one with the manifest's shift instead of its own."""
-    # Fixed noise levels are meant as they stand: a shift would move them.
-    shift = 1.0 if pipeline.sigmas else pipeline.flow_shift
-    if shift is None:
-        return own
-    return type(own).from_config(own.config, shift=shift, use_dynamic_shifting=False, shift_terminal=None)

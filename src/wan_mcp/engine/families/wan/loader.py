@@ -30,7 +30,7 @@ from wan_mcp.engine.families.wan.gguf import load_gguf_denoisers, unpack
 from wan_mcp.engine.families.wan.lora import JobAdapters, fuse_own, own_adapters
 from wan_mcp.engine.families.wan.memory_plan import make_room
 from wan_mcp.engine.families.wan.precision import block_kinds, recipe_for
-from wan_mcp.engine.families.wan.scheduler import scheduler_for
+from wan_mcp.engine.families.wan.scheduler import fix_noise_levels, scheduler_for
 from wan_mcp.engine.ops.fp8_linear import FP8
 from wan_mcp.engine.transformer.block import BlockKind
 from wan_mcp.engine.transformer.checkpoint_cache import WeightsCache
@@ -165,6 +165,11 @@ class WanModel:
         return JobAdapters(self.manifest, self.any_pipeline, converted)
 
     @property
+    def blocks(self) -> list[Any]:
+        """The blocks of all denoisers."""
+        return [block for denoiser in self.denoisers for block in denoiser.blocks]
+
+    @property
     def denoisers(self) -> list[Any]:
         """The denoiser, or both experts."""
         pipeline = self.any_pipeline
@@ -220,7 +225,10 @@ def load_wan(
     if not device.is_cuda:
         use_onednn(pipeline.vae)
     coders = install_fast_coders(pipeline.vae) if device.is_cuda else None
-    pipeline.register_modules(scheduler=scheduler_for(manifest.pipeline, pipeline.scheduler))
+    scheduler = scheduler_for(manifest.pipeline, pipeline.scheduler)
+    if manifest.pipeline.sigmas:
+        fix_noise_levels(scheduler, manifest.pipeline.sigmas)
+    pipeline.register_modules(scheduler=scheduler)
     pipelines = {task: _pipeline(task, pipeline, manifest) for task in manifest.tasks}
     for each in pipelines.values():
         each.set_progress_bar_config(disable=True)

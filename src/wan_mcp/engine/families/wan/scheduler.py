@@ -8,28 +8,26 @@ from diffusers.schedulers.scheduling_unipc_multistep import UniPCMultistepSchedu
 
 from wan_mcp.catalog.manifest import Pipeline
 
-__all__ = ["let_samples_go", "scheduler_for"]
+__all__ = ["fix_noise_levels", "let_samples_go", "scheduler_for"]
 
 
 def scheduler_for(pipeline: Pipeline, own: Any) -> Any:
-    """The scheduler that the manifest asks for, made from the one that the weights bring."""
-    kind = pipeline.scheduler or ("unipc" if isinstance(own, UniPCMultistepScheduler) else "euler")
+    """Return the scheduler that the manifest asks for, made from the one that the weights bring."""
     # Fixed noise levels are meant as they stand: a shift would move them.
     shift = 1.0 if pipeline.sigmas else pipeline.flow_shift
     if pipeline.scheduler is None and shift is None:
         return own
+    if pipeline.scheduler is None and isinstance(own, FlowMatchEulerDiscreteScheduler):
+        return type(own).from_config(own.config, shift=shift, use_dynamic_shifting=False, shift_terminal=None)
+    kind = pipeline.scheduler or ("unipc" if isinstance(own, UniPCMultistepScheduler) else "euler")
     if shift is None:
         shift = own.config.get("flow_shift", own.config.get("shift", 1.0))
     trained = own.config.num_train_timesteps
-    if kind == "unipc":
-        scheduler = UniPCMultistepScheduler(
-            num_train_timesteps=trained, prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=shift
-        )
-    else:
-        scheduler = FlowMatchEulerDiscreteScheduler(num_train_timesteps=trained, shift=shift)
-    if pipeline.sigmas:
-        _fix(scheduler, pipeline.sigmas)
-    return scheduler
+    if kind == "euler":
+        return FlowMatchEulerDiscreteScheduler(num_train_timesteps=trained, shift=shift)
+    return UniPCMultistepScheduler(
+        num_train_timesteps=trained, prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=shift
+    )
 
 
 def let_samples_go(scheduler: Any) -> None:
@@ -40,8 +38,11 @@ def let_samples_go(scheduler: Any) -> None:
         scheduler.last_sample = None
 
 
-def _fix(scheduler: Any, sigmas: tuple[float, ...]) -> None:
-    """Have the scheduler use these noise levels, whatever number of steps a pipeline asks for."""
+def fix_noise_levels(scheduler: Any, sigmas: tuple[float, ...]) -> None:
+    """Have a scheduler use these noise levels, for a pipeline that has no argument for them.
+
+    Whatever number of steps the pipeline asks for is ignored.
+    """
     usual = scheduler.set_timesteps
 
     def set_timesteps(num_inference_steps: int | None = None, device: Any = None, **_: Any) -> None:
