@@ -5,17 +5,17 @@ which of them is at work, and are where a job hears that it should stop.
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from wan_mcp.engine.components.hooks import pre_forward_hook
 from wan_mcp.engine.components.input_images import open_framed
 from wan_mcp.engine.components.numerics import require_finite
 from wan_mcp.engine.components.prompt_cache import PromptEmbeddings, note_cut_texts
 from wan_mcp.engine.components.receipt import receipt_of
 from wan_mcp.engine.families.image.loader import ImageModel
+from wan_mcp.engine.families.wan.cancel_hooks import cancellation_hooks
 from wan_mcp.engine.worker.reporter import Reporter
 from wan_mcp.errors import JobFailed
 from wan_mcp.media.images import write_image
@@ -147,19 +147,12 @@ class ImageRunner:
 def _listening(
     model: ImageModel, check: Callable[[], None], denoising: Callable[[], None], decoding: Callable[[], None]
 ) -> Iterator[None]:
-    """Call `denoising` and `decoding` before these parts work, and `check` before every other.
-
-    On a CPU also before each of their blocks; on a GPU work is only queued there, so that a look
-    would come too early.
-    """
+    """Call `denoising` and `decoding` before these parts work, and `check` before every other."""
     parts = model.parts
     hooks = [(parts.text_encoder, check), (parts.vae.encoder, check)]
     hooks += [(parts.transformer, denoising), (parts.vae.decoder, decoding)]
-    if not model.device.is_cuda:
-        hooks += [(block, check) for part in (parts.text_encoder, parts.transformer) for block in _blocks(part)]
-    with ExitStack() as stack:
-        for part, before in hooks:
-            stack.enter_context(pre_forward_hook(part, before))
+    blocks = [(block, check) for part in (parts.text_encoder, parts.transformer) for block in _blocks(part)]
+    with cancellation_hooks(model.device, hooks, blocks):
         try:
             yield
         finally:

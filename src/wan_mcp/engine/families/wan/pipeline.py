@@ -176,10 +176,11 @@ class WanRunner:
             mode.step = index + 1
             return {}
 
+        parts = [(model.vae.encoder, report.check), *((denoiser, begin) for denoiser in model.denoisers)]
         generator = torch.Generator("cpu").manual_seed(seed)
         try:
             with (
-                cancellation_hooks(model, report, begin),
+                cancellation_hooks(model.device, parts, [(block, report.alive) for block in model.blocks]),
                 step_cache(model.denoisers, plan.step_cache) as count,
                 attention_mode(Turbo() if plan.turbo else None, grid=model.grid_of(plan)) as mode,
             ):
