@@ -67,7 +67,7 @@ def test_every_shipped_preset_makes_a_plan_and_a_better_one_takes_no_fewer_steps
     steps = []
     for preset in PRESETS:
         asked = VideoRequest.of({"prompt": "a ring", "model": name, "preset": preset, **request})
-        serving = plans.manifest(asked)
+        serving = plans.choose(asked).manifest
         assert serving.tasks == catalog.get(name).tasks
         plan = plans.plan(asked)
         assert isinstance(plan, VideoPlan)

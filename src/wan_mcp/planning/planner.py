@@ -6,10 +6,12 @@ and what has to be fitted (a duration to the frame rule, a picture to a size) be
 
 import secrets
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from wan_mcp.catalog.catalog import Catalog
 from wan_mcp.catalog.manifest import Defaults, Manifest
 from wan_mcp.catalog.memory_fit import default_shape
+from wan_mcp.catalog.presets import Preset
 from wan_mcp.errors import BadRequest, BrokenManifest
 from wan_mcp.hardware.machine import Machine
 from wan_mcp.media.framing import cover
@@ -17,7 +19,7 @@ from wan_mcp.planning.caption_instruction import resolve_caption
 from wan_mcp.planning.limits import MAX_SEED, checked_or_default, checked_text, require_within
 from wan_mcp.planning.loras import resolve_loras, resolve_steps
 from wan_mcp.planning.memory_check import MemoryCheck
-from wan_mcp.planning.quality import preset_of, resolve_precision, resolve_step_cache, resolve_turbo
+from wan_mcp.planning.quality import preset_of, resolve_step_cache, resolve_turbo
 from wan_mcp.planning.resolution import resolve_frames, resolve_size
 from wan_mcp.schema.enums import Kind, Task
 from wan_mcp.schema.plans import ImagePlan, InputImage, Plan, VideoPlan
@@ -25,7 +27,20 @@ from wan_mcp.schema.requests import CaptionRequest, ImageRequest, Request, Video
 from wan_mcp.settings import Settings
 from wan_mcp.weights.lora_files import LoraFiles
 
-__all__ = ["Planner"]
+__all__ = ["Choice", "Planner"]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What serves a request."""
+
+    task: Task
+    asked: Manifest
+    """The model that was asked for, or the default one."""
+    manifest: Manifest
+    """The model that makes the result: another one where the preset says so."""
+    preset: Preset | None
+    """Its preset, if the request names one."""
 
 
 class Planner:
@@ -38,8 +53,8 @@ class Planner:
         self._catalog = catalog
         self._memory_check = MemoryCheck(settings)
 
-    def manifest(self, request: Request) -> Manifest:
-        """The manifest of the model that serves a request.
+    def choose(self, request: Request) -> Choice:
+        """Choose the model that serves a request.
 
         Raises:
             UnknownModel: there is no such model.
@@ -47,13 +62,14 @@ class Planner:
             BrokenManifest: its preset points to a model that has none of that name.
         """
         task = task_of(request)
-        manifest = self._catalog.get(self._asked_model(request))
+        asked = manifest = self._catalog.get(self._asked_model(request))
+        preset = None
         if not isinstance(request, CaptionRequest) and request.preset is not None:
-            manifest = self._serving_preset(manifest, request.preset)
+            manifest, preset = self._serving_preset(asked, request.preset)
         if task not in manifest.tasks:
             able = ", ".join(self._catalog.serving(task)) or "none of the installed models"
             raise BadRequest(f"model '{manifest.name}' does not do {task}; this can: {able}")
-        return manifest
+        return Choice(task, asked, manifest, preset)
 
     def _asked_model(self, request: Request) -> str:
         default = {
@@ -63,17 +79,17 @@ class Planner:
         }[type(request)]
         return request.model or default
 
-    def _serving_preset(self, manifest: Manifest, preset: str) -> Manifest:
-        chosen = preset_of(manifest, preset)
-        if chosen.model is None:
-            return manifest
-        other = self._catalog.get(chosen.model)
-        if preset not in other.presets or preset_of(other, preset).model is not None:
+    def _serving_preset(self, manifest: Manifest, name: str) -> tuple[Manifest, Preset]:
+        preset = preset_of(manifest, name)
+        if preset.model is None:
+            return manifest, preset
+        other = self._catalog.get(preset.model)
+        if name not in other.presets or (preset := preset_of(other, name)).model is not None:
             raise BrokenManifest(
-                f"manifest of '{manifest.name}': its preset '{preset}' is that of '{other.name}', which has no values "
+                f"manifest of '{manifest.name}': its preset '{name}' is that of '{other.name}', which has no values "
                 "for it; give it some there, or other values here"
             )
-        return other
+        return other, preset
 
     def resolve(
         self,
@@ -81,16 +97,20 @@ class Planner:
         image: InputImage | None = None,
         last_image: InputImage | None = None,
         machine: Machine | None = None,
+        *,
+        choice: Choice | None = None,
     ) -> Plan:
         """As `plan`, for a job that will run: what cannot fit this machine is refused as well.
 
-        `machine` is what an engine has said of it; without, the driver's own tool is asked.
+        `machine` is what an engine has said of it; without, the driver's own tool is asked. `choice` is that of
+        `choose`, where it was made already.
 
         Raises:
             BadRequest, UnknownModel, BrokenManifest: as `plan`; or the result is too large for this machine.
         """
-        plan = self.plan(request, image, last_image)
-        self._memory_check.check(plan, self._catalog.get(plan.model), machine)
+        choice = choice or self.choose(request)
+        plan = self._plan(request, choice, image, last_image)
+        self._memory_check.check(plan, choice.manifest, machine)
         return plan
 
     def plan(self, request: Request, image: InputImage | None = None, last_image: InputImage | None = None) -> Plan:
@@ -100,12 +120,7 @@ class Planner:
             BadRequest: a value is not allowed; the message names the allowed ones.
             UnknownModel: there is no such model.
         """
-        manifest = self.manifest(request)
-        if isinstance(request, CaptionRequest):
-            if image is None:
-                raise BadRequest("a caption needs an image")
-            return resolve_caption(request, manifest, image)
-        return self._generation_plan(request, manifest, image, last_image)
+        return self._plan(request, self.choose(request), image, last_image)
 
     def typical(self, model: str, task: Task, preset: str | None = None) -> Plan:
         """The plan of a task with nothing but defaults or a preset, to say how long one takes; it is never run.
@@ -113,8 +128,6 @@ class Planner:
         Raises:
             UserError: the model does not do that task, or has no such preset.
         """
-        size = default_shape(self._catalog.get(model))
-        picture = InputImage(sha256="", file="", width=size.width, height=size.height, source="")
         image = None if task in (Task.TEXT_TO_VIDEO, Task.TEXT_TO_IMAGE) else ""
         last_image = "" if task is Task.FIRST_LAST_FRAME_TO_VIDEO else None
         request: Request
@@ -125,23 +138,34 @@ class Planner:
                 request = ImageRequest(prompt="-", image=image, model=model, preset=preset)
             case Kind.VIDEO:
                 request = VideoRequest(prompt="-", image=image, last_image=last_image, model=model, preset=preset)
-        return self.plan(request, picture)
+        choice = self.choose(request)
+        size = default_shape(choice.asked)
+        picture = InputImage(sha256="", file="", width=size.width, height=size.height, source="")
+        return self._plan(request, choice, picture, None)
+
+    def _plan(self, request: Request, choice: Choice, image: InputImage | None, last_image: InputImage | None) -> Plan:
+        if isinstance(request, CaptionRequest):
+            if image is None:
+                raise BadRequest("a caption needs an image")
+            return resolve_caption(request, choice.manifest, image)
+        return self._generation_plan(request, choice, image, last_image)
 
     def _generation_plan(
         self,
         request: VideoRequest | ImageRequest,
-        manifest: Manifest,
+        choice: Choice,
         image: InputImage | None,
         last_image: InputImage | None,
     ) -> Plan:
+        manifest, preset = choice.manifest, choice.preset
         limits, defaults, settings = manifest.limits, manifest.defaults_of(request.preset), self._settings
         prompt = checked_text("prompt", request.prompt, limits.prompt_characters)
         if not prompt:
             raise BadRequest("prompt is empty; say what should be seen")
         negative = request.negative_prompt if request.negative_prompt is not None else defaults.negative_prompt
         notes: list[str] = []
-        if manifest.name != (asked := self._asked_model(request)):
-            notes.append(f"preset '{request.preset}' of '{asked}' is made by '{manifest.name}'")
+        if manifest is not choice.asked:
+            notes.append(f"preset '{request.preset}' of '{choice.asked.name}' is made by '{manifest.name}'")
         size = resolve_size(request.resolution, manifest, image, notes)
         for picture, what in ((image, "image"), (last_image, "last_image")):
             if picture is not None:
@@ -157,7 +181,7 @@ class Planner:
         require_within("count", request.count, 1, settings.max_count)
         steps = resolve_steps(checked_or_default("steps", request.steps, defaults.steps, limits.steps), manifest)
         common = {
-            "task": task_of(request),
+            "task": choice.task,
             "model": manifest.name,
             "preset": request.preset,
             "prompt": self._styled(prompt, request.style),
@@ -167,8 +191,8 @@ class Planner:
             "width": size.width,
             "height": size.height,
             "steps": steps,
-            "step_cache": resolve_step_cache(request, manifest, steps, notes),
-            "precision": resolve_precision(request, manifest),
+            "step_cache": resolve_step_cache(request, preset, steps, notes),
+            "precision": preset.precision if preset is not None else "auto",
             "lora": resolve_loras(request, manifest, self._loras),
             "guidance_scale": guidance,
             "seed": seed,
@@ -183,7 +207,7 @@ class Planner:
         fps = manifest.frames.fps if manifest.frames else 0.0
         return VideoPlan(
             **common,
-            turbo=resolve_turbo(request, manifest, self._catalog, notes),
+            turbo=resolve_turbo(request, manifest, preset, self._catalog, notes),
             tokens=manifest.costs.tokens(size.width, size.height, num_frames),
             num_frames=num_frames,
             fps=fps,

@@ -4,11 +4,10 @@ from wan_mcp.catalog.catalog import Catalog
 from wan_mcp.catalog.manifest import Manifest
 from wan_mcp.catalog.presets import Preset
 from wan_mcp.errors import BadRequest
-from wan_mcp.schema.enums import PlanPrecision
 from wan_mcp.schema.plans import StepCache
 from wan_mcp.schema.requests import ImageRequest, VideoRequest
 
-__all__ = ["preset_of", "resolve_precision", "resolve_step_cache", "resolve_turbo"]
+__all__ = ["preset_of", "resolve_step_cache", "resolve_turbo"]
 
 MIN_CACHED_STEPS = 20
 """With fewer steps each changes too much for one to stand for the next."""
@@ -27,7 +26,9 @@ def preset_of(manifest: Manifest, name: str) -> Preset:
     raise BadRequest(f"model '{manifest.name}' has no preset '{name[:40]}'; {has}")
 
 
-def resolve_turbo(request: VideoRequest, manifest: Manifest, catalog: Catalog, notes: list[str]) -> bool:
+def resolve_turbo(
+    request: VideoRequest, manifest: Manifest, preset: Preset | None, catalog: Catalog, notes: list[str]
+) -> bool:
     """Whether attention may leave blocks out: as asked, else as the preset says.
 
     Raises:
@@ -35,7 +36,7 @@ def resolve_turbo(request: VideoRequest, manifest: Manifest, catalog: Catalog, n
     """
     turbo = request.turbo
     if turbo is None:
-        turbo = request.preset is not None and preset_of(manifest, request.preset).turbo
+        turbo = preset is not None and preset.turbo
     if turbo and not manifest.pipeline.turbo:
         able = ", ".join(sorted(each.name for each in catalog.manifests.values() if each.pipeline.turbo)) or "none"
         raise BadRequest(
@@ -48,7 +49,7 @@ def resolve_turbo(request: VideoRequest, manifest: Manifest, catalog: Catalog, n
 
 
 def resolve_step_cache(
-    request: VideoRequest | ImageRequest, manifest: Manifest, steps: int, notes: list[str]
+    request: VideoRequest | ImageRequest, preset: Preset | None, steps: int, notes: list[str]
 ) -> StepCache | None:
     """Which passes may be left out: what the preset says, where there are steps to spare.
 
@@ -56,13 +57,8 @@ def resolve_step_cache(
     """
     if isinstance(request, ImageRequest) and request.image is not None:
         return None
-    cache = preset_of(manifest, request.preset).step_cache if request.preset is not None else None
+    cache = preset.step_cache if preset is not None else None
     if cache is None or steps < MIN_CACHED_STEPS:
         return None
     notes.append("step cache: passes that change little are left out; the picture differs a little from the full one")
     return cache
-
-
-def resolve_precision(request: VideoRequest | ImageRequest, manifest: Manifest) -> PlanPrecision:
-    """The precision of the preset, if the request has one."""
-    return preset_of(manifest, request.preset).precision if request.preset is not None else "auto"

@@ -125,12 +125,12 @@ class JobService:
 
     def _settle(self, table: _Table, request: Request) -> Plan:
         self._catalog.refresh()
-        self._planner.manifest(request)  # an unknown model is refused before any picture is read
+        choice = self._planner.choose(request)  # an unknown model is refused before any picture is read
         image = self._inputs.take(request.image) if request.image else None
         last = (
             self._inputs.take(request.last_image) if isinstance(request, VideoRequest) and request.last_image else None
         )
-        return self._planner.resolve(request, image, last, table.engines.machine())
+        return self._planner.resolve(request, image, last, table.engines.machine(), choice=choice)
 
     def _check_space(self) -> None:
         free = self.media.free_mb()
