@@ -198,7 +198,7 @@ class Runner:
         self._settings = Settings(home=home, device=str(device), compile=False, precision=precision, min_free_mb=1)
         self._database = Database(self._settings.database)
         self._store = JobStore(self._database)
-        self._runner = ModelRunner(self._settings, lambda: Catalog(shipped_folder()), MediaStore(home))
+        self._runner = ModelRunner(self._settings, Catalog(shipped_folder()), MediaStore(home))
 
     def run(self, plan: Plan, way: str) -> tuple[float, list[bytes], ReplayCount]:
         """Seconds of a job, its files, and what was replayed of it."""

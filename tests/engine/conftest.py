@@ -96,7 +96,7 @@ class Bench:
         self.media = MediaStore(home)
         self.catalog = Catalog()
         self.catalog.manifests.update(MANIFESTS)
-        self.runner = ModelRunner(self.settings, lambda: self.catalog, self.media, embedded=embedded)
+        self.runner = ModelRunner(self.settings, self.catalog, self.media, embedded=embedded)
 
     def job(self, plan: Plan) -> Job:
         """A running job of that plan."""

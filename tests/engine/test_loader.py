@@ -19,10 +19,12 @@ from tests.engine.conftest import (
     image_plan,
     video_plan,
 )
+from wan_mcp.catalog.catalog import Catalog, shipped_folder
 from wan_mcp.catalog.manifest import Weights
 from wan_mcp.engine.components.install import fingerprint
 from wan_mcp.engine.device.device import resolve_device
 from wan_mcp.engine.families.wan.loader import WanModel, load_wan
+from wan_mcp.engine.runner import ModelRunner
 from wan_mcp.errors import JobFailed
 from wan_mcp.schema.enums import Stage, Task
 
@@ -129,3 +131,16 @@ def test_a_fingerprint_follows_the_content(embedded: Path, tmp_path: Path) -> No
 def test_a_gpu_that_does_not_exist_is_refused_with_what_there_is(name: str) -> None:
     with pytest.raises(JobFailed, match="WAN_MCP_DEVICE"):
         resolve_device(name)
+
+
+def test_manifests_are_read_again_only_when_a_file_has_changed(bench: Bench, tmp_path: Path) -> None:
+    folder = tmp_path / "manifests"
+    folder.mkdir()
+    shutil.copy(shipped_folder() / "wan-mini.toml", folder)
+    catalog = Catalog(folder)
+    runner = ModelRunner(bench.settings, catalog, bench.media)
+    shipped = catalog.get("wan-mini")
+    assert not runner.needs_download(bench.job(video_plan("wan-mini")))
+    assert catalog.get("wan-mini") is shipped
+    shutil.copy(shipped_folder() / "wan2.1-t2v-1.3b.toml", folder)
+    assert runner.needs_download(bench.job(video_plan("wan2.1-t2v-1.3b")))

@@ -63,7 +63,7 @@ class Workplace:
     def new_studio(self) -> ModelRunner:
         """A runner that has loaded nothing."""
         cache = Hub(self.hub.endpoint, self.settings.home.parent / "cache", False)
-        return ModelRunner(self.settings, lambda: self.catalog, self.media, hub=cache)
+        return ModelRunner(self.settings, self.catalog, self.media, hub=cache)
 
     def run(self, task: Task, model: str) -> tuple[Job, Ear]:
         """The finished job of a small request of that task."""

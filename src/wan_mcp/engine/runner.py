@@ -7,8 +7,6 @@ Families are imported when a job first needs them: each costs a second or two.
 
 import gc
 import logging
-import threading
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,13 +54,13 @@ class ModelRunner:
     def __init__(
         self,
         settings: Settings,
-        catalog: Callable[[], Catalog],
+        catalog: Catalog,
         media: MediaStore,
         *,
         embedded: Path = EMBEDDED,
         hub: Hub | None = None,
     ) -> None:
-        """`catalog` is asked at every job, so that manifests added since the start are seen.
+        """`catalog` is refreshed for every job, so that manifests added since the start are seen.
 
         `embedded` and `hub` are other places of weights than this installation's and the environment's.
 
@@ -109,7 +107,7 @@ class ModelRunner:
     def needs_download(self, job: Job) -> bool:
         """Whether a job has to wait for a download, and may."""
         try:
-            manifest = self._catalog().get(job.plan.model)
+            manifest = self._manifest(job.plan.model)
             return (
                 self._settings.auto_download
                 and manifest.weights.embedded is None
@@ -125,7 +123,7 @@ class ModelRunner:
         Raises:
             JobFailed, JobCancelled, LeaseLost, EngineShutdown: as `run`.
         """
-        self._install(self._catalog().get(job.plan.model), job.plan.kind, report)
+        self._install(self._manifest(job.plan.model), job.plan.kind, report)
 
     def run(self, job: Job, report: Reporter) -> str | None:
         """Run a job's plan, hand its results to `report.add`, and give the caption if it makes one.
@@ -137,7 +135,7 @@ class ModelRunner:
         """
         plan = job.plan
         try:
-            manifest = self._catalog().get(plan.model)
+            manifest = self._manifest(plan.model)
         except UserError as error:
             raise JobFailed("unknown_model", str(error)) from error
         try:
@@ -167,6 +165,15 @@ class ModelRunner:
         working = job_bytes(manifest, precision, shape, blocks_move=self._blocks_move)
         self._make_room(plan.kind, working - generator.evictable_bytes)
         generator.run(job_id, plan, report)
+
+    def _manifest(self, model: str) -> Manifest:
+        """The manifest of a model, as its file is now.
+
+        Raises:
+            UnknownModel, BrokenManifest: there is none that can be used.
+        """
+        self._catalog.refresh()
+        return self._catalog.get(model)
 
     def _commit(self, manifest: Manifest) -> str:
         """Which state of its repository a model's weights are: another one once 'pull --update' has brought it."""
@@ -288,11 +295,4 @@ def build_runner(settings: Settings) -> ModelRunner:
     Raises:
         JobFailed: the device of the settings does not exist.
     """
-    catalog, refreshing = Catalog.of(settings.home), threading.Lock()
-
-    def refreshed() -> Catalog:
-        with refreshing:  # downloads ask as well, in a thread of their own
-            catalog.refresh()
-        return catalog
-
-    return ModelRunner(settings, refreshed, MediaStore(settings.home))
+    return ModelRunner(settings, Catalog.of(settings.home), MediaStore(settings.home))
