@@ -10,7 +10,7 @@ import logging
 import signal
 import time
 from collections.abc import Callable
-from functools import partial
+from dataclasses import dataclass
 from types import FrameType
 from typing import Protocol
 
@@ -68,6 +68,19 @@ class Runner(Protocol):
             JobFailed: it cannot be done; with a code and a reason for people.
             JobCancelled, LeaseLost, EngineShutdown: from `report`, passed on.
         """
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How an attempt at a job ended, as it is written into the job's row."""
+
+    state: JobState
+    """A final one, or queued for a job that goes back to its place."""
+    error: JobError | None = None
+    caption: str | None = None
+
+    def __str__(self) -> str:
+        return self.state if self.error is None else f"{self.state}, {self.error.code}"
 
 
 class DeviceLost(Exception):
@@ -196,11 +209,11 @@ class _Engine:
         log.info("job %s: %s with %s, attempt %d", job.id, job.plan.task, job.plan.model, job.attempt)
         report = Reporter(job, self.store, self.settings, self._leaving)
 
-        def work() -> Callable[[], None]:
-            caption = self._runner.run(job, report) if self._runner else None
-            return partial(self.store.finish, job, JobState.SUCCEEDED, caption=caption)
+        def run(runner: Runner) -> Outcome:
+            return Outcome(JobState.SUCCEEDED, caption=runner.run(job, report))
 
-        if self._attempt(job, report, work):
+        outcome = self._attempt(job, report, run)
+        if outcome is not None and outcome.state is JobState.SUCCEEDED:
             report.keep_timings()
 
     def _download(self, job: Job) -> None:
@@ -209,36 +222,41 @@ class _Engine:
         # The engine's signs of life are those of the job that it works on: none of its own here.
         report = Reporter(job, self.store, self.settings, self._leaving, heartbeats=False)
 
-        def work() -> Callable[[], None]:
-            if self._runner is not None:
-                self._runner.download(job, report)
-            return partial(self.store.release, job)
+        def download(runner: Runner) -> Outcome:
+            runner.download(job, report)
+            return Outcome(JobState.QUEUED)
 
-        self._attempt(job, report, work)
+        self._attempt(job, report, download)
 
-    def _attempt(self, job: Job, report: Reporter, work: Callable[[], Callable[[], None]]) -> bool:
-        """Whether `work` came to its end; what it gives, or why it did not, is written as the end of this attempt."""
-        end: Callable[[], None]
-        done, began = False, time.monotonic()
+    def _attempt(self, job: Job, report: Reporter, work: Callable[[Runner], Outcome]) -> Outcome | None:
+        """Do `work` for a job and write how it ended; None if the job was given to another engine meanwhile."""
+        began = time.monotonic()
+        outcome = self._outcome_of(job, report, work)
+        if outcome is None:
+            log.warning("job %s was given to another engine", job.id)
+            return None
+        self._write(job, outcome)
+        log.info("job %s: %s after %.2f s", job.id, outcome, time.monotonic() - began)
+        return outcome
+
+    def _outcome_of(self, job: Job, report: Reporter, work: Callable[[Runner], Outcome]) -> Outcome | None:
+        """What became of `work`, whatever it raised; None if the job is another engine's now."""
+        runner = self._runner
+        assert runner is not None, "jobs are claimed after the engine has started"
         try:
             with report:
-                end = work()
-            done, word = True, "done"
+                return work(runner)
         except JobCancelled:
-            end, word = partial(self.store.finish, job, JobState.CANCELLED), "cancelled"
+            return Outcome(JobState.CANCELLED)
         except LeaseLost:
-            log.warning("job %s was given to another engine", job.id)
-            return False
+            return None
         except EngineShutdown:
-            end, word = partial(self.store.release, job), "back in the queue, for this engine was told to leave"
+            return Outcome(JobState.QUEUED)
         except Exception as failure:  # the per-job guard: whatever breaks here costs this job only
             error = self._said_of(failure, job)
-            if error.code == "internal" and self._runner is not None and self._runner.device_lost():
+            if error.code == "internal" and runner.device_lost():
                 raise DeviceLost(f"{self.settings.device} does nothing any more in this process") from failure
-            end, word = partial(self.store.finish, job, JobState.FAILED, error=error), f"failed, {error.code}"
-        self._insist(end)
-        log.info("job %s: %s after %.2f s", job.id, word, time.monotonic() - began)
-        return done
+            return Outcome(JobState.FAILED, error=error)
 
     def _said_of(self, failure: Exception, job: Job) -> JobError:
         """What the caller is told of a failure; what only we should know goes to the log."""
@@ -253,12 +271,14 @@ class _Engine:
             f"its log {self.settings.log_file} says more. The next job is not affected.",
         )
 
-    def _insist(self, write: Callable[[], None]) -> None:
-        """Write the end of a job though the disk may be full for a while; then leave it to the next engine."""
+    def _write(self, job: Job, outcome: Outcome) -> None:
+        """Write the outcome though the disk may be full for a while; then the job is left to the next engine."""
         give_up = time.monotonic() + FULL_DISK_PATIENCE_S
         while True:
             try:
-                return write()
+                if outcome.state is JobState.QUEUED:
+                    return self.store.release(job)
+                return self.store.finish(job, outcome.state, error=outcome.error, caption=outcome.caption)
             except LeaseLost:
                 log.warning("a job was given to another engine before its end was written")
                 return None
