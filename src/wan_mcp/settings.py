@@ -13,7 +13,7 @@ from platformdirs import user_data_path
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from wan_mcp.schema.enums import AttentionKernel, RequestedPrecision
+from wan_mcp.schema.enums import AttentionKernel, Kind, RequestedPrecision
 
 __all__ = ["ENV_PREFIX", "Settings", "mistyped_variables"]
 
@@ -133,6 +133,16 @@ class Settings(BaseSettings):
     def log_file(self) -> Path:
         """Where engines write."""
         return self.home / "logs" / "engine.log"
+
+    @property
+    def default_models(self) -> dict[Kind, str]:
+        """The model of each kind of job when a call names none."""
+        return {Kind.VIDEO: self.video_model, Kind.IMAGE: self.image_model, Kind.CAPTION: self.caption_model}
+
+    @property
+    def min_free_bytes(self) -> int:
+        """Free disk space in bytes that is kept in reserve."""
+        return self.min_free_mb * 1_000_000
 
     def environment(self) -> dict[str, str]:
         """These settings as environment variables, for a process that must see the same ones."""

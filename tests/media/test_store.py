@@ -88,4 +88,4 @@ def test_a_sweep_removes_what_dead_writers_left_and_nothing_else(media: MediaSto
 
 
 def test_free_space_is_told_of_a_home_that_does_not_exist_yet(tmp_path: Path) -> None:
-    assert MediaStore(tmp_path / "new").free_mb() > 0
+    assert MediaStore(tmp_path / "new").free_bytes() > 0

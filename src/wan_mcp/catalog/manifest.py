@@ -107,6 +107,11 @@ class Defaults(Frozen):
     strength: float = 0.8
     negative_prompt: str = ""
 
+    @property
+    def second_guidance_scale(self) -> float:
+        """That of the second expert, where there is one: its own, or the same as of the first."""
+        return self.guidance_scale_2 or self.guidance_scale
+
 
 class Manifest(Frozen):
     """Everything about one model."""

@@ -262,7 +262,7 @@ class ModelRunner:
         from wan_mcp.engine.components.prompt_cache import PromptEmbeddings
         from wan_mcp.engine.components.prompt_cache_files import EmbeddingFiles
 
-        files = EmbeddingFiles(self._settings.home / "embeddings", reserve_bytes=self._settings.min_free_mb * 1_000_000)
+        files = EmbeddingFiles(self._settings.home / "embeddings", reserve_bytes=self._settings.min_free_bytes)
         return PromptEmbeddings(weights.sha256_of("text_encoder", "tokenizer"), files)
 
     def _caption(self, plan: CaptionPlan, manifest: Manifest, report: Reporter) -> str:

@@ -87,10 +87,10 @@ class MediaStore:
         """Where input pictures are kept."""
         return self._folder / "inputs"
 
-    def free_mb(self) -> float:
-        """Free disk space in MB."""
+    def free_bytes(self) -> int:
+        """Free disk space in bytes."""
         self.home.mkdir(parents=True, exist_ok=True)
-        return shutil.disk_usage(self.home).free / 1e6
+        return shutil.disk_usage(self.home).free
 
     def sweep(self) -> None:
         """Remove what killed writers left half-done."""

@@ -62,7 +62,7 @@ class Planner:
             BrokenManifest: its preset points to a model that has none of that name.
         """
         task = task_of(request)
-        asked = manifest = self._catalog.get(self._asked_model(request))
+        asked = manifest = self._catalog.get(request.model or self._settings.default_models[request.kind])
         preset = None
         if not isinstance(request, CaptionRequest) and request.preset is not None:
             manifest, preset = self._serving_preset(asked, request.preset)
@@ -70,14 +70,6 @@ class Planner:
             able = ", ".join(self._catalog.serving(task)) or "none of the installed models"
             raise BadRequest(f"model '{manifest.name}' does not do {task}; this can: {able}")
         return Choice(task, asked, manifest, preset)
-
-    def _asked_model(self, request: Request) -> str:
-        default = {
-            VideoRequest: self._settings.video_model,
-            ImageRequest: self._settings.image_model,
-            CaptionRequest: self._settings.caption_model,
-        }[type(request)]
-        return request.model or default
 
     def _serving_preset(self, manifest: Manifest, name: str) -> tuple[Manifest, Preset]:
         preset = preset_of(manifest, name)
@@ -263,5 +255,5 @@ def _second_guidance(request: VideoRequest, manifest: Manifest, defaults: Defaul
         if request.guidance_scale_2 is not None:
             raise BadRequest(f"model '{manifest.name}' has one expert: guidance_scale_2 does not apply to it")
         return None
-    default = defaults.guidance_scale_2 or defaults.guidance_scale
-    return checked_or_default("guidance_scale_2", request.guidance_scale_2, default, manifest.limits.guidance_scale)
+    bounds = manifest.limits.guidance_scale
+    return checked_or_default("guidance_scale_2", request.guidance_scale_2, defaults.second_guidance_scale, bounds)

@@ -133,11 +133,11 @@ class JobService:
         return self._planner.resolve(request, image, last, table.engines.machine(), choice=choice)
 
     def _check_space(self) -> None:
-        free = self.media.free_mb()
-        if free < self.settings.min_free_mb:
+        free = self.media.free_bytes()
+        if free < self.settings.min_free_bytes:
             raise OutOfSpace(
-                f"only {in_bytes(free * 1e6)} are free on the disk of {self.settings.home} and "
-                f"{in_bytes(self.settings.min_free_mb * 1e6)} are kept in reserve; free some space and try again"
+                f"only {in_bytes(free)} are free on the disk of {self.settings.home} and "
+                f"{in_bytes(self.settings.min_free_bytes)} are kept in reserve; free some space and try again"
             )
 
     async def _when_to_come_back(self, table: _Table) -> str:

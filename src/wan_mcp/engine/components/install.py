@@ -20,7 +20,6 @@ __all__ = ["EMBEDDED", "Installed", "fingerprint", "install"]
 log = logging.getLogger(__name__)
 
 EMBEDDED = Path(__file__).parents[2] / "embedded"
-MB = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -104,7 +103,7 @@ def _download(manifest: Manifest, settings: Settings, report: Reporter, hub: Hub
     def tell(download: Download) -> None:
         report.tell(str(download) if download.total else download.note)
 
-    done = fetch(manifest, settings.home, tell, hub=hub, reserve=settings.min_free_mb * MB)
+    done = fetch(manifest, settings.home, tell, hub=hub, reserve=settings.min_free_bytes)
     log.info("%s: %d bytes came, commit %s", manifest.name, done.came, done.lock.commit)
     for note in done.notes:
         log.warning("%s: %s", manifest.name, note)

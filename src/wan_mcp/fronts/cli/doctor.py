@@ -137,11 +137,11 @@ def _home(settings: Settings) -> Iterator[Finding]:
     from wan_mcp.service.repair import defects
 
     try:
-        free = MediaStore(settings.home).free_mb()
+        free = MediaStore(settings.home).free_bytes()
     except OSError as error:
         yield Finding("home", f"{settings.home} cannot be used: {error.strerror}", good=False)
         return
-    yield Finding("home", f"{settings.home}, {in_bytes(free * 1e6)} free", free >= settings.min_free_mb)
+    yield Finding("home", f"{settings.home}, {in_bytes(free)} free", free >= settings.min_free_bytes)
     if not settings.database.exists():
         yield Finding("job table", "none yet")
         return

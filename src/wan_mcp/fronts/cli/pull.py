@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 __all__ = ["pull"]
 
-MB = 1_000_000
 INTERRUPTED = 130
 
 
@@ -128,7 +127,7 @@ def _fetch(manifest: Manifest, settings: Settings, screen: "Console", *, update:
             words = download.note or ("" if download.total else "asking the hub")
             bar.update(line, description=words, completed=download.done, total=download.total or None)
 
-        done = fetch(manifest, settings.home, tell, update=update, reserve=settings.min_free_mb * MB)
+        done = fetch(manifest, settings.home, tell, update=update, reserve=settings.min_free_bytes)
     for note in done.notes:
         screen.print(note)
     screen.print(f"{in_bytes(done.came)} came; commit {done.lock.commit[:12]} is whole")

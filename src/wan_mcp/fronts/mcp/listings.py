@@ -115,7 +115,7 @@ async def model_list(service: JobService, model: str | None, task: Task | None) 
         BrokenManifest: its file breaks the schema.
     """
     catalog, settings = service.catalog, service.settings
-    first = (settings.video_model, settings.image_model, settings.caption_model)
+    first = settings.default_models.values()
     all_models = sorted(catalog.manifests.values(), key=lambda m: (m.name not in first, m.name))
     asked = [catalog.get(model)] if model is not None else all_models
     chosen = [manifest for manifest in asked if task is None or task in manifest.tasks]
@@ -129,11 +129,7 @@ async def model_list(service: JobService, model: str | None, task: Task | None) 
             )
             for manifest in chosen
         ],
-        default_models={
-            Kind.VIDEO: settings.video_model,
-            Kind.IMAGE: settings.image_model,
-            Kind.CAPTION: settings.caption_model,
-        },
+        default_models=settings.default_models,
         styles=catalog.styles,
         broken={name: str(error) for name, error in catalog.broken.items()} if model is None else {},
     )
@@ -154,7 +150,7 @@ def _entry(manifest: Manifest, usual: TypicalTimes, *, ready: bool) -> ModelEntr
     free = f"WIDTHxHEIGHT in multiples of {sizes.multiple}, up to {sizes.max_pixels} pixels" if sizes else ""
     makes = {"steps": defaults.steps, "guidance_scale": defaults.guidance_scale} if sizes else {}
     if manifest.pipeline.boundary_ratio is not None:
-        makes["guidance_scale_2"] = defaults.guidance_scale_2 or defaults.guidance_scale
+        makes["guidance_scale_2"] = defaults.second_guidance_scale
     if Task.IMAGE_TO_IMAGE in manifest.tasks and not manifest.pipeline.edits:
         makes["strength"] = defaults.strength
     ranges = {"steps": limits.steps, "guidance_scale": limits.guidance_scale, "strength": limits.strength}
