@@ -1,10 +1,19 @@
-"""Forward hooks on the parts of a model."""
+"""Forward hooks through which a running model checks for cancellation and reports progress.
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+Hooks only look and count, so results do not change. An exception that a hook raises leaves the pipeline's call, which
+can be called again afterwards.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
-__all__ = ["pre_forward_hook"]
+from wan_mcp.engine.device.device import Device
+
+__all__ = ["Hook", "cancellation_hooks", "pre_forward_hook"]
+
+Hook = tuple[Any, Callable[[], None]]
+"""A part of a model, and what is called ahead of each of its forward passes."""
 
 
 @contextmanager
@@ -19,3 +28,15 @@ def pre_forward_hook(part: Any, before: Callable[[], None]) -> Iterator[None]:
         yield
     finally:
         handle.remove()
+
+
+@contextmanager
+def cancellation_hooks(device: Device, parts: Iterable[Hook], blocks: Iterable[Hook]) -> Iterator[None]:
+    """Call each hook ahead of the forward passes of its part, and on a CPU those of `blocks` as well.
+
+    On a GPU blocks get no hooks: work is only queued there, so a check between two blocks would come too early.
+    """
+    with ExitStack() as stack:
+        for part, before in (*parts, *(() if device.is_cuda else blocks)):
+            stack.enter_context(pre_forward_hook(part, before))
+        yield

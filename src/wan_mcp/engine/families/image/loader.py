@@ -20,8 +20,8 @@ from wan_mcp.engine.components.cpu_conv3d import use_onednn
 from wan_mcp.engine.components.install import fingerprint
 from wan_mcp.engine.components.load_errors import translate_load_errors
 from wan_mcp.engine.components.qwen_processor import QwenProcessor
+from wan_mcp.engine.components.scheduler import scheduler_for
 from wan_mcp.engine.device.device import Device
-from wan_mcp.engine.families.wan.scheduler import scheduler_for
 from wan_mcp.engine.offload.layerwise import OffloadedEncoder, offload_layerwise
 from wan_mcp.errors import JobFailed
 from wan_mcp.schema.enums import Task

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from wan_mcp.engine.components.hooks import cancellation_hooks
 from wan_mcp.engine.components.input_images import open_framed
 from wan_mcp.engine.components.numerics import require_finite
 from wan_mcp.engine.components.prompt_cache import PromptEmbeddings, note_cut_texts
 from wan_mcp.engine.components.receipt import receipt_of
 from wan_mcp.engine.families.image.loader import ImageModel
-from wan_mcp.engine.families.wan.cancel_hooks import cancellation_hooks
 from wan_mcp.engine.worker.reporter import Reporter
 from wan_mcp.errors import JobFailed
 from wan_mcp.media.images import write_image

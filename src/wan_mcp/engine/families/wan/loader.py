@@ -21,6 +21,7 @@ from wan_mcp.engine.attention import sparse_attention_of
 from wan_mcp.engine.components.cpu_conv3d import use_onednn
 from wan_mcp.engine.components.install import fingerprint
 from wan_mcp.engine.components.load_errors import translate_load_errors
+from wan_mcp.engine.components.scheduler import fix_noise_levels, scheduler_for
 from wan_mcp.engine.components.text_encoder import place_text_encoder, plan_for
 from wan_mcp.engine.device.device import Device
 from wan_mcp.engine.families.wan.acceleration import Acceleration
@@ -30,7 +31,6 @@ from wan_mcp.engine.families.wan.gguf import load_gguf_denoisers, unpack
 from wan_mcp.engine.families.wan.lora import JobAdapters, fuse_own, own_adapters
 from wan_mcp.engine.families.wan.memory_plan import make_room
 from wan_mcp.engine.families.wan.precision import block_kinds, recipe_for
-from wan_mcp.engine.families.wan.scheduler import fix_noise_levels, scheduler_for
 from wan_mcp.engine.ops.fp8_linear import FP8
 from wan_mcp.engine.transformer.block import BlockKind
 from wan_mcp.engine.transformer.checkpoint_cache import WeightsCache

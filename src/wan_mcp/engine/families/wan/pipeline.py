@@ -12,16 +12,16 @@ from typing import Any
 import torch
 
 from wan_mcp.engine.attention import Turbo, attention_mode
+from wan_mcp.engine.components.hooks import cancellation_hooks
 from wan_mcp.engine.components.input_images import open_framed
 from wan_mcp.engine.components.prompt_cache import PromptEmbeddings, note_cut_texts
 from wan_mcp.engine.components.receipt import receipt_of
+from wan_mcp.engine.components.scheduler import let_samples_go
 from wan_mcp.engine.cuda_graphs.capture import graph_capture_for
 from wan_mcp.engine.cuda_graphs.graphs import ReplayCount, capturing
-from wan_mcp.engine.families.wan.cancel_hooks import cancellation_hooks
 from wan_mcp.engine.families.wan.decode import FrameDecoder
 from wan_mcp.engine.families.wan.expert_schedule import announce_passes
 from wan_mcp.engine.families.wan.loader import WanModel
-from wan_mcp.engine.families.wan.scheduler import let_samples_go
 from wan_mcp.engine.families.wan.step_cache import step_cache
 from wan_mcp.engine.worker.reporter import Reporter
 from wan_mcp.errors import JobFailed
