@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -30,6 +31,7 @@ JOB_FIELDS = (
     "created_at started_at finished_at"
 )
 ARTIFACT_FIELDS = "uri mime_type bytes width height frames fps duration_s seed path"
+PUBLISHED_SCHEMAS = Path(__file__).with_name("published_schemas.json")
 MODEL_TOKENS = 3000
 LIST_TOKENS = 4700
 
@@ -81,6 +83,30 @@ async def test_every_field_of_a_request_can_be_asked_for(settings: Settings, con
         ("caption_image", CaptionRequest),
     ):
         assert set(request.model_fields) - {"kind"} <= parameters[name]
+
+
+def without_descriptions(schema: Any) -> Any:
+    """The schema with names, types, bounds, defaults and what is required, but not the words."""
+    if isinstance(schema, list):
+        return [without_descriptions(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    properties = {name: without_descriptions(value) for name, value in schema.get("properties", {}).items()}
+    rest = {
+        key: without_descriptions(value) for key, value in schema.items() if key not in ("description", "properties")
+    }
+    return rest | ({"properties": properties} if properties else {})
+
+
+async def test_published_schemas_change_only_on_purpose(settings: Settings, connect: Connect) -> None:
+    """Clients are written against these; a change is an edit of published_schemas.json."""
+    published: dict[str, Any] = {}
+    for tool in await tools_of(settings, connect):
+        result = without_descriptions(tool.output_schema)
+        what = tool.name if tool.name.startswith("list_") else "job"
+        assert published.setdefault(f"{what} result", result) == result
+        published[f"{tool.name} parameters"] = without_descriptions(tool.input_schema)
+    assert published == json.loads(PUBLISHED_SCHEMAS.read_text(encoding="utf-8"))
 
 
 async def test_results_of_jobs_have_a_published_schema(settings: Settings, connect: Connect) -> None:
