@@ -94,6 +94,18 @@ async def test_what_does_not_exist_is_not_found(shared_settings: Settings, conne
     assert code == INVALID_PARAMS
 
 
+@pytest.mark.parametrize("uri", ["wan://gallery", f"wan://jobs/{'0' * 20}"])
+async def test_a_home_that_cannot_be_used_is_named_with_the_remedy(
+    settings: Settings, connect: Connect, uri: str
+) -> None:
+    settings.home.mkdir()
+    settings.database.write_bytes(b"no database at all, but long enough to be read as one " * 100)
+    async with connect(settings) as runner:
+        code, message = await refused(runner, uri)
+    assert code == INTERNAL_ERROR
+    assert "doctor --repair" in message
+
+
 async def test_a_job_and_the_gallery_are_readable(settings: Settings, connect: Connect) -> None:
     with anyio.fail_after(LIMIT_S):
         async with connect(settings) as runner:

@@ -2,6 +2,7 @@
 
 import base64
 import io
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from PIL import Image
 
 from tests.protocol.conftest import ERAS, Connect, Runner, png
 from wan_mcp.schema.enums import Kind
+from wan_mcp.schema.jobs import JobError
 from wan_mcp.settings import Settings
 
 pytestmark = pytest.mark.anyio
@@ -224,8 +226,14 @@ async def test_refusals_say_what_is_wrong_and_what_to_do(shared_settings: Settin
 async def test_numbers_sent_as_text_and_nulls_are_understood(shared_settings: Settings, connect: Connect) -> None:
     with anyio.fail_after(LIMIT_S):
         async with connect(shared_settings) as runner:
-            answer = await runner.call("generate_image", prompt="a star", steps="3", seed=None, style=None)
+            nothing = {"seed": None, "style": None, "count": None, "lora": None, "wait_s": None}
+            answer = await runner.call("generate_image", prompt="a star", steps="3", **nothing)
+            listed = await runner.call("generate_image", prompt="a star", steps=2, lora='[{"name": "mine"}]')
+            needed = await refused(runner, "generate_image", prompt=None)
     assert answer.job["request"]["steps"] == 3
+    assert answer.job["request"]["count"] == 1
+    assert "takes none: leave lora out" in listed.text
+    assert "prompt: input should be a valid string" in needed
 
 
 async def test_pictures_are_refused_with_the_reason(
@@ -251,13 +259,18 @@ async def test_pictures_are_refused_with_the_reason(
         assert "there is no result" in await caption(f"wan://images/{'0' * 20}-0.png")
 
 
+@pytest.mark.parametrize("defect", [{}.__getitem__, JobError.model_validate], ids=["a lookup", "a model"])
 async def test_a_defect_is_logged_and_not_shown(
-    settings: Settings, connect: Connect, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    settings: Settings,
+    connect: Connect,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    defect: Callable[[str], object],
 ) -> None:
     async with connect(settings) as runner:
 
         async def newest(*_: object) -> None:
-            raise KeyError("an inner secret")
+            defect("an inner secret")
 
         monkeypatch.setattr(runner.service, "newest", newest)
         text = await refused(runner, "list_jobs")

@@ -4,15 +4,17 @@ Clients die of large messages rather than refusing them, so a read that is too l
 here, with the ways that work.
 """
 
+import functools
 import json
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 from anyio.to_thread import run_sync
 from mcp.server.mcpserver import MCPServer
-from mcp.server.mcpserver.exceptions import ResourceNotFoundError
+from mcp.server.mcpserver.exceptions import ResourceError, ResourceNotFoundError
 
-from wan_mcp.errors import BadRequest
+from wan_mcp.errors import BadRequest, UnknownJob, UserError
 from wan_mcp.fronts.mcp.results import structured
 from wan_mcp.media.store import MediaName
 from wan_mcp.schema.enums import JobState, Kind
@@ -24,6 +26,9 @@ __all__ = ["add_resources"]
 
 GALLERY_JOBS = 30
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
 
 def add_resources(server: MCPServer[Any], service: JobService) -> None:
     """Give `server` the resources of `service`."""
@@ -33,6 +38,7 @@ def add_resources(server: MCPServer[Any], service: JobService) -> None:
         "wan://videos/{id}.mp4{?offset,length}", title="Video", mime_type="video/mp4",
         description="A video; large ones in pieces of bytes, with offset and length.",
     )  # fmt: skip
+    @_errors_in_words
     async def video(id: str, offset: str = "", length: str = "") -> bytes:
         return await _media(MediaName(Kind.VIDEO, id), offset, length)
 
@@ -40,6 +46,7 @@ def add_resources(server: MCPServer[Any], service: JobService) -> None:
         "wan://images/{id}.png{?offset,length}", title="Image", mime_type="image/png",
         description="An image; large ones in pieces of bytes, with offset and length.",
     )  # fmt: skip
+    @_errors_in_words
     async def image(id: str, offset: str = "", length: str = "") -> bytes:
         return await _media(MediaName(Kind.IMAGE, id), offset, length)
 
@@ -51,20 +58,38 @@ def add_resources(server: MCPServer[Any], service: JobService) -> None:
         "wan://videos/{id}.sheet.jpg", title="Contact sheet", mime_type="image/jpeg",
         description="Frames of a video in one small picture.",
     )  # fmt: skip
+    @_errors_in_words
     async def sheet(id: str) -> bytes:
         name = _checked(MediaName(Kind.VIDEO, id))
         return await run_sync(_read, media.sheet(name), f"wan://videos/{id}.sheet.jpg", "", "", most)
 
     @server.resource("wan://jobs/{id}", title="Job", mime_type="application/json", description="A job as it stands.")
+    @_errors_in_words
     async def job(id: str) -> str:
         return structured(await service.view(id)).model_dump_json(indent=1)
 
     @server.resource(
         "wan://gallery", title="Gallery", mime_type="application/json", description="The newest results.",
     )  # fmt: skip
+    @_errors_in_words
     async def gallery() -> str:
         jobs = await service.newest(JobState.SUCCEEDED, GALLERY_JOBS)
         return json.dumps({"results": [entry for job in jobs for entry in _gallery_entries(job)]}, indent=1)
+
+
+def _errors_in_words(read: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[T]]:
+    """Return `read` with the errors that the SDK passes on to the client; others are defects, which it logs."""
+
+    @functools.wraps(read)
+    async def reading(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return await read(*args, **kwargs)
+        except UnknownJob as error:
+            raise ResourceNotFoundError(str(error)) from error
+        except UserError as error:
+            raise ResourceError(str(error)) from error
+
+    return reading
 
 
 def _checked(name: MediaName) -> MediaName:

@@ -6,9 +6,8 @@ it stands when the wait is over. It never cancels a job because its caller has g
 
 import time
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated
 
-from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.tools import Tool
 from mcp.types import CallToolResult, ToolAnnotations
 from pydantic import Field
@@ -17,7 +16,7 @@ from wan_mcp.errors import BadRequest
 from wan_mcp.fronts.mcp.listings import JobList, ModelList, job_list, model_list
 from wan_mcp.fronts.mcp.progress import ProgressReports
 from wan_mcp.fronts.mcp.results import JobResult, job_result
-from wan_mcp.fronts.mcp.schemas import lean_parameters, lean_result
+from wan_mcp.fronts.mcp.tool_builder import Call, build_tool
 from wan_mcp.schema.enums import JobState, Task
 from wan_mcp.schema.requests import CaptionRequest, ImageRequest, LoraRequest, Request, VideoRequest
 from wan_mcp.service.service import JobService
@@ -26,7 +25,6 @@ __all__ = ["build_tools"]
 
 CANCEL_WAIT_S = 5.0  # long enough for most models' step, so that the answer is usually the end
 
-Call = Context[Any, Any]
 JobAnswer = Annotated[CallToolResult, JobResult]
 
 Prompt = Annotated[str, Field(description="What should be seen: subject, motion, setting, camera, light.")]
@@ -212,21 +210,11 @@ def build_tools(service: JobService) -> list[Tool]:
     reads = ToolAnnotations(read_only_hint=True, idempotent_hint=True, open_world_hint=False)
     stops = ToolAnnotations(read_only_hint=False, destructive_hint=True, idempotent_hint=True, open_world_hint=False)
     return [
-        _tool(tools.generate_video, "Generate video", makes),
-        _tool(tools.generate_image, "Generate image", makes),
-        _tool(tools.caption_image, "Caption image", makes),
-        _tool(tools.list_resolutions, "Models, sizes and styles", reads),
-        _tool(tools.get_job, "Get job", reads),
-        _tool(tools.cancel_job, "Cancel job", stops),
-        _tool(tools.list_jobs, "List jobs", reads),
+        build_tool(tools.generate_video, "Generate video", makes),
+        build_tool(tools.generate_image, "Generate image", makes),
+        build_tool(tools.caption_image, "Caption image", makes),
+        build_tool(tools.list_resolutions, "Models, sizes and styles", reads),
+        build_tool(tools.get_job, "Get job", reads),
+        build_tool(tools.cancel_job, "Cancel job", stops),
+        build_tool(tools.list_jobs, "List jobs", reads),
     ]
-
-
-def _tool(function: Callable[..., Any], title: str, annotations: ToolAnnotations) -> Tool:
-    description = " ".join((function.__doc__ or "").split())
-    tool = Tool.from_function(function, title=title, description=description, annotations=annotations)
-    tool.parameters = lean_parameters(tool.parameters)
-    published = tool.fn_metadata.output_schema
-    if published is not None:
-        tool.fn_metadata.output_schema = lean_result(published)
-    return tool
