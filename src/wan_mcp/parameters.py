@@ -1,13 +1,118 @@
-"""What is wrong with parameters, in words."""
+"""The parameters of requests: the fields of a request are the parameters of its tool and the options of its command.
 
-from collections.abc import Iterable
+A new parameter is one field in a request, with its type, bounds, default and description, and a `CliOption` where the
+command line spells it differently. Fronts write a function over the whole request, and `unfold` makes it a function
+over the fields. Nothing here knows MCP or typer. The types below are shared by several requests.
+"""
+
+import functools
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from difflib import get_close_matches
+from typing import Annotated, Any, Self, TypeVar, get_type_hints
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
+from pydantic.fields import FieldInfo
 
-__all__ = ["in_words"]
+from wan_mcp.errors import BadRequest
+from wan_mcp.schema.enums import Frozen
 
+__all__ = [
+    "MAX_SEED",
+    "CliOption",
+    "Count",
+    "Guidance",
+    "Image",
+    "Model",
+    "NegativePrompt",
+    "Parameters",
+    "Preset",
+    "Prompt",
+    "Resolution",
+    "Seed",
+    "Steps",
+    "Style",
+    "default_of",
+    "in_words",
+    "unfold",
+]
+
+MAX_SEED = 2**31 - 1
 SHOWN = 60  # characters of a value or a name that was refused
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class CliOption:
+    """How a field is written on the command line, where its name or its description will not do."""
+
+    flag: str | None = None
+    help: str | None = None
+
+
+Prompt = Annotated[str, Field(description="What the result should show: subject, motion, setting, camera, light.")]
+NegativePrompt = Annotated[str | None, Field(description="What the result should not show."), CliOption("--negative")]
+Model = Annotated[
+    str | None,
+    Field(description="Model name from list_resolutions."),
+    CliOption(help="Model name; see 'wan-mcp models'."),
+]
+Preset = Annotated[
+    str | None,
+    Field(description="Quality preset: draft, standard or best. Explicit parameters override it."),
+]
+Image = Annotated[
+    str | None,
+    Field(description="Start image: local path, wan:// address of a result, or data URI."),
+]
+Resolution = Annotated[
+    str | None,
+    Field(description="Size name from list_resolutions, or WIDTHxHEIGHT. Default follows the start image."),
+    CliOption(help="Size name from 'wan-mcp models --json', or WIDTHxHEIGHT. Default follows the start image."),
+]
+Steps = Annotated[
+    int | None, Field(ge=1, description="Denoising steps: more is slower and finer. Default: the model's.")
+]
+Guidance = Annotated[
+    float | None,
+    Field(ge=0, description="How strictly to follow the prompt. Default: the model's."),
+    CliOption("--guidance"),
+]
+Seed = Annotated[
+    int | None,
+    Field(
+        ge=0, le=MAX_SEED, description="The same seed and request give the same result. Default: random, and reported."
+    ),
+]
+Style = Annotated[
+    str | None,
+    Field(description="Style from list_resolutions, e.g. cinematic."),
+    CliOption(help="Style from 'wan-mcp models --styles', e.g. cinematic."),
+]
+Count = Annotated[int, Field(ge=1, description="Number of results; result i uses seed + i.")]
+
+
+class Parameters(Frozen):
+    """The base of requests."""
+
+    @classmethod
+    def parameters(cls) -> dict[str, FieldInfo]:
+        """Return the fields that a caller may set, in order; `kind` only says which request it is."""
+        return {name: field for name, field in cls.model_fields.items() if name != "kind"}
+
+    @classmethod
+    def of(cls, given: Mapping[str, Any]) -> Self:
+        """Build a request from parameters by their names; None means that one was not given.
+
+        Raises:
+            BadRequest: A name is not a parameter, or a value is not allowed; the message says which and why.
+        """
+        try:
+            return cls(**{name: value for name, value in given.items() if value is not None})
+        except ValidationError as error:
+            raise BadRequest(in_words(error, cls.parameters())) from error
 
 
 def in_words(error: ValidationError, known: Iterable[str]) -> str:
@@ -31,3 +136,46 @@ def _unknown(name: str, known: Iterable[str]) -> str:
     return f"no parameter '{name[:SHOWN]}'; " + (
         f"did you mean {near[0]}?" if near else f"there are: {', '.join(names)}"
     )
+
+
+def unfold(
+    function: Callable[..., T], written: Callable[[str, FieldInfo], tuple[Any, Any]] | None = None
+) -> Callable[..., T]:
+    """Turn a function with a parameter `request` into one with a keyword for each field of that request.
+
+    The MCP SDK and typer read signatures, so each makes its own surface from the result.
+
+    Args:
+        function: Takes `request`, annotated with a subclass of `Parameters`, by keyword.
+        written: Returns the annotation and the default of a field's keyword. The default is to use the field's.
+    """
+    signature = inspect.signature(function, eval_str=True)
+    request: type[Parameters] = signature.parameters["request"].annotation
+    fields, hints = request.parameters(), get_type_hints(request, include_extras=True)
+
+    @functools.wraps(function)
+    def call(*args: Any, **given: Any) -> T:
+        asked = {name: given.pop(name) for name in fields if name in given}
+        return function(*args, request=request.of(asked), **given)
+
+    def parameter(name: str, field: FieldInfo) -> inspect.Parameter:
+        annotation, default = written(name, field) if written else (hints[name], default_of(field))
+        return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+    before, after = _around(signature, "request")
+    parameters = [*before, *(parameter(name, field) for name, field in fields.items()), *after]
+    call.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    call.__annotations__ = {each.name: each.annotation for each in parameters} | {"return": signature.return_annotation}
+    return call
+
+
+def default_of(field: FieldInfo) -> Any:
+    """Return the default of a field as `inspect.Parameter` expects it."""
+    return inspect.Parameter.empty if field.is_required() else field.get_default(call_default_factory=True)
+
+
+def _around(signature: inspect.Signature, name: str) -> tuple[list[inspect.Parameter], list[inspect.Parameter]]:
+    """Return the parameters before and after one. Those after it become keywords, because they follow keywords."""
+    parameters = list(signature.parameters.values())
+    place = [parameter.name for parameter in parameters].index(name)
+    return parameters[:place], [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in parameters[place + 1 :]]

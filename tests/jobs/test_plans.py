@@ -74,7 +74,7 @@ def planner(home: Path) -> Planner:
 
 def video(planner: Planner, image: InputImage | None = None, last: InputImage | None = None, **asked: Any) -> VideoPlan:
     asked.setdefault("prompt", "a red circle moving left")
-    request = VideoRequest(**asked, image="x" if image else None, last_image="y" if last else None)
+    request = VideoRequest.of(asked | {"image": "x" if image else None, "last_image": "y" if last else None})
     plan = planner.plan(request, image, last)
     assert isinstance(plan, VideoPlan)
     return plan
@@ -117,18 +117,20 @@ def test_a_seed_is_drawn_when_none_is_given_and_kept_when_one_is(planner: Planne
         ({"resolution": "130x128"}, r"square \(128x128\)"),
         ({"num_frames": 16}, "the nearest is 17"),
         ({"num_frames": 37}, "5 to 33"),
-        ({"num_frames": -3}, "5 to 33"),
+        ({"num_frames": 1}, "5 to 33"),
+        ({"num_frames": -3}, "num_frames: .* greater than or equal to 1, not '-3'"),
         ({"duration_s": 60.0}, "duration_s 60"),
-        ({"duration_s": math.nan}, "duration_s nan"),
+        ({"duration_s": 0.1}, "duration_s 0.1"),
+        ({"duration_s": math.nan}, "duration_s: .* greater than 0, not 'nan'"),
         ({"duration_s": 2.0, "num_frames": 17}, "not both"),
-        ({"steps": 0}, "1 to 50"),
+        ({"steps": 0}, "steps: .* greater than or equal to 1, not '0'"),
         ({"steps": 51}, "1 to 50"),
         ({"guidance_scale": 0.5}, "1 to 12"),
         ({"guidance_scale": math.inf}, "1 to 12"),
         ({"guidance_scale_2": 3.0}, "one expert"),
-        ({"seed": -1}, "seed -1"),
-        ({"seed": 2**31}, "seed"),
-        ({"count": 0}, "count 0"),
+        ({"seed": -1}, "seed: .* greater than or equal to 0, not '-1'"),
+        ({"seed": 2**31}, "seed: .* less than or equal to 2147483647"),
+        ({"count": 0}, "count: .* greater than or equal to 1, not '0'"),
         ({"count": 9}, "1 to 8"),
         ({"style": "baroque"}, "cinematic"),
     ],

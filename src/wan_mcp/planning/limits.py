@@ -4,9 +4,8 @@ from typing import TypeVar
 
 from wan_mcp.errors import BadRequest
 
-__all__ = ["MAX_SEED", "checked_or_default", "checked_text", "require_within"]
+__all__ = ["checked_or_default", "checked_text", "require_within"]
 
-MAX_SEED = 2**31 - 1
 N = TypeVar("N", int, float)
 
 

@@ -15,8 +15,9 @@ from wan_mcp.catalog.presets import Preset
 from wan_mcp.errors import BadRequest, BrokenManifest
 from wan_mcp.hardware.machine import Machine
 from wan_mcp.media.framing import cover
+from wan_mcp.parameters import MAX_SEED
 from wan_mcp.planning.caption_instruction import resolve_caption
-from wan_mcp.planning.limits import MAX_SEED, checked_or_default, checked_text, require_within
+from wan_mcp.planning.limits import checked_or_default, checked_text, require_within
 from wan_mcp.planning.loras import resolve_loras, resolve_steps
 from wan_mcp.planning.memory_check import MemoryCheck
 from wan_mcp.planning.quality import preset_of, resolve_step_cache, resolve_turbo
@@ -169,7 +170,6 @@ class Planner:
         if request.negative_prompt and guidance <= 1:
             notes.append(f"negative_prompt has no effect at guidance_scale {guidance:g}")
         seed = secrets.randbelow(MAX_SEED + 1) if request.seed is None else request.seed
-        require_within("seed", seed, 0, MAX_SEED)
         require_within("count", request.count, 1, settings.max_count)
         steps = resolve_steps(checked_or_default("steps", request.steps, defaults.steps, limits.steps), manifest)
         common = {

@@ -1,10 +1,24 @@
 """Requests: what a caller asked for, with gaps."""
 
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal
 
 from pydantic import Field
 
+from wan_mcp.parameters import (
+    CliOption,
+    Count,
+    Guidance,
+    Image,
+    Model,
+    NegativePrompt,
+    Parameters,
+    Preset,
+    Prompt,
+    Resolution,
+    Seed,
+    Steps,
+    Style,
+)
 from wan_mcp.schema.enums import Frozen, Kind
 
 __all__ = ["CaptionRequest", "ImageRequest", "LoraRequest", "Request", "VideoRequest"]
@@ -16,71 +30,87 @@ class LoraRequest(Frozen):
     name: str | None = Field(default=None, description="File in WAN_MCP_HOME/loras.")
     path: str | None = None
     scale: float = 1.0
-    expert: str | None = Field(default=None, description="Only on this one.")
+    expert: str | None = Field(default=None, description="Apply to this expert only.")
 
 
-class _Request(Frozen):
-    @classmethod
-    def of(cls, parameters: Mapping[str, Any]) -> Self:
-        """The request whose fields have the names of a caller's parameters; others are not the request's, None is
-        left out."""
-        fields = cls.model_fields
-        return cls(**{name: value for name, value in parameters.items() if name in fields and value is not None})
+Loras = Annotated[tuple[LoraRequest, ...], Field(description="LoRAs by name or path, each with a scale.")]
 
 
-class VideoRequest(_Request):
+class VideoRequest(Parameters):
     """A video as somebody asked for it."""
 
     kind: Literal[Kind.VIDEO] = Kind.VIDEO
-    prompt: str
-    negative_prompt: str | None = None
-    model: str | None = None
-    preset: str | None = None
-    image: str | None = None
-    last_image: str | None = None
-    resolution: str | None = None
-    duration_s: float | None = None
-    num_frames: int | None = None
-    steps: int | None = None
-    guidance_scale: float | None = None
-    guidance_scale_2: float | None = None
-    turbo: bool | None = None
-    seed: int | None = None
-    style: str | None = None
-    lora: tuple[LoraRequest, ...] = ()
-    count: int = 1
+    prompt: Prompt
+    negative_prompt: NegativePrompt = None
+    model: Model = None
+    preset: Preset = None
+    image: Image = None
+    last_image: Annotated[str | None, Field(description="Last frame; needs a start image too.")] = None
+    resolution: Resolution = None
+    duration_s: Annotated[
+        float | None, Field(gt=0, description="Seconds, fitted to the model's frame rule."), CliOption("--duration")
+    ] = None
+    num_frames: Annotated[
+        int | None, Field(ge=1, description="Instead of seconds; must follow the frame rule."), CliOption("--frames")
+    ] = None
+    steps: Steps = None
+    guidance_scale: Guidance = None
+    guidance_scale_2: Annotated[
+        float | None, Field(ge=0, description="The same for the second of two experts."), CliOption("--guidance-2")
+    ] = None
+    turbo: Annotated[
+        bool | None, Field(description="Faster sparse attention. Changes the output; not every model supports it.")
+    ] = None
+    seed: Seed = None
+    style: Style = None
+    lora: Loras = ()
+    count: Count = 1
 
 
-class ImageRequest(_Request):
+class ImageRequest(Parameters):
     """An image as somebody asked for it."""
 
     kind: Literal[Kind.IMAGE] = Kind.IMAGE
-    prompt: str
-    negative_prompt: str | None = None
-    model: str | None = None
-    preset: str | None = None
-    image: str | None = None
-    strength: float | None = None
-    resolution: str | None = None
-    steps: int | None = None
-    guidance_scale: float | None = None
-    seed: int | None = None
-    style: str | None = None
-    lora: tuple[LoraRequest, ...] = ()
-    count: int = 1
+    prompt: Prompt
+    negative_prompt: NegativePrompt = None
+    model: Model = None
+    preset: Preset = None
+    image: Image = None
+    strength: Annotated[
+        float | None, Field(ge=0, le=1, description="How far the start image may change: 0.3 a little, 0.9 almost all.")
+    ] = None
+    resolution: Resolution = None
+    steps: Steps = None
+    guidance_scale: Guidance = None
+    seed: Seed = None
+    style: Style = None
+    lora: Loras = ()
+    count: Count = 1
 
 
-class CaptionRequest(_Request):
+class CaptionRequest(Parameters):
     """A caption as somebody asked for it."""
 
     kind: Literal[Kind.CAPTION] = Kind.CAPTION
-    image: str
-    model: str | None = None
-    caption_type: str | None = None
-    length: str | None = None
-    prompt: str | None = None
-    extra_options: tuple[str, ...] = ()
-    seed: int | None = None
+    image: Annotated[str, Field(description="Local path, wan:// address of a result, or data URI.")]
+    model: Model = None
+    caption_type: Annotated[
+        str | None,
+        Field(coerce_numbers_to_str=True, description="Caption type (caption_types in list_resolutions)."),
+        CliOption("--type", "Caption type; see caption.types in 'wan-mcp models --json'."),
+    ] = None
+    length: Annotated[
+        str | None,
+        Field(coerce_numbers_to_str=True, description="Caption length (caption_lengths in list_resolutions)."),
+        CliOption(help="Caption length; see caption in 'wan-mcp models --json'."),
+    ] = None
+    prompt: Annotated[str | None, Field(description="Your own instruction, instead of a type and a length.")] = None
+    extra_options: Annotated[
+        tuple[str, ...],
+        Field(description="What to add (caption_options in list_resolutions), e.g. lighting, name=Ada."),
+        CliOption("--option", "What to add (caption.options in 'wan-mcp models --json'), e.g. lighting or name=Ada."),
+    ] = ()
+    seed: Annotated[int | None, Field(ge=0, description="Another seed gives another wording. Default: 0.")] = None
 
 
 Request = Annotated[VideoRequest | ImageRequest | CaptionRequest, Field(discriminator="kind")]

@@ -1,14 +1,13 @@
-"""The --lora flag: an adapter in one word, as people write it elsewhere."""
+"""The value of --lora: an adapter in one word, as people write it elsewhere."""
 
 import re
 from pathlib import Path
-from typing import Annotated
 
 import typer
 
 from wan_mcp.schema.requests import LoraRequest
 
-__all__ = ["Loras", "parse_lora"]
+__all__ = ["LORA_OPTION", "parse_lora"]
 
 FORM = "NAME|PATH[:SCALE][@EXPERT]"
 WRITTEN = re.compile(r"(?P<file>[^:@].*?)(?::(?P<scale>[^:@/]*))?(?:@(?P<expert>[A-Za-z0-9_-]+))?")
@@ -36,12 +35,4 @@ def parse_lora(written: str) -> LoraRequest:
     return LoraRequest(name=file, scale=strength, expert=found["expert"])
 
 
-Loras = Annotated[
-    list[LoraRequest] | None,
-    typer.Option(
-        "--lora",
-        parser=parse_lora,
-        metavar=FORM,
-        help="LoRA to put on the model: a file of the home's loras folder, or a path; repeat it for more.",
-    ),
-]
+LORA_OPTION = {"parser": parse_lora, "metavar": FORM}

@@ -17,8 +17,9 @@ from wan_mcp.fronts.mcp.listings import JobList, ModelList, job_list, model_list
 from wan_mcp.fronts.mcp.progress import ProgressReports
 from wan_mcp.fronts.mcp.results import JobResult, job_result
 from wan_mcp.fronts.mcp.tool_builder import Call, build_tool
+from wan_mcp.parameters import Model, unfold
 from wan_mcp.schema.enums import JobState, Task
-from wan_mcp.schema.requests import CaptionRequest, ImageRequest, LoraRequest, Request, VideoRequest
+from wan_mcp.schema.requests import CaptionRequest, ImageRequest, Request, VideoRequest
 from wan_mcp.service.service import JobService
 
 __all__ = ["build_tools"]
@@ -27,43 +28,14 @@ CANCEL_WAIT_S = 5.0  # long enough for most models' step, so that the answer is 
 
 JobAnswer = Annotated[CallToolResult, JobResult]
 
-Prompt = Annotated[str, Field(description="What should be seen: subject, motion, setting, camera, light.")]
-NegativePrompt = Annotated[str | None, Field(description="What should not be seen.")]
-Model = Annotated[str | None, Field(description="Model name from list_resolutions.")]
-Preset = Annotated[
-    str | None, Field(description="draft, standard or best: values, or another model; explicit ones win.")
-]
-Image = Annotated[
-    str | None,
-    Field(description="Start picture: local path, wan:// address of a result, or data URI."),
-]
-Resolution = Annotated[
-    str | None, Field(description="Size name from list_resolutions, or WIDTHxHEIGHT. Default follows the picture.")
-]
-Steps = Annotated[
-    int | None, Field(ge=1, description="Denoising steps: more is slower and finer. Default: the model's.")
-]
-Guidance = Annotated[float | None, Field(ge=0, description="How strictly to follow the prompt. Default: the model's.")]
-Seed = Annotated[
-    int | None,
-    Field(
-        ge=0,
-        le=2**31 - 1,
-        description="The same seed and request give the same result. Default: random, told in the result.",
-    ),
-]
-Style = Annotated[str | None, Field(description="Style from list_resolutions, e.g. cinematic.")]
-Lora = Annotated[list[LoraRequest] | None, Field(description="LoRAs by name or path, each with a scale.")]
-Count = Annotated[int, Field(ge=1, description="Results with seeds seed, seed+1, …")]
 WaitS = Annotated[
-    float | None, Field(ge=0, description="Seconds to wait (default 45). Unfinished jobs go on: see get_job.")
+    float | None, Field(ge=0, description="Seconds to wait (default 45). The job continues after that: see get_job.")
 ]
 RequestId = Annotated[
     str | None,
-    Field(max_length=200, description="Your id for this request; a repeat attaches to its job, starts no second."),
+    Field(max_length=200, description="Idempotency key: repeating a call with the same id returns the existing job."),
 ]
-JobId = Annotated[str, Field(description="As given by the tool that started the job.")]
-CaptionText = Annotated[str | None, Field(coerce_numbers_to_str=True, description="See list_resolutions.")]
+JobId = Annotated[str, Field(description="Job id, from the tool that started the job.")]
 
 
 class _Tools:
@@ -74,89 +46,33 @@ class _Tools:
         self._clock = clock
 
     async def generate_video(
-        self,
-        ctx: Call,
-        prompt: Prompt,
-        negative_prompt: NegativePrompt = None,
-        model: Model = None,
-        preset: Preset = None,
-        image: Image = None,
-        last_image: Annotated[str | None, Field(description="Last frame; needs image.")] = None,
-        resolution: Resolution = None,
-        duration_s: Annotated[
-            float | None, Field(gt=0, description="Length in seconds, fitted to the model's frame rule.")
-        ] = None,
-        num_frames: Annotated[
-            int | None, Field(ge=1, description="Instead of duration_s; must follow the model's frame rule.")
-        ] = None,
-        steps: Steps = None,
-        guidance_scale: Guidance = None,
-        guidance_scale_2: Annotated[float | None, Field(ge=0, description="For two-expert models.")] = None,
-        turbo: Annotated[
-            bool | None, Field(description="Quicker with sparse attention; changes the picture; not on all models.")
-        ] = None,
-        seed: Seed = None,
-        style: Style = None,
-        lora: Lora = None,
-        count: Count = 1,
-        wait_s: WaitS = None,
-        request_id: RequestId = None,
+        self, ctx: Call, request: VideoRequest, wait_s: WaitS = None, request_id: RequestId = None
     ) -> JobAnswer:
-        """Make a short video from a prompt; with image, one that starts from that picture. Gives the file's path, a
-        wan:// address and a sheet of its frames, or, if it takes longer than wait_s, a job_id for get_job.
-        list_resolutions tells what the models can show, how long a video may be and how long it takes to make."""
-        return await self._run(ctx, VideoRequest.of(locals()), wait_s, request_id)
+        """Make a short video from a prompt; with image, one that starts from that image. Returns the file's path, a
+        wan:// address and a sheet of its frames or, if it takes longer than wait_s, a job_id for get_job.
+        list_resolutions says what the models can show, how long a video may be and how long it takes to make."""
+        return await self._run(ctx, request, wait_s, request_id)
 
     async def generate_image(
-        self,
-        ctx: Call,
-        prompt: Prompt,
-        negative_prompt: NegativePrompt = None,
-        model: Model = None,
-        preset: Preset = None,
-        image: Image = None,
-        strength: Annotated[
-            float | None, Field(ge=0, le=1, description="How far image may change: 0.3 a little, 0.9 almost anew.")
-        ] = None,
-        resolution: Resolution = None,
-        steps: Steps = None,
-        guidance_scale: Guidance = None,
-        seed: Seed = None,
-        style: Style = None,
-        lora: Lora = None,
-        count: Count = 1,
-        wait_s: WaitS = None,
-        request_id: RequestId = None,
+        self, ctx: Call, request: ImageRequest, wait_s: WaitS = None, request_id: RequestId = None
     ) -> JobAnswer:
-        """Make an image from a prompt; with image, a variation of that picture. Gives the file's path, a wan://
-        address that can start a video, and a small preview, or, if it takes longer than wait_s, a job_id."""
-        return await self._run(ctx, ImageRequest.of(locals()), wait_s, request_id)
+        """Make an image from a prompt; with image, a variation of that image. Returns the file's path, a wan://
+        address that can start a video, and a small preview or, if it takes longer than wait_s, a job_id."""
+        return await self._run(ctx, request, wait_s, request_id)
 
     async def caption_image(
-        self,
-        ctx: Call,
-        image: Annotated[str, Field(description="Local path, wan:// address of a result, or data URI.")],
-        model: Model = None,
-        caption_type: CaptionText = None,
-        length: CaptionText = None,
-        prompt: Annotated[str | None, Field(description="Instruction instead of a type.")] = None,
-        extra_options: Annotated[
-            list[str] | None, Field(description="What to add, from list_resolutions, e.g. lighting, name=Ada.")
-        ] = None,
-        seed: Annotated[int | None, Field(ge=0, description="Another seed, another wording. Default 0.")] = None,
-        wait_s: WaitS = None,
-        request_id: RequestId = None,
+        self, ctx: Call, request: CaptionRequest, wait_s: WaitS = None, request_id: RequestId = None
     ) -> JobAnswer:
-        """Describe a picture in words; of a video's wan:// address, its first frame."""
-        return await self._run(ctx, CaptionRequest.of(locals()), wait_s, request_id)
+        """Describe an image in words; of a video's wan:// address, its first frame."""
+        return await self._run(ctx, request, wait_s, request_id)
 
     async def list_resolutions(
         self,
         model: Model = None,
         task: Annotated[Task | None, Field(description="Only models that do this.")] = None,
     ) -> Annotated[CallToolResult, ModelList]:
-        """What can be asked for: models with their tasks, sizes, video lengths, limits, defaults, presets, caption
-        types and the usual seconds of a job on this machine; and the styles."""
+        """List what can be asked for: models with their tasks, sizes, video lengths, limits, defaults, presets,
+        caption types and the usual seconds of a job on this machine; and the styles."""
         return await model_list(self._service, model, task)
 
     async def get_job(self, ctx: Call, job_id: JobId, wait_s: WaitS = None) -> JobAnswer:
@@ -172,10 +88,10 @@ class _Tools:
 
     async def list_jobs(
         self,
-        status: Annotated[JobState | None, Field(description="Only these.")] = None,
-        limit: Annotated[int, Field(ge=1, le=100, description="At most so many.")] = 20,
+        status: Annotated[JobState | None, Field(description="Only jobs in this state.")] = None,
+        limit: Annotated[int, Field(ge=1, le=100, description="Maximum number of jobs to return.")] = 20,
     ) -> Annotated[CallToolResult, JobList]:
-        """The newest jobs of all clients, also finished ones."""
+        """List the newest jobs of all clients, finished ones included."""
         return job_list(await self._service.newest(status, limit))
 
     async def _run(self, ctx: Call, request: Request, wait_s: float | None, request_id: str | None) -> CallToolResult:
@@ -210,9 +126,9 @@ def build_tools(service: JobService) -> list[Tool]:
     reads = ToolAnnotations(read_only_hint=True, idempotent_hint=True, open_world_hint=False)
     stops = ToolAnnotations(read_only_hint=False, destructive_hint=True, idempotent_hint=True, open_world_hint=False)
     return [
-        build_tool(tools.generate_video, "Generate video", makes),
-        build_tool(tools.generate_image, "Generate image", makes),
-        build_tool(tools.caption_image, "Caption image", makes),
+        build_tool(unfold(tools.generate_video), "Generate video", makes),
+        build_tool(unfold(tools.generate_image), "Generate image", makes),
+        build_tool(unfold(tools.caption_image), "Caption image", makes),
         build_tool(tools.list_resolutions, "Models, sizes and styles", reads),
         build_tool(tools.get_job, "Get job", reads),
         build_tool(tools.cancel_job, "Cancel job", stops),
