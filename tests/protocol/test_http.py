@@ -200,6 +200,24 @@ async def test_strange_hosts_and_origins_are_turned_away(
     assert answer.status_code == status
 
 
+async def test_a_refusal_gives_the_first_reason_and_is_logged(
+    settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    guarded = settings.model_copy(update={"http_token": TOKEN})
+    headers = {"Host": "evil.example", "Origin": "https://evil.example", "Authorization": "Bearer wrong"}
+    answers = []
+    async with serving(guarded) as service:
+        transport = httpx2.ASGITransport(app=build_app(service, "127.0.0.1"))
+        async with httpx2.AsyncClient(transport=transport, base_url="http://127.0.0.1:8000") as web:
+            for right in ({}, {"Host": "localhost"}, {"Origin": "http://localhost"}, BEARER):
+                headers |= right
+                answers.append(await web.post("/healthz", headers=headers))
+    assert [answer.status_code for answer in answers] == [421, 403, 401, 405]
+    assert [answer.text.partition(" ")[0] for answer in answers] == ["This", "Pages", "A", "Method"]
+    refused = [record.getMessage() for record in caplog.records if record.name.endswith("http.guard")]
+    assert refused == [f"refused POST '/healthz' with {status}" for status in (421, 403, 401)]
+
+
 async def test_from_elsewhere_only_results_can_be_pictures(settings: Settings) -> None:
     [pictures] = settings.image_dirs
     (pictures / "mine.png").write_bytes(png(64, 64))

@@ -7,15 +7,23 @@ from types import FrameType
 
 import anyio
 import uvicorn
+from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
-from starlette.types import ASGIApp
 
 import wan_mcp
 from wan_mcp.errors import BadRequest, UserError
-from wan_mcp.fronts.http.guard import Guard, is_loopback, refuse_open_door
+from wan_mcp.fronts.http.guard import (
+    BearerToken,
+    TrustedHost,
+    TrustedOrigin,
+    is_loopback,
+    known_names,
+    refuse_open_door,
+)
 from wan_mcp.fronts.mcp.server import build_http_app
 from wan_mcp.logs import log_to_stderr
 from wan_mcp.media.store import MediaName
@@ -31,14 +39,26 @@ BODY_SPARE = 1_000_000
 MEDIA_HEADERS = {"Cache-Control": "private, max-age=86400", "X-Content-Type-Options": "nosniff"}
 
 
-def build_app(service: JobService, host: str) -> ASGIApp:
-    """The application for a server that listens on `host`."""
+def build_app(service: JobService, host: str) -> Starlette:
+    """Return the application for a server that listens on `host`."""
     settings = service.settings
     most = int(settings.image_max_mb * 1e6 * 2 * 4 / 3) + BODY_SPARE  # two pictures in base64
-    app = build_http_app(service, most)
-    app.router.routes.extend(_routes(service))
-    names = [name.strip() for name in settings.http_hosts.split(",") if name.strip()]
-    return Guard(app, host, settings.http_token, names)
+    mcp = build_http_app(service, most)
+    return Starlette(
+        routes=[*mcp.routes, *_routes(service)],
+        middleware=[*_guards(host, settings), *mcp.user_middleware],
+        lifespan=mcp.router.lifespan_context,
+    )
+
+
+def _guards(host: str, settings: Settings) -> list[Middleware]:
+    """Who may pass is decided in this order, before anything else sees a request."""
+    names = known_names(host, settings.http_hosts.split(","))
+    guards = [
+        Middleware(TrustedHost, names, any_address=not is_loopback(host)),
+        Middleware(TrustedOrigin, names),
+    ]
+    return guards + ([Middleware(BearerToken, settings.http_token)] if settings.http_token else [])
 
 
 def _routes(service: JobService) -> list[Route]:

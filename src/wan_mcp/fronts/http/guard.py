@@ -10,7 +10,7 @@ import hmac
 import ipaddress
 import logging
 import socket
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
@@ -19,7 +19,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from wan_mcp.errors import UserError
 
-__all__ = ["Guard", "is_loopback", "refuse_open_door"]
+__all__ = ["BearerToken", "TrustedHost", "TrustedOrigin", "is_loopback", "known_names", "refuse_open_door"]
 
 log = logging.getLogger(__name__)
 
@@ -45,53 +45,95 @@ def refuse_open_door(host: str, token: str) -> None:
         )
 
 
-class Guard:
-    """Lets a request through to `app`, or answers it: 421 for a strange host, 403 for a strange origin, 401."""
+def known_names(host: str, names: Iterable[str] = ()) -> frozenset[str]:
+    """Return the names by which a server that listens on `host` may be addressed; `names` are further ones."""
+    known = {*LOCAL_NAMES, *(name.strip().lower() for name in names if name.strip())}
+    if not is_loopback(host):
+        machine = socket.gethostname().lower()
+        known |= {host.lower(), machine, machine.partition(".")[0] + ".local"}
+    return frozenset(known)
 
-    def __init__(self, app: ASGIApp, host: str, token: str, names: Iterable[str] = ()) -> None:
-        """`host` is where the server listens; `names` are further names that it is known under."""
+
+class _Guard:
+    """A middleware that answers a request itself, with the reason in the log, or passes it on."""
+
+    def __init__(self, app: ASGIApp) -> None:
         self._app = app
-        self._token = token.encode()
-        self._beyond = not is_loopback(host)
-        self._names = {*LOCAL_NAMES, *(name.lower() for name in names)}
-        if self._beyond:
-            machine = socket.gethostname().lower()
-            self._names |= {host.lower(), machine, machine.partition(".")[0] + ".local"}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request."""
-        if scope["type"] != "http" or (refusal := self._refusal(Headers(scope=scope))) is None:
+        if scope["type"] != "http" or (refusal := self.refusal(Headers(scope=scope))) is None:
             await self._app(scope, receive, send)
         else:
             log.warning("refused %s %r with %d", scope["method"], scope["path"], refusal.status_code)
             await refusal(scope, receive, send)
 
-    def _refusal(self, headers: Headers) -> Response | None:
-        host, origin = headers.get("host", ""), headers.get("origin")
-        if not self._knows(_name(f"//{host}")):
-            return PlainTextResponse(
-                "This server is not known under that name; WAN_MCP_HTTP_HOSTS adds names.", status_code=421
-            )
-        if origin is not None and origin.partition("://")[2] != host and not self._trusts(origin):
-            return PlainTextResponse(
-                "Pages of that origin may not use this server; WAN_MCP_HTTP_HOSTS adds names.", status_code=403
-            )
-        if self._token and not hmac.compare_digest(_bearer(headers), self._token):
-            return PlainTextResponse(
-                "A bearer token is needed.", status_code=401, headers={"WWW-Authenticate": 'Bearer realm="wan-mcp"'}
-            )
-        return None
+    def refusal(self, headers: Headers) -> Response | None:
+        """Return the answer to a request that may not pass."""
+        raise NotImplementedError
 
-    def _knows(self, name: str) -> bool:
+
+class TrustedHost(_Guard):
+    """Refuse with 421 a request that names another host.
+
+    Starlette's middleware of this kind answers 400, and knows names and wildcards but no addresses.
+    """
+
+    def __init__(self, app: ASGIApp, names: Collection[str], *, any_address: bool) -> None:
+        """`any_address` lets every address in figures through, not only those of this machine."""
+        super().__init__(app)
+        self._names = names
+        self._any_address = any_address
+
+    def refusal(self, headers: Headers) -> Response | None:
+        """Return 421 unless the host is known."""
+        name = _name(f"//{headers.get('host', '')}")
         address = _address(name)
-        if address is not None:
-            return self._beyond or address.is_loopback
-        return name in self._names
+        known = name in self._names if address is None else self._any_address or address.is_loopback
+        if known:
+            return None
+        return PlainTextResponse(
+            "This server is not known under that name; WAN_MCP_HTTP_HOSTS adds names.", status_code=421
+        )
 
-    def _trusts(self, origin: str) -> bool:
-        """Whether pages of another origin may call: those of this machine, and of known names."""
+
+class TrustedOrigin(_Guard):
+    """Refuse with 403 a web page of another origin, unless it is one of this machine's or of a known name."""
+
+    def __init__(self, app: ASGIApp, names: Collection[str]) -> None:
+        super().__init__(app)
+        self._names = names
+
+    def refusal(self, headers: Headers) -> Response | None:
+        """Return 403 unless there is no origin or it is trusted."""
+        origin = headers.get("origin")
+        if origin is None or origin.partition("://")[2] == headers.get("host", ""):
+            return None
         name = _name(origin)
-        return name in self._names or is_loopback(name)
+        if name in self._names or is_loopback(name):
+            return None
+        return PlainTextResponse(
+            "Pages of that origin may not use this server; WAN_MCP_HTTP_HOSTS adds names.", status_code=403
+        )
+
+
+class BearerToken(_Guard):
+    """Refuse with 401 a request without the token.
+
+    The SDK's middleware of this kind is for OAuth: it wants an issuer and answers in its terms.
+    """
+
+    def __init__(self, app: ASGIApp, token: str) -> None:
+        super().__init__(app)
+        self._token = token.encode()
+
+    def refusal(self, headers: Headers) -> Response | None:
+        """Return 401 unless the token is right."""
+        if hmac.compare_digest(_bearer(headers), self._token):
+            return None
+        return PlainTextResponse(
+            "A bearer token is needed.", status_code=401, headers={"WWW-Authenticate": 'Bearer realm="wan-mcp"'}
+        )
 
 
 def _bearer(headers: Headers) -> bytes:
