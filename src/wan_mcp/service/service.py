@@ -15,6 +15,7 @@ import anyio
 import psutil
 from anyio.to_thread import run_sync
 
+from wan_mcp.background import background
 from wan_mcp.catalog.catalog import Catalog
 from wan_mcp.catalog.manifest import Manifest
 from wan_mcp.errors import OutOfSpace, QueueFull, WanError
@@ -262,13 +263,8 @@ class JobService:
 async def serving(settings: Settings, *, any_image_folder: bool = False) -> AsyncIterator[JobService]:
     """A job service that tends the engine until the block ends; jobs and engine live on after it."""
     service = JobService(settings, any_image_folder=any_image_folder)
-    tasks = anyio.create_task_group()
-    await tasks.__aenter__()
-    tasks.start_soon(service._keep)
     try:
-        yield service
+        async with background(service._keep):
+            yield service
     finally:
-        # Left by hand and without the block's own error, which must not come out wrapped in a group.
-        tasks.cancel_scope.cancel()
-        await tasks.__aexit__(None, None, None)
         service.close()

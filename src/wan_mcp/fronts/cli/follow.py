@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 
+from wan_mcp.background import background
 from wan_mcp.errors import BadRequest, UserError
 from wan_mcp.schema.enums import JobState
 from wan_mcp.schema.jobs import Job
@@ -152,15 +153,15 @@ async def _follow(service: JobService, job_id: str) -> None:
 @asynccontextmanager
 async def _interruptible(service: JobService, job_id: str) -> AsyncIterator[None]:
     """The first Ctrl-C asks the job to stop; the second ends the block, and leaves the job to itself."""
-    tasks = anyio.create_task_group()
 
     async def listen() -> None:
         with anyio.open_signal_receiver(signal.SIGINT) as signals:
             await anext(signals)
             _say("stopping the job; press Ctrl-C again to leave without waiting for it")
-            tasks.start_soon(ask)
-            await anext(signals)
-            block.cancel()
+            async with anyio.create_task_group() as asking:
+                asking.start_soon(ask)
+                await anext(signals)
+                block.cancel()
 
     async def ask() -> None:
         try:
@@ -169,11 +170,5 @@ async def _interruptible(service: JobService, job_id: str) -> AsyncIterator[None
             _say(f"it cannot be stopped: {error}", "red")
 
     with anyio.CancelScope() as block:
-        await tasks.__aenter__()
-        tasks.start_soon(listen)
-        try:
+        async with background(listen):
             yield
-        finally:
-            # Left by hand, so that an error of the block does not come out wrapped in a group.
-            tasks.cancel_scope.cancel()
-            await tasks.__aexit__(None, None, None)
