@@ -3,7 +3,7 @@
 import anyio
 import pytest
 
-from wan_mcp.background import background
+from wan_mcp.service.background import background
 
 pytestmark = pytest.mark.anyio
 

@@ -11,13 +11,13 @@ from mcp.server.mcpserver import MCPServer
 from mcp.types import CallToolResult, TextContent, Tool, ToolAnnotations
 from pydantic import Field
 from typer.testing import CliRunner
-from wan_mcp.fronts.cli.request_options import with_request_options
-from wan_mcp.fronts.mcp.tool_builder import build_tool
 
 from wan_mcp.errors import BadRequest
 from wan_mcp.fronts.cli.main import app
+from wan_mcp.fronts.cli.request_options import with_request_options
+from wan_mcp.fronts.mcp.tool_builder import build_tool
 from wan_mcp.fronts.mcp.tools import WaitS
-from wan_mcp.parameters import CliOption, unfold
+from wan_mcp.schema.parameters import CliOption, unfold
 from wan_mcp.schema.requests import CaptionRequest, ImageRequest, LoraRequest, VideoRequest
 
 OPTIONS = {

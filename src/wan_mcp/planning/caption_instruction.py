@@ -2,8 +2,8 @@
 
 from wan_mcp.catalog.manifest import Manifest
 from wan_mcp.errors import BadRequest
-from wan_mcp.parameters import MAX_SEED
 from wan_mcp.planning.limits import checked_text, require_within
+from wan_mcp.schema.parameters import MAX_SEED
 from wan_mcp.schema.plans import CaptionPlan, InputImage
 from wan_mcp.schema.requests import CaptionRequest
 

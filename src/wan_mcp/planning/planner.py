@@ -15,7 +15,6 @@ from wan_mcp.catalog.presets import Preset
 from wan_mcp.errors import BadRequest, BrokenManifest
 from wan_mcp.hardware.machine import Machine
 from wan_mcp.media.framing import cover
-from wan_mcp.parameters import MAX_SEED
 from wan_mcp.planning.caption_instruction import resolve_caption
 from wan_mcp.planning.limits import checked_or_default, checked_text, require_within
 from wan_mcp.planning.loras import resolve_loras, resolve_steps
@@ -23,6 +22,7 @@ from wan_mcp.planning.memory_check import MemoryCheck
 from wan_mcp.planning.quality import preset_of, resolve_step_cache, resolve_turbo
 from wan_mcp.planning.resolution import resolve_frames, resolve_size
 from wan_mcp.schema.enums import Kind, Task
+from wan_mcp.schema.parameters import MAX_SEED
 from wan_mcp.schema.plans import ImagePlan, InputImage, Plan, VideoPlan
 from wan_mcp.schema.requests import CaptionRequest, ImageRequest, Request, VideoRequest
 from wan_mcp.settings import Settings

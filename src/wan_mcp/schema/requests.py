@@ -4,7 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from wan_mcp.parameters import (
+from wan_mcp.schema.enums import Frozen, Kind
+from wan_mcp.schema.parameters import (
     CliOption,
     Count,
     Guidance,
@@ -19,7 +20,6 @@ from wan_mcp.parameters import (
     Steps,
     Style,
 )
-from wan_mcp.schema.enums import Frozen, Kind
 
 __all__ = ["CaptionRequest", "ImageRequest", "LoraRequest", "Request", "VideoRequest"]
 

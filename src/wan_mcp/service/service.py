@@ -15,7 +15,6 @@ import anyio
 import psutil
 from anyio.to_thread import run_sync
 
-from wan_mcp.background import background
 from wan_mcp.catalog.catalog import Catalog
 from wan_mcp.catalog.manifest import Manifest
 from wan_mcp.errors import OutOfSpace, QueueFull, WanError
@@ -30,6 +29,7 @@ from wan_mcp.schema.enums import JobState
 from wan_mcp.schema.jobs import Job
 from wan_mcp.schema.plans import Plan
 from wan_mcp.schema.requests import Request, VideoRequest
+from wan_mcp.service.background import background
 from wan_mcp.service.queue import JobView, Queue
 from wan_mcp.service.typical_times import TypicalTimes, typical_times
 from wan_mcp.settings import Settings

@@ -15,11 +15,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 
-from wan_mcp.background import background
 from wan_mcp.errors import BadRequest, UserError
 from wan_mcp.schema.enums import JobState
 from wan_mcp.schema.jobs import Job
 from wan_mcp.schema.requests import Request
+from wan_mcp.service.background import background
 from wan_mcp.service.describe import fraction_of, sentence
 from wan_mcp.service.service import JobService, JobView, serving
 from wan_mcp.settings import Settings

@@ -17,8 +17,8 @@ from wan_mcp.fronts.mcp.listings import JobList, ModelList, job_list, model_list
 from wan_mcp.fronts.mcp.progress import ProgressReports
 from wan_mcp.fronts.mcp.results import JobResult, job_result
 from wan_mcp.fronts.mcp.tool_builder import Call, build_tool
-from wan_mcp.parameters import Model, unfold
 from wan_mcp.schema.enums import JobState, Task
+from wan_mcp.schema.parameters import Model, unfold
 from wan_mcp.schema.requests import CaptionRequest, ImageRequest, Request, VideoRequest
 from wan_mcp.service.service import JobService
 

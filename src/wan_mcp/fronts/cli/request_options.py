@@ -7,7 +7,7 @@ import typer
 from pydantic.fields import FieldInfo
 
 from wan_mcp.fronts.cli.lora_option import LORA_OPTION
-from wan_mcp.parameters import CliOption, default_of, unfold
+from wan_mcp.schema.parameters import CliOption, default_of, unfold
 from wan_mcp.schema.requests import LoraRequest
 
 __all__ = ["with_request_options"]

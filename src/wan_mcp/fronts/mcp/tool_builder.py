@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, create_model, model
 
 from wan_mcp.errors import UserError
 from wan_mcp.fronts.mcp.schemas import LeanParameters, LeanResult
-from wan_mcp.parameters import in_words
+from wan_mcp.schema.parameters import in_words
 
 __all__ = ["Call", "build_tool"]
 
