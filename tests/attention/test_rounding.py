@@ -4,7 +4,8 @@ import torch
 from torch import Tensor
 
 from tests.attention.conftest import distance, exact
-from wan_mcp.engine.attention.fp8_quantize import FP8_MAX, QuantizedQKV, hadamard, quantize_qkv_reference
+from wan_mcp.engine.attention.fp8_quantize import QuantizedQKV, hadamard, quantize_qkv_reference
+from wan_mcp.engine.ops.fp8_linear import FP8_MAX
 
 Data = tuple[Tensor, Tensor, Tensor]
 EIGHT_BITS = torch.float8_e4m3fn

@@ -12,11 +12,10 @@ from torch import Tensor
 
 from wan_mcp.engine.attention.fp8_quantize import QuantizedQKV, dequantize_out, quantize_qkv
 from wan_mcp.engine.attention.fused_qkv import QKVProjection, output_rows, quantize_projection
+from wan_mcp.engine.ops.fp8_linear import FP8_MAX
 
 __all__ = ["CudnnFp8", "is_long"]
 
-WEIGHT_SCALE = 448.0
-"""What the kernel multiplies softmax's weights with before it rounds them: they are at most one."""
 GRAPHS_KEPT = 16
 MIN_FLOPS = 1e12
 """Floating-point operations below which rounding costs what the quicker kernel saves.
@@ -57,7 +56,7 @@ class CudnnFp8:
             self._handle = cudnn.create_handle()
         self._graphs: dict[tuple[int, ...], Graph] = {}
         self._one = torch.ones(1, device=device)
-        self._weight_scale = torch.full((1,), WEIGHT_SCALE, device=device)
+        self._weight_scale = torch.full((1,), FP8_MAX, device=device)  # softmax's weights are at most one
         self._weight_descale = 1 / self._weight_scale
         self._peaks = torch.empty(2, device=device)
 

@@ -21,8 +21,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from wan_mcp.engine.ops.fp8_linear import FP8_MAX
+
 __all__ = [
-    "FP8_MAX",
+    "MIN_AMAX",
     "LaunchConfig",
     "QuantizedQKV",
     "dequantize_out",
@@ -31,11 +33,10 @@ __all__ = [
     "quantize_qkv_reference",
 ]
 
-FP8_MAX = 448.0
-"""The largest number of e4m3 (OCP 8-bit floating point specification, without infinities)."""
 HEADROOM = 0.9
 """Of the range for values: rounded weights may sum to a little more than one, and so may the output exceed them."""
-TINY = 1e-12
+MIN_AMAX = 1e-12
+"""A tensor of zeros needs some scale; any will do."""
 
 
 @dataclass(frozen=True)
@@ -144,8 +145,8 @@ def quantize_qkv_reference(query: Tensor, key: Tensor, value: Tensor) -> Quantiz
     query, key, value = query.float(), key.float(), value.float()
     key_mean, value_mean = key.mean(1, keepdim=True), value.mean(1, keepdim=True)
     query_norm, key_norm, mean_norm = (torch.linalg.vector_norm(each, dim=-1) for each in (query, key, key_mean))
-    bounds = torch.stack([query_norm.amax(), (key_norm + mean_norm).amax()]).clamp(min=TINY)
-    reach = (value - value_mean).abs().amax(1, keepdim=True).clamp(min=TINY)
+    bounds = torch.stack([query_norm.amax(), (key_norm + mean_norm).amax()]).clamp(min=MIN_AMAX)
+    reach = (value - value_mean).abs().amax(1, keepdim=True).clamp(min=MIN_AMAX)
     turning = hadamard(width, query.device).float() / width**0.5
     (query_scale, key_scale), value_scale = (bounds / FP8_MAX).split(1), reach / (HEADROOM * FP8_MAX)
     exact = (query @ turning / query_scale, (key - key_mean) @ turning / key_scale, (value - value_mean) / value_scale)

@@ -8,7 +8,13 @@ A program works on one head of one batch (a pair) and, but for `settle_kernel`, 
 import triton
 import triton.language as tl
 
+from wan_mcp.engine.attention import fp8_quantize as rounding
+from wan_mcp.engine.ops import fp8_linear as linear
+
 __all__ = ["cast_kernel", "restore_kernel", "settle_kernel", "survey_kernel"]
+
+FP8_MAX = tl.constexpr(linear.FP8_MAX)
+MIN_AMAX = tl.constexpr(rounding.MIN_AMAX)
 
 
 @triton.jit
@@ -82,7 +88,7 @@ def settle_kernel(
         key_norm = tl.maximum(key_norm, tl.load(norms + place * 2 + 1, mask=here, other=0.0))
     key_mean = key_sum / tokens
     mean = value_sum / tokens
-    reach = tl.maximum(tl.maximum(top - mean, mean - bottom), 1e-12)
+    reach = tl.maximum(tl.maximum(top - mean, mean - bottom), MIN_AMAX)
     square = tl.load(rotation + channel[:, None] * width + channel[None, :]).to(tl.float32)
     tl.store(turned_mean + pair * width + channel, tl.sum(key_mean[:, None] * square, 0))
     tl.store(value_mean + pair * width + channel, mean)
@@ -116,8 +122,8 @@ def cast_kernel(
     value_factor = 1.0 / tl.load(value_scale + pair * width + channel)[None, :]
     every = tl.arange(0, pairs)
     known = every < tl.num_programs(1)
-    query_scale = tl.maximum(tl.max(tl.load(bounds + every * 2, mask=known, other=0.0), 0), 1e-12) / 448.0
-    key_scale = tl.maximum(tl.max(tl.load(bounds + every * 2 + 1, mask=known, other=0.0), 0), 1e-12) / 448.0
+    query_scale = tl.maximum(tl.max(tl.load(bounds + every * 2, mask=known, other=0.0), 0), MIN_AMAX) / FP8_MAX
+    key_scale = tl.maximum(tl.max(tl.load(bounds + every * 2 + 1, mask=known, other=0.0), 0), MIN_AMAX) / FP8_MAX
     if run + pair == 0:
         tl.store(scales, query_scale)
         tl.store(scales + 1, key_scale)
@@ -130,13 +136,13 @@ def cast_kernel(
         places = offset + rows * out_t + channel[None, :]
         some = tl.load(query + rows * query_t + channel[None, :], mask=here, other=0.0).to(turning.dtype)
         some = tl.dot(some, turning) * query_factor
-        tl.store(query8 + places, tl.clamp(some, -448.0, 448.0).to(tl.float8e4nv), mask=here)
+        tl.store(query8 + places, tl.clamp(some, -FP8_MAX, FP8_MAX).to(tl.float8e4nv), mask=here)
         some = tl.load(key + rows * key_t + channel[None, :], mask=here, other=0.0).to(turning.dtype)
         some = (tl.dot(some, turning) - turned_mean) * key_factor
-        tl.store(key8 + places, tl.clamp(some, -448.0, 448.0).to(tl.float8e4nv), mask=here)
+        tl.store(key8 + places, tl.clamp(some, -FP8_MAX, FP8_MAX).to(tl.float8e4nv), mask=here)
         some = tl.load(value + rows * value_t + channel[None, :], mask=here, other=0.0).to(tl.float32)
         some = (some - value_mean) * value_factor
-        tl.store(value8 + places, tl.clamp(some, -448.0, 448.0).to(tl.float8e4nv), mask=here)
+        tl.store(value8 + places, tl.clamp(some, -FP8_MAX, FP8_MAX).to(tl.float8e4nv), mask=here)
 
 
 @triton.jit

@@ -20,8 +20,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from wan_mcp.engine.attention.fp8_quantize import FP8_MAX, HEADROOM, TINY, LaunchConfig, QuantizedQKV, hadamard
-from wan_mcp.engine.ops.fp8_linear import quantize_rowwise
+from wan_mcp.engine.attention.fp8_quantize import HEADROOM, MIN_AMAX, LaunchConfig, QuantizedQKV, hadamard
+from wan_mcp.engine.ops.fp8_linear import FP8_MAX, quantize_rowwise
 from wan_mcp.engine.ops.modulate import qk_rms_norm_rope
 
 __all__ = [
@@ -167,8 +167,8 @@ def quantize_projection_reference(joined: QKVProjection) -> QuantizedQKV:
     norms = torch.stack([joined.query_norm, joined.key_norm]).float().abs()
     query_bound, most = root * norms.view(2, heads, width).amax(2)
     key_bound = most + torch.linalg.vector_norm(key_mean, dim=-1).view(heads)
-    bounds = torch.stack([query_bound.amax(), key_bound.amax()]).clamp(min=TINY)
-    reach = (value - value_mean).abs().amax(1, keepdim=True).clamp(min=TINY)
+    bounds = torch.stack([query_bound.amax(), key_bound.amax()]).clamp(min=MIN_AMAX)
+    reach = (value - value_mean).abs().amax(1, keepdim=True).clamp(min=MIN_AMAX)
     turning = hadamard(width, query.device).float() / width**0.5
     (query_scale, key_scale), value_scale = (bounds / FP8_MAX).split(1), reach / (HEADROOM * FP8_MAX)
     exact = (query @ turning / query_scale, (key - key_mean) @ turning / key_scale, (value - value_mean) / value_scale)

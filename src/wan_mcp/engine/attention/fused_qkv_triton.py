@@ -10,8 +10,15 @@ Import it only where Triton is.
 import triton
 import triton.language as tl
 
+from wan_mcp.engine.attention import fp8_quantize as rounding
+from wan_mcp.engine.ops import fp8_linear as linear
+
 __all__ = ["cast_heads_kernel", "cast_values_kernel", "rows_kernel", "sample_kernel", "settle_jointly_kernel",
            "survey_values_kernel"]  # fmt: skip
+
+FP8_MAX = tl.constexpr(linear.FP8_MAX)
+MIN_AMAX = tl.constexpr(rounding.MIN_AMAX)
+MIN_SCALE = tl.constexpr(linear.MIN_SCALE)
 
 
 @triton.jit
@@ -131,7 +138,7 @@ def settle_jointly_kernel(
     tl.store(means + channel, tl.zeros([width], tl.float32))
     tl.store(means + full + channel, key_mean)
     mean = total / tokens
-    reach = tl.maximum(tl.maximum(top - mean, mean - bottom), 1e-12)
+    reach = tl.maximum(tl.maximum(top - mean, mean - bottom), MIN_AMAX)
     tl.store(value_mean + channel, mean)
     tl.store(value_scale + channel, reach / range_of_values)
     bounds += tl.program_id(0) * 2
@@ -158,7 +165,7 @@ def cast_heads_kernel(
     means += part * full
     every = tl.arange(0, pairs)
     bound = tl.max(tl.load(bounds + every * 2 + part, mask=every < heads, other=0.0), 0)
-    scale = tl.maximum(bound, 1e-12) / 448.0
+    scale = tl.maximum(bound, MIN_AMAX) / FP8_MAX
     if run == 0:
         tl.store(scales + part, scale)
     wanted = 1.0 / (scale * root)
@@ -182,7 +189,7 @@ def cast_heads_kernel(
             column = (head * width)[:, None] + channel[None, :]
             mean = tl.load(means + column, mask=(head < heads)[:, None], other=0.0) * wanted
             some = tl.reshape(some - mean[None, :, :], (held * group, width)).to(turning.dtype)
-            some = tl.clamp(tl.dot(some, turning), -448.0, 448.0).to(tl.float8e4nv)
+            some = tl.clamp(tl.dot(some, turning), -FP8_MAX, FP8_MAX).to(tl.float8e4nv)
             whose = first + line % group
             places = (there * full + whose * width)[:, None] + channel[None, :]
             tl.store(made + places, some, mask=((there < tokens) & (whose < heads))[:, None])
@@ -204,7 +211,7 @@ def cast_values_kernel(
         here = (token < tokens)[:, None] & known[None, :]
         rows = token.to(tl.int64)[:, None]
         some = tl.load(product + rows * stride + 2 * full + column[None, :], mask=here, other=0.0).to(tl.float32)
-        some = tl.clamp((some - mean) * factor, -448.0, 448.0)
+        some = tl.clamp((some - mean) * factor, -FP8_MAX, FP8_MAX)
         tl.store(made + rows * full + column[None, :], some.to(tl.float8e4nv), mask=here)
 
 
@@ -224,7 +231,7 @@ def rows_kernel(
         row = start + turn
         here = inside & (row < tokens)
         some = tl.load(output + row * full + column, mask=here, other=0.0).to(tl.float32) * value_scale + mean
-        unit = tl.maximum(tl.max(tl.abs(some), 0) / 448.0, 1e-12)
+        unit = tl.maximum(tl.max(tl.abs(some), 0) / FP8_MAX, MIN_SCALE)
         some *= 1.0 / unit  # converting keeps what rounding put above the largest number at that
         tl.store(rows + row * full + column, some.to(rows.dtype.element_ty), mask=here)
         tl.store(scales + row, unit, mask=row < tokens)

@@ -11,14 +11,25 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-__all__ = ["FP8", "MIN_GEMM_ROWS", "PLAIN", "QuantScheme", "linear", "product", "quantize_linear", "quantize_rowwise"]
+__all__ = [
+    "FP8",
+    "FP8_MAX",
+    "MIN_GEMM_ROWS",
+    "MIN_SCALE",
+    "PLAIN",
+    "QuantScheme",
+    "linear",
+    "product",
+    "quantize_linear",
+    "quantize_rowwise",
+]
 
 QuantScheme = Literal["plain", "fp8-rowwise"]
 PLAIN: QuantScheme = "plain"
 FP8: QuantScheme = "fp8-rowwise"
 
-FP8_MAX = 448.0
-"""The largest number of e4m3 (OCP 8-bit floating point specification, without infinities)."""
+FP8_MAX: float = torch.finfo(torch.float8_e4m3fn).max
+"""448, the largest number of e4m3 (OCP 8-bit floating point specification, without infinities)."""
 MIN_GEMM_ROWS = 128
 """cuBLAS has no product of FP8 rows that are few and long: below this, rows of zeros are added."""
 MIN_SCALE = 1e-12

@@ -11,10 +11,12 @@ import triton.language as tl
 from torch import Tensor
 from torch.library import triton_op, wrap_triton
 
+from wan_mcp.engine.ops import fp8_linear as linear
+
 __all__ = ["gated_residual", "modulate_quantize", "qk_rms_norm_rope", "residual_modulate_quantize"]
 
-FP8_MAX = tl.constexpr(448.0)
-MIN_SCALE = tl.constexpr(1e-12)
+FP8_MAX = tl.constexpr(linear.FP8_MAX)
+MIN_SCALE = tl.constexpr(linear.MIN_SCALE)
 NONE = -1
 
 
