@@ -67,9 +67,8 @@ AT_ONCE = 5
 SLEEP_CYCLES = 600_000
 """Of the GPU before the first event: meanwhile the host launches what is measured."""
 STEPS, JOINED = "three steps", "joined"
-KERNELS = {"sample": "sample_kernel", "survey": "survey_values_kernel", "settle": "settle_jointly_kernel",
-           "heads": "cast_heads_kernel", "values": "cast_values_kernel", "rows": "rows_kernel"}  # fmt: skip
-"""The joined passes, by the names of their launches, and their kernels."""
+PASSES = ("sum_k_sample", "v_amax_reduce", "finalize_qkv_scales", "quantize_qk", "quantize_v", "requantize_rows")
+"""The joined passes: a kernel is named after its pass, and so is its tuning, where it has one."""
 
 
 class Ways:
@@ -220,9 +219,9 @@ def _passes(ways: Ways, joined: QKVProjection, device: torch.device, times: int)
     with _last_launches() as launches:
         jointly = quantize_projection(joined)
         output_rows(ways.output(jointly), jointly)
-    for name, kernel in KERNELS.items():
+    for name in PASSES:
         tuning = {"tuning": asdict(getattr(LAUNCH_CONFIGS, name))} if hasattr(LAUNCH_CONFIGS, name) else {}
-        yield {"way": JOINED, "pass": name} | _alone(name, launches[kernel], device, times) | tuning
+        yield {"way": JOINED, "pass": name} | _alone(name, launches[f"{name}_kernel"], device, times) | tuning
     yield {"way": JOINED, "pass": "kernel"} | _alone("kernel", lambda: ways.output(jointly), device, times)
 
 
@@ -244,7 +243,7 @@ def _last_launches() -> Iterator[Mapping[str, Call]]:
 
             return launch
 
-    with patch.dict(vars(joined_kernels), {name: Listening(name) for name in KERNELS.values()}):
+    with patch.dict(vars(joined_kernels), {name: Listening(name) for name in (f"{each}_kernel" for each in PASSES)}):
         yield launches
 
 

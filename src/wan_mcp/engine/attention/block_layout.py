@@ -1,6 +1,6 @@
 """A sequence laid into blocks for kernels that leave some out, and what comes of it brought back.
 
-On CUDA in one pass each way: tokens change places, queries and keys are turned and values lose their mean (what that
+On CUDA in one pass each way: tokens change places, queries and keys are rotated and values lose their mean (what that
 is for is said in `rounding`; without it FP8 was off by a quarter on data with outliers), and the means of the parts of
 each block, which the router needs, fall off.
 """
@@ -16,8 +16,8 @@ __all__ = ["PARTS", "BlockedQKV", "block_scores", "from_blocks", "to_blocks"]
 
 PARTS = 4
 """Parts of a block whose means stand for it: n_q and n_k of the router's formula (see `routing`)."""
-ROUNDS, RETURN = 4, LaunchConfig(64, 4)
-SCORED_AT_ONCE = 16  # blocks
+TILES, SCATTER = 4, LaunchConfig(64, 4)
+BLOCK_B = 16  # blocks that one program scores at a time
 HEADS_AT_ONCE = 8  # in plain torch: the scores of all heads at 75,600 tokens would take 0.9 GB
 
 
@@ -47,7 +47,7 @@ def to_blocks(query: Tensor, key: Tensor, value: Tensor, order: Tensor, block: i
         means = [each.unflatten(2, (-1, part)).mean(3, dtype=torch.float32) for each in laid[:2]]
         return BlockedQKV(laid[0], laid[1], laid[2], means[0], means[1], None)
 
-    from wan_mcp.engine.attention.block_layout_triton import lay_kernel
+    from wan_mcp.engine.attention.block_layout_triton import gather_blocks_kernel
 
     query, key, value = (each if each.stride(-1) == 1 else each.contiguous() for each in (query, key, value))
     batch, _, heads, width = query.shape
@@ -57,9 +57,9 @@ def to_blocks(query: Tensor, key: Tensor, value: Tensor, order: Tensor, block: i
     laid = [torch.empty(shape, dtype=torch.bfloat16, device=device) for _ in range(3)]
     means = [torch.empty(batch, heads, places // part, width, device=device) for _ in range(2)]
     strides = [each.stride(place) for each in (query, key, value) for place in (0, 1, 2)]
-    lay_kernel[(-(-places // (part * ROUNDS)), pairs)](
+    gather_blocks_kernel[(-(-places // (part * TILES)), pairs)](
         query, key, value, order, hadamard(width, device), value_mean, *laid, *means,
-        places, heads, width**-0.5, *strides, width, held=part, rounds=ROUNDS, num_warps=4, num_stages=2,
+        places, heads, width**-0.5, *strides, HEAD_DIM=width, BLOCK_M=part, TILES=TILES, num_warps=4, num_stages=2,
     )  # fmt: skip
     return BlockedQKV(laid[0], laid[1], laid[2], means[0], means[1], value_mean)
 
@@ -69,13 +69,13 @@ def from_blocks(output: Tensor, laid: BlockedQKV, places: Tensor, dtype: torch.d
     if laid.value_mean is None:
         return output.transpose(1, 2).index_select(1, places).to(dtype)
 
-    from wan_mcp.engine.attention.block_layout_triton import return_kernel
+    from wan_mcp.engine.attention.block_layout_triton import scatter_blocks_kernel
 
     batch, heads, length, width = output.shape
     result = torch.empty(batch, len(places), heads, width, dtype=dtype, device=output.device)
-    return_kernel[(RETURN.runs(len(places)), batch * heads)](
+    scatter_blocks_kernel[(SCATTER.num_programs(len(places)), batch * heads)](
         output.contiguous(), places, laid.value_mean, result,
-        length, len(places), heads, *result.stride()[:3], width, **RETURN.options(),
+        length, len(places), heads, *result.stride()[:3], HEAD_DIM=width, **SCATTER.options(),
     )  # fmt: skip
     return result
 
@@ -89,11 +89,11 @@ def block_scores(laid: BlockedQKV) -> Tensor:
     blocks = lines // PARTS
     scores = torch.empty(batch, heads, blocks, blocks, device=laid.query.device)
     if laid.query.is_cuda:
-        from wan_mcp.engine.attention.block_layout_triton import score_kernel
+        from wan_mcp.engine.attention.block_layout_triton import block_score_kernel
 
-        score_kernel[(-(-blocks // SCORED_AT_ONCE), batch * heads)](
+        block_score_kernel[(-(-blocks // BLOCK_B), batch * heads)](
             laid.query_means, laid.key_means, scores, blocks, width**-0.5,
-            width, parts=PARTS, held=SCORED_AT_ONCE, num_warps=4,
+            HEAD_DIM=width, PARTS=PARTS, BLOCK_B=BLOCK_B, num_warps=4,
         )  # fmt: skip
         return scores
     for first in range(0, heads, HEADS_AT_ONCE):

@@ -1,105 +1,118 @@
-# mypy: disable-error-code="untyped-decorator, no-untyped-def"
-"""Triton kernels around attention that leaves out blocks. Import it only where Triton is.
+"""Triton kernels around block-sparse attention. Import it only where Triton is.
 
-Tokens are taken in an order, into whole blocks, and brought back; a program works on one head of one batch (a pair).
+Tokens are gathered in an order, into whole blocks, and scattered back. Capitalized arguments are pointers, lower-case
+ones numbers, upper-case ones compile-time constants. A program handles one head of one batch, `pid_bh`.
 """
 
 import triton
 import triton.language as tl
 
-__all__ = ["lay_kernel", "return_kernel", "score_kernel"]
+__all__ = ["block_score_kernel", "gather_blocks_kernel", "scatter_blocks_kernel"]
 
 
 @triton.jit
-def lay_kernel(
-    query, key, value, order, rotation, value_mean, laid_query, laid_key, laid_value, query_means, key_means,
-    places, heads, factor,
-    query_b, query_t, query_h, key_b, key_t, key_h, value_b, value_t, value_h,
-    width: tl.constexpr, held: tl.constexpr, rounds: tl.constexpr,
+def gather_blocks_kernel(
+    Q, K, V, Order, Rotation, VMean, QBlocked, KBlocked, VBlocked, QPartMean, KPartMean,
+    blocked_len, num_heads, scale,
+    stride_qb, stride_qt, stride_qh, stride_kb, stride_kt, stride_kh, stride_vb, stride_vt, stride_vh,
+    HEAD_DIM: tl.constexpr, BLOCK_M: tl.constexpr, TILES: tl.constexpr,
 ):  # fmt: skip
-    """Tokens in an order: queries and keys rotated, with the means of each `held` of them; values less their mean."""
-    run, pair = tl.program_id(0), tl.program_id(1)
-    batch, head = (pair // heads).to(tl.int64), pair % heads
-    query += batch * query_b + head * query_h
-    key += batch * key_b + head * key_h
-    value += batch * value_b + head * value_h
-    offset = pair.to(tl.int64) * places * width
-    part_offset = pair.to(tl.int64) * (places // held) * width
-    channel = tl.arange(0, width)
-    turning = tl.load(rotation + channel[:, None] * width + channel[None, :])
-    value_mean = tl.load(value_mean + pair * width + channel)[None, :]
-    for turn in range(rounds):
-        part = run * rounds + turn
-        place = part * held + tl.arange(0, held)
-        inside = place < places
-        here = inside[:, None]
-        rows = tl.load(order + place, mask=inside, other=0)[:, None]
-        given = offset + place[:, None] * width + channel[None, :]
-        means = part_offset + part * width + channel
-        some = tl.load(query + rows * query_t + channel[None, :], mask=here, other=0.0).to(turning.dtype)
-        some = tl.dot(some, turning) * factor
-        tl.store(laid_query + given, some.to(laid_query.dtype.element_ty), mask=here)
-        tl.store(query_means + means, tl.sum(some, 0) / held, mask=part * held < places)
-        some = tl.load(key + rows * key_t + channel[None, :], mask=here, other=0.0).to(turning.dtype)
-        some = tl.dot(some, turning) * factor
-        tl.store(laid_key + given, some.to(laid_key.dtype.element_ty), mask=here)
-        tl.store(key_means + means, tl.sum(some, 0) / held, mask=part * held < places)
-        some = tl.load(value + rows * value_t + channel[None, :], mask=here, other=0.0).to(tl.float32)
-        tl.store(laid_value + given, (some - value_mean).to(laid_value.dtype.element_ty), mask=here)
+    """Gather tokens into blocks: rotate Q and K and average each part of a block, subtract the mean of V.
 
-
-@triton.jit
-def score_kernel(
-    query_means, key_means, scores, blocks, factor,
-    width: tl.constexpr, parts: tl.constexpr, held: tl.constexpr,
-):  # fmt: skip
-    """log Σ exp(query part · key part * factor) for each block of queries and each of keys, of `parts` parts each.
-
-    A program has `held` blocks of queries; a block's score with itself is infinite.
+    Q, K and V are (batch, tokens, heads, HEAD_DIM); the blocked ones (batch, heads, blocked_len, HEAD_DIM), where
+    Order (blocked_len) says which token goes to a position. A part is BLOCK_M tokens; QPartMean and KPartMean are
+    (batch, heads, blocked_len / BLOCK_M, HEAD_DIM) float32. Rotation is a Hadamard matrix of ±1, which `scale` makes
+    orthonormal.
     """
-    first, pair = tl.program_id(0) * held, tl.program_id(1)
-    channel = tl.arange(0, width)
-    lines = tl.arange(0, held * parts)
-    query_means += pair.to(tl.int64) * blocks * parts * width
-    key_means += pair.to(tl.int64) * blocks * parts * width
-    scores += pair.to(tl.int64) * blocks * blocks
-    mine = first * parts + lines
-    ours = tl.load(
-        query_means + mine[:, None] * width + channel[None, :], mask=(mine < blocks * parts)[:, None], other=0.0
-    )
-    own = first + tl.arange(0, held)
-    for start in range(0, blocks, held):
-        line = start * parts + lines
-        theirs = tl.load(
-            key_means + line[:, None] * width + channel[None, :], mask=(line < blocks * parts)[:, None], other=0.0
-        )
-        some = tl.reshape(tl.dot(ours, tl.trans(theirs)) * factor, (held, parts, held, parts))
-        most = tl.max(tl.max(some, 3), 1)
-        total = tl.sum(tl.sum(tl.exp(some - most[:, None, :, None]), 3), 1)
-        other = start + tl.arange(0, held)
-        found = tl.where(own[:, None] == other[None, :], float("inf"), most + tl.log(total))
-        inside = (own < blocks)[:, None] & (other < blocks)[None, :]
-        tl.store(scores + own[:, None] * blocks + other[None, :], found, mask=inside)
+    pid_m, pid_bh = tl.program_id(0), tl.program_id(1)
+    off_b, off_h = (pid_bh // num_heads).to(tl.int64), pid_bh % num_heads
+    Q += off_b * stride_qb + off_h * stride_qh
+    K += off_b * stride_kb + off_h * stride_kh
+    V += off_b * stride_vb + off_h * stride_vh
+    off_o = pid_bh.to(tl.int64) * blocked_len * HEAD_DIM
+    off_mean = pid_bh.to(tl.int64) * (blocked_len // BLOCK_M) * HEAD_DIM
+    offs_d = tl.arange(0, HEAD_DIM)
+    rotation = tl.load(Rotation + offs_d[:, None] * HEAD_DIM + offs_d[None, :])
+    v_mean = tl.load(VMean + pid_bh * HEAD_DIM + offs_d)[None, :]
+    for tile in range(TILES):
+        part = pid_m * TILES + tile
+        offs_m = part * BLOCK_M + tl.arange(0, BLOCK_M)
+        mask_m = offs_m < blocked_len
+        mask = mask_m[:, None]
+        offs_t = tl.load(Order + offs_m, mask=mask_m, other=0)[:, None]
+        offs_o = off_o + offs_m[:, None] * HEAD_DIM + offs_d[None, :]
+        offs_mean = off_mean + part * HEAD_DIM + offs_d
+        q = tl.load(Q + offs_t * stride_qt + offs_d[None, :], mask=mask, other=0.0).to(rotation.dtype)
+        q = tl.dot(q, rotation) * scale
+        tl.store(QBlocked + offs_o, q.to(QBlocked.dtype.element_ty), mask=mask)
+        tl.store(QPartMean + offs_mean, tl.sum(q, 0) / BLOCK_M, mask=part * BLOCK_M < blocked_len)
+        k = tl.load(K + offs_t * stride_kt + offs_d[None, :], mask=mask, other=0.0).to(rotation.dtype)
+        k = tl.dot(k, rotation) * scale
+        tl.store(KBlocked + offs_o, k.to(KBlocked.dtype.element_ty), mask=mask)
+        tl.store(KPartMean + offs_mean, tl.sum(k, 0) / BLOCK_M, mask=part * BLOCK_M < blocked_len)
+        v = tl.load(V + offs_t * stride_vt + offs_d[None, :], mask=mask, other=0.0).to(tl.float32)
+        tl.store(VBlocked + offs_o, (v - v_mean).to(VBlocked.dtype.element_ty), mask=mask)
 
 
 @triton.jit
-def return_kernel(
-    laid, places, value_mean, output,
-    length, tokens, heads, out_b, out_t, out_h,
-    width: tl.constexpr, held: tl.constexpr, rounds: tl.constexpr,
+def block_score_kernel(
+    QPartMean, KPartMean, Score, num_blocks, sm_scale,
+    HEAD_DIM: tl.constexpr, PARTS: tl.constexpr, BLOCK_B: tl.constexpr,
 ):  # fmt: skip
-    """The output by token again, plus the values' mean; `length` is that of the laid sequence."""
-    run, pair = tl.program_id(0), tl.program_id(1)
-    batch, head = (pair // heads).to(tl.int64), pair % heads
-    laid += pair.to(tl.int64) * length * width
-    output += batch * out_b + head * out_h
-    channel = tl.arange(0, width)
-    value_mean = tl.load(value_mean + pair * width + channel)[None, :]
-    for turn in range(rounds):
-        token = (run * rounds + turn) * held + tl.arange(0, held)
-        inside = token < tokens
-        here = inside[:, None]
-        rows = tl.load(places + token, mask=inside, other=0)[:, None]
-        some = tl.load(laid + rows * width + channel[None, :], mask=here, other=0.0).to(tl.float32) + value_mean
-        given = token.to(tl.int64)[:, None] * out_t + channel[None, :]
-        tl.store(output + given, some.to(output.dtype.element_ty), mask=here)
+    """Score each block of keys for each block of queries: log Σ exp(part of q · part of k * sm_scale).
+
+    QPartMean and KPartMean are (batch, heads, num_blocks * PARTS, HEAD_DIM), Score is (batch, heads, num_blocks,
+    num_blocks) float32; the score of a block with itself is infinite. A program handles BLOCK_B blocks of queries.
+    """
+    start_m, pid_bh = tl.program_id(0) * BLOCK_B, tl.program_id(1)
+    offs_d = tl.arange(0, HEAD_DIM)
+    offs_part = tl.arange(0, BLOCK_B * PARTS)
+    QPartMean += pid_bh.to(tl.int64) * num_blocks * PARTS * HEAD_DIM
+    KPartMean += pid_bh.to(tl.int64) * num_blocks * PARTS * HEAD_DIM
+    Score += pid_bh.to(tl.int64) * num_blocks * num_blocks
+    offs_q = start_m * PARTS + offs_part
+    q = tl.load(
+        QPartMean + offs_q[:, None] * HEAD_DIM + offs_d[None, :], mask=(offs_q < num_blocks * PARTS)[:, None], other=0.0
+    )
+    offs_m = start_m + tl.arange(0, BLOCK_B)
+    for start_n in range(0, num_blocks, BLOCK_B):
+        offs_k = start_n * PARTS + offs_part
+        k = tl.load(
+            KPartMean + offs_k[:, None] * HEAD_DIM + offs_d[None, :],
+            mask=(offs_k < num_blocks * PARTS)[:, None],
+            other=0.0,
+        )
+        qk = tl.reshape(tl.dot(q, tl.trans(k)) * sm_scale, (BLOCK_B, PARTS, BLOCK_B, PARTS))
+        m_ij = tl.max(tl.max(qk, 3), 1)
+        l_ij = tl.sum(tl.sum(tl.exp(qk - m_ij[:, None, :, None]), 3), 1)
+        offs_n = start_n + tl.arange(0, BLOCK_B)
+        score = tl.where(offs_m[:, None] == offs_n[None, :], float("inf"), m_ij + tl.log(l_ij))
+        mask = (offs_m < num_blocks)[:, None] & (offs_n < num_blocks)[None, :]
+        tl.store(Score + offs_m[:, None] * num_blocks + offs_n[None, :], score, mask=mask)
+
+
+@triton.jit
+def scatter_blocks_kernel(
+    Blocked, Positions, VMean, Out,
+    blocked_len, num_tokens, num_heads, stride_ob, stride_ot, stride_oh,
+    HEAD_DIM: tl.constexpr, BLOCK_M: tl.constexpr, TILES: tl.constexpr,
+):  # fmt: skip
+    """Scatter attention's output back to the order of tokens and add the mean of V.
+
+    Blocked is (batch, heads, blocked_len, HEAD_DIM), Out (batch, num_tokens, heads, HEAD_DIM); Positions (num_tokens)
+    says at which position of the blocks a token is.
+    """
+    pid_m, pid_bh = tl.program_id(0), tl.program_id(1)
+    off_b, off_h = (pid_bh // num_heads).to(tl.int64), pid_bh % num_heads
+    Blocked += pid_bh.to(tl.int64) * blocked_len * HEAD_DIM
+    Out += off_b * stride_ob + off_h * stride_oh
+    offs_d = tl.arange(0, HEAD_DIM)
+    v_mean = tl.load(VMean + pid_bh * HEAD_DIM + offs_d)[None, :]
+    for tile in range(TILES):
+        offs_m = (pid_m * TILES + tile) * BLOCK_M + tl.arange(0, BLOCK_M)
+        mask_m = offs_m < num_tokens
+        mask = mask_m[:, None]
+        offs_p = tl.load(Positions + offs_m, mask=mask_m, other=0)[:, None]
+        out = tl.load(Blocked + offs_p * HEAD_DIM + offs_d[None, :], mask=mask, other=0.0).to(tl.float32) + v_mean
+        offs_o = offs_m.to(tl.int64)[:, None] * stride_ot + offs_d[None, :]
+        tl.store(Out + offs_o, out.to(Out.dtype.element_ty), mask=mask)

@@ -2,7 +2,7 @@
 
 What is done, and why softmax and the weighted mean do not notice:
 
-- Queries and keys are turned by the same orthonormal matrix (a Hadamard matrix over its root): their products stay,
+- Queries and keys are rotated by the same orthonormal matrix (a Hadamard matrix over its root): their products stay,
   but an outlier channel's energy, and with it its rounding error, is spread over all channels (QuaRot, Ashkboos et al.
   2024; FlashAttention-3, Shah et al. 2024).
 - Keys lose their mean over the tokens: every score of a query changes by the same number (SageAttention, Zhang et al.
@@ -11,12 +11,11 @@ What is done, and why softmax and the weighted mean do not notice:
   values, gets both back. So its range is known beforehand: that of the values.
 
 e4m3 is a floating-point format: a scale need not be tight, only the fifteen binades must be used well. So the scales
-of queries and keys come from bounds by norms, which need no pass over the turned tensors.
+of queries and keys come from bounds by norms, which need no pass over the rotated tensors.
 """
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -41,27 +40,36 @@ MIN_AMAX = 1e-12
 
 @dataclass(frozen=True)
 class LaunchConfig:
-    """How much of a pass over the tokens one program does, and how."""
+    """How one program of a kernel passes over the tokens."""
 
-    held: int
-    """Tokens at once."""
-    rounds: int
-    """How often."""
-    warps: int = 4
-    stages: int = 3
-    group: int = 1
-    """Heads at once, where that is left open."""
+    block_m: int
+    """Tokens in a tile."""
+    tiles: int
+    """Tiles of one program, one after the other."""
+    num_warps: int = 4
+    num_stages: int = 3
+    block_h: int = 1
+    """Heads at a time, where the kernel leaves that open."""
 
-    def runs(self, tokens: int) -> int:
-        """How many programs a pair needs."""
-        return -(-tokens // (self.held * self.rounds))
+    def num_programs(self, tokens: int) -> int:
+        """Return how many programs cover the tokens."""
+        return -(-tokens // (self.block_m * self.tiles))
 
-    def options(self) -> dict[str, Any]:
-        """For the kernel's launch."""
-        return {"held": self.held, "rounds": self.rounds, "num_warps": self.warps, "num_stages": self.stages}
+    def options(self) -> dict[str, int]:
+        """Return the keyword arguments of a kernel's launch."""
+        return {
+            "BLOCK_M": self.block_m,
+            "TILES": self.tiles,
+            "num_warps": self.num_warps,
+            "num_stages": self.num_stages,
+        }
 
 
-SURVEY, CAST, RESTORE = LaunchConfig(16, 32, warps=1), LaunchConfig(64, 8, stages=2), LaunchConfig(64, 4)
+AMAX_REDUCE, QUANTIZE, DEQUANTIZE = (
+    LaunchConfig(16, 32, num_warps=1),
+    LaunchConfig(64, 8, num_stages=2),
+    LaunchConfig(64, 4),
+)
 """The quickest on an H200 (`benchmarks/results/attention_choices.json`)."""
 
 
@@ -92,49 +100,55 @@ def hadamard(width: int, device: torch.device) -> Tensor:
 
 
 def quantize_qkv(
-    query: Tensor, key: Tensor, value: Tensor, survey: LaunchConfig = SURVEY, cast: LaunchConfig = CAST
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    amax_reduce: LaunchConfig = AMAX_REDUCE,
+    quantize: LaunchConfig = QUANTIZE,
 ) -> QuantizedQKV:
     """Inputs (batch, tokens, heads, head width) of any strides, on CUDA, in e4m3.
 
-    `survey` and `cast` are what one program of the two passes over the inputs does.
+    `amax_reduce` and `quantize` are what one program of the two passes over the inputs does.
     """
-    from wan_mcp.engine.attention.fp8_quantize_triton import cast_kernel, settle_kernel, survey_kernel
+    from wan_mcp.engine.attention.fp8_quantize_triton import amax_reduce_kernel, finalize_scales_kernel, quantize_kernel
 
     query, key, value = (each if each.stride(-1) == 1 else each.contiguous() for each in (query, key, value))
     batch, tokens, heads, width = query.shape
-    pairs, device, turning = batch * heads, query.device, hadamard(width, query.device)
+    pairs, device, rotation = batch * heads, query.device, hadamard(width, query.device)
     strides = [tensor.stride(place) for tensor in (query, key, value) for place in (0, 1, 2)]
 
-    runs = survey.runs(tokens)
-    sums = torch.empty(runs, pairs, 4, width, device=device)
-    norms = torch.empty(runs, pairs, 2, device=device)
-    survey_kernel[(runs, pairs)](query, key, value, sums, norms, tokens, heads, *strides, width, **survey.options())
+    partials = amax_reduce.num_programs(tokens)
+    partial_kv = torch.empty(partials, pairs, 4, width, device=device)
+    partial_norm = torch.empty(partials, pairs, 2, device=device)
+    amax_reduce_kernel[(partials, pairs)](
+        query, key, value, partial_kv, partial_norm, tokens, heads, *strides, HEAD_DIM=width, **amax_reduce.options()
+    )
 
-    turned_mean, value_mean, value_scale = torch.empty(3, pairs, width, device=device).unbind()
+    rotated_key_mean, value_mean, value_scale = torch.empty(3, pairs, width, device=device).unbind()
     bounds, scales = torch.empty(pairs, 2, device=device), torch.empty(2, device=device)
-    settle_kernel[(pairs,)](
-        sums, norms, turning, turned_mean, value_mean, value_scale, bounds,
-        runs, tokens, HEADROOM * FP8_MAX, width, held=32,
+    finalize_scales_kernel[(pairs,)](
+        partial_kv, partial_norm, rotation, rotated_key_mean, value_mean, value_scale, bounds,
+        partials, tokens, HEADROOM * FP8_MAX, HEAD_DIM=width, BLOCK_P=32,
     )  # fmt: skip
 
     query8, key8, value8 = (torch.empty(query.shape, dtype=torch.float8_e4m3fn, device=device) for _ in range(3))
-    cast_kernel[(cast.runs(tokens), pairs)](
-        query, key, value, turning, turned_mean, value_mean, value_scale, bounds, query8, key8, value8, scales,
-        tokens, heads, width**0.5, *strides, *query8.stride()[:3], width,
-        pairs=1 << (pairs - 1).bit_length(), **cast.options(),
+    quantize_kernel[(quantize.num_programs(tokens), pairs)](
+        query, key, value, rotation, rotated_key_mean, value_mean, value_scale, bounds, query8, key8, value8, scales,
+        tokens, heads, width**0.5, *strides, *query8.stride()[:3],
+        HEAD_DIM=width, BLOCK_BH=1 << (pairs - 1).bit_length(), **quantize.options(),
     )  # fmt: skip
     return QuantizedQKV(query8, key8, value8, scales[:1], scales[1:], value_scale, value_mean)
 
 
 def dequantize_out(output: Tensor, inputs: QuantizedQKV, dtype: torch.dtype) -> Tensor:
     """The output (batch, tokens, heads, head width) of attention over rounded inputs, in e4m3, as it should be."""
-    from wan_mcp.engine.attention.fp8_quantize_triton import restore_kernel
+    from wan_mcp.engine.attention.fp8_quantize_triton import dequantize_kernel
 
     batch, tokens, heads, width = output.shape
     result = torch.empty(output.shape, dtype=dtype, device=output.device)
-    restore_kernel[(RESTORE.runs(tokens), batch * heads)](
+    dequantize_kernel[(DEQUANTIZE.num_programs(tokens), batch * heads)](
         output, inputs.value_mean, inputs.value_scale, result, tokens, heads,
-        *output.stride()[:3], *result.stride()[:3], width, **RESTORE.options(),
+        *output.stride()[:3], *result.stride()[:3], HEAD_DIM=width, **DEQUANTIZE.options(),
     )  # fmt: skip
     return result
 
@@ -147,9 +161,13 @@ def quantize_qkv_reference(query: Tensor, key: Tensor, value: Tensor) -> Quantiz
     query_norm, key_norm, mean_norm = (torch.linalg.vector_norm(each, dim=-1) for each in (query, key, key_mean))
     bounds = torch.stack([query_norm.amax(), (key_norm + mean_norm).amax()]).clamp(min=MIN_AMAX)
     reach = (value - value_mean).abs().amax(1, keepdim=True).clamp(min=MIN_AMAX)
-    turning = hadamard(width, query.device).float() / width**0.5
+    rotation = hadamard(width, query.device).float() / width**0.5
     (query_scale, key_scale), value_scale = (bounds / FP8_MAX).split(1), reach / (HEADROOM * FP8_MAX)
-    exact = (query @ turning / query_scale, (key - key_mean) @ turning / key_scale, (value - value_mean) / value_scale)
+    exact = (
+        query @ rotation / query_scale,
+        (key - key_mean) @ rotation / key_scale,
+        (value - value_mean) / value_scale,
+    )
     query8, key8, value8 = (each.clamp(-FP8_MAX, FP8_MAX).to(torch.float8_e4m3fn) for each in exact)
     scales = (each.reshape(batch * heads, width) for each in (value_scale, value_mean))
     return QuantizedQKV(query8, key8, value8, query_scale, key_scale, *scales)

@@ -1,8 +1,8 @@
-# mypy: disable-error-code="untyped-decorator, no-untyped-def"
-"""Triton kernels that bring queries, keys and values to FP8 and the output back. Import it only where Triton is.
+"""Triton kernels that quantize Q, K and V to FP8 and dequantize the output. Import it only where Triton is.
 
-A program works on one head of one batch (a pair) and, but for `settle_kernel`, on a run of tokens: `held` at once,
-`rounds` times.
+Capitalized arguments are pointers, lower-case ones numbers, upper-case ones compile-time constants. Tensors are
+(batch, tokens, heads, HEAD_DIM), with contiguous channels. A program handles one head of one batch, `pid_bh`, and,
+except in `finalize_scales_kernel`, TILES tiles of BLOCK_M tokens, `pid_m`.
 """
 
 import triton
@@ -11,159 +11,170 @@ import triton.language as tl
 from wan_mcp.engine.attention import fp8_quantize as rounding
 from wan_mcp.engine.ops import fp8_linear as linear
 
-__all__ = ["cast_kernel", "restore_kernel", "settle_kernel", "survey_kernel"]
+__all__ = ["amax_reduce_kernel", "dequantize_kernel", "finalize_scales_kernel", "quantize_kernel"]
 
 FP8_MAX = tl.constexpr(linear.FP8_MAX)
 MIN_AMAX = tl.constexpr(rounding.MIN_AMAX)
 
 
 @triton.jit
-def survey_kernel(
-    query, key, value, sums, norms,
-    tokens, heads,
-    query_b, query_t, query_h, key_b, key_t, key_h, value_b, value_t, value_h,
-    width: tl.constexpr, held: tl.constexpr, rounds: tl.constexpr,
+def amax_reduce_kernel(
+    Q, K, V, PartialKV, PartialNorm,
+    num_tokens, num_heads,
+    stride_qb, stride_qt, stride_qh, stride_kb, stride_kt, stride_kh, stride_vb, stride_vt, stride_vh,
+    HEAD_DIM: tl.constexpr, BLOCK_M: tl.constexpr, TILES: tl.constexpr,
 ):  # fmt: skip
-    """For each run of tokens: sums of keys and values, the values' extremes, the largest squared norms."""
-    run, pair = tl.program_id(0), tl.program_id(1)
-    batch, head = (pair // heads).to(tl.int64), pair % heads
-    query += batch * query_b + head * query_h
-    key += batch * key_b + head * key_h
-    value += batch * value_b + head * value_h
-    channel = tl.arange(0, width)
-    key_sum = tl.zeros([width], tl.float32)
-    value_sum = tl.zeros([width], tl.float32)
-    top = tl.full([width], -float("inf"), tl.float32)
-    bottom = tl.full([width], float("inf"), tl.float32)
-    query_norm = tl.zeros([held], tl.float32)
-    key_norm = tl.zeros([held], tl.float32)
-    for turn in range(rounds):
-        rows = (run * rounds + turn) * held + tl.arange(0, held)
-        here = (rows < tokens)[:, None]
-        rows = rows.to(tl.int64)[:, None]
-        some = tl.load(query + rows * query_t + channel[None, :], mask=here, other=0.0).to(tl.float32)
-        query_norm = tl.maximum(query_norm, tl.sum(some * some, 1))
-        some = tl.load(key + rows * key_t + channel[None, :], mask=here, other=0.0).to(tl.float32)
-        key_norm = tl.maximum(key_norm, tl.sum(some * some, 1))
-        key_sum += tl.sum(some, 0)
-        some = tl.load(value + rows * value_t + channel[None, :], mask=here, other=0.0).to(tl.float32)
-        value_sum += tl.sum(some, 0)
-        top = tl.maximum(top, tl.max(tl.where(here, some, -float("inf")), 0))
-        bottom = tl.minimum(bottom, tl.min(tl.where(here, some, float("inf")), 0))
-    place = run * tl.num_programs(1) + pair
-    sums += place * 4 * width + channel
-    tl.store(sums, key_sum)
-    tl.store(sums + width, value_sum)
-    tl.store(sums + 2 * width, top)
-    tl.store(sums + 3 * width, bottom)
-    tl.store(norms + place * 2, tl.max(query_norm, 0))
-    tl.store(norms + place * 2 + 1, tl.max(key_norm, 0))
+    """Reduce the tokens of each program to what the means and scales need.
 
-
-@triton.jit
-def settle_kernel(
-    sums, norms, rotation, turned_mean, value_mean, value_scale, bounds,
-    runs, tokens, range_of_values,
-    width: tl.constexpr, held: tl.constexpr,
-):  # fmt: skip
-    """From all runs of a pair: the keys' mean, rotated; the values' mean and scale; bounds of queries and keys."""
-    pair, pairs = tl.program_id(0), tl.num_programs(0)
-    channel = tl.arange(0, width)
-    key_sum = tl.zeros([width], tl.float32)
-    value_sum = tl.zeros([width], tl.float32)
-    top = tl.full([width], -float("inf"), tl.float32)
-    bottom = tl.full([width], float("inf"), tl.float32)
-    query_norm = tl.zeros([held], tl.float32)
-    key_norm = tl.zeros([held], tl.float32)
-    for first in range(0, runs, held):
-        run = first + tl.arange(0, held)
-        here = run < runs
-        place = run * pairs + pair
-        some = sums + place[:, None] * 4 * width + channel[None, :]
-        key_sum += tl.sum(tl.load(some, mask=here[:, None], other=0.0), 0)
-        value_sum += tl.sum(tl.load(some + width, mask=here[:, None], other=0.0), 0)
-        top = tl.maximum(top, tl.max(tl.load(some + 2 * width, mask=here[:, None], other=-float("inf")), 0))
-        bottom = tl.minimum(bottom, tl.min(tl.load(some + 3 * width, mask=here[:, None], other=float("inf")), 0))
-        query_norm = tl.maximum(query_norm, tl.load(norms + place * 2, mask=here, other=0.0))
-        key_norm = tl.maximum(key_norm, tl.load(norms + place * 2 + 1, mask=here, other=0.0))
-    key_mean = key_sum / tokens
-    mean = value_sum / tokens
-    reach = tl.maximum(tl.maximum(top - mean, mean - bottom), MIN_AMAX)
-    square = tl.load(rotation + channel[:, None] * width + channel[None, :]).to(tl.float32)
-    tl.store(turned_mean + pair * width + channel, tl.sum(key_mean[:, None] * square, 0))
-    tl.store(value_mean + pair * width + channel, mean)
-    tl.store(value_scale + pair * width + channel, reach / range_of_values)
-    tl.store(bounds + pair * 2, tl.sqrt(tl.max(query_norm, 0)))
-    # Taking the mean away can lengthen a key by no more than the mean's own length.
-    tl.store(bounds + pair * 2 + 1, tl.sqrt(tl.max(key_norm, 0)) + tl.sqrt(tl.sum(key_mean * key_mean, 0)))
-
-
-@triton.jit
-def cast_kernel(
-    query, key, value, rotation, turned_mean, value_mean, value_scale, bounds, query8, key8, value8, scales,
-    tokens, heads, root,
-    query_b, query_t, query_h, key_b, key_t, key_h, value_b, value_t, value_h, out_b, out_t, out_h,
-    width: tl.constexpr, held: tl.constexpr, rounds: tl.constexpr, pairs: tl.constexpr,
-):  # fmt: skip
-    """Queries and keys rotated, keys and values less their means, each over its scale, in e4m3; and these scales.
-
-    `pairs` is their number rounded up to a power of two, `root` that of the width: the rotation's norm.
+    PartialKV (programs, batch * heads, 4, HEAD_DIM) gets the sum of K, and the sum, maximum and minimum of V;
+    PartialNorm (programs, batch * heads, 2) the largest squared norm of a row of Q and of K. Both are float32.
     """
-    run, pair = tl.program_id(0), tl.program_id(1)
-    batch, head = (pair // heads).to(tl.int64), pair % heads
-    query += batch * query_b + head * query_h
-    key += batch * key_b + head * key_h
-    value += batch * value_b + head * value_h
-    offset = batch * out_b + head * out_h
-    channel = tl.arange(0, width)
-    turning = tl.load(rotation + channel[:, None] * width + channel[None, :])
-    turned_mean = tl.load(turned_mean + pair * width + channel)[None, :]
-    value_mean = tl.load(value_mean + pair * width + channel)[None, :]
-    value_factor = 1.0 / tl.load(value_scale + pair * width + channel)[None, :]
-    every = tl.arange(0, pairs)
-    known = every < tl.num_programs(1)
-    query_scale = tl.maximum(tl.max(tl.load(bounds + every * 2, mask=known, other=0.0), 0), MIN_AMAX) / FP8_MAX
-    key_scale = tl.maximum(tl.max(tl.load(bounds + every * 2 + 1, mask=known, other=0.0), 0), MIN_AMAX) / FP8_MAX
-    if run + pair == 0:
-        tl.store(scales, query_scale)
-        tl.store(scales + 1, key_scale)
-    query_factor = 1.0 / (query_scale * root)
-    key_factor = 1.0 / (key_scale * root)
-    for turn in range(rounds):
-        rows = (run * rounds + turn) * held + tl.arange(0, held)
-        here = (rows < tokens)[:, None]
-        rows = rows.to(tl.int64)[:, None]
-        places = offset + rows * out_t + channel[None, :]
-        some = tl.load(query + rows * query_t + channel[None, :], mask=here, other=0.0).to(turning.dtype)
-        some = tl.dot(some, turning) * query_factor
-        tl.store(query8 + places, tl.clamp(some, -FP8_MAX, FP8_MAX).to(tl.float8e4nv), mask=here)
-        some = tl.load(key + rows * key_t + channel[None, :], mask=here, other=0.0).to(turning.dtype)
-        some = (tl.dot(some, turning) - turned_mean) * key_factor
-        tl.store(key8 + places, tl.clamp(some, -FP8_MAX, FP8_MAX).to(tl.float8e4nv), mask=here)
-        some = tl.load(value + rows * value_t + channel[None, :], mask=here, other=0.0).to(tl.float32)
-        some = (some - value_mean) * value_factor
-        tl.store(value8 + places, tl.clamp(some, -FP8_MAX, FP8_MAX).to(tl.float8e4nv), mask=here)
+    pid_m, pid_bh = tl.program_id(0), tl.program_id(1)
+    off_b, off_h = (pid_bh // num_heads).to(tl.int64), pid_bh % num_heads
+    Q += off_b * stride_qb + off_h * stride_qh
+    K += off_b * stride_kb + off_h * stride_kh
+    V += off_b * stride_vb + off_h * stride_vh
+    offs_d = tl.arange(0, HEAD_DIM)
+    k_sum = tl.zeros([HEAD_DIM], tl.float32)
+    v_sum = tl.zeros([HEAD_DIM], tl.float32)
+    v_max = tl.full([HEAD_DIM], -float("inf"), tl.float32)
+    v_min = tl.full([HEAD_DIM], float("inf"), tl.float32)
+    q_norm = tl.zeros([BLOCK_M], tl.float32)
+    k_norm = tl.zeros([BLOCK_M], tl.float32)
+    for tile in range(TILES):
+        offs_m = (pid_m * TILES + tile) * BLOCK_M + tl.arange(0, BLOCK_M)
+        mask = (offs_m < num_tokens)[:, None]
+        offs_m = offs_m.to(tl.int64)[:, None]
+        q = tl.load(Q + offs_m * stride_qt + offs_d[None, :], mask=mask, other=0.0).to(tl.float32)
+        q_norm = tl.maximum(q_norm, tl.sum(q * q, 1))
+        k = tl.load(K + offs_m * stride_kt + offs_d[None, :], mask=mask, other=0.0).to(tl.float32)
+        k_norm = tl.maximum(k_norm, tl.sum(k * k, 1))
+        k_sum += tl.sum(k, 0)
+        v = tl.load(V + offs_m * stride_vt + offs_d[None, :], mask=mask, other=0.0).to(tl.float32)
+        v_sum += tl.sum(v, 0)
+        v_max = tl.maximum(v_max, tl.max(tl.where(mask, v, -float("inf")), 0))
+        v_min = tl.minimum(v_min, tl.min(tl.where(mask, v, float("inf")), 0))
+    offs_p = pid_m * tl.num_programs(1) + pid_bh
+    PartialKV += offs_p * 4 * HEAD_DIM + offs_d
+    tl.store(PartialKV, k_sum)
+    tl.store(PartialKV + HEAD_DIM, v_sum)
+    tl.store(PartialKV + 2 * HEAD_DIM, v_max)
+    tl.store(PartialKV + 3 * HEAD_DIM, v_min)
+    tl.store(PartialNorm + offs_p * 2, tl.max(q_norm, 0))
+    tl.store(PartialNorm + offs_p * 2 + 1, tl.max(k_norm, 0))
 
 
 @triton.jit
-def restore_kernel(
-    output8, value_mean, value_scale, output,
-    tokens, heads,
-    in_b, in_t, in_h, out_b, out_t, out_h,
-    width: tl.constexpr, held: tl.constexpr, rounds: tl.constexpr,
+def finalize_scales_kernel(
+    PartialKV, PartialNorm, Rotation, RotatedKMean, VMean, VScale, QKBound,
+    num_partials, num_tokens, v_range,
+    HEAD_DIM: tl.constexpr, BLOCK_P: tl.constexpr,
 ):  # fmt: skip
-    """The e4m3 output times the values' scales, plus their means."""
-    run, pair = tl.program_id(0), tl.program_id(1)
-    batch, head = (pair // heads).to(tl.int64), pair % heads
-    output8 += batch * in_b + head * in_h
-    output += batch * out_b + head * out_h
-    channel = tl.arange(0, width)
-    value_mean = tl.load(value_mean + pair * width + channel)[None, :]
-    value_scale = tl.load(value_scale + pair * width + channel)[None, :]
-    for turn in range(rounds):
-        rows = (run * rounds + turn) * held + tl.arange(0, held)
-        here = (rows < tokens)[:, None]
-        rows = rows.to(tl.int64)[:, None]
-        some = tl.load(output8 + rows * in_t + channel[None, :], mask=here, other=0.0).to(tl.float32)
-        some = some * value_scale + value_mean
-        tl.store(output + rows * out_t + channel[None, :], some.to(output.dtype.element_ty), mask=here)
+    """Reduce the partial results of `amax_reduce_kernel`, BLOCK_P at a time, to means, scales and bounds.
+
+    RotatedKMean, VMean and VScale are (batch * heads, HEAD_DIM); VScale maps the values less their mean to `v_range`.
+    QKBound (batch * heads, 2) bounds the norms of rows of Q, and of K less its mean (SageAttention, Zhang et al. 2024).
+    """
+    pid_bh, num_bh = tl.program_id(0), tl.num_programs(0)
+    offs_d = tl.arange(0, HEAD_DIM)
+    k_sum = tl.zeros([HEAD_DIM], tl.float32)
+    v_sum = tl.zeros([HEAD_DIM], tl.float32)
+    v_max = tl.full([HEAD_DIM], -float("inf"), tl.float32)
+    v_min = tl.full([HEAD_DIM], float("inf"), tl.float32)
+    q_norm = tl.zeros([BLOCK_P], tl.float32)
+    k_norm = tl.zeros([BLOCK_P], tl.float32)
+    for start_p in range(0, num_partials, BLOCK_P):
+        offs_p = start_p + tl.arange(0, BLOCK_P)
+        mask = offs_p < num_partials
+        offs_p = offs_p * num_bh + pid_bh
+        kv_ptrs = PartialKV + offs_p[:, None] * 4 * HEAD_DIM + offs_d[None, :]
+        k_sum += tl.sum(tl.load(kv_ptrs, mask=mask[:, None], other=0.0), 0)
+        v_sum += tl.sum(tl.load(kv_ptrs + HEAD_DIM, mask=mask[:, None], other=0.0), 0)
+        v_max = tl.maximum(v_max, tl.max(tl.load(kv_ptrs + 2 * HEAD_DIM, mask=mask[:, None], other=-float("inf")), 0))
+        v_min = tl.minimum(v_min, tl.min(tl.load(kv_ptrs + 3 * HEAD_DIM, mask=mask[:, None], other=float("inf")), 0))
+        q_norm = tl.maximum(q_norm, tl.load(PartialNorm + offs_p * 2, mask=mask, other=0.0))
+        k_norm = tl.maximum(k_norm, tl.load(PartialNorm + offs_p * 2 + 1, mask=mask, other=0.0))
+    k_mean = k_sum / num_tokens
+    v_mean = v_sum / num_tokens
+    v_amax = tl.maximum(tl.maximum(v_max - v_mean, v_mean - v_min), MIN_AMAX)
+    rotation = tl.load(Rotation + offs_d[:, None] * HEAD_DIM + offs_d[None, :]).to(tl.float32)
+    tl.store(RotatedKMean + pid_bh * HEAD_DIM + offs_d, tl.sum(k_mean[:, None] * rotation, 0))
+    tl.store(VMean + pid_bh * HEAD_DIM + offs_d, v_mean)
+    tl.store(VScale + pid_bh * HEAD_DIM + offs_d, v_amax / v_range)
+    tl.store(QKBound + pid_bh * 2, tl.sqrt(tl.max(q_norm, 0)))
+    # Subtracting the mean can lengthen a key by no more than the mean's own length.
+    tl.store(QKBound + pid_bh * 2 + 1, tl.sqrt(tl.max(k_norm, 0)) + tl.sqrt(tl.sum(k_mean * k_mean, 0)))
+
+
+@triton.jit
+def quantize_kernel(
+    Q, K, V, Rotation, RotatedKMean, VMean, VScale, QKBound, Q8, K8, V8, QKScale,
+    num_tokens, num_heads, rotation_norm,
+    stride_qb, stride_qt, stride_qh, stride_kb, stride_kt, stride_kh, stride_vb, stride_vt, stride_vh,
+    stride_ob, stride_ot, stride_oh,
+    HEAD_DIM: tl.constexpr, BLOCK_M: tl.constexpr, TILES: tl.constexpr, BLOCK_BH: tl.constexpr,
+):  # fmt: skip
+    """Rotate Q and K, subtract the means of K and V, and quantize all three to e4m3 in Q8, K8 and V8.
+
+    QKScale (2) gets the scale of Q and that of K, one each for the whole tensor; V has one per channel, VScale.
+    Rotation is a Hadamard matrix of ±1 (QuaRot, Ashkboos et al. 2024), `rotation_norm` the root of its width.
+    BLOCK_BH is batch * heads, rounded up to a power of two.
+    """
+    pid_m, pid_bh = tl.program_id(0), tl.program_id(1)
+    off_b, off_h = (pid_bh // num_heads).to(tl.int64), pid_bh % num_heads
+    Q += off_b * stride_qb + off_h * stride_qh
+    K += off_b * stride_kb + off_h * stride_kh
+    V += off_b * stride_vb + off_h * stride_vh
+    off_o = off_b * stride_ob + off_h * stride_oh
+    offs_d = tl.arange(0, HEAD_DIM)
+    rotation = tl.load(Rotation + offs_d[:, None] * HEAD_DIM + offs_d[None, :])
+    k_mean = tl.load(RotatedKMean + pid_bh * HEAD_DIM + offs_d)[None, :]
+    v_mean = tl.load(VMean + pid_bh * HEAD_DIM + offs_d)[None, :]
+    v_inv_scale = 1.0 / tl.load(VScale + pid_bh * HEAD_DIM + offs_d)[None, :]
+    offs_bh = tl.arange(0, BLOCK_BH)
+    mask_bh = offs_bh < tl.num_programs(1)
+    q_scale = tl.maximum(tl.max(tl.load(QKBound + offs_bh * 2, mask=mask_bh, other=0.0), 0), MIN_AMAX) / FP8_MAX
+    k_scale = tl.maximum(tl.max(tl.load(QKBound + offs_bh * 2 + 1, mask=mask_bh, other=0.0), 0), MIN_AMAX) / FP8_MAX
+    if pid_m + pid_bh == 0:
+        tl.store(QKScale, q_scale)
+        tl.store(QKScale + 1, k_scale)
+    q_inv_scale = 1.0 / (q_scale * rotation_norm)
+    k_inv_scale = 1.0 / (k_scale * rotation_norm)
+    for tile in range(TILES):
+        offs_m = (pid_m * TILES + tile) * BLOCK_M + tl.arange(0, BLOCK_M)
+        mask = (offs_m < num_tokens)[:, None]
+        offs_m = offs_m.to(tl.int64)[:, None]
+        offs_o = off_o + offs_m * stride_ot + offs_d[None, :]
+        q = tl.load(Q + offs_m * stride_qt + offs_d[None, :], mask=mask, other=0.0).to(rotation.dtype)
+        q = tl.dot(q, rotation) * q_inv_scale
+        tl.store(Q8 + offs_o, tl.clamp(q, -FP8_MAX, FP8_MAX).to(tl.float8e4nv), mask=mask)
+        k = tl.load(K + offs_m * stride_kt + offs_d[None, :], mask=mask, other=0.0).to(rotation.dtype)
+        k = (tl.dot(k, rotation) - k_mean) * k_inv_scale
+        tl.store(K8 + offs_o, tl.clamp(k, -FP8_MAX, FP8_MAX).to(tl.float8e4nv), mask=mask)
+        v = tl.load(V + offs_m * stride_vt + offs_d[None, :], mask=mask, other=0.0).to(tl.float32)
+        v = (v - v_mean) * v_inv_scale
+        tl.store(V8 + offs_o, tl.clamp(v, -FP8_MAX, FP8_MAX).to(tl.float8e4nv), mask=mask)
+
+
+@triton.jit
+def dequantize_kernel(
+    Out8, VMean, VScale, Out,
+    num_tokens, num_heads,
+    stride_ib, stride_it, stride_ih, stride_ob, stride_ot, stride_oh,
+    HEAD_DIM: tl.constexpr, BLOCK_M: tl.constexpr, TILES: tl.constexpr,
+):  # fmt: skip
+    """Dequantize attention's e4m3 output: multiply by the scales of V and add its means, (batch * heads, HEAD_DIM)."""
+    pid_m, pid_bh = tl.program_id(0), tl.program_id(1)
+    off_b, off_h = (pid_bh // num_heads).to(tl.int64), pid_bh % num_heads
+    Out8 += off_b * stride_ib + off_h * stride_ih
+    Out += off_b * stride_ob + off_h * stride_oh
+    offs_d = tl.arange(0, HEAD_DIM)
+    v_mean = tl.load(VMean + pid_bh * HEAD_DIM + offs_d)[None, :]
+    v_scale = tl.load(VScale + pid_bh * HEAD_DIM + offs_d)[None, :]
+    for tile in range(TILES):
+        offs_m = (pid_m * TILES + tile) * BLOCK_M + tl.arange(0, BLOCK_M)
+        mask = (offs_m < num_tokens)[:, None]
+        offs_m = offs_m.to(tl.int64)[:, None]
+        out = tl.load(Out8 + offs_m * stride_it + offs_d[None, :], mask=mask, other=0.0).to(tl.float32)
+        out = out * v_scale + v_mean
+        tl.store(Out + offs_m * stride_ot + offs_d[None, :], out.to(Out.dtype.element_ty), mask=mask)

@@ -33,24 +33,28 @@ __all__ = [
     "quantize_projection_reference",
 ]
 
-EVERY = 11
-"""One key in so many is in the sample. A prime, so that a picture's columns all have their turn."""
+SAMPLE_STRIDE = 11
+"""The mean of keys is that of every 11th. A prime, so that a picture's columns all have their turn."""
 
-
-SAMPLE, SURVEY = LaunchConfig(16, 1, stages=3, group=2), LaunchConfig(8, 32, warps=2, stages=1, group=4)
-HEADS, VALUES = LaunchConfig(8, 1, warps=8, stages=3, group=8), LaunchConfig(32, 4, stages=1, group=4)
-ROWS = LaunchConfig(1, 16, warps=2, stages=3)
+SUM_K_SAMPLE = LaunchConfig(16, 1, num_stages=3, block_h=2)
+V_AMAX_REDUCE = LaunchConfig(8, 32, num_warps=2, num_stages=1, block_h=4)
+QUANTIZE_QK = LaunchConfig(8, 1, num_warps=8, num_stages=3, block_h=8)
+QUANTIZE_V = LaunchConfig(32, 4, num_stages=1, block_h=4)
+REQUANTIZE_ROWS = LaunchConfig(1, 16, num_warps=2, num_stages=3)
 
 
 @dataclass(frozen=True)
 class LaunchConfigs:
-    """What one program of each pass does. The sample has one round; queries and keys need 16 lines (tokens * heads)."""
+    """What one program of each kernel does.
 
-    sample: LaunchConfig = SAMPLE
-    survey: LaunchConfig = SURVEY
-    heads: LaunchConfig = HEADS
-    values: LaunchConfig = VALUES
-    rows: LaunchConfig = ROWS
+    `sum_k_sample` has one tile, and a tile of `quantize_qk` at least 16 rows (tokens * heads), which tl.dot needs.
+    """
+
+    sum_k_sample: LaunchConfig = SUM_K_SAMPLE
+    v_amax_reduce: LaunchConfig = V_AMAX_REDUCE
+    quantize_qk: LaunchConfig = QUANTIZE_QK
+    quantize_v: LaunchConfig = QUANTIZE_V
+    requantize_rows: LaunchConfig = REQUANTIZE_ROWS
 
 
 LAUNCH_CONFIGS = LaunchConfigs()
@@ -97,64 +101,68 @@ def quantize_projection(joined: QKVProjection, launches: LaunchConfigs = LAUNCH_
 
     product, heads, full = joined.product, joined.heads, joined.width
     tokens, width, device = product.shape[1], full // heads, product.device
-    stride, turning = product.stride(1), hadamard(width, device)
+    stride, rotation = product.stride(1), hadamard(width, device)
     cos, sin = joined.cos.contiguous(), joined.sin.contiguous()
 
-    sampled, launch = -(-tokens // EVERY), launches.sample
-    key_sums = torch.empty(launch.runs(sampled), full, device=device)
-    kernels.sample_kernel[(len(key_sums),)](
-        product, joined.key_norm, cos, sin, key_sums, tokens, stride, EVERY, joined.eps,
-        heads, width, held=launch.held, group=launch.group, ahead=launch.stages, num_warps=launch.warps,
+    sampled, launch = -(-tokens // SAMPLE_STRIDE), launches.sum_k_sample
+    partial_key = torch.empty(launch.num_programs(sampled), full, device=device)
+    kernels.sum_k_sample_kernel[(len(partial_key),)](
+        product, joined.key_norm, cos, sin, partial_key, tokens, stride, SAMPLE_STRIDE, joined.eps,
+        NUM_HEADS=heads, HEAD_DIM=width, BLOCK_M=launch.block_m, BLOCK_H=launch.block_h, NUM_STAGES=launch.num_stages,
+        num_warps=launch.num_warps,
     )  # fmt: skip
-    launch = launches.survey
-    value_sums = torch.empty(launch.runs(tokens), 3, full, device=device)
-    kernels.survey_values_kernel[(len(value_sums), -(-heads // launch.group))](
-        product, value_sums, tokens, stride, full, columns=launch.group * width, ahead=launch.stages, **launch.options()
-    )
+    launch = launches.v_amax_reduce
+    partial_value = torch.empty(launch.num_programs(tokens), 3, full, device=device)
+    kernels.v_amax_reduce_kernel[(len(partial_value), -(-heads // launch.block_h))](
+        product, partial_value, tokens, stride, full,
+        BLOCK_N=launch.block_h * width, NUM_STAGES=launch.num_stages, **launch.options(),
+    )  # fmt: skip
     weights, means = torch.empty(2, 2, full, device=device).unbind()
     value_mean, value_scale = torch.empty(2, heads, width, device=device).unbind()
     bounds, scales = torch.empty(heads, 2, device=device), torch.empty(2, device=device)
-    kernels.settle_jointly_kernel[(heads,)](
-        key_sums, value_sums, joined.query_norm, joined.key_norm, weights, means, value_mean, value_scale, bounds,
-        len(key_sums), len(value_sums), sampled, tokens, HEADROOM * FP8_MAX, full**0.5, full, width, held=32,
+    kernels.finalize_qkv_scales_kernel[(heads,)](
+        partial_key, partial_value, joined.query_norm, joined.key_norm, weights, means, value_mean, value_scale, bounds,
+        len(partial_key), len(partial_value), sampled, tokens, HEADROOM * FP8_MAX, full**0.5, full,
+        HEAD_DIM=width, BLOCK_P=32,
     )  # fmt: skip
     made = torch.empty(3, 1, tokens, heads, width, dtype=torch.float8_e4m3fn, device=device)
-    launch = launches.heads
-    kernels.cast_heads_kernel[(2 * launch.runs(tokens),)](
-        product, weights, means, cos, sin, turning, bounds, made, scales, tokens, stride, joined.eps, width**0.5,
-        heads, width, pairs=1 << (heads - 1).bit_length(), group=launch.group, ahead=launch.stages,
-        **launch.options(),
+    launch = launches.quantize_qk
+    kernels.quantize_qk_kernel[(2 * launch.num_programs(tokens),)](
+        product, weights, means, cos, sin, rotation, bounds, made, scales, tokens, stride, joined.eps, width**0.5,
+        NUM_HEADS=heads, HEAD_DIM=width, BLOCK_H=launch.block_h, BLOCK_ALL_H=1 << (heads - 1).bit_length(),
+        NUM_STAGES=launch.num_stages, **launch.options(),
     )  # fmt: skip
-    launch = launches.values
-    kernels.cast_values_kernel[(launch.runs(tokens), -(-heads // launch.group))](
+    launch = launches.quantize_v
+    kernels.quantize_v_kernel[(launch.num_programs(tokens), -(-heads // launch.block_h))](
         product, value_mean, value_scale, made[2], tokens, stride, full,
-        columns=launch.group * width, ahead=launch.stages, **launch.options(),
+        BLOCK_N=launch.block_h * width, NUM_STAGES=launch.num_stages, **launch.options(),
     )  # fmt: skip
     return QuantizedQKV(made[0], made[1], made[2], scales[:1], scales[1:], value_scale, value_mean)
 
 
 def output_rows(
-    output: Tensor, inputs: QuantizedQKV, launch: LaunchConfig = LAUNCH_CONFIGS.rows
+    output: Tensor, inputs: QuantizedQKV, launch: LaunchConfig = LAUNCH_CONFIGS.requantize_rows
 ) -> tuple[Tensor, Tensor]:
     """The output of attention over rounded inputs as the next product takes it: e4m3 rows, and their scales.
 
     Args:
         output: (1, tokens, heads, head width) e4m3, contiguous.
         inputs: what attention was given.
-        launch: what one program does; it has one token at once.
+        launch: what one program does; a tile is one token.
 
     Returns:
         (tokens, width) and (tokens, 1) float32, like `modulate_quantize`.
     """
-    from wan_mcp.engine.attention.fused_qkv_triton import rows_kernel
+    from wan_mcp.engine.attention.fused_qkv_triton import requantize_rows_kernel
 
     _, tokens, heads, width = output.shape
     full = heads * width
     rows = torch.empty((tokens, full), dtype=torch.float8_e4m3fn, device=output.device)
     scales = torch.empty((tokens, 1), dtype=torch.float32, device=output.device)
-    rows_kernel[(launch.runs(tokens),)](
-        output, inputs.value_mean, inputs.value_scale, rows, scales, tokens, full,
-        block=1 << (full - 1).bit_length(), rounds=launch.rounds, ahead=launch.stages, num_warps=launch.warps,
+    requantize_rows_kernel[(launch.num_programs(tokens),)](
+        output, inputs.value_mean, inputs.value_scale, rows, scales, tokens,
+        HIDDEN_DIM=full, BLOCK_N=1 << (full - 1).bit_length(), TILES=launch.tiles, NUM_STAGES=launch.num_stages,
+        num_warps=launch.num_warps,
     )  # fmt: skip
     return rows, scales
 
@@ -163,15 +171,19 @@ def quantize_projection_reference(joined: QKVProjection) -> QuantizedQKV:
     """`quantize_projection` in plain torch, on any device: what the kernels are measured by."""
     query, key, value = replace(joined, product=joined.product.float()).to_qkv()
     heads, width, root = joined.heads, query.shape[-1], joined.width**0.5
-    key_mean, value_mean = key[:, ::EVERY].mean(1, keepdim=True), value.mean(1, keepdim=True)
+    key_mean, value_mean = key[:, ::SAMPLE_STRIDE].mean(1, keepdim=True), value.mean(1, keepdim=True)
     norms = torch.stack([joined.query_norm, joined.key_norm]).float().abs()
     query_bound, most = root * norms.view(2, heads, width).amax(2)
     key_bound = most + torch.linalg.vector_norm(key_mean, dim=-1).view(heads)
     bounds = torch.stack([query_bound.amax(), key_bound.amax()]).clamp(min=MIN_AMAX)
     reach = (value - value_mean).abs().amax(1, keepdim=True).clamp(min=MIN_AMAX)
-    turning = hadamard(width, query.device).float() / width**0.5
+    rotation = hadamard(width, query.device).float() / width**0.5
     (query_scale, key_scale), value_scale = (bounds / FP8_MAX).split(1), reach / (HEADROOM * FP8_MAX)
-    exact = (query @ turning / query_scale, (key - key_mean) @ turning / key_scale, (value - value_mean) / value_scale)
+    exact = (
+        query @ rotation / query_scale,
+        (key - key_mean) @ rotation / key_scale,
+        (value - value_mean) / value_scale,
+    )
     query8, key8, value8 = (each.clamp(-FP8_MAX, FP8_MAX).to(torch.float8_e4m3fn) for each in exact)
     scales = (each.reshape(heads, width) for each in (value_scale, value_mean))
     return QuantizedQKV(query8, key8, value8, query_scale, key_scale, *scales)

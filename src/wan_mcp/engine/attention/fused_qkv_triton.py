@@ -1,9 +1,9 @@
-# mypy: disable-error-code="untyped-decorator, no-untyped-def"
-"""Triton kernels from the product of query, key and value to e4m3, and from e4m3 to the next product's rows.
+"""Triton kernels from the product of query, key and value to e4m3, and from e4m3 to the rows of the next product.
 
-A row is a token's channels: of query, key and value, one after the other, in the product; of all heads elsewhere. A
-program works on `held` tokens at once, `rounds` times, and on `group` heads of them at once or on `columns` channels;
-it has `ahead` loads on their way.
+Capitalized arguments are pointers, lower-case ones numbers, upper-case ones compile-time constants. QKV is (tokens, 3,
+heads, HEAD_DIM), a row for each token `stride_t` apart; everything else is contiguous. A program handles TILES tiles of
+BLOCK_M tokens, `pid_m`, and of each tile BLOCK_H heads or BLOCK_N channels at a time; NUM_STAGES is the depth of the
+software pipeline.
 Import it only where Triton is.
 """
 
@@ -13,8 +13,8 @@ import triton.language as tl
 from wan_mcp.engine.attention import fp8_quantize as rounding
 from wan_mcp.engine.ops import fp8_linear as linear
 
-__all__ = ["cast_heads_kernel", "cast_values_kernel", "rows_kernel", "sample_kernel", "settle_jointly_kernel",
-           "survey_values_kernel"]  # fmt: skip
+__all__ = ["finalize_qkv_scales_kernel", "quantize_qk_kernel", "quantize_v_kernel", "requantize_rows_kernel",
+           "sum_k_sample_kernel", "v_amax_reduce_kernel"]  # fmt: skip
 
 FP8_MAX = tl.constexpr(linear.FP8_MAX)
 MIN_AMAX = tl.constexpr(rounding.MIN_AMAX)
@@ -22,216 +22,233 @@ MIN_SCALE = tl.constexpr(linear.MIN_SCALE)
 
 
 @triton.jit
-def _loaded(rows, here, first, heads: tl.constexpr, width: tl.constexpr, group: tl.constexpr):
-    """The heads from `first` of rows (held) of pointers, as (held, group, width) float32."""
-    head = first + tl.arange(0, group)
-    column = (head * width)[None, :, None] + tl.arange(0, width)[None, None, :]
-    inside = here[:, None, None] & (head < heads)[None, :, None]
-    return tl.load(rows[:, None, None] + column, mask=inside, other=0.0).to(tl.float32)
+def _load_heads(x_ptrs, mask_m, start_h, NUM_HEADS: tl.constexpr, HEAD_DIM: tl.constexpr, BLOCK_H: tl.constexpr):
+    """Load the heads from `start_h` of the rows at `x_ptrs` (BLOCK_M) as (BLOCK_M, BLOCK_H, HEAD_DIM) float32."""
+    offs_h = start_h + tl.arange(0, BLOCK_H)
+    offs_n = (offs_h * HEAD_DIM)[None, :, None] + tl.arange(0, HEAD_DIM)[None, None, :]
+    mask = mask_m[:, None, None] & (offs_h < NUM_HEADS)[None, :, None]
+    return tl.load(x_ptrs[:, None, None] + offs_n, mask=mask, other=0.0).to(tl.float32)
 
 
 @triton.jit
-def _one_over_root(
-    rows, here, eps,
-    heads: tl.constexpr, width: tl.constexpr, held: tl.constexpr, group: tl.constexpr, ahead: tl.constexpr,
+def _rms_norm_rstd(
+    x_ptrs, mask_m, eps,
+    NUM_HEADS: tl.constexpr, HEAD_DIM: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_H: tl.constexpr,
+    NUM_STAGES: tl.constexpr,
 ):  # fmt: skip
-    """What brings each row (held) to a root mean square of one."""
-    squares = tl.zeros([held, group, width], tl.float32)
-    for first in tl.range(0, heads, group, num_stages=ahead):
-        some = _loaded(rows, here, first, heads, width, group)
-        squares += some * some
-    return tl.rsqrt(tl.sum(tl.sum(squares, 2), 1) / (heads * width) + eps)
+    """Return 1 / sqrt(mean(x²) + eps) of each row at `x_ptrs` (BLOCK_M), over all its heads."""
+    x_squared = tl.zeros([BLOCK_M, BLOCK_H, HEAD_DIM], tl.float32)
+    for start_h in tl.range(0, NUM_HEADS, BLOCK_H, num_stages=NUM_STAGES):
+        x = _load_heads(x_ptrs, mask_m, start_h, NUM_HEADS, HEAD_DIM, BLOCK_H)
+        x_squared += x * x
+    return tl.rsqrt(tl.sum(tl.sum(x_squared, 2), 1) / (NUM_HEADS * HEAD_DIM) + eps)
 
 
 @triton.jit
-def _turned(
-    rows, here, first, weight, cos, sin,
-    heads: tl.constexpr, width: tl.constexpr, held: tl.constexpr, group: tl.constexpr,
+def _weighted_rope(
+    x_ptrs, mask_m, start_h, Weight, cos, sin,
+    NUM_HEADS: tl.constexpr, HEAD_DIM: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_H: tl.constexpr,
 ):  # fmt: skip
-    """The heads from `first` times the channels' weights, turned by (held, 1, width / 2), which may hold factors."""
-    head = first + tl.arange(0, group)
-    column = (head * width)[:, None] + tl.arange(0, width)[None, :]
-    weights = tl.load(weight + column, mask=(head < heads)[:, None], other=0.0).to(tl.float32)
-    some = _loaded(rows, here, first, heads, width, group) * weights[None, :, :]
-    one, other = tl.split(tl.reshape(some, (held, group, width // 2, 2)))
-    return tl.reshape(tl.join(one * cos - other * sin, one * sin + other * cos), (held, group, width))
+    """Load the heads from `start_h`, multiply them by the norm's weights and apply the rotary embedding.
 
-
-@triton.jit
-def sample_kernel(
-    product, weight, cos, sin, sums, tokens, stride, every, eps,
-    heads: tl.constexpr, width: tl.constexpr, held: tl.constexpr, group: tl.constexpr, ahead: tl.constexpr,
-):  # fmt: skip
-    """Sums of keys, normalized and turned, over `held` of the tokens that are `every` so many."""
-    run = tl.program_id(0)
-    token = (run.to(tl.int64) * held + tl.arange(0, held)) * every
-    here = token < tokens
-    rows = product + token * stride + heads * width
-    angle = token[:, None, None] * (width // 2) + tl.arange(0, width // 2)[None, None, :]
-    factor = _one_over_root(rows, here, eps, heads, width, held, group, ahead)[:, None, None]
-    cos = tl.load(cos + angle, mask=here[:, None, None], other=0.0) * factor
-    sin = tl.load(sin + angle, mask=here[:, None, None], other=0.0) * factor
-    channel = tl.arange(0, width)
-    for first in tl.range(0, heads, group, num_stages=ahead):
-        some = _turned(rows, here, first, weight, cos, sin, heads, width, held, group)
-        head = first + tl.arange(0, group)
-        places = run * (heads * width) + (head * width)[:, None] + channel[None, :]
-        tl.store(sums + places, tl.sum(some, 0), mask=(head < heads)[:, None])
-
-
-@triton.jit
-def survey_values_kernel(
-    product, sums, tokens, stride, full,
-    columns: tl.constexpr, held: tl.constexpr, rounds: tl.constexpr, ahead: tl.constexpr,
-):  # fmt: skip
-    """For each run of tokens: the values' sums and extremes."""
-    run = tl.program_id(0)
-    column = tl.program_id(1) * columns + tl.arange(0, columns)
-    known = column < full
-    total = tl.zeros([columns], tl.float32)
-    top = tl.full([columns], -float("inf"), tl.float32)
-    bottom = tl.full([columns], float("inf"), tl.float32)
-    for turn in tl.range(0, rounds, num_stages=ahead):
-        token = (run * rounds + turn) * held + tl.arange(0, held)
-        here = (token < tokens)[:, None] & known[None, :]
-        rows = product + token.to(tl.int64)[:, None] * stride + 2 * full
-        some = tl.load(rows + column[None, :], mask=here, other=0.0).to(tl.float32)
-        total += tl.sum(some, 0)
-        top = tl.maximum(top, tl.max(tl.where(here, some, -float("inf")), 0))
-        bottom = tl.minimum(bottom, tl.min(tl.where(here, some, float("inf")), 0))
-    sums += run * 3 * full + column
-    tl.store(sums, total, mask=known)
-    tl.store(sums + full, top, mask=known)
-    tl.store(sums + 2 * full, bottom, mask=known)
-
-
-@triton.jit
-def settle_jointly_kernel(
-    key_sums, value_sums, query_norm, key_norm, weights, means, value_mean, value_scale, bounds,
-    key_runs, value_runs, sampled, tokens, range_of_values, root, full, width: tl.constexpr, held: tl.constexpr,
-):  # fmt: skip
-    """From all runs, for one head: what is taken from keys and values, the values' scale, bounds of queries and keys.
-
-    `weights` and `means` (2, full) get those of queries and of keys, side by side, so that both can be cast alike.
+    `cos` and `sin` are (BLOCK_M, 1, HEAD_DIM / 2) and may contain factors, such as the norm's 1 / rms.
     """
-    channel = tl.program_id(0) * width + tl.arange(0, width)
-    key_sum = tl.zeros([width], tl.float32)
-    for first in range(0, key_runs, held):
-        run = first + tl.arange(0, held)
-        some = key_sums + run[:, None] * full + channel[None, :]
-        key_sum += tl.sum(tl.load(some, mask=(run < key_runs)[:, None], other=0.0), 0)
-    total = tl.zeros([width], tl.float32)
-    top = tl.full([width], -float("inf"), tl.float32)
-    bottom = tl.full([width], float("inf"), tl.float32)
-    for first in range(0, value_runs, held):
-        run = first + tl.arange(0, held)
-        here = (run < value_runs)[:, None]
-        some = value_sums + run[:, None] * 3 * full + channel[None, :]
-        total += tl.sum(tl.load(some, mask=here, other=0.0), 0)
-        top = tl.maximum(top, tl.max(tl.load(some + full, mask=here, other=-float("inf")), 0))
-        bottom = tl.minimum(bottom, tl.min(tl.load(some + 2 * full, mask=here, other=float("inf")), 0))
-    key_mean = key_sum / sampled
-    query_weight = tl.load(query_norm + channel).to(tl.float32)
-    key_weight = tl.load(key_norm + channel).to(tl.float32)
-    tl.store(weights + channel, query_weight)
-    tl.store(weights + full + channel, key_weight)
-    tl.store(means + channel, tl.zeros([width], tl.float32))
-    tl.store(means + full + channel, key_mean)
-    mean = total / tokens
-    reach = tl.maximum(tl.maximum(top - mean, mean - bottom), MIN_AMAX)
-    tl.store(value_mean + channel, mean)
-    tl.store(value_scale + channel, reach / range_of_values)
-    bounds += tl.program_id(0) * 2
-    tl.store(bounds, root * tl.max(tl.abs(query_weight), 0))
-    # Taking the mean away can lengthen a key by no more than the mean's own length.
-    tl.store(bounds + 1, root * tl.max(tl.abs(key_weight), 0) + tl.sqrt(tl.sum(key_mean * key_mean, 0)))
+    offs_h = start_h + tl.arange(0, BLOCK_H)
+    offs_n = (offs_h * HEAD_DIM)[:, None] + tl.arange(0, HEAD_DIM)[None, :]
+    weight = tl.load(Weight + offs_n, mask=(offs_h < NUM_HEADS)[:, None], other=0.0).to(tl.float32)
+    x = _load_heads(x_ptrs, mask_m, start_h, NUM_HEADS, HEAD_DIM, BLOCK_H) * weight[None, :, :]
+    x0, x1 = tl.split(tl.reshape(x, (BLOCK_M, BLOCK_H, HEAD_DIM // 2, 2)))
+    return tl.reshape(tl.join(x0 * cos - x1 * sin, x0 * sin + x1 * cos), (BLOCK_M, BLOCK_H, HEAD_DIM))
 
 
 @triton.jit
-def cast_heads_kernel(
-    product, weights, means, cos, sin, rotation, bounds, made, scales, tokens, stride, eps, root,
-    heads: tl.constexpr, width: tl.constexpr, held: tl.constexpr, rounds: tl.constexpr, group: tl.constexpr,
-    ahead: tl.constexpr, pairs: tl.constexpr,
+def sum_k_sample_kernel(
+    QKV, Weight, Cos, Sin, PartialK, num_tokens, stride_t, sample_stride, eps,
+    NUM_HEADS: tl.constexpr, HEAD_DIM: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_H: tl.constexpr,
+    NUM_STAGES: tl.constexpr,
 ):  # fmt: skip
-    """Queries, or keys less their mean: normalized, turned, rotated, over their scale, in e4m3; and that scale.
+    """Sum normalized and rotated keys of every `sample_stride`-th token, BLOCK_M of them for each program.
 
-    Programs of even numbers have queries, the others keys. `pairs` are the heads rounded up to a power of two, `root`
-    is that of the width: the rotation's norm. Rows are read twice, but only once from far away.
+    PartialK is (programs, heads, HEAD_DIM) float32; Cos and Sin are (tokens, HEAD_DIM / 2) float32.
+    """
+    pid_m = tl.program_id(0)
+    offs_m = (pid_m.to(tl.int64) * BLOCK_M + tl.arange(0, BLOCK_M)) * sample_stride
+    mask_m = offs_m < num_tokens
+    k_ptrs = QKV + offs_m * stride_t + NUM_HEADS * HEAD_DIM
+    offs_rope = offs_m[:, None, None] * (HEAD_DIM // 2) + tl.arange(0, HEAD_DIM // 2)[None, None, :]
+    rstd = _rms_norm_rstd(k_ptrs, mask_m, eps, NUM_HEADS, HEAD_DIM, BLOCK_M, BLOCK_H, NUM_STAGES)[:, None, None]
+    cos = tl.load(Cos + offs_rope, mask=mask_m[:, None, None], other=0.0) * rstd
+    sin = tl.load(Sin + offs_rope, mask=mask_m[:, None, None], other=0.0) * rstd
+    offs_d = tl.arange(0, HEAD_DIM)
+    for start_h in tl.range(0, NUM_HEADS, BLOCK_H, num_stages=NUM_STAGES):
+        k = _weighted_rope(k_ptrs, mask_m, start_h, Weight, cos, sin, NUM_HEADS, HEAD_DIM, BLOCK_M, BLOCK_H)
+        offs_h = start_h + tl.arange(0, BLOCK_H)
+        offs_p = pid_m * (NUM_HEADS * HEAD_DIM) + (offs_h * HEAD_DIM)[:, None] + offs_d[None, :]
+        tl.store(PartialK + offs_p, tl.sum(k, 0), mask=(offs_h < NUM_HEADS)[:, None])
+
+
+@triton.jit
+def v_amax_reduce_kernel(
+    QKV, PartialV, num_tokens, stride_t, hidden_dim,
+    BLOCK_N: tl.constexpr, BLOCK_M: tl.constexpr, TILES: tl.constexpr, NUM_STAGES: tl.constexpr,
+):  # fmt: skip
+    """Reduce the tokens of each program to the sum, maximum and minimum of V: (programs, 3, hidden_dim) float32."""
+    pid_m = tl.program_id(0)
+    offs_n = tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)
+    mask_n = offs_n < hidden_dim
+    v_sum = tl.zeros([BLOCK_N], tl.float32)
+    v_max = tl.full([BLOCK_N], -float("inf"), tl.float32)
+    v_min = tl.full([BLOCK_N], float("inf"), tl.float32)
+    for tile in tl.range(0, TILES, num_stages=NUM_STAGES):
+        offs_m = (pid_m * TILES + tile) * BLOCK_M + tl.arange(0, BLOCK_M)
+        mask = (offs_m < num_tokens)[:, None] & mask_n[None, :]
+        v_ptrs = QKV + offs_m.to(tl.int64)[:, None] * stride_t + 2 * hidden_dim
+        v = tl.load(v_ptrs + offs_n[None, :], mask=mask, other=0.0).to(tl.float32)
+        v_sum += tl.sum(v, 0)
+        v_max = tl.maximum(v_max, tl.max(tl.where(mask, v, -float("inf")), 0))
+        v_min = tl.minimum(v_min, tl.min(tl.where(mask, v, float("inf")), 0))
+    PartialV += pid_m * 3 * hidden_dim + offs_n
+    tl.store(PartialV, v_sum, mask=mask_n)
+    tl.store(PartialV + hidden_dim, v_max, mask=mask_n)
+    tl.store(PartialV + 2 * hidden_dim, v_min, mask=mask_n)
+
+
+@triton.jit
+def finalize_qkv_scales_kernel(
+    PartialK, PartialV, QNorm, KNorm, QKWeight, QKMean, VMean, VScale, QKBound,
+    num_k_partials, num_v_partials, num_sampled, num_tokens, v_range, sqrt_hidden_dim, hidden_dim,
+    HEAD_DIM: tl.constexpr, BLOCK_P: tl.constexpr,
+):  # fmt: skip
+    """Reduce one head's partial results, BLOCK_P at a time, to means, the scales of V and bounds of Q and K.
+
+    QKWeight and QKMean (2, hidden_dim) get the norms' weights and the means of Q (zero) and K (of the sample), side by
+    side, so that one kernel quantizes both. VMean and VScale are (hidden_dim), QKBound is (heads, 2).
+    """
+    offs_n = tl.program_id(0) * HEAD_DIM + tl.arange(0, HEAD_DIM)
+    k_sum = tl.zeros([HEAD_DIM], tl.float32)
+    for start_p in range(0, num_k_partials, BLOCK_P):
+        offs_p = start_p + tl.arange(0, BLOCK_P)
+        k_ptrs = PartialK + offs_p[:, None] * hidden_dim + offs_n[None, :]
+        k_sum += tl.sum(tl.load(k_ptrs, mask=(offs_p < num_k_partials)[:, None], other=0.0), 0)
+    v_sum = tl.zeros([HEAD_DIM], tl.float32)
+    v_max = tl.full([HEAD_DIM], -float("inf"), tl.float32)
+    v_min = tl.full([HEAD_DIM], float("inf"), tl.float32)
+    for start_p in range(0, num_v_partials, BLOCK_P):
+        offs_p = start_p + tl.arange(0, BLOCK_P)
+        mask = (offs_p < num_v_partials)[:, None]
+        v_ptrs = PartialV + offs_p[:, None] * 3 * hidden_dim + offs_n[None, :]
+        v_sum += tl.sum(tl.load(v_ptrs, mask=mask, other=0.0), 0)
+        v_max = tl.maximum(v_max, tl.max(tl.load(v_ptrs + hidden_dim, mask=mask, other=-float("inf")), 0))
+        v_min = tl.minimum(v_min, tl.min(tl.load(v_ptrs + 2 * hidden_dim, mask=mask, other=float("inf")), 0))
+    k_mean = k_sum / num_sampled
+    q_weight = tl.load(QNorm + offs_n).to(tl.float32)
+    k_weight = tl.load(KNorm + offs_n).to(tl.float32)
+    tl.store(QKWeight + offs_n, q_weight)
+    tl.store(QKWeight + hidden_dim + offs_n, k_weight)
+    tl.store(QKMean + offs_n, tl.zeros([HEAD_DIM], tl.float32))
+    tl.store(QKMean + hidden_dim + offs_n, k_mean)
+    v_mean = v_sum / num_tokens
+    v_amax = tl.maximum(tl.maximum(v_max - v_mean, v_mean - v_min), MIN_AMAX)
+    tl.store(VMean + offs_n, v_mean)
+    tl.store(VScale + offs_n, v_amax / v_range)
+    QKBound += tl.program_id(0) * 2
+    tl.store(QKBound, sqrt_hidden_dim * tl.max(tl.abs(q_weight), 0))
+    # Subtracting the mean can lengthen a key by no more than the mean's own length.
+    tl.store(QKBound + 1, sqrt_hidden_dim * tl.max(tl.abs(k_weight), 0) + tl.sqrt(tl.sum(k_mean * k_mean, 0)))
+
+
+@triton.jit
+def quantize_qk_kernel(
+    QKV, QKWeight, QKMean, Cos, Sin, Rotation, QKBound, Out, QKScale, num_tokens, stride_t, eps, rotation_norm,
+    NUM_HEADS: tl.constexpr, HEAD_DIM: tl.constexpr, BLOCK_M: tl.constexpr, TILES: tl.constexpr,
+    BLOCK_H: tl.constexpr, NUM_STAGES: tl.constexpr, BLOCK_ALL_H: tl.constexpr,
+):  # fmt: skip
+    """Normalize, apply the rotary embedding, subtract the mean, rotate, and quantize to e4m3: Q and K in one launch.
+
+    Even programs do Q, odd ones K, `part`. Out is (2, tokens, heads, HEAD_DIM) e4m3, QKScale (2) float32. Rotation is a
+    Hadamard matrix of ±1 (QuaRot, Ashkboos et al. 2024), `rotation_norm` the root of its width. BLOCK_ALL_H is the
+    number of heads, rounded up to a power of two. Rows are read twice, but only once from beyond the L2 cache.
     """
     part = tl.program_id(0) % 2
-    run = tl.program_id(0) // 2
-    full: tl.constexpr = heads * width
-    weights += part * full
-    means += part * full
-    every = tl.arange(0, pairs)
-    bound = tl.max(tl.load(bounds + every * 2 + part, mask=every < heads, other=0.0), 0)
-    scale = tl.maximum(bound, MIN_AMAX) / FP8_MAX
-    if run == 0:
-        tl.store(scales + part, scale)
-    wanted = 1.0 / (scale * root)
-    channel = tl.arange(0, width)
-    turning = tl.load(rotation + channel[:, None] * width + channel[None, :])
-    line = tl.arange(0, held * group)
-    made += (part * full).to(tl.int64) * tokens
-    for turn in range(rounds):
-        start = (run * rounds + turn).to(tl.int64) * held
-        token = start + tl.arange(0, held)
-        here = token < tokens
-        rows = product + token * stride + part * full
-        angle = token[:, None, None] * (width // 2) + tl.arange(0, width // 2)[None, None, :]
-        factor = _one_over_root(rows, here, eps, heads, width, held, group, ahead)[:, None, None] * wanted
-        c = tl.load(cos + angle, mask=here[:, None, None], other=0.0) * factor
-        s = tl.load(sin + angle, mask=here[:, None, None], other=0.0) * factor
-        there = start + line // group
-        for first in range(0, heads, group):
-            some = _turned(rows, here, first, weights, c, s, heads, width, held, group)
-            head = first + tl.arange(0, group)
-            column = (head * width)[:, None] + channel[None, :]
-            mean = tl.load(means + column, mask=(head < heads)[:, None], other=0.0) * wanted
-            some = tl.reshape(some - mean[None, :, :], (held * group, width)).to(turning.dtype)
-            some = tl.clamp(tl.dot(some, turning), -FP8_MAX, FP8_MAX).to(tl.float8e4nv)
-            whose = first + line % group
-            places = (there * full + whose * width)[:, None] + channel[None, :]
-            tl.store(made + places, some, mask=((there < tokens) & (whose < heads))[:, None])
+    pid_m = tl.program_id(0) // 2
+    HIDDEN_DIM: tl.constexpr = NUM_HEADS * HEAD_DIM
+    QKWeight += part * HIDDEN_DIM
+    QKMean += part * HIDDEN_DIM
+    offs_all_h = tl.arange(0, BLOCK_ALL_H)
+    amax = tl.max(tl.load(QKBound + offs_all_h * 2 + part, mask=offs_all_h < NUM_HEADS, other=0.0), 0)
+    scale = tl.maximum(amax, MIN_AMAX) / FP8_MAX
+    if pid_m == 0:
+        tl.store(QKScale + part, scale)
+    inv_scale = 1.0 / (scale * rotation_norm)
+    offs_d = tl.arange(0, HEAD_DIM)
+    rotation = tl.load(Rotation + offs_d[:, None] * HEAD_DIM + offs_d[None, :])
+    offs_mh = tl.arange(0, BLOCK_M * BLOCK_H)
+    Out += (part * HIDDEN_DIM).to(tl.int64) * num_tokens
+    for tile in range(TILES):
+        start_m = (pid_m * TILES + tile).to(tl.int64) * BLOCK_M
+        offs_m = start_m + tl.arange(0, BLOCK_M)
+        mask_m = offs_m < num_tokens
+        x_ptrs = QKV + offs_m * stride_t + part * HIDDEN_DIM
+        offs_rope = offs_m[:, None, None] * (HEAD_DIM // 2) + tl.arange(0, HEAD_DIM // 2)[None, None, :]
+        factor = (
+            _rms_norm_rstd(x_ptrs, mask_m, eps, NUM_HEADS, HEAD_DIM, BLOCK_M, BLOCK_H, NUM_STAGES)[:, None, None]
+            * inv_scale
+        )
+        cos = tl.load(Cos + offs_rope, mask=mask_m[:, None, None], other=0.0) * factor
+        sin = tl.load(Sin + offs_rope, mask=mask_m[:, None, None], other=0.0) * factor
+        out_m = start_m + offs_mh // BLOCK_H
+        for start_h in range(0, NUM_HEADS, BLOCK_H):
+            x = _weighted_rope(x_ptrs, mask_m, start_h, QKWeight, cos, sin, NUM_HEADS, HEAD_DIM, BLOCK_M, BLOCK_H)
+            offs_h = start_h + tl.arange(0, BLOCK_H)
+            offs_n = (offs_h * HEAD_DIM)[:, None] + offs_d[None, :]
+            mean = tl.load(QKMean + offs_n, mask=(offs_h < NUM_HEADS)[:, None], other=0.0) * inv_scale
+            x = tl.reshape(x - mean[None, :, :], (BLOCK_M * BLOCK_H, HEAD_DIM)).to(rotation.dtype)
+            x = tl.clamp(tl.dot(x, rotation), -FP8_MAX, FP8_MAX).to(tl.float8e4nv)
+            out_h = start_h + offs_mh % BLOCK_H
+            offs_o = (out_m * HIDDEN_DIM + out_h * HEAD_DIM)[:, None] + offs_d[None, :]
+            tl.store(Out + offs_o, x, mask=((out_m < num_tokens) & (out_h < NUM_HEADS))[:, None])
 
 
 @triton.jit
-def cast_values_kernel(
-    product, value_mean, value_scale, made, tokens, stride, full,
-    columns: tl.constexpr, held: tl.constexpr, rounds: tl.constexpr, ahead: tl.constexpr,
+def quantize_v_kernel(
+    QKV, VMean, VScale, Out, num_tokens, stride_t, hidden_dim,
+    BLOCK_N: tl.constexpr, BLOCK_M: tl.constexpr, TILES: tl.constexpr, NUM_STAGES: tl.constexpr,
 ):  # fmt: skip
-    """Values less their mean, over their scale, in e4m3."""
-    run = tl.program_id(0)
-    column = tl.program_id(1) * columns + tl.arange(0, columns)
-    known = column < full
-    mean = tl.load(value_mean + column, mask=known, other=0.0)[None, :]
-    factor = 1.0 / tl.load(value_scale + column, mask=known, other=1.0)[None, :]
-    for turn in tl.range(0, rounds, num_stages=ahead):
-        token = (run * rounds + turn) * held + tl.arange(0, held)
-        here = (token < tokens)[:, None] & known[None, :]
-        rows = token.to(tl.int64)[:, None]
-        some = tl.load(product + rows * stride + 2 * full + column[None, :], mask=here, other=0.0).to(tl.float32)
-        some = tl.clamp((some - mean) * factor, -FP8_MAX, FP8_MAX)
-        tl.store(made + rows * full + column[None, :], some.to(tl.float8e4nv), mask=here)
+    """Subtract the mean of V and quantize it to e4m3 by channel: Out is (tokens, hidden_dim)."""
+    pid_m = tl.program_id(0)
+    offs_n = tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)
+    mask_n = offs_n < hidden_dim
+    v_mean = tl.load(VMean + offs_n, mask=mask_n, other=0.0)[None, :]
+    v_inv_scale = 1.0 / tl.load(VScale + offs_n, mask=mask_n, other=1.0)[None, :]
+    for tile in tl.range(0, TILES, num_stages=NUM_STAGES):
+        offs_m = (pid_m * TILES + tile) * BLOCK_M + tl.arange(0, BLOCK_M)
+        mask = (offs_m < num_tokens)[:, None] & mask_n[None, :]
+        offs_m = offs_m.to(tl.int64)[:, None]
+        v = tl.load(QKV + offs_m * stride_t + 2 * hidden_dim + offs_n[None, :], mask=mask, other=0.0).to(tl.float32)
+        v = tl.clamp((v - v_mean) * v_inv_scale, -FP8_MAX, FP8_MAX)
+        tl.store(Out + offs_m * hidden_dim + offs_n[None, :], v.to(tl.float8e4nv), mask=mask)
 
 
 @triton.jit
-def rows_kernel(
-    output, value_mean, value_scale, rows, scales, tokens,
-    full: tl.constexpr, block: tl.constexpr, rounds: tl.constexpr, ahead: tl.constexpr,
+def requantize_rows_kernel(
+    Out8, VMean, VScale, Rows8, RowScale, num_tokens,
+    HIDDEN_DIM: tl.constexpr, BLOCK_N: tl.constexpr, TILES: tl.constexpr, NUM_STAGES: tl.constexpr,
 ):  # fmt: skip
-    """The output times the values' scales, plus their means, as e4m3 rows with a scale each."""
-    column = tl.arange(0, block)
-    inside = column < full
-    # Read once for all the rows of a program.
-    mean = tl.load(value_mean + column, mask=inside, other=0.0)
-    value_scale = tl.load(value_scale + column, mask=inside, other=0.0)
-    start = tl.program_id(0).to(tl.int64) * rounds
-    for turn in tl.range(0, rounds, num_stages=ahead):
-        row = start + turn
-        here = inside & (row < tokens)
-        some = tl.load(output + row * full + column, mask=here, other=0.0).to(tl.float32) * value_scale + mean
-        unit = tl.maximum(tl.max(tl.abs(some), 0) / FP8_MAX, MIN_SCALE)
-        some *= 1.0 / unit  # converting keeps what rounding put above the largest number at that
-        tl.store(rows + row * full + column, some.to(rows.dtype.element_ty), mask=here)
-        tl.store(scales + row, unit, mask=row < tokens)
+    """Dequantize attention's output by channel and quantize it by row: Rows8 (tokens, HIDDEN_DIM) e4m3, RowScale.
+
+    A tile is one token. BLOCK_N is HIDDEN_DIM, rounded up to a power of two.
+    """
+    offs_n = tl.arange(0, BLOCK_N)
+    mask_n = offs_n < HIDDEN_DIM
+    # LoadedModels once for all rows of a program.
+    v_mean = tl.load(VMean + offs_n, mask=mask_n, other=0.0)
+    v_scale = tl.load(VScale + offs_n, mask=mask_n, other=0.0)
+    start_m = tl.program_id(0).to(tl.int64) * TILES
+    for tile in tl.range(0, TILES, num_stages=NUM_STAGES):
+        off_m = start_m + tile
+        mask = mask_n & (off_m < num_tokens)
+        x = tl.load(Out8 + off_m * HIDDEN_DIM + offs_n, mask=mask, other=0.0).to(tl.float32) * v_scale + v_mean
+        scale = tl.maximum(tl.max(tl.abs(x), 0) / FP8_MAX, MIN_SCALE)
+        x *= 1.0 / scale  # the cast saturates what rounding put above the largest number
+        tl.store(Rows8 + off_m * HIDDEN_DIM + offs_n, x.to(Rows8.dtype.element_ty), mask=mask)
+        tl.store(RowScale + off_m, scale, mask=off_m < num_tokens)

@@ -1,4 +1,3 @@
-# ruff: noqa: N803  # constants of kernels are written like this
 """What lies between a block's matrix products, on a GPU: one pass over memory each, in Triton.
 
 A row is a token's channels. Every kernel reads a row once, keeps it in registers and writes what the next product
@@ -20,8 +19,8 @@ MIN_SCALE = tl.constexpr(linear.MIN_SCALE)
 NONE = -1
 
 
-@triton.jit  # type: ignore[untyped-decorator]
-def _one_row(  # type: ignore[no-untyped-def]
+@triton.jit
+def _one_row(
     row, residual, product, times, out_residual, out_rows, out_scales, columns, inside, shared_gate, multiplier, addend,
     WIDTH: tl.constexpr, EPS: tl.constexpr, PER_TOKEN: tl.constexpr, ADD: tl.constexpr, GATE: tl.constexpr,
     NORMALISE: tl.constexpr, AFFINE: tl.constexpr, SHIFT: tl.constexpr, GELU: tl.constexpr, PREPARE: tl.constexpr,
@@ -66,8 +65,8 @@ def _one_row(  # type: ignore[no-untyped-def]
         tl.store(out_rows + at, x.to(out_rows.dtype.element_ty), mask=inside)
 
 
-@triton.jit  # type: ignore[untyped-decorator]
-def _rows_kernel(  # type: ignore[no-untyped-def]
+@triton.jit
+def _rows_kernel(
     residual, product, times, table, weight, bias, out_residual, out_rows, out_scales, tokens,
     WIDTH: tl.constexpr, BLOCK: tl.constexpr, PROGRAMS: tl.constexpr, EPS: tl.constexpr, PER_TOKEN: tl.constexpr,
     ADD: tl.constexpr, GATE: tl.constexpr, NORMALISE: tl.constexpr, AFFINE: tl.constexpr, SHIFT: tl.constexpr,
@@ -106,8 +105,8 @@ def _rows_kernel(  # type: ignore[no-untyped-def]
         )  # fmt: skip
 
 
-@triton.jit  # type: ignore[untyped-decorator]
-def _heads_kernel(  # type: ignore[no-untyped-def]
+@triton.jit
+def _heads_kernel(
     rows,
     weight,
     other_weight,
@@ -156,7 +155,7 @@ def _prepared(rows: Tensor, fp8: bool, dtype: torch.dtype) -> tuple[Tensor, Tens
     return made, torch.empty((tokens if fp8 else 0, 1), dtype=torch.float32, device=rows.device)
 
 
-@triton_op("wan_mcp::modulate_quantize", mutates_args={})  # type: ignore[untyped-decorator]
+@triton_op("wan_mcp::modulate_quantize", mutates_args={})
 def modulate_quantize(
     rows: Tensor, times: Tensor, table: Tensor, eps: float, shift: int, normalize: bool, gelu: bool, fp8: bool
 ) -> tuple[Tensor, Tensor]:
@@ -177,7 +176,7 @@ def modulate_quantize(
     return made, scales
 
 
-@triton_op("wan_mcp::residual_modulate_quantize", mutates_args={})  # type: ignore[untyped-decorator]
+@triton_op("wan_mcp::residual_modulate_quantize", mutates_args={})
 def residual_modulate_quantize(
     residual: Tensor, product: Tensor, times: Tensor, table: Tensor, weight: Tensor, bias: Tensor, eps: float,
     gate: int, shift: int, normalize: bool, affine: bool, fp8: bool,
@@ -199,7 +198,7 @@ def residual_modulate_quantize(
     return added, made, scales
 
 
-@triton_op("wan_mcp::gated_residual", mutates_args={})  # type: ignore[untyped-decorator]
+@triton_op("wan_mcp::gated_residual", mutates_args={})
 def gated_residual(residual: Tensor, product: Tensor, times: Tensor, table: Tensor, gate: int) -> Tensor:
     """`residual` plus the product times its gate."""
     tokens, width = residual.shape[-2:]
@@ -214,7 +213,7 @@ def gated_residual(residual: Tensor, product: Tensor, times: Tensor, table: Tens
     return added
 
 
-@triton_op("wan_mcp::qk_rms_norm_rope", mutates_args={})  # type: ignore[untyped-decorator]
+@triton_op("wan_mcp::qk_rms_norm_rope", mutates_args={})
 def qk_rms_norm_rope(
     rows: Tensor, weights: list[Tensor], cos: Tensor, sin: Tensor, width: int, eps: float, rotate: bool
 ) -> Tensor:

@@ -42,8 +42,8 @@ def _tile(outputs: int, depth: int) -> Tile:
     return Tile(min(128, max(MIN_OUTPUTS, triton.next_power_of_2(outputs))), 0, stages)
 
 
-@triton.jit  # type: ignore[untyped-decorator]
-def _convolve(  # type: ignore[no-untyped-def]
+@triton.jit
+def _convolve(
     pixels,
     weight,
     weight_more,

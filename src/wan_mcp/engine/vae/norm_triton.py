@@ -11,8 +11,8 @@ TILE = 4096
 """Numbers that a program works on; enough to keep the memory busy, few enough for the registers of four warps."""
 
 
-@triton.jit  # type: ignore[untyped-decorator]
-def _settle(  # type: ignore[no-untyped-def]
+@triton.jit
+def _settle(
     value,
     bias,
     residual,
@@ -105,8 +105,8 @@ def settle(
     )
 
 
-@triton.jit  # type: ignore[untyped-decorator]
-def _enlarge(  # type: ignore[no-untyped-def]
+@triton.jit
+def _enlarge(
     value,
     bias,
     residual,
