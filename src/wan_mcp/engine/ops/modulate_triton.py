@@ -2,6 +2,9 @@
 
 A row is a token's channels. Every kernel reads a row once, keeps it in registers and writes what the next product
 takes; `rows.py` says in plain torch what each computes. Imported only where there is Triton and a GPU.
+
+Capitalized arguments are pointers to contiguous tensors, lower-case ones numbers, upper-case ones compile-time
+constants.
 """
 
 import torch
@@ -11,141 +14,144 @@ from torch import Tensor
 from torch.library import triton_op, wrap_triton
 
 from wan_mcp.engine.ops import fp8_linear as linear
+from wan_mcp.engine.ops.modulate import NONE
 
 __all__ = ["gated_residual", "modulate_quantize", "qk_rms_norm_rope", "residual_modulate_quantize"]
 
 FP8_MAX = tl.constexpr(linear.FP8_MAX)
 MIN_SCALE = tl.constexpr(linear.MIN_SCALE)
-NONE = -1
 
 
 @triton.jit
-def _one_row(
-    row, residual, product, times, out_residual, out_rows, out_scales, columns, inside, shared_gate, multiplier, addend,
-    WIDTH: tl.constexpr, EPS: tl.constexpr, PER_TOKEN: tl.constexpr, ADD: tl.constexpr, GATE: tl.constexpr,
-    NORMALISE: tl.constexpr, AFFINE: tl.constexpr, SHIFT: tl.constexpr, GELU: tl.constexpr, PREPARE: tl.constexpr,
-    FP8: tl.constexpr,
+def _modulate_quantize_row(
+    off_m, Residual, Gemm, Temb, OutResidual, Out, OutScale, offs_n, mask, shared_gate, scale, shift,
+    N_COLS: tl.constexpr, EPS: tl.constexpr, TEMB_PER_TOKEN: tl.constexpr, ADD: tl.constexpr, GATE: tl.constexpr,
+    NORM: tl.constexpr, AFFINE: tl.constexpr, SHIFT: tl.constexpr, GELU: tl.constexpr, STORE: tl.constexpr,
+    QUANTIZE: tl.constexpr,
 ):  # fmt: skip
-    at = row * WIDTH + columns
-    x = tl.load(residual + at, mask=inside, other=0.0).to(tl.float32)
+    """Do what `_modulate_quantize_kernel` does for one row, with what all rows share already loaded."""
+    offs = off_m * N_COLS + offs_n
+    x = tl.load(Residual + offs, mask=mask, other=0.0).to(tl.float32)
     if ADD:
-        y = tl.load(product + at, mask=inside, other=0.0).to(tl.float32)
+        y = tl.load(Gemm + offs, mask=mask, other=0.0).to(tl.float32)
         if GATE >= 0:
             gate = shared_gate
-            if PER_TOKEN:
-                gate += tl.load(times + row * (6 * WIDTH) + GATE * WIDTH + columns, mask=inside, other=0.0)
+            if TEMB_PER_TOKEN:
+                gate += tl.load(Temb + off_m * (6 * N_COLS) + GATE * N_COLS + offs_n, mask=mask, other=0.0)
             y = y * gate
-        added = (x + y).to(out_residual.dtype.element_ty)
-        tl.store(out_residual + at, added, mask=inside)
-        x = added.to(tl.float32)
-    if NORMALISE:
-        x = tl.where(inside, x - tl.sum(x, 0) / WIDTH, 0.0)
-        x = x * tl.rsqrt(tl.sum(x * x, 0) / WIDTH + EPS)
+        out_residual = (x + y).to(OutResidual.dtype.element_ty)
+        tl.store(OutResidual + offs, out_residual, mask=mask)
+        x = out_residual.to(tl.float32)
+    if NORM:
+        x = tl.where(mask, x - tl.sum(x, 0) / N_COLS, 0.0)
+        x = x * tl.rsqrt(tl.sum(x * x, 0) / N_COLS + EPS)
     if SHIFT >= 0:
-        if PER_TOKEN:
-            own = times + row * (6 * WIDTH) + SHIFT * WIDTH + columns
-            multiplier += tl.load(own + WIDTH, mask=inside, other=0.0)
-            addend += tl.load(own, mask=inside, other=0.0)
-        x = x * multiplier + addend
+        if TEMB_PER_TOKEN:
+            temb_ptrs = Temb + off_m * (6 * N_COLS) + SHIFT * N_COLS + offs_n
+            scale += tl.load(temb_ptrs + N_COLS, mask=mask, other=0.0)
+            shift += tl.load(temb_ptrs, mask=mask, other=0.0)
+        x = x * scale + shift
     if AFFINE:
-        x = x * multiplier + addend
+        x = x * scale + shift
     if GELU:
-        if FP8:
+        if QUANTIZE:
             # One instruction, right to 11 bits, of which rounding keeps 4.
             half, u = 0.5 * x, x * (0.7978845608028654 + 0.035677408136300125 * (x * x))
             x = half + half * tl.inline_asm_elementwise("tanh.approx.f32 $0, $1;", "=f,f", [u], tl.float32, True, 1)
         else:
             # tanh(u) = 1 - 2 / (1 + exp(2u)), so half of (1 + tanh(u)) is 1 / (1 + exp(-2u)).
             x = x / (1.0 + tl.exp(-1.5957691216057308 * (x + 0.044715 * x * x * x)))
-    if PREPARE:
-        if FP8:
-            unit = tl.maximum(tl.max(tl.abs(x), 0) / FP8_MAX, MIN_SCALE)
-            x = x * (1.0 / unit)  # converting keeps what rounding put above the largest number at that
-            tl.store(out_scales + row, unit)
-        tl.store(out_rows + at, x.to(out_rows.dtype.element_ty), mask=inside)
+    if STORE:
+        if QUANTIZE:
+            quant_scale = tl.maximum(tl.max(tl.abs(x), 0) / FP8_MAX, MIN_SCALE)
+            x = x * (1.0 / quant_scale)  # the cast saturates what rounding put above the largest number
+            tl.store(OutScale + off_m, quant_scale)
+        tl.store(Out + offs, x.to(Out.dtype.element_ty), mask=mask)
 
 
 @triton.jit
-def _rows_kernel(
-    residual, product, times, table, weight, bias, out_residual, out_rows, out_scales, tokens,
-    WIDTH: tl.constexpr, BLOCK: tl.constexpr, PROGRAMS: tl.constexpr, EPS: tl.constexpr, PER_TOKEN: tl.constexpr,
-    ADD: tl.constexpr, GATE: tl.constexpr, NORMALISE: tl.constexpr, AFFINE: tl.constexpr, SHIFT: tl.constexpr,
-    GELU: tl.constexpr, PREPARE: tl.constexpr, FP8: tl.constexpr,
+def _modulate_quantize_kernel(
+    Residual, Gemm, Temb, Table, Weight, Bias, OutResidual, Out, OutScale, num_tokens,
+    N_COLS: tl.constexpr, BLOCK_N: tl.constexpr, ROW_STEP: tl.constexpr, EPS: tl.constexpr,
+    TEMB_PER_TOKEN: tl.constexpr, ADD: tl.constexpr, GATE: tl.constexpr, NORM: tl.constexpr, AFFINE: tl.constexpr,
+    SHIFT: tl.constexpr, GELU: tl.constexpr, STORE: tl.constexpr, QUANTIZE: tl.constexpr,
 ):  # fmt: skip
-    columns = tl.arange(0, BLOCK)
-    inside = columns < WIDTH
-    shared_gate, multiplier, addend = 0.0, 0.0, 0.0
-    # What all rows share is read once for all the rows of a program.
+    """Add a gated residual, apply layer norm, shift and scale (adaLN, Peebles & Xie 2023) and GELU, and quantize rows.
+
+    Each step is done where its constant says so. Residual, Gemm, OutResidual and Out are (num_tokens, N_COLS), OutScale
+    (num_tokens). Table (6, N_COLS) plus Temb (6, N_COLS), or (num_tokens, 6, N_COLS) where TEMB_PER_TOKEN, is the
+    modulation; GATE and SHIFT number its rows, -1 means none, and the scale follows the shift. A program does one row,
+    or every ROW_STEP-th where that is not 0.
+    """
+    offs_n = tl.arange(0, BLOCK_N)
+    mask = offs_n < N_COLS
+    gate, scale, shift = 0.0, 0.0, 0.0
+    # LoadedModels once for all rows of a program.
     if GATE >= 0:
-        shared_gate = tl.load(table + GATE * WIDTH + columns, mask=inside, other=0.0)
-        if not PER_TOKEN:
-            shared_gate += tl.load(times + GATE * WIDTH + columns, mask=inside, other=0.0)
+        gate = tl.load(Table + GATE * N_COLS + offs_n, mask=mask, other=0.0)
+        if not TEMB_PER_TOKEN:
+            gate += tl.load(Temb + GATE * N_COLS + offs_n, mask=mask, other=0.0)
     if SHIFT >= 0:
-        addend = tl.load(table + SHIFT * WIDTH + columns, mask=inside, other=0.0)
-        multiplier = 1.0 + tl.load(table + (SHIFT + 1) * WIDTH + columns, mask=inside, other=0.0)
-        if not PER_TOKEN:
-            addend += tl.load(times + SHIFT * WIDTH + columns, mask=inside, other=0.0)
-            multiplier += tl.load(times + (SHIFT + 1) * WIDTH + columns, mask=inside, other=0.0)
+        shift = tl.load(Table + SHIFT * N_COLS + offs_n, mask=mask, other=0.0)
+        scale = 1.0 + tl.load(Table + (SHIFT + 1) * N_COLS + offs_n, mask=mask, other=0.0)
+        if not TEMB_PER_TOKEN:
+            shift += tl.load(Temb + SHIFT * N_COLS + offs_n, mask=mask, other=0.0)
+            scale += tl.load(Temb + (SHIFT + 1) * N_COLS + offs_n, mask=mask, other=0.0)
     if AFFINE:
-        addend = tl.load(bias + columns, mask=inside, other=0.0)
-        multiplier = tl.load(weight + columns, mask=inside, other=0.0)
-    mine = tl.program_id(0)
-    if PROGRAMS:
-        for further in range(0, tokens - mine, PROGRAMS):
-            _one_row(
-                mine.to(tl.int64) + further, residual, product, times, out_residual, out_rows, out_scales, columns,
-                inside, shared_gate, multiplier, addend,
-                WIDTH, EPS, PER_TOKEN, ADD, GATE, NORMALISE, AFFINE, SHIFT, GELU, PREPARE, FP8,
+        shift = tl.load(Bias + offs_n, mask=mask, other=0.0)
+        scale = tl.load(Weight + offs_n, mask=mask, other=0.0)
+    pid_m = tl.program_id(0)
+    if ROW_STEP:
+        for start_m in range(0, num_tokens - pid_m, ROW_STEP):
+            _modulate_quantize_row(
+                pid_m.to(tl.int64) + start_m, Residual, Gemm, Temb, OutResidual, Out, OutScale, offs_n, mask,
+                gate, scale, shift,
+                N_COLS, EPS, TEMB_PER_TOKEN, ADD, GATE, NORM, AFFINE, SHIFT, GELU, STORE, QUANTIZE,
             )  # fmt: skip
     else:
-        _one_row(
-            mine.to(tl.int64), residual, product, times, out_residual, out_rows, out_scales, columns,
-            inside, shared_gate, multiplier, addend,
-            WIDTH, EPS, PER_TOKEN, ADD, GATE, NORMALISE, AFFINE, SHIFT, GELU, PREPARE, FP8,
+        _modulate_quantize_row(
+            pid_m.to(tl.int64), Residual, Gemm, Temb, OutResidual, Out, OutScale, offs_n, mask,
+            gate, scale, shift,
+            N_COLS, EPS, TEMB_PER_TOKEN, ADD, GATE, NORM, AFFINE, SHIFT, GELU, STORE, QUANTIZE,
         )  # fmt: skip
 
 
 @triton.jit
-def _heads_kernel(
-    rows,
-    weight,
-    other_weight,
-    cos,
-    sin,
-    out,
-    tokens,
-    ROW_STRIDE: tl.constexpr,
-    WIDTH: tl.constexpr,
-    BLOCK: tl.constexpr,
-    HALF: tl.constexpr,
-    EPS: tl.constexpr,
-    ROTATE: tl.constexpr,
-):
-    row, part = tl.program_id(0).to(tl.int64), tl.program_id(1).to(tl.int64)
-    columns = tl.arange(0, BLOCK)
-    inside = columns < WIDTH
-    x = tl.load(rows + row * ROW_STRIDE + part * WIDTH + columns, mask=inside, other=0.0).to(tl.float32)
+def _qk_rms_norm_rope_kernel(
+    X, QWeight, KWeight, Cos, Sin, Out, num_tokens,
+    STRIDE_T: tl.constexpr, N_COLS: tl.constexpr, BLOCK_N: tl.constexpr, HALF_DIM: tl.constexpr, EPS: tl.constexpr,
+    ROPE: tl.constexpr,
+):  # fmt: skip
+    """Apply RMS norm over all heads and, where ROPE, the rotary embedding to one row of Q (part 0) or of K (part 1).
+
+    A row of X, STRIDE_T after the last, begins with the parts, N_COLS wide each; Out is (parts, num_tokens, N_COLS).
+    Cos and Sin are (num_tokens, HALF_DIM) float32, half a head wide.
+    """
+    pid_m, part = tl.program_id(0).to(tl.int64), tl.program_id(1).to(tl.int64)
+    offs_n = tl.arange(0, BLOCK_N)
+    mask = offs_n < N_COLS
+    x = tl.load(X + pid_m * STRIDE_T + part * N_COLS + offs_n, mask=mask, other=0.0).to(tl.float32)
     if part == 0:
-        factor = tl.load(weight + columns, mask=inside, other=0.0).to(tl.float32)
+        weight = tl.load(QWeight + offs_n, mask=mask, other=0.0).to(tl.float32)
     else:
-        factor = tl.load(other_weight + columns, mask=inside, other=0.0).to(tl.float32)
-    x = x * tl.rsqrt(tl.sum(x * x, 0) / WIDTH + EPS) * factor
-    if ROTATE:
-        first, second = tl.split(tl.reshape(x, (BLOCK // 2, 2)))
-        angle = row * HALF + tl.arange(0, BLOCK // 2) % HALF
-        c, s = tl.load(cos + angle), tl.load(sin + angle)
-        x = tl.reshape(tl.join(first * c - second * s, first * s + second * c), (BLOCK,))
-    # Multiples of the width, so that the compiler sees that rows begin where wide stores may.
-    tl.store(out + (part * tokens + row) * WIDTH + columns, x.to(out.dtype.element_ty), mask=inside)
+        weight = tl.load(KWeight + offs_n, mask=mask, other=0.0).to(tl.float32)
+    x = x * tl.rsqrt(tl.sum(x * x, 0) / N_COLS + EPS) * weight
+    if ROPE:
+        x0, x1 = tl.split(tl.reshape(x, (BLOCK_N // 2, 2)))
+        offs_rope = pid_m * HALF_DIM + tl.arange(0, BLOCK_N // 2) % HALF_DIM
+        cos, sin = tl.load(Cos + offs_rope), tl.load(Sin + offs_rope)
+        x = tl.reshape(tl.join(x0 * cos - x1 * sin, x0 * sin + x1 * cos), (BLOCK_N,))
+    # Multiples of the row's length, so that the compiler sees that rows begin where wide stores may.
+    tl.store(Out + (part * num_tokens + pid_m) * N_COLS + offs_n, x.to(Out.dtype.element_ty), mask=mask)
 
 
-WARPS = 4
+NUM_WARPS = 4
 PROGRAMS = 2048
-"""That share all rows: enough for every GPU, few enough that each has many rows to share what they have in common."""
+"""That share all rows: enough for every GPU, few enough that each loads what rows have in common for many of them."""
 
 
 def _programs(tokens: int, *shared: bool) -> tuple[int, int]:
-    """How many programs to start, and by how many rows each goes on; 0 where each has just one."""
+    """Return how many programs to start, and the step from row to row of each; 0 where each has just one."""
     return (PROGRAMS, PROGRAMS) if any(shared) else (tokens, 0)
 
 
@@ -167,11 +173,11 @@ def modulate_quantize(
     tokens, width = rows.shape[-2:]
     made, scales = _prepared(rows, fp8, rows.dtype)
     programs, step = _programs(tokens, shift != NONE)
-    wrap_triton(_rows_kernel)[(programs,)](
+    wrap_triton(_modulate_quantize_kernel)[(programs,)](
         rows, rows, times, table, table, table, rows, made, scales,
-        tokens, WIDTH=width, BLOCK=triton.next_power_of_2(width), PROGRAMS=step, EPS=eps,
-        PER_TOKEN=times.dim() == 4, ADD=False, GATE=NONE, NORMALISE=normalize, AFFINE=False,
-        SHIFT=shift, GELU=gelu, PREPARE=True, FP8=fp8, num_warps=WARPS,
+        tokens, N_COLS=width, BLOCK_N=triton.next_power_of_2(width), ROW_STEP=step, EPS=eps,
+        TEMB_PER_TOKEN=times.dim() == 4, ADD=False, GATE=NONE, NORM=normalize, AFFINE=False,
+        SHIFT=shift, GELU=gelu, STORE=True, QUANTIZE=fp8, num_warps=NUM_WARPS,
     )  # fmt: skip
     return made, scales
 
@@ -189,11 +195,11 @@ def residual_modulate_quantize(
     added = torch.empty_like(residual)
     made, scales = _prepared(residual, fp8, residual.dtype)
     programs, step = _programs(tokens, shift != NONE, gate != NONE, affine)
-    wrap_triton(_rows_kernel)[(programs,)](
+    wrap_triton(_modulate_quantize_kernel)[(programs,)](
         residual, product, times, table, weight, bias, added, made, scales,
-        tokens, WIDTH=width, BLOCK=triton.next_power_of_2(width), PROGRAMS=step, EPS=eps,
-        PER_TOKEN=times.dim() == 4, ADD=True, GATE=gate, NORMALISE=normalize, AFFINE=affine,
-        SHIFT=shift, GELU=False, PREPARE=True, FP8=fp8, num_warps=WARPS,
+        tokens, N_COLS=width, BLOCK_N=triton.next_power_of_2(width), ROW_STEP=step, EPS=eps,
+        TEMB_PER_TOKEN=times.dim() == 4, ADD=True, GATE=gate, NORM=normalize, AFFINE=affine,
+        SHIFT=shift, GELU=False, STORE=True, QUANTIZE=fp8, num_warps=NUM_WARPS,
     )  # fmt: skip
     return added, made, scales
 
@@ -204,11 +210,11 @@ def gated_residual(residual: Tensor, product: Tensor, times: Tensor, table: Tens
     tokens, width = residual.shape[-2:]
     added = torch.empty_like(residual)
     programs, step = _programs(tokens, gate != NONE)
-    wrap_triton(_rows_kernel)[(programs,)](
+    wrap_triton(_modulate_quantize_kernel)[(programs,)](
         residual, product, times, table, table, table, added, added, added,
-        tokens, WIDTH=width, BLOCK=triton.next_power_of_2(width), PROGRAMS=step, EPS=0.0,
-        PER_TOKEN=times.dim() == 4, ADD=True, GATE=gate, NORMALISE=False, AFFINE=False,
-        SHIFT=NONE, GELU=False, PREPARE=False, FP8=False, num_warps=WARPS,
+        tokens, N_COLS=width, BLOCK_N=triton.next_power_of_2(width), ROW_STEP=step, EPS=0.0,
+        TEMB_PER_TOKEN=times.dim() == 4, ADD=True, GATE=gate, NORM=False, AFFINE=False,
+        SHIFT=NONE, GELU=False, STORE=False, QUANTIZE=False, num_warps=NUM_WARPS,
     )  # fmt: skip
     return added
 
@@ -223,9 +229,9 @@ def qk_rms_norm_rope(
     """
     tokens = rows.shape[-2]
     out = torch.empty((len(weights), tokens, width), dtype=rows.dtype, device=rows.device)
-    wrap_triton(_heads_kernel)[(tokens, len(weights))](
+    wrap_triton(_qk_rms_norm_rope_kernel)[(tokens, len(weights))](
         rows, weights[0], weights[-1], cos, sin, out, tokens,
-        ROW_STRIDE=rows.stride(-2), WIDTH=width, BLOCK=triton.next_power_of_2(width), HALF=cos.shape[-1], EPS=eps,
-        ROTATE=rotate, num_warps=WARPS,
+        STRIDE_T=rows.stride(-2), N_COLS=width, BLOCK_N=triton.next_power_of_2(width), HALF_DIM=cos.shape[-1], EPS=eps,
+        ROPE=rotate, num_warps=NUM_WARPS,
     )  # fmt: skip
     return out
