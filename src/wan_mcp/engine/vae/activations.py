@@ -37,7 +37,7 @@ def materialize(x: Activations) -> Tensor:
     """The sum, in the place of `value`; `x` then is that sum."""
     if x.bias is not None or x.residual is not None:
         if x.value.is_cuda:
-            _kernels().settle(x.value, x.bias, x.residual, keep=True)
+            _kernels().add_norm_silu(x.value, x.bias, x.residual, keep=True)
         else:
             x.value = _sum(x)
         x.bias = x.residual = None
@@ -47,7 +47,7 @@ def materialize(x: Activations) -> Tensor:
 def materialize_into(out: Tensor, x: Activations, *, border: int = 0) -> None:
     """The sum into `out`, whose frames have a border of that many pixels around; `x` must not be read again."""
     if x.value.is_cuda:
-        _kernels().settle(x.value, x.bias, x.residual, out=out, border=border)
+        _kernels().add_norm_silu(x.value, x.bias, x.residual, out=out, border=border)
     else:
         _within(out, border).copy_(_sum(x))
 
@@ -59,7 +59,9 @@ def normalize_into(out: Tensor, x: Activations, gamma: Tensor, *, active: bool, 
     `x / max(|x|, 1e-12) * sqrt(channels) * gamma`.
     """
     if x.value.is_cuda:
-        _kernels().settle(x.value, x.bias, x.residual, out=out, gamma=gamma, active=active, keep=keep, border=border)
+        _kernels().add_norm_silu(
+            x.value, x.bias, x.residual, out=out, gamma=gamma, active=active, keep=keep, border=border
+        )
         if keep:
             x.bias = x.residual = None
         return
@@ -76,7 +78,7 @@ def upsample_nearest(x: Activations, frames: int) -> Tensor:
     kept, height, width, channels = x.value.shape
     channels //= frames
     if x.value.is_cuda:
-        return _kernels().enlarge(x.value, x.bias, x.residual, frames)
+        return _kernels().upsample_nearest(x.value, x.bias, x.residual, frames)
     value = _sum(x).view(kept, height, 1, width, 1, frames, channels).permute(0, 5, 1, 2, 3, 4, 6)
     return value.expand(-1, -1, -1, 2, -1, 2, -1).reshape(kept * frames, 2 * height, 2 * width, channels)
 
