@@ -85,15 +85,12 @@ class Ways:
 
     def normalized(self, joined: QKVProjection) -> tuple[Tensor, Tensor, Tensor]:
         """Query, key and value as the first step gives them."""
-        return joined.to_qkv(self._steps.qk_rms_norm_rope)
+        return joined.to_qkv(self._steps)
 
     def rows(self, attended: Tensor, joined: QKVProjection) -> tuple[Tensor, Tensor]:
         """The third step; without a modulation any two tensors do."""
         rows, any_ = attended.flatten(-2), joined.cos
-        made: tuple[Tensor, Tensor] = self._steps.modulate_quantize(
-            rows, any_, any_, joined.eps, NONE, False, False, True
-        )
-        return made
+        return self._steps.modulate_quantize(rows, any_, any_, joined.eps, NONE, normalize=False, gelu=False, fp8=True)
 
     def attended(self, joined: QKVProjection) -> Tensor:
         """Attention (1, tokens, heads, head width) after the first two of three steps."""

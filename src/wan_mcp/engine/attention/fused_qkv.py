@@ -14,15 +14,15 @@ Two things differ from `rounding`, and softmax notices neither:
 Values are looked at in full: their scale must be a true bound, as their range is that of the output.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from wan_mcp.engine.attention.fp8_quantize import HEADROOM, MIN_AMAX, LaunchConfig, QuantizedQKV, hadamard
+from wan_mcp.engine.ops import modulate as plain_steps
 from wan_mcp.engine.ops.fp8_linear import FP8_MAX, quantize_rowwise
-from wan_mcp.engine.ops.modulate import qk_rms_norm_rope
+from wan_mcp.engine.ops.modulate import FusedOps
 
 __all__ = [
     "LaunchConfigs",
@@ -85,12 +85,10 @@ class QKVProjection:
         some = self.product[..., number * self.width : (number + 1) * self.width]
         return torch.Tensor.unflatten(some, -1, (self.heads, -1))
 
-    def to_qkv(
-        self, normalize: Callable[[Tensor, list[Tensor], Tensor, Tensor, int, float, bool], Tensor] = qk_rms_norm_rope
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def to_qkv(self, steps: FusedOps = plain_steps) -> tuple[Tensor, Tensor, Tensor]:
         """Query and key, normalized and turned, and value, (1, tokens, heads, head width) each."""
         norms = [self.query_norm, self.key_norm]
-        made = normalize(self.product, norms, self.cos, self.sin, self.width, self.eps, True)
+        made = steps.qk_rms_norm_rope(self.product, norms, self.cos, self.sin, self.width, self.eps, rotate=True)
         query, key = made.unflatten(-1, (self.heads, -1)).split(1)
         return query, key, self.part(2)
 

@@ -1,13 +1,12 @@
 """What lies between a block's matrix products, in plain torch. A row is a token's channels.
 
-`kernels.py` has the same four functions for GPUs, each one pass over memory; `fused_ops_for` chooses.
+`kernels.py` has the same four functions for GPUs, each one pass over memory; `fused_ops_for` chooses. `FusedOps` says what
+they compute.
 """
 
 import logging
-import sys
 from functools import cache
-from types import ModuleType
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -18,6 +17,8 @@ from wan_mcp.hardware.machine import MIN_FP8_CAPABILITY
 from wan_mcp.text import first_line
 
 __all__ = [
+    "NONE",
+    "FusedOps",
     "fused_ops_for",
     "gated_residual",
     "modulate_quantize",
@@ -32,43 +33,108 @@ NONE = -1
 """In place of a line of `times`: there is none."""
 
 
+class FusedOps(Protocol):
+    """The steps between a block's matrix products, as functions of tensors; a module is one.
+
+    `times` is (1, 6, n), or (1, tokens, 6, n) where each token has its own; plus `table` (1, 6, n) it is the
+    modulation. `gate` and `shift` are the numbers of its lines, or `NONE`; after each shift comes its scale.
+    """
+
+    def modulate_quantize(
+        self,
+        rows: Tensor,
+        times: Tensor,
+        table: Tensor,
+        eps: float,
+        shift: int,
+        *,
+        normalize: bool,
+        gelu: bool,
+        fp8: bool,
+    ) -> tuple[Tensor, Tensor]:
+        """Normalize and modulate rows (1, tokens, n), apply GELU, and quantize them for the next product.
+
+        Returns:
+            (tokens, n) in e4m3 and scales (tokens, 1) float32, or in the rows' dtype and no scales.
+        """
+        ...
+
+    def residual_modulate_quantize(
+        self,
+        residual: Tensor,
+        product: Tensor,
+        times: Tensor,
+        table: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        eps: float,
+        gate: int,
+        shift: int,
+        *,
+        normalize: bool,
+        affine: bool,
+        fp8: bool,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Add the product times its gate to the residual (1, tokens, n), and prepare that sum as `modulate_quantize` does.
+
+        `weight` and `bias` (n) are those of the normalization where `affine` is true. Without a gate it is one.
+
+        Returns:
+            The sum, and what `modulate_quantize` returns.
+        """
+        ...
+
+    def gated_residual(self, residual: Tensor, product: Tensor, times: Tensor, table: Tensor, gate: int) -> Tensor:
+        """Add the product times its gate to the residual (1, tokens, n)."""
+        ...
+
+    def qk_rms_norm_rope(
+        self, rows: Tensor, weights: list[Tensor], cos: Tensor, sin: Tensor, width: int, eps: float, *, rotate: bool
+    ) -> Tensor:
+        """Apply RMS norm, and the rotary embedding if `rotate`, to the first parts of rows (1, tokens, n).
+
+        Each part is `width` wide; there are as many as `weights` (width), one or two. See `rotated` for the angles.
+
+        Returns:
+            (parts, tokens, width).
+        """
+        ...
+
+
 @cache
-def fused_ops_for(device: Any) -> ModuleType:
-    """The module that does these steps on a `torch.device`: this one, or `kernels` where Triton works."""
-    here = sys.modules[__name__]
+def fused_ops_for(device: Any) -> FusedOps:
+    """Return what does these steps on a `torch.device`: this module, or `kernels` where Triton works."""
+    from wan_mcp.engine.ops import modulate as plain_steps
+
     if device.type != "cuda":
-        return here
+        return plain_steps
     try:
         from wan_mcp.engine.ops import modulate_triton as kernels
 
         rows = torch.zeros(1, 2, 64, dtype=torch.bfloat16, device=device)
         times = torch.zeros(1, 6, 64, device=device)
-        kernels.modulate_quantize(rows, times, times, 1e-6, 0, True, False, False)
+        kernels.modulate_quantize(rows, times, times, 1e-6, 0, normalize=True, gelu=False, fp8=False)
         if torch.cuda.get_device_capability(device) >= MIN_FP8_CAPABILITY:
-            kernels.modulate_quantize(rows, times, times, 1e-6, NONE, False, True, True)
+            kernels.modulate_quantize(rows, times, times, 1e-6, NONE, normalize=False, gelu=True, fp8=True)
     except torch.OutOfMemoryError:  # of the moment; a raise is not remembered
         raise
     except Exception as error:  # without a C compiler, or on a GPU that Triton does not know
         log.warning("blocks run without their own GPU kernels: %s", first_line(error))
-        return here
+        return plain_steps
     return kernels
 
 
 def modulate_quantize(
-    rows: Tensor, times: Tensor, table: Tensor, eps: float, shift: int, normalize: bool, gelu: bool, fp8: bool
+    rows: Tensor, times: Tensor, table: Tensor, eps: float, shift: int, *, normalize: bool, gelu: bool, fp8: bool
 ) -> tuple[Tensor, Tensor]:
-    """Rows (1, tokens, n), normalized, modulated and put through GELU as told, ready for the next product.
-
-    Gives (tokens, n) in e4m3 and scales (tokens, 1), or in the rows' dtype and no scales. `shift` is the line of
-    `times` (1, 6, n) or (1, tokens, 6, n) plus `table` (1, 6, n) that is added, the next one scales; -1 for neither.
-    """
+    """See `FusedOps`."""
     wide = rows.float()
     if normalize:
         wide = F.layer_norm(wide, wide.shape[-1:], None, None, eps)
     wide = _modulated(wide, times, table, shift)
     if gelu:
         wide = F.gelu(wide, approximate="tanh")
-    return _prepared(wide, rows.dtype, fp8)
+    return _prepared(wide, rows.dtype, fp8=fp8)
 
 
 def residual_modulate_quantize(
@@ -81,37 +147,32 @@ def residual_modulate_quantize(
     eps: float,
     gate: int,
     shift: int,
+    *,
     normalize: bool,
     affine: bool,
     fp8: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """`residual` plus the product times its gate, and that sum prepared like `modulate_quantize` does.
-
-    `weight` and `bias` (n) are those of the normalization where `affine` is true. A `gate` of -1 is one.
-    """
+    """See `FusedOps`."""
     added = gated_residual(residual, product, times, table, gate)
     wide = added.float()
     if normalize:
         wide = F.layer_norm(wide, wide.shape[-1:], None, None, eps)
     if affine:
         wide = wide * weight + bias
-    return added, *_prepared(_modulated(wide, times, table, shift), residual.dtype, fp8)
+    return added, *_prepared(_modulated(wide, times, table, shift), residual.dtype, fp8=fp8)
 
 
 def gated_residual(residual: Tensor, product: Tensor, times: Tensor, table: Tensor, gate: int) -> Tensor:
-    """`residual` plus the product times its gate."""
+    """See `FusedOps`."""
     if gate == NONE:
         return residual + product
     return (residual.float() + product.float() * _line(times, table, gate)).to(residual.dtype)
 
 
 def qk_rms_norm_rope(
-    rows: Tensor, weights: list[Tensor], cos: Tensor, sin: Tensor, width: int, eps: float, rotate: bool
+    rows: Tensor, weights: list[Tensor], cos: Tensor, sin: Tensor, width: int, eps: float, *, rotate: bool
 ) -> Tensor:
-    """The first parts of rows (1, tokens, n), each `width` wide, in root mean square norm and turned by their angles.
-
-    Gives (parts, tokens, width), as many parts as there are `weights` (width), one or two.
-    """
+    """See `FusedOps`."""
     made = []
     for part, weight in zip(rows[0].split(width, dim=-1), weights, strict=False):
         wide = part.float()
@@ -144,7 +205,7 @@ def _modulated(wide: Tensor, times: Tensor, table: Tensor, shift: int) -> Tensor
     return wide * (1 + _line(times, table, shift + 1)) + _line(times, table, shift)
 
 
-def _prepared(wide: Tensor, dtype: torch.dtype, fp8: bool) -> tuple[Tensor, Tensor]:
+def _prepared(wide: Tensor, dtype: torch.dtype, *, fp8: bool) -> tuple[Tensor, Tensor]:
     if fp8:
         return quantize_rowwise(wide[0])
     return wide[0].to(dtype), wide.new_empty((0, 1))

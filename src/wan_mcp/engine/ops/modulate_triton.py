@@ -57,7 +57,10 @@ def _modulate_quantize_row(
         if QUANTIZE:
             # One instruction, right to 11 bits, of which rounding keeps 4.
             half, u = 0.5 * x, x * (0.7978845608028654 + 0.035677408136300125 * (x * x))
-            x = half + half * tl.inline_asm_elementwise("tanh.approx.f32 $0, $1;", "=f,f", [u], tl.float32, True, 1)
+            tanh_u = tl.inline_asm_elementwise(
+                "tanh.approx.f32 $0, $1;", "=f,f", [u], dtype=tl.float32, is_pure=True, pack=1
+            )
+            x = half + half * tanh_u
         else:
             # tanh(u) = 1 - 2 / (1 + exp(2u)), so half of (1 + tanh(u)) is 1 / (1 + exp(-2u)).
             x = x / (1.0 + tl.exp(-1.5957691216057308 * (x + 0.044715 * x * x * x)))
@@ -150,29 +153,28 @@ PROGRAMS = 2048
 """That share all rows: enough for every GPU, few enough that each loads what rows have in common for many of them."""
 
 
-def _programs(tokens: int, *shared: bool) -> tuple[int, int]:
-    """Return how many programs to start, and the step from row to row of each; 0 where each has just one."""
-    return (PROGRAMS, PROGRAMS) if any(shared) else (tokens, 0)
+def _programs(tokens: int, *, shared: bool) -> tuple[int, int]:
+    """Return how many programs to start, and the step from row to row of each; 0 where each has just one.
+
+    `shared` says whether rows have anything in common.
+    """
+    return (PROGRAMS, PROGRAMS) if shared else (tokens, 0)
 
 
-def _prepared(rows: Tensor, fp8: bool, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+def _prepared(rows: Tensor, *, fp8: bool) -> tuple[Tensor, Tensor]:
     tokens, width = rows.shape[-2:]
-    made = torch.empty((tokens, width), dtype=torch.float8_e4m3fn if fp8 else dtype, device=rows.device)
+    made = torch.empty((tokens, width), dtype=torch.float8_e4m3fn if fp8 else rows.dtype, device=rows.device)
     return made, torch.empty((tokens if fp8 else 0, 1), dtype=torch.float32, device=rows.device)
 
 
 @triton_op("wan_mcp::modulate_quantize", mutates_args={})
 def modulate_quantize(
-    rows: Tensor, times: Tensor, table: Tensor, eps: float, shift: int, normalize: bool, gelu: bool, fp8: bool
+    rows: Tensor, times: Tensor, table: Tensor, eps: float, shift: int, *, normalize: bool, gelu: bool, fp8: bool
 ) -> tuple[Tensor, Tensor]:
-    """Rows (1, tokens, n), normalized, modulated and put through GELU as told, for the next product.
-
-    Gives (tokens, n) in e4m3 and scales (tokens, 1), or in the rows' dtype and no scales. `shift` is the line of
-    `times` (1, 6, n) or (1, tokens, 6, n) plus `table` (1, 6, n) that is added, the next one scales; -1 for neither.
-    """
+    """See `FusedOps`."""
     tokens, width = rows.shape[-2:]
-    made, scales = _prepared(rows, fp8, rows.dtype)
-    programs, step = _programs(tokens, shift != NONE)
+    made, scales = _prepared(rows, fp8=fp8)
+    programs, step = _programs(tokens, shared=shift != NONE)
     wrap_triton(_modulate_quantize_kernel)[(programs,)](
         rows, rows, times, table, table, table, rows, made, scales,
         tokens, N_COLS=width, BLOCK_N=triton.next_power_of_2(width), ROW_STEP=step, EPS=eps,
@@ -185,16 +187,13 @@ def modulate_quantize(
 @triton_op("wan_mcp::residual_modulate_quantize", mutates_args={})
 def residual_modulate_quantize(
     residual: Tensor, product: Tensor, times: Tensor, table: Tensor, weight: Tensor, bias: Tensor, eps: float,
-    gate: int, shift: int, normalize: bool, affine: bool, fp8: bool,
+    gate: int, shift: int, *, normalize: bool, affine: bool, fp8: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    """`residual` plus the product times its gate, and that sum prepared like `modulate_quantize` does.
-
-    `weight` and `bias` (n) are those of the normalization where `affine` is true.
-    """
+    """See `FusedOps`."""
     tokens, width = residual.shape[-2:]
     added = torch.empty_like(residual)
-    made, scales = _prepared(residual, fp8, residual.dtype)
-    programs, step = _programs(tokens, shift != NONE, gate != NONE, affine)
+    made, scales = _prepared(residual, fp8=fp8)
+    programs, step = _programs(tokens, shared=shift != NONE or gate != NONE or affine)
     wrap_triton(_modulate_quantize_kernel)[(programs,)](
         residual, product, times, table, weight, bias, added, made, scales,
         tokens, N_COLS=width, BLOCK_N=triton.next_power_of_2(width), ROW_STEP=step, EPS=eps,
@@ -206,10 +205,10 @@ def residual_modulate_quantize(
 
 @triton_op("wan_mcp::gated_residual", mutates_args={})
 def gated_residual(residual: Tensor, product: Tensor, times: Tensor, table: Tensor, gate: int) -> Tensor:
-    """`residual` plus the product times its gate."""
+    """See `FusedOps`."""
     tokens, width = residual.shape[-2:]
     added = torch.empty_like(residual)
-    programs, step = _programs(tokens, gate != NONE)
+    programs, step = _programs(tokens, shared=gate != NONE)
     wrap_triton(_modulate_quantize_kernel)[(programs,)](
         residual, product, times, table, table, table, added, added, added,
         tokens, N_COLS=width, BLOCK_N=triton.next_power_of_2(width), ROW_STEP=step, EPS=0.0,
@@ -221,12 +220,9 @@ def gated_residual(residual: Tensor, product: Tensor, times: Tensor, table: Tens
 
 @triton_op("wan_mcp::qk_rms_norm_rope", mutates_args={})
 def qk_rms_norm_rope(
-    rows: Tensor, weights: list[Tensor], cos: Tensor, sin: Tensor, width: int, eps: float, rotate: bool
+    rows: Tensor, weights: list[Tensor], cos: Tensor, sin: Tensor, width: int, eps: float, *, rotate: bool
 ) -> Tensor:
-    """The first parts of rows (1, tokens, n), each `width` wide, in root mean square norm and turned by their angles.
-
-    Gives (parts, tokens, width), as many parts as there are `weights` (width), one or two.
-    """
+    """See `FusedOps`."""
     tokens = rows.shape[-2]
     out = torch.empty((len(weights), tokens, width), dtype=rows.dtype, device=rows.device)
     wrap_triton(_qk_rms_norm_rope_kernel)[(tokens, len(weights))](

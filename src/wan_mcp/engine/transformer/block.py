@@ -7,7 +7,6 @@ lies between the products is `rows.py` in torch and `kernels.py` on GPUs.
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -95,15 +94,20 @@ def run_block(
     def in_heads(rows: Tensor) -> Tensor:
         return rows.unflatten(-1, (shape.heads, shape.head_dim))
 
-    def prepared(rows: Tensor, *, shift: int = NONE, normalize: bool = False, gelu: bool = False) -> Any:
-        return steps.modulate_quantize(rows, times, table, eps, shift, normalize, gelu, fp8)
+    def prepared(
+        rows: Tensor, *, shift: int = NONE, normalize: bool = False, gelu: bool = False
+    ) -> tuple[Tensor, Tensor]:
+        return steps.modulate_quantize(rows, times, table, eps, shift, normalize=normalize, gelu=gelu, fp8=fp8)
 
-    def added(to: Tensor, what: Tensor, *, gate: int = NONE, shift: int = NONE, norm: str | None = None) -> Any:
+    def added(
+        to: Tensor, what: Tensor, *, gate: int = NONE, shift: int = NONE, norm: str | None = None
+    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         weight, bias = (named[f"{norm}.weight"], named[f"{norm}.bias"]) if norm else (table, table)
-        normalize, affine = norm is not None or shift != NONE, norm is not None
+        affine = norm is not None
         sum_, rows, scales = steps.residual_modulate_quantize(
-            to, what, times, table, weight, bias, eps, gate, shift, normalize, affine, fp8
-        )
+            to, what, times, table, weight, bias, eps, gate, shift,
+            normalize=affine or shift != NONE, affine=affine, fp8=fp8,
+        )  # fmt: skip
         return sum_, (rows, scales)
 
     joined = apply("attn1.qkv", prepared(hidden, shift=SHIFT, normalize=True))
@@ -111,20 +115,19 @@ def run_block(
     if uses_fused_attention(recipe, hidden.device):
         rows = fused_self_attention(joined, *norms, cos, sin, shape.heads, eps)
     else:
-        query, key = in_heads(steps.qk_rms_norm_rope(joined, norms, cos, sin, shape.width, eps, True)).split(1)
+        query, key = in_heads(steps.qk_rms_norm_rope(joined, norms, cos, sin, shape.width, eps, rotate=True)).split(1)
         rows = prepared(attend_self(query, key, in_heads(joined[..., 2 * shape.width :])).flatten(-2))
     attended = apply("attn1.out", rows)
 
     hidden, rows = added(hidden, attended, gate=GATE, norm="norm2" if shape.cross_norm else None)
     query = apply("attn2.q", rows)
-    query = in_heads(steps.qk_rms_norm_rope(query, [named["attn2.norm_q"]], cos, sin, shape.width, eps, False))
+    query = in_heads(steps.qk_rms_norm_rope(query, [named["attn2.norm_q"]], cos, sin, shape.width, eps, rotate=False))
     attended = attend_context(query, text_key, text_value, padding).flatten(-2)
     attended = apply("attn2.out", prepared(attended))
 
     hidden, rows = added(hidden, attended, shift=FFN_SHIFT)
     inner = prepared(apply("ffn.up", rows), gelu=True)
-    made: Tensor = steps.gated_residual(hidden, apply("ffn.down", inner), times, table, FFN_GATE)
-    return made
+    return steps.gated_residual(hidden, apply("ffn.down", inner), times, table, FFN_GATE)
 
 
 def context_keys_values(kind: BlockKind, text: Tensor, weights: list[Tensor]) -> tuple[Tensor, Tensor]:
@@ -135,7 +138,7 @@ def context_keys_values(kind: BlockKind, text: Tensor, weights: list[Tensor]) ->
     *layer, norm = weights
     key, value = linear(text, layer, kind.recipe, kind.dtype).split(kind.shape.width, dim=-1)
     # Once for each text: not worth a kernel. Without angles to turn by, any two tensors do.
-    key = plain_steps.qk_rms_norm_rope(key, [norm], norm, norm, kind.shape.width, kind.shape.eps, False)
+    key = plain_steps.qk_rms_norm_rope(key, [norm], norm, norm, kind.shape.width, kind.shape.eps, rotate=False)
     heads = (kind.shape.heads, -1)
     return key.unflatten(-1, heads).contiguous(), value.unflatten(-1, heads).contiguous()
 

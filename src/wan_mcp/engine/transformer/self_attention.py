@@ -43,10 +43,9 @@ def fused_self_attention(
     if made is not None:
         return made
     steps = fused_ops_for(product.device)
-    attended = attend_self(*joined.to_qkv(steps.qk_rms_norm_rope)).flatten(-2)
+    attended = attend_self(*joined.to_qkv(steps)).flatten(-2)
     # Without a modulation any two tensors do.
-    rows, scales = steps.modulate_quantize(attended, cos, cos, eps, NONE, False, False, True)
-    return rows, scales
+    return steps.modulate_quantize(attended, cos, cos, eps, NONE, normalize=False, gelu=False, fp8=True)
 
 
 @fused_self_attention.register_fake  # type: ignore[untyped-decorator]
