@@ -1,4 +1,4 @@
-"""Queries, keys and values in FP8 such that attention over them is close to attention over the originals.
+"""Quantize queries, keys and values to FP8 such that attention over them is close to that over the originals.
 
 What is done, and why softmax and the weighted mean do not notice:
 
@@ -92,7 +92,7 @@ class QuantizedQKV:
 
 @lru_cache(maxsize=8)
 def hadamard(width: int, device: torch.device) -> Tensor:
-    """Sylvester's Hadamard matrix of this width, a power of two: entries ±1, bf16; over its root it is orthonormal."""
+    """Return Sylvester's Hadamard matrix of a width that is a power of two: ±1 in bf16, orthonormal over its root."""
     matrix = torch.ones(1, 1)
     while len(matrix) < width:
         matrix = torch.cat([torch.cat([matrix, matrix], 1), torch.cat([matrix, -matrix], 1)])
@@ -106,7 +106,7 @@ def quantize_qkv(
     amax_reduce: LaunchConfig = AMAX_REDUCE,
     quantize: LaunchConfig = QUANTIZE,
 ) -> QuantizedQKV:
-    """Inputs (batch, tokens, heads, head width) of any strides, on CUDA, in e4m3.
+    """Quantize inputs (batch, tokens, heads, head width) of any strides, on CUDA, to e4m3.
 
     `amax_reduce` and `quantize` are what one program of the two passes over the inputs does.
     """
@@ -141,7 +141,7 @@ def quantize_qkv(
 
 
 def dequantize_out(output: Tensor, inputs: QuantizedQKV, dtype: torch.dtype) -> Tensor:
-    """The output (batch, tokens, heads, head width) of attention over rounded inputs, in e4m3, as it should be."""
+    """Dequantize the output (batch, tokens, heads, head width), e4m3, of attention over e4m3 inputs."""
     from wan_mcp.engine.attention.fp8_quantize_triton import dequantize_kernel
 
     batch, tokens, heads, width = output.shape
@@ -154,7 +154,7 @@ def dequantize_out(output: Tensor, inputs: QuantizedQKV, dtype: torch.dtype) -> 
 
 
 def quantize_qkv_reference(query: Tensor, key: Tensor, value: Tensor) -> QuantizedQKV:
-    """`quantize_qkv` in plain torch, on any device: what the kernels are measured by."""
+    """Do what `quantize_qkv` does in plain torch, on any device: the reference for the kernels."""
     batch, _, heads, width = query.shape
     query, key, value = query.float(), key.float(), value.float()
     key_mean, value_mean = key.mean(1, keepdim=True), value.mean(1, keepdim=True)

@@ -1,17 +1,17 @@
 """Self-attention in FP8 from the product of query, key and value to the rows of the next product, in few passes.
 
-What `rounding` does to normalized and turned queries and keys is done here together with normalizing and turning them,
-and what it does to the output together with rounding that for the next product. Nothing in 16 bits is written between.
-Two things differ from `rounding`, and softmax notices neither:
+RMS norm, RoPE and quantization of queries and keys, three passes in `rounding` and before it, are one here, and so are
+dequantization of the output and its quantization for the next product. Nothing in 16 bits is written between. Two
+things differ from `rounding`, and softmax notices neither:
 
-- The keys lose the mean of a sample of them. Any constant vector may be taken from all keys, since it changes every
-  score of a query by the same number; that of a sample shortens them as well as the true mean does.
-- The scales of queries and keys come from a bound that needs no look at them. A row r of n channels in root mean square
-  norm has a norm of at most √n, so what a head holds of it, times weights w, has at most √n · max|w|; turning keeps
-  that, and taking a mean m from a key adds at most |m|. e4m3 is a floating-point format: a loose bound costs nothing
-  before numbers fall among the subnormal ones, fifteen binades below the largest.
+- Keys lose the mean of a sample of them. Any constant vector may be subtracted from all keys, since it changes every
+  score of a query by the same number; the mean of a sample shortens them as well as the true mean does.
+- The scales of queries and keys come from a bound, without a look at them. A row of n channels after RMS norm has a
+  norm of at most √n, so its part in one head, times weights w, has at most √n · max|w|; a rotation keeps that, and
+  subtracting a mean m from a key adds at most |m|. e4m3 is a floating-point format: a loose bound costs nothing before
+  numbers fall among the subnormal ones, fifteen binades below the largest.
 
-Values are looked at in full: their scale must be a true bound, as their range is that of the output.
+Values are read in full: their scale must be a true bound, as their range is that of the output.
 """
 
 from dataclasses import dataclass, replace
@@ -34,7 +34,7 @@ __all__ = [
 ]
 
 SAMPLE_STRIDE = 11
-"""The mean of keys is that of every 11th. A prime, so that a picture's columns all have their turn."""
+"""The mean of keys is that of every 11th. A prime, so that the sample meets all columns of a frame."""
 
 SUM_K_SAMPLE = LaunchConfig(16, 1, num_stages=3, block_h=2)
 V_AMAX_REDUCE = LaunchConfig(8, 32, num_warps=2, num_stages=1, block_h=4)
@@ -70,23 +70,23 @@ class QKVProjection:
     """(width): the weights of the normalization of a token's query, over all heads."""
     key_norm: Tensor
     cos: Tensor
-    """(tokens, head width / 2) float32: of the angles by which pairs of neighbouring channels are turned."""
+    """(tokens, head width / 2) float32: of the rotary embedding's angles, one for each pair of channels."""
     sin: Tensor
     heads: int
     eps: float
 
     @property
     def width(self) -> int:
-        """Of all heads."""
+        """Return the width of all heads."""
         return int(self.product.shape[-1]) // 3
 
     def part(self, number: int) -> Tensor:
-        """Query, key or value as they are in the product, (1, tokens, heads, head width)."""
+        """Return query, key or value as they are in the product, (1, tokens, heads, head width)."""
         some = self.product[..., number * self.width : (number + 1) * self.width]
         return torch.Tensor.unflatten(some, -1, (self.heads, -1))
 
     def to_qkv(self, steps: FusedOps = plain_steps) -> tuple[Tensor, Tensor, Tensor]:
-        """Query and key, normalized and turned, and value, (1, tokens, heads, head width) each."""
+        """Return query and key after RMS norm and RoPE, and value, (1, tokens, heads, head width) each."""
         norms = [self.query_norm, self.key_norm]
         made = steps.qk_rms_norm_rope(self.product, norms, self.cos, self.sin, self.width, self.eps, rotate=True)
         query, key = made.unflatten(-1, (self.heads, -1)).split(1)
@@ -94,7 +94,7 @@ class QKVProjection:
 
 
 def quantize_projection(joined: QKVProjection, launches: LaunchConfigs = LAUNCH_CONFIGS) -> QuantizedQKV:
-    """The inputs of attention in e4m3, of a product on CUDA whose channels are contiguous."""
+    """Quantize the inputs of attention to e4m3, from a product on CUDA whose channels are contiguous."""
     from wan_mcp.engine.attention import fused_qkv_triton as kernels
 
     product, heads, full = joined.product, joined.heads, joined.width
@@ -141,7 +141,7 @@ def quantize_projection(joined: QKVProjection, launches: LaunchConfigs = LAUNCH_
 def output_rows(
     output: Tensor, inputs: QuantizedQKV, launch: LaunchConfig = LAUNCH_CONFIGS.requantize_rows
 ) -> tuple[Tensor, Tensor]:
-    """The output of attention over rounded inputs as the next product takes it: e4m3 rows, and their scales.
+    """Quantize the output of attention over e4m3 inputs for the next product: e4m3 rows, and their scales.
 
     Args:
         output: (1, tokens, heads, head width) e4m3, contiguous.
@@ -166,7 +166,7 @@ def output_rows(
 
 
 def quantize_projection_reference(joined: QKVProjection) -> QuantizedQKV:
-    """`quantize_projection` in plain torch, on any device: what the kernels are measured by."""
+    """Do what `quantize_projection` does in plain torch, on any device: the reference for the kernels."""
     query, key, value = replace(joined, product=joined.product.float()).to_qkv()
     heads, width, root = joined.heads, query.shape[-1], joined.width**0.5
     key_mean, value_mean = key[:, ::SAMPLE_STRIDE].mean(1, keepdim=True), value.mean(1, keepdim=True)
@@ -188,5 +188,5 @@ def quantize_projection_reference(joined: QKVProjection) -> QuantizedQKV:
 
 
 def output_rows_reference(output: Tensor, inputs: QuantizedQKV) -> tuple[Tensor, Tensor]:
-    """`output_rows` in plain torch, on any device."""
+    """Do what `output_rows` does in plain torch, on any device."""
     return quantize_rowwise((output[0].float() * inputs.value_scale + inputs.value_mean).flatten(1))

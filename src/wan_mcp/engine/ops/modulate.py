@@ -1,7 +1,7 @@
-"""What lies between a block's matrix products, in plain torch. A row is a token's channels.
+"""The operations between a block's matrix products, in plain torch. A row is a token's channels.
 
-`kernels.py` has the same four functions for GPUs, each one pass over memory; `fused_ops_for` chooses. `FusedOps` says what
-they compute.
+`modulate_triton` has the same four functions for GPUs, each one pass over memory; `fused_ops_for` chooses. `FusedOps`
+says what they compute.
 """
 
 import logging
@@ -19,12 +19,12 @@ from wan_mcp.text import first_line
 __all__ = [
     "NONE",
     "FusedOps",
+    "apply_rotary_emb",
     "fused_ops_for",
     "gated_residual",
     "modulate_quantize",
     "qk_rms_norm_rope",
     "residual_modulate_quantize",
-    "rotated",
 ]
 
 log = logging.getLogger(__name__)
@@ -75,7 +75,7 @@ class FusedOps(Protocol):
         affine: bool,
         fp8: bool,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Add the product times its gate to the residual (1, tokens, n), and prepare that sum as `modulate_quantize` does.
+        """Add the product times its gate to the residual (1, tokens, n), and prepare it as `modulate_quantize` does.
 
         `weight` and `bias` (n) are those of the normalization where `affine` is true. Without a gate it is one.
 
@@ -93,7 +93,8 @@ class FusedOps(Protocol):
     ) -> Tensor:
         """Apply RMS norm, and the rotary embedding if `rotate`, to the first parts of rows (1, tokens, n).
 
-        Each part is `width` wide; there are as many as `weights` (width), one or two. See `rotated` for the angles.
+        Each part is `width` wide; there are as many as `weights` (width), one or two. Angles are as for
+        `apply_rotary_emb`.
 
         Returns:
             (parts, tokens, width).
@@ -177,12 +178,12 @@ def qk_rms_norm_rope(
     for part, weight in zip(rows[0].split(width, dim=-1), weights, strict=False):
         wide = part.float()
         wide = wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + eps) * weight.float()
-        made.append(rotated(wide, cos, sin) if rotate else wide)
+        made.append(apply_rotary_emb(wide, cos, sin) if rotate else wide)
     return torch.stack(made).to(rows.dtype)
 
 
-def rotated(rows: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rows (tokens, heads * width), each pair of neighbouring channels of a head turned by its angle.
+def apply_rotary_emb(rows: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotate each pair of neighbouring channels of a head of rows (tokens, heads * width) by its angle.
 
     `cos` and `sin` are (tokens, width / 2). Su et al. 2021 (RoPE), in the pairing that Wan was trained with.
     """

@@ -137,7 +137,7 @@ def context_keys_values(kind: BlockKind, text: Tensor, weights: list[Tensor]) ->
     """
     *layer, norm = weights
     key, value = linear(text, layer, kind.recipe, kind.dtype).split(kind.shape.width, dim=-1)
-    # Once for each text: not worth a kernel. Without angles to turn by, any two tensors do.
+    # Once for each text: not worth a kernel. Without RoPE, any two tensors do.
     key = plain_steps.qk_rms_norm_rope(key, [norm], norm, norm, kind.shape.width, kind.shape.eps, rotate=False)
     heads = (kind.shape.heads, -1)
     return key.unflatten(-1, heads).contiguous(), value.unflatten(-1, heads).contiguous()

@@ -23,13 +23,13 @@ def uses_fused_attention(recipe: QuantScheme, device: torch.device) -> bool:
 def fused_self_attention(
     product: Tensor, query_norm: Tensor, key_norm: Tensor, cos: Tensor, sin: Tensor, heads: int, eps: float
 ) -> tuple[Tensor, Tensor]:
-    """Attention of tokens over themselves, with normalizing and turning before it and rounding to FP8 after it.
+    """Attend from all tokens to all, with RMS norm and RoPE before and quantization to FP8 after it.
 
     Args:
         product: (1, tokens, 3 * width): query, key and value.
         query_norm: (width), of the root mean square norm over all heads.
         key_norm: likewise.
-        cos: (tokens, head width / 2) float32, see `rows.rotated`.
+        cos: (tokens, head width / 2) float32, see `rows.apply_rotary_emb`.
         sin: likewise.
         heads: how many.
         eps: of the norms.

@@ -135,7 +135,7 @@ def _upsample_nearest_kernel(
 
 
 def upsample_nearest(value: Tensor, bias: Tensor | None, residual: Tensor | None, frames: int) -> Tensor:
-    """Return the sum with each pixel four times, and `frames` frames out of each; see `activations.upsample_nearest`."""
+    """Return the sum, each pixel four times and `frames` frames out of each; see `activations.upsample_nearest`."""
     kept, height, width, channels = value.shape
     channels //= frames
     out = torch.empty((kept * frames, 2 * height, 2 * width, channels), dtype=value.dtype, device=value.device)
