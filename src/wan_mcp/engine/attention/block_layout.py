@@ -1,8 +1,8 @@
 """A sequence laid into blocks for kernels that leave some out, and what comes of it brought back.
 
-On CUDA in one pass each way: tokens change places, queries and keys are rotated and values lose their mean (what that
-is for is said in `rounding`; without it FP8 was off by a quarter on data with outliers), and the means of the parts of
-each block, which the router needs, fall off.
+On CUDA in one pass each way: tokens change places, queries and keys are rotated, values lose their mean (`fp8_quantize`
+says what for; without it FP8 was off by a quarter on data with outliers), and the means of the parts of each block,
+which the router needs, fall off.
 """
 
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from wan_mcp.engine.attention.fp8_quantize import LaunchConfig, hadamard
 __all__ = ["PARTS", "BlockedQKV", "block_scores", "from_blocks", "to_blocks"]
 
 PARTS = 4
-"""Parts of a block whose means stand for it: n_q and n_k of the router's formula (see `routing`)."""
+"""Parts of a block whose means stand for it: n_q and n_k of the router's formula (see `block_router`)."""
 TILES, SCATTER = 4, LaunchConfig(64, 4)
 BLOCK_B = 16  # blocks that one program scores at a time
 HEADS_AT_ONCE = 8  # in plain torch: the scores of all heads at 75,600 tokens would take 0.9 GB

@@ -8,13 +8,13 @@ except in `finalize_scales_kernel`, TILES tiles of BLOCK_M tokens, `pid_m`.
 import triton
 import triton.language as tl
 
-from wan_mcp.engine.attention import fp8_quantize as rounding
-from wan_mcp.engine.ops import fp8_linear as linear
+from wan_mcp.engine.attention import fp8_quantize
+from wan_mcp.engine.ops import fp8_linear
 
 __all__ = ["amax_reduce_kernel", "dequantize_kernel", "finalize_scales_kernel", "quantize_kernel"]
 
-FP8_MAX = tl.constexpr(linear.FP8_MAX)
-MIN_AMAX = tl.constexpr(rounding.MIN_AMAX)
+FP8_MAX = tl.constexpr(fp8_linear.FP8_MAX)
+MIN_AMAX = tl.constexpr(fp8_quantize.MIN_AMAX)
 
 
 @triton.jit

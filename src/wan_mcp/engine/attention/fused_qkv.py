@@ -1,8 +1,8 @@
 """Self-attention in FP8 from the product of query, key and value to the rows of the next product, in few passes.
 
-RMS norm, RoPE and quantization of queries and keys, three passes in `rounding` and before it, are one here, and so are
-dequantization of the output and its quantization for the next product. Nothing in 16 bits is written between. Two
-things differ from `rounding`, and softmax notices neither:
+RMS norm, RoPE and quantization of queries and keys, three passes in `fp8_quantize` and before it, are one here, and so
+are dequantization of the output and its quantization for the next product. Nothing in 16 bits is written between. Two
+things differ from `fp8_quantize`, and softmax notices neither:
 
 - Keys lose the mean of a sample of them. Any constant vector may be subtracted from all keys, since it changes every
   score of a query by the same number; the mean of a sample shortens them as well as the true mean does.

@@ -10,15 +10,15 @@ Import it only where Triton is.
 import triton
 import triton.language as tl
 
-from wan_mcp.engine.attention import fp8_quantize as rounding
-from wan_mcp.engine.ops import fp8_linear as linear
+from wan_mcp.engine.attention import fp8_quantize
+from wan_mcp.engine.ops import fp8_linear
 
 __all__ = ["finalize_qkv_scales_kernel", "quantize_qk_kernel", "quantize_v_kernel", "requantize_rows_kernel",
            "sum_k_sample_kernel", "v_amax_reduce_kernel"]  # fmt: skip
 
-FP8_MAX = tl.constexpr(linear.FP8_MAX)
-MIN_AMAX = tl.constexpr(rounding.MIN_AMAX)
-MIN_SCALE = tl.constexpr(linear.MIN_SCALE)
+FP8_MAX = tl.constexpr(fp8_linear.FP8_MAX)
+MIN_AMAX = tl.constexpr(fp8_quantize.MIN_AMAX)
+MIN_SCALE = tl.constexpr(fp8_linear.MIN_SCALE)
 
 
 @triton.jit
@@ -240,7 +240,7 @@ def requantize_rows_kernel(
     """
     offs_n = tl.arange(0, BLOCK_N)
     mask_n = offs_n < HIDDEN_DIM
-    # LoadedModels once for all rows of a program.
+    # Loaded once for all rows of a program.
     v_mean = tl.load(VMean + offs_n, mask=mask_n, other=0.0)
     v_scale = tl.load(VScale + offs_n, mask=mask_n, other=0.0)
     start_m = tl.program_id(0).to(tl.int64) * TILES

@@ -104,7 +104,7 @@ class FusedOps(Protocol):
 
 @cache
 def fused_ops_for(device: Any) -> FusedOps:
-    """Return what does these steps on a `torch.device`: this module, or `kernels` where Triton works."""
+    """Return what does these steps on a `torch.device`: this module, or `modulate_triton` where Triton works."""
     from wan_mcp.engine.ops import modulate as plain_steps
 
     if device.type != "cuda":

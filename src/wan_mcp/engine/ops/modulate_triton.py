@@ -1,7 +1,7 @@
-"""What lies between a block's matrix products, on a GPU: one pass over memory each, in Triton.
+"""The operations between a block's matrix products, on a GPU: one pass over memory each, in Triton.
 
 A row is a token's channels. Every kernel reads a row once, keeps it in registers and writes what the next product
-takes; `rows.py` says in plain torch what each computes. Imported only where there is Triton and a GPU.
+reads; `modulate` says in plain torch what each computes. Imported only where there is Triton and a GPU.
 
 Capitalized arguments are pointers to contiguous tensors, lower-case ones numbers, upper-case ones compile-time
 constants.
@@ -13,13 +13,13 @@ import triton.language as tl
 from torch import Tensor
 from torch.library import triton_op, wrap_triton
 
-from wan_mcp.engine.ops import fp8_linear as linear
+from wan_mcp.engine.ops import fp8_linear
 from wan_mcp.engine.ops.modulate import NONE
 
 __all__ = ["gated_residual", "modulate_quantize", "qk_rms_norm_rope", "residual_modulate_quantize"]
 
-FP8_MAX = tl.constexpr(linear.FP8_MAX)
-MIN_SCALE = tl.constexpr(linear.MIN_SCALE)
+FP8_MAX = tl.constexpr(fp8_linear.FP8_MAX)
+MIN_SCALE = tl.constexpr(fp8_linear.MIN_SCALE)
 
 
 @triton.jit
@@ -89,7 +89,7 @@ def _modulate_quantize_kernel(
     offs_n = tl.arange(0, BLOCK_N)
     mask = offs_n < N_COLS
     gate, scale, shift = 0.0, 0.0, 0.0
-    # LoadedModels once for all rows of a program.
+    # Loaded once for all rows of a program.
     if GATE >= 0:
         gate = tl.load(Table + GATE * N_COLS + offs_n, mask=mask, other=0.0)
         if not TEMB_PER_TOKEN:

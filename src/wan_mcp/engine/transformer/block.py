@@ -3,7 +3,7 @@
 After `WanTransformerBlock` of diffusers, with four differences that do not change what it computes beyond rounding:
 query, key and value are one product; the text's keys and values come from outside (they are the same at every step);
 the rotary tables hold each angle once; and normalized activations stay in float32 until they are rounded once. What
-lies between the products is `rows.py` in torch and `kernels.py` on GPUs.
+lies between the products is `modulate` in plain torch and `modulate_triton` on GPUs.
 """
 
 from dataclasses import dataclass

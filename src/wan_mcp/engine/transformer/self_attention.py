@@ -29,13 +29,13 @@ def fused_self_attention(
         product: (1, tokens, 3 * width): query, key and value.
         query_norm: (width), of the root mean square norm over all heads.
         key_norm: likewise.
-        cos: (tokens, head width / 2) float32, see `rows.apply_rotary_emb`.
+        cos: (tokens, head width / 2) float32, see `modulate.apply_rotary_emb`.
         sin: likewise.
         heads: how many.
         eps: of the norms.
 
     Returns:
-        (tokens, width) e4m3 and scales (tokens, 1) float32, as `modulate_quantize` gives them.
+        (tokens, width) e4m3 and scales (tokens, 1) float32, as `modulate_quantize` returns them.
     """
     product = product if product.stride(-1) == 1 else product.contiguous()
     joined = QKVProjection(product, query_norm, key_norm, cos, sin, heads, eps)
