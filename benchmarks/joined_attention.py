@@ -51,7 +51,7 @@ from wan_mcp.engine.attention.fused_qkv import (
 )
 from wan_mcp.engine.attention.selector import kernel_of
 from wan_mcp.engine.ops.fp8_linear import FP8
-from wan_mcp.engine.ops.modulate import NONE, fused_ops_for
+from wan_mcp.engine.ops.modulate import NO_CHUNK, fused_ops_for
 from wan_mcp.engine.transformer import block
 from wan_mcp.engine.transformer.config import BlockShape
 
@@ -90,7 +90,9 @@ class Ways:
     def rows(self, attended: Tensor, joined: QKVProjection) -> tuple[Tensor, Tensor]:
         """The third step; without a modulation any two tensors do."""
         rows, any_ = attended.flatten(-2), joined.cos
-        return self._steps.modulate_quantize(rows, any_, any_, joined.eps, NONE, normalize=False, gelu=False, fp8=True)
+        return self._steps.modulate_quantize(
+            rows, any_, any_, joined.eps, NO_CHUNK, normalize=False, gelu=False, fp8=True
+        )
 
     def attended(self, joined: QKVProjection) -> Tensor:
         """Attention (1, tokens, heads, head width) after the first two of three steps."""

@@ -40,7 +40,7 @@ __all__ = [
     "known_flags",
 ]
 
-LAYOUT = 2
+LAYOUT = 3
 """Of the package's inputs and of its metadata; raise it when either changes."""
 FLAGS: dict[str, Any] = {
     # Weights are inputs, so there are no constants to put anywhere.

@@ -14,7 +14,7 @@ from wan_mcp.engine.transformer.block import BlockKind, weight_names
 
 __all__ = ["ACTIVATIONS", "dynamic_sizes", "example_inputs", "example_weights", "expected_inputs"]
 
-ACTIVATIONS = ("hidden", "text_key", "text_value", "padding", "times", "cos", "sin")
+ACTIVATIONS = ("hidden", "text_key", "text_value", "padding", "temb", "cos", "sin")
 """The inputs beside the weights, in order."""
 ROWS_AT_ONCE = 1024
 
@@ -38,14 +38,14 @@ def expected_inputs(kind: BlockKind) -> tuple[Input, ...]:
 def _activations(kind: BlockKind) -> dict[str, tuple[tuple[int | str, ...], torch.dtype]]:
     shape, dtype = kind.shape, kind.dtype
     text = (1, "text", shape.heads, shape.head_dim)
-    times = (1, "tokens", 6, shape.width) if shape.temb_per_token else (1, 6, shape.width)
+    temb = (1, "tokens", 6, shape.width) if shape.temb_per_token else (1, 6, shape.width)
     angles = ("tokens", shape.head_dim // 2)
     return {
         "hidden": ((1, "tokens", shape.width), dtype),
         "text_key": (text, dtype),
         "text_value": (text, dtype),
         "padding": ((1,), torch.float32),
-        "times": (times, dtype),  # as `WanTransformer3DModel` hands them to its blocks
+        "temb": (temb, dtype),  # as `WanTransformer3DModel` hands them to its blocks
         "cos": (angles, torch.float32),
         "sin": (angles, torch.float32),
     }

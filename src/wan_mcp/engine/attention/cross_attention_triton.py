@@ -1,6 +1,6 @@
 """Cross-attention to the text on a GPU, in Triton: a tile of tokens attends to all keys, of which there are few.
 
-Imported only where there is Triton and a GPU. `cross_attention` says what it computes.
+`cross_attention` says what it computes. Import it only where Triton is.
 """
 
 import math

@@ -17,7 +17,7 @@ from wan_mcp.hardware.machine import MIN_FP8_CAPABILITY
 from wan_mcp.text import first_line
 
 __all__ = [
-    "NONE",
+    "NO_CHUNK",
     "FusedOps",
     "apply_rotary_emb",
     "fused_ops_for",
@@ -29,22 +29,23 @@ __all__ = [
 
 log = logging.getLogger(__name__)
 
-NONE = -1
-"""In place of a line of `times`: there is none."""
+NO_CHUNK = -1
+"""In place of the number of a chunk of the modulation: there is none."""
 
 
 class FusedOps(Protocol):
     """The steps between a block's matrix products, as functions of tensors; a module is one.
 
-    `times` is (1, 6, n), or (1, tokens, 6, n) where each token has its own; plus `table` (1, 6, n) it is the
-    modulation. `gate` and `shift` are the numbers of its lines, or `NONE`; after each shift comes its scale.
+    `temb` is (1, 6, n), or (1, tokens, 6, n) where each token has its own; plus `scale_shift_table` (1, 6, n) it is the
+    modulation, six chunks. `gate` and `shift` are numbers of chunks, or `NO_CHUNK`; after each shift comes its scale.
+    `gemm` is the output of the product before.
     """
 
     def modulate_quantize(
         self,
         rows: Tensor,
-        times: Tensor,
-        table: Tensor,
+        temb: Tensor,
+        scale_shift_table: Tensor,
         eps: float,
         shift: int,
         *,
@@ -62,9 +63,9 @@ class FusedOps(Protocol):
     def residual_modulate_quantize(
         self,
         residual: Tensor,
-        product: Tensor,
-        times: Tensor,
-        table: Tensor,
+        gemm: Tensor,
+        temb: Tensor,
+        scale_shift_table: Tensor,
         weight: Tensor,
         bias: Tensor,
         eps: float,
@@ -75,7 +76,7 @@ class FusedOps(Protocol):
         affine: bool,
         fp8: bool,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Add the product times its gate to the residual (1, tokens, n), and prepare it as `modulate_quantize` does.
+        """Add `gemm` times its gate to the residual (1, tokens, n), and prepare it as `modulate_quantize` does.
 
         `weight` and `bias` (n) are those of the normalization where `affine` is true. Without a gate it is one.
 
@@ -84,8 +85,10 @@ class FusedOps(Protocol):
         """
         ...
 
-    def gated_residual(self, residual: Tensor, product: Tensor, times: Tensor, table: Tensor, gate: int) -> Tensor:
-        """Add the product times its gate to the residual (1, tokens, n)."""
+    def gated_residual(
+        self, residual: Tensor, gemm: Tensor, temb: Tensor, scale_shift_table: Tensor, gate: int
+    ) -> Tensor:
+        """Add `gemm` times its gate to the residual (1, tokens, n)."""
         ...
 
     def qk_rms_norm_rope(
@@ -113,10 +116,10 @@ def fused_ops_for(device: Any) -> FusedOps:
         from wan_mcp.engine.ops import modulate_triton as kernels
 
         rows = torch.zeros(1, 2, 64, dtype=torch.bfloat16, device=device)
-        times = torch.zeros(1, 6, 64, device=device)
-        kernels.modulate_quantize(rows, times, times, 1e-6, 0, normalize=True, gelu=False, fp8=False)
+        temb = torch.zeros(1, 6, 64, device=device)
+        kernels.modulate_quantize(rows, temb, temb, 1e-6, 0, normalize=True, gelu=False, fp8=False)
         if torch.cuda.get_device_capability(device) >= MIN_FP8_CAPABILITY:
-            kernels.modulate_quantize(rows, times, times, 1e-6, NONE, normalize=False, gelu=True, fp8=True)
+            kernels.modulate_quantize(rows, temb, temb, 1e-6, NO_CHUNK, normalize=False, gelu=True, fp8=True)
     except torch.OutOfMemoryError:  # of the moment; a raise is not remembered
         raise
     except Exception as error:  # without a C compiler, or on a GPU that Triton does not know
@@ -126,13 +129,21 @@ def fused_ops_for(device: Any) -> FusedOps:
 
 
 def modulate_quantize(
-    rows: Tensor, times: Tensor, table: Tensor, eps: float, shift: int, *, normalize: bool, gelu: bool, fp8: bool
+    rows: Tensor,
+    temb: Tensor,
+    scale_shift_table: Tensor,
+    eps: float,
+    shift: int,
+    *,
+    normalize: bool,
+    gelu: bool,
+    fp8: bool,
 ) -> tuple[Tensor, Tensor]:
     """See `FusedOps`."""
     wide = rows.float()
     if normalize:
         wide = F.layer_norm(wide, wide.shape[-1:], None, None, eps)
-    wide = _modulated(wide, times, table, shift)
+    wide = _modulated(wide, temb, scale_shift_table, shift)
     if gelu:
         wide = F.gelu(wide, approximate="tanh")
     return _prepared(wide, rows.dtype, fp8=fp8)
@@ -140,9 +151,9 @@ def modulate_quantize(
 
 def residual_modulate_quantize(
     residual: Tensor,
-    product: Tensor,
-    times: Tensor,
-    table: Tensor,
+    gemm: Tensor,
+    temb: Tensor,
+    scale_shift_table: Tensor,
     weight: Tensor,
     bias: Tensor,
     eps: float,
@@ -154,20 +165,20 @@ def residual_modulate_quantize(
     fp8: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """See `FusedOps`."""
-    added = gated_residual(residual, product, times, table, gate)
+    added = gated_residual(residual, gemm, temb, scale_shift_table, gate)
     wide = added.float()
     if normalize:
         wide = F.layer_norm(wide, wide.shape[-1:], None, None, eps)
     if affine:
         wide = wide * weight + bias
-    return added, *_prepared(_modulated(wide, times, table, shift), residual.dtype, fp8=fp8)
+    return added, *_prepared(_modulated(wide, temb, scale_shift_table, shift), residual.dtype, fp8=fp8)
 
 
-def gated_residual(residual: Tensor, product: Tensor, times: Tensor, table: Tensor, gate: int) -> Tensor:
+def gated_residual(residual: Tensor, gemm: Tensor, temb: Tensor, scale_shift_table: Tensor, gate: int) -> Tensor:
     """See `FusedOps`."""
-    if gate == NONE:
-        return residual + product
-    return (residual.float() + product.float() * _line(times, table, gate)).to(residual.dtype)
+    if gate == NO_CHUNK:
+        return residual + gemm
+    return (residual.float() + gemm.float() * _chunk(temb, scale_shift_table, gate)).to(residual.dtype)
 
 
 def qk_rms_norm_rope(
@@ -193,17 +204,17 @@ def apply_rotary_emb(rows: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return torch.stack([first * cos - second * sin, first * sin + second * cos], -1).flatten(-3)
 
 
-def _line(times: Tensor, table: Tensor, number: int) -> Tensor:
-    """A line of the modulation: (1, 1, n), or (1, tokens, n)."""
-    if times.dim() == 4:
-        return table[:, number : number + 1] + times[:, :, number]
-    return table[:, number : number + 1] + times[:, number : number + 1]
+def _chunk(temb: Tensor, scale_shift_table: Tensor, number: int) -> Tensor:
+    """Return a chunk of the modulation: (1, 1, n), or (1, tokens, n)."""
+    if temb.dim() == 4:
+        return scale_shift_table[:, number : number + 1] + temb[:, :, number]
+    return scale_shift_table[:, number : number + 1] + temb[:, number : number + 1]
 
 
-def _modulated(wide: Tensor, times: Tensor, table: Tensor, shift: int) -> Tensor:
-    if shift == NONE:
+def _modulated(wide: Tensor, temb: Tensor, scale_shift_table: Tensor, shift: int) -> Tensor:
+    if shift == NO_CHUNK:
         return wide
-    return wide * (1 + _line(times, table, shift + 1)) + _line(times, table, shift)
+    return wide * (1 + _chunk(temb, scale_shift_table, shift + 1)) + _chunk(temb, scale_shift_table, shift)
 
 
 def _prepared(wide: Tensor, dtype: torch.dtype, *, fp8: bool) -> tuple[Tensor, Tensor]:

@@ -1,7 +1,7 @@
 """The operations between a block's matrix products, on a GPU: one pass over memory each, in Triton.
 
 A row is a token's channels. Every kernel reads a row once, keeps it in registers and writes what the next product
-reads; `modulate` says in plain torch what each computes. Imported only where there is Triton and a GPU.
+reads; `modulate` says in plain torch what each computes. Import it only where Triton is.
 
 Capitalized arguments are pointers to contiguous tensors, lower-case ones numbers, upper-case ones compile-time
 constants.
@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.library import triton_op, wrap_triton
 
 from wan_mcp.engine.ops import fp8_linear
-from wan_mcp.engine.ops.modulate import NONE
+from wan_mcp.engine.ops.modulate import NO_CHUNK
 
 __all__ = ["gated_residual", "modulate_quantize", "qk_rms_norm_rope", "residual_modulate_quantize"]
 
@@ -74,7 +74,7 @@ def _modulate_quantize_row(
 
 @triton.jit
 def _modulate_quantize_kernel(
-    Residual, Gemm, Temb, Table, Weight, Bias, OutResidual, Out, OutScale, num_tokens,
+    Residual, Gemm, Temb, ScaleShiftTable, Weight, Bias, OutResidual, Out, OutScale, num_tokens,
     N_COLS: tl.constexpr, BLOCK_N: tl.constexpr, ROW_STEP: tl.constexpr, EPS: tl.constexpr,
     TEMB_PER_TOKEN: tl.constexpr, ADD: tl.constexpr, GATE: tl.constexpr, NORM: tl.constexpr, AFFINE: tl.constexpr,
     SHIFT: tl.constexpr, GELU: tl.constexpr, STORE: tl.constexpr, QUANTIZE: tl.constexpr,
@@ -82,21 +82,21 @@ def _modulate_quantize_kernel(
     """Add a gated residual, apply layer norm, shift and scale (adaLN, Peebles & Xie 2023) and GELU, and quantize rows.
 
     Each step is done where its constant says so. Residual, Gemm, OutResidual and Out are (num_tokens, N_COLS), OutScale
-    (num_tokens). Table (6, N_COLS) plus Temb (6, N_COLS), or (num_tokens, 6, N_COLS) where TEMB_PER_TOKEN, is the
-    modulation; GATE and SHIFT number its rows, -1 means none, and the scale follows the shift. A program does one row,
-    or every ROW_STEP-th where that is not 0.
+    (num_tokens). The modulation, six chunks, is ScaleShiftTable (6, N_COLS) plus Temb (6, N_COLS), or (num_tokens, 6,
+    N_COLS) where TEMB_PER_TOKEN; GATE and SHIFT number chunks, -1 means none, and after a shift comes its scale. Weight
+    and Bias (N_COLS) are those of an AFFINE norm. A program does one row, or every ROW_STEP-th where that is not 0.
     """
     offs_n = tl.arange(0, BLOCK_N)
     mask = offs_n < N_COLS
     gate, scale, shift = 0.0, 0.0, 0.0
     # Loaded once for all rows of a program.
     if GATE >= 0:
-        gate = tl.load(Table + GATE * N_COLS + offs_n, mask=mask, other=0.0)
+        gate = tl.load(ScaleShiftTable + GATE * N_COLS + offs_n, mask=mask, other=0.0)
         if not TEMB_PER_TOKEN:
             gate += tl.load(Temb + GATE * N_COLS + offs_n, mask=mask, other=0.0)
     if SHIFT >= 0:
-        shift = tl.load(Table + SHIFT * N_COLS + offs_n, mask=mask, other=0.0)
-        scale = 1.0 + tl.load(Table + (SHIFT + 1) * N_COLS + offs_n, mask=mask, other=0.0)
+        shift = tl.load(ScaleShiftTable + SHIFT * N_COLS + offs_n, mask=mask, other=0.0)
+        scale = 1.0 + tl.load(ScaleShiftTable + (SHIFT + 1) * N_COLS + offs_n, mask=mask, other=0.0)
         if not TEMB_PER_TOKEN:
             shift += tl.load(Temb + SHIFT * N_COLS + offs_n, mask=mask, other=0.0)
             scale += tl.load(Temb + (SHIFT + 1) * N_COLS + offs_n, mask=mask, other=0.0)
@@ -169,16 +169,24 @@ def _prepared(rows: Tensor, *, fp8: bool) -> tuple[Tensor, Tensor]:
 
 @triton_op("wan_mcp::modulate_quantize", mutates_args={})
 def modulate_quantize(
-    rows: Tensor, times: Tensor, table: Tensor, eps: float, shift: int, *, normalize: bool, gelu: bool, fp8: bool
+    rows: Tensor,
+    temb: Tensor,
+    scale_shift_table: Tensor,
+    eps: float,
+    shift: int,
+    *,
+    normalize: bool,
+    gelu: bool,
+    fp8: bool,
 ) -> tuple[Tensor, Tensor]:
     """See `FusedOps`."""
     tokens, width = rows.shape[-2:]
     made, scales = _prepared(rows, fp8=fp8)
-    programs, step = _programs(tokens, shared=shift != NONE)
+    programs, step = _programs(tokens, shared=shift != NO_CHUNK)
     wrap_triton(_modulate_quantize_kernel)[(programs,)](
-        rows, rows, times, table, table, table, rows, made, scales,
+        rows, rows, temb, scale_shift_table, scale_shift_table, scale_shift_table, rows, made, scales,
         tokens, N_COLS=width, BLOCK_N=triton.next_power_of_2(width), ROW_STEP=step, EPS=eps,
-        TEMB_PER_TOKEN=times.dim() == 4, ADD=False, GATE=NONE, NORM=normalize, AFFINE=False,
+        TEMB_PER_TOKEN=temb.dim() == 4, ADD=False, GATE=NO_CHUNK, NORM=normalize, AFFINE=False,
         SHIFT=shift, GELU=gelu, STORE=True, QUANTIZE=fp8, num_warps=NUM_WARPS,
     )  # fmt: skip
     return made, scales
@@ -186,34 +194,34 @@ def modulate_quantize(
 
 @triton_op("wan_mcp::residual_modulate_quantize", mutates_args={})
 def residual_modulate_quantize(
-    residual: Tensor, product: Tensor, times: Tensor, table: Tensor, weight: Tensor, bias: Tensor, eps: float,
+    residual: Tensor, gemm: Tensor, temb: Tensor, scale_shift_table: Tensor, weight: Tensor, bias: Tensor, eps: float,
     gate: int, shift: int, *, normalize: bool, affine: bool, fp8: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """See `FusedOps`."""
     tokens, width = residual.shape[-2:]
     added = torch.empty_like(residual)
     made, scales = _prepared(residual, fp8=fp8)
-    programs, step = _programs(tokens, shared=shift != NONE or gate != NONE or affine)
+    programs, step = _programs(tokens, shared=shift != NO_CHUNK or gate != NO_CHUNK or affine)
     wrap_triton(_modulate_quantize_kernel)[(programs,)](
-        residual, product, times, table, weight, bias, added, made, scales,
+        residual, gemm, temb, scale_shift_table, weight, bias, added, made, scales,
         tokens, N_COLS=width, BLOCK_N=triton.next_power_of_2(width), ROW_STEP=step, EPS=eps,
-        TEMB_PER_TOKEN=times.dim() == 4, ADD=True, GATE=gate, NORM=normalize, AFFINE=affine,
+        TEMB_PER_TOKEN=temb.dim() == 4, ADD=True, GATE=gate, NORM=normalize, AFFINE=affine,
         SHIFT=shift, GELU=False, STORE=True, QUANTIZE=fp8, num_warps=NUM_WARPS,
     )  # fmt: skip
     return added, made, scales
 
 
 @triton_op("wan_mcp::gated_residual", mutates_args={})
-def gated_residual(residual: Tensor, product: Tensor, times: Tensor, table: Tensor, gate: int) -> Tensor:
+def gated_residual(residual: Tensor, gemm: Tensor, temb: Tensor, scale_shift_table: Tensor, gate: int) -> Tensor:
     """See `FusedOps`."""
     tokens, width = residual.shape[-2:]
     added = torch.empty_like(residual)
-    programs, step = _programs(tokens, shared=gate != NONE)
+    programs, step = _programs(tokens, shared=gate != NO_CHUNK)
     wrap_triton(_modulate_quantize_kernel)[(programs,)](
-        residual, product, times, table, table, table, added, added, added,
+        residual, gemm, temb, scale_shift_table, scale_shift_table, scale_shift_table, added, added, added,
         tokens, N_COLS=width, BLOCK_N=triton.next_power_of_2(width), ROW_STEP=step, EPS=0.0,
-        TEMB_PER_TOKEN=times.dim() == 4, ADD=True, GATE=gate, NORM=False, AFFINE=False,
-        SHIFT=NONE, GELU=False, STORE=False, QUANTIZE=False, num_warps=NUM_WARPS,
+        TEMB_PER_TOKEN=temb.dim() == 4, ADD=True, GATE=gate, NORM=False, AFFINE=False,
+        SHIFT=NO_CHUNK, GELU=False, STORE=False, QUANTIZE=False, num_warps=NUM_WARPS,
     )  # fmt: skip
     return added
 

@@ -15,7 +15,7 @@ from wan_mcp.engine.attention import attend_self
 from wan_mcp.engine.attention.cross_attention import attend_context
 from wan_mcp.engine.ops import modulate as plain_steps
 from wan_mcp.engine.ops.fp8_linear import FP8, QuantScheme, linear, product
-from wan_mcp.engine.ops.modulate import NONE, fused_ops_for
+from wan_mcp.engine.ops.modulate import NO_CHUNK, fused_ops_for
 from wan_mcp.engine.transformer.config import BlockShape
 from wan_mcp.engine.transformer.self_attention import fused_self_attention, uses_fused_attention
 
@@ -31,7 +31,7 @@ __all__ = [
 LINEARS = ("attn1.qkv", "attn1.out", "attn2.q", "attn2.out", "ffn.up", "ffn.down")
 """The layers of one block that a recipe applies to, beside those of the text."""
 SHIFT, GATE, FFN_SHIFT, FFN_GATE = 0, 2, 3, 5
-"""Lines of the modulation. After each shift comes its scale."""
+"""Chunks of the modulation. After each shift comes its scale."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def run_block(
     text_key: Tensor,
     text_value: Tensor,
     padding: Tensor,
-    times: Tensor,
+    temb: Tensor,
     cos: Tensor,
     sin: Tensor,
     weights: list[Tensor],
@@ -76,7 +76,7 @@ def run_block(
         text_key: (1, text tokens, heads, head width), see `context_keys_values`.
         text_value: likewise.
         padding: (1), float32: how many text tokens the last key and value stand for.
-        times: (1, 6, width), or (1, tokens, 6, width) where each token has its own.
+        temb: (1, 6, width), or (1, tokens, 6, width) where each token has its own.
         cos: (tokens, head width / 2), float32.
         sin: likewise.
         weights: the tensors of `weight_names`.
@@ -86,7 +86,7 @@ def run_block(
     steps = fused_ops_for(hidden.device)
     named = dict(zip(weight_names(kind), weights, strict=True))
     layers = {layer: [named[f"{layer}.{part}"] for part in linear_parts(recipe)] for layer in LINEARS}
-    table = named["scale_shift_table"]
+    scale_shift_table = named["scale_shift_table"]
 
     def apply(layer: str, rows: tuple[Tensor, Tensor]) -> Tensor:
         return product(rows, layers[layer], recipe, dtype)
@@ -95,18 +95,22 @@ def run_block(
         return rows.unflatten(-1, (shape.heads, shape.head_dim))
 
     def prepared(
-        rows: Tensor, *, shift: int = NONE, normalize: bool = False, gelu: bool = False
+        rows: Tensor, *, shift: int = NO_CHUNK, normalize: bool = False, gelu: bool = False
     ) -> tuple[Tensor, Tensor]:
-        return steps.modulate_quantize(rows, times, table, eps, shift, normalize=normalize, gelu=gelu, fp8=fp8)
+        return steps.modulate_quantize(
+            rows, temb, scale_shift_table, eps, shift, normalize=normalize, gelu=gelu, fp8=fp8
+        )
 
     def added(
-        to: Tensor, what: Tensor, *, gate: int = NONE, shift: int = NONE, norm: str | None = None
+        to: Tensor, what: Tensor, *, gate: int = NO_CHUNK, shift: int = NO_CHUNK, norm: str | None = None
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        weight, bias = (named[f"{norm}.weight"], named[f"{norm}.bias"]) if norm else (table, table)
+        weight, bias = (
+            (named[f"{norm}.weight"], named[f"{norm}.bias"]) if norm else (scale_shift_table, scale_shift_table)
+        )
         affine = norm is not None
         sum_, rows, scales = steps.residual_modulate_quantize(
-            to, what, times, table, weight, bias, eps, gate, shift,
-            normalize=affine or shift != NONE, affine=affine, fp8=fp8,
+            to, what, temb, scale_shift_table, weight, bias, eps, gate, shift,
+            normalize=affine or shift != NO_CHUNK, affine=affine, fp8=fp8,
         )  # fmt: skip
         return sum_, (rows, scales)
 
@@ -127,7 +131,7 @@ def run_block(
 
     hidden, rows = added(hidden, attended, shift=FFN_SHIFT)
     inner = prepared(apply("ffn.up", rows), gelu=True)
-    return steps.gated_residual(hidden, apply("ffn.down", inner), times, table, FFN_GATE)
+    return steps.gated_residual(hidden, apply("ffn.down", inner), temb, scale_shift_table, FFN_GATE)
 
 
 def context_keys_values(kind: BlockKind, text: Tensor, weights: list[Tensor]) -> tuple[Tensor, Tensor]:
@@ -159,9 +163,9 @@ class ExportableBlock(nn.Module):  # type: ignore[misc]
         text_key: Tensor,
         text_value: Tensor,
         padding: Tensor,
-        times: Tensor,
+        temb: Tensor,
         cos: Tensor,
         sin: Tensor,
         weights: list[Tensor],
     ) -> Tensor:
-        return run_block(self._kind, hidden, text_key, text_value, padding, times, cos, sin, weights)
+        return run_block(self._kind, hidden, text_key, text_value, padding, temb, cos, sin, weights)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from wan_mcp.engine.attention import QKVProjection, attend_self, fused_attention
 from wan_mcp.engine.ops.fp8_linear import FP8, QuantScheme
-from wan_mcp.engine.ops.modulate import NONE, fused_ops_for
+from wan_mcp.engine.ops.modulate import NO_CHUNK, fused_ops_for
 
 __all__ = ["fused_self_attention", "uses_fused_attention"]
 
@@ -45,7 +45,7 @@ def fused_self_attention(
     steps = fused_ops_for(product.device)
     attended = attend_self(*joined.to_qkv(steps)).flatten(-2)
     # Without a modulation any two tensors do.
-    return steps.modulate_quantize(attended, cos, cos, eps, NONE, normalize=False, gelu=False, fp8=True)
+    return steps.modulate_quantize(attended, cos, cos, eps, NO_CHUNK, normalize=False, gelu=False, fp8=True)
 
 
 @fused_self_attention.register_fake  # type: ignore[untyped-decorator]
