@@ -22,11 +22,11 @@ __all__ = ["atomic_file", "atomic_folder", "is_disk_full", "pieces", "sha256_of"
 
 SCRATCH = re.compile(r"\..+\.[0-9a-f]{16}\.part")
 FORMER_SCRATCH = re.compile(r"\..+\.([0-9a-f]{8}|([0-9a-f]{8}\.)?\d+)(\.part)?|\.tmp[A-Za-z0-9]{6}")
-"""What 0.1.0, and the library of safetensors for it, called unfinished files; their writers hold no lock."""
+"""How 0.1.0, and safetensors on its behalf, named unfinished files; their writers hold no lock."""
 STALE_S = 3600.0
-"""Where no lock can tell: what was not written to for this long has no writer."""
-UNFINISHED = "content.part"  # not the target's name or suffix: a search through all folders finds only what is whole
-NAME_KEPT = 100  # characters of the target's name in its scratch folder's, for the length of a name is limited
+"""Age beyond which an unfinished file has no writer, where there is no lock to ask."""
+UNFINISHED = "content.part"  # not the target's name or suffix: a recursive search must find whole files only
+NAME_KEPT = 100  # characters of the target's name in its scratch folder's name: file systems limit the length
 PIECE_BYTES = 4 * 1024 * 1024
 
 

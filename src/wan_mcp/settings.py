@@ -136,7 +136,7 @@ class Settings(BaseSettings):
 
     @property
     def default_models(self) -> dict[Kind, str]:
-        """The model of each kind of job when a call names none."""
+        """The model of each kind of job, for calls that name none."""
         return {Kind.VIDEO: self.video_model, Kind.IMAGE: self.image_model, Kind.CAPTION: self.caption_model}
 
     @property

@@ -1,4 +1,4 @@
-"""Bytes, seconds, instants and foreign errors in words, so that the same thing reads the same everywhere."""
+"""Sizes, durations, instants and other libraries' errors in words: one format for each, used everywhere."""
 
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -8,7 +8,7 @@ from rich.filesize import decimal
 
 __all__ = ["duration", "first_line", "in_bytes", "instant", "last_line", "shortened", "time_left"]
 
-LINE_LENGTH = 300  # characters of a line from somebody else's program
+LINE_LENGTH = 300  # characters of a line that another program or library wrote
 
 
 def in_bytes(count: float) -> str:
@@ -28,7 +28,7 @@ def duration(seconds: float, *, precise: bool = True) -> str:
 
 
 def time_left(eta_s: float | None) -> str:
-    """Return `, about 12 s left`, or nothing for None: an estimate that nobody can make."""
+    """Return `, about 12 s left`; an empty text where there is no estimate."""
     return "" if eta_s is None else f", about {duration(max(1.0, eta_s), precise=False)} left"
 
 
@@ -40,13 +40,13 @@ def instant(seconds: float | None) -> str | None:
 
 
 def first_line(error: BaseException) -> str:
-    """Return the kind of somebody else's error and the first line of its text, cut to a readable length."""
+    """Return an error's class and the first line of its message, cut to `LINE_LENGTH`."""
     line = next(_filled(str(error).splitlines()), None)
     return type(error).__name__ if line is None else f"{type(error).__name__}: {line}"
 
 
 def last_line(printed: Iterable[str]) -> str | None:
-    """Return the last of the lines that a program printed, which says why it ended; None if it printed none."""
+    """Return the last line that a program printed, which says why it ended; None if it printed none."""
     return next(iter(deque(_filled(printed), maxlen=1)), None)
 
 

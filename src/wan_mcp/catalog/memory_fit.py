@@ -143,18 +143,18 @@ def fits(manifest: Manifest, memory_bytes: int, precision: ComputePrecision, sha
 def largest_fitting(
     manifest: Manifest, memory_bytes: int, precision: ComputePrecision, *, still: bool = False
 ) -> dict[str, int]:
-    """The named sizes that fit, each with the most frames; `still` for single images."""
+    """Return the named sizes that fit, each with the most frames; `still` for single images."""
     return _largest(manifest, lambda shape: fits(manifest, memory_bytes, precision, shape), still=still)
 
 
 def smaller_sizes(manifest: Manifest, asked: Shape) -> dict[str, int]:
-    """The named sizes that need clearly less memory than the one asked for, each with the most frames that do."""
+    """Return the named sizes that need clearly less memory than `asked`, each with the most frames that do."""
     most = RETRY_FRACTION * activation_bytes(manifest, asked, "bf16")
     return _largest(manifest, lambda shape: activation_bytes(manifest, shape, "bf16") <= most, still=asked.frames == 1)
 
 
 def _largest(manifest: Manifest, allowed: Callable[[Shape], bool], *, still: bool) -> dict[str, int]:
-    """The named sizes of which some number of frames is allowed, each with the most."""
+    """Return the named sizes with at least one allowed frame count, each with the largest."""
     rule, sizes = manifest.frames, manifest.sizes
     counts = [1] if still or rule is None else range(rule.maximum, rule.minimum - 1, -rule.multiple)
     largest: dict[str, int] = {}
@@ -166,7 +166,7 @@ def _largest(manifest: Manifest, allowed: Callable[[Shape], bool], *, still: boo
 
 
 def misfit(manifest: Manifest, memory_bytes: int, precision: ComputePrecision, shape: Shape) -> str | None:
-    """Say why a device of that memory cannot make a result of `shape`, and what it can; None if it can."""
+    """Return why a device of that memory cannot make a result of `shape`, and what it can make; None if it fits."""
     if fits(manifest, memory_bytes, precision, shape):
         return None
     largest = largest_fitting(manifest, memory_bytes, precision, still=shape.frames == 1)
@@ -178,7 +178,7 @@ def misfit(manifest: Manifest, memory_bytes: int, precision: ComputePrecision, s
 
 
 def offer_sizes(manifest: Manifest, largest: Mapping[str, int]) -> str:
-    """Offer these named sizes, each with up to so many frames, in a sentence; or another model if there are none."""
+    """Return a sentence that suggests these named sizes, each with its most frames; without any, another model."""
     sizes = {size.name: size for size in manifest.sizes.named} if manifest.sizes else {}
     offers = [
         f"{name} ({sizes[name].width}x{sizes[name].height})" + (f" with up to {frames} frames" if frames > 1 else "")

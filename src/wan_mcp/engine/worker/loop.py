@@ -229,7 +229,7 @@ class _Engine:
         self._attempt(job, report, download)
 
     def _attempt(self, job: Job, report: Reporter, work: Callable[[Runner], Outcome]) -> Outcome | None:
-        """Do `work` for a job and write how it ended; None if the job was given to another engine meanwhile."""
+        """Do `work` for a job, write its outcome and return it; None if another engine has the job by now."""
         began = time.monotonic()
         outcome = self._outcome_of(job, report, work)
         if outcome is None:
@@ -240,7 +240,7 @@ class _Engine:
         return outcome
 
     def _outcome_of(self, job: Job, report: Reporter, work: Callable[[Runner], Outcome]) -> Outcome | None:
-        """What became of `work`, whatever it raised; None if the job is another engine's now."""
+        """Return the outcome of `work`, whatever it raises; None if another engine has the job by now."""
         runner = self._runner
         assert runner is not None, "jobs are claimed after the engine has started"
         try:
@@ -272,7 +272,7 @@ class _Engine:
         )
 
     def _write(self, job: Job, outcome: Outcome) -> None:
-        """Write the outcome though the disk may be full for a while; then the job is left to the next engine."""
+        """Write an outcome, waiting while the disk is full; after that the next engine requeues the job."""
         give_up = time.monotonic() + FULL_DISK_PATIENCE_S
         while True:
             try:

@@ -155,7 +155,7 @@ class ImageModel:
         return self.parts.text_encoder
 
     def tokens_of(self, text: str) -> int:
-        """The number of a text's tokens, however many the model reads."""
+        """Return the number of tokens of a text, before any cut."""
         return self.family.tokens(self.parts, text)
 
     def encode(self, text: str) -> Any:

@@ -93,7 +93,7 @@ class WanModel:
         )[0]
 
     def tokens_of(self, text: str) -> int:
-        """The number of a text's tokens, however many the model reads."""
+        """Return the number of tokens of a text, before any cut."""
         return len(self.any_pipeline.tokenizer(text, truncation=False, verbose=False)["input_ids"])
 
     @property
