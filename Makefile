@@ -12,7 +12,7 @@ help:
 	@echo "make test     all tests; ARGS='-k words' chooses some"
 	@echo "make lint     what is checked without running: style, types, import order, file lengths, generated docs"
 	@echo "make format   set the style right"
-	@echo "make docs     write the generated parts of the documentation again"
+	@echo "make docs     write every generated part of the documentation"
 	@echo "make clean    remove .venv, .cache and demo"
 
 demo: $(RUN)

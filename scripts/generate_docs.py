@@ -1,9 +1,14 @@
-"""Write the parts of the documentation that follow from the code; `--check` says whether they are up to date.
+"""Write every generated part of the documentation; `--check` reports the parts that are out of date.
 
-A generated part stands between two comments in a page; everything around it is written by hand.
+A generated part stands between two comments in a page. Everything around it is written by hand. The parts follow from
+the code, from the manifests, and from the results of benchmarks.
+
+    python scripts/generate_docs.py [--check] [ROOT]    # ROOT holds the pages; by default, this checkout
 """
 
+import argparse
 import difflib
+import json
 import re
 import sys
 import tempfile
@@ -14,11 +19,14 @@ from typing import Any
 import anyio
 import typer
 
+from wan_mcp.catalog.catalog import Catalog, shipped_folder
+from wan_mcp.catalog.manifest import Manifest
 from wan_mcp.fronts.cli.main import app
 from wan_mcp.fronts.cli.settings_options import default_in_words, variable
 from wan_mcp.fronts.mcp.server import build_server
 from wan_mcp.service.service import JobService
 from wan_mcp.settings import Settings
+from wan_mcp.text import in_bytes
 
 ROOT = Path(__file__).parents[1]
 SENTENCE = re.compile(r"\.\s")
@@ -26,7 +34,7 @@ HELP_WIDTH = 100
 
 
 def tools() -> Iterator[str]:
-    """The tools as a client gets them, each with its parameters."""
+    """Yield the table of the tools, each with its parameters, as a client lists them."""
     yield "| tool | what it does | parameters |"
     yield "|---|---|---|"
     with tempfile.TemporaryDirectory() as home:
@@ -40,7 +48,7 @@ def tools() -> Iterator[str]:
 
 
 def settings() -> Iterator[str]:
-    """Every setting with its variable, flag and default."""
+    """Yield the table of the settings, each with its variable, flag and default."""
     yield "| variable, flag | default | what it sets |"
     yield "|---|---|---|"
     for name, field in Settings.model_fields.items():
@@ -49,7 +57,7 @@ def settings() -> Iterator[str]:
 
 
 def commands() -> Iterator[str]:
-    """The help of every command."""
+    """Yield the help of every command."""
     root = typer.main.get_command(app)
     for path, command in _commands(root, ("wan-mcp",)):
         yield f"## {' '.join(path)}"
@@ -74,6 +82,40 @@ def _help(command: Any, path: tuple[str, ...]) -> str:
     return "\n".join(line.rstrip() for line in command.get_help(context).strip().splitlines())
 
 
+def models() -> Iterator[str]:
+    """Yield the table of the models that are downloaded, one row a manifest."""
+    yield "| model | does | sizes | frames | steps | download | memory | licence |"
+    yield "|---|---|---|---|---|---|---|---|"
+    for _, manifest in sorted(Catalog(shipped_folder()).manifests.items()):
+        if manifest.weights.repository is not None:
+            yield f"| {' | '.join(_model_cells(manifest))} |"
+
+
+def _model_cells(manifest: Manifest) -> Iterator[str]:
+    weights, frames, sizes = manifest.weights, manifest.frames, manifest.sizes
+    yield f"`{manifest.name}`<br>{weights.repository}"
+    yield ", ".join(manifest.tasks)
+    yield ", ".join(f"{r.width}×{r.height}" for r in sizes.named) if sizes else ""
+    yield f"up to {frames.maximum} at {frames.fps:g} fps" if frames else ""
+    yield str(manifest.defaults.steps) if sizes else ""
+    yield in_bytes(weights.disk_bytes)
+    yield ", ".join(f"{name} {in_bytes(count)}" for name, count in weights.memory_bytes.items())
+    marks = [
+        word
+        for word, is_so in (("gated", manifest.licence.gated), ("conditions", manifest.licence.conditions))
+        if is_so
+    ]
+    yield manifest.licence.id + (f" ({', '.join(marks)})" if marks else "")
+
+
+def h200() -> Iterator[str]:
+    """Yield the table of what was measured on an H200."""
+    sys.path.insert(0, str(ROOT))  # benchmarks are not installed
+    from benchmarks.h200.table import RESULT, table
+
+    yield table(json.loads(RESULT.read_text(encoding="utf-8"))["rows"])
+
+
 def _cell(text: str) -> str:
     return text.replace("|", "\\|")
 
@@ -82,11 +124,13 @@ PARTS: dict[str, tuple[str, Callable[[], Iterator[str]]]] = {
     "tools": ("README.md", tools),
     "settings": ("README.md", settings),
     "commands": ("docs/commands.md", commands),
+    "models": ("docs/models.md", models),
+    "h200": ("docs/engine.md", h200),
 }
 
 
 def renewed(page: str, part: str, lines: Iterator[str]) -> str:
-    """The page with a part written anew.
+    """Return the page with one part replaced by `lines`.
 
     Raises:
         ValueError: the page has no place for that part.
@@ -100,24 +144,28 @@ def renewed(page: str, part: str, lines: Iterator[str]) -> str:
     return f"{before}{begin}\n{made}\n{end}{after}"
 
 
-def main(check: bool) -> int:
-    """Write all parts, or say which are out of date and how; 1 if there is one."""
+def main(arguments: list[str]) -> int:
+    """Write all parts, or report which are out of date and how; return 1 if `--check` finds one."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 if a part is out of date")
+    parser.add_argument("root", nargs="?", type=Path, default=ROOT, help="the folder of the pages")
+    options = parser.parse_args(arguments)
     stale = 0
     for part, (name, lines) in PARTS.items():
-        page = ROOT / name
+        page = options.root / name
         old = page.read_text(encoding="utf-8")
         new = renewed(old, part, lines())
         if new == old:
             continue
         stale += 1
-        if check:
+        if options.check:
             print(f"{name}: '{part}' is out of date; run make docs")
             sys.stdout.writelines(difflib.unified_diff(old.splitlines(True), new.splitlines(True), name, name, n=0))
         else:
             page.write_text(new, encoding="utf-8")
             print(f"{name}: '{part}' written")
-    return 1 if check and stale else 0
+    return 1 if options.check and stale else 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(check="--check" in sys.argv[1:]))
+    sys.exit(main(sys.argv[1:]))

@@ -1,7 +1,9 @@
-"""The documentation holds together: what it shows is there."""
+"""The documentation holds together: what it shows is there, and what is generated is up to date."""
 
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -25,3 +27,25 @@ def test_the_example_configuration_is_the_one_on_the_page_and_has_one_line_to_ed
 def test_pages_link_to_what_is_there(page: Path) -> None:
     for target in re.findall(r"\]\((?!http|#)([^)#]+)", page.read_text(encoding="utf-8")):
         assert (page.parent / target).exists(), target
+
+
+def generate_docs(*arguments: str | Path) -> tuple[int, str]:
+    command = [sys.executable, ROOT / "scripts" / "generate_docs.py", *arguments]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+    return run.returncode, run.stdout + run.stderr
+
+
+def test_every_generated_part_is_written_and_checked_by_one_command(tmp_path: Path) -> None:
+    generated = {page: page.read_text(encoding="utf-8") for page in PAGES}
+    generated = {page: text for page, text in generated.items() if "<!-- generated:" in text}
+    parts = sorted(part for text in generated.values() for part in re.findall("<!-- generated: (.*?);", text))
+    assert parts == ["commands", "h200", "models", "settings", "tools"]
+    for page, text in generated.items():
+        copy = tmp_path / page.relative_to(ROOT)
+        copy.parent.mkdir(exist_ok=True)
+        copy.write_text(re.sub("(<!-- generated: .* -->\n)", "\\1stale\n", text), encoding="utf-8")
+    code, said = generate_docs("--check", tmp_path)
+    assert code == 1
+    assert sorted(re.findall("'(.*)' is out of date; run make docs", said)) == parts
+    assert generate_docs(tmp_path)[0] == 0
+    assert {page: (tmp_path / page.relative_to(ROOT)).read_text(encoding="utf-8") for page in generated} == generated

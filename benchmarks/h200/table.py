@@ -1,11 +1,16 @@
-"""What was measured, as rows and as a table: `python -m benchmarks.h200.table [h200.json]`."""
+"""What was measured, as rows and as a table: `python -m benchmarks.h200.table [h200.json]`.
+
+`make docs` writes the table of the kept results into `docs/engine.md`.
+"""
 
 import json
 import sys
 from pathlib import Path
 from typing import Any
 
-__all__ = ["output_rows", "table"]
+__all__ = ["RESULT", "output_rows", "table"]
+
+RESULT = Path(__file__).parents[1] / "results" / "h200.json"
 
 EAGER, RECIPE, OURS, TURBO = "diffusers, bf16", "torchao FP8, compiled", "ours", "ours, turbo"
 GOALS = {
@@ -53,5 +58,5 @@ def _line(row: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    file = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parents[1] / "results" / "h200.json"
+    file = Path(sys.argv[1]) if len(sys.argv) > 1 else RESULT
     print(table(json.loads(file.read_text(encoding="utf-8"))["rows"]))  # noqa: T201

@@ -15,7 +15,6 @@ from tests.adapters.files import Written, merge_by_hand, write_lora
 from tests.engine.conftest import Ear
 from tests.hub.layouts import PIPELINES, save_further, save_tiny, shipped_in_small
 from tests.hub.loopback import LoopbackHub
-from tests.hub.models_table import PAGE
 from wan_mcp.catalog.catalog import Catalog
 from wan_mcp.catalog.manifest import Manifest
 from wan_mcp.engine.families.wan.loader import WanModel
@@ -35,6 +34,7 @@ from wan_mcp.settings import Settings
 from wan_mcp.weights.hub import Hub
 from wan_mcp.weights.installed import installed_weights, is_installed
 
+PAGE = Path(__file__).parents[2] / "docs" / "models.md"
 SHIPPED = shipped_in_small()
 ON_THE_HUB = sorted(
     name
