@@ -25,12 +25,12 @@ from numpy.typing import NDArray
 from PIL import Image
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
-from benchmarks.judge import Asked, AskedThing, SeenClip, SeenThing, Verdict, compare, look
-from benchmarks.judge.sentences import read
-from training.captions import Caption, Picture, Thing, caption, motion_only, pictures
-from training.render import render, to_uint8
-from training.report import hardware, versions
-from training.world import Scenes, sample
+from devkit.machine import hardware, versions
+from smallworld.captions import Caption, Picture, Thing, caption, motion_only, pictures
+from smallworld.judge import Asked, AskedThing, SeenClip, SeenThing, Verdict, compare, look
+from smallworld.judge.sentences import read
+from smallworld.render import render, to_uint8
+from smallworld.world import Scenes, sample
 
 EMBEDDED = Path("src/wan_mcp/embedded")
 RESULT = Path("benchmarks/results/wan_mini_accuracy.json")

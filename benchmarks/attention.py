@@ -22,7 +22,7 @@ import torch
 from diffusers.models.transformers import transformer_wan
 from torch import Tensor
 
-from benchmarks.machine import keep
+from benchmarks.records import keep
 from benchmarks.timing import milliseconds
 from wan_mcp.catalog.catalog import Catalog, shipped_folder
 from wan_mcp.engine.attention import Turbo, attend_self, attention_mode, choose_attention

@@ -25,9 +25,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import scaled_dot_product_attention
 
 from benchmarks.h200.models import PROMPT_TOKENS
-from benchmarks.machine import RESULTS
+from benchmarks.records import RESULTS
 from benchmarks.timing import milliseconds
-from training.report import hardware, versions
+from devkit.machine import hardware, versions
 from wan_mcp.engine.attention.cross_attention import attend_context
 from wan_mcp.engine.ops.fp8_linear import FP8, product, quantize_linear, quantize_rowwise
 from wan_mcp.engine.transformer.patch_embed import PatchEmbedLinear

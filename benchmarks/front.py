@@ -23,7 +23,7 @@ import anyio
 import psutil
 from mcp import Client, StdioServerParameters, stdio_client
 
-from benchmarks.machine import keep
+from benchmarks.records import keep
 from wan_mcp.settings import Settings
 
 COMMAND = [sys.executable, "-m", "wan_mcp"]

@@ -19,7 +19,7 @@ from typing import Any
 
 import anyio
 
-from benchmarks.machine import keep
+from benchmarks.records import keep
 from wan_mcp.catalog.catalog import Catalog, shipped_folder
 from wan_mcp.engine.components.cpu_conv3d import use_onednn
 from wan_mcp.engine.components.install import EMBEDDED

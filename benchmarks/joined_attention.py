@@ -34,9 +34,9 @@ import torch
 from torch import Tensor
 
 from benchmarks.h200.models import PROMPT_TOKENS
-from benchmarks.machine import RESULTS
+from benchmarks.records import RESULTS
 from benchmarks.timing import milliseconds
-from training.report import hardware
+from devkit.machine import hardware
 from wan_mcp.engine.aot.signature import example_inputs, example_weights
 from wan_mcp.engine.attention import QKVProjection, attend, attend_self, choose_attention, fused_attention
 from wan_mcp.engine.attention.accuracy import FusedAccuracy, like_a_denoisers_product

@@ -26,8 +26,8 @@ import anyio
 import torch
 from PIL import Image
 
-from benchmarks.machine import RESULTS, keep
 from benchmarks.real_weights import lock_weights, write_joycaption, write_ti2v_5b
+from benchmarks.records import RESULTS, keep
 from wan_mcp.catalog.catalog import Catalog, shipped_folder
 from wan_mcp.schema.enums import JobState, Stage
 from wan_mcp.schema.jobs import Progress

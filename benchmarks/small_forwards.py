@@ -29,7 +29,8 @@ from diffusers import WanTransformer3DModel
 
 from benchmarks.h200.models import PROMPT_TOKENS
 from benchmarks.real_weights import TINY_WAN, TRANSFORMER
-from training.report import hardware, versions
+from devkit.machine import hardware, versions
+from devkit.tape import TapeRecorder
 from wan_mcp.catalog.catalog import Catalog, shipped_folder
 from wan_mcp.engine.attention import choose_attention
 from wan_mcp.engine.cuda_graphs import graphs
@@ -70,8 +71,6 @@ def recorder_of(device: torch.device) -> GraphCapture:
     """What records on the device: CUDA graphs, or a tape."""
     found = graph_capture_for(device)
     if found is None:
-        from tests.blocks.tape import TapeRecorder
-
         found = TapeRecorder()
     return found
 

@@ -18,9 +18,9 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.accuracy import FRAMES, GUIDANCE, SIZE, TEXT_TOKENS, asked, prompts
-from benchmarks.judge import compare, look
-from training.captions import Caption
-from training.report import hardware, versions
+from devkit.machine import hardware, versions
+from smallworld.captions import Caption
+from smallworld.judge import compare, look
 from wan_mcp.catalog.catalog import shipped_folder
 from wan_mcp.catalog.manifest import Manifest
 from wan_mcp.engine.device.device import resolve_device

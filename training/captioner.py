@@ -13,8 +13,9 @@ from diffusers import WanPipeline
 from torch import Tensor
 from transformers import BlipForConditionalGeneration
 
-from training import caption_layout, layout, names
-from training.render import fitted, to_uint8
+from smallworld import names
+from smallworld.render import fitted, to_uint8
+from training import caption_layout, layout
 from training.report import Report
 from training.steps import Average, Schedule
 from training.stills import Stills, redrawn

@@ -9,9 +9,9 @@ from diffusers import AutoencoderKLWan
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
+from smallworld.captions import Picture, caption, motion_only, pictures
+from smallworld.render import render
 from training import codec, layout
-from training.captions import Picture, caption, motion_only, pictures
-from training.render import render
 from training.streams import SceneStream
 from training.tokenizer import TEXT_TOKENS
 

@@ -1,15 +1,14 @@
 """What a stage writes down: losses over time, how long it took, on what, with which versions."""
 
 import json
-import platform
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
-import diffusers
 import torch
-import transformers
+
+from devkit.machine import hardware, versions
 
 
 class Report:
@@ -48,19 +47,3 @@ class Report:
 
     def _write(self) -> None:
         self._path.write_text(json.dumps(self._content, indent=1))
-
-
-def hardware(device: torch.device) -> str:
-    """The device in words: a GPU's name, or the CPU's instruction set and thread count."""
-    if device.type == "cuda":
-        return str(torch.cuda.get_device_name(device))
-    return f"CPU {platform.machine()} {torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads"
-
-
-def versions() -> dict[str, str]:
-    return {
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "diffusers": diffusers.__version__,
-        "transformers": transformers.__version__,
-    }

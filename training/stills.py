@@ -10,12 +10,13 @@ import torch
 from diffusers import WanPipeline
 from torch import Tensor
 
-from training import codec, names
-from training.captions import Picture, Thing, caption, pictures, plain_caption
+from smallworld import names
+from smallworld.captions import Picture, Thing, caption, pictures, plain_caption
+from smallworld.render import render
+from smallworld.world import poses
+from training import codec
 from training.pool import tokens
-from training.render import render
 from training.streams import SceneStream
-from training.world import poses
 
 _STEPS = 8
 _GUIDANCE = 3.0

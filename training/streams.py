@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from training import names, world
+from smallworld import names, world
 
 
 class SceneStream:

@@ -14,7 +14,7 @@ from tokenizers import Regex, Tokenizer, decoders, normalizers, pre_tokenizers, 
 from tokenizers.models import Unigram
 from transformers import PreTrainedTokenizerFast
 
-from training import phrases
+from smallworld import phrases
 
 # The fixed text length (tokens) of training, and therefore of every generation: padding is attended to.
 TEXT_TOKENS = 48
@@ -34,7 +34,7 @@ def _phrases(value: object) -> Iterator[str]:
 
 
 def words() -> list[str]:
-    """Every word of `training.phrases`, split as the tokenizer splits, sorted so that ids are stable."""
+    """Every word of `smallworld.phrases`, split as the tokenizer splits, sorted so that ids are stable."""
     found: set[str] = set()
     for name in phrases.__all__:
         for phrase in _phrases(getattr(phrases, name)):

@@ -17,10 +17,11 @@ from diffusers import AutoencoderKLWan
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast
 
-from training import codec, layout, names, tokenizer, world
+from smallworld import names, world
+from smallworld.render import render
+from training import codec, layout, tokenizer
 from training.muon import Muon
 from training.pool import Pool, tokens
-from training.render import render
 from training.report import Report
 from training.steps import Average, Schedule, StepRunner
 

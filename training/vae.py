@@ -13,9 +13,10 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
-from training import codec, layout, names, world
+from smallworld import names, world
+from smallworld.render import render, to_uint8
+from training import codec, layout
 from training.fusion import fuse, restore
-from training.render import render, to_uint8
 from training.report import Report
 from training.steps import Average, Schedule, StepRunner
 from training.streams import SceneStream

@@ -16,7 +16,8 @@ from tempfile import mkdtemp
 from typing import Any
 
 from benchmarks.h200.table import output_rows
-from benchmarks.machine import RESULTS, describe
+from benchmarks.records import RESULTS
+from devkit.machine import describe
 
 LIMIT_S = 560
 ALONE = "package"

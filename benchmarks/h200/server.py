@@ -22,7 +22,7 @@ from mcp import Client, StdioServerParameters
 from benchmarks.h200 import models
 from benchmarks.h200.engine import MODEL, PROMPT, end_engine
 from benchmarks.h200.plain import IMAGE_STEPS, STEPS
-from benchmarks.machine import describe
+from devkit.machine import describe
 from wan_mcp.settings import Settings
 
 PORT = 8731

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 import torch
 
+from devkit.tape import DeadMemory, Refused, TapeRecorder
 from tests.adapters.files import write_lora
 from tests.adapters.test_requests import put
-from tests.blocks.tape import DeadMemory, Refused, TapeRecorder
 from tests.engine.conftest import (
     MANIFESTS,
     ONE,

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import anyio
 import pytest
 
-from benchmarks.soak import Storm
+from devkit.storm import Storm
 from wan_mcp.settings import Settings
 
 pytestmark = pytest.mark.anyio

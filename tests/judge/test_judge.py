@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.judge import Asked, AskedThing, compare, look
-from benchmarks.judge.sentences import read
-from training import names
-from training.captions import Picture, pictures
-from training.render import render, to_uint8
-from training.world import sample
+from smallworld import names
+from smallworld.captions import Picture, pictures
+from smallworld.judge import Asked, AskedThing, compare, look
+from smallworld.judge.sentences import read
+from smallworld.render import render, to_uint8
+from smallworld.world import sample
 
 ATTRIBUTES = ("shape", "colour", "size", "motion", "background", "count")
 

@@ -4,8 +4,9 @@ from random import Random
 
 import torch
 
-from training import captions, codec, layout, names, tokenizer, world
-from training.render import render
+from smallworld import captions, names, world
+from smallworld.render import render
+from training import codec, layout, tokenizer
 from training.stills import Stills
 
 

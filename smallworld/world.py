@@ -1,7 +1,7 @@
 """The small world: scenes drawn at random and how each object in them moves.
 
 A scene is one or two flat shapes on a plain background. `sample` draws attributes and geometry on the CPU from a seed
-(so a seed means the same scenes on every device); `training.render` turns them into pixels anywhere. Lengths are in
+(so a seed means the same scenes on every device); `smallworld.render` turns them into pixels anywhere. Lengths are in
 pixels, x to the right, y downwards, angles in radians, `progress` runs 0..1 over the clip.
 """
 
@@ -12,8 +12,8 @@ from math import pi
 import torch
 from torch import Tensor
 
-from training import names
-from training.outlines import CIRCUMRADIUS
+from smallworld import names
+from smallworld.outlines import CIRCUMRADIUS
 
 PAIR_SHARE = 0.3
 _CANDIDATES = 32
@@ -49,7 +49,7 @@ def _table(test: str) -> Tensor:
 
 @dataclass(frozen=True)
 class Scenes:
-    """N scenes of up to two objects. Index tensors follow the order of `training.names`."""
+    """N scenes of up to two objects. Index tensors follow the order of `smallworld.names`."""
 
     shape: Tensor  # [N, 2] int
     colour: Tensor  # [N, 2] int

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.judge import colours
+from smallworld.judge import colours
 
 # A pixel further than this (Delta E) from the background may belong to an object.
 _DIFFERENT = 16.0

@@ -1,7 +1,7 @@
 """The names of the small world and what they look like: pure data, no behaviour.
 
 The order of each tuple is the index used in tensors everywhere under `training/`. The judge keeps its own tables on
-purpose (see `benchmarks/judge`), so a mistake made here shows up there.
+purpose (see `smallworld/judge`), so a mistake made here shows up there.
 """
 
 SHAPES = ("circle", "square", "triangle", "star", "ring", "diamond")

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from itertools import permutations
 
-from benchmarks.judge.look import SeenClip, SeenThing
+from smallworld.judge.look import SeenClip, SeenThing
 
 
 @dataclass(frozen=True)

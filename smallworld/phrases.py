@@ -1,4 +1,4 @@
-"""The wordings a caption may use for each name: pure data for `training.captions` and the tokenizer's vocabulary."""
+"""The wordings a caption may use for each name: pure data for `smallworld.captions` and the tokenizer's vocabulary."""
 
 SHAPE_WORDS = {
     "circle": ("circle", "circle", "circle", "disc", "disk", "dot", "ball"),

@@ -7,8 +7,8 @@ plain Python over `random.Random`, so a seed means the same sentences everywhere
 from dataclasses import dataclass
 from random import Random
 
-from training import names, phrases
-from training.world import Scenes
+from smallworld import names, phrases
+from smallworld.world import Scenes
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ It shares nothing with the trained models or with the code that renders their tr
 tables say what the names look like. `look` says what is in a clip, `compare` holds that against what was asked.
 """
 
-from benchmarks.judge.look import SeenClip, SeenThing, look
-from benchmarks.judge.verdict import Asked, AskedThing, Verdict, compare
+from smallworld.judge.look import SeenClip, SeenThing, look
+from smallworld.judge.verdict import Asked, AskedThing, Verdict, compare
 
 __all__ = ["Asked", "AskedThing", "SeenClip", "SeenThing", "Verdict", "compare", "look"]

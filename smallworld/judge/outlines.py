@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.judge.blobs import Blob
+from smallworld.judge.blobs import Blob
 
 GRID = 64
 _FILLED_AREA = 900.0  # grid pixels

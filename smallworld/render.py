@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from training.outlines import CIRCUMRADIUS, signed_distance
-from training.world import Scenes, poses
+from smallworld.outlines import CIRCUMRADIUS, signed_distance
+from smallworld.world import Scenes, poses
 
 
 def render(

@@ -11,7 +11,7 @@ from math import cos, pi, sin, sqrt
 import torch
 from torch import Tensor
 
-from training import names
+from smallworld import names
 
 # Per shape: points n, inner radius / outer radius q, angle of the first vertex.
 _POINTS = {

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.judge import colours
-from benchmarks.judge.blobs import Blob, background, blobs
-from benchmarks.judge.motion import motion, turned
-from benchmarks.judge.outlines import OUTLINE_LENGTH, PERIOD, Likeness, likeness
+from smallworld.judge import colours
+from smallworld.judge.blobs import Blob, background, blobs
+from smallworld.judge.motion import motion, turned
+from smallworld.judge.outlines import OUTLINE_LENGTH, PERIOD, Likeness, likeness
 
 # Side of the square of equal filled area / short side of the frame: the words part between these.
 _SMALL_BELOW = 0.186

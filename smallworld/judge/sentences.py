@@ -5,9 +5,9 @@
 
 import re
 
-from benchmarks.judge.colours import GROUND_COLOURS, OBJECT_COLOURS
-from benchmarks.judge.outlines import PERIOD
-from benchmarks.judge.verdict import Asked, AskedThing
+from smallworld.judge.colours import GROUND_COLOURS, OBJECT_COLOURS
+from smallworld.judge.outlines import PERIOD
+from smallworld.judge.verdict import Asked, AskedThing
 
 _THING = re.compile(rf"(small|medium|large) ({'|'.join(OBJECT_COLOURS)}) ({'|'.join(PERIOD)})")
 _GROUND = re.compile(rf"on an? ({'|'.join(GROUND_COLOURS)}) background")
