@@ -1,6 +1,7 @@
-"""Three packages, compiled once for all tests of packages: the embedded model's, and two of tiny models.
+"""Packages that are compiled once for all tests of packages: the embedded model's, and two of tiny models.
 
 They are really compiled: where there is no C++ compiler, or one that does not match torch, the tests fail and say so.
+What an earlier run compiled from the same sources with the same compiler is taken from the cache; see `kept`.
 """
 
 import json
@@ -16,6 +17,7 @@ import pytest
 import torch
 
 from tests.engine.conftest import bench, embedded
+from tests.packages.kept import COMPILER, keep, seed
 from wan_mcp.engine.aot.builder import BuildRequest, build
 from wan_mcp.engine.aot.cache_key import cache_key_of, kind_to_dict
 from wan_mcp.engine.aot.compiler_check import check_compiler
@@ -43,10 +45,13 @@ def wanted(kind: BlockKind) -> BuildRequest:
 def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A home with the packages of `IN_PLAIN` and `IN_FP8`."""
     home = tmp_path_factory.mktemp("compiled")
-    told: list[str] = []
+    seeded = seed(home)
     for kind in (IN_PLAIN, IN_FP8):
-        build(wanted(kind), home, told.append)
-    assert told == ["compiling", "proving it"] * 2
+        told: list[str] = []
+        built = build(wanted(kind), home, told.append)
+        assert built == (wanted(kind).name not in seeded)
+        assert told == (["compiling", "proving it"] if built else [])
+    keep(home)
     return home
 
 
@@ -54,17 +59,20 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def proved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A home in which the compiler of this machine was proved."""
     home = tmp_path_factory.mktemp("proved")
+    seed(home)
+    before = (home / "packages" / COMPILER).is_file()
     proof = check_compiler(home)
     assert proof.good, proof.says
-    assert "makes packages that this torch loads" in proof.says
+    assert ("(proved before)" if before else "makes packages that this torch loads") in proof.says
+    keep(home)
     return home
 
 
 @pytest.fixture(scope="session")
 def compiled_mini(proved: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A home with the package of wan-mini in FP8, which the command line has compiled."""
+    """A home with the packages of wan-mini in FP8, which the command line has compiled."""
     home = tmp_path_factory.mktemp("mini")
-    shutil.copytree(proved / "packages", home / "packages")
+    seeded = seed(home)
     settings = Settings(home=home, device="cpu", precision="fp8")
     command = [sys.executable, "-m", "wan_mcp", "compile", "wan-mini"]
     run = subprocess.run(
@@ -76,7 +84,11 @@ def compiled_mini(proved: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
         check=False,
     )
     assert run.returncode == 0, run.stderr + settings.log_file.read_text()
-    assert run.stdout.strip().endswith(".pt2")
+    for line in run.stdout.splitlines():
+        name, there = line.removesuffix(" (was there already)"), line.endswith(" (was there already)")
+        assert Path(name).is_file() and name.endswith(".pt2")
+        assert there == (Path(name).stem in seeded)
+    keep(home)
     return home
 
 

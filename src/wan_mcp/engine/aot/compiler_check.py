@@ -18,7 +18,7 @@ from wan_mcp.engine.aot import child_process
 from wan_mcp.engine.aot.builder import environment
 from wan_mcp.text import last_line
 
-__all__ = ["CompilerCheck", "check_compiler", "compiler_fingerprint"]
+__all__ = ["CompilerCheck", "check_compiler", "compiler_fingerprint", "default_compiler"]
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ def check_compiler(home: Path, *, patience_s: float = PATIENCE_S, alternative: s
     folder = home / "packages"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     known = folder / "compiler.json"
-    mine = os.environ.get("CXX") or ("clang++" if sys.platform == "darwin" else "g++")
+    mine = default_compiler()
     about = compiler_fingerprint(mine)
     if about is not None and _read(known) == about:
         return CompilerCheck(True, f"{about['path']} makes packages that torch {about['torch']} loads (proved before)")
@@ -67,6 +67,11 @@ def check_compiler(home: Path, *, patience_s: float = PATIENCE_S, alternative: s
     elif about is None:
         says += ": install g++, or set CXX to a C++ compiler"
     return CompilerCheck(False, says)
+
+
+def default_compiler() -> str:
+    """Return the C++ compiler that torch uses: `CXX`, or the system's."""
+    return os.environ.get("CXX") or ("clang++" if sys.platform == "darwin" else "g++")
 
 
 def compiler_fingerprint(compiler: str) -> dict[str, str] | None:
