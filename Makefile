@@ -4,8 +4,11 @@
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint format docs clean
 
-RUN := .venv/.installed-run
-DEV := .venv/.installed-dev
+# PYTHON=python3.13 VENV=.venv-3.13 make test: with another Python, in an environment of its own.
+VENV ?= .venv
+export VENV
+RUN := $(VENV)/.installed-run
+DEV := $(VENV)/.installed-dev
 
 help:
 	@echo "make demo     a video, an image and its caption, in demo/; then how to connect a client"
@@ -19,26 +22,26 @@ demo: $(RUN)
 	@scripts/demo
 
 test: $(DEV)
-	.venv/bin/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadgroup \
+	$(VENV)/bin/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadgroup \
 		--no-loadscope-reorder $(ARGS)
 
 lint: $(DEV)
-	.venv/bin/ruff check .
-	.venv/bin/ruff format --check .
-	.venv/bin/mypy
-	.venv/bin/lint-imports
-	.venv/bin/python scripts/check_file_length.py
-	.venv/bin/python scripts/generate_docs.py --check
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
+	$(VENV)/bin/python scripts/check_file_length.py
+	$(VENV)/bin/python scripts/generate_docs.py --check
 
 format: $(DEV)
-	.venv/bin/ruff check --fix .
-	.venv/bin/ruff format .
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
 
 docs: $(DEV)
-	.venv/bin/python scripts/generate_docs.py
+	$(VENV)/bin/python scripts/generate_docs.py
 
 clean:
-	rm -rf .venv .cache demo
+	rm -rf .venv .venv-* .cache demo
 
 $(RUN): pyproject.toml constraints.txt scripts/install
 	@scripts/install run
