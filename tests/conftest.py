@@ -29,7 +29,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if config.pluginmanager.hasplugin("xdist"):
         for item in items:
             folder = item.path.parent.name
-            item.add_marker(pytest.mark.xdist_group(folder if folder in SHARING else str(item.path)))
+            item.add_marker(pytest.mark.xdist_group(folder if folder in SHARING else f"{folder}/{item.path.stem}"))
     order = {folder: place for place, folder in enumerate(SHARING)}
     items.sort(key=lambda item: order.get(item.path.parent.name, len(order)))
     for_a_gpu = [item for item in items if item.get_closest_marker("gpu")]
