@@ -2,7 +2,7 @@
 # The recipes that need more than a line are in scripts/.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo check test lint format docs clean
+.PHONY: help demo check test test-random lint format docs clean
 
 # PYTHON=python3.13 VENV=.venv-3.13 make test: with another Python, in an environment of its own.
 VENV ?= .venv
@@ -15,15 +15,17 @@ PYTEST := -m pytest --numprocesses logical --maxprocesses 4 --dist loadgroup --n
 FAST := tests/jobs tests/media tests/protocol tests/manifests $(wildcard tests/test_*.py) \
 	$(addprefix tests/hub/,test_fetch.py test_page.py test_trouble.py) \
 	$(filter-out %/test_compile.py %/test_doctor.py,$(wildcard tests/cli/test_*.py))
+SEED ?= $(shell date +%N)
 
 help:
-	@echo "make demo     a video, an image and its caption, in demo/; then how to connect a client"
-	@echo "make check    the fast tests, those that never load torch; ARGS='-k words' chooses some"
-	@echo "make test     all tests, likewise"
-	@echo "make lint     what is checked without running: style, types, import order, file lengths, generated docs"
-	@echo "make format   set the style right"
-	@echo "make docs     write every generated part of the documentation"
-	@echo "make clean    remove .venv, .cache and demo"
+	@echo "make demo         a video, an image and its caption, in demo/; then how to connect a client"
+	@echo "make check        the fast tests, those that never load torch; ARGS='-k words' chooses some"
+	@echo "make test         all tests, likewise"
+	@echo "make test-random  all tests in random order; SEED=7 repeats one"
+	@echo "make lint         what is checked without running: style, types, import order, file lengths, generated docs"
+	@echo "make format       set the style right"
+	@echo "make docs         write every generated part of the documentation"
+	@echo "make clean        remove what these make: .venv, .cache and demo"
 
 demo: $(RUN)
 	@scripts/demo
@@ -33,6 +35,9 @@ check: $(DEV)
 
 test: $(DEV)
 	$(VENV)/bin/python $(PYTEST) $(ARGS)
+
+test-random: $(DEV)
+	$(VENV)/bin/python $(PYTEST) --random-order --random-order-seed $(SEED) $(ARGS)
 
 lint: $(DEV)
 	$(VENV)/bin/ruff check .
