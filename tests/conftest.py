@@ -13,10 +13,10 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.support.patience import PATIENCE_S
 from wan_mcp.settings import ENV_PREFIX, Settings
 
 FAKE_ENGINE = Path(__file__).parent / "engines" / "fake.py"
-EXIT_S = 10
 
 
 # Folders whose tests share something that takes long to make: all of one run in the same process, the longest first.
@@ -84,7 +84,7 @@ def ending_engines(home: Path) -> Iterator[None]:
             with suppress(psutil.NoSuchProcess):
                 engine.kill()
                 if engine.ppid() == os.getpid():  # others are reaped by whoever has inherited them
-                    engine.wait(EXIT_S)
+                    engine.wait(PATIENCE_S)
 
 
 def _engines_of(home: Path) -> list[psutil.Process]:
@@ -169,5 +169,10 @@ def settings_for(home: Path) -> Settings:
     pictures = home.parent / "pictures"
     pictures.mkdir(parents=True, exist_ok=True)
     return Settings(
-        home=home, device="cpu", image_dirs=(pictures,), engine_command=fake_engine("works"), min_free_mb=1, wait_s=30
+        home=home,
+        device="cpu",
+        image_dirs=(pictures,),
+        engine_command=fake_engine("works"),
+        min_free_mb=1,
+        wait_s=PATIENCE_S,
     )

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.patience import PATIENCE_S
+
 ROOT = Path(__file__).parents[1]
 EXAMPLE = ROOT / "claude_desktop_config.example.json"
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -31,7 +33,7 @@ def test_pages_link_to_what_is_there(page: Path) -> None:
 
 def generate_docs(*arguments: str | Path) -> tuple[int, str]:
     command = [sys.executable, ROOT / "scripts" / "generate_docs.py", *arguments]
-    run = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+    run = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
     return run.returncode, run.stdout + run.stderr
 
 

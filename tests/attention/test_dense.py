@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from tests.attention.conftest import distance, exact
+from tests.support.patience import PATIENCE_S
 from wan_mcp.engine.attention import (
     KERNEL_NAMES,
     Attention,
@@ -84,7 +85,7 @@ def test_a_compiled_package_asks_the_process_that_runs_it_for_the_kernel(tmp_pat
     torch.save(product, tmp_path / "product.pt")
     done = subprocess.run(
         [sys.executable, "-c", IN_A_FRESH_PROCESS, package, str(tmp_path / "product.pt")],
-        capture_output=True, text=True, timeout=100, check=False,
+        capture_output=True, text=True, timeout=PATIENCE_S, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
 

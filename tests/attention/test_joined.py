@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from tests.attention.conftest import GRID, distance
 from tests.attention.test_rounding import by_eight_bits, output_in_eight_bits
+from tests.support.patience import PATIENCE_S
 from wan_mcp.engine.aot.compile_main import export_block
 from wan_mcp.engine.aot.signature import example_inputs, example_weights
 from wan_mcp.engine.attention import Attention, QKVProjection, Turbo, attend_self, attention_in_use, attention_mode
@@ -189,7 +190,9 @@ def test_what_loads_packages_has_the_operators_that_they_call() -> None:
     asked = (
         "import wan_mcp.engine.aot.loader, torch; torch.ops.wan_mcp.attend_self, torch.ops.wan_mcp.fused_self_attention"
     )
-    done = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, timeout=100, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", asked], capture_output=True, text=True, timeout=PATIENCE_S, check=False
+    )
     assert done.returncode == 0, done.stderr
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.support.patience import PATIENCE_S
 from wan_mcp.engine.transformer.checkpoint_cache import WeightsCache
 from wan_mcp.files import atomic_folder
 
@@ -29,7 +30,7 @@ def test_who_lets_a_model_go_can_wait_until_its_weights_are_on_disk(
     go = threading.Event()
     cache = WeightsCache(tmp_path)
     write = cache.write
-    monkeypatch.setattr(cache, "write", lambda *what: go.wait(30) and write(*what))
+    monkeypatch.setattr(cache, "write", lambda *what: go.wait(PATIENCE_S) and write(*what))
     cache.keep("key", [BLOCK], {})
     assert cache.find("key") is None
     go.set()

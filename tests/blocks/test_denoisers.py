@@ -13,6 +13,7 @@ from torch import Tensor
 from tests.adapters.files import merge_by_hand, write_lora
 from tests.adapters.test_requests import put
 from tests.engine.conftest import MANIFESTS, ONE, TWO, TWO_OF_IMAGES, Bench, changed, image_plan, video_plan
+from tests.support.patience import PATIENCE_S
 from wan_mcp.catalog.manifest import Manifest, Quantization
 from wan_mcp.engine.aot.package_runner import mismatch
 from wan_mcp.engine.aot.signature import expected_inputs
@@ -51,7 +52,7 @@ def load(embedded: Path, tmp_path: Path) -> Callable[..., WanModel]:
 def wait_for_writers() -> None:
     for thread in threading.enumerate():
         if thread.name == "keep-weights":
-            thread.join(30)
+            thread.join(PATIENCE_S)
 
 
 def wait_for_kept(folder: Path, count: int) -> list[Path]:

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.patience import PATIENCE_S
 from wan_mcp.settings import ENV_PREFIX, Settings
 
 # Warnings are errors, but that an engine outlives whoever has started it: see tests/conftest.py.
 COMMAND = (sys.executable, "-W", "error", "-W", "ignore:subprocess:ResourceWarning", "-m", "wan_mcp")
-LONGEST_S = 60
 
 Run = subprocess.CompletedProcess[str]
 Wan = Callable[..., Run]
@@ -37,7 +37,7 @@ def wan(settings: Settings, tmp_path: Path) -> Wan:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=LONGEST_S,
+            timeout=PATIENCE_S,
             check=False,
         )
 

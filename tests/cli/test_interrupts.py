@@ -5,7 +5,6 @@ import os
 import pty
 import signal
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,9 +12,8 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import COMMAND, Wan, environment
+from tests.support.patience import PATIENCE_S
 from wan_mcp.settings import Settings
-
-LONGEST_S = 30
 
 
 class Terminal:
@@ -55,12 +53,12 @@ class Terminal:
                 pass
         except OSError:
             pass
-        return self._process.wait(LONGEST_S)
+        return self._process.wait(PATIENCE_S)
 
     def close(self) -> None:
         """End it, whatever it does."""
         self._process.kill()
-        self._process.wait(LONGEST_S)
+        self._process.wait(PATIENCE_S)
         os.close(self._screen)
 
 
@@ -104,11 +102,9 @@ def test_the_second_ctrl_c_leaves_a_job_that_does_not_stop(wan: Wan, engine: Cal
         terminal.interrupt()
         terminal.until("Ctrl-C again")
         terminal.interrupt()
-        began = time.monotonic()
         assert terminal.end() == 130
-        assert time.monotonic() - began < 5
         assert "Traceback" not in terminal.shown
-    assert only_job(wan)["state"] == "running"
+    assert only_job(wan)["state"] == "running"  # it was not waited for
 
 
 def test_a_terminal_shows_the_stage_the_step_and_the_share_that_is_done(settings: Settings, paced: Path) -> None:

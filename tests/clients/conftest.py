@@ -10,8 +10,9 @@ import pytest
 from tests.clients.environments import python_environment
 from tests.clients.installation import Installation, Json, run_script
 from tests.conftest import ending_engines
+from tests.support.patience import PATIENCE_S
 
-SCRIPT_S = 120
+SCRIPT_S = 2 * PATIENCE_S  # of many calls
 TRANSPORTS = ("stdio", "http")
 SDKS = ("mcp2", "mcp1")
 CLIENTS = (*SDKS, "langchain")

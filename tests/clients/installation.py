@@ -16,14 +16,13 @@ from typing import Any
 
 import psutil
 
+from tests.support.patience import PATIENCE_S
 from wan_mcp.settings import ENV_PREFIX
 
 __all__ = ["COMMAND", "SCRIPTS", "Installation", "Json", "client_environment", "run_script"]
 
 COMMAND = (sys.executable, "-m", "wan_mcp")
 SCRIPTS = Path(__file__).parent / "scripts"
-START_S = 60
-EXIT_S = 10
 LISTENING = re.compile(r"(http://\S+:\d+/mcp)")
 
 Json = dict[str, Any]
@@ -66,7 +65,7 @@ class Installation:
         )
         assert server.stdout is not None
         said: list[str] = []
-        impatience = threading.Timer(START_S, server.kill)
+        impatience = threading.Timer(PATIENCE_S, server.kill)
         impatience.start()
         url = next((found[0] for line in server.stdout if (found := _listening(line, said))), None)
         impatience.cancel()
@@ -76,7 +75,7 @@ class Installation:
             assert url is not None, f"the HTTP server ended before it listened: {''.join(said)}"
             yield {"url": url}
             server.terminate()
-            assert server.wait(EXIT_S) == 0, "".join(said[-50:])
+            assert server.wait(PATIENCE_S) == 0, "".join(said[-50:])
         finally:
             server.kill()
             server.wait()
@@ -90,7 +89,7 @@ class Installation:
     def fronts_left(self) -> list[int]:
         """The stdio fronts that are still there after a moment to leave."""
         left = [process for pid in self.fronts_started() if (process := self._own(pid)) is not None]
-        return [process.pid for process in psutil.wait_procs(left, timeout=EXIT_S)[1]]
+        return [process.pid for process in psutil.wait_procs(left, timeout=PATIENCE_S)[1]]
 
     def engines(self) -> list[int]:
         """The engine processes of this home."""

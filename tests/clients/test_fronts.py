@@ -6,6 +6,7 @@ import pytest
 
 from tests.clients.conftest import CLIENTS, SDKS, TRANSPORTS, Connect, Story
 from tests.clients.installation import Installation
+from tests.support.patience import PATIENCE_S
 
 OTHER = {"stdio": "http", "http": "stdio"}
 VIDEO = {"prompt": "a yellow ring grows on a gray background", "num_frames": 9, "steps": 25, "seed": 21}
@@ -14,7 +15,7 @@ VIDEO = {"prompt": "a yellow ring grows on a gray background", "num_frames": 9, 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 @pytest.mark.parametrize("client", SDKS)
 def test_a_client_killed_in_the_middle_of_a_call_loses_nothing(connect: Connect, client: str, transport: str) -> None:
-    request = {**VIDEO, "request_id": f"{client}-{transport}", "wait_s": 60}
+    request = {**VIDEO, "request_id": f"{client}-{transport}", "wait_s": PATIENCE_S}
     status, told = connect(client, transport).run(do="abandon", arguments=request)
     assert status == -9
     assert 0 < told["died_at"][0] < 100
@@ -29,7 +30,7 @@ def test_a_job_started_over_one_transport_is_seen_over_the_other(connect: Connec
     [started] = connect("mcp2", transport).calls(("generate_video", {**VIDEO, "wait_s": 0}))
     job_id = started["structured"]["job_id"]
     assert started["structured"]["status"] in ("queued", "running")
-    [finished] = connect("mcp1", OTHER[transport]).calls(("get_job", {"job_id": job_id, "wait_s": 60}))
+    [finished] = connect("mcp1", OTHER[transport]).calls(("get_job", {"job_id": job_id, "wait_s": PATIENCE_S}))
     assert finished["structured"]["status"] == "succeeded"
     assert finished["structured"]["created_at"] == started["structured"]["created_at"]
 

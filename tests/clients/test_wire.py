@@ -10,11 +10,10 @@ from typing import Any
 import pytest
 
 from tests.clients.installation import COMMAND, Installation, Json, client_environment
+from tests.support.patience import PATIENCE_S
 
-ANSWER_S = 60
-EXIT_S = 15
 CLIENT = {"name": "bare", "version": "1"}
-IMAGE = {"prompt": "a pink star on a navy background", "steps": 3, "seed": 31, "wait_s": 45}
+IMAGE = {"prompt": "a pink star on a navy background", "steps": 3, "seed": 31, "wait_s": PATIENCE_S}
 MODERN = "2026-07-28"
 META = {
     "io.modelcontextprotocol/protocolVersion": MODERN,
@@ -56,7 +55,7 @@ class Wire:
         """Send a request: its answer, and what came before it."""
         self.send(method, params, number)
         before: list[Json] = []
-        while (line := self._arrived.get(timeout=ANSWER_S)) is not None:
+        while (line := self._arrived.get(timeout=PATIENCE_S)) is not None:
             message: Json = json.loads(line)
             if message.get("id") == number:
                 return message, before
@@ -67,7 +66,7 @@ class Wire:
         """Close the server's stdin: its exit status."""
         assert self.server.stdin is not None
         self.server.stdin.close()
-        return self.server.wait(EXIT_S)
+        return self.server.wait(PATIENCE_S)
 
     def close(self) -> None:
         """Leave nothing behind."""

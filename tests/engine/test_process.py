@@ -9,6 +9,7 @@ import psutil
 import pytest
 
 from tests.engine.conftest import TWO, Bench, caption_plan, image_plan, video_plan
+from tests.support.patience import PATIENCE_S
 from wan_mcp.engine.device.device import device_name
 from wan_mcp.engine.worker.loop import run_engine
 from wan_mcp.errors import JobCancelled
@@ -65,7 +66,7 @@ class Onlooker(threading.Thread):
         self._database.close()
 
     def progress(self) -> list[Progress]:
-        self.join(20)
+        self.join(PATIENCE_S)
         return self.seen
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.engine.conftest import Bench, video_plan
+from tests.support.patience import PATIENCE_S
 from wan_mcp.engine.worker.reporter import Reporter
 from wan_mcp.jobs.timings import Timings, stage_work
 from wan_mcp.jobs.workers import WorkerRegistry
@@ -28,7 +29,7 @@ def silence(bench: Bench) -> Callable[[Callable[[float], bool]], float]:
 
     def allowed(test: Callable[[float], bool]) -> float:
         watch = bench.store.database.watch()
-        end = time.monotonic() + 20
+        end = time.monotonic() + PATIENCE_S
         try:
             while time.monotonic() < end:
                 row = WorkerRegistry(bench.store.database).get("cpu")
@@ -101,7 +102,7 @@ def test_a_sign_of_life_within_a_step_is_passed_on(bench: Bench) -> None:
         report.enter(Stage.DENOISE)
         report.step(0, 3)
         watch, seen = bench.store.database.watch(), set[float]()
-        end = time.monotonic() + 20
+        end = time.monotonic() + PATIENCE_S
         while len(seen) < 3 and time.monotonic() < end:  # the time that is passed on moves while the step goes on
             report.alive()
             row = rows.get("cpu")

@@ -6,6 +6,7 @@ import anyio
 import pytest
 
 from tests.faults.conftest import Connect, facts, words
+from tests.support.patience import PATIENCE_S
 from wan_mcp.settings import Settings
 
 pytestmark = pytest.mark.anyio
@@ -28,12 +29,14 @@ async def test_16_clients_submit_at_once_and_each_gets_its_own_video(
             if ready == CLIENTS:
                 start.set()
             await start.wait()
-            result = await client.call_tool("generate_video", {"prompt": f"client {seed}", "seed": seed, "wait_s": 60})
+            result = await client.call_tool(
+                "generate_video", {"prompt": f"client {seed}", "seed": seed, "wait_s": PATIENCE_S}
+            )
             assert facts(result)["status"] == "succeeded", words(result)
             assert facts(result)["request"]["prompt"] == f"client {seed}"
             seeds[facts(result)["artifacts"][0]["seed"]] = facts(result)["job_id"]
 
-    with anyio.fail_after(90):
+    with anyio.fail_after(PATIENCE_S):
         async with anyio.create_task_group() as tasks:
             for seed in range(CLIENTS):
                 tasks.start_soon(submit, seed)
@@ -47,10 +50,10 @@ async def test_16_submits_with_one_request_id_start_one_job(connect: Connect, en
 
     async def submit() -> None:
         async with connect(settings) as client:
-            asked = {"prompt": "a red circle", "request_id": "the one", "wait_s": 60}
+            asked = {"prompt": "a red circle", "request_id": "the one", "wait_s": PATIENCE_S}
             ids.add(facts(await client.call_tool("generate_video", asked))["job_id"])
 
-    with anyio.fail_after(90):
+    with anyio.fail_after(PATIENCE_S):
         async with anyio.create_task_group() as tasks:
             for _ in range(CLIENTS):
                 tasks.start_soon(submit)

@@ -11,6 +11,7 @@ import pytest
 
 from tests.conftest import ending_engines, fake_engine
 from tests.faults.conftest import Connect, facts, fill, words
+from tests.support.patience import PATIENCE_S
 from wan_mcp.settings import Settings
 
 pytestmark = pytest.mark.anyio
@@ -39,20 +40,20 @@ async def test_a_job_on_a_full_disk_fails_with_the_reason_and_the_next_one_runs_
     settings.home.mkdir()
     pace = settings.home / "pace"
     pace.write_text("0", encoding="utf-8")
-    with ending_engines(settings.home), anyio.fail_after(60):
+    with ending_engines(settings.home), anyio.fail_after(PATIENCE_S):
         async with connect(settings) as client:
             started = await client.call_tool("generate_video", {"prompt": "a red circle", "steps": 4, "wait_s": 0})
             # The table's own files have had their space; what the video needs is not there any more.
             fill_until_media_do_not_fit(small_disk)
             pace.unlink()
-            result = await client.call_tool("get_job", {"job_id": facts(started)["job_id"], "wait_s": 40})
+            result = await client.call_tool("get_job", {"job_id": facts(started)["job_id"], "wait_s": PATIENCE_S})
             assert facts(result)["status"] == "failed"
             assert facts(result)["error"]["code"] == "out_of_space"
             assert "free some" in words(result)
             assert not list(settings.home.rglob("*.part"))
             assert not list(settings.home.rglob("*.mp4"))
             (small_disk / "ballast").unlink()
-            result = await client.call_tool("generate_video", {"prompt": "a red circle", "wait_s": 40})
+            result = await client.call_tool("generate_video", {"prompt": "a red circle", "wait_s": PATIENCE_S})
             assert facts(result)["status"] == "succeeded"
 
 
@@ -68,7 +69,7 @@ async def test_the_end_of_a_job_is_written_when_there_is_room_again(connect: Con
     settings.home.mkdir()
     pace = settings.home / "pace"
     pace.write_text("0", encoding="utf-8")
-    with ending_engines(settings.home), anyio.fail_after(60):
+    with ending_engines(settings.home), anyio.fail_after(PATIENCE_S):
         async with connect(settings) as client:
             started = await client.call_tool("generate_video", {"prompt": "a red circle", "steps": 4, "wait_s": 0})
             job_id = facts(started)["job_id"]
@@ -79,7 +80,7 @@ async def test_the_end_of_a_job_is_written_when_there_is_room_again(connect: Con
             running = await client.call_tool("get_job", {"job_id": job_id, "wait_s": 0})
             assert facts(running)["status"] == "running"
             ballast.unlink()
-            result = await client.call_tool("get_job", {"job_id": job_id, "wait_s": 40})
+            result = await client.call_tool("get_job", {"job_id": job_id, "wait_s": PATIENCE_S})
             assert facts(result)["error"]["code"] == "out_of_space"
 
 
@@ -112,7 +113,7 @@ async def test_a_damaged_job_table_is_reported_with_its_repair_and_the_server_st
     settings = engine("works")
     with ending_engines(settings.home):
         async with connect(settings) as client:
-            await client.call_tool("generate_video", {"prompt": "a red circle", "wait_s": 20})
+            await client.call_tool("generate_video", {"prompt": "a red circle", "wait_s": PATIENCE_S})
     file = settings.database
     with closing(sqlite3.connect(file)) as raw:
         raw.execute("PRAGMA wal_checkpoint(TRUNCATE)")

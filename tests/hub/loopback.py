@@ -16,10 +16,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from tests.support.patience import PATIENCE_S
+
 __all__ = ["Fault", "LoopbackHub", "Request", "blob_id", "loopback_hub"]
 
 PIECE = 64 * 1024
-HOLD_S = 30  # the longest that an answer is held
+HOLD_S = PATIENCE_S  # the longest that an answer is held: a test that holds one releases it sooner
 LARGE = (".safetensors", ".bin", ".gguf", ".model")
 
 

@@ -12,9 +12,9 @@ import pytest
 
 from tests.hub.conftest import FILES, LARGE, REPOSITORY, Puller
 from tests.hub.loopback import Fault
+from tests.support.patience import PATIENCE_S
 from wan_mcp.weights.installed import installed_weights, is_installed
 
-PATIENCE_S = 30
 # Fetches as an engine does, with the hub of the environment, and says every look in a line.
 CHILD = """
 import sys

@@ -10,8 +10,8 @@ import pytest
 
 from tests.hub.conftest import FILES, LARGE, REPOSITORY
 from tests.hub.loopback import Fault, LoopbackHub
+from tests.support.patience import PATIENCE_S
 
-PATIENCE_S = 60
 MANIFEST = """
 schema = 1
 name = "tiny"

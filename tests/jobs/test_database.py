@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import wan_mcp
+from tests.support.patience import PATIENCE_S
 from wan_mcp.errors import HomeUnusable, OutOfSpace
 from wan_mcp.jobs.database import MIGRATIONS, Database
 
@@ -115,6 +116,6 @@ def test_waiting_on_a_watch_ends_with_the_first_commit(database: Database) -> No
 
     writer = threading.Thread(target=commit)
     writer.start()
-    assert watch.wait(30)
+    assert watch.wait(PATIENCE_S)
     writer.join()
     watch.close()

@@ -8,6 +8,7 @@ import psutil
 import pytest
 
 from tests.jobs.conftest import video_plan, video_request
+from tests.support.patience import PATIENCE_S
 from wan_mcp.engine.device.device import device_name
 from wan_mcp.jobs.database import Database
 from wan_mcp.jobs.devices import DeviceNames
@@ -17,8 +18,6 @@ from wan_mcp.jobs.workers import WorkerRegistry
 from wan_mcp.schema.enums import JobState
 from wan_mcp.schema.jobs import Job
 from wan_mcp.settings import Settings
-
-PATIENCE_S = 30
 
 
 class Home:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.jobs.conftest import Clock, video_plan, video_request
+from tests.support.patience import PATIENCE_S
 from wan_mcp.jobs.database import Database
 from wan_mcp.jobs.loaded_models import LoadedModels
 from wan_mcp.jobs.store import JobStore
@@ -76,7 +77,7 @@ def test_an_engine_tells_what_it_has_loaded(engine: Callable[..., Settings]) -> 
     jobs = [store.submit(video_request(str(plan)), plan, None, 99) for plan in plans]
     engines.supervise()
     wanted = LoadedModels(generator=("wan-mini", "auto"), captioner="wan-mini-caption")
-    watch, end = database.watch(), time.monotonic() + 30
+    watch, end = database.watch(), time.monotonic() + PATIENCE_S
     while (loaded := engines.loaded()) != wanted and time.monotonic() < end:
         watch.wait(1)
     watch.close()

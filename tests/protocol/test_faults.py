@@ -7,6 +7,7 @@ import anyio
 import pytest
 
 from tests.protocol.conftest import Answer, Connect
+from tests.support.patience import PATIENCE_S
 from wan_mcp.catalog.catalog import shipped_folder
 from wan_mcp.errors import HomeUnusable
 from wan_mcp.jobs.database import Database
@@ -14,11 +15,10 @@ from wan_mcp.jobs.supervisor import Supervisor
 from wan_mcp.settings import Settings
 
 pytestmark = pytest.mark.anyio
-LIMIT_S = 40
 
 
 async def run(engine: Callable[..., Settings], connect: Connect, name: str, **changes: object) -> Answer:
-    with anyio.fail_after(LIMIT_S):
+    with anyio.fail_after(PATIENCE_S):
         async with connect(engine(name, **changes)) as runner:
             return await runner.call("generate_video", prompt="a red circle", seed=3, steps=4)
 
@@ -67,7 +67,7 @@ async def test_a_job_that_kills_its_engine_twice_fails_with_the_reason(
 async def test_a_job_whose_engine_dies_once_is_finished_by_the_next(
     engine: Callable[..., Settings], connect: Connect, name: str
 ) -> None:
-    with anyio.fail_after(LIMIT_S):
+    with anyio.fail_after(PATIENCE_S):
         async with connect(engine(name, step_deadline_s=0.5)) as runner:
             answer = await runner.call("generate_video", prompt="a red circle", seed=3, steps=4)
             view = await runner.service.view(answer.job["job_id"])
@@ -88,7 +88,7 @@ async def test_an_engine_that_cannot_start_fails_the_job_and_names_the_log(
 
 
 async def test_the_next_job_runs_after_one_has_failed(engine: Callable[..., Settings], connect: Connect) -> None:
-    with anyio.fail_after(LIMIT_S):
+    with anyio.fail_after(PATIENCE_S):
         async with connect(engine("fails")) as runner:
             failed = await runner.call("generate_video", prompt="a red circle", steps=4)
             after = await runner.call("generate_video", prompt="a red circle", steps=1)  # ends before the trick
@@ -102,7 +102,7 @@ async def test_the_next_job_runs_after_one_has_failed(engine: Callable[..., Sett
 async def test_a_command_that_starts_no_engine_fails_the_job_and_says_which_setting_it_is(
     connect: Connect, settings: Settings, command: str, says: str
 ) -> None:
-    with anyio.fail_after(LIMIT_S):
+    with anyio.fail_after(PATIENCE_S):
         async with connect(settings.model_copy(update={"engine_command": command})) as runner:
             answer = await runner.call("generate_video", prompt="a red circle", steps=4)
     assert answer.job["error"]["code"] == "engine_failed"
@@ -129,7 +129,7 @@ async def test_a_front_that_could_not_tend_the_engine_tries_again(
 async def test_the_job_of_a_dead_engine_on_another_device_is_taken_over(
     engine: Callable[..., Settings], connect: Connect, settings: Settings
 ) -> None:
-    with anyio.fail_after(LIMIT_S):
+    with anyio.fail_after(PATIENCE_S):
         async with connect(engine("works")) as runner:
             job_id = await runner.start(steps=4)
             database = Database(settings.database)
@@ -146,7 +146,7 @@ async def test_a_model_that_is_added_while_a_server_runs_can_be_used(
     engine: Callable[..., Settings], connect: Connect, settings: Settings
 ) -> None:
     text = (shipped_folder() / "wan-mini.toml").read_text(encoding="utf-8")
-    with anyio.fail_after(LIMIT_S):
+    with anyio.fail_after(PATIENCE_S):
         async with connect(engine("works")) as runner:
             before = await runner.call("generate_video", prompt="a red circle", model="mine", steps=2)
             (settings.home / "manifests").mkdir(parents=True)

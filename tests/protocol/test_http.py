@@ -20,6 +20,7 @@ from mcp.client.streamable_http import streamable_http_client
 from mcp.types import CallToolResult
 
 from tests.protocol.conftest import ERAS, Pace, png
+from tests.support.patience import PATIENCE_S
 from wan_mcp.errors import UserError
 from wan_mcp.fronts.http.app import build_app, listen, run_http, settings_for
 from wan_mcp.fronts.http.guard import is_loopback, refuse_open_door
@@ -28,7 +29,6 @@ from wan_mcp.service.service import serving
 from wan_mcp.settings import Settings
 
 pytestmark = pytest.mark.anyio
-LIMIT_S = 20
 EVERYWHERE = "0.0.0.0"
 TOKEN = "a long secret"
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
@@ -58,7 +58,7 @@ async def site(settings: Settings, host: str = "127.0.0.1", **headers: str) -> A
         config = uvicorn.Config(build_app(service, host), log_config=None, ws="none", timeout_graceful_shutdown=1)
         server = uvicorn.Server(config)
         tasks.start_soon(server.serve, [listener])
-        async with httpx2.AsyncClient(base_url=url, headers=headers, timeout=LIMIT_S) as web:
+        async with httpx2.AsyncClient(base_url=url, headers=headers, timeout=PATIENCE_S) as web:
             yield Site(url, web)
         server.should_exit = True
 
@@ -70,7 +70,7 @@ async def test_results_and_progress_reach_a_client_of_either_era(shared_settings
     async def on_progress(progress: float, total: float | None, message: str | None) -> None:
         values.append(progress)
 
-    with anyio.fail_after(LIMIT_S):
+    with anyio.fail_after(PATIENCE_S):
         async with site(shared_settings) as http, http.client(mode) as client:
             answer = await client.call_tool("generate_video", {"prompt": "a star"}, progress_callback=on_progress)
     assert answer.structured_content is not None
@@ -80,7 +80,7 @@ async def test_results_and_progress_reach_a_client_of_either_era(shared_settings
 
 
 async def test_a_client_that_hangs_up_does_not_stop_its_job(settings: Settings, pace: Pace) -> None:
-    with anyio.fail_after(LIMIT_S):
+    with anyio.fail_after(PATIENCE_S):
         async with site(settings) as http, serving(settings) as service:
             with anyio.CancelScope() as call:
 
@@ -101,7 +101,7 @@ async def test_a_client_that_hangs_up_does_not_stop_its_job(settings: Settings, 
 async def test_many_fronts_share_one_table_and_one_engine(settings: Settings, pace: Pace) -> None:
     pace.allow(100)
     answers: list[CallToolResult] = []
-    with anyio.fail_after(LIMIT_S):
+    with anyio.fail_after(PATIENCE_S):
         async with site(settings) as one, site(settings) as two, anyio.create_task_group() as tasks:
 
             async def generate(http: Site, seed: int) -> None:
@@ -115,7 +115,7 @@ async def test_many_fronts_share_one_table_and_one_engine(settings: Settings, pa
 
 
 async def test_media_are_served_whole_and_in_ranges(shared_settings: Settings) -> None:
-    with anyio.fail_after(LIMIT_S):
+    with anyio.fail_after(PATIENCE_S):
         async with site(shared_settings) as http, http.client() as client:
             answer = await client.call_tool("generate_video", {"prompt": "a star", "steps": 2})
             assert answer.structured_content is not None
@@ -223,7 +223,7 @@ async def test_from_elsewhere_only_results_can_be_pictures(settings: Settings) -
     (pictures / "mine.png").write_bytes(png(64, 64))
     arguments: dict[str, Any] = {"image": str(pictures / "mine.png")}
     guarded = settings.model_copy(update={"http_token": TOKEN})
-    with anyio.fail_after(LIMIT_S):
+    with anyio.fail_after(PATIENCE_S):
         async with site(guarded, "127.0.0.1", **BEARER) as http, http.client() as client:
             near = await client.call_tool("caption_image", arguments)
         async with site(guarded, EVERYWHERE, **BEARER) as http, http.client() as client:
@@ -276,7 +276,7 @@ def running(settings: Settings) -> Iterator[tuple[subprocess.Popen[str], str]]:
 
 def test_a_signal_stops_the_server_while_a_client_waits_and_the_job_goes_on(settings: Settings, pace: Pace) -> None:
     async def stop_while_a_client_waits(process: subprocess.Popen[str], url: str) -> None:
-        with anyio.fail_after(LIMIT_S):
+        with anyio.fail_after(PATIENCE_S):
             async with anyio.create_task_group() as tasks:
 
                 async def hang_up(progress: float, total: float | None, message: str | None) -> None:
@@ -291,7 +291,7 @@ def test_a_signal_stops_the_server_while_a_client_waits_and_the_job_goes_on(sett
             pace.allow(100)
             async with serving(settings) as service:
                 [job] = await service.newest()
-                view = await service.wait(job.id, LIMIT_S)
+                view = await service.wait(job.id, PATIENCE_S)
         assert view.job.state is JobState.SUCCEEDED
 
     with running(settings) as (process, url):

@@ -6,10 +6,10 @@ import anyio
 import pytest
 
 from tests.protocol.conftest import Connect
+from tests.support.patience import PATIENCE_S
 from wan_mcp.settings import Settings
 
 pytestmark = pytest.mark.anyio
-LIMIT_S = 20
 
 
 def leave_out(key: str, file: Path) -> None:
@@ -21,7 +21,7 @@ async def test_a_model_of_a_home_of_0_1_0_is_listed_and_makes_videos(
     settings: Settings, old_manifest: Path, connect: Connect
 ) -> None:
     leave_out("memory_bytes", old_manifest)  # no machine is too small for it then
-    with anyio.fail_after(LIMIT_S):
+    with anyio.fail_after(PATIENCE_S):
         async with connect(settings) as runner:
             listed = await runner.call("list_resolutions")
             made = await runner.call(

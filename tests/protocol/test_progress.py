@@ -10,6 +10,7 @@ import pytest
 
 from tests.jobs.conftest import Clock, video_plan
 from tests.protocol.conftest import ERAS, Connect, Pace, denoising
+from tests.support.patience import PATIENCE_S
 from wan_mcp.fronts.mcp.progress import ProgressReports
 from wan_mcp.schema.enums import JobState, Stage
 from wan_mcp.schema.jobs import Job, Progress
@@ -17,7 +18,6 @@ from wan_mcp.service.service import JobView
 from wan_mcp.settings import Settings
 
 pytestmark = pytest.mark.anyio
-LIMIT_S = 20
 
 
 class Sent:
@@ -165,7 +165,7 @@ async def test_any_course_of_a_job_gives_strictly_increasing_values_below_the_to
 async def test_a_client_sees_the_queue_the_stages_and_the_end(
     settings: Settings, connect: Connect, pace: Pace, mode: str
 ) -> None:
-    with anyio.fail_after(LIMIT_S):
+    with anyio.fail_after(PATIENCE_S):
         async with connect(settings, mode) as runner:
             first = await runner.start()
             await runner.until(first, denoising)
@@ -191,7 +191,7 @@ async def test_following_a_job_reports_progress_too(
     engine: Callable[..., Settings], connect: Connect, pace: Pace
 ) -> None:
     pace.allow(2)
-    with anyio.fail_after(LIMIT_S):
+    with anyio.fail_after(PATIENCE_S):
         async with connect(engine("works")) as runner:
             job_id = await runner.start(steps=4)
             answer = await runner.call("get_job", lambda message: pace.allow(4), job_id=job_id)

@@ -10,10 +10,10 @@ from mcp.shared.exceptions import MCPError
 from mcp.types import INTERNAL_ERROR, INVALID_PARAMS, BlobResourceContents, TextResourceContents
 
 from tests.protocol.conftest import ERAS, Connect, Runner
+from tests.support.patience import PATIENCE_S
 from wan_mcp.settings import Settings
 
 pytestmark = pytest.mark.anyio
-LIMIT_S = 20
 KB = 1024
 
 
@@ -35,7 +35,7 @@ async def refused(runner: Runner, uri: str) -> tuple[int, str]:
 async def test_pieces_of_a_large_video_join_to_the_file(
     engine: Callable[..., Settings], connect: Connect, mode: str
 ) -> None:
-    with anyio.fail_after(LIMIT_S):
+    with anyio.fail_after(PATIENCE_S):
         async with connect(engine("works", resource_max_kb=30), mode) as runner:
             [artifact] = (await runner.call("generate_video", prompt="a star", steps=2)).job["artifacts"]
             uri, most = artifact["uri"], 30 * KB
@@ -56,7 +56,7 @@ async def test_pieces_of_a_large_video_join_to_the_file(
 
 
 async def test_small_results_are_read_whole(shared_settings: Settings, connect: Connect) -> None:
-    with anyio.fail_after(LIMIT_S):
+    with anyio.fail_after(PATIENCE_S):
         async with connect(shared_settings) as runner:
             [video] = (await runner.call("generate_video", prompt="a star", steps=2)).job["artifacts"]
             [image] = (await runner.call("generate_image", prompt="a star", steps=2)).job["artifacts"]
@@ -68,7 +68,7 @@ async def test_small_results_are_read_whole(shared_settings: Settings, connect: 
 
 
 async def test_senseless_pieces_are_refused_with_the_reason(shared_settings: Settings, connect: Connect) -> None:
-    with anyio.fail_after(LIMIT_S):
+    with anyio.fail_after(PATIENCE_S):
         async with connect(shared_settings) as runner:
             [video] = (await runner.call("generate_video", prompt="a star", steps=2)).job["artifacts"]
             uri = video["uri"]
@@ -107,7 +107,7 @@ async def test_a_home_that_cannot_be_used_is_named_with_the_remedy(
 
 
 async def test_a_job_and_the_gallery_are_readable(settings: Settings, connect: Connect) -> None:
-    with anyio.fail_after(LIMIT_S):
+    with anyio.fail_after(PATIENCE_S):
         async with connect(settings) as runner:
             empty, _ = await read(runner, "wan://gallery")
             answer = await runner.call("generate_image", prompt="a star", steps=2, count=2)

@@ -15,9 +15,9 @@ from mcp import Client, StdioServerParameters
 from mcp.types import CallToolResult
 
 from tests.protocol.conftest import ERAS
+from tests.support.patience import PATIENCE_S
 from wan_mcp.settings import Settings
 
-LIMIT_S = 20
 FRONT = "from wan_mcp.settings import Settings; from wan_mcp.fronts.mcp.stdio import run_stdio; run_stdio(Settings())"
 NOISY = """
 import atexit, os, sys
@@ -91,7 +91,7 @@ def test_a_front_answers_without_importing_anything_heavy(settings: Settings) ->
         assert len(pipe.receive()["result"]["tools"]) == 7
         pipe.send(id=3, method="tools/call", params={"name": "list_resolutions", "arguments": {}})
         assert not pipe.receive()["result"]["isError"]
-        _, errors = pipe.process.communicate(timeout=LIMIT_S)
+        _, errors = pipe.process.communicate(timeout=PATIENCE_S)
     assert errors.strip().endswith("[]"), errors
     assert pipe.process.returncode == 0
 
@@ -99,7 +99,7 @@ def test_a_front_answers_without_importing_anything_heavy(settings: Settings) ->
 def test_nothing_but_protocol_reaches_stdout(settings: Settings) -> None:
     with piped(front(settings, before=NOISY, after="print('after serving')")) as pipe:
         pipe.initialize()
-        out, errors = pipe.process.communicate(timeout=LIMIT_S)
+        out, errors = pipe.process.communicate(timeout=PATIENCE_S)
     assert out == ""
     for words in ("while importing", "raw bytes", "from a child", "after serving", "at exit"):
         assert words in errors
@@ -108,12 +108,12 @@ def test_nothing_but_protocol_reaches_stdout(settings: Settings) -> None:
 def test_a_front_leaves_when_its_client_hangs_up_and_when_it_is_interrupted(settings: Settings) -> None:
     with piped(front(settings)) as pipe:
         pipe.initialize()
-        pipe.process.communicate(timeout=LIMIT_S)
+        pipe.process.communicate(timeout=PATIENCE_S)
         assert pipe.process.returncode == 0
     with piped(front(settings)) as pipe:
         pipe.initialize()
         pipe.process.send_signal(signal.SIGINT)
-        assert pipe.process.wait(timeout=LIMIT_S) == -signal.SIGINT
+        assert pipe.process.wait(timeout=PATIENCE_S) == -signal.SIGINT
 
 
 @pytest.mark.anyio
@@ -134,7 +134,7 @@ async def test_a_job_is_submitted_in_one_process_and_got_in_another(engine: Call
         assert values or tool == "get_job"  # a job that is done already has no progress left to tell
         return result
 
-    with anyio.fail_after(LIMIT_S):
+    with anyio.fail_after(PATIENCE_S):
         started = await call("generate_video", prompt="a red circle", wait_s=0, steps=3)
         assert started.structured_content is not None
         finished = await call("get_job", job_id=started.structured_content["job_id"])

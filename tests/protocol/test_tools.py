@@ -11,12 +11,12 @@ import pytest
 from PIL import Image
 
 from tests.protocol.conftest import ERAS, Connect, Runner, png
+from tests.support.patience import PATIENCE_S
 from wan_mcp.schema.enums import Kind
 from wan_mcp.schema.jobs import JobError
 from wan_mcp.settings import Settings
 
 pytestmark = pytest.mark.anyio
-LIMIT_S = 20
 DATA_URI = "data:image/png;base64,"
 
 
@@ -24,7 +24,7 @@ DATA_URI = "data:image/png;base64,"
 async def test_a_finished_video_comes_as_link_path_and_contact_sheet(
     shared_settings: Settings, connect: Connect, mode: str
 ) -> None:
-    with anyio.fail_after(LIMIT_S):
+    with anyio.fail_after(PATIENCE_S):
         async with connect(shared_settings, mode) as runner:
             answer = await runner.call("generate_video", prompt="a red circle", seed=7, steps=4)
     job = answer.job
@@ -45,7 +45,7 @@ async def test_a_finished_video_comes_as_link_path_and_contact_sheet(
 
 
 async def test_an_image_comes_with_a_small_preview(shared_settings: Settings, connect: Connect) -> None:
-    with anyio.fail_after(LIMIT_S):
+    with anyio.fail_after(PATIENCE_S):
         async with connect(shared_settings) as runner:
             answer = await runner.call("generate_image", prompt="a red circle", resolution="landscape", steps=2)
     [artifact] = answer.job["artifacts"]
@@ -57,7 +57,7 @@ async def test_an_image_comes_with_a_small_preview(shared_settings: Settings, co
 
 async def test_a_caption_is_in_the_data_and_in_the_words(shared_settings: Settings, connect: Connect) -> None:
     picture = DATA_URI + base64.b64encode(png(40, 30)).decode()
-    with anyio.fail_after(LIMIT_S):
+    with anyio.fail_after(PATIENCE_S):
         async with connect(shared_settings) as runner:
             answer = await runner.call("caption_image", image=picture)
     assert answer.job["caption"] == "a picture of 40x30"
@@ -67,7 +67,7 @@ async def test_a_caption_is_in_the_data_and_in_the_words(shared_settings: Settin
 
 
 async def test_a_count_gives_results_with_successive_seeds(shared_settings: Settings, connect: Connect) -> None:
-    with anyio.fail_after(LIMIT_S):
+    with anyio.fail_after(PATIENCE_S):
         async with connect(shared_settings) as runner:
             answer = await runner.call("generate_image", prompt="a star", seed=40, count=3, steps=2)
     assert [artifact["seed"] for artifact in answer.job["artifacts"]] == [40, 41, 42]
@@ -79,7 +79,7 @@ async def test_a_result_never_outgrows_what_clients_take(
     shared_settings: Settings, connect: Connect, kind: Kind
 ) -> None:
     prompt = "x" * 2000
-    with anyio.fail_after(LIMIT_S):
+    with anyio.fail_after(PATIENCE_S):
         async with connect(shared_settings) as runner:
             answer = await runner.call(f"generate_{kind}", prompt=prompt, count=8, steps=2, style="anime")
             artifacts = answer.job["artifacts"]
@@ -94,7 +94,7 @@ async def test_a_result_never_outgrows_what_clients_take(
 
 
 async def test_a_lost_contact_sheet_does_not_cost_the_result(shared_settings: Settings, connect: Connect) -> None:
-    with anyio.fail_after(LIMIT_S):
+    with anyio.fail_after(PATIENCE_S):
         async with connect(shared_settings) as runner:
             first = await runner.call("generate_video", prompt="a red circle", steps=2)
             await anyio.Path(first.job["artifacts"][0]["path"]).with_suffix(".sheet.jpg").unlink()
@@ -105,7 +105,7 @@ async def test_a_lost_contact_sheet_does_not_cost_the_result(shared_settings: Se
 
 async def test_what_was_fitted_and_what_a_style_did_is_said(shared_settings: Settings, connect: Connect) -> None:
     picture = DATA_URI + base64.b64encode(png(300, 100)).decode()
-    with anyio.fail_after(LIMIT_S):
+    with anyio.fail_after(PATIENCE_S):
         async with connect(shared_settings) as runner:
             answer = await runner.call(
                 "generate_video", prompt="a red circle", image=picture, duration_s=2.0, style="noir", steps=2
@@ -118,7 +118,7 @@ async def test_what_was_fitted_and_what_a_style_did_is_said(shared_settings: Set
 
 
 async def test_an_earlier_result_can_start_the_next(shared_settings: Settings, connect: Connect) -> None:
-    with anyio.fail_after(LIMIT_S):
+    with anyio.fail_after(PATIENCE_S):
         async with connect(shared_settings) as runner:
             image = await runner.call("generate_image", prompt="a star", steps=2)
             uri = image.job["artifacts"][0]["uri"]
@@ -131,7 +131,7 @@ async def test_an_earlier_result_can_start_the_next(shared_settings: Settings, c
 async def test_models_are_listed_with_what_they_take_and_how_long_they_need(
     shared_settings: Settings, connect: Connect
 ) -> None:
-    with anyio.fail_after(LIMIT_S):
+    with anyio.fail_after(PATIENCE_S):
         async with connect(shared_settings) as runner:
             await runner.call("generate_video", prompt="a red circle")
             draft = await runner.call("generate_video", prompt="a red circle", preset="draft")
@@ -165,7 +165,7 @@ async def test_a_broken_manifest_is_named_and_costs_only_its_model(settings: Set
     folder = settings.home / "manifests"
     folder.mkdir(parents=True)
     (folder / "mine.toml").write_text('schema = 1\nname = "mine"\ncolour = "red"\n', encoding="utf-8")
-    with anyio.fail_after(LIMIT_S):
+    with anyio.fail_after(PATIENCE_S):
         async with connect(settings) as runner:
             listed = await runner.call("list_resolutions")
             asked = await runner.call("generate_video", prompt="a star", model="mine")
@@ -177,7 +177,7 @@ async def test_a_broken_manifest_is_named_and_costs_only_its_model(settings: Set
 
 
 async def test_jobs_are_listed_newest_first_and_short(settings: Settings, connect: Connect) -> None:
-    with anyio.fail_after(LIMIT_S):
+    with anyio.fail_after(PATIENCE_S):
         async with connect(settings) as runner:
             empty = await runner.call("list_jobs")
             first = await runner.call("generate_image", prompt="a star " + "very " * 100 + "big", steps=2)
@@ -224,7 +224,7 @@ async def test_refusals_say_what_is_wrong_and_what_to_do(shared_settings: Settin
 
 
 async def test_numbers_sent_as_text_and_nulls_are_understood(shared_settings: Settings, connect: Connect) -> None:
-    with anyio.fail_after(LIMIT_S):
+    with anyio.fail_after(PATIENCE_S):
         async with connect(shared_settings) as runner:
             nothing = {"seed": None, "style": None, "count": None, "lora": None, "wait_s": None}
             answer = await runner.call("generate_image", prompt="a star", steps="3", **nothing)
@@ -289,7 +289,7 @@ async def test_a_home_that_cannot_be_used_stops_only_what_needs_it(
         settings.database.write_bytes(b"no database at all, but long enough to be read as one " * 100)
     else:
         settings.home.touch()
-    with anyio.fail_after(LIMIT_S):
+    with anyio.fail_after(PATIENCE_S):
         async with connect(settings, "legacy") as runner:
             tools = await runner.client.list_tools()
             listed = await runner.call("list_resolutions")

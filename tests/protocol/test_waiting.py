@@ -9,6 +9,7 @@ from mcp.types import TextContent
 
 from tests.jobs.conftest import video_plan
 from tests.protocol.conftest import ERAS, Connect, Pace, denoising
+from tests.support.patience import PATIENCE_S
 from wan_mcp.fronts.mcp.results import job_result
 from wan_mcp.media.store import MediaStore
 from wan_mcp.schema.enums import JobState
@@ -17,13 +18,12 @@ from wan_mcp.service.service import JobView
 from wan_mcp.settings import Settings
 
 pytestmark = pytest.mark.anyio
-LIMIT_S = 20
 
 
 async def test_a_call_that_does_not_wait_tells_how_to_follow_its_job(
     settings: Settings, connect: Connect, pace: Pace
 ) -> None:
-    with anyio.fail_after(LIMIT_S):
+    with anyio.fail_after(PATIENCE_S):
         async with connect(settings) as runner:
             answer = await runner.call("generate_video", prompt="a red circle", wait_s=0)
     job_id = answer.job["job_id"]
@@ -36,7 +36,7 @@ async def test_a_call_that_does_not_wait_tells_how_to_follow_its_job(
 
 async def test_a_wait_that_ends_early_shows_where_the_job_is(settings: Settings, connect: Connect, pace: Pace) -> None:
     pace.allow(3)
-    with anyio.fail_after(LIMIT_S):
+    with anyio.fail_after(PATIENCE_S):
         async with connect(settings) as runner:
             job_id = await runner.start(steps=6)
             await runner.until(job_id, lambda view: denoising(view) and view.job.progress.step == 3)  # type: ignore[union-attr]
@@ -51,7 +51,7 @@ async def test_a_job_goes_on_under_another_server_when_its_own_is_gone(
     settings: Settings, connect: Connect, pace: Pace
 ) -> None:
     """LangChain's default on stdio: every call has a server of its own."""
-    with anyio.fail_after(LIMIT_S):
+    with anyio.fail_after(PATIENCE_S):
         async with connect(settings) as first:
             job_id = await first.start(seed=5)
         pace.allow(100)
@@ -66,7 +66,7 @@ async def test_a_caller_who_goes_away_does_not_stop_the_job(
     settings: Settings, connect: Connect, pace: Pace, mode: str
 ) -> None:
     pace.allow(1)
-    with anyio.fail_after(LIMIT_S):
+    with anyio.fail_after(PATIENCE_S):
         async with connect(settings, mode) as runner:
             with anyio.CancelScope() as call:
 
@@ -84,7 +84,7 @@ async def test_a_caller_who_goes_away_does_not_stop_the_job(
 
 
 async def test_a_repeated_request_id_attaches_to_its_job(settings: Settings, connect: Connect, pace: Pace) -> None:
-    with anyio.fail_after(LIMIT_S):
+    with anyio.fail_after(PATIENCE_S):
         async with connect(settings) as runner:
             first = await runner.call("generate_video", prompt="a red circle", request_id="mine", wait_s=0)
             pace.allow(100)
@@ -101,7 +101,7 @@ async def test_a_repeated_request_id_attaches_to_its_job(settings: Settings, con
 async def test_a_running_job_stops_within_a_step_and_the_next_one_runs(
     settings: Settings, connect: Connect, pace: Pace
 ) -> None:
-    with anyio.fail_after(LIMIT_S):
+    with anyio.fail_after(PATIENCE_S):
         async with connect(settings) as runner:
             job_id = await runner.start()
             await runner.until(job_id, denoising)
@@ -125,7 +125,7 @@ async def test_a_job_that_is_still_stopping_says_so(tmp_path: Path) -> None:
 async def test_a_queued_job_is_cancelled_at_once_and_a_finished_one_stays(
     settings: Settings, connect: Connect, pace: Pace
 ) -> None:
-    with anyio.fail_after(LIMIT_S):
+    with anyio.fail_after(PATIENCE_S):
         async with connect(settings) as runner:
             first = await runner.start()
             second = await runner.start(prompt="a blue star")
@@ -142,7 +142,7 @@ async def test_a_queued_job_is_cancelled_at_once_and_a_finished_one_stays(
 async def test_a_full_queue_says_so_and_takes_jobs_again_later(
     engine: Callable[..., Settings], connect: Connect, pace: Pace
 ) -> None:
-    with anyio.fail_after(LIMIT_S):
+    with anyio.fail_after(PATIENCE_S):
         async with connect(engine("works", queue_limit=1)) as runner:
             running = await runner.start()
             await runner.until(running, denoising)
@@ -159,7 +159,7 @@ async def test_a_full_queue_says_so_and_takes_jobs_again_later(
 async def test_the_usual_wait_is_a_setting_and_never_more_than_the_longest(
     engine: Callable[..., Settings], connect: Connect, pace: Pace
 ) -> None:
-    with anyio.fail_after(LIMIT_S):
+    with anyio.fail_after(PATIENCE_S):
         async with connect(engine("works", wait_s=0.0)) as runner:
             short = await runner.call("generate_video", prompt="a star")
         async with connect(engine("works", wait_s=45.0, max_wait_s=0.2)) as runner:

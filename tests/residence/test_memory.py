@@ -12,6 +12,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests.engine.conftest import MANIFESTS, ONE, TWO, Bench, bench, embedded, image_plan, video_plan
+from tests.support.patience import PATIENCE_S
 from wan_mcp.engine.components.load_errors import translate_load_errors
 from wan_mcp.engine.device.out_of_memory import is_out_of_memory
 from wan_mcp.errors import JobFailed
@@ -23,7 +24,7 @@ __all__ = ["bench", "embedded"]
 def test_a_job_that_is_refused_memory_fails_with_advice_and_the_next_gives_what_it_gave_before(tmp_path: Path) -> None:
     run = subprocess.run(
         [sys.executable, "-m", "tests.residence.short_of_memory", str(tmp_path)],
-        capture_output=True, text=True, timeout=100, check=False,
+        capture_output=True, text=True, timeout=PATIENCE_S, check=False,
     )  # fmt: skip
     assert run.returncode == 0, run.stderr[-2000:]
     said = json.loads(run.stdout.splitlines()[-1])

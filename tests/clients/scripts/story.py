@@ -23,6 +23,7 @@ VIDEO = {"prompt": "a red circle moves to the right on a white background", "num
 LONG_VIDEO = {"prompt": "a large blue star spins on a black background", "num_frames": 9, "steps": 30, "seed": 12}
 IMAGE = {"prompt": "a green square on a black background", "steps": 4, "seed": 13}
 PIECES = 2
+WAIT_S = 240  # for a job that is going to end, on a busy machine
 
 
 class Client(Protocol):
@@ -82,16 +83,16 @@ async def _do(connect: Connect, task: Json) -> Json:
 
 async def _story(client: Client, short_wait_s: float) -> Json:
     document: Json = {"tools": await client.tools()}
-    document["video"] = video = await _call(client, "generate_video", **VIDEO, wait_s=60)
+    document["video"] = video = await _call(client, "generate_video", **VIDEO, wait_s=WAIT_S)
     artifact = video["structured"]["artifacts"][0]
     document["whole"] = await _read(client, artifact["uri"])
     document["pieces"] = await _read_in_pieces(client, artifact["uri"], artifact["bytes"])
     document["started"] = started = await _call(client, "generate_video", **LONG_VIDEO, wait_s=short_wait_s)
-    document["finished"] = await _call(client, "get_job", job_id=started["structured"]["job_id"], wait_s=60)
-    document["image"] = image = await _call(client, "generate_image", **IMAGE, wait_s=60)
+    document["finished"] = await _call(client, "get_job", job_id=started["structured"]["job_id"], wait_s=WAIT_S)
+    document["image"] = image = await _call(client, "generate_image", **IMAGE, wait_s=WAIT_S)
     uri = image["structured"]["artifacts"][0]["uri"]
     document["still"] = await _read(client, uri)
-    document["caption"] = await _call(client, "caption_image", image=uri, wait_s=60)
+    document["caption"] = await _call(client, "caption_image", image=uri, wait_s=WAIT_S)
     document["bad_value"] = await _call(client, "generate_video", **{**VIDEO, "steps": 9999})
     document["bad_name"] = await _call(client, "generate_video", **VIDEO, frames=9)
     document["unknown_job"] = await _call(client, "get_job", job_id="nosuchjob")
