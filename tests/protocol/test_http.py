@@ -179,7 +179,7 @@ async def test_a_client_with_the_token_works(shared_settings: Settings) -> None:
         ("127.0.0.1", {"Host": ""}, 421),
         ("127.0.0.1", {"Host": "runner.example:443"}, 200),
         ("127.0.0.1", {"Origin": "http://localhost:3000"}, 200),
-        ("127.0.0.1", {"Origin": "https://studio.example"}, 200),
+        ("127.0.0.1", {"Origin": "https://runner.example"}, 200),
         ("127.0.0.1", {"Origin": "https://evil.example"}, 403),
         ("127.0.0.1", {"Origin": "null"}, 403),
         ("127.0.0.1", {"Origin": "http://[broken"}, 403),
