@@ -20,7 +20,7 @@ SEED ?= $(shell date +%N)
 help:
 	@echo "make demo         a video, an image and its caption, in demo/; then how to connect a client"
 	@echo "make check        the fast tests, those that never load torch; ARGS='-k words' chooses some"
-	@echo "make test         all tests, likewise"
+	@echo "make test         all tests, likewise; COVERAGE=1 measures how much of the source they run"
 	@echo "make test-random  all tests in random order; SEED=7 repeats one"
 	@echo "make lint         what is checked without running: style, types, import order, file lengths, generated docs"
 	@echo "make format       set the style right"
@@ -34,7 +34,14 @@ check: $(DEV)
 	$(VENV)/bin/python $(PYTEST) $(FAST) $(ARGS)
 
 test: $(DEV)
+ifdef COVERAGE
+	rm -rf .cache/coverage
+	$(VENV)/bin/python -m coverage run $(PYTEST) $(ARGS)
+	$(VENV)/bin/python -m coverage combine --quiet
+	$(VENV)/bin/python -m coverage report
+else
 	$(VENV)/bin/python $(PYTEST) $(ARGS)
+endif
 
 test-random: $(DEV)
 	$(VENV)/bin/python $(PYTEST) --random-order --random-order-seed $(SEED) $(ARGS)

@@ -100,7 +100,7 @@ class Storm:
         at_step = self._random.randrange(0, 8)
 
         def is_there(job: Job) -> bool:
-            running = job.state is JobState.RUNNING and job.deaths == 0
+            running = job.state is JobState.RUNNING and job.crashes == 0
             return running and job.progress is not None and (job.progress.step or 0) >= at_step
 
         watched = anyio.Event()
@@ -123,7 +123,7 @@ class Storm:
             return False
         job = (await service.view(job_id)).job
         # The job may have ended between the look and the kill: then no job lost its engine.
-        return job.deaths > 0 or job.state is not JobState.SUCCEEDED
+        return job.crashes > 0 or job.state is not JobState.SUCCEEDED
 
     def _kill_engine_process(self) -> bool:
         """Kill the engine and wait until it is gone; False if there was none."""
