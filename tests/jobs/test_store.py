@@ -110,6 +110,21 @@ def test_a_request_id_attaches_even_when_the_queue_is_full(store: JobStore) -> N
     assert submit(store, request_id="r1", limit=1).id == first.id
 
 
+def test_a_request_id_attaches_to_the_job_of_a_version_that_had_fewer_parameters(store: JobStore) -> None:
+    first = submit(store, request_id="r1")
+    with store.database.write() as connection:
+        connection.execute("UPDATE jobs SET request = json_remove(request, '$.last_image', '$.turbo')")
+    assert submit(store, request_id="r1").id == first.id
+
+
+def test_a_request_id_of_a_newer_version_with_more_parameters_is_for_another_request(store: JobStore) -> None:
+    submit(store, request_id="r1")
+    with store.database.write() as connection:
+        connection.execute("UPDATE jobs SET request = json_set(request, '$.sound', 'rain')")
+    with pytest.raises(BadRequest, match="asked for something else"):
+        submit(store, request_id="r1")
+
+
 def test_a_request_id_for_another_request_is_refused(store: JobStore) -> None:
     submit(store, "a red circle", request_id="r1")
     with pytest.raises(BadRequest, match="r1"):

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from wan_mcp.errors import BadRequest, LeaseLost, QueueFull, UnknownJob
 from wan_mcp.jobs.database import Database
@@ -31,6 +31,7 @@ ENGINE_DEATHS_ALLOWED = 1
 DOWNLOADS_ALLOWED = 20  # attempts at a job in whose download an engine died
 
 _plan: TypeAdapter[Plan] = TypeAdapter(Plan)
+_request: TypeAdapter[Request] = TypeAdapter(Request)
 
 
 def new_job_id() -> str:
@@ -82,7 +83,7 @@ class JobStore:
             if request_id is not None:
                 row = connection.execute("SELECT * FROM jobs WHERE request_id = ?", (request_id,)).fetchone()
                 if row is not None:
-                    return _same_request(row, asked)
+                    return _same_request(row, request)
             waiting = connection.execute("SELECT count(*) FROM jobs WHERE state = 'queued'").fetchone()[0]
             if waiting >= queue_limit:
                 raise QueueFull(f"the queue is full ({waiting} jobs wait)")
@@ -100,7 +101,7 @@ class JobStore:
             BadRequest: it was used for another request.
         """
         rows = self.database.read("SELECT * FROM jobs WHERE request_id = ?", request_id)
-        return _same_request(rows[0], request.model_dump_json()) if rows else None
+        return _same_request(rows[0], request) if rows else None
 
     def get(self, job_id: str) -> Job:
         """One job.
@@ -290,10 +291,18 @@ class JobStore:
         return [_job(row) for row in blameless + rows]
 
 
-def _same_request(row: sqlite3.Row, asked: str) -> Job:
-    if row["request_id"] is not None and json.loads(row["request"]) != json.loads(asked):
+def _same_request(row: sqlite3.Row, request: Request) -> Job:
+    if not _asks_for(row["request"], request):
         raise BadRequest(
             f"request_id '{row['request_id']}' belongs to job {row['id']}, which asked for something else; "
             "use a new request_id for a new request"
         )
     return _job(row)
+
+
+def _asks_for(asked: str, request: Request) -> bool:
+    """Whether a row asks for the same. An older version may have written it, without the parameters of today."""
+    try:
+        return _request.validate_json(asked) == request
+    except ValidationError:  # parameters of a newer version
+        return False
