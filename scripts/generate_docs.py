@@ -30,6 +30,9 @@ from wan_mcp.text import in_bytes
 
 ROOT = Path(__file__).parents[1]
 SENTENCE = re.compile(r"\.\s")
+RECORD = re.compile(
+    r"# (?P<number>\d+)\. (?P<title>.+)\n\nDate: (?P<date>\d{4}-\d\d-\d\d)\. Status: (?P<status>[^.\n]+)\."
+)
 HELP_WIDTH = 100
 
 
@@ -116,6 +119,23 @@ def h200() -> Iterator[str]:
     yield table(json.loads(RESULT.read_text(encoding="utf-8"))["rows"])
 
 
+def decisions() -> Iterator[str]:
+    """Yield the table of the decision records, each with its title, date and status.
+
+    Raises:
+        ValueError: a record does not begin with them.
+    """
+    yield "| | decision | date | status |"
+    yield "|---|---|---|---|"
+    for record in sorted((ROOT / "docs" / "decisions").glob("[0-9]*.md")):
+        found = RECORD.match(record.read_text(encoding="utf-8"))
+        if found is None:
+            raise ValueError(
+                f"{record} must begin with '# N. Title', an empty line, 'Date: YYYY-MM-DD. Status: accepted.'"
+            )
+        yield f"| [{found['number']}]({record.name}) | {_cell(found['title'])} | {found['date']} | {found['status']} |"
+
+
 def _cell(text: str) -> str:
     return text.replace("|", "\\|")
 
@@ -126,6 +146,7 @@ PARTS: dict[str, tuple[str, Callable[[], Iterator[str]]]] = {
     "commands": ("docs/commands.md", commands),
     "models": ("docs/models.md", models),
     "h200": ("docs/engine.md", h200),
+    "decisions": ("docs/decisions/README.md", decisions),
 }
 
 
