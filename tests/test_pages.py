@@ -41,13 +41,23 @@ def test_every_generated_part_is_written_and_checked_by_one_command(tmp_path: Pa
     generated = {page: page.read_text(encoding="utf-8") for page in PAGES}
     generated = {page: text for page, text in generated.items() if "<!-- generated:" in text}
     parts = sorted(part for text in generated.values() for part in re.findall("<!-- generated: (.*?);", text))
-    assert parts == ["commands", "h200", "models", "settings", "tools"]
+    assert parts == ["commands", "decisions", "h200", "models", "settings", "tools"]
     for page, text in generated.items():
         copy = tmp_path / page.relative_to(ROOT)
-        copy.parent.mkdir(exist_ok=True)
+        copy.parent.mkdir(parents=True, exist_ok=True)
         copy.write_text(re.sub("(<!-- generated: .* -->\n)", "\\1stale\n", text), encoding="utf-8")
     code, said = generate_docs("--check", tmp_path)
     assert code == 1
     assert sorted(re.findall("'(.*)' is out of date; run make docs", said)) == parts
     assert generate_docs(tmp_path)[0] == 0
     assert {page: (tmp_path / page.relative_to(ROOT)).read_text(encoding="utf-8") for page in generated} == generated
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_pages_name_source_files_and_programs_that_are_there(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    sources = ROOT / "src" / "wan_mcp"
+    for name in re.findall(r"`([\w-]+(?:/[\w-]+)+\.py)`", text):
+        assert any((folder / name).is_file() for folder in (ROOT, sources, sources / "engine")), name
+    for module in re.findall(r"python -m ([a-z]\w+\.[\w.]+)", text):
+        assert any((ROOT / module.replace(".", "/")).with_suffix(end).exists() for end in (".py", "")), module
