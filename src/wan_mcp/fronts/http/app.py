@@ -1,4 +1,4 @@
-"""What `wan-mcp http` runs: MCP at /mcp, media at /media with ranges, and /healthz, all behind the guard."""
+"""What `wan-mcp http` runs: MCP at /mcp, media at /media with ranges, and /healthz, all behind the guards."""
 
 import logging
 import signal
