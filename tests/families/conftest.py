@@ -62,9 +62,9 @@ class Place:
     def __post_init__(self) -> None:
         self.catalog = shipped_in_small()
         self.media = MediaStore(self.settings.home)
-        self.new_studio()
+        self.new_runner()
 
-    def new_studio(self) -> None:
+    def new_runner(self) -> None:
         """A runner that has loaded nothing."""
         cache = Hub(self.hub.endpoint, self.settings.home.parent / "cache", False)
         self.runner = ModelRunner(self.settings, self.catalog, self.media, hub=cache)

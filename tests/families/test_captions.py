@@ -95,7 +95,7 @@ def test_the_same_request_gets_the_same_caption_from_a_studio_that_starts_anew(
     brief(name)
     first = place.run(request(name))
     again = place.run(request(name))
-    place.new_studio()
+    place.new_runner()
     anew = place.run(request(name))
     assert first.caption == again.caption == anew.caption
 

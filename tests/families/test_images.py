@@ -146,7 +146,7 @@ def test_a_prompt_is_read_once_for_all_results_and_engines_but_where_it_is_read_
 ) -> None:
     task = served(name).tasks[0]
     before = place.run(request(name, task))
-    place.new_studio()
+    place.new_runner()
     place.run(request(name, task, prompt="a blue square"))
     passes: list[str] = []
     with pre_forward_hook(model_of(place).text_encoder, lambda: passes.append("")):

@@ -59,7 +59,7 @@ def test_an_image_is_the_same_to_the_bit_wherever_its_parts_live(
     assert not far_away
     monkeypatch.setattr(pictures, "_plan_for", lambda *_: plan)
     shutil.rmtree(place.settings.home / "embeddings", ignore_errors=True)  # so that the encoder works again
-    place.new_studio()
+    place.new_runner()
     after = [pixels(place.run(request(name, task)).artifacts[0].path) for task in manifest.tasks]
     assert after == before
     parts = model_of(place).parts
@@ -80,7 +80,7 @@ def test_a_captioner_makes_way_before_an_image_model_has_to_come_from_main_memor
 
     monkeypatch.setattr(pictures, "_plan_for", plan_for)
     for tight in ("resident", "encoder-offloaded", "streamed"):
-        place.new_studio()
+        place.new_runner()
         place.run(CaptionRequest(image="the picture", model="blip-large"))
         place.run(request(name, task))
         assert (place.runner._captioner is not None) is (tight == "resident")

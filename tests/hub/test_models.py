@@ -58,9 +58,9 @@ class Workplace:
 
     def __post_init__(self) -> None:
         self.media = MediaStore(self.settings.home)
-        self.runner = self.new_studio()
+        self.runner = self.new_runner()
 
-    def new_studio(self) -> ModelRunner:
+    def new_runner(self) -> ModelRunner:
         """A runner that has loaded nothing."""
         cache = Hub(self.hub.endpoint, self.settings.home.parent / "cache", False)
         return ModelRunner(self.settings, self.catalog, self.media, hub=cache)
@@ -250,6 +250,7 @@ def test_a_model_is_added_by_a_file_and_by_nothing_else(workplace: Workplace, ti
         encoding="utf-8",
     )
     workplace.catalog = Catalog.of(workplace.settings.home)
+    workplace.runner = workplace.new_runner()
     manifest = workplace.catalog.get("my-wan")
     assert manifest.weights.revision == commit
     job, _ = workplace.run(Task.IMAGE_TO_VIDEO, "my-wan")
@@ -287,7 +288,7 @@ def test_a_loaded_model_starts_again_without_the_hub(workplace: Workplace, tiny:
     serve(workplace.hub, manifest, tiny(manifest))
     first, _ = workplace.run(Task.TEXT_TO_VIDEO, manifest.name)
     workplace.hub.forget()
-    workplace.runner = workplace.new_studio()
+    workplace.runner = workplace.new_runner()
     again, ear = workplace.run(Task.TEXT_TO_VIDEO, manifest.name)
     assert not workplace.hub.requests
     assert Stage.DOWNLOAD not in [stage for stage, _ in ear.heard]
