@@ -22,7 +22,7 @@ from wan_mcp.engine.device.device import Device, resolve_device
 from wan_mcp.engine.device.memory import available_bytes, reachable_bytes
 from wan_mcp.engine.device.out_of_memory import MemoryGuard
 from wan_mcp.engine.families.wan.memory_plan import job_bytes, memory_plan, require_fit
-from wan_mcp.engine.imports import gc_frozen
+from wan_mcp.engine.imports import library_imports
 from wan_mcp.engine.worker.reporter import Reporter
 from wan_mcp.errors import JobFailed, UserError, WanError
 from wan_mcp.hardware.machine import Machine
@@ -229,7 +229,7 @@ class ModelRunner:
         self, manifest: Manifest, weights: Installed, asked: RequestedPrecision
     ) -> "WanRunner | ImageRunner":
         if manifest.pipeline.family != "wan":
-            with gc_frozen():
+            with library_imports():
                 from wan_mcp.engine.families.image.loader import load_image_model
                 from wan_mcp.engine.families.image.pipeline import ImageRunner
             self._blocks_move = False
@@ -237,7 +237,7 @@ class ModelRunner:
                 manifest, weights.folder, self.device, weights.sha256, make_room=self._let_captioner_go
             )
             return ImageRunner(pictures, self._media, self._embeddings(weights))
-        with gc_frozen():
+        with library_imports():
             from wan_mcp.engine.families.wan.acceleration import Acceleration
             from wan_mcp.engine.families.wan.loader import load_wan
             from wan_mcp.engine.families.wan.pipeline import WanRunner
@@ -279,7 +279,7 @@ class ModelRunner:
         return self._captioner[1].caption(plan, open_input(self._media, plan.image), report)
 
     def _load_captioner(self, manifest: Manifest, weights: Installed) -> "Captioner":
-        with gc_frozen():
+        with library_imports():
             from wan_mcp.engine.families.caption.captioner import load_captioner
         return load_captioner(manifest, weights.folder, self.device)
 
