@@ -29,7 +29,8 @@ from benchmarks.records import RESULTS
 from benchmarks.timing import milliseconds
 from devkit.machine import hardware, versions
 from wan_mcp.engine.attention.cross_attention import attend_context
-from wan_mcp.engine.ops.fp8_linear import FP8, product, quantize_linear, quantize_rowwise
+from wan_mcp.engine.ops.fp8_linear import FP8, product, quantize_rowwise
+from wan_mcp.engine.ops.quantize_weights import quantize_linear
 from wan_mcp.engine.transformer.patch_embed import PatchEmbedLinear
 
 Row = dict[str, Any]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from wan_mcp.engine.aot.metadata import Input
-from wan_mcp.engine.ops.fp8_linear import FP8, MIN_GEMM_ROWS, quantize_linear
+from wan_mcp.engine.ops.fp8_linear import FP8, MIN_GEMM_ROWS, quantize_rowwise
 from wan_mcp.engine.transformer.block import BlockKind, weight_names
 
 __all__ = ["ACTIVATIONS", "dynamic_sizes", "example_inputs", "example_weights", "expected_inputs"]
@@ -98,13 +98,12 @@ def example_weights(kind: BlockKind, device: Any) -> list[Tensor]:
         if numbers is not None:
             made[name] = (numbers + 1 if ".norm" in name or name == "norm2.weight" else numbers).to(dtype)
     for layer, (rows, columns) in _layers(kind).items():
-        bias = made[f"{layer}.bias"]
-        pieces = []
+        pieces: list[tuple[Tensor, ...]] = []
         for first in range(0, rows, ROWS_AT_ONCE):  # converting takes several times what the layer does
             size = (min(ROWS_AT_ONCE, rows - first), columns)
             weight = torch.randn(size, device=device, dtype=kind.dtype).mul_(columns**-0.5)
-            pieces.append(quantize_linear(weight, bias, kind.recipe, kind.dtype)[:-1])
+            pieces.append(quantize_rowwise(weight) if kind.recipe == FP8 else (weight,))
         made[f"{layer}.weight"] = torch.cat([piece[0] for piece in pieces])
         if kind.recipe == FP8:
-            made[f"{layer}.scale"] = torch.cat([piece[1] for piece in pieces], -1)
+            made[f"{layer}.scale"] = torch.cat([piece[1] for piece in pieces]).view(1, -1)
     return [made[name] for name in weight_names(kind)]

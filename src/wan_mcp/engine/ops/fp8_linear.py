@@ -1,8 +1,8 @@
 """Linear layers in the precision of a recipe, as plain functions of plain tensors, so that they can be exported.
 
 `plain` multiplies in the precision of the activations. `fp8-rowwise` holds weights in e4m3 with one scale for each
-output channel and quantizes activations as they come with one scale for each token: the finest scales that the
-hardware's matrix product takes without splitting its sum.
+output channel (see `quantize_weights`) and quantizes activations as they come with one scale for each token: the finest
+scales that the hardware's matrix product takes without splitting its sum.
 """
 
 from typing import Literal
@@ -20,7 +20,6 @@ __all__ = [
     "QuantScheme",
     "linear",
     "product",
-    "quantize_linear",
     "quantize_rowwise",
 ]
 
@@ -41,14 +40,6 @@ def quantize_rowwise(rows: Tensor) -> tuple[Tensor, Tensor]:
     wide = rows.float()
     scale = (wide.abs().amax(-1, keepdim=True) / FP8_MAX).clamp(min=MIN_SCALE)
     return (wide / scale).clamp(-FP8_MAX, FP8_MAX).to(torch.float8_e4m3fn), scale
-
-
-def quantize_linear(weight: Tensor, bias: Tensor, recipe: QuantScheme, dtype: torch.dtype) -> list[Tensor]:
-    """What `linear` needs of a layer (out, in): weight, bias, and for FP8 the scales (1, out) between them."""
-    if recipe == PLAIN:
-        return [weight.to(dtype).contiguous(), bias.to(dtype).contiguous()]
-    quantized, scale = quantize_rowwise(weight)
-    return [quantized.contiguous(), scale.view(1, -1).contiguous(), bias.to(dtype).contiguous()]
 
 
 def product(rows: tuple[Tensor, Tensor], layer: list[Tensor], recipe: QuantScheme, dtype: torch.dtype) -> Tensor:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from wan_mcp.engine.ops.fp8_linear import quantize_linear
+from wan_mcp.engine.ops.quantize_weights import quantize_linear
 from wan_mcp.engine.transformer.block import BlockKind, linear_parts, weight_names
 
 __all__ = ["LINEARS_PER_BLOCK", "TEXT_LAYER", "BlockWeights", "block_weights", "text_names"]

@@ -1,0 +1,58 @@
+"""Quantize weights with torchao: FP8 rows for the blocks of a denoiser.
+
+Kernels and packages read the plain tensors of the result, `qdata` and `scale`. Activations are quantized where they
+are computed, by `fp8_linear.quantize_rowwise` and its Triton kernels.
+"""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from wan_mcp.engine.ops.fp8_linear import FP8_MAX, MIN_SCALE, PLAIN, QuantScheme
+
+__all__ = ["quantize_fp8_rowwise", "quantize_linear"]
+
+# torchao is imported by the functions that need it: it takes seconds, and an engine is ready without it.
+
+CPU_CHUNK = 1 << 19
+"""Weights quantized at once on a CPU: 2 MB in float32, which stay in its cache from one operation to the next. A whole
+layer of 42 million takes 2 to 3 times as long (`benchmarks/results/torchao_weights.json`)."""
+CHUNK = 1 << 26
+"""The same on other devices: 268 MB in float32, so that quantizing needs little more memory than its result."""
+
+
+def quantize_fp8_rowwise(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Return a weight (out, in) in e4m3, and its float32 scales (out, 1): weight ≈ quantized * scale.
+
+    The bits are those of `fp8_linear.quantize_rowwise`.
+    """
+    from torchao.quantization import Float8Tensor, PerRow
+
+    quantized = torch.empty_like(weight, dtype=torch.float8_e4m3fn, memory_format=torch.contiguous_format)
+    scale = torch.empty(weight.shape[0], 1, device=weight.device)
+    for rows in _chunks(weight):
+        # In float32, since torchao rounds the scales to the dtype of the weights. The bound keeps a row of zeros from
+        # being divided by zero; with a bound torchao never takes another kernel, of other bits, where one is installed.
+        part = Float8Tensor.from_hp(weight[rows].float(), granularity=PerRow(), hp_value_lb=FP8_MAX * MIN_SCALE)
+        quantized[rows], scale[rows] = part.qdata, part.scale
+    return quantized, scale
+
+
+def quantize_linear(weight: Tensor, bias: Tensor, recipe: QuantScheme, dtype: torch.dtype) -> list[Tensor]:
+    """Return what `fp8_linear.linear` needs of a layer (out, in).
+
+    These are weight and bias, in FP8 with the weight's scales (1, out) between them.
+    """
+    if recipe == PLAIN:
+        return [weight.to(dtype).contiguous(), bias.to(dtype).contiguous()]
+    quantized, scale = quantize_fp8_rowwise(weight)
+    return [quantized, scale.view(1, -1), bias.to(dtype).contiguous()]
+
+
+def _chunks(weight: Tensor) -> Iterator[slice]:
+    """Slices of rows that are quantized at once."""
+    rows, columns = weight.shape
+    step = max(1, (CPU_CHUNK if weight.device.type == "cpu" else CHUNK) // columns)
+    for first in range(0, rows, step):
+        yield slice(first, min(first + step, rows))
