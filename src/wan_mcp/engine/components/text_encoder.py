@@ -9,17 +9,18 @@ import math
 from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F  # noqa: N812
-from torch import Tensor, nn
+import torchao
+from torch import nn
+from torchao.quantization import Int8Tensor
 
 from wan_mcp.engine.device.device import Device
 from wan_mcp.engine.device.memory import has_room
 from wan_mcp.engine.offload.layerwise import OffloadedEncoder
+from wan_mcp.engine.ops.quantize_weights import quantize_int8_groupwise
 from wan_mcp.hardware.host_memory import main_memory
 from wan_mcp.text import in_bytes
 
 __all__ = [
-    "Int8Linear",
     "TextEncoderPlan",
     "choose_plan",
     "place_text_encoder",
@@ -39,41 +40,10 @@ few bits it shifts what is attended to, which every later layer inherits.
 The error that int8 brings to an embedding is about that of bf16 itself: 0.4 % (bf16: 0.4 %) with wan-mini's trained
 encoder, 1.1 % (bf16: 0.6 %) with two random layers of UMT5-XXL's size, 3.6 % from bf16 after all 24. FP8 would bring
 three to five times as much."""
-GROUP = 128
+GROUP_SIZE = 64
 """Weights of a row that share a scale."""
-INT8_MAX = 127
 HOST_SHARE = 0.7
 """Share of main memory that a model may take."""
-
-
-class Int8Linear(nn.Module):  # type: ignore[misc]
-    """A linear layer whose weights are stored in int8, and computed with in the precision of what comes in."""
-
-    def __init__(self, layer: nn.Linear) -> None:
-        super().__init__()
-        self.in_features, self.out_features = layer.in_features, layer.out_features
-        grouped = layer.weight.detach().float().unflatten(1, (-1, math.gcd(GROUP, layer.in_features)))
-        scale = (grouped.abs().amax(-1, keepdim=True) / INT8_MAX).clamp(min=1e-12)
-        self.weight: Tensor
-        self.scale: Tensor
-        self.bias: Tensor | None
-        # T5 looks at the type of `weight`, and casts what comes in to it unless it is int8.
-        self.register_buffer("weight", (grouped / scale).round().to(torch.int8).flatten(1))
-        self.register_buffer("scale", scale)
-        self.register_buffer("bias", None if layer.bias is None else layer.bias.detach())
-
-    def _apply(self, fn: Any, recurse: bool = True) -> Any:
-        scale = self.scale
-        super()._apply(fn, recurse)
-        # A cast of the whole model is for what is computed with; scales keep their digits.
-        self.scale = scale.to(self.scale.device)
-        return self
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        """(…, in) to (…, out)."""
-        grouped = self.weight.unflatten(1, (self.scale.shape[1], -1)) * self.scale
-        bias = None if self.bias is None else self.bias.to(inputs.dtype)
-        return F.linear(inputs, grouped.flatten(1).to(inputs.dtype), bias)
 
 
 def place_text_encoder(encoder: Any, device: torch.device, plan: TextEncoderPlan) -> Any:
@@ -86,21 +56,33 @@ def place_text_encoder(encoder: Any, device: torch.device, plan: TextEncoderPlan
     if plan == "offloaded":
         return OffloadedEncoder(encoder, device)
     if plan == "int8":
-        for part in list(encoder.modules()):
-            for name, layer in _feed_forward(part):
-                setattr(part, name, Int8Linear(layer.to(device)))
+        for layer in _feed_forward(encoder):
+            weight = quantize_int8_groupwise(layer.to(device).weight, _group_size(layer))
+            layer.weight = nn.Parameter(weight, requires_grad=False)
     return encoder.to(device)
 
 
-def _feed_forward(part: nn.Module) -> list[tuple[str, nn.Linear]]:
+def _feed_forward(encoder: nn.Module) -> list[nn.Linear]:
     return [
-        (name, each) for name, each in part.named_children() if name in FEED_FORWARD and isinstance(each, nn.Linear)
+        layer
+        for name, layer in encoder.named_modules()
+        if name.rpartition(".")[2] in FEED_FORWARD and isinstance(layer, nn.Linear)
     ]
 
 
+def _group_size(layer: nn.Linear) -> int:
+    return math.gcd(GROUP_SIZE, layer.in_features)
+
+
 def storage_of(encoder: Any) -> str:
-    """How an encoder's weights are stored, as far as its results depend on it: plain or int8."""
-    return "int8" if any(isinstance(layer, Int8Linear) for layer in encoder.modules()) else "plain"
+    """Return how an encoder's weights are stored, as far as its results depend on it: "plain", or int8 by which code.
+
+    Prompt embeddings on disk have it in their keys. "int8" alone stands for groups of 128 without torchao, which
+    version 0.1.0 wrote.
+    """
+    if any(isinstance(weight, Int8Tensor) for weight in encoder.parameters()):
+        return f"int8, groups of {GROUP_SIZE}, torchao {torchao.__version__}"
+    return "plain"
 
 
 def plan_for(encoder: Any, device: Device, reserved_bytes: int = 0) -> TextEncoderPlan:
@@ -113,9 +95,8 @@ def plan_for(encoder: Any, device: Device, reserved_bytes: int = 0) -> TextEncod
     """
     plain = sum(tensor.nbytes for tensor in encoder.parameters())
     saved = sum(
-        layer.weight.nbytes - layer.weight.numel() - 4 * layer.weight.numel() // math.gcd(GROUP, layer.in_features)
-        for part in encoder.modules()
-        for _, layer in _feed_forward(part)
+        layer.weight.nbytes - layer.weight.numel() - 4 * layer.weight.numel() // _group_size(layer)
+        for layer in _feed_forward(encoder)
     )
     gpu = torch.cuda.mem_get_info(device.torch) if device.is_cuda else None
     plan = choose_plan(plain, plain - saved, reserved_bytes, main_memory(), gpu)

@@ -1,17 +1,21 @@
-"""Quantize weights with torchao: FP8 rows for the blocks of a denoiser.
+"""Quantize weights with torchao: FP8 rows for the blocks of a denoiser, int8 groups for a text encoder.
 
 Kernels and packages read the plain tensors of the result, `qdata` and `scale`. Activations are quantized where they
 are computed, by `fp8_linear.quantize_rowwise` and its Triton kernels.
 """
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from wan_mcp.engine.ops.fp8_linear import FP8_MAX, MIN_SCALE, PLAIN, QuantScheme
 
-__all__ = ["quantize_fp8_rowwise", "quantize_linear"]
+if TYPE_CHECKING:
+    from torchao.quantization import Int8Tensor
+
+__all__ = ["quantize_fp8_rowwise", "quantize_int8_groupwise", "quantize_linear"]
 
 # torchao is imported by the functions that need it: it takes seconds, and an engine is ready without it.
 
@@ -37,6 +41,26 @@ def quantize_fp8_rowwise(weight: Tensor) -> tuple[Tensor, Tensor]:
         part = Float8Tensor.from_hp(weight[rows].float(), granularity=PerRow(), hp_value_lb=FP8_MAX * MIN_SCALE)
         quantized[rows], scale[rows] = part.qdata, part.scale
     return quantized, scale
+
+
+def quantize_int8_groupwise(weight: Tensor, group_size: int) -> "Int8Tensor":
+    """Return a weight (out, in) as a tensor for `nn.Linear` that is stored in int8, with a scale for each group.
+
+    A product with it is computed in the dtype of the activations. It is what `Int8WeightOnlyConfig` with
+    `PerGroup(group_size)` makes, without the zero points, which are all zero.
+
+    Args:
+        weight: of shape (out, in).
+        group_size: weights of a row that share a float32 scale; divides `in`.
+    """
+    from torchao.quantization import Int8Tensor, PerGroup
+
+    quantized = torch.empty_like(weight, dtype=torch.int8, memory_format=torch.contiguous_format)
+    scale = torch.empty(weight.shape[0], weight.shape[1] // group_size, device=weight.device)
+    for rows in _chunks(weight):
+        part = Int8Tensor.from_hp(weight[rows], granularity=PerGroup(group_size))
+        quantized[rows], scale[rows] = part.qdata, part.scale
+    return Int8Tensor(quantized, scale, [1, group_size], weight.dtype)
 
 
 def quantize_linear(weight: Tensor, bias: Tensor, recipe: QuantScheme, dtype: torch.dtype) -> list[Tensor]:
