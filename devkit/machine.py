@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ["describe", "hardware", "versions"]
 
-PACKAGES = ("wan-mcp", "mcp", "torch", "diffusers", "transformers", "pydantic", "anyio", "uvicorn")
+PACKAGES = ("wan-mcp", "mcp", "torch", "torchao", "diffusers", "transformers", "pydantic", "anyio", "uvicorn")
 
 
 def describe() -> dict[str, Any]:
@@ -51,7 +51,7 @@ def hardware(device: "torch.device") -> str:
 
 def versions() -> dict[str, str]:
     """Return the versions of Python and of the libraries that compute."""
-    return {"python": platform.python_version(), **_installed(("torch", "diffusers", "transformers"))}
+    return {"python": platform.python_version(), **_installed(("torch", "torchao", "diffusers", "transformers"))}
 
 
 def _installed(packages: tuple[str, ...]) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Measure everything: `python -m benchmarks.h200 [--gpus 0,1,2,3] [--torchao DIR] [--only SECTION,…] [--tiny]`.
+"""Measure everything: `python -m benchmarks.h200 [--gpus 0,1,2,3] [--only SECTION,…] [--tiny]`.
 
 Each section is a process of its own; with several GPUs they run side by side, one to a GPU, but for the last: how long
 a package takes to build is measured with nothing beside it. Results are gathered into one file every few seconds.
@@ -24,14 +24,13 @@ ALONE = "package"
 LOOK_S = 2.0
 
 
-def sections(torchao: Path | None, weights: Path, home: Path, transcript: Path) -> dict[str, list[str]]:
+def sections(weights: Path, home: Path, transcript: Path) -> dict[str, list[str]]:
     """The sections by name, longest first and `ALONE` last: module and arguments."""
-    recipe = ["--torchao", str(torchao)] if torchao else []
     return {
         "engine": ["engine", "--weights", str(weights), "--home", str(home), "--transcript", str(transcript)],
         "forwards": ["forwards"],
         "plain": ["plain"],
-        "seed": ["seed", *recipe],
+        "seed": ["seed"],
         "wan-mini": ["wan_mini"],
         "autoencoder": ["plain", "--autoencoder"],
         "exactness": ["forwards", "--exactness"],
@@ -57,7 +56,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=RESULTS / "h200.json")
     parser.add_argument("--gpus", default="0", help="numbers of the GPUs to use, with commas between")
-    parser.add_argument("--torchao", type=Path, help="folder that holds torchao, for the recipe only")
     parser.add_argument("--weights", type=Path, help="folder for 40 GB of weights, e.g. on a disk in memory")
     parser.add_argument("--home", type=Path, help="folder for the server's home, with 30 GB of converted weights")
     parser.add_argument("--only", default="", help="sections, with commas between")
@@ -68,7 +66,7 @@ def main() -> None:
     machine = describe() | {"gpus": _gpus()}
     scratch = Path(mkdtemp(prefix="h200-files-"))
     weights, home = options.weights or scratch / "weights", options.home or scratch / "home"
-    every = sections(options.torchao, weights, home, options.out.parent / "h200_server.md")
+    every = sections(weights, home, options.out.parent / "h200_server.md")
     chosen = options.only.split(",") if options.only else list(every)
     waiting, running, began = deque(chosen), dict[str, tuple[str, subprocess.Popen[bytes]]](), time.monotonic()
     while waiting or running:

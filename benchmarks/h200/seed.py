@@ -1,10 +1,6 @@
-"""The recipe that public demos of Wan2.2 run: torchao's FP8 and compiled blocks, in a process of its own.
-
-torchao lies in a folder of its own, since diffusers imports it wherever it is installed.
-"""
+"""The recipe that public demos of Wan2.2 run: torchao's FP8 and compiled blocks, in a process of its own."""
 
 import argparse
-import sys
 import time
 from functools import partial
 from pathlib import Path
@@ -44,10 +40,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--tiny", action="store_true")
-    parser.add_argument("--torchao", type=Path, help="folder that holds torchao, if it is not installed")
     options = parser.parse_args()
-    if options.torchao is not None:
-        sys.path.insert(0, str(options.torchao))
     sheet = Sheet(options.out)
     with sheet.part("recipe"):
         measure(sheet, options.tiny)
