@@ -32,7 +32,7 @@ class InstalledWeights:
     """Weights that are whole on this machine."""
 
     folder: Path
-    """BlockedQKV out as the repository is."""
+    """Laid out as the repository is."""
     commit: str
     fingerprint: str
     """SHA-256 over the names and hashes of all files."""

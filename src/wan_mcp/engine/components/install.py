@@ -27,7 +27,7 @@ class Installed:
     """Weights that are whole on this machine."""
 
     folder: Path
-    """BlockedQKV out as the model's repository is."""
+    """Laid out as the model's repository is."""
     sha256: str | None = None
     """What they are, by their content, where that is known without reading them."""
     extra_files: dict[tuple[str, str], ExtraFile] = field(default_factory=dict)
