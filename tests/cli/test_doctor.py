@@ -7,20 +7,16 @@ import pytest
 
 from tests.cli.conftest import Wan
 from tests.jobs.test_repair import spoil
-from wan_mcp.engine.aot.compiler_check import compiler_fingerprint
+from wan_mcp.engine.aot.compiler_check import compiler_fingerprint, default_compiler
 from wan_mcp.settings import Settings
 
 
 @pytest.fixture
 def proved(settings: Settings) -> None:
-    take_compiler_as_proved(settings)
-
-
-def take_compiler_as_proved(settings: Settings) -> None:
-    """tests/packages/test_compiler.py really proves it, which takes long."""
+    """The compiler is taken as proved: tests/packages/test_compiler.py really proves it, which takes long."""
     known = settings.home / "packages" / "compiler.json"
     known.parent.mkdir(parents=True)
-    known.write_text(json.dumps(compiler_fingerprint("g++")))
+    known.write_text(json.dumps(compiler_fingerprint(default_compiler())))
 
 
 def bad(output: str) -> list[str]:
@@ -89,9 +85,9 @@ def test_a_home_that_cannot_be_written_is_found(wan: Wan, settings: Settings) ->
     assert "Traceback" not in run.stderr
 
 
+@pytest.mark.usefixtures("proved")
 @pytest.mark.parametrize("command", [("jobs",), ("generate", "image", "a red star")])
 def test_a_damaged_job_table_is_found_and_repaired(wan: Wan, settings: Settings, command: tuple[str, ...]) -> None:
-    settings.home.mkdir(parents=True)
     spoil(settings.database)
     refused = wan(*command)
     assert refused.returncode == 2
@@ -99,6 +95,5 @@ def test_a_damaged_job_table_is_found_and_repaired(wan: Wan, settings: Settings,
     found = wan("doctor")
     assert found.returncode == 1
     assert "doctor --repair" in bad(found.stdout)[0]
-    take_compiler_as_proved(settings)
     assert wan("doctor", "--repair").returncode == 0
     assert wan(*command).returncode == 0
