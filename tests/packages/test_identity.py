@@ -25,6 +25,7 @@ OPAQUE = {
     "wan_mcp.engine.attention.block_router",
     # Log lines, and from which GPU on the kernels are also tried in FP8: neither changes what they compute.
     "wan_mcp.logs",
+    "wan_mcp.text",
     "wan_mcp.hardware.machine",
     # Of the compiling process: its share of memory, its end, the facts of the identity, and the form of the metadata,
     # whose changes raise `LAYOUT`.
@@ -40,21 +41,21 @@ import json, sys
 from importlib.util import find_spec
 from pathlib import Path
 import torch
-from wan_mcp.engine.aot import identity
+from wan_mcp.engine.aot import cache_key
 
-kind = identity.kind_from_dict(json.loads(sys.argv[1]))
+kind = cache_key.kind_from_dict(json.loads(sys.argv[1]))
 
 def hash_now():
-    for kept in vars(identity).values():
+    for kept in vars(cache_key).values():
         if hasattr(kept, "cache_clear"):
             kept.cache_clear()
     try:
-        return identity.cache_key_of(kind, torch.device("cpu")).hash
+        return cache_key.cache_key_of(kind, torch.device("cpu")).hash
     except RuntimeError as error:
         return str(error)
 
 found = {"untouched": hash_now(), "edited": {}, "renamed": {}}
-for name in identity.SOURCES:
+for name in cache_key.SOURCES:
     file = Path(find_spec(name).origin)
     source = file.read_bytes()
     file.write_bytes(source + b"# edited")

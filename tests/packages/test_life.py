@@ -158,10 +158,11 @@ ENGINE = """
 import sys, time, psutil, torch
 from pathlib import Path
 from tests.packages.conftest import CPU, IN_PLAIN
+from wan_mcp.engine.aot.builder import COMPILE
 from wan_mcp.engine.aot.registry import PackageRegistry
 packages = PackageRegistry(Path(sys.argv[1]))
 packages.request(IN_PLAIN, CPU)
-while not (found := [p for p in psutil.Process().children(recursive=True) if "compiling" in " ".join(p.cmdline())]):
+while not (found := [p for p in psutil.Process().children(recursive=True) if COMPILE in p.cmdline()]):
     time.sleep(0.01)
 print(*[p.pid for p in psutil.Process().children(recursive=True)], flush=True)
 input()
