@@ -205,7 +205,7 @@ def distant(settings: Settings, hub: LoopbackHub, tmp_path: Path, monkeypatch: p
     assert manifest.weights.repository is not None
     save_tiny(manifest, tmp_path / "tiny")
     hub.add(manifest.weights.repository, tmp_path / "tiny")
-    fault = hub.fail(Fault("vae/*.safetensors", hold_at=1000))
+    fault = hub.fail(Fault("vae/*.safetensors", hold_at=1000, times=None))  # a read that is tried again is held, too
     for name, value in {"HF_ENDPOINT": hub.endpoint, "HF_HOME": str(tmp_path / "hf"), "HF_TOKEN": ""}.items():
         monkeypatch.setenv(name, value)
     real = settings.model_copy(update={"engine_command": shlex.join([sys.executable, "-c", ENGINE])})
