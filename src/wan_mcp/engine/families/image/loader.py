@@ -1,7 +1,6 @@
-"""Image models whose diffusers pipelines run as they are, from the prompt to the finished picture.
+"""Load image models whose diffusers pipelines run as they are, from the prompt to the finished picture.
 
-A family says which pipeline does which task, and how its arguments are called; everything else is
-the same for all. One set of parts serves all tasks of a model.
+One set of parts serves all tasks of a model. Where the parts go follows from what the device has free.
 """
 
 import logging
@@ -22,13 +21,14 @@ from wan_mcp.engine.components.load_errors import translate_load_errors
 from wan_mcp.engine.components.qwen_processor import QwenProcessor
 from wan_mcp.engine.components.scheduler import scheduler_for
 from wan_mcp.engine.device.device import Device
+from wan_mcp.engine.families.image.image_families import IMAGE_FAMILIES, ImageFamily
 from wan_mcp.engine.offload.layerwise import OffloadedEncoder, offload_layerwise
 from wan_mcp.errors import JobFailed
 from wan_mcp.schema.enums import Task
 from wan_mcp.schema.plans import Shape
 from wan_mcp.text import in_bytes
 
-__all__ = ["IMAGE_FAMILIES", "ImageModel", "ImageOffload", "choose_plan", "load_image_model"]
+__all__ = ["ImageModel", "ImageOffload", "choose_plan", "load_image_model"]
 
 log = logging.getLogger(__name__)
 
@@ -39,93 +39,6 @@ DESCRIPTIONS: dict[ImageOffload, str] = {
     "streamed": "the text encoder and the denoiser come to the device layer by layer, in every pass",
 }
 """What each plan means. Results are the same to the bit; only the last costs time in every step."""
-
-
-@dataclass(frozen=True)
-class ImageFamily:
-    """What sets one family apart."""
-
-    pipelines: dict[Task, str]
-    """The class of diffusers that does each task."""
-    guidance: Callable[[float], dict[str, Any]]
-    """A plan's guidance scale as this family's pipelines call it; 1 is none in a plan."""
-    tokens: Callable[[Any, str], int]
-    """How many of the tokens that a pipeline's text encoder reads, a prompt takes."""
-    negative: Callable[[str], str]
-    """What stands for a plan's negative prompt, which may be empty."""
-    encode: Callable[[Any, str, int], Any] | None = None
-    """How a pipeline reads a text, at most so many tokens of it: (1, tokens, width). None if it looks at the picture,
-    too."""
-    embedded: Callable[[str, Any], dict[str, Any]] = lambda name, embedding: {f"{name}_embeds": embedding}
-    """An embedding as an argument of the pipelines; `name` is prompt or negative_prompt."""
-
-
-def _encode_z_image(pipeline: Any, text: str, tokens: int) -> Any:
-    return pipeline.encode_prompt(text, do_classifier_free_guidance=False, max_sequence_length=tokens)[0][0][None]
-
-
-def _encode(pipeline: Any, text: str, tokens: int) -> Any:
-    return pipeline.encode_prompt(text, max_sequence_length=tokens)[0]
-
-
-def _embedded_qwen(name: str, embedding: Any) -> dict[str, Any]:
-    # One text has no padding, which it is to be told.
-    mask = torch.ones(embedding.shape[:2], dtype=torch.long, device=embedding.device)
-    return {f"{name}_embeds": embedding, f"{name}_embeds_mask": mask}
-
-
-def _qwen_guidance(scale: float) -> dict[str, Any]:
-    return {"true_cfg_scale": scale}
-
-
-def _blank(text: str) -> str:
-    """An empty text has no tokens of its own for Qwen-Image; its authors use a blank."""
-    return text or " "
-
-
-def _tokens_of_chat(pipeline: Any, text: str) -> int:
-    chat = [{"role": "user", "content": text}]
-    read = pipeline.tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
-    return len(pipeline.tokenizer(read)["input_ids"])
-
-
-def _tokens_of_template(pipeline: Any, text: str) -> int:
-    read = pipeline.prompt_template_encode.format(text)
-    return len(pipeline.tokenizer(read)["input_ids"]) - int(pipeline.prompt_template_encode_start_idx)
-
-
-IMAGE_FAMILIES = {
-    "z-image": ImageFamily(
-        {Task.TEXT_TO_IMAGE: "ZImagePipeline", Task.IMAGE_TO_IMAGE: "ZImageImg2ImgPipeline"},
-        # It adds `guidance_scale` times the difference to the prediction, so that 0 is none.
-        guidance=lambda scale: {"guidance_scale": scale - 1},
-        tokens=_tokens_of_chat,
-        negative=lambda text: text,
-        encode=_encode_z_image,
-        embedded=lambda name, embedding: {f"{name}_embeds": [embedding[0]]},
-    ),
-    "flux2-klein": ImageFamily(
-        {Task.TEXT_TO_IMAGE: "Flux2KleinPipeline", Task.IMAGE_TO_IMAGE: "Flux2KleinPipeline"},
-        guidance=lambda scale: {"guidance_scale": scale},
-        tokens=_tokens_of_chat,
-        negative=lambda text: "",  # its pipeline takes no other
-        encode=_encode,
-    ),
-    "qwen-image": ImageFamily(
-        {Task.TEXT_TO_IMAGE: "QwenImagePipeline", Task.IMAGE_TO_IMAGE: "QwenImageImg2ImgPipeline"},
-        guidance=_qwen_guidance,
-        tokens=_tokens_of_template,
-        negative=_blank,
-        encode=_encode,
-        embedded=_embedded_qwen,
-    ),
-    "qwen-image-edit": ImageFamily(
-        {Task.IMAGE_TO_IMAGE: "QwenImageEditPlusPipeline"},
-        guidance=_qwen_guidance,
-        tokens=_tokens_of_template,
-        negative=_blank,
-    ),
-}
 
 
 @dataclass(frozen=True)
