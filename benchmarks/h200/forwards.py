@@ -13,7 +13,7 @@ from benchmarks.h200.measuring import Sheet, run_section, seconds
 from wan_mcp.catalog.catalog import Catalog, shipped_folder
 from wan_mcp.engine.attention import Turbo, attention_in_use, attention_mode
 from wan_mcp.engine.device.device import resolve_device
-from wan_mcp.engine.families.wan.acceleration import Acceleration
+from wan_mcp.engine.families.acceleration import Acceleration
 from wan_mcp.engine.families.wan.denoiser import Denoiser, DenoiserSource, load_denoiser
 from wan_mcp.engine.families.wan.precision import block_kinds
 from wan_mcp.engine.ops.fp8_linear import FP8
@@ -50,18 +50,18 @@ def _config() -> Any:
 def compiled(denoiser: Denoiser, home: Path, sheet: Sheet, beside: str = ", beside other work") -> Acceleration:
     """Have the blocks compiled and bound, and say how long that took and how large it is."""
     tuning = Acceleration(Settings(home=home), resolve_device("auto"))
-    tuning.prepare([denoiser])  # chooses attention, has the build begin, and returns
+    tuning.prepare([denoiser.blocks])  # chooses attention, has the build begin, and returns
     began = time.perf_counter()
     kinds = len(denoiser.blocks.kinds)
     while len(list((home / "packages").glob("*.json"))) < kinds and time.perf_counter() - began < PACKAGE_S:
         time.sleep(0.2)
-        tuning.prepare([denoiser])
+        tuning.prepare([denoiser.blocks])
     sheet.fact(f"package: build s, with its proof{beside}", round(time.perf_counter() - began, 1))
     files = list((home / "packages").glob("*.pt2"))
     sheet.fact("package: number", len(files))
     sheet.fact("package: MB", [round(file.stat().st_size / 1e6, 2) for file in files])
     began = time.perf_counter()
-    tuning.prepare([denoiser])
+    tuning.prepare([denoiser.blocks])
     sheet.fact("package: load s", round(time.perf_counter() - began, 4))
     sheet.fact("runs compiled", tuning.describe(denoiser.blocks.kinds))
     return tuning

@@ -38,9 +38,9 @@ from wan_mcp.weights.lockfile import WeightsLock
 
 if TYPE_CHECKING:
     from wan_mcp.engine.components.prompt_cache import PromptEmbeddings
+    from wan_mcp.engine.families.acceleration import Acceleration
     from wan_mcp.engine.families.caption.captioner import Captioner
     from wan_mcp.engine.families.image.pipeline import ImageRunner
-    from wan_mcp.engine.families.wan.acceleration import Acceleration
     from wan_mcp.engine.families.wan.pipeline import WanRunner
 
 __all__ = ["ModelRunner", "build_runner"]
@@ -238,7 +238,7 @@ class ModelRunner:
             )
             return ImageRunner(pictures, self._media, self._embeddings(weights))
         with library_imports():
-            from wan_mcp.engine.families.wan.acceleration import Acceleration
+            from wan_mcp.engine.families.acceleration import Acceleration
             from wan_mcp.engine.families.wan.loader import load_wan
             from wan_mcp.engine.families.wan.pipeline import WanRunner
             from wan_mcp.engine.transformer.checkpoint_cache import WeightsCache

@@ -24,7 +24,7 @@ from wan_mcp.engine.components.load_errors import translate_load_errors
 from wan_mcp.engine.components.scheduler import fix_noise_levels, scheduler_for
 from wan_mcp.engine.components.text_encoder import place_text_encoder, plan_for
 from wan_mcp.engine.device.device import Device
-from wan_mcp.engine.families.wan.acceleration import Acceleration
+from wan_mcp.engine.families.acceleration import Acceleration
 from wan_mcp.engine.families.wan.denoiser import Denoiser, load_denoiser
 from wan_mcp.engine.families.wan.denoiser_sources import denoiser_sources
 from wan_mcp.engine.families.wan.gguf import load_gguf_denoisers, unpack
@@ -140,7 +140,7 @@ class WanModel:
         """
         make_room(self.weight_store, self.manifest, self.device, self.precision, plan)
         if self.acceleration is not None:
-            self.acceleration.prepare(list(self.converted.values()), self.asked)
+            self.acceleration.prepare([each.blocks for each in self.converted.values()], self.asked)
 
     @property
     def can_leave_out(self) -> bool:

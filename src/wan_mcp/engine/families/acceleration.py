@@ -1,13 +1,14 @@
 """How a model's blocks run here: the kernels of its attention, and compiled packages as soon as they are there."""
 
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 from wan_mcp.engine.aot.registry import PackageRegistry
 from wan_mcp.engine.attention import attention_in_use, choose_attention
 from wan_mcp.engine.device.device import Device
-from wan_mcp.engine.families.wan.denoiser import Denoiser
 from wan_mcp.engine.transformer.block import BlockKind
+from wan_mcp.engine.transformer.fast_blocks import FastBlocks
 from wan_mcp.schema.enums import RequestedPrecision
 from wan_mcp.settings import Settings
 
@@ -25,27 +26,26 @@ class Acceleration:
         self._packages = PackageRegistry(settings.home) if settings.compile else None
         self._chosen_for: tuple[int, bool] | None = None  # the width of a head, and whether in FP8
 
-    def prepare(self, denoisers: list[Denoiser], precision: RequestedPrecision = "auto") -> None:
-        """Have the denoisers run as well as they can now, and be built what lets them run better. Between two jobs.
+    def prepare(self, denoisers: Sequence[FastBlocks], precision: RequestedPrecision = "auto") -> None:
+        """Let the blocks of denoisers run as well as they can now, and request the packages that they lack.
 
-        `precision` is what was asked for.
+        Call it between two jobs. `precision` is what was asked for.
 
         Raises:
             JobFailed: the settings ask for a kernel that does not work here.
         """
         if not denoisers:
             return
-        (width,) = {kind.shape.head_dim for denoiser in denoisers for kind in denoiser.blocks.kinds}
+        (width,) = {kind.shape.head_dim for blocks in denoisers for kind in blocks.kinds}
         wanted = width, precision != "full"
         if self._chosen_for != wanted:
             choose_attention(self._device.torch, self._settings.attention, width, eight_bits=wanted[1])
             self._chosen_for = wanted
         if self._packages is None:
             return
-        for denoiser in denoisers:
-            kinds = denoiser.blocks.kinds
-            denoiser.blocks.run = self._packages.run(kinds, self._device.torch)
-            for kind in kinds:
+        for blocks in denoisers:
+            blocks.run = self._packages.run(blocks.kinds, self._device.torch)
+            for kind in blocks.kinds:
                 if not self._packages.ready(kind, self._device.torch):
                     self._packages.request(kind, self._device.torch)
 
