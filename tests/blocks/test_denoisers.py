@@ -143,7 +143,9 @@ def test_converted_weights_come_back_from_the_disk_bit_for_bit_without_their_sou
 ) -> None:
     first = [a_pass(each, TWO) for each in load(TWO).denoisers]
     wait_for_kept(tmp_path, 2)
-    monkeypatch.setattr("wan_mcp.engine.families.wan.denoiser._converted", lambda *_: pytest.fail("read its source"))
+    monkeypatch.setattr(
+        "wan_mcp.engine.families.wan.denoiser._Conversion._converted", lambda *_: pytest.fail("read its source")
+    )
     again = load(TWO)
     assert all(map(torch.equal, first, [a_pass(each, TWO) for each in again.denoisers]))
     assert again.precision == "fp8"

@@ -67,24 +67,16 @@ class DenoiserSource:
 class Denoiser:
     """A denoiser that runs, with fast blocks."""
 
-    def __init__(
-        self,
-        source: DenoiserSource,
-        kinds: Sequence[BlockKind],
-        device: Device,
-        cache: WeightsCache | None,
-        weight_store: WeightStore,
-    ) -> None:
-        self._source, self._kinds, self._device, self._cache = source, kinds, device, cache
-        self._weight_store = weight_store
-        self.model, blocks = _parts(source, kinds, device, cache, weight_store)
+    def __init__(self, conversion: "_Conversion") -> None:
+        self._conversion = conversion
+        self.model, blocks = conversion.parts()
         """The `WanTransformer3DModel`, which pipelines use."""
-        self.blocks: FastBlocks = install_blocks(self.model, blocks, weight_store)
+        self.blocks: FastBlocks = install_blocks(self.model, blocks, conversion.weight_store)
 
     @property
     def layers(self) -> Any:
         """The same denoiser with the layers that it was made from, without memory for their weights."""
-        return blank_denoiser(self._source.config)
+        return blank_denoiser(self._conversion.source.config)
 
     def fuse(self, adapters: tuple[FusedAdapter, ...]) -> None:
         """Have these adapters in the weights beside the source's own, and no others.
@@ -94,26 +86,26 @@ class Denoiser:
         """
         self.finish_keeping()
         self.blocks.drop()
+        conversion = self._conversion
         if adapters:
-            source = replace(self._source, adapters=(*self._source.adapters, *adapters))
-            model, blocks = _converted(source, self._kinds, self._device, None, self._weight_store)
-        else:
-            model, blocks = _parts(self._source, self._kinds, self._device, self._cache, self._weight_store)
+            source = replace(conversion.source, adapters=(*conversion.source.adapters, *adapters))
+            conversion = replace(conversion, source=source, cache=None)
+        model, blocks = conversion.parts()
         self.blocks.replace(blocks)
         self.model.load_state_dict(_rest_of(model), strict=False, assign=True)
         self.model.condition_embedder.text_embedder.forget()
 
     def finish_keeping(self) -> None:
         """Wait until converted weights are on disk, so that nothing else needs their memory."""
-        if self._cache is not None:
-            self._cache.finish()
+        if self._conversion.cache is not None:
+            self._conversion.cache.finish()
 
     def forget(self) -> None:
         """Let go of all on the device that can be made again: texts, tables, streamed blocks."""
         self.blocks.forget_texts()
         self.model.condition_embedder.text_embedder.forget()
         self.model.rope.forget()
-        self._weight_store.evict()
+        self._conversion.weight_store.evict()
 
 
 Parts = tuple[Any, list[BlockWeights]]
@@ -146,74 +138,72 @@ def load_denoiser(
         JobFailed: from the source.
     """
     kept = cache if any(kind.recipe == FP8 for kind in kinds) else None
-    return Denoiser(source, kinds, device, kept, weight_store or ResidentWeights(device.torch))
+    return Denoiser(_Conversion(source, kinds, device, kept, weight_store or ResidentWeights(device.torch)))
 
 
-def _parts(
-    source: DenoiserSource,
-    kinds: Sequence[BlockKind],
-    device: Device,
-    cache: WeightsCache | None,
-    weight_store: WeightStore,
-) -> Parts:
-    found = _from_cache(source, kinds, device, cache, weight_store) if cache is not None else None
-    return found or _converted(source, kinds, device, cache, weight_store)
+@dataclass(frozen=True)
+class _Conversion:
+    """How a denoiser comes from its source to the device."""
 
+    source: DenoiserSource
+    kinds: Sequence[BlockKind]
+    device: Device
+    cache: WeightsCache | None
+    weight_store: WeightStore
 
-def _from_cache(
-    source: DenoiserSource, kinds: Sequence[BlockKind], device: Device, cache: WeightsCache, weight_store: WeightStore
-) -> Parts | None:
-    key = source.key(kinds)
-    cached = cache.find(key)
-    if cached is None:
-        return None
-    try:
-        blocks = cached.blocks(kinds, weight_store)
-        rest = cached.rest(device.torch)
-    except (OSError, SafetensorError, KeyError, ValueError) as error:
-        cache.set_aside(key, f"{type(error).__name__}: {error}")
-        return None
-    with init_empty_weights(include_buffers=False):
-        model = WanTransformer3DModel.from_config({**source.config, "num_layers": 0})
-    # The rotary tables are no weights: they are computed, on the CPU.
-    model.load_state_dict(rest, strict=False, assign=True)
-    model.register_to_config(num_layers=len(blocks))
-    model.to(device.torch).eval().requires_grad_(False)
-    log.info("%s: %d blocks from converted weights (%s)", source.name, len(blocks), in_bytes(cached.bytes))
-    return model, blocks
+    def parts(self) -> Parts:
+        """The denoiser's parts, from the cache where it has them."""
+        return self._cached() or self._converted()
 
+    def _cached(self) -> Parts | None:
+        if self.cache is None:
+            return None
+        source, key = self.source, self.source.key(self.kinds)
+        cached = self.cache.find(key)
+        if cached is None:
+            return None
+        try:
+            blocks = cached.blocks(self.kinds, self.weight_store)
+            rest = cached.rest(self.device.torch)
+        except (OSError, SafetensorError, KeyError, ValueError) as error:
+            self.cache.set_aside(key, f"{type(error).__name__}: {error}")
+            return None
+        with init_empty_weights(include_buffers=False):
+            model = WanTransformer3DModel.from_config({**source.config, "num_layers": 0})
+        # The rotary tables are no weights: they are computed, on the CPU.
+        model.load_state_dict(rest, strict=False, assign=True)
+        model.register_to_config(num_layers=len(blocks))
+        model.to(self.device.torch).eval().requires_grad_(False)
+        log.info("%s: %d blocks from converted weights (%s)", source.name, len(blocks), in_bytes(cached.bytes))
+        return model, blocks
 
-def _converted(
-    source: DenoiserSource,
-    kinds: Sequence[BlockKind],
-    device: Device,
-    cache: WeightsCache | None,
-    weight_store: WeightStore,
-) -> Parts:
-    model = source.load()
-    model.eval().requires_grad_(False)
-    if source.adapters:
-        _unpack(model, model)  # adapters fit plain layers only
-        put_on(model, [(adapter, scale) for adapter, _, scale in source.adapters])
-    blocks: list[BlockWeights] = []
-    for number, kind in enumerate(kinds):
-        block = model.blocks[number].to(device.torch)
-        _unpack(block, model)
-        _merge(block)
-        blocks.append(weight_store.place(block_weights(kind, _state_of(block), device.torch)))
-        model.blocks[number] = torch.nn.Identity()  # its unconverted weights go
-    _assert_all_converted(source, kinds, blocks)
-    model.blocks = torch.nn.ModuleList()
-    _unpack(model, model)
-    if source.adapters:
-        _merge(model)
-        model.unload_lora()
-    model.to(device.torch)
-    if cache is not None:
-        key, tensors, rest = source.key(kinds), [each.tensors for each in blocks], dict(model.state_dict())
-        cache.keep(key, tensors, rest)
-    log.info("%s: %d blocks converted to %s", source.name, len(blocks), ", ".join(sorted({k.recipe for k in kinds})))
-    return model, blocks
+    def _converted(self) -> Parts:
+        source, kinds, device = self.source, self.kinds, self.device.torch
+        model = source.load()
+        model.eval().requires_grad_(False)
+        if source.adapters:
+            _unpack(model, model)  # adapters fit plain layers only
+            put_on(model, [(adapter, scale) for adapter, _, scale in source.adapters])
+        blocks: list[BlockWeights] = []
+        for number, kind in enumerate(kinds):
+            block = model.blocks[number].to(device)
+            _unpack(block, model)
+            _merge(block)
+            blocks.append(self.weight_store.place(block_weights(kind, _state_of(block), device)))
+            model.blocks[number] = torch.nn.Identity()  # its unconverted weights go
+        _assert_all_converted(source, kinds, blocks)
+        model.blocks = torch.nn.ModuleList()
+        _unpack(model, model)
+        if source.adapters:
+            _merge(model)
+            model.unload_lora()
+        model.to(device)
+        if self.cache is not None:
+            key, tensors, rest = source.key(kinds), [each.tensors for each in blocks], dict(model.state_dict())
+            self.cache.keep(key, tensors, rest)
+        recipes = ", ".join(sorted({kind.recipe for kind in kinds}))
+        log.info("%s: %d blocks converted to %s", source.name, len(blocks), recipes)
+        return model, blocks
 
 
 def _rest_of(model: Any) -> dict[str, Tensor]:
