@@ -7,6 +7,7 @@ import pytest
 
 from tests.cli.conftest import Wan
 from tests.jobs.test_repair import spoil
+from tests.support.distributions import Site
 from wan_mcp.engine.aot.compiler_check import compiler_fingerprint, default_compiler
 from wan_mcp.settings import Settings
 
@@ -59,6 +60,19 @@ def test_an_ignored_key_of_a_manifest_is_mentioned_and_nothing_bad(wan: Wan, old
     [said] = [line for line in run.stdout.splitlines() if "aot.block_class" in line]
     assert said.startswith("ok  manifest: ")
     assert str(old_manifest) in said
+
+
+@pytest.mark.usefixtures("proved")
+def test_families_of_packages_are_named_and_those_that_cannot_be_used_are_bad(wan: Wan, tmp_path: Path) -> None:
+    site = Site(tmp_path / "site")
+    site.add_sound("ltx")
+    site.add("broken", "raise RuntimeError('half installed')")
+    run = wan("doctor", PYTHONPATH=str(tmp_path / "site"))
+    assert run.returncode == 1
+    assert "ok  family: ltx, from family-ltx 2.5" in run.stdout.splitlines()
+    assert bad(run.stdout) == [
+        "BAD family: the family 'broken' of family-broken 2.5 cannot be used: RuntimeError: half installed"
+    ]
 
 
 def test_a_torch_that_does_not_import_is_found(wan: Wan, tmp_path: Path) -> None:

@@ -11,12 +11,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from wan_mcp.catalog.captions import CaptionSpec
 from wan_mcp.catalog.costs import Costs
 from wan_mcp.catalog.denoisers import Expert
-from wan_mcp.catalog.families import FAMILIES, Family
+from wan_mcp.catalog.families import FAMILIES, FamilySpec
 from wan_mcp.catalog.presets import Preset, PresetName
 from wan_mcp.catalog.retired_keys import drop_retired
 from wan_mcp.catalog.sizes import FrameRule, Sizes
@@ -55,10 +55,16 @@ class Weights(Frozen):
         return self
 
 
+def _known_family(name: str) -> str:
+    return FAMILIES.get(name).name
+
+
 class Pipeline(Frozen):
     """How the parts are put together."""
 
-    family: Family = Field(description="The code that loads and runs it.")
+    family: Annotated[str, AfterValidator(_known_family)] = Field(
+        description="The code that loads and runs it: one of wan-mcp's families, or of an installed package's."
+    )
     text_tokens: int = Field(default=512, ge=1, description="Text length that the denoiser was trained with.")
     scheduler: Literal["unipc", "euler"] | None = Field(
         default=None, description="Replaces the scheduler that the weights bring."
@@ -142,21 +148,38 @@ class Manifest(Frozen):
             raise ValueError("a model that makes videos or images needs [sizes]")
         if Kind.CAPTION in kinds and self.caption is None:
             raise ValueError("a model that makes captions needs [caption]")
-        for kind in kinds:
-            if self.pipeline.family not in FAMILIES[kind]:
-                able = ", ".join(FAMILIES[kind])
-                raise ValueError(f"the family '{self.pipeline.family}' makes no {kind}s; these do: {able}")
-        of_wan = (self.pipeline.scheduler, self.pipeline.boundary_ratio, self.pipeline.experts, self.limits.loras)
-        if self.pipeline.family != "wan" and any(of_wan):
-            raise ValueError("scheduler, boundary_ratio, experts and loras are for the family 'wan'")
+        self._check_family()
         self._check_values("defaults", self.defaults)
         for name in self.presets:
             self._check_values(f"presets.{name}", self.defaults_of(name))
             if self.presets[name].turbo and not self.pipeline.turbo:
                 raise ValueError(f"presets.{name}.turbo needs pipeline.turbo")
-        if (caching := [name for name in self.presets if self.presets[name].step_cache]) and not self.takes_step_cache:
-            raise ValueError(f"presets.{caching[0]}.step_cache is for the family 'wan' without pipeline.sigmas")
+            if self.presets[name].step_cache and not self.takes_step_cache:
+                able = _families_with("step_cache")
+                raise ValueError(f"presets.{name}.step_cache is for {able} without pipeline.sigmas")
         return self
+
+    def _check_family(self) -> None:
+        """Refuse what the family cannot do."""
+        family, pipeline = self.family, self.pipeline
+        for task in self.tasks:
+            if not family.makes(task.kind):
+                able = ", ".join(other.name for other in FAMILIES if other.makes(task.kind))
+                raise ValueError(f"the family '{family.name}' makes no {task.kind}s; these do: {able}")
+            if task not in family.tasks:
+                able = ", ".join(other.name for other in FAMILIES if task in other.tasks)
+                raise ValueError(f"the family '{family.name}' does not do {task}; these do: {able}")
+        asked = {
+            "pipeline.scheduler": ("scheduler", pipeline.scheduler),
+            "pipeline.experts": ("experts", pipeline.experts),
+            "pipeline.boundary_ratio": ("experts", pipeline.boundary_ratio),
+            "limits.loras": ("loras", self.limits.loras),
+            # Of videos: manifests of images may have it, as in 0.1.0, and nobody can ask for it.
+            "pipeline.turbo": ("turbo", pipeline.turbo and family.makes(Kind.VIDEO)),
+        }
+        for key, (capability, value) in asked.items():
+            if value and not getattr(family.capabilities, capability):
+                raise ValueError(f"{key} is for {_families_with(capability)}")
 
     def _check_values(self, where: str, values: Defaults) -> None:
         if self.pipeline.sigmas and len(self.pipeline.sigmas) != values.steps:
@@ -179,9 +202,14 @@ class Manifest(Frozen):
         return self.is_gguf or (self.quantization is not None and self.quantization.recipe == "fp8-rowwise")
 
     @property
+    def family(self) -> FamilySpec:
+        """The family, with what it can do."""
+        return FAMILIES.get(self.pipeline.family)
+
+    @property
     def takes_step_cache(self) -> bool:
         """Whether passes can be left out: a model of few steps has none to spare."""
-        return self.pipeline.family == "wan" and not self.pipeline.sigmas
+        return self.family.capabilities.step_cache and not self.pipeline.sigmas
 
     def defaults_of(self, preset: str | None) -> Defaults:
         """The values of a request that names none, with a preset of `presets` or without."""
@@ -204,6 +232,12 @@ class Manifest(Frozen):
             raise BrokenManifest(f"manifest {file}: {error}") from error
         except ValidationError as error:
             raise BrokenManifest(f"manifest {file}: {'; '.join(_sentences(error))}") from error
+
+
+def _families_with(capability: str) -> str:
+    """The families that have a capability, in words."""
+    names = [f"'{family.name}'" for family in FAMILIES if getattr(family.capabilities, capability)]
+    return f"the {'family' if len(names) == 1 else 'families'} {', '.join(names)}"
 
 
 def _sentences(error: ValidationError) -> Iterator[str]:

@@ -9,9 +9,8 @@ is a denoiser's pass and the decoder. Sizes in bytes, on a device of `memory_byt
 from collections.abc import Callable, Mapping
 from enum import StrEnum
 
-from wan_mcp.catalog.families import FAMILIES
 from wan_mcp.catalog.manifest import Manifest
-from wan_mcp.schema.enums import ComputePrecision, Kind
+from wan_mcp.schema.enums import ComputePrecision
 from wan_mcp.schema.plans import Shape
 from wan_mcp.text import in_bytes
 
@@ -127,9 +126,7 @@ def needed_bytes(manifest: Manifest, precision: ComputePrecision, shape: Shape) 
     weights = weights_bytes(manifest, precision)
     if weights is None:
         return 0
-    if (
-        precision not in CPU_PRECISIONS and manifest.pipeline.family in FAMILIES[Kind.IMAGE]
-    ):  # all but captioners stream
+    if precision not in CPU_PRECISIONS and manifest.family.capabilities.offload:
         experts = max(1, len(manifest.pipeline.experts))
         weights = round((denoiser_bytes(manifest, precision) or 0) / experts * STREAMED_SHARE)
     return weights + activation_bytes(manifest, shape, precision) + RESERVE_BYTES

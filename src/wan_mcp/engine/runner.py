@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from wan_mcp.catalog.catalog import Catalog
-from wan_mcp.catalog.families import FAMILIES
 from wan_mcp.catalog.manifest import Manifest
 from wan_mcp.catalog.memory_fit import default_shape, needed_bytes
 from wan_mcp.catalog.presets import precision_asked
@@ -28,7 +27,7 @@ from wan_mcp.errors import JobFailed, UserError, WanError
 from wan_mcp.hardware.machine import Machine
 from wan_mcp.jobs.loaded_models import LoadedModels
 from wan_mcp.media.store import MediaStore
-from wan_mcp.schema.enums import Kind, RequestedPrecision, Stage
+from wan_mcp.schema.enums import Kind, RequestedPrecision, Stage, Task
 from wan_mcp.schema.jobs import Job
 from wan_mcp.schema.plans import CaptionPlan, ImagePlan, VideoPlan
 from wan_mcp.settings import Settings
@@ -111,7 +110,7 @@ class ModelRunner:
             return (
                 self._settings.auto_download
                 and manifest.weights.embedded is None
-                and manifest.pipeline.family in FAMILIES[job.plan.kind]
+                and job.plan.task in manifest.family.tasks
                 and not is_installed(manifest, self._settings.home)
             )
         except (WanError, OSError):
@@ -123,7 +122,7 @@ class ModelRunner:
         Raises:
             JobFailed, JobCancelled, LeaseLost, EngineShutdown: as `run`.
         """
-        self._install(self._manifest(job.plan.model), job.plan.kind, report)
+        self._install(self._manifest(job.plan.model), job.plan.task, report)
 
     def run(self, job: Job, report: Reporter) -> str | None:
         """Run a job's plan, hand its results to `report.add`, and give the caption if it makes one.
@@ -154,7 +153,7 @@ class ModelRunner:
         precision = self.machine().precision_of(manifest, asked)
         require_fit(plan, manifest, precision, reachable_bytes(self.device))
         if self._generator is None or self._generator[0] != (manifest, asked, self._commit(manifest)):
-            weights = self._install(manifest, plan.kind, report)
+            weights = self._install(manifest, plan.task, report)
             self._let_generator_go()
             self._free()
             self._make_room(plan.kind, needed_bytes(manifest, precision, shape))
@@ -215,9 +214,9 @@ class ModelRunner:
         self._free()
         return True
 
-    def _install(self, manifest: Manifest, kind: Kind, report: Reporter) -> Installed:
+    def _install(self, manifest: Manifest, task: Task, report: Reporter) -> Installed:
         """A model's weights, whole on this machine; before the stage of loading, which is timed."""
-        if manifest.pipeline.family not in FAMILIES[kind]:
+        if task not in manifest.family.tasks:
             raise JobFailed(
                 "model_broken",
                 f"'{manifest.name}' is of the family '{manifest.pipeline.family}', which does not do what its tasks "
@@ -269,7 +268,7 @@ class ModelRunner:
         from wan_mcp.engine.components.input_images import open_input
 
         if self._captioner is None or self._captioner[0] != manifest:
-            weights = self._install(manifest, plan.kind, report)
+            weights = self._install(manifest, plan.task, report)
             self._captioner = None
             self._free()
             precision = self.machine().precision_of(manifest)

@@ -16,6 +16,7 @@ import typer
 
 from wan_mcp import __version__
 from wan_mcp.catalog.catalog import Catalog
+from wan_mcp.catalog.families import FAMILIES
 from wan_mcp.errors import UserError
 from wan_mcp.media.store import MediaStore
 from wan_mcp.settings import Settings, mistyped_variables
@@ -77,6 +78,8 @@ def _findings(settings: Settings) -> Iterator[Finding]:
     catalog = Catalog.of(settings.home)
     yield Finding("models", ", ".join(sorted(catalog.manifests)), bool(catalog.manifests))
     yield from _embedded(catalog)
+    yield from (Finding("family", f"{family.name}, from {family.package}") for family in FAMILIES if family.package)
+    yield from (Finding("family", why, good=False) for why in FAMILIES.broken.values())
     yield from (Finding("manifest", str(error), good=False) for error in catalog.broken.values())
     yield from (Finding("manifest", remark) for remark in catalog.remarks)
     yield from (Finding("environment", sentence, good=False) for sentence in mistyped_variables())

@@ -36,7 +36,7 @@ def aot_targets(
         JobFailed: the manifest or the weights' configuration is at fault.
         WeightsUnavailable: a file was changed since it came.
     """
-    if manifest.pipeline.family != "wan" or (recipe := recipe_for(manifest, device, precision)) is None:
+    if manifest.family.aot_targets is None or (recipe := recipe_for(manifest, device, precision)) is None:
         return []
     folder = _folder(manifest, settings)
     kinds = set()
