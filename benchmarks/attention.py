@@ -30,8 +30,9 @@ from wan_mcp.engine.attention.accuracy import AttentionAccuracy, like_a_denoiser
 from wan_mcp.engine.attention.block_sparse import BlockKernel, TorchBlocks, attend_sparsely
 from wan_mcp.engine.attention.sdpa import Kernel
 from wan_mcp.engine.attention.selector import KERNEL_NAMES, kernel_of
-from wan_mcp.engine.components.install import EMBEDDED
+from wan_mcp.engine.components.install import EMBEDDED, Installed
 from wan_mcp.engine.device.device import resolve_device
+from wan_mcp.engine.families.protocol import LoadContext
 from wan_mcp.engine.families.wan.loader import load_wan
 from wan_mcp.schema.enums import Task
 
@@ -152,7 +153,9 @@ def _mean(kernel: Attend, trials: list[AttentionAccuracy]) -> Row:
 
 def _recorded() -> list[tuple[Tensor, Tensor, Tensor]]:
     """Query, key and value of every self-attention of one video by wan-mini."""
-    model = load_wan(Catalog(shipped_folder()).get("wan-mini"), EMBEDDED / "wan-mini", resolve_device("cpu"))
+    model = load_wan(
+        LoadContext(Catalog(shipped_folder()).get("wan-mini"), Installed(EMBEDDED / "wan-mini"), resolve_device("cpu"))
+    )
     found: list[tuple[Tensor, Tensor, Tensor]] = []
     attend = transformer_wan.dispatch_attention_fn
 

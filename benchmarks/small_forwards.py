@@ -45,7 +45,6 @@ from wan_mcp.engine.runner import ModelRunner
 from wan_mcp.engine.worker.reporter import Reporter
 from wan_mcp.jobs.database import Database
 from wan_mcp.jobs.store import JobStore
-from wan_mcp.media.store import MediaStore
 from wan_mcp.schema.enums import JobState, Task
 from wan_mcp.schema.plans import ImagePlan, VideoPlan
 from wan_mcp.schema.requests import ImageRequest, VideoRequest
@@ -197,7 +196,7 @@ class Runner:
         self._settings = Settings(home=home, device=str(device), compile=False, precision=precision, min_free_mb=1)
         self._database = Database(self._settings.database)
         self._store = JobStore(self._database)
-        self._runner = ModelRunner(self._settings, Catalog(shipped_folder()), MediaStore(home))
+        self._runner = ModelRunner(self._settings, Catalog(shipped_folder()))
 
     def run(self, plan: Plan, way: str) -> tuple[float, list[bytes], ReplayCount]:
         """Seconds of a job, its files, and what was replayed of it."""

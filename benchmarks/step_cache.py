@@ -23,7 +23,9 @@ from smallworld.captions import Caption
 from smallworld.judge import compare, look
 from wan_mcp.catalog.catalog import shipped_folder
 from wan_mcp.catalog.manifest import Manifest
+from wan_mcp.engine.components.install import Installed
 from wan_mcp.engine.device.device import resolve_device
+from wan_mcp.engine.families.protocol import LoadContext
 from wan_mcp.engine.families.wan.loader import WanModel, load_wan
 from wan_mcp.engine.families.wan.step_cache import step_cache
 from wan_mcp.schema.enums import Task
@@ -95,7 +97,7 @@ def main() -> None:
     options = arguments.parse_args()
     torch.set_num_threads(options.threads)
     device = resolve_device("cpu")
-    model = load_wan(Manifest.read(shipped_folder() / "wan-mini.toml"), EMBEDDED, device)
+    model = load_wan(LoadContext(Manifest.read(shipped_folder() / "wan-mini.toml"), Installed(EMBEDDED), device))
     rows: list[dict[str, Any]] = []
 
     def keep(row: dict[str, Any]) -> None:

@@ -41,9 +41,10 @@ from benchmarks.records import RESULTS
 from benchmarks.timing import milliseconds
 from devkit.machine import hardware, versions
 from wan_mcp.catalog.catalog import Catalog, shipped_folder
-from wan_mcp.engine.components.install import EMBEDDED
+from wan_mcp.engine.components.install import EMBEDDED, Installed
 from wan_mcp.engine.components.text_encoder import GROUP_SIZE, place_text_encoder
 from wan_mcp.engine.device.device import resolve_device
+from wan_mcp.engine.families.protocol import LoadContext
 from wan_mcp.engine.families.wan.loader import load_wan
 from wan_mcp.engine.ops.fp8_linear import quantize_rowwise
 from wan_mcp.engine.ops.quantize_weights import quantize_fp8_rowwise, quantize_int8_groupwise
@@ -240,7 +241,7 @@ def replaced(encoder: Any, way: str) -> Any:
 def trained() -> Iterator[Row]:
     """Embeddings of wan-mini's encoder, against float32."""
     mini = Catalog(shipped_folder()).get("wan-mini")
-    pipeline = load_wan(mini, EMBEDDED / "wan-mini", resolve_device("cpu"), "sha").any_pipeline
+    pipeline = load_wan(LoadContext(mini, Installed(EMBEDDED / "wan-mini", "sha"), resolve_device("cpu"))).any_pipeline
     original = pipeline.text_encoder
 
     def embeddings(encoder: Any) -> Tensor:

@@ -33,15 +33,16 @@ def measure(sheet: Sheet, home: Path, tiny: bool) -> None:
     from benchmarks.accuracy import text_to_video
     from benchmarks.h200.forwards import compiled
     from wan_mcp.catalog.catalog import Catalog, shipped_folder
-    from wan_mcp.engine.components.install import EMBEDDED
+    from wan_mcp.engine.components.install import EMBEDDED, Installed
     from wan_mcp.engine.device.device import resolve_device
+    from wan_mcp.engine.families.protocol import LoadContext
     from wan_mcp.engine.families.wan.loader import load_wan
 
     place = resolve_device("auto")
     counts = {test: max(1, count // 60) if tiny else count for test, count in COUNTS.items()}
     exact = WanPipeline.from_pretrained(EMBEDDED / "wan-mini", local_files_only=True, dtype=torch.float32)
     manifest = Catalog(shipped_folder()).get("wan-mini")
-    model = load_wan(manifest, EMBEDDED / "wan-mini", place, precision="fp8")
+    model = load_wan(LoadContext(manifest, Installed(EMBEDDED / "wan-mini"), place, "fp8"))
     (denoiser,) = model.converted.values()
     compiled(denoiser, home, sheet)
     contenders = {"fp32, eager": exact.to(place.torch), "FP8, compiled": model.any_pipeline}

@@ -11,6 +11,7 @@ from tests.adapters.files import write_lora
 from tests.adapters.gguf_files import write_gguf
 from tests.adapters.test_requests import put
 from tests.engine.conftest import MANIFESTS, TWO, TWO_OF_IMAGES, changed, changed_pipeline
+from tests.support.loading import context_of
 from wan_mcp.catalog.denoisers import Expert, Gguf
 from wan_mcp.catalog.manifest import Manifest, Quantization
 from wan_mcp.engine.device.device import resolve_device
@@ -51,12 +52,14 @@ def both(embedded: Path, tmp_path: Path) -> Open:
 
     def load(name: str = TWO, kind: str = "Q8_0", **how: Any) -> tuple[WanModel, WanModel]:
         device = resolve_device("cpu")
-        whole = load_wan(MANIFESTS[name], embedded / name, device)
+        whole = load_wan(context_of(MANIFESTS[name], embedded / name, device=device))
         extra_files = {}
         for file, denoiser in zip(FILES, whole.denoisers, strict=True):
             write_gguf(tmp_path / file, denoiser, kind, **how)
             extra_files["a/b", file] = ExtraFile(tmp_path / file, "")
-        return whole, load_wan(in_gguf(MANIFESTS[name]), embedded / name, device, "sha", extra_files)
+        return whole, load_wan(
+            context_of(in_gguf(MANIFESTS[name]), embedded / name, device=device, sha256="sha", extra_files=extra_files)
+        )
 
     return load
 
@@ -94,7 +97,7 @@ def test_where_fp8_is_asked_for_gguf_weights_are_converted_block_by_block_and_lo
     whole, small = both()
     extra_files = {("a/b", file): ExtraFile(tmp_path / file, file) for file in FILES}
     manifest = changed(in_gguf(MANIFESTS[TWO]), quantization=Quantization(recipe="gguf"))
-    ours = load_wan(manifest, embedded / TWO, small.device, "sha", extra_files, precision="fp8")
+    ours = load_wan(context_of(manifest, embedded / TWO, "fp8", sha256="sha", extra_files=extra_files))
     assert ours.precision == "fp8"
     exact = small.denoisers
     if lora:
@@ -132,10 +135,14 @@ def test_a_lora_of_a_request_goes_on_weights_in_few_bits_and_off_again(both: Ope
 def test_a_file_for_another_model_or_none_at_all_fails_with_its_name(
     both: Open, embedded: Path, tmp_path: Path
 ) -> None:
-    _, small = both(TWO_OF_IMAGES)
+    both(TWO_OF_IMAGES)  # writes the files
     extra_files = {("a/b", file): ExtraFile(tmp_path / file, "") for file in FILES}
     with pytest.raises(JobFailed, match=r"high\.gguf of 'tiny-two' cannot be loaded"):
-        load_wan(in_gguf(MANIFESTS[TWO]), embedded / TWO, small.device, "sha", extra_files)
+        load_wan(context_of(in_gguf(MANIFESTS[TWO]), embedded / TWO, sha256="sha", extra_files=extra_files))
     (tmp_path / "high.gguf").write_bytes(b"no gguf")
     with pytest.raises(JobFailed, match=r"high\.gguf"):
-        load_wan(in_gguf(MANIFESTS[TWO_OF_IMAGES]), embedded / TWO_OF_IMAGES, small.device, "sha", extra_files)
+        load_wan(
+            context_of(
+                in_gguf(MANIFESTS[TWO_OF_IMAGES]), embedded / TWO_OF_IMAGES, sha256="sha", extra_files=extra_files
+            )
+        )

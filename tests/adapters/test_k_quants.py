@@ -16,6 +16,7 @@ from tests.adapters.gguf_files import write_gguf
 from tests.adapters.k_quants import K_QUANTS, decoded, encode
 from tests.adapters.test_gguf import FILES, a_pass, in_gguf
 from tests.engine.conftest import MANIFESTS, TWO
+from tests.support.loading import context_of
 from wan_mcp.engine.device.device import resolve_device
 from wan_mcp.engine.families.wan.loader import WanModel, load_wan
 from wan_mcp.weights.installed import ExtraFile
@@ -76,12 +77,14 @@ def both(wide: Path, tmp_path: Path) -> Open:
 
     def load(kind: str) -> tuple[WanModel, WanModel]:
         device = resolve_device("cpu")
-        whole = load_wan(MANIFESTS[TWO], wide, device, "sha")
+        whole = load_wan(context_of(MANIFESTS[TWO], wide, device=device, sha256="sha"))
         extra_files = {}
         for file, denoiser in zip(FILES, whole.denoisers, strict=True):
             write_gguf(tmp_path / file, denoiser, kind)
             extra_files["a/b", file] = ExtraFile(tmp_path / file, "")
-        return whole, load_wan(in_gguf(MANIFESTS[TWO]), wide, device, "sha", extra_files)
+        return whole, load_wan(
+            context_of(in_gguf(MANIFESTS[TWO]), wide, device=device, sha256="sha", extra_files=extra_files)
+        )
 
     return load
 

@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 
 from tests.adapters.files import STYLES, Written, merge_by_hand, write_lora
 from tests.engine.conftest import MANIFESTS, ONE, TWO, Bench, changed, image_plan, video_plan
+from tests.support.loading import runner_in
 from wan_mcp.catalog.catalog import Catalog
 from wan_mcp.catalog.manifest import Limits
 from wan_mcp.engine.families.wan.decode import FrameDecoder
@@ -34,8 +35,7 @@ def pixels(job: Job) -> bytes:
 
 
 def denoisers(bench: Bench) -> list[Any]:
-    assert bench.runner._generator is not None
-    found: list[Any] = bench.runner._generator[1]._model.denoisers
+    found: list[Any] = runner_in(bench.runner)._model.denoisers
     return found
 
 

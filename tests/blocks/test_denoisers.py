@@ -13,6 +13,7 @@ from torch import Tensor
 from tests.adapters.files import merge_by_hand, write_lora
 from tests.adapters.test_requests import put
 from tests.engine.conftest import MANIFESTS, ONE, TWO, TWO_OF_IMAGES, Bench, changed, image_plan, video_plan
+from tests.support.loading import context_of, unload
 from tests.support.patience import PATIENCE_S
 from wan_mcp.catalog.manifest import Manifest, Quantization
 from wan_mcp.engine.aot.package_runner import mismatch
@@ -42,9 +43,7 @@ def load(embedded: Path, tmp_path: Path) -> Callable[..., WanModel]:
 
     def load(name: str, precision: Any = "fp8", manifest: Manifest | None = None) -> WanModel:
         cache = WeightsCache(tmp_path / "converted")
-        return load_wan(
-            manifest or in_fp8(name), embedded / name, resolve_device("cpu"), precision=precision, cache=cache
-        )
+        return load_wan(context_of(manifest or in_fp8(name), embedded / name, precision), cache=cache)
 
     return load
 
@@ -270,7 +269,7 @@ def test_turbo_changes_the_video_where_blocks_are_ours_and_says_so_where_they_ar
     dense_here = bench.run(video_plan(turbo=True, **size))
     assert any("turbo changed nothing" in note for note in dense_here.notes)
     bench.runner._settings = true.model_copy(update={"precision": "fp8", "compile": False})
-    bench.runner._generator = None
+    unload(bench.runner)
     dense, quick = bench.run(video_plan(**size)), bench.run(video_plan(turbo=True, **size))
     assert Path(dense.artifacts[0].path).read_bytes() != Path(quick.artifacts[0].path).read_bytes()
     assert not any("turbo changed nothing" in note for note in quick.notes)
@@ -284,7 +283,7 @@ def test_what_a_denoiser_hands_its_blocks_is_what_a_package_takes(
     name: str, precision: ComputePrecision, embedded: Path
 ) -> None:
     device = Device(torch.device("cpu"), precision, "cpu")
-    model = load_wan(in_fp8(name), embedded / name, device, precision="fp8")
+    model = load_wan(context_of(in_fp8(name), embedded / name, "fp8", device=device))
     seen: list[str] = []
 
     def look(kind: BlockKind, *inputs: Any) -> Tensor:

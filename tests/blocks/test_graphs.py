@@ -19,11 +19,11 @@ from tests.engine.conftest import (
     image_plan,
     video_plan,
 )
+from tests.support.loading import context_of, runner_in, unload
 from wan_mcp.catalog.manifest import Quantization
 from wan_mcp.engine.attention.cudnn_fp8 import MIN_FLOPS
 from wan_mcp.engine.cuda_graphs import graphs
 from wan_mcp.engine.cuda_graphs.graphs import MAX_FLOPS, block_flops, capturing
-from wan_mcp.engine.device.device import resolve_device
 from wan_mcp.engine.families.wan import pipeline as generate
 from wan_mcp.engine.families.wan.loader import WanModel, load_wan
 from wan_mcp.engine.transformer.block import run_block
@@ -55,7 +55,7 @@ def tape(monkeypatch: pytest.MonkeyPatch) -> TapeRecorder:
 def made(bench: Bench, plan: Plan, *, fresh: bool = False) -> list[bytes]:
     """The files of a plan; by a model that is loaded anew if `fresh`."""
     if fresh:
-        bench.runner._generator = None
+        unload(bench.runner)
     return [Path(artifact.path).read_bytes() for artifact in bench.run(plan).artifacts]
 
 
@@ -91,12 +91,12 @@ def test_a_job_of_replays_gives_the_very_same_files_and_leaves_nothing_behind(
     assert made(fp8, plan, fresh=True) == plain
     assert (tape.records, tape.replays) == (first, forwards - first)
     assert tape.alive == 0
-    assert not any("forward" in vars(denoiser) for denoiser in fp8.runner._generator[1]._model.denoisers)  # type: ignore[index]
+    assert not any("forward" in vars(denoiser) for denoiser in runner_in(fp8.runner)._model.denoisers)
 
 
 def model_of(bench: Bench) -> Any:
-    assert bench.runner._generator is not None
-    return bench.runner._generator[1]._model
+    model: WanModel = runner_in(bench.runner)._model
+    return model
 
 
 def test_jobs_with_another_lora_record_anew(fp8: Bench, tape: TapeRecorder) -> None:
@@ -172,7 +172,7 @@ def test_a_job_that_is_cancelled_among_replays_leaves_nothing_behind(fp8: Bench,
 @pytest.fixture
 def model(embedded: Path) -> WanModel:
     manifest = changed(MANIFESTS[TWO], quantization=Quantization(recipe="fp8-rowwise"))
-    return load_wan(manifest, embedded / TWO, resolve_device("cpu"), "known", precision="fp8")
+    return load_wan(context_of(manifest, embedded / TWO, "fp8", sha256="known"))
 
 
 @torch.no_grad()  # type: ignore[untyped-decorator]
@@ -233,7 +233,7 @@ def test_what_reads_other_things_is_recorded_anew(model: WanModel, change: str) 
         assert all(torch.equal(a_pass(model, text), before) for _ in range(3))
         if change == "weights":
             denoiser.blocks.drop()
-            blocks = model.weight_store._denoisers[1]  # type: ignore[union-attr]
+            blocks = model.weight_store._denoisers[1]  # type: ignore[attr-defined]
             denoiser.blocks.replace(blocks)
         elif change == "run":
             denoiser.blocks.run = lambda kind, hidden, *rest: run_block(kind, hidden * 2, *rest)

@@ -12,6 +12,7 @@ from tests.adapters.files import write_lora
 from tests.adapters.test_requests import put
 from tests.engine import models
 from tests.engine.conftest import MANIFESTS, ONE, TWO, TWO_OF_IMAGES, Bench, changed, image_plan, video_plan
+from tests.support.loading import runner_in, unload
 from wan_mcp.catalog.catalog import Catalog, shipped_folder
 from wan_mcp.catalog.manifest import Quantization
 from wan_mcp.engine.components.install import EMBEDDED
@@ -101,8 +102,7 @@ def test_a_job_of_replays_gives_the_very_same_files_and_leaves_no_memory_behind(
 def test_jobs_with_another_lora_record_anew(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
     plain = image_plan(steps=STEPS)
     found = [made(bench, plain)]
-    assert bench.runner._generator is not None
-    layers = bench.runner._generator[1]._model.converted["transformer"].layers
+    layers = runner_in(bench.runner)._model.converted["transformer"].layers
     lora = put(write_lora(bench.settings.home / "lora.safetensors", layers))
     found += [made(bench, plan) for plan in (image_plan(steps=STEPS, lora=(lora,)), plain)]
     assert found[0] == found[2] != found[1]
@@ -114,8 +114,7 @@ def test_a_job_that_cuda_refuses_to_record_goes_on_and_nothing_is_broken(
 ) -> None:
     plan = image_plan(steps=STEPS)
     plain = made(bench, plan)
-    assert bench.runner._generator is not None
-    block = bench.runner._generator[1]._model.denoisers[0].blocks[1]
+    block = runner_in(bench.runner)._model.denoisers[0].blocks[1]
     hook = block.register_forward_hook(lambda module, inputs, output: output.sum().item() and None)
     assert made(bench, plan) == plain
     assert any("forwards are not recorded" in line for line in caplog.messages)
@@ -124,7 +123,7 @@ def test_a_job_that_cuda_refuses_to_record_goes_on_and_nothing_is_broken(
     assert memory_of_graphs() == 0
     drawn = [torch.rand(4, device=GPU) for _ in range(2)]  # a generator that believes in a capture draws no numbers
     assert not torch.equal(*drawn)
-    bench.runner._generator = None
+    unload(bench.runner)
     assert made(bench, plan) == plain
     assert replays(caplog) == [(2 * STEPS - 2, 2 * STEPS)] * 2
 

@@ -7,12 +7,12 @@ import torch
 from tests.blocks.test_denoisers import in_fp8
 from tests.engine.conftest import TWO
 from tests.engine.test_step_cache import ALWAYS, HARDLY, STEPS, denoised
-from wan_mcp.engine.device.device import resolve_device
+from tests.support.loading import context_of
 from wan_mcp.engine.families.wan.loader import load_wan
 
 
 def test_fast_blocks_can_be_left_out_and_run_again(embedded: Path) -> None:
-    model = load_wan(in_fp8(TWO), embedded / TWO, resolve_device("cpu"), precision="fp8")
+    model = load_wan(context_of(in_fp8(TWO), embedded / TWO, "fp8"))
     assert model.converted
     plain, _ = denoised(model, None)
     assert torch.equal(denoised(model, HARDLY)[0], plain)

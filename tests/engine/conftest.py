@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 
 from tests.engine import models
+from tests.support.loading import context_of
 from wan_mcp.catalog.catalog import Catalog
 from wan_mcp.catalog.manifest import Manifest
-from wan_mcp.engine.device.device import resolve_device
 from wan_mcp.engine.families.wan.loader import WanModel, load_wan
 from wan_mcp.engine.runner import ModelRunner
 from wan_mcp.engine.worker.reporter import Reporter
@@ -53,7 +53,7 @@ def embedded(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def load(embedded: Path) -> Callable[[str], WanModel]:
     """Load a tiny model again, apart from all studios."""
-    return lambda name: load_wan(MANIFESTS[name], embedded / name, resolve_device("cpu"))
+    return lambda name: load_wan(context_of(MANIFESTS[name], embedded / name))
 
 
 class Ear(Reporter):
@@ -96,7 +96,7 @@ class Bench:
         self.media = MediaStore(home)
         self.catalog = Catalog()
         self.catalog.manifests.update(MANIFESTS)
-        self.runner = ModelRunner(self.settings, self.catalog, self.media, embedded=embedded)
+        self.runner = ModelRunner(self.settings, self.catalog, embedded=embedded)
 
     def job(self, plan: Plan) -> Job:
         """A running job of that plan."""

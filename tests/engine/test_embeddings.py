@@ -47,7 +47,7 @@ class Watched:
     def restart(self) -> None:
         """Another engine on the same home."""
         bench = self.bench
-        bench.runner = ModelRunner(bench.settings, bench.catalog, bench.media, embedded=self._embedded)
+        bench.runner = ModelRunner(bench.settings, bench.catalog, embedded=self._embedded)
         self.passes = 0
 
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from tests.engine.conftest import ONE, TWO, TWO_OF_IMAGES, Bench, Ear, image_plan, video_plan
+from tests.support.loading import runner_in
 from tests.support.videos import probe
 from wan_mcp.engine.families.wan.decode import FrameDecoder
 from wan_mcp.engine.families.wan.loader import WanModel
@@ -206,8 +207,7 @@ def test_prompts_are_encoded_once(bench: Bench) -> None:
         nonlocal calls
         calls += 1
 
-    assert bench.runner._generator is not None
-    bench.runner._generator[1]._model.any_pipeline.text_encoder.register_forward_hook(count)
+    runner_in(bench.runner)._model.any_pipeline.text_encoder.register_forward_hook(count)
     bench.run(video_plan(seed=1, count=2))
     assert calls == 0
     bench.run(video_plan(prompt="a blue square"))
@@ -223,8 +223,7 @@ def test_a_prompt_longer_than_the_model_reads_is_noted_and_another_is_not(bench:
 
 def test_numbers_that_are_not_finite_fail_the_job_and_spare_the_next(bench: Bench) -> None:
     before = path(bench.run(video_plan())).read_bytes()
-    assert bench.runner._generator is not None
-    bias = bench.runner._generator[1]._model.denoisers[0].proj_out.bias
+    bias = runner_in(bench.runner)._model.denoisers[0].proj_out.bias
     kept = bias.detach().clone()
     bias.data.fill_(float("nan"))
     with pytest.raises(JobFailed, match="another seed") as failure:

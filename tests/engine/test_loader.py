@@ -19,6 +19,7 @@ from tests.engine.conftest import (
     image_plan,
     video_plan,
 )
+from tests.support.loading import context_of, runner_in
 from wan_mcp.catalog.catalog import Catalog, shipped_folder
 from wan_mcp.catalog.manifest import Weights
 from wan_mcp.engine.components.install import fingerprint
@@ -40,7 +41,7 @@ def test_all_tasks_share_one_set_of_parts(load: Load) -> None:
 
 def test_a_manifest_can_replace_scheduler_shift_and_boundary(embedded: Path) -> None:
     manifest = changed_pipeline(MANIFESTS[TWO], scheduler="euler", flow_shift=5.0, boundary_ratio=0.5)
-    loaded = load_wan(manifest, embedded / TWO, resolve_device("cpu")).pipelines[Task.TEXT_TO_VIDEO]
+    loaded = load_wan(context_of(manifest, embedded / TWO)).pipelines[Task.TEXT_TO_VIDEO]
     assert isinstance(loaded.scheduler, FlowMatchEulerDiscreteScheduler)
     assert loaded.scheduler.shift == 5.0
     assert loaded.config.boundary_ratio == 0.5
@@ -51,8 +52,7 @@ def test_fixed_noise_levels_are_used_as_they_stand(bench: Bench) -> None:
     for scheduler in ("euler", "unipc"):
         bench.catalog.manifests[ONE] = changed_pipeline(MANIFESTS[ONE], scheduler=scheduler, sigmas=levels)
         bench.run(video_plan(steps=3))
-        assert bench.runner._generator is not None
-        used = bench.runner._generator[1]._model.any_pipeline.scheduler.sigmas
+        used = runner_in(bench.runner)._model.any_pipeline.scheduler.sigmas
         assert used.tolist() == pytest.approx([*levels, 0.0], abs=1e-5)
 
 
@@ -138,7 +138,7 @@ def test_manifests_are_read_again_only_when_a_file_has_changed(bench: Bench, tmp
     folder.mkdir()
     shutil.copy(shipped_folder() / "wan-mini.toml", folder)
     catalog = Catalog(folder)
-    runner = ModelRunner(bench.settings, catalog, bench.media)
+    runner = ModelRunner(bench.settings, catalog)
     shipped = catalog.get("wan-mini")
     assert not runner.needs_download(bench.job(video_plan("wan-mini")))
     assert catalog.get("wan-mini") is shipped

@@ -10,6 +10,7 @@ from torchao.quantization import Int8Tensor
 from transformers import Qwen3Config, Qwen3Model, UMT5Config, UMT5EncoderModel
 
 from tests.engine.conftest import ONE
+from tests.support.loading import context_of
 from wan_mcp.catalog.catalog import Catalog, shipped_folder
 from wan_mcp.engine.components.install import EMBEDDED
 from wan_mcp.engine.components.text_encoder import (
@@ -18,7 +19,6 @@ from wan_mcp.engine.components.text_encoder import (
     plan_for,
     storage_of,
 )
-from wan_mcp.engine.device.device import resolve_device
 from wan_mcp.engine.families.wan.loader import WanModel, load_wan
 from wan_mcp.engine.offload import layerwise as visiting
 from wan_mcp.engine.offload.layerwise import OffloadedEncoder
@@ -34,7 +34,7 @@ Load = Callable[[str], WanModel]
 def trained() -> Any:
     """wan-mini's pipeline: its text encoder is a trained UMT5."""
     mini = Catalog(shipped_folder()).get("wan-mini")
-    return load_wan(mini, EMBEDDED / "wan-mini", resolve_device("cpu"), "sha").any_pipeline
+    return load_wan(context_of(mini, EMBEDDED / "wan-mini", sha256="sha")).any_pipeline
 
 
 def encoded(pipeline: Any) -> Any:

@@ -67,7 +67,7 @@ class Place:
     def new_runner(self) -> None:
         """A runner that has loaded nothing."""
         cache = Hub(self.hub.endpoint, self.settings.home.parent / "cache", False)
-        self.runner = ModelRunner(self.settings, self.catalog, self.media, hub=cache)
+        self.runner = ModelRunner(self.settings, self.catalog, hub=cache)
 
     def plan(self, request: ImageRequest | CaptionRequest) -> Plan:
         """The plan of a request; `picture` in place of its picture's path."""

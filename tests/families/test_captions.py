@@ -1,6 +1,8 @@
 """Every shipped captioner, in small: pulled, loaded, asked in all its ways, stopped and repeated."""
 
+import shutil
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +12,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from tests.families.caption_models import PICTURE
 from tests.families.conftest import CAPTION_MODELS, SHIPPED, Place
+from tests.support.loading import runner_in
 from wan_mcp.catalog.manifest import Manifest
 from wan_mcp.engine.components.input_images import open_input
 from wan_mcp.engine.components.qwen_processor import QwenProcessor
@@ -19,6 +22,8 @@ from wan_mcp.schema.enums import Stage
 from wan_mcp.schema.jobs import Job
 from wan_mcp.schema.plans import CaptionPlan
 from wan_mcp.schema.requests import CaptionRequest
+from wan_mcp.weights.fetch import fetch
+from wan_mcp.weights.hub import Hub
 from wan_mcp.weights.installed import installed_weights
 
 Served = Callable[[str], Manifest]
@@ -56,8 +61,7 @@ def brief(place: Place, served: Served) -> Callable[[str], Manifest]:
 
 
 def captioner_of(place: Place) -> Any:
-    assert place.runner._captioner is not None
-    return place.runner._captioner[1]
+    return runner_in(place.runner, "captioner")
 
 
 def text_seen(place: Place, run: Callable[[], Job]) -> str:
@@ -98,6 +102,24 @@ def test_the_same_request_gets_the_same_caption_from_a_studio_that_starts_anew(
     place.new_runner()
     anew = place.run(request(name))
     assert first.caption == again.caption == anew.caption
+
+
+def test_a_captioner_whose_weights_were_updated_is_loaded_for_the_next_job(
+    place: Place, brief: Served, repository: Callable[[Manifest], Path], tmp_path: Path
+) -> None:
+    manifest = brief("blip-large")
+    place.run(request(manifest.name))
+    first = captioner_of(place)
+    place.run(request(manifest.name))
+    assert captioner_of(place) is first
+    changed = shutil.copytree(repository(manifest), tmp_path / "changed")
+    (changed / "config.json").write_text((changed / "config.json").read_text() + "\n")
+    assert manifest.weights.repository is not None
+    place.hub.add(manifest.weights.repository, changed)
+    hub = Hub(place.hub.endpoint, place.settings.home.parent / "cache", False)
+    fetch(manifest, place.settings.home, lambda download: None, hub=hub, update=True)
+    place.run(request(manifest.name))
+    assert captioner_of(place) is not first
 
 
 @pytest.mark.parametrize("name", SAMPLING)

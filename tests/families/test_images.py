@@ -12,6 +12,7 @@ from diffusers.pipelines.qwenimage import pipeline_qwenimage_edit_plus
 from PIL import Image
 
 from tests.families.conftest import IMAGE_MODELS, SHIPPED, Place
+from tests.support.loading import runner_in
 from wan_mcp.catalog.manifest import Manifest
 from wan_mcp.engine.components.hooks import pre_forward_hook
 from wan_mcp.engine.components.input_images import open_framed
@@ -58,8 +59,7 @@ def pixels(path: str) -> bytes:
 
 
 def model_of(place: Place) -> Any:
-    assert place.runner._generator is not None
-    return place.runner._generator[1]._model
+    return runner_in(place.runner)._model
 
 
 @pytest.mark.parametrize("name", IMAGE_MODELS)

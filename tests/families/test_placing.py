@@ -76,14 +76,14 @@ def test_a_captioner_makes_way_before_an_image_model_has_to_come_from_main_memor
     served("blip-large")
 
     def plan_for(*_: object) -> str:
-        return "resident" if place.runner._captioner is None else tight
+        return "resident" if place.runner.loaded().captioner is None else tight
 
     monkeypatch.setattr(pictures, "_plan_for", plan_for)
     for tight in ("resident", "encoder-offloaded", "streamed"):
         place.new_runner()
         place.run(CaptionRequest(image="the picture", model="blip-large"))
         place.run(request(name, task))
-        assert (place.runner._captioner is not None) is (tight == "resident")
+        assert (place.runner.loaded().captioner is not None) is (tight == "resident")
         assert not far_away
 
 

@@ -11,11 +11,15 @@ import pytest
 from tests.engine import models
 from tests.families.conftest import SHIPPED
 from tests.support.distributions import RECORD, Site
+from tests.support.loading import context_of
 from wan_mcp.catalog.families import FAMILIES, Capabilities, FamilyRegistry, FamilySpec
 from wan_mcp.catalog.manifest import Manifest
 from wan_mcp.catalog.memory_fit import default_shape, fits
 from wan_mcp.engine.families.image.image_families import IMAGE_FAMILIES
+from wan_mcp.engine.families.registry import aot_targets, load_model
+from wan_mcp.errors import JobFailed
 from wan_mcp.schema.enums import Kind, Task
+from wan_mcp.settings import Settings
 
 
 @pytest.fixture
@@ -98,6 +102,58 @@ def test_two_packages_with_one_family_are_both_refused(site: Site, registry: Fam
 def test_the_records_of_our_image_families_name_the_tasks_of_their_pipelines() -> None:
     records = {family.name: family.tasks for family in FAMILIES if family.name in IMAGE_FAMILIES}
     assert records == {name: set(family.pipelines) for name, family in IMAGE_FAMILIES.items()}
+
+
+@pytest.mark.parametrize("name", sorted(SHIPPED.manifests))
+def test_the_code_of_every_shipped_model_is_there(name: str) -> None:
+    family = SHIPPED.get(name).family
+    assert family.package == ""
+    for reference in filter(None, (family.loader, family.aot_targets)):
+        module, _, function = reference.partition(":")
+        assert callable(getattr(__import__(module, fromlist=[function]), function))
+
+
+LOADERS = """
+def nothing(context):
+    return None
+
+class Half:
+    def run(self, job_id, plan, report):
+        return None
+
+def half(context):
+    return Half()
+"""
+
+
+@pytest.mark.parametrize(
+    ("loader", "why"),
+    [
+        ("absent_module:load", "absent_module:load: ModuleNotFoundError: No module named 'absent_module'"),
+        ("outside_loaders:absent", "outside_loaders:absent: AttributeError: "),
+        ("outside_loaders:nothing", "outside_loaders:nothing returns a NoneType, which needs all of: close, forget, "),
+        ("outside_loaders:half", "outside_loaders:half returns a Half, which needs all of: "),
+    ],
+)
+@pytest.mark.usefixtures("site")
+def test_code_that_is_no_loader_fails_its_job_and_names_the_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, loader: str, why: str
+) -> None:
+    (tmp_path / "outside_loaders.py").write_text(LOADERS, encoding="utf-8")
+    context = context_of(manifest_of(monkeypatch, loader=loader, package="ltx-family 2.5"), tmp_path)
+    with pytest.raises(JobFailed) as failure:
+        load_model(context)
+    assert failure.value.code == "family_broken"
+    assert why in str(failure.value)
+    assert str(failure.value).startswith("The code of the family 'ltx' cannot be used (")
+    assert str(failure.value).endswith("; install ltx-family 2.5 again.")
+
+
+def test_a_family_without_compiled_blocks_has_nothing_to_compile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest = manifest_of(monkeypatch, loader="absent_module:load")
+    assert aot_targets(manifest, Settings(home=tmp_path), context_of(manifest, tmp_path).device, "auto") == []
 
 
 def test_a_family_that_can_more_is_named_where_its_capability_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:

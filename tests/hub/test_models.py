@@ -15,6 +15,7 @@ from tests.adapters.files import Written, merge_by_hand, write_lora
 from tests.engine.conftest import Ear
 from tests.hub.layouts import PIPELINES, save_further, save_tiny, shipped_in_small
 from tests.hub.loopback import LoopbackHub
+from tests.support.loading import runner_in
 from wan_mcp.catalog.catalog import Catalog
 from wan_mcp.catalog.manifest import Manifest
 from wan_mcp.engine.families.wan.loader import WanModel
@@ -63,7 +64,7 @@ class Workplace:
     def new_runner(self) -> ModelRunner:
         """A runner that has loaded nothing."""
         cache = Hub(self.hub.endpoint, self.settings.home.parent / "cache", False)
-        return ModelRunner(self.settings, self.catalog, self.media, hub=cache)
+        return ModelRunner(self.settings, self.catalog, hub=cache)
 
     def run(self, task: Task, model: str) -> tuple[Job, Ear]:
         """The finished job of a small request of that task."""
@@ -91,8 +92,7 @@ class Workplace:
     @property
     def model(self) -> WanModel:
         """What the runner has loaded."""
-        assert self.runner._generator is not None
-        model: WanModel = self.runner._generator[1]._model
+        model: WanModel = runner_in(self.runner)._model
         return model
 
 

@@ -11,12 +11,12 @@ from torch import Tensor
 from tests.blocks.test_denoisers import a_pass, in_fp8
 from tests.engine.conftest import TWO, TWO_OF_IMAGES
 from tests.packages.conftest import CPU, IN_FP8, IN_PLAIN
+from tests.support.loading import context_of
 from wan_mcp.catalog.catalog import Catalog
 from wan_mcp.engine.aot.cache_key import cache_key_of
 from wan_mcp.engine.aot.registry import PackageRegistry
 from wan_mcp.engine.aot.signature import example_inputs, example_weights
 from wan_mcp.engine.components.install import EMBEDDED
-from wan_mcp.engine.device.device import resolve_device
 from wan_mcp.engine.families.wan.loader import load_wan
 from wan_mcp.engine.ops.fp8_linear import FP8, PLAIN, QuantScheme
 from wan_mcp.engine.transformer.block import BlockKind, run_block
@@ -58,7 +58,7 @@ def test_both_experts_of_both_layouts_run_in_one_package(
     name: str, recipe: QuantScheme, home: Path, opened: Open, embedded: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("wan_mcp.engine.families.wan.loader.recipe_for", lambda *_: recipe)
-    model = load_wan(in_fp8(name), embedded / name, resolve_device("cpu"), precision="fp8")
+    model = load_wan(context_of(in_fp8(name), embedded / name, "fp8"))
     packages = opened(home)
     assert len(model.converted) == 2
     for denoiser in model.converted.values():
@@ -74,8 +74,8 @@ def test_both_experts_of_both_layouts_run_in_one_package(
 @torch.no_grad()  # type: ignore[untyped-decorator]
 def test_wan_mini_in_fp8_runs_compiled(compiled_mini: Path, opened: Open) -> None:
     manifest = Catalog.of(compiled_mini).get("wan-mini")
-    true = load_wan(manifest, EMBEDDED / "wan-mini", resolve_device("cpu"), precision="full").denoisers[0]
-    [denoiser] = load_wan(manifest, EMBEDDED / "wan-mini", resolve_device("cpu"), precision="fp8").converted.values()
+    true = load_wan(context_of(manifest, EMBEDDED / "wan-mini", "full")).denoisers[0]
+    [denoiser] = load_wan(context_of(manifest, EMBEDDED / "wan-mini", "fp8")).converted.values()
     packages = opened(compiled_mini)
     kinds = denoiser.blocks.kinds
     assert {kind.recipe for kind in kinds} == {FP8, PLAIN}  # its manifest leaves three blocks as they are

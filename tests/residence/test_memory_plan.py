@@ -11,9 +11,9 @@ from wan_mcp.catalog.catalog import Catalog
 from wan_mcp.catalog.manifest import Manifest
 from wan_mcp.catalog.memory_fit import Placement, activation_bytes, room_for_blocks
 from wan_mcp.engine.device.device import Device, resolve_device
-from wan_mcp.engine.device.memory import available_bytes
+from wan_mcp.engine.device.memory import available_bytes, require_fit
 from wan_mcp.engine.families.wan import memory_plan as planning
-from wan_mcp.engine.families.wan.memory_plan import make_room, memory_plan, require_fit
+from wan_mcp.engine.families.wan.memory_plan import make_room, memory_plan
 from wan_mcp.engine.transformer.weight_store import ResidentWeights
 from wan_mcp.errors import JobFailed
 from wan_mcp.schema.enums import Task

@@ -8,9 +8,12 @@ import pytest
 
 from tests.engine.conftest import BLIP, MANIFESTS, ONE, TWO, Bench, caption_plan, changed, image_plan, video_plan
 from tests.residence.watched import WatchedStreamed
+from tests.support.loading import unload
 from wan_mcp.catalog.manifest import Manifest, Quantization, Weights
 from wan_mcp.engine import runner as studio_module
+from wan_mcp.engine.device.device import Device
 from wan_mcp.engine.families.wan import memory_plan as planning
+from wan_mcp.engine.families.wan import pipeline
 from wan_mcp.engine.families.wan.memory_plan import MemoryPlan
 from wan_mcp.engine.transformer.weight_store import ResidentWeights
 from wan_mcp.errors import JobFailed
@@ -61,7 +64,7 @@ def streaming(fp8: Bench, monkeypatch: pytest.MonkeyPatch) -> Callable[[int], To
         told = Told(budget)
         monkeypatch.setattr(MemoryPlan, "weight_store", lambda plan, device: told)
         monkeypatch.setattr(told, "resize", lambda budget: None)
-        fp8.runner._generator = None
+        unload(fp8.runner)
         return told
 
     return streaming
@@ -127,13 +130,13 @@ def test_a_captioner_makes_way_for_a_model_that_has_no_room_beside_it_and_stays_
     def stay(*, available: int) -> tuple[bool, bool]:
         """Which stay: the captioner when the generator comes, and the generator when the captioner comes."""
         free["bytes"] = available
-        bench.runner._generator = None
+        unload(bench.runner)
         bench.run(caption_plan(picture))
         bench.run(image_plan(ONE))
-        captioner = bench.runner._captioner is not None
-        bench.runner._captioner = None
+        captioner = bench.runner.loaded().captioner is not None
+        unload(bench.runner, "captioner")
         bench.run(caption_plan(picture))
-        return captioner, bench.runner._generator is not None
+        return captioner, bench.runner.loaded().generator is not None
 
     assert stay(available=30 * 10**9) == (True, True)
     assert stay(available=10 * 10**9) == (False, True)
@@ -152,7 +155,7 @@ def test_a_captioner_makes_way_before_blocks_have_to_be_streamed(
     plans: list[bool] = []
 
     def available(device: object) -> int:
-        return (card - 5 * (bench.runner._captioner is not None)) * 10**9
+        return (card - 5 * (bench.runner.loaded().captioner is not None)) * 10**9
 
     def planned(*arguments: Any) -> MemoryPlan:
         plan = planning.memory_plan(*arguments)
@@ -162,15 +165,15 @@ def test_a_captioner_makes_way_before_blocks_have_to_be_streamed(
     for module in (studio_module, planning):
         monkeypatch.setattr(module, "available_bytes", available)
     monkeypatch.setattr(studio_module, "reachable_bytes", lambda device: card * 10**9)
-    monkeypatch.setattr(studio_module, "memory_plan", planned)
-    monkeypatch.setattr(bench.runner, "machine", lambda: Machine("GPU", "bf16", card * 10**9))
+    monkeypatch.setattr(pipeline, "memory_plan", planned)
+    monkeypatch.setattr(Device, "machine", lambda device: Machine("GPU", "bf16", card * 10**9))
     monkeypatch.setattr(MemoryPlan, "weight_store", lambda plan, device: ResidentWeights(device.torch))
 
     def captioner_stays() -> bool:
         bench.run(caption_plan(picture))
-        assert bench.runner._captioner is not None
+        assert bench.runner.loaded().captioner is not None
         bench.run(image_plan(ONE))
-        return bench.runner._captioner is not None
+        return bench.runner.loaded().captioner is not None
 
     picture = bench.picture()
     assert captioner_stays() is keeps

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from tests.residence.watched import WatchedStreamed
+from tests.support.loading import context_of
 from wan_mcp.catalog.catalog import Catalog
 from wan_mcp.catalog.manifest import Manifest, Quantization
 from wan_mcp.engine.components.install import EMBEDDED
-from wan_mcp.engine.device.device import resolve_device
 from wan_mcp.engine.families.wan.loader import WanModel, load_wan
 from wan_mcp.engine.offload.block_swap import BlockSwap
 from wan_mcp.engine.ops.fp8_linear import FP8
@@ -23,7 +23,7 @@ ALL_IN_FP8 = WAN_MINI.model_copy(update={"quantization": Quantization(recipe=FP8
 
 def load(manifest: Manifest, weight_store: WeightStore | None = None) -> WanModel:
     folder = EMBEDDED / "wan-mini"
-    return load_wan(manifest, folder, resolve_device("cpu"), "known", precision="fp8", weight_store=weight_store)
+    return load_wan(context_of(manifest, folder, "fp8", sha256="known"), weight_store=weight_store)
 
 
 def latents(model: WanModel) -> Tensor:

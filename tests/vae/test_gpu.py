@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
 
+from tests.support.loading import context_of
 from wan_mcp.catalog.catalog import shipped_folder
 from wan_mcp.catalog.manifest import Manifest
 from wan_mcp.engine.components.install import EMBEDDED
@@ -100,5 +101,5 @@ def test_720p_stays_within_the_bound_on_memory(exact: Any) -> None:
 
 def test_a_model_that_is_loaded_on_a_gpu_has_the_fast_coders() -> None:
     manifest = Manifest.read(shipped_folder() / "wan-mini.toml")
-    model = load_wan(manifest, EMBEDDED / "wan-mini", resolve_device("cuda"), "known")
+    model = load_wan(context_of(manifest, EMBEDDED / "wan-mini", device=resolve_device("cuda"), sha256="known"))
     assert model.coders is not None and "_encode" in vars(model.vae)

@@ -1,14 +1,13 @@
 """The runner: runs any plan on one device, and keeps the models that it needed last.
 
-One generation model and one captioner stay loaded; another of the same sort takes the place of the
-former, and a captioner goes before weights of a generation model have to come from main memory.
-Families are imported when a job first needs them: each costs a second or two.
+One generation model and one captioner stay loaded. Another of the same sort replaces the former, and the
+other sort's makes room where memory is short. Knows no family: see `engine.families.protocol`.
 """
 
 import gc
-import logging
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Literal
 
 import torch
 
@@ -18,46 +17,51 @@ from wan_mcp.catalog.memory_fit import default_shape, needed_bytes
 from wan_mcp.catalog.presets import precision_asked
 from wan_mcp.engine.components.install import EMBEDDED, Installed, install
 from wan_mcp.engine.device.device import Device, resolve_device
-from wan_mcp.engine.device.memory import available_bytes, reachable_bytes
+from wan_mcp.engine.device.memory import available_bytes, reachable_bytes, require_fit
 from wan_mcp.engine.device.out_of_memory import MemoryGuard
-from wan_mcp.engine.families.wan.memory_plan import job_bytes, memory_plan, require_fit
+from wan_mcp.engine.families.protocol import FamilyRunner, LoadContext
+from wan_mcp.engine.families.registry import load_model
 from wan_mcp.engine.imports import library_imports
 from wan_mcp.engine.worker.reporter import Reporter
 from wan_mcp.errors import JobFailed, UserError, WanError
 from wan_mcp.hardware.machine import Machine
 from wan_mcp.jobs.loaded_models import LoadedModels
-from wan_mcp.media.store import MediaStore
 from wan_mcp.schema.enums import Kind, RequestedPrecision, Stage, Task
 from wan_mcp.schema.jobs import Job
-from wan_mcp.schema.plans import CaptionPlan, ImagePlan, VideoPlan
+from wan_mcp.schema.plans import Plan
 from wan_mcp.settings import Settings
 from wan_mcp.weights.hub import Hub
 from wan_mcp.weights.installed import is_installed
 from wan_mcp.weights.lockfile import WeightsLock
 
 if TYPE_CHECKING:
-    from wan_mcp.engine.components.prompt_cache import PromptEmbeddings
     from wan_mcp.engine.families.acceleration import Acceleration
-    from wan_mcp.engine.families.caption.captioner import Captioner
-    from wan_mcp.engine.families.image.pipeline import ImageRunner
-    from wan_mcp.engine.families.wan.pipeline import WanRunner
 
 __all__ = ["ModelRunner", "build_runner"]
 
-log = logging.getLogger(__name__)
+Slot = Literal["generator", "captioner"]
+OTHER: dict[Slot, Slot] = {"generator": "captioner", "captioner": "generator"}
+
+
+def _slot(kind: Kind) -> Slot:
+    return "captioner" if kind is Kind.CAPTION else "generator"
+
+
+@dataclass(frozen=True)
+class _Weights:
+    """Which weights are loaded, and how."""
+
+    manifest: Manifest
+    requested: RequestedPrecision
+    commit: str
+    """Of their repository: another one once 'pull --update' has brought it."""
 
 
 class ModelRunner:
-    """The runner on torch; see `process.Runner`."""
+    """The runner on torch; see `worker.loop.Runner`."""
 
     def __init__(
-        self,
-        settings: Settings,
-        catalog: Catalog,
-        media: MediaStore,
-        *,
-        embedded: Path = EMBEDDED,
-        hub: Hub | None = None,
+        self, settings: Settings, catalog: Catalog, *, embedded: Path = EMBEDDED, hub: Hub | None = None
     ) -> None:
         """`catalog` is refreshed for every job, so that manifests added since the start are seen.
 
@@ -70,15 +74,10 @@ class ModelRunner:
             torch.set_num_threads(settings.threads)
         self.device: Device = resolve_device(settings.device)
         self._catalog = catalog
-        self._media = media
         self._settings = settings
         self._embedded = embedded
         self._hub = hub
-        self._generator: tuple[tuple[Manifest, RequestedPrecision, str], Any] | None = (
-            None  # a WanRunner or a ImageRunner
-        )
-        self._blocks_move = False  # those of the generator
-        self._captioner: tuple[Manifest, Captioner] | None = None
+        self._models: dict[Slot, tuple[_Weights, FamilyRunner]] = {}
         self._acceleration: Acceleration | None = None
 
     def machine(self) -> Machine:
@@ -87,13 +86,12 @@ class ModelRunner:
 
     def loaded(self) -> LoadedModels:
         """Which models are in memory."""
-        generator = captioner = None
-        if self._generator is not None:
-            manifest, asked, _ = self._generator[0]
-            generator = manifest.name, asked
-        if self._captioner is not None:
-            captioner = self._captioner[0].name
-        return LoadedModels(generator=generator, captioner=captioner)
+        weights = {slot: weights for slot, (weights, _) in self._models.items()}
+        generator, captioner = weights.get("generator"), weights.get("captioner")
+        return LoadedModels(
+            generator=(generator.manifest.name, generator.requested) if generator else None,
+            captioner=captioner.manifest.name if captioner else None,
+        )
 
     def device_lost(self) -> bool:
         """Whether a GPU gives only errors any more, as all calls of a process do after a kernel that went astray."""
@@ -139,31 +137,42 @@ class ModelRunner:
             raise JobFailed("unknown_model", str(error)) from error
         try:
             with MemoryGuard(plan, manifest):
-                if isinstance(plan, CaptionPlan):
-                    return self._caption(plan, manifest, report)
-                self._generate(job.id, plan, manifest, report)
-                return None
+                return self._run(job.id, plan, manifest, report)
         except JobFailed as failure:
             if failure.code == "out_of_memory":
-                self._recover(plan.kind)
+                self._recover(_slot(plan.kind))
             raise
 
-    def _generate(self, job_id: str, plan: VideoPlan | ImagePlan, manifest: Manifest, report: Reporter) -> None:
-        asked, shape = precision_asked(self._settings.precision, plan), plan.shape
-        precision = self.machine().precision_of(manifest, asked)
+    def _run(self, job_id: str, plan: Plan, manifest: Manifest, report: Reporter) -> str | None:
+        slot, requested = _slot(plan.kind), precision_asked(self._settings.precision, plan)
+        precision, shape = self.machine().precision_of(manifest, requested), plan.shape or default_shape(manifest)
         require_fit(plan, manifest, precision, reachable_bytes(self.device))
-        if self._generator is None or self._generator[0] != (manifest, asked, self._commit(manifest)):
-            weights = self._install(manifest, plan.task, report)
-            self._let_generator_go()
-            self._free()
-            self._make_room(plan.kind, needed_bytes(manifest, precision, shape))
+        if slot not in self._models or self._models[slot][0] != _Weights(manifest, requested, self._commit(manifest)):
+            installed = self._install(manifest, plan.task, report)
+            if not self._drop(slot):
+                self._free()  # what a load that failed may have left
+            self._make_room(slot, needed_bytes(manifest, precision, shape))
             report.enter(Stage.LOAD, detail=manifest.title)
-            key = (manifest, asked, self._commit(manifest))
-            self._generator = (key, self._load_generator(manifest, weights, asked))
-        generator = self._generator[1]
-        working = job_bytes(manifest, precision, shape, blocks_move=self._blocks_move)
-        self._make_room(plan.kind, working - generator.evictable_bytes)
-        generator.run(job_id, plan, report)
+            weights = _Weights(manifest, requested, self._commit(manifest))
+            self._models[slot] = weights, load_model(self._context(weights, installed, slot))
+        _, runner = self._models[slot]
+        self._make_room(slot, runner.needed_bytes(shape))
+        return runner.run(job_id, plan, report)
+
+    def _context(self, weights: _Weights, installed: Installed, slot: Slot) -> LoadContext:
+        if self._acceleration is None:
+            with library_imports():
+                from wan_mcp.engine.families.acceleration import Acceleration
+            self._acceleration = Acceleration(self._settings, self.device)
+        return LoadContext(
+            manifest=weights.manifest,
+            weights=installed,
+            device=self.device,
+            requested=weights.requested,
+            settings=self._settings,
+            make_room=lambda: self._drop(OTHER[slot]),
+            acceleration=self._acceleration,
+        )
 
     def _manifest(self, model: str) -> Manifest:
         """The manifest of a model, as its file is now.
@@ -175,42 +184,31 @@ class ModelRunner:
         return self._catalog.get(model)
 
     def _commit(self, manifest: Manifest) -> str:
-        """Which state of its repository a model's weights are: another one once 'pull --update' has brought it."""
         lock = None if manifest.weights.embedded else WeightsLock.read(manifest, self._settings.home)
         return lock.commit if lock is not None else ""
 
-    def _make_room(self, kind: Kind, needed: int) -> None:
-        """Let the model of the other sort go if a job of this kind has less than `needed` bytes beside it."""
-        if kind is Kind.CAPTION and self._generator is not None:
+    def _make_room(self, slot: Slot, needed: int) -> None:
+        """Have the other model hold less, or nothing, where less than `needed` bytes are available beside it."""
+        other = OTHER[slot]
+        if other in self._models and available_bytes(self.device) < needed:
+            self._models[other][1].forget()  # its streamed blocks, say, which may be enough
+            self._free()
             if available_bytes(self.device) < needed:
-                self._generator[1].forget()  # its streamed blocks, which may be enough
-                self._free()
-            if available_bytes(self.device) < needed:
-                self._let_generator_go()
-                self._free()
-        elif kind is not Kind.CAPTION and available_bytes(self.device) < needed:
-            self._let_captioner_go()
+                self._drop(other)
 
-    def _recover(self, kind: Kind) -> None:
-        """Leave nothing on the device but the weights of the model that a job of this kind ran out of memory with."""
-        if kind is Kind.CAPTION:
-            self._let_generator_go()
-        else:
-            self._captioner = None
-        if self._generator is not None:
-            self._generator[1].forget()
+    def _recover(self, slot: Slot) -> None:
+        """Leave nothing on the device but the weights of the model that ran out of memory."""
+        self._drop(OTHER[slot])
+        if slot in self._models:
+            self._models[slot][1].forget()
         self._free()
 
-    def _let_generator_go(self) -> None:
-        if self._generator is not None:
-            self._generator[1].close()
-            self._generator = None
-
-    def _let_captioner_go(self) -> bool:
-        """Whether there was one."""
-        if self._captioner is None:
+    def _drop(self, slot: Slot) -> bool:
+        """Drop a model; return whether there was one."""
+        if slot not in self._models:
             return False
-        self._captioner = None
+        self._models[slot][1].close()
+        del self._models[slot]
         self._free()
         return True
 
@@ -224,64 +222,6 @@ class ModelRunner:
             )
         return install(manifest, self._settings, report, embedded=self._embedded, hub=self._hub)
 
-    def _load_generator(
-        self, manifest: Manifest, weights: Installed, asked: RequestedPrecision
-    ) -> "WanRunner | ImageRunner":
-        if manifest.pipeline.family != "wan":
-            with library_imports():
-                from wan_mcp.engine.families.image.loader import load_image_model
-                from wan_mcp.engine.families.image.pipeline import ImageRunner
-            self._blocks_move = False
-            pictures = load_image_model(
-                manifest, weights.folder, self.device, weights.sha256, make_room=self._let_captioner_go
-            )
-            return ImageRunner(pictures, self._media, self._embeddings(weights))
-        with library_imports():
-            from wan_mcp.engine.families.acceleration import Acceleration
-            from wan_mcp.engine.families.wan.loader import load_wan
-            from wan_mcp.engine.families.wan.pipeline import WanRunner
-            from wan_mcp.engine.transformer.checkpoint_cache import WeightsCache
-        if self._acceleration is None:
-            self._acceleration = Acceleration(self._settings, self.device)
-        precision = self.machine().precision_of(manifest, asked)
-        memory = memory_plan(manifest, self.device, precision)
-        if not memory.whole and self._let_captioner_go():
-            memory = memory_plan(manifest, self.device, precision)
-        self._blocks_move = not memory.stays
-        log.info("%s", memory.describe())
-        model = load_wan(
-            manifest, weights.folder, self.device, weights.sha256, weights.extra_files,
-            precision=asked, cache=WeightsCache(self._settings.home / "converted"),
-            weight_store=memory.weight_store(self.device), reserved_bytes=memory.to_come,
-            acceleration=self._acceleration,
-        )  # fmt: skip
-        return WanRunner(model, self._media, self._embeddings(weights))
-
-    def _embeddings(self, weights: Installed) -> "PromptEmbeddings":
-        from wan_mcp.engine.components.prompt_cache import PromptEmbeddings
-        from wan_mcp.engine.components.prompt_cache_files import EmbeddingFiles
-
-        files = EmbeddingFiles(self._settings.home / "embeddings", reserve_bytes=self._settings.min_free_bytes)
-        return PromptEmbeddings(weights.sha256_of("text_encoder", "tokenizer"), files)
-
-    def _caption(self, plan: CaptionPlan, manifest: Manifest, report: Reporter) -> str:
-        from wan_mcp.engine.components.input_images import open_input
-
-        if self._captioner is None or self._captioner[0] != manifest:
-            weights = self._install(manifest, plan.task, report)
-            self._captioner = None
-            self._free()
-            precision = self.machine().precision_of(manifest)
-            self._make_room(plan.kind, needed_bytes(manifest, precision, default_shape(manifest)))
-            report.enter(Stage.LOAD, detail=manifest.title)
-            self._captioner = (manifest, self._load_captioner(manifest, weights))
-        return self._captioner[1].caption(plan, open_input(self._media, plan.image), report)
-
-    def _load_captioner(self, manifest: Manifest, weights: Installed) -> "Captioner":
-        with library_imports():
-            from wan_mcp.engine.families.caption.captioner import load_captioner
-        return load_captioner(manifest, weights.folder, self.device)
-
     def _free(self) -> None:
         """Give back the memory of what is not held any more."""
         gc.collect()
@@ -294,4 +234,4 @@ def build_runner(settings: Settings) -> ModelRunner:
     Raises:
         JobFailed: the device of the settings does not exist.
     """
-    return ModelRunner(settings, Catalog.of(settings.home), MediaStore(settings.home))
+    return ModelRunner(settings, Catalog.of(settings.home))

@@ -4,18 +4,20 @@ import hashlib
 import json
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import diffusers
 import torch
 import transformers
 
 from wan_mcp.catalog.manifest import Manifest
+from wan_mcp.engine.components.install import Installed
 from wan_mcp.engine.components.prompt_cache_files import EmbeddingFiles
 from wan_mcp.engine.components.text_encoder import storage_of
 from wan_mcp.engine.device.device import Device
 from wan_mcp.engine.worker.reporter import Reporter
 from wan_mcp.schema.plans import ImagePlan, VideoPlan
+from wan_mcp.settings import Settings
 
 __all__ = ["PromptEmbeddings", "TextReader", "note_cut_texts"]
 
@@ -62,6 +64,12 @@ class PromptEmbeddings:
         self._files = files
         self._kept = kept
         self._entries: OrderedDict[str, Any] = OrderedDict()
+
+    @classmethod
+    def kept_in(cls, settings: Settings, weights: Installed) -> Self:
+        """The embeddings of a model's text encoder, kept under the home of these settings as well."""
+        files = EmbeddingFiles(settings.home / "embeddings", reserve_bytes=settings.min_free_bytes)
+        return cls(weights.sha256_of("text_encoder", "tokenizer"), files)
 
     def of(self, model: TextReader, text: str) -> Any:
         """The embedding of one text, of shape (1, tokens, width), exactly as the pipeline makes it."""

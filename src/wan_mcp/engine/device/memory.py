@@ -1,14 +1,16 @@
-"""How much memory a device has to give."""
+"""How much memory a device has to give, and what has no room in it."""
 
 import torch
 
-from wan_mcp.catalog.memory_fit import (
-    RESERVE_BYTES,
-)
+from wan_mcp.catalog.manifest import Manifest
+from wan_mcp.catalog.memory_fit import RESERVE_BYTES, misfit
 from wan_mcp.engine.device.device import Device
+from wan_mcp.errors import JobFailed
 from wan_mcp.hardware.host_memory import free_main_memory, main_memory
+from wan_mcp.schema.enums import ComputePrecision
+from wan_mcp.schema.plans import Plan
 
-__all__ = ["available_bytes", "has_room", "reachable_bytes"]
+__all__ = ["available_bytes", "has_room", "reachable_bytes", "require_fit"]
 
 
 KEPT_FREE = 0.15
@@ -34,3 +36,13 @@ def reachable_bytes(device: Device) -> int:
     if not device.is_cuda:
         return main_memory()  # what others hold there can be swapped out
     return available_bytes(device) + int(torch.cuda.memory_allocated(device.torch))
+
+
+def require_fit(plan: Plan, manifest: Manifest, precision: ComputePrecision, memory_bytes: int) -> None:
+    """Refuse a job before anything is loaded for it; never a caption, of which only the weights take memory.
+
+    Raises:
+        JobFailed: it has no room on a device of that memory; names the sizes and frame counts that have.
+    """
+    if plan.shape is not None and (why := misfit(manifest, memory_bytes, precision, plan.shape)) is not None:
+        raise JobFailed("too_large_for_device", why)

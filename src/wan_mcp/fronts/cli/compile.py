@@ -16,7 +16,7 @@ from wan_mcp.settings import Settings
 
 __all__ = ["compile_model"]
 
-AOT_TARGETS = "wan_mcp.engine.families.wan.aot_targets"
+AOT_TARGETS = "wan_mcp.engine.families.aot_targets_main"
 FAILED = 1
 INTERRUPTED = 130
 

@@ -16,13 +16,13 @@ from PIL import Image
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 
 from wan_mcp.catalog.captions import CaptionSpec
-from wan_mcp.catalog.manifest import Manifest
+from wan_mcp.engine.components.input_images import open_input
 from wan_mcp.engine.components.load_errors import translate_load_errors
 from wan_mcp.engine.components.qwen_processor import QwenProcessor
-from wan_mcp.engine.device.device import Device
+from wan_mcp.engine.families.protocol import LoadContext, unsupported
 from wan_mcp.engine.worker.reporter import Reporter
 from wan_mcp.schema.enums import Stage
-from wan_mcp.schema.plans import CaptionPlan
+from wan_mcp.schema.plans import CaptionPlan, Plan, Shape
 
 __all__ = ["Captioner", "load_captioner"]
 
@@ -71,22 +71,28 @@ CAPTION_FAMILIES = {
 class Captioner:
     """A loaded captioner; the same picture, instruction and seed always give the same caption."""
 
-    def __init__(self, manifest: Manifest, folder: Path, device: Device) -> None:
+    def __init__(self, context: LoadContext) -> None:
+        manifest, folder, device = context.manifest, context.weights.folder, context.device
         self._spec = manifest.caption or CaptionSpec()
         self._family = CAPTION_FAMILIES[manifest.pipeline.family]
         self._device = device
+        self._media = context.media
         self._processor = _processor(folder)
         self._model = AutoModelForImageTextToText.from_pretrained(
             folder, local_files_only=True, use_safetensors=True, dtype=device.dtype
         )
         self._model.to(device.torch).eval()
 
-    def caption(self, plan: CaptionPlan, picture: Image.Image, report: Reporter) -> str:
-        """The caption of an RGB picture.
+    def run(self, job_id: str, plan: Plan, report: Reporter) -> str:
+        """Return the caption of a plan's picture.
 
         Raises:
+            JobFailed: the plan is of another kind, or its picture is gone.
             JobCancelled, LeaseLost, EngineShutdown: from `report`.
         """
+        if not isinstance(plan, CaptionPlan):
+            raise unsupported(plan)
+        picture = open_input(self._media, plan.image)
         report.enter(Stage.ENCODE)
         inputs = self._family.inputs(self._processor, self._spec, plan.prompt, self._scaled(picture))
         inputs = inputs.to(self._device.torch, self._device.dtype)
@@ -111,6 +117,16 @@ class Captioner:
             report.note(f"the caption was cut after {plan.max_new_tokens} tokens")
         text: str = self._processor.decode(answer, skip_special_tokens=True)
         return text.strip()
+
+    def needed_bytes(self, shape: Shape) -> int:
+        """Return 0: one image and one text need no room that is worth unloading a model for."""
+        return 0
+
+    def forget(self) -> None:
+        """Do nothing: no caption keeps anything for the next."""
+
+    def close(self) -> None:
+        """Do nothing: no work outlasts a caption."""
 
     def _scaled(self, picture: Image.Image) -> Image.Image:
         most = self._spec.max_pixels
@@ -140,12 +156,12 @@ def _processor(folder: Path) -> Any:
     return AutoProcessor.from_pretrained(folder, local_files_only=True)
 
 
-def load_captioner(manifest: Manifest, folder: Path, device: Device) -> Captioner:
-    """Load the captioner in `folder` onto the device.
+def load_captioner(context: LoadContext) -> Captioner:
+    """Load a captioner onto the device.
 
     Raises:
         JobFailed: its weights cannot be read.
     """
     transformers.utils.logging.disable_progress_bar()
-    with translate_load_errors(manifest, folder):
-        return Captioner(manifest, folder, device)
+    with translate_load_errors(context.manifest, context.weights.folder):
+        return Captioner(context)

@@ -4,9 +4,8 @@ One set of parts serves all tasks of a model. Where the parts go follows from wh
 """
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal, get_type_hints
 
 import diffusers
@@ -16,14 +15,13 @@ import transformers
 from wan_mcp.catalog.manifest import Manifest
 from wan_mcp.catalog.memory_fit import RESERVE_BYTES, activation_bytes
 from wan_mcp.engine.components.cpu_conv3d import use_onednn
-from wan_mcp.engine.components.install import fingerprint
 from wan_mcp.engine.components.load_errors import translate_load_errors
 from wan_mcp.engine.components.qwen_processor import QwenProcessor
 from wan_mcp.engine.components.scheduler import scheduler_for
 from wan_mcp.engine.device.device import Device
 from wan_mcp.engine.families.image.image_families import IMAGE_FAMILIES, ImageFamily
+from wan_mcp.engine.families.protocol import LoadContext
 from wan_mcp.engine.offload.layerwise import OffloadedEncoder, offload_layerwise
-from wan_mcp.errors import JobFailed
 from wan_mcp.schema.enums import Task
 from wan_mcp.schema.plans import Shape
 from wan_mcp.text import in_bytes
@@ -45,12 +43,21 @@ DESCRIPTIONS: dict[ImageOffload, str] = {
 class ImageModel:
     """A loaded image model."""
 
-    manifest: Manifest
-    device: Device
+    context: LoadContext
     family: ImageFamily
     pipelines: dict[Task, Any]
     """The pipeline of each task that the manifest lists; they share their parts, so one runs at a time."""
     weights_sha256: str
+
+    @property
+    def manifest(self) -> Manifest:
+        """What it is."""
+        return self.context.manifest
+
+    @property
+    def device(self) -> Device:
+        """Where it is."""
+        return self.context.device
 
     @property
     def means(self) -> dict[str, Any]:
@@ -78,30 +85,16 @@ class ImageModel:
         return self.family.encode(self.parts, text, self.manifest.pipeline.text_tokens)
 
 
-def load_image_model(
-    manifest: Manifest,
-    folder: Path,
-    device: Device,
-    sha256: str | None = None,
-    *,
-    make_room: Callable[[], bool] = lambda: False,
-) -> ImageModel:
-    """Load the weights in `folder` (laid out as diffusers saves a pipeline) onto the device.
-
-    `sha256` is what they are, where that is known; else all of them are read for it. `make_room` is called before
-    any part has to stay in main memory: whether it has freed any of the device.
+def load_image_model(context: LoadContext) -> ImageModel:
+    """Load weights that lie as diffusers saves a pipeline onto the device.
 
     Raises:
-        JobFailed: they cannot be read, or do not do what the manifest says.
+        JobFailed: they cannot be read.
     """
     transformers.utils.logging.disable_progress_bar()
     diffusers.utils.logging.disable_progress_bar()
+    manifest, folder, device = context.manifest, context.weights.folder, context.device
     family = IMAGE_FAMILIES[manifest.pipeline.family]
-    unable = [task for task in manifest.tasks if task not in family.pipelines]
-    if unable:
-        raise JobFailed(
-            "not_supported", f"'{manifest.name}' cannot do {unable[0]}; remove it from its manifest's tasks."
-        )
     first = getattr(diffusers, family.pipelines[manifest.tasks[0]])
     looks = family.encode is None
     given: dict[str, Any] = {"processor": None} if looks else {}
@@ -111,7 +104,7 @@ def load_image_model(
         if looks:
             loaded.register_modules(processor=QwenProcessor(folder / "processor"))
     plan = _plan_for(manifest, loaded, device)
-    if plan != "resident" and make_room():
+    if plan != "resident" and context.make_room():
         plan = _plan_for(manifest, loaded, device)
     _place(loaded, device, plan)
     if not device.is_cuda:
@@ -120,7 +113,7 @@ def load_image_model(
     pipelines = {task: _pipeline(family.pipelines[task], loaded) for task in manifest.tasks}
     for pipeline in pipelines.values():
         pipeline.set_progress_bar_config(disable=True)
-    return ImageModel(manifest, device, family, pipelines, sha256 or fingerprint(folder))
+    return ImageModel(context, family, pipelines, context.weights_sha256)
 
 
 def _plan_for(manifest: Manifest, loaded: Any, device: Device) -> ImageOffload:

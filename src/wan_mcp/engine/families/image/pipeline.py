@@ -10,35 +10,36 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from wan_mcp.catalog.memory_fit import RESERVE_BYTES, activation_bytes
 from wan_mcp.engine.components.hooks import cancellation_hooks
 from wan_mcp.engine.components.input_images import open_framed
 from wan_mcp.engine.components.numerics import require_finite
 from wan_mcp.engine.components.prompt_cache import PromptEmbeddings, note_cut_texts
 from wan_mcp.engine.components.receipt import receipt_of
-from wan_mcp.engine.families.image.loader import ImageModel
+from wan_mcp.engine.families.image.loader import ImageModel, load_image_model
+from wan_mcp.engine.families.protocol import LoadContext, unsupported
 from wan_mcp.engine.worker.reporter import Reporter
-from wan_mcp.errors import JobFailed
 from wan_mcp.media.images import write_image
-from wan_mcp.media.store import MediaName, MediaStore
+from wan_mcp.media.store import MediaName
 from wan_mcp.schema.enums import Stage
-from wan_mcp.schema.plans import ImagePlan, VideoPlan
+from wan_mcp.schema.plans import ImagePlan, Plan, Shape
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["ImageRunner"]
+__all__ = ["ImageRunner", "load_image_family"]
 
 
 class ImageRunner:
     """Runs image plans on one loaded model."""
 
-    def __init__(self, model: ImageModel, media: MediaStore, embeddings: PromptEmbeddings) -> None:
+    def __init__(self, model: ImageModel, embeddings: PromptEmbeddings) -> None:
         self._model = model
-        self._media = media
+        self._media = model.context.media
         self._embeddings = embeddings
 
-    def run(self, job_id: str, plan: VideoPlan | ImagePlan, report: Reporter) -> None:
+    def run(self, job_id: str, plan: Plan, report: Reporter) -> None:
         """Make all results of a plan, one after the other: each is what a job of its own would give.
 
         Raises:
@@ -47,7 +48,7 @@ class ImageRunner:
             JobCancelled, LeaseLost, EngineShutdown: from `report`.
         """
         if not isinstance(plan, ImagePlan) or plan.task not in self._model.pipelines:
-            raise JobFailed("not_supported", f"'{plan.model}' does not do {plan.task}.")
+            raise unsupported(plan)
         report.enter(Stage.ENCODE)
         call = self._call(plan) | self._texts(plan, report)
         note_cut_texts(plan, self._model.manifest, self._model.tokens_of, report)
@@ -60,17 +61,16 @@ class ImageRunner:
             name = MediaName.of(job_id, index, plan.kind)
             report.add(write_image(self._media, name, pixels, receipt_of(plan, seed, self._model), seed))
 
-    @property
-    def evictable_bytes(self) -> int:
-        """What of the device its model takes that it could do without."""
-        return 0
-
-    def close(self) -> None:
-        """End what still needs the model's memory: nothing does."""
+    def needed_bytes(self, shape: Shape) -> int:
+        """Return what making a result takes in addition to the weights."""
+        return activation_bytes(self._model.manifest, shape, self._model.context.precision) + RESERVE_BYTES
 
     def forget(self) -> None:
-        """Let go of all on the device that can be made again."""
+        """Drop the embeddings on the device."""
         self._embeddings.clear()
+
+    def close(self) -> None:
+        """Do nothing: no work outlasts a job."""
 
     def _call(self, plan: ImagePlan) -> dict[str, Any]:
         """The pipeline's arguments that all results of a plan share."""
@@ -164,3 +164,12 @@ def _blocks(part: Any) -> list[Any]:
     """The blocks that a transformer repeats, by the names that its class gives."""
     names = set(getattr(part, "_repeated_blocks", None) or getattr(part, "_no_split_modules", None) or ())
     return [module for module in part.modules() if type(module).__name__ in names]
+
+
+def load_image_family(context: LoadContext) -> ImageRunner:
+    """Load an image model and what runs plans on it.
+
+    Raises:
+        JobFailed: its weights cannot be read.
+    """
+    return ImageRunner(load_image_model(context), PromptEmbeddings.kept_in(context.settings, context.weights))

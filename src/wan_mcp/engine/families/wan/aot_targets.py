@@ -1,22 +1,18 @@
-"""Which packages a model's blocks run in here: `python -m wan_mcp.engine.families.wan.aot_targets MODEL`, as JSON."""
+"""Which packages the blocks of a Wan model run in here."""
 
 import json
-import sys
-from dataclasses import asdict
 from pathlib import Path
 
-from wan_mcp.catalog.catalog import Catalog
 from wan_mcp.catalog.manifest import Manifest
 from wan_mcp.engine.aot.builder import BuildRequest
 from wan_mcp.engine.aot.cache_key import cache_key_of, kind_to_dict
-from wan_mcp.engine.aot.child_process import exit_with_parent
 from wan_mcp.engine.components.install import EMBEDDED
 from wan_mcp.engine.components.load_errors import translate_load_errors
-from wan_mcp.engine.device.device import Device, resolve_device
+from wan_mcp.engine.device.device import Device
 from wan_mcp.engine.families.wan.denoiser import blank_denoiser
 from wan_mcp.engine.families.wan.denoiser_sources import PARTS
 from wan_mcp.engine.families.wan.precision import block_kinds, recipe_for
-from wan_mcp.errors import BadRequest, JobFailed, UserError, WeightsUnavailable
+from wan_mcp.errors import BadRequest
 from wan_mcp.schema.enums import RequestedPrecision
 from wan_mcp.settings import Settings
 from wan_mcp.weights.installed import installed_weights
@@ -36,7 +32,8 @@ def aot_targets(
         JobFailed: the manifest or the weights' configuration is at fault.
         WeightsUnavailable: a file was changed since it came.
     """
-    if manifest.family.aot_targets is None or (recipe := recipe_for(manifest, device, precision)) is None:
+    recipe = recipe_for(manifest, device, precision)
+    if recipe is None:
         return []
     folder = _folder(manifest, settings)
     kinds = set()
@@ -73,20 +70,3 @@ def _folder(manifest: Manifest, settings: Settings) -> Path:
     if missing:
         raise BadRequest(f"files of '{name}' are missing in {folder}: {', '.join(missing)}; {cure}")
     return folder
-
-
-def main(model: str) -> str:
-    """The wanted packages, or one sentence about why there are none."""
-    settings = Settings()
-    try:
-        found = aot_targets(
-            Catalog.of(settings.home).get(model), settings, resolve_device(settings.device), settings.precision
-        )
-    except (UserError, JobFailed, WeightsUnavailable) as error:
-        return json.dumps({"error": str(error)})
-    return json.dumps({"wanted": [asdict(each) for each in found]})
-
-
-if __name__ == "__main__":
-    exit_with_parent()
-    sys.stdout.write(main(sys.argv[1]) + "\n")

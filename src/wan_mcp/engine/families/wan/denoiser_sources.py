@@ -3,7 +3,6 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from diffusers import WanTransformer3DModel
@@ -11,7 +10,7 @@ from diffusers import WanTransformer3DModel
 from wan_mcp.catalog.denoisers import Expert
 from wan_mcp.catalog.manifest import Manifest
 from wan_mcp.engine.components.load_errors import translate_load_errors
-from wan_mcp.engine.device.device import Device
+from wan_mcp.engine.families.protocol import LoadContext
 from wan_mcp.engine.families.wan.denoiser import DenoiserSource, FusedAdapter, blank_denoiser
 from wan_mcp.engine.families.wan.gguf import load_gguf_denoiser
 from wan_mcp.engine.families.wan.lora import fitted, read_adapter
@@ -22,32 +21,20 @@ __all__ = ["PARTS", "denoiser_sources"]
 PARTS = ("transformer", "transformer_2")
 
 
-def denoiser_sources(
-    manifest: Manifest,
-    folder: Path,
-    device: Device,
-    extra_files: Mapping[tuple[str, str], ExtraFile],
-    sha256: str,
-) -> dict[str, DenoiserSource]:
+def denoiser_sources(context: LoadContext) -> dict[str, DenoiserSource]:
     """The sources of a model's denoisers, by the names of a pipeline's parts.
 
     Raises:
         JobFailed: a configuration or an adapter cannot be read, or an adapter does not fit.
     """
-    experts = {expert.subfolder: expert for expert in manifest.pipeline.experts}
-    parts = [part for part in PARTS if (folder / part / "config.json").is_file()]
-    return {part: _source(manifest, part, experts.get(part), folder, device, extra_files, sha256) for part in parts}
+    experts = {expert.subfolder: expert for expert in context.manifest.pipeline.experts}
+    parts = [part for part in PARTS if (context.weights.folder / part / "config.json").is_file()]
+    return {part: _source(context, part, experts.get(part)) for part in parts}
 
 
-def _source(
-    manifest: Manifest,
-    part: str,
-    expert: Expert | None,
-    folder: Path,
-    device: Device,
-    extra_files: Mapping[tuple[str, str], ExtraFile],
-    sha256: str,
-) -> DenoiserSource:
+def _source(context: LoadContext, part: str, expert: Expert | None) -> DenoiserSource:
+    manifest, device = context.manifest, context.device
+    folder, extra_files = context.weights.folder, context.weights.extra_files
     with translate_load_errors(manifest, folder / part):
         # With the defaults of whatever the file leaves out.
         config = blank_denoiser(json.loads((folder / part / "config.json").read_text())).config
@@ -60,7 +47,7 @@ def _source(
                 folder, subfolder=part, local_files_only=True, use_safetensors=True, dtype=device.dtype
             )
 
-    identity = hashlib.sha256(f"{sha256} {part}".encode())
+    identity = hashlib.sha256(f"{context.weights_sha256} {part}".encode())
     if expert is not None and expert.gguf is not None:
         identity.update(extra_files[expert.gguf.repository, expert.gguf.file].sha256.encode())
     return DenoiserSource(

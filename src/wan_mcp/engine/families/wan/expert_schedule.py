@@ -17,8 +17,8 @@ def passes_of(pipeline: Any) -> list[int]:
     return [0 if boundary is None or level >= boundary else 1 for level in levels for _ in range(each)]
 
 
-def announce_passes(weight_store: WeightStore | None, pipeline: Any) -> None:
+def announce_passes(weight_store: WeightStore, pipeline: Any) -> None:
     """Tell where blocks live what a pipeline is about to run, and that the next job will begin like this one."""
     passes = passes_of(pipeline)
-    if weight_store is not None and passes:
+    if passes:
         weight_store.announce([*passes, passes[0]])

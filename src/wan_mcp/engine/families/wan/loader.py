@@ -7,7 +7,6 @@ Only safetensors are read, and only from this machine.
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import diffusers
@@ -19,12 +18,11 @@ from diffusers.pipelines.wan.pipeline_wan_video2video import WanVideoToVideoPipe
 from wan_mcp.catalog.manifest import Manifest
 from wan_mcp.engine.attention import sparse_attention_of
 from wan_mcp.engine.components.cpu_conv3d import use_onednn
-from wan_mcp.engine.components.install import fingerprint
 from wan_mcp.engine.components.load_errors import translate_load_errors
 from wan_mcp.engine.components.scheduler import fix_noise_levels, scheduler_for
 from wan_mcp.engine.components.text_encoder import place_text_encoder, plan_for
 from wan_mcp.engine.device.device import Device
-from wan_mcp.engine.families.acceleration import Acceleration
+from wan_mcp.engine.families.protocol import LoadContext
 from wan_mcp.engine.families.wan.denoiser import Denoiser, load_denoiser
 from wan_mcp.engine.families.wan.denoiser_sources import denoiser_sources
 from wan_mcp.engine.families.wan.gguf import load_gguf_denoisers, unpack
@@ -37,9 +35,8 @@ from wan_mcp.engine.transformer.checkpoint_cache import WeightsCache
 from wan_mcp.engine.transformer.weight_store import ResidentWeights, WeightStore
 from wan_mcp.engine.vae.chunked import ChunkedVAE, install_fast_coders
 from wan_mcp.errors import JobFailed
-from wan_mcp.schema.enums import ComputePrecision, RequestedPrecision, Task
+from wan_mcp.schema.enums import ComputePrecision, Task
 from wan_mcp.schema.plans import ImagePlan, VideoPlan
-from wan_mcp.weights.installed import ExtraFile
 
 __all__ = ["WanModel", "load_wan"]
 
@@ -52,23 +49,31 @@ PICTURE_TASKS = {Task.IMAGE_TO_VIDEO, Task.FIRST_LAST_FRAME_TO_VIDEO}
 class WanModel:
     """A loaded generation model."""
 
-    manifest: Manifest
-    device: Device
+    context: LoadContext
     pipelines: dict[Task, Any]
     """The pipeline of each task that the manifest lists; they share their parts, so one runs at a time."""
     weights_sha256: str
-    fused_lora: tuple[dict[str, Any], ...] = ()
-    """The adapters in its weights: name, sha256, scale, expert."""
+    weight_store: WeightStore
+    """Where the blocks of its denoisers live."""
     converted: Mapping[str, Denoiser] = field(default_factory=dict)
     """The denoisers that have fast blocks, by the names of a pipeline's parts."""
-    weight_store: WeightStore | None = None
-    """Where their blocks live."""
-    acceleration: Acceleration | None = None
-    """How they run."""
-    asked: RequestedPrecision = "auto"
-    """The precision that was asked for."""
     coders: ChunkedVAE | None = None
     """What its VAE encodes and decodes with; None where it does so itself."""
+
+    @property
+    def manifest(self) -> Manifest:
+        """What it is."""
+        return self.context.manifest
+
+    @property
+    def device(self) -> Device:
+        """Where it is."""
+        return self.context.device
+
+    @property
+    def fused_lora(self) -> tuple[dict[str, Any], ...]:
+        """The adapters in its weights: name, sha256, scale, expert."""
+        return own_adapters(self.manifest, self.context.weights.extra_files)
 
     @property
     def any_pipeline(self) -> Any:
@@ -121,14 +126,15 @@ class WanModel:
     def means(self) -> dict[str, Any]:
         """What beside the weights and the device decides the last bits of a result."""
         precision = FP8 if self.precision == "fp8" else self.precision  # a receipt names the recipe
-        return {"precision": precision} | (self.acceleration.describe(self.kinds) if self.acceleration else {})
+        acceleration = self.context.acceleration
+        return {"precision": precision} | (acceleration.describe(self.kinds) if acceleration else {})
 
     @property
     def way(self) -> str:
         """How its steps run, as far as their time depends on it, e.g. `fp8-rowwise+cudnn+aot`."""
         means = self.means
         words = [means["precision"], means.get("attention"), "aot" if means.get("packages") else None]
-        if self.weight_store is not None and not isinstance(self.weight_store, ResidentWeights):
+        if not isinstance(self.weight_store, ResidentWeights):
             words.append("streamed")
         return "+".join(word for word in words if word)
 
@@ -139,8 +145,9 @@ class WanModel:
             JobFailed: the settings ask for what does not work here.
         """
         make_room(self.weight_store, self.manifest, self.device, self.precision, plan)
-        if self.acceleration is not None:
-            self.acceleration.prepare([each.blocks for each in self.converted.values()], self.asked)
+        if self.context.acceleration is not None:
+            blocks = [each.blocks for each in self.converted.values()]
+            self.context.acceleration.prepare(blocks, self.context.requested)
 
     @property
     def can_leave_out(self) -> bool:
@@ -177,35 +184,30 @@ class WanModel:
 
 
 def load_wan(
-    manifest: Manifest,
-    folder: Path,
-    device: Device,
-    sha256: str | None = None,
-    extra_files: Mapping[tuple[str, str], ExtraFile] | None = None,
+    context: LoadContext,
     *,
-    precision: RequestedPrecision = "auto",
     cache: WeightsCache | None = None,
     weight_store: WeightStore | None = None,
     reserved_bytes: int = 0,
-    acceleration: Acceleration | None = None,
 ) -> WanModel:
-    """Load the weights in `folder` (laid out as diffusers saves a Wan pipeline) onto the device.
+    """Load weights that lie as diffusers saves a Wan pipeline onto the device.
 
-    `sha256` is what they are, where that is known; else all of them are read for it. `further` are
-    the adapters and GGUF files that the manifest names, by repository and path. `cache` keeps what
-    was converted to `precision`; `weight_store` is where blocks live, None for the device; `reserved_bytes` are
-    the bytes that blocks and jobs will still take there, where they go before the text encoder;
-    `acceleration` is how blocks run, None for plainly.
+    Args:
+        context: the model, its weights and the device.
+        cache: where converted weights are kept.
+        weight_store: where blocks live; None for the device.
+        reserved_bytes: bytes of the device that blocks and jobs will still take, before the text encoder.
 
     Raises:
         JobFailed: they cannot be read, or do not do what the manifest says.
     """
     transformers.utils.logging.disable_progress_bar()
     diffusers.utils.logging.disable_progress_bar()
-    extra_files = extra_files or {}
-    sha256 = sha256 or fingerprint(folder)
+    manifest, device = context.manifest, context.device
+    folder, extra_files = context.weights.folder, context.weights.extra_files
+    sha256 = context.weights_sha256  # of what is read here, not of what may lie there later
     weight_store = weight_store or ResidentWeights(device.torch)
-    converted = _converted_denoisers(manifest, folder, device, sha256, extra_files, precision, cache, weight_store)
+    converted = _converted_denoisers(context, cache, weight_store)
     gguf = {} if converted else load_gguf_denoisers(manifest, folder, device, extra_files)
     options: dict[str, Any] = gguf | {part: denoiser.model for part, denoiser in converted.items()}
     if manifest.pipeline.boundary_ratio is not None:
@@ -219,7 +221,6 @@ def load_wan(
     pipeline.register_modules(text_encoder=place_text_encoder(pipeline.text_encoder, device.torch, encoder))
     pipeline.to(device.torch)
     unpack(manifest, pipeline, device, gguf)
-    fused = own_adapters(manifest, extra_files)
     if not converted:
         fuse_own(manifest, pipeline, extra_files)
     if not device.is_cuda:
@@ -232,29 +233,21 @@ def load_wan(
     pipelines = {task: _pipeline(task, pipeline, manifest) for task in manifest.tasks}
     for each in pipelines.values():
         each.set_progress_bar_config(disable=True)
-    return WanModel(
-        manifest, device, pipelines, sha256, fused, converted, weight_store, acceleration, precision, coders
-    )
+    return WanModel(context, pipelines, sha256, weight_store, converted, coders)
 
 
 def _converted_denoisers(
-    manifest: Manifest,
-    folder: Path,
-    device: Device,
-    sha256: str,
-    extra_files: Mapping[tuple[str, str], ExtraFile],
-    precision: RequestedPrecision,
-    cache: WeightsCache | None,
-    weight_store: WeightStore,
+    context: LoadContext, cache: WeightsCache | None, weight_store: WeightStore
 ) -> dict[str, Denoiser]:
     """The denoisers with fast blocks, by the names of a pipeline's parts; none where the recipe leaves them alone."""
-    recipe = recipe_for(manifest, device, precision)
+    manifest, device, folder = context.manifest, context.device, context.weights.folder
+    recipe = recipe_for(manifest, device, context.requested)
     if recipe is None:
         return {}
     with translate_load_errors(manifest, folder):
         temb_per_token = bool(json.loads((folder / "model_index.json").read_text()).get("expand_timesteps"))
     converted = {}
-    for part, source in denoiser_sources(manifest, folder, device, extra_files, sha256).items():
+    for part, source in denoiser_sources(context).items():
         kinds = block_kinds(manifest, source.config, recipe, device.dtype, temb_per_token=temb_per_token)
         if kinds is None:
             return {}

@@ -15,7 +15,6 @@ from wan_mcp.catalog.memory_fit import (
     default_shape,
     denoiser_bytes,
     largest_fitting,
-    misfit,
     placement_for,
     room_for_blocks,
     weights_bytes,
@@ -26,12 +25,11 @@ from wan_mcp.engine.offload.block_swap import BlockSwap
 from wan_mcp.engine.offload.pinned_memory import PinnedPool, cuda_pin, pinnable_bytes
 from wan_mcp.engine.offload.streams import CudaStreams
 from wan_mcp.engine.transformer.weight_store import ResidentWeights, WeightStore
-from wan_mcp.errors import JobFailed
 from wan_mcp.schema.enums import ComputePrecision
 from wan_mcp.schema.plans import ImagePlan, Shape, VideoPlan
 from wan_mcp.text import in_bytes
 
-__all__ = ["MemoryPlan", "job_bytes", "make_room", "memory_plan", "require_fit"]
+__all__ = ["MemoryPlan", "job_bytes", "make_room", "memory_plan"]
 
 
 log = logging.getLogger(__name__)
@@ -128,20 +126,8 @@ def _extremes(manifest: Manifest) -> list[Shape]:
     return [default_shape(manifest), *(Shape(each.width, each.height, frames) for each in named)]
 
 
-def require_fit(
-    plan: VideoPlan | ImagePlan, manifest: Manifest, precision: ComputePrecision, memory_bytes: int
-) -> None:
-    """Refuse a job before anything is loaded for it.
-
-    Raises:
-        JobFailed: it has no room on a device of that memory; names the sizes and frame counts that have.
-    """
-    if (why := misfit(manifest, memory_bytes, precision, plan.shape)) is not None:
-        raise JobFailed("too_large_for_device", why)
-
-
 def make_room(
-    weight_store: WeightStore | None,
+    weight_store: WeightStore,
     manifest: Manifest,
     device: Device,
     precision: ComputePrecision,

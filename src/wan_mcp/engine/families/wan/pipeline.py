@@ -4,6 +4,7 @@ Frames go to the video's encoder while later ones are decoded, and its file is f
 denoised.
 """
 
+import logging
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, closing, contextmanager
@@ -19,20 +20,25 @@ from wan_mcp.engine.components.receipt import receipt_of
 from wan_mcp.engine.components.scheduler import let_samples_go
 from wan_mcp.engine.cuda_graphs.capture import graph_capture_for
 from wan_mcp.engine.cuda_graphs.graphs import ReplayCount, capturing
+from wan_mcp.engine.families.protocol import LoadContext, unsupported
 from wan_mcp.engine.families.wan.decode import FrameDecoder
 from wan_mcp.engine.families.wan.expert_schedule import announce_passes
-from wan_mcp.engine.families.wan.loader import WanModel
+from wan_mcp.engine.families.wan.loader import WanModel, load_wan
+from wan_mcp.engine.families.wan.memory_plan import job_bytes, memory_plan
 from wan_mcp.engine.families.wan.step_cache import step_cache
+from wan_mcp.engine.transformer.checkpoint_cache import WeightsCache
 from wan_mcp.engine.worker.reporter import Reporter
 from wan_mcp.errors import JobFailed
 from wan_mcp.media.images import write_image
-from wan_mcp.media.store import MediaName, MediaStore
+from wan_mcp.media.store import MediaName
 from wan_mcp.media.video_writer import VideoWriter
 from wan_mcp.schema.enums import Stage, Task
 from wan_mcp.schema.jobs import Artifact
-from wan_mcp.schema.plans import ImagePlan, VideoPlan
+from wan_mcp.schema.plans import CaptionPlan, ImagePlan, Plan, Shape, VideoPlan
 
-__all__ = ["WanRunner"]
+__all__ = ["WanRunner", "load_wan_family"]
+
+log = logging.getLogger(__name__)
 
 
 class _Files:
@@ -65,15 +71,17 @@ def _finishing() -> Iterator[_Files]:
 class WanRunner:
     """Runs plans on one loaded model."""
 
-    def __init__(self, model: WanModel, media: MediaStore, embeddings: PromptEmbeddings) -> None:
+    def __init__(self, model: WanModel, embeddings: PromptEmbeddings, *, blocks_move: bool = False) -> None:
+        """`blocks_move` says whether blocks may leave the device when a job needs room."""
         self._model = model
-        self._media = media
+        self._media = model.context.media
         self._embeddings = embeddings
+        self._blocks_move = blocks_move
         self._decoder = FrameDecoder(model)
         self._adapters = model.job_adapters()
         self._recorder = graph_capture_for(model.device.torch)
 
-    def run(self, job_id: str, plan: VideoPlan | ImagePlan, report: Reporter) -> None:
+    def run(self, job_id: str, plan: Plan, report: Reporter) -> None:
         """Make all results of a plan, one after the other: each is what a job of its own would give.
 
         Raises:
@@ -81,8 +89,8 @@ class WanRunner:
             OutOfSpace: the disk is full.
             JobCancelled, LeaseLost, EngineShutdown: from `report`.
         """
-        if plan.task not in self._model.pipelines:
-            raise JobFailed("not_supported", f"'{plan.model}' does not do {plan.task}.")
+        if isinstance(plan, CaptionPlan) or plan.task not in self._model.pipelines:
+            raise unsupported(plan)
         report.enter(Stage.ENCODE)
         self._model.prepare(plan)
         report.runs_as(self._model.way)
@@ -103,10 +111,14 @@ class WanRunner:
                 files.finish(finish, report.add)  # before anything that may raise: what is open is closed then
                 report.enter(Stage.WRITE, item=item)
 
-    @property
-    def evictable_bytes(self) -> int:
-        """What of the device its model takes that it could do without."""
-        return self._model.weight_store.evictable_bytes if self._model.weight_store is not None else 0
+    def needed_bytes(self, shape: Shape) -> int:
+        """Return what making a result takes in addition to what is there.
+
+        Blocks that can move count whole: they would take the other model's room.
+        """
+        manifest, precision = self._model.manifest, self._model.context.precision
+        working = job_bytes(manifest, precision, shape, blocks_move=self._blocks_move)
+        return working - self._model.weight_store.evictable_bytes
 
     def close(self) -> None:
         """End what still needs the model's memory, before it is let go."""
@@ -212,3 +224,23 @@ class WanRunner:
             writer.abandon()
             raise
         return lambda: writer.finish(seed)
+
+
+def load_wan_family(context: LoadContext) -> WanRunner:
+    """Load a Wan model, its blocks where its memory plan puts them, and what runs plans on it.
+
+    Raises:
+        JobFailed: its weights cannot be read, or do not do what the manifest says.
+    """
+    memory = memory_plan(context.manifest, context.device, context.precision)
+    if not memory.whole and context.make_room():
+        memory = memory_plan(context.manifest, context.device, context.precision)
+    log.info("%s", memory.describe())
+    model = load_wan(
+        context,
+        cache=WeightsCache(context.settings.home / "converted"),
+        weight_store=memory.weight_store(context.device),
+        reserved_bytes=memory.to_come,
+    )
+    embeddings = PromptEmbeddings.kept_in(context.settings, context.weights)
+    return WanRunner(model, embeddings, blocks_move=not memory.stays)

@@ -1,0 +1,94 @@
+"""What a family's code is given, and what the engine asks of it. Knows no family."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+from wan_mcp.catalog.manifest import Manifest
+from wan_mcp.engine.components.install import Installed, fingerprint
+from wan_mcp.engine.device.device import Device
+from wan_mcp.engine.worker.reporter import Reporter
+from wan_mcp.errors import JobFailed
+from wan_mcp.media.store import MediaStore
+from wan_mcp.schema.enums import ComputePrecision, RequestedPrecision
+from wan_mcp.schema.plans import Plan, Shape
+from wan_mcp.settings import Settings
+
+if TYPE_CHECKING:
+    from wan_mcp.engine.families.acceleration import Acceleration
+
+__all__ = ["FamilyRunner", "LoadContext", "Loader", "unsupported"]
+
+
+@dataclass(frozen=True)
+class LoadContext:
+    """All that a family's loader may need to know: which model, where its weights are, and where it is to run."""
+
+    manifest: Manifest
+    weights: Installed
+    device: Device
+    requested: RequestedPrecision = "auto"
+    """The precision that the settings, or a plan's preset, ask for."""
+    settings: Settings = field(default_factory=Settings)
+    make_room: Callable[[], bool] = lambda: False
+    """Unload the engine's other model; returns whether there was one. For loaders that would have to stream."""
+    acceleration: "Acceleration | None" = None
+    """What the models of an engine share of kernels and compiled blocks; None runs blocks eagerly."""
+
+    @property
+    def precision(self) -> ComputePrecision:
+        """What the denoisers are to compute in, as servers expect it."""
+        return self.device.machine().precision_of(self.manifest, self.requested)
+
+    @cached_property
+    def weights_sha256(self) -> str:
+        """SHA-256 over the model's weights; where it is not known, all of them are read for it."""
+        return self.weights.sha256 or fingerprint(self.weights.folder)
+
+    @property
+    def media(self) -> MediaStore:
+        """Where results go, and where input pictures are."""
+        return MediaStore(self.settings.home)
+
+
+@runtime_checkable
+class FamilyRunner(Protocol):
+    """A loaded model, and what runs plans on it. One thread uses it at a time."""
+
+    def run(self, job_id: str, plan: Plan, report: Reporter) -> str | None:
+        """Run a plan of one of the manifest's tasks, hand each result to `report.add`; return the caption, if any.
+
+        `report` says where the job is, and raises where it should stop: from `enter`, `step` and `tell`, which also
+        show progress, and from `check` and `alive`, which do not.
+
+        Raises:
+            JobFailed: it cannot be done; with a code and a reason for people.
+            OutOfSpace: the disk is full.
+            JobCancelled, LeaseLost, EngineShutdown: from `report`, passed on.
+        """
+
+    def needed_bytes(self, shape: Shape) -> int:
+        """Return the bytes of the device that a result of this size needs beyond those that the loaded model holds.
+
+        The engine's other model makes room for them.
+        """
+
+    def forget(self) -> None:
+        """Drop all on the device that can be made again: embeddings, streamed blocks, tables."""
+
+    def close(self) -> None:
+        """End what still needs the model's memory, before the model is dropped."""
+
+
+Loader = Callable[[LoadContext], FamilyRunner]
+"""What `FamilySpec.loader` names.
+
+Raises:
+    JobFailed: the weights cannot be loaded, or do not do what the manifest says.
+"""
+
+
+def unsupported(plan: Plan) -> JobFailed:
+    """Return the failure of a plan whose task the loaded model does not do."""
+    return JobFailed("not_supported", f"'{plan.model}' does not do {plan.task}.")
