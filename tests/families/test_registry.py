@@ -1,6 +1,7 @@
 """Families of packages: what is wrong with one is said, and costs no other."""
 
 import logging
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ from wan_mcp.catalog.families import FAMILIES, Capabilities, FamilyRegistry, Fam
 from wan_mcp.catalog.manifest import Manifest
 from wan_mcp.catalog.memory_fit import default_shape, fits
 from wan_mcp.engine.families.image.image_families import IMAGE_FAMILIES
+from wan_mcp.engine.families.protocol import FamilyRunner, LoadContext
 from wan_mcp.engine.families.registry import aot_targets, load_model
 from wan_mcp.errors import JobFailed
 from wan_mcp.schema.enums import Kind, Task
@@ -97,6 +99,14 @@ def test_two_packages_with_one_family_are_both_refused(site: Site, registry: Fam
         "ltx": "the family 'ltx' of one 2.5 and two 2.5 cannot be used: only one package may add a family of this "
         "name; uninstall the others"
     }
+
+
+def test_the_page_on_families_names_all_that_a_package_is_given_and_asked_for() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "families.md").read_text(encoding="utf-8")
+    asked = [name for name in vars(FamilyRunner) if not name.startswith("_")]
+    given = [name for name in (*vars(LoadContext), *LoadContext.__annotations__) if not name.startswith("_")]
+    for name in {*asked, *given, *Capabilities.model_fields, *FamilySpec.model_fields} - {"package", "capabilities"}:
+        assert re.search(rf"\b{name}\b", page), name
 
 
 def test_the_records_of_our_image_families_name_the_tasks_of_their_pipelines() -> None:
