@@ -145,7 +145,7 @@ def test_where_it_fails_at_a_shape_three_steps_are_taken_and_it_is_not_asked_aga
     for _ in range(2):
         assert same(fused_self_attention(*inputs_of(joined)), in_three_steps(joined))
     assert kernel.calls == 1
-    assert "simulated, joined, does not take [1, 315, 4, 64]: RuntimeError: out of resource" in caplog.text
+    assert "simulated, joined, does not support [1, 315, 4, 64]: RuntimeError: out of resource" in caplog.text
     kernel.error = None
     shorter = replace(joined, product=joined.product[:, :99], cos=joined.cos[:99], sin=joined.sin[:99])
     fused_self_attention(*inputs_of(shorter))

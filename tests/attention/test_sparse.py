@@ -88,7 +88,7 @@ def test_filling_repeats_tokens_from_all_over_and_none_twice() -> None:
 
 
 def test_a_grid_that_is_not_the_tokens_is_refused(data: Data) -> None:
-    with pytest.raises(ValueError, match="315 tokens, attention was given 300"):
+    with pytest.raises(ValueError, match="315 tokens, but the input has 300"):
         attend_sparsely(BLOCKS, data[0][:, :300], data[1][:, :300], data[2][:, :300], 0.5, GRID)
 
 

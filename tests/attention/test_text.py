@@ -34,4 +34,4 @@ def test_a_kernel_that_cannot_be_had_is_named_once_and_torch_serves(caplog: pyte
     assert context_kernel(missing, 64) is None
     assert context_kernel(missing, 64) is None
     [said] = caplog.messages
-    assert said.startswith("attention to the text goes through torch on cuda:63: ")
+    assert said.startswith("cross-attention uses torch on cuda:63: ")

@@ -1,4 +1,4 @@
-"""Attention of the denoisers' blocks: the quickest kernel of a device that proved exact, and sparse on request."""
+"""Attention of the denoisers' blocks: the fastest kernel that passes its accuracy check, or sparse on request."""
 
 from wan_mcp.engine.attention.custom_op import (
     AttentionMode,

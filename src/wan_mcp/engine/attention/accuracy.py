@@ -1,4 +1,4 @@
-"""Whether a kernel computes attention: a trial against float64 on data like a denoiser's."""
+"""Accuracy checks for attention kernels: comparison with float64 on synthetic data like a denoiser's."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -16,13 +16,13 @@ GRID = (9, 20, 26)
 HEADS = 8
 ROWS = 64
 OUTLIERS, STRENGTH = 64, 8.0
-"""One channel in so many is an outlier, so many times as strong."""
+"""One channel in OUTLIERS is an outlier, STRENGTH times as strong."""
 THETA = 10000.0  # of Wan's rotary embedding
 EPS = 1e-6
 
 
 def _smooth(grid: tuple[int, int, int], channels: int, random: torch.Generator) -> Tensor:
-    """Fields (tokens, channels) of variance one that change slowly over the grid, as a video's features do."""
+    """Return fields (tokens, channels) of unit variance that change slowly over the grid, like a video's features."""
     sizes = (1, channels, *(-(-size // 4) + 1 for size in grid))
     coarse = torch.randn(sizes, generator=random, device=random.device)
     fine = F.interpolate(coarse, size=grid, mode="trilinear", align_corners=True)[0].flatten(1).t().contiguous()
@@ -30,7 +30,7 @@ def _smooth(grid: tuple[int, int, int], channels: int, random: torch.Generator) 
 
 
 def _angles(tokens: int, head_dim: int, device: torch.device | str) -> Tensor:
-    """Of rotary embedding along the tokens, (tokens, head width / 2): it keeps outliers from having a mean."""
+    """Return rotary angles along the tokens, (tokens, head_dim / 2), so that outlier channels have no mean."""
     places, pairs = (torch.arange(0, *limits, device=device) for limits in ((tokens,), (head_dim, 2)))
     return places[:, None] * THETA ** (-pairs / head_dim)
 
@@ -42,10 +42,10 @@ def like_a_denoisers_product(
     seed: int = 0,
     device: torch.device | str = "cpu",
 ) -> QKVProjection:
-    """What a denoiser's product of query, key and value is like, float32, with what makes rounding hard in it.
+    """Return a synthetic float32 QKV projection like a denoiser's, with the features that make quantization hard.
 
-    Neighbours resemble each other and look at each other; queries and keys have outlier channels, strong for all
-    tokens; heads differ in how sharply they look; values have means.
+    Neighbouring tokens are similar and attend to each other. Queries and keys have outlier channels, strong for all
+    tokens. Heads differ in the sharpness of their attention. Values have means.
     """
     random = torch.Generator(device).manual_seed(seed)
 
@@ -77,14 +77,14 @@ def like_a_denoisers(
     seed: int = 0,
     device: torch.device | str = "cpu",
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Query, key and value (1, tokens, heads, head width), float32, of `like_a_denoisers_product`."""
+    """Return the query, key and value (1, tokens, heads, head_dim), float32, of `like_a_denoisers_product`."""
     query, key, value = like_a_denoisers_product(head_dim, grid, heads, seed, device).to_qkv()
     return query, key, value.contiguous()
 
 
 @dataclass(frozen=True)
 class AttentionAccuracy:
-    """Data, and the exact attention of some of its queries."""
+    """Test inputs, and the exact attention of some of the queries."""
 
     query: Tensor
     key: Tensor
@@ -92,7 +92,7 @@ class AttentionAccuracy:
     rows: Tensor
     """The queries that are compared."""
     exact: Tensor
-    """(rows, heads, head width), float64."""
+    """(rows, heads, head_dim), float64."""
 
     @classmethod
     @lru_cache(maxsize=4)
@@ -102,10 +102,10 @@ class AttentionAccuracy:
 
     @classmethod
     def on(cls, query: Tensor, key: Tensor, value: Tensor, rows: int = ROWS) -> "AttentionAccuracy":
-        """A trial on these tensors, batch one."""
+        """Return a check on these tensors, batch size one."""
         random = torch.Generator().manual_seed(0)
         chosen = torch.randperm(query.shape[1], generator=random)[:rows].sort().values.to(query.device)
-        exact = [  # head by head: the scores of all would not fit for long sequences
+        exact = [  # head by head: the scores of all heads would not fit in memory for long sequences
             (query[0, chosen, head].double() @ key[0, :, head].double().t() / query.shape[-1] ** 0.5).softmax(-1)
             @ value[0, :, head].double()
             for head in range(query.shape[2])
@@ -113,21 +113,21 @@ class AttentionAccuracy:
         return cls(query, key, value, chosen, torch.stack(exact, 1))
 
     def error(self, kernel: Callable[[Tensor, Tensor, Tensor], Tensor]) -> float:
-        """How far the kernel is off: the norm of the difference over the norm of the exact; infinite where not finite.
+        """Return the kernel's relative error: norm of the difference over norm of the exact result, inf if not finite.
 
-        Means of the values count as signal, as they do for what comes after attention.
+        The means of the values count as signal, as they do for the layers after attention.
         """
         return self.error_of(kernel(self.query, self.key, self.value)[0])
 
     def error_of(self, given: Tensor) -> float:
-        """The same of (tokens, heads, head width) that a kernel gave."""
+        """Return the same error for a kernel's output (tokens, heads, head_dim)."""
         error = float((given[self.rows].double() - self.exact).norm() / self.exact.norm())
         return error if error == error else float("inf")
 
 
 @dataclass(frozen=True)
 class FusedAccuracy:
-    """A product of query, key and value, and the exact attention of some of its queries."""
+    """A QKV projection, and the exact attention of some of its queries."""
 
     joined: QKVProjection
     trial: AttentionAccuracy
@@ -139,13 +139,13 @@ class FusedAccuracy:
 
     @classmethod
     def on(cls, joined: QKVProjection, dtype: torch.dtype = torch.bfloat16, rows: int = ROWS) -> "FusedAccuracy":
-        """A trial on this product and these norms in a dtype."""
-        product, *norms = (each.to(dtype) for each in (joined.product, joined.query_norm, joined.key_norm))
+        """Return a check on this projection, cast to `dtype`."""
+        product, *norms = (x.to(dtype) for x in (joined.product, joined.query_norm, joined.key_norm))
         inputs = replace(joined, product=product, query_norm=norms[0], key_norm=norms[1])
         exact = replace(inputs, product=product.float())
         return cls(inputs, AttentionAccuracy.on(*exact.to_qkv(), rows))
 
     def error(self, kernel: Callable[[QKVProjection], tuple[Tensor, Tensor]]) -> float:
-        """How far a kernel's e4m3 rows and scales are off, see `AttentionAccuracy.error`."""
+        """Return the relative error of a kernel's e4m3 rows and scales; see `AttentionAccuracy.error`."""
         rows, scales = kernel(self.joined)
         return self.trial.error_of((rows.float() * scales).view(len(rows), self.joined.heads, -1))

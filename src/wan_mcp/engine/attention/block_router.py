@@ -1,13 +1,13 @@
-"""Which blocks of keys each block of queries looks at, and in which order tokens fall into blocks.
+"""Block routing: the key blocks that each query block attends to, and the order of tokens in blocks.
 
 The router needs no training. It is SubBlock of sglang's `subblock_sparse_attn` (sgl-project/sglang pull request 34148):
 a block's share of softmax is estimated from the means of its sub-blocks,
 
-    score(i, j) = log Σ_ab exp(mean(Q_ia) · mean(K_jb) / sqrt(width))        (`laying.block_scores`)
+    score(i, j) = log Σ_ab exp(mean(Q_ia) · mean(K_jb) / sqrt(head_dim))     (`block_layout.block_scores`)
 
-and each query block keeps the key blocks with the highest scores. Means say more where a block's tokens are neighbours,
-so a video's tokens are taken in boxes of time, height and width instead of in rows (as in video sparse attention, Zhang
-et al. 2025).
+and each query block keeps the key blocks with the highest scores. Means are more
+informative if a block's tokens are neighbours, so a video's tokens are grouped in boxes of time, height and width
+instead of rows (as in video sparse attention, Zhang et al. 2025).
 """
 
 from functools import lru_cache
@@ -19,19 +19,19 @@ from torch import Tensor
 __all__ = ["BLOCK", "box_order", "kept_blocks", "padded_order"]
 
 BLOCK = 128
-"""Tokens of a block, of queries as of keys: what Hopper's kernels take."""
+"""Tokens per block of queries and of keys: the block size of Hopper's kernels."""
 BOX = (4, 4, 8)
-"""Frames, rows and columns of latent tokens that make a block."""
+"""Frames, rows and columns of latent tokens in a block."""
 
 Grid = tuple[int, int, int]
 
 
 @lru_cache(maxsize=16)
 def box_order(grid: Grid, box: Grid = BOX) -> Tensor:
-    """The tokens (frames * rows * columns) of a video, box by box: position → token.
+    """Return the order of a video's tokens (frames * rows * columns), box by box: position → token.
 
-    Boxes follow each other like the furrows of a plough, so that a block which straddles two has neighbours in it:
-    sizes that no box divides leave smaller boxes at the edges.
+    The boxes are in boustrophedon order, so that a block that straddles two of them still contains neighbours. Sizes
+    that are not multiples of the box have smaller boxes at the edges.
     """
     numbers = torch.arange(grid[0] * grid[1] * grid[2]).view(grid)
     counts = [-(-size // edge) for size, edge in zip(grid, box, strict=True)]
@@ -47,14 +47,14 @@ def box_order(grid: Grid, box: Grid = BOX) -> Tensor:
 
 @lru_cache(maxsize=16)
 def padded_order(tokens: int, grid: Grid | None, block: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """How tokens are laid into whole blocks: (position → token, token → position).
+    """Return the order of tokens padded to whole blocks: (position → token, token → position).
 
-    What is missing to whole blocks is filled with tokens from all over the sequence, a second time each: kernels that
-    cannot mask would give zero keys a share of softmax, and doubling few of many tokens hardly changes a mean.
+    The padding repeats tokens from all over the sequence: in kernels without masking, zero keys would get a share of
+    softmax, and repeating few of many tokens hardly changes a mean.
     """
     order = box_order(grid) if grid is not None else torch.arange(tokens)
     if len(order) != tokens:
-        raise ValueError(f"a grid of {grid} has {len(order)} tokens, attention was given {tokens}")
+        raise ValueError(f"a grid of {grid} has {len(order)} tokens, but the input has {tokens}")
     places = torch.empty_like(order)
     places[order] = torch.arange(tokens)
     missing = -tokens % block
@@ -63,8 +63,8 @@ def padded_order(tokens: int, grid: Grid | None, block: int, device: torch.devic
 
 
 def kept_blocks(scores: Tensor, keep: int) -> Tensor:
-    """The `keep` blocks of keys with the highest scores (…, query blocks, key blocks) for each of queries.
+    """Return the `keep` key blocks with the highest scores (…, query blocks, key blocks) for each query block.
 
-    (…, query blocks, keep) int32, ascending, as kernels want them.
+    The result is (…, query blocks, keep) int32, ascending, as the kernels require.
     """
     return scores.topk(keep, -1, sorted=False).indices.int().sort(-1).values

@@ -1,7 +1,7 @@
-"""Attention that leaves out blocks: by kernels of `nvidia-cudnn-frontend` on Hopper, by plain torch anywhere.
+"""Block-sparse attention: kernels of `nvidia-cudnn-frontend` on Hopper, plain torch elsewhere.
 
-With all blocks kept, the FP8 kernel is a dense one with fine scales (per token, per 16 keys, per channel of the values;
-SageAttention, Zhang et al. 2024), a second choice where cuDNN's own FP8 kernel does not work.
+With all blocks kept, the FP8 kernel is dense attention with fine scales (per token, per 16 keys, per channel of the
+values; SageAttention, Zhang et al. 2024): the second choice if cuDNN's own FP8 kernel does not work.
 """
 
 from typing import Any, Protocol
@@ -22,30 +22,34 @@ class BlockKernel(Protocol):
 
     @property
     def block(self) -> int:
-        """Tokens of a block."""
+        """Return the number of tokens in a block."""
 
     @property
     def name(self) -> str:
-        """What receipts and logs call it."""
+        """Return the kernel's name for receipts and logs."""
 
     def supports(self, query: Tensor) -> bool:
-        """Whether it is worth using for queries (batch, tokens, heads, head width)."""
+        """Check whether the kernel is worth using for queries (batch, tokens, heads, head_dim)."""
 
     def __call__(self, query: Tensor, key: Tensor, value: Tensor, kept: Tensor, tokens: int) -> Tensor:
-        """Attention of (batch, heads, blocks * block, head width), contiguous, over `kept` (see `kept_blocks`).
+        """Attend from (batch, heads, blocks * block, head_dim), contiguous, to the blocks of `kept_blocks` in `kept`.
 
-        `tokens` is how many are not filling; a kernel may or may not leave the others out.
+        `tokens` is the number of tokens without padding; masking the padding is optional.
         """
 
 
 class CudnnBlocks:
-    """The kernels of cudnn-frontend, written in CuTe: compiled when first called, which takes seconds."""
+    """The kernels of cudnn-frontend, written in CuTe: compiled at the first call, which takes seconds."""
 
     block = BLOCK
     widths = (64, 128)
 
     def __init__(self, device: torch.device) -> None:
-        """Raises ImportError where cudnn-frontend or cutlass-dsl is missing."""
+        """Import the kernels.
+
+        Raises:
+            ImportError: cudnn-frontend or cutlass-dsl is missing.
+        """
         import cutlass  # noqa: F401
         from cudnn import block_sparse_attention
 
@@ -53,7 +57,7 @@ class CudnnBlocks:
         self._kernels: Any = block_sparse_attention
 
     def supports(self, query: Tensor) -> bool:
-        """Long sequences."""
+        """Check whether the sequence is long."""
         return query.shape[-1] in self.widths and is_long(query)
 
     def __call__(self, query: Tensor, key: Tensor, value: Tensor, kept: Tensor, tokens: int) -> Tensor:
@@ -65,7 +69,7 @@ class CudnnBlocks:
 
 
 class TorchBlocks:
-    """The same in plain torch, exact, for devices without such kernels; it saves no time."""
+    """The same in plain torch, exact, for devices without such kernels; it is no faster than dense attention."""
 
     name = "block-sparse torch"
 
@@ -73,42 +77,42 @@ class TorchBlocks:
         self.block = block
 
     def supports(self, query: Tensor) -> bool:
-        """Everything."""
+        """Return true: every input is supported."""
         return True
 
     def __call__(self, query: Tensor, key: Tensor, value: Tensor, kept: Tensor, tokens: int) -> Tensor:
         batch, heads, length, _ = query.shape
         real = torch.arange(length, device=query.device) < tokens
-        given = []
+        out = []
         for number in range(length // self.block):
             seen = torch.zeros(batch, heads, length // self.block, dtype=torch.bool, device=query.device)
             seen.scatter_(2, kept[:, :, number].long(), value=True)
             mask = seen.repeat_interleave(self.block, -1) & real
             rows = query[:, :, number * self.block : (number + 1) * self.block]
-            given.append(F.scaled_dot_product_attention(rows, key, value, attn_mask=mask[:, :, None]))
-        return torch.cat(given, 2)
+            out.append(F.scaled_dot_product_attention(rows, key, value, attn_mask=mask[:, :, None]))
+        return torch.cat(out, 2)
 
 
 def attend_sparsely(
     kernel: BlockKernel, query: Tensor, key: Tensor, value: Tensor, density: float, grid: Grid | None = None
 ) -> Tensor:
-    """Self-attention, see `attend`, where each block of queries looks at this share of the blocks of keys.
+    """Compute self-attention (see `attend`) in which each query block attends to a share of the key blocks.
 
     Args:
-        kernel: what computes.
-        query: (batch, tokens, heads, head width).
+        kernel: the block-sparse kernel.
+        query: (batch, tokens, heads, head_dim).
         key: likewise.
         value: likewise.
-        density: above 0, at most 1.
-        grid: frames, rows and columns of the tokens, where they are known; blocks are boxes of them then.
+        density: the share of key blocks, above 0, at most 1.
+        grid: frames, rows and columns of the tokens, if known; blocks are then boxes of the grid.
     """
     order, places = padded_order(query.shape[1], grid, kernel.block, query.device)
     laid = to_blocks(query, key, value, order, kernel.block)
     count = len(order) // kernel.block
     keep = max(1, min(count, round(count * density)))
     kept = kept_blocks(block_scores(laid), keep) if keep < count else _all_blocks(laid.query, count)
-    given = kernel(laid.query, laid.key, laid.value, kept, query.shape[1])
-    return from_blocks(given, laid, places, query.dtype)
+    out = kernel(laid.query, laid.key, laid.value, kept, query.shape[1])
+    return from_blocks(out, laid, places, query.dtype)
 
 
 def _all_blocks(query: Tensor, count: int) -> Tensor:
@@ -117,17 +121,21 @@ def _all_blocks(query: Tensor, count: int) -> Tensor:
 
 
 class DenseSage:
-    """Dense self-attention by the FP8 kernel for blocks, with all of them."""
+    """Dense self-attention by the block-sparse FP8 kernel, with all blocks kept."""
 
     name = "sage-fp8"
     widths = (128,)
 
     def __init__(self, device: torch.device) -> None:
-        """Raises ImportError where a package is missing."""
+        """Import the kernel.
+
+        Raises:
+            ImportError: a package is missing.
+        """
         self._blocks = CudnnBlocks(device)
 
     def supports(self, query: Tensor, key: Tensor) -> bool:
-        """Long self-attention."""
+        """Check whether this is long self-attention."""
         return query.shape == key.shape and query.shape[-1] in self.widths and is_long(query)
 
     def __call__(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
-"""Attention of a block's tokens to the text: hundreds of keys instead of tens of thousands, and no FP8.
+"""Cross-attention of a block's tokens to the text: hundreds of keys instead of tens of thousands, and no FP8.
 
-Most of them are padding: Wan was trained to look at 512 tokens, of which a prompt fills some dozens, and all others are
-the same. What is the same has the same key and value, so one of them that counts as many times gives what all gave.
+Most keys are padding: Wan was trained with 512 text tokens, of which a prompt fills some dozens, and all others are
+the same. Equal tokens have equal keys and values, so one of them, weighted by their number, has the effect of all.
 """
 
 import logging
@@ -22,43 +22,43 @@ log = logging.getLogger(__name__)
 WIDTHS = (16, 32, 64, 128, 256)
 HALVES = (torch.bfloat16, torch.float16)
 LIMIT = 0.01
-"""The largest relative error against float64 of a kernel that works: rounding to 16 bits gives less than half of it."""
+"""Maximum relative error of an accepted kernel against float64; rounding to 16 bits causes less than half of it."""
 
 
 def attend_context(query: Tensor, key: Tensor, value: Tensor, padding: Tensor) -> Tensor:
-    """Softmax attention scaled by 1 / sqrt(head width), in which the last key counts more than once.
+    """Compute softmax attention scaled by 1 / sqrt(head_dim), in which the last key counts more than once.
 
     Args:
-        query: (1, tokens, heads, head width), contiguous.
-        key: (1, text tokens, heads, head width), contiguous.
+        query: (1, tokens, heads, head_dim), contiguous.
+        key: (1, text tokens, heads, head_dim), contiguous.
         value: of the key's shape.
-        padding: (1), float32: how many tokens the last key and value stand for; 1 where nothing else can count, see
+        padding: (1), float32: the number of tokens that the last key and value represent; 1 unless
             `supports_padding_count`.
 
     Returns:
         The query's shape and dtype.
     """
     if query.dtype in HALVES and (kernel := context_kernel(query.device, query.shape[-1])) is not None:
-        made: Tensor = kernel(query, key, value, padding)
-        return made
+        out: Tensor = kernel(query, key, value, padding)
+        return out
     counts = None
     if query.dtype not in HALVES:
         last = torch.arange(key.shape[1], device=key.device) == key.shape[1] - 1
         counts = (last * padding.log())[None, None, None]
-    query, key, value = (each.transpose(1, 2) for each in (query, key, value))
+    query, key, value = (x.transpose(1, 2) for x in (query, key, value))
     return F.scaled_dot_product_attention(query, key, value, attn_mask=counts).transpose(1, 2)
 
 
 def supports_padding_count(device: torch.device, width: int, dtype: torch.dtype) -> bool:
-    """Whether `attend_context` can have a key count many times: as a mask in 16 bits that would be rounded."""
+    """Check whether `attend_context` can weight a key; as a mask in 16 bits the weight would be rounded."""
     return dtype == torch.float32 or (dtype in HALVES and context_kernel(device, width) is not None)
 
 
 @lru_cache(maxsize=32)
 def context_kernel(device: torch.device, width: int) -> Any:
-    """The kernel for heads of this width, if there is one and it proves itself; tried once.
+    """Return the kernel for heads of this width, if there is one and it passes its accuracy check; checked once.
 
-    Call it before an export: what is only traced cannot be tried.
+    Call it before an export: a traced kernel cannot be checked.
     """
     if device.type != "cuda" or width not in WIDTHS:
         return None
@@ -66,27 +66,27 @@ def context_kernel(device: torch.device, width: int) -> Any:
         from wan_mcp.engine.attention.cross_attention_triton import cross_attention_fwd
 
         error = _error_of(cross_attention_fwd, device, width)
-        if error <= LIMIT:  # not so where it is no number
+        if error <= LIMIT:  # false if it is NaN
             return cross_attention_fwd
-        why = f"it is {error:.2g} off"
-    except torch.OutOfMemoryError:  # of the moment; a raise is not remembered
+        why = f"its relative error is {error:.2g}"
+    except torch.OutOfMemoryError:  # temporary; an exception is not cached
         raise
     except Exception as failure:  # without a C compiler, or on a GPU that Triton does not know
         why = first_line(failure)
-    log.warning("attention to the text goes through torch on %s: %s", device, why)
+    log.warning("cross-attention uses torch on %s: %s", device, why)
     return None
 
 
 def _error_of(kernel: Any, device: torch.device, width: int) -> float:
-    """The relative error of a kernel against float64, where the last of 70 keys counts 400 times."""
+    """Return the kernel's relative error against float64, with 70 keys of which the last counts 400 times."""
     random = torch.Generator(device).manual_seed(0)
 
     def some(tokens: int) -> Tensor:
         return torch.randn(1, tokens, 2, width, generator=random, device=device)
 
-    query, key, value = (each.bfloat16() for each in (some(200) * 2, some(70), some(70)))
-    made = kernel(query, key, value, torch.full((1,), 400.0, device=device)).double()
+    query, key, value = (x.bfloat16() for x in (some(200) * 2, some(70), some(70)))
+    out = kernel(query, key, value, torch.full((1,), 400.0, device=device)).double()
     scores = torch.einsum("bqhc,bkhc->bhqk", query.double(), key.double()) / math.sqrt(width)
     scores[..., -1] += math.log(400)
-    wanted = torch.einsum("bhqk,bkhc->bqhc", scores.softmax(-1), value.double())
-    return float((made - wanted).norm() / wanted.norm())
+    expected = torch.einsum("bhqk,bkhc->bqhc", scores.softmax(-1), value.double())
+    return float((out - expected).norm() / expected.norm())

@@ -1,7 +1,7 @@
-"""Self-attention in FP8 through the graph interface of cuDNN (`nvidia-cudnn-frontend`), which Hopper has kernels for.
+"""Self-attention in FP8 through cuDNN's graph API (`nvidia-cudnn-frontend`), which has kernels for Hopper.
 
-One graph for each shape, built when the shape is first seen and kept. e4m3 goes in and comes out: on Hopper the kernel
-gives nothing wider.
+There is one graph per shape, built when the shape is first used, then kept. Inputs and output are e4m3: on Hopper the
+kernel has no wider output.
 """
 
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ __all__ = ["CudnnFp8", "is_long"]
 
 GRAPHS_KEPT = 16
 MIN_FLOPS = 1e12
-"""Floating-point operations below which rounding costs what the quicker kernel saves.
+"""Floating-point operations below which quantization costs as much time as the faster kernel saves.
 
 Measured: `benchmarks/results/attention_choices.json`.
 """
@@ -27,7 +27,7 @@ NAMES = ("query", "key", "value", "query_scale", "key_scale", "value_scale", "we
 
 
 def is_long(query: Tensor) -> bool:
-    """Whether self-attention of these queries (batch, tokens, heads, head width) is worth rounding its inputs."""
+    """Check whether self-attention of these queries (batch, tokens, heads, head_dim) is worth quantizing its inputs."""
     batch, tokens, heads, width = query.shape
     return bool(4.0 * batch * heads * width * tokens**2 >= MIN_FLOPS)
 
@@ -47,7 +47,11 @@ class CudnnFp8:
     widths = (64, 128)
 
     def __init__(self, device: torch.device) -> None:
-        """Raises ImportError where the package is missing, or what the package raises where it finds no cuDNN."""
+        """Load cuDNN.
+
+        Raises:
+            ImportError: the package is missing. If it cannot find cuDNN, it raises its own exceptions.
+        """
         import cudnn
 
         self._cudnn = cudnn
@@ -56,12 +60,12 @@ class CudnnFp8:
             self._handle = cudnn.create_handle()
         self._graphs: dict[tuple[int, ...], Graph] = {}
         self._one = torch.ones(1, device=device)
-        self._weight_scale = torch.full((1,), FP8_MAX, device=device)  # softmax's weights are at most one
+        self._weight_scale = torch.full((1,), FP8_MAX, device=device)  # softmax weights are at most one
         self._weight_descale = 1 / self._weight_scale
         self._peaks = torch.empty(2, device=device)
 
     def supports(self, query: Tensor, key: Tensor) -> bool:
-        """Long self-attention."""
+        """Check whether this is long self-attention."""
         return query.shape == key.shape and query.shape[-1] in self.widths and is_long(query)
 
     def __call__(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
@@ -82,7 +86,7 @@ class CudnnFp8:
     def run(
         self, query: Tensor, key: Tensor, value: Tensor, query_scale: Tensor, key_scale: Tensor, out: Tensor
     ) -> None:
-        """The kernel alone: e4m3 tensors (batch, tokens, heads, head width), and one number for each scale."""
+        """Run the kernel alone on e4m3 tensors (batch, tokens, heads, head_dim), with one number per scale."""
         graph = self._graph(query, out)
         self._cudnn.set_stream(self._handle, torch.cuda.current_stream(self._device).cuda_stream)
         tensors = (query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2), query_scale, key_scale, self._one,

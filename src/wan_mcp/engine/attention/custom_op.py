@@ -1,8 +1,7 @@
-"""The operator that blocks call, and the mode in which a step runs it.
+"""The custom op for self-attention that blocks call, and the mode in which a step runs it.
 
-To `torch.export` and AOTInductor the operator is one opaque node: a compiled package looks it up when it runs, so the
-kernel behind it is chosen by the process that runs it, for its device, and a step may leave blocks out, with the same
-package.
+To `torch.export` and AOTInductor the op is one opaque node. A compiled package looks it up at run time, so the process
+that runs the package chooses the kernel for its device, and a step may run sparse attention with the same package.
 """
 
 from collections.abc import Callable, Iterator
@@ -23,21 +22,21 @@ __all__ = ["AttentionMode", "Turbo", "attend", "attend_self", "attention_mode", 
 
 @dataclass(frozen=True)
 class Turbo:
-    """Self-attention that leaves out most blocks of keys after the first steps: quicker, and another video."""
+    """Self-attention that skips most key blocks after the first steps: faster, but the video changes."""
 
     density: float = 0.3
-    """The share of blocks that are kept, above 0, at most 1."""
+    """Share of key blocks that are kept, above 0, at most 1."""
     dense_steps: int = 1
-    """How many steps look at everything first: they settle what the video shows."""
+    """Number of dense steps at the start: they determine the content of the video."""
 
     def density_at(self, step: int) -> float:
-        """The share of blocks that step `step`, from 0, looks at."""
+        """Return the share of key blocks that step `step`, from 0, attends to."""
         return 1.0 if step < self.dense_steps else self.density
 
 
 @dataclass
 class AttentionMode:
-    """How self-attention runs at the moment; whoever drives the steps moves `step` on."""
+    """The current mode of self-attention; the denoising loop advances `step`."""
 
     turbo: Turbo | None = None
     """None for dense."""
@@ -48,7 +47,7 @@ class AttentionMode:
 
     @property
     def density(self) -> float:
-        """The share of blocks that this step looks at."""
+        """Return the share of key blocks that this step attends to."""
         return 1.0 if self.turbo is None else self.turbo.density_at(self.step)
 
 
@@ -74,11 +73,11 @@ def attention_mode(turbo: Turbo | None = None, step: int = 0, grid: Grid | None 
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Softmax attention without a mask, scaled by 1 / sqrt(head width), by the kernels chosen for the device.
+    """Compute softmax attention without a mask, scaled by 1 / sqrt(head_dim), with the device's kernels.
 
     Args:
-        query: (batch, tokens, heads, head width), bf16 or float32, channels contiguous, any other strides.
-        key: likewise, of as many tokens or others.
+        query: (batch, tokens, heads, head_dim), bf16 or float32, channels contiguous, any other strides.
+        key: likewise, with any number of tokens.
         value: of the key's shape.
 
     Returns:
@@ -89,7 +88,7 @@ def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
 
 @torch.library.custom_op("wan_mcp::attend_self", mutates_args=())  # type: ignore[untyped-decorator]
 def attend_self(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Attention of tokens over themselves: `attend` where all three have one shape, sparse where the mode says so."""
+    """Compute self-attention of equally shaped tensors: `attend`, or sparse attention if the mode is sparse."""
     sparse = _sparse_now(query)
     return attend(query, key, value) if sparse is None else sparse(query, key, value)
 
@@ -100,13 +99,13 @@ def _(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
 
 
 def fused_attention(joined: QKVProjection) -> tuple[Tensor, Tensor] | None:
-    """Dense self-attention, see `Attention.joined`; None where it, or the mode, does not go that way."""
+    """Compute fused dense self-attention, see `Attention.joined`; return None if the kernel or mode is another."""
     query = joined.part(0)
     return attention_of(query.device).joined(joined) if _sparse_now(query) is None else None
 
 
 def _sparse_now(query: Tensor) -> Callable[[Tensor, Tensor, Tensor], Tensor] | None:
-    """What leaves out blocks for these queries in this step, if anything does."""
+    """Return the sparse attention for these queries in this step, if it applies."""
     mode = _MODE.get()
     if mode is None or mode.density >= 1:
         return None

@@ -1,17 +1,17 @@
 """Quantize queries, keys and values to FP8 such that attention over them is close to that over the originals.
 
-What is done, and why softmax and the weighted mean do not notice:
+The steps, and why they do not change the exact result:
 
-- Queries and keys are rotated by the same orthonormal matrix (a Hadamard matrix over its root): their products stay,
-  but an outlier channel's energy, and with it its rounding error, is spread over all channels (QuaRot, Ashkboos et al.
-  2024; FlashAttention-3, Shah et al. 2024).
-- Keys lose their mean over the tokens: every score of a query changes by the same number (SageAttention, Zhang et al.
-  2024).
-- Values lose their mean over the tokens and are scaled channel by channel; the output, a convex combination of
-  values, gets both back. So its range is known beforehand: that of the values.
+- Queries and keys are rotated by the same orthonormal matrix (a Hadamard matrix over the root of its width). Their
+  products stay the same, but an outlier channel's energy, and so its quantization error, is spread over all channels
+  (QuaRot, Ashkboos et al. 2024; FlashAttention-3, Shah et al. 2024).
+- The mean over the tokens is subtracted from the keys: all scores of a query change by the same number
+  (SageAttention, Zhang et al. 2024).
+- The mean over the tokens is subtracted from the values, which are scaled per channel. Both are undone in the output.
+  It is a convex combination of values, so its range is known beforehand: that of the values.
 
-e4m3 is a floating-point format: a scale need not be tight, only the fifteen binades must be used well. So the scales
-of queries and keys come from bounds by norms, which need no pass over the rotated tensors.
+e4m3 is a floating-point format: a scale need not be tight, as long as the fifteen binades are used well. So the scales
+of queries and keys come from bounds on norms, which need no pass over the rotated tensors.
 """
 
 from dataclasses import dataclass
@@ -33,14 +33,14 @@ __all__ = [
 ]
 
 HEADROOM = 0.9
-"""Of the range for values: rounded weights may sum to a little more than one, and so may the output exceed them."""
+"""Headroom in the range of values: quantized weights may sum to slightly more than one, so the output may be larger."""
 MIN_AMAX = 1e-12
-"""A tensor of zeros needs some scale; any will do."""
+"""Minimum scale, for tensors of zeros."""
 
 
 @dataclass(frozen=True)
 class LaunchConfig:
-    """How one program of a kernel passes over the tokens."""
+    """The share of the tokens that one program of a kernel handles."""
 
     block_m: int
     """Tokens in a tile."""
@@ -49,7 +49,7 @@ class LaunchConfig:
     num_warps: int = 4
     num_stages: int = 3
     block_h: int = 1
-    """Heads at a time, where the kernel leaves that open."""
+    """Heads at a time, for kernels with that option."""
 
     def num_programs(self, tokens: int) -> int:
         """Return how many programs cover the tokens."""
@@ -70,22 +70,22 @@ AMAX_REDUCE, QUANTIZE, DEQUANTIZE = (
     LaunchConfig(64, 8, num_stages=2),
     LaunchConfig(64, 4),
 )
-"""The quickest on an H200 (`benchmarks/results/attention_choices.json`)."""
+"""The fastest on an H200 (`benchmarks/results/attention_choices.json`)."""
 
 
 @dataclass(frozen=True)
 class QuantizedQKV:
-    """Self-attention's inputs in e4m3, and what makes floats of them again."""
+    """Self-attention's inputs in e4m3, with the scales and means to dequantize them."""
 
     query: Tensor
-    """(batch, tokens, heads, head width)."""
+    """(batch, tokens, heads, head_dim)."""
     key: Tensor
     value: Tensor
     query_scale: Tensor
-    """One float32 number: query ≈ rounded * scale, up to the rotation."""
+    """One float32 number: query ≈ quantized * scale, up to the rotation."""
     key_scale: Tensor
     value_scale: Tensor
-    """(batch * heads, head width) float32."""
+    """(batch * heads, head_dim) float32."""
     value_mean: Tensor
     """Likewise."""
 
@@ -106,13 +106,13 @@ def quantize_qkv(
     amax_reduce: LaunchConfig = AMAX_REDUCE,
     quantize: LaunchConfig = QUANTIZE,
 ) -> QuantizedQKV:
-    """Quantize inputs (batch, tokens, heads, head width) of any strides, on CUDA, to e4m3.
+    """Quantize inputs (batch, tokens, heads, head_dim) of any strides, on CUDA, to e4m3.
 
-    `amax_reduce` and `quantize` are what one program of the two passes over the inputs does.
+    `amax_reduce` and `quantize` configure the two passes over the inputs.
     """
     from wan_mcp.engine.attention.fp8_quantize_triton import amax_reduce_kernel, finalize_scales_kernel, quantize_kernel
 
-    query, key, value = (each if each.stride(-1) == 1 else each.contiguous() for each in (query, key, value))
+    query, key, value = (x if x.stride(-1) == 1 else x.contiguous() for x in (query, key, value))
     batch, tokens, heads, width = query.shape
     pairs, device, rotation = batch * heads, query.device, hadamard(width, query.device)
     strides = [tensor.stride(place) for tensor in (query, key, value) for place in (0, 1, 2)]
@@ -141,7 +141,7 @@ def quantize_qkv(
 
 
 def dequantize_out(output: Tensor, inputs: QuantizedQKV, dtype: torch.dtype) -> Tensor:
-    """Dequantize the output (batch, tokens, heads, head width), e4m3, of attention over e4m3 inputs."""
+    """Dequantize the e4m3 output (batch, tokens, heads, head_dim) of attention over e4m3 inputs."""
     from wan_mcp.engine.attention.fp8_quantize_triton import dequantize_kernel
 
     batch, tokens, heads, width = output.shape
@@ -154,11 +154,11 @@ def dequantize_out(output: Tensor, inputs: QuantizedQKV, dtype: torch.dtype) -> 
 
 
 def quantize_qkv_reference(query: Tensor, key: Tensor, value: Tensor) -> QuantizedQKV:
-    """Do what `quantize_qkv` does in plain torch, on any device: the reference for the kernels."""
+    """Compute `quantize_qkv` in plain torch, on any device: the reference for the kernels."""
     batch, _, heads, width = query.shape
     query, key, value = query.float(), key.float(), value.float()
     key_mean, value_mean = key.mean(1, keepdim=True), value.mean(1, keepdim=True)
-    query_norm, key_norm, mean_norm = (torch.linalg.vector_norm(each, dim=-1) for each in (query, key, key_mean))
+    query_norm, key_norm, mean_norm = (torch.linalg.vector_norm(x, dim=-1) for x in (query, key, key_mean))
     bounds = torch.stack([query_norm.amax(), (key_norm + mean_norm).amax()]).clamp(min=MIN_AMAX)
     reach = (value - value_mean).abs().amax(1, keepdim=True).clamp(min=MIN_AMAX)
     rotation = hadamard(width, query.device).float() / width**0.5
@@ -168,6 +168,6 @@ def quantize_qkv_reference(query: Tensor, key: Tensor, value: Tensor) -> Quantiz
         (key - key_mean) @ rotation / key_scale,
         (value - value_mean) / value_scale,
     )
-    query8, key8, value8 = (each.clamp(-FP8_MAX, FP8_MAX).to(torch.float8_e4m3fn) for each in exact)
-    scales = (each.reshape(batch * heads, width) for each in (value_scale, value_mean))
+    query8, key8, value8 = (x.clamp(-FP8_MAX, FP8_MAX).to(torch.float8_e4m3fn) for x in exact)
+    scales = (x.reshape(batch * heads, width) for x in (value_scale, value_mean))
     return QuantizedQKV(query8, key8, value8, query_scale, key_scale, *scales)

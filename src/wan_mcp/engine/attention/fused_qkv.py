@@ -1,17 +1,17 @@
-"""Self-attention in FP8 from the product of query, key and value to the rows of the next product, in few passes.
+"""Fused self-attention in FP8, from the QKV projection to the quantized input of the output projection.
 
-RMS norm, RoPE and quantization of queries and keys, three passes in `fp8_quantize` and before it, are one here, and so
-are dequantization of the output and its quantization for the next product. Nothing in 16 bits is written between. Two
-things differ from `fp8_quantize`, and softmax notices neither:
+RMS norm, RoPE and quantization of queries and keys, three passes with `fp8_quantize`, are one pass here, and so are
+dequantization of the output and its quantization for the next product. Nothing is written in 16 bits in between. There
+are two differences from `fp8_quantize`; neither changes the result of softmax:
 
-- Keys lose the mean of a sample of them. Any constant vector may be subtracted from all keys, since it changes every
-  score of a query by the same number; the mean of a sample shortens them as well as the true mean does.
-- The scales of queries and keys come from a bound, without a look at them. A row of n channels after RMS norm has a
-  norm of at most √n, so its part in one head, times weights w, has at most √n · max|w|; a rotation keeps that, and
-  subtracting a mean m from a key adds at most |m|. e4m3 is a floating-point format: a loose bound costs nothing before
-  numbers fall among the subnormal ones, fifteen binades below the largest.
+- The mean of a sample of the keys is subtracted from the keys. Any constant vector may be subtracted from all keys,
+  since it changes all scores of a query by the same number; a sample's mean shortens them as well as the true mean.
+- The scales of queries and keys come from a bound that needs no pass over them. A row of n channels after RMS norm has
+  a norm of at most √n, so its part in one head, times weights w, has at most √n · max|w|. A rotation preserves that;
+  subtracting a mean m from a key adds at most |m|. e4m3 is a floating-point format: a loose bound costs nothing until
+  numbers become subnormal, fifteen binades below the largest.
 
-Values are read in full: their scale must be a true bound, as their range is that of the output.
+Values are read in full: their scale must be a true bound, because the output has the same range.
 """
 
 from dataclasses import dataclass, replace
@@ -34,7 +34,7 @@ __all__ = [
 ]
 
 SAMPLE_STRIDE = 11
-"""The mean of keys is that of every 11th. A prime, so that the sample meets all columns of a frame."""
+"""The keys' mean is taken over every 11th key. A prime, so that the sample covers all columns of a frame."""
 
 SUM_K_SAMPLE = LaunchConfig(16, 1, num_stages=3, block_h=2)
 V_AMAX_REDUCE = LaunchConfig(8, 32, num_warps=2, num_stages=1, block_h=4)
@@ -45,7 +45,7 @@ REQUANTIZE_ROWS = LaunchConfig(1, 16, num_warps=2, num_stages=3)
 
 @dataclass(frozen=True)
 class LaunchConfigs:
-    """What one program of each kernel does.
+    """The launch configuration of each kernel.
 
     `sum_k_sample` has one tile, and a tile of `quantize_qk` at least 16 rows (tokens * heads), which tl.dot needs.
     """
@@ -62,15 +62,15 @@ LAUNCH_CONFIGS = LaunchConfigs()
 
 @dataclass(frozen=True)
 class QKVProjection:
-    """The product of query, key and value of one block, and what makes these three of it."""
+    """The QKV projection of one block, with the norm weights and rotary tables to compute Q, K and V from it."""
 
     product: Tensor
     """(1, tokens, 3 * width): query, key and value of each token."""
     query_norm: Tensor
-    """(width): the weights of the normalization of a token's query, over all heads."""
+    """(width): weights of the query's RMS norm over all heads."""
     key_norm: Tensor
     cos: Tensor
-    """(tokens, head width / 2) float32: of the rotary embedding's angles, one for each pair of channels."""
+    """(tokens, head_dim / 2) float32: of the rotary angles, one per pair of channels."""
     sin: Tensor
     heads: int
     eps: float
@@ -81,20 +81,20 @@ class QKVProjection:
         return int(self.product.shape[-1]) // 3
 
     def part(self, number: int) -> Tensor:
-        """Return query, key or value as they are in the product, (1, tokens, heads, head width)."""
-        some = self.product[..., number * self.width : (number + 1) * self.width]
-        return torch.Tensor.unflatten(some, -1, (self.heads, -1))
+        """Return query, key or value (0, 1 or 2) as in the product, (1, tokens, heads, head_dim)."""
+        channels = self.product[..., number * self.width : (number + 1) * self.width]
+        return torch.Tensor.unflatten(channels, -1, (self.heads, -1))
 
     def to_qkv(self, steps: FusedOps = plain_steps) -> tuple[Tensor, Tensor, Tensor]:
-        """Return query and key after RMS norm and RoPE, and value, (1, tokens, heads, head width) each."""
+        """Return query and key after RMS norm and RoPE, and value, (1, tokens, heads, head_dim) each."""
         norms = [self.query_norm, self.key_norm]
-        made = steps.qk_rms_norm_rope(self.product, norms, self.cos, self.sin, self.width, self.eps, rotate=True)
-        query, key = made.unflatten(-1, (self.heads, -1)).split(1)
+        out = steps.qk_rms_norm_rope(self.product, norms, self.cos, self.sin, self.width, self.eps, rotate=True)
+        query, key = out.unflatten(-1, (self.heads, -1)).split(1)
         return query, key, self.part(2)
 
 
 def quantize_projection(joined: QKVProjection, launches: LaunchConfigs = LAUNCH_CONFIGS) -> QuantizedQKV:
-    """Quantize the inputs of attention to e4m3, from a product on CUDA whose channels are contiguous."""
+    """Quantize the inputs of attention to e4m3, from a projection on CUDA whose channels are contiguous."""
     from wan_mcp.engine.attention import fused_qkv_triton as kernels
 
     product, heads, full = joined.product, joined.heads, joined.width
@@ -123,19 +123,19 @@ def quantize_projection(joined: QKVProjection, launches: LaunchConfigs = LAUNCH_
         len(partial_key), len(partial_value), sampled, tokens, HEADROOM * FP8_MAX, full**0.5, full,
         HEAD_DIM=width, BLOCK_P=32,
     )  # fmt: skip
-    made = torch.empty(3, 1, tokens, heads, width, dtype=torch.float8_e4m3fn, device=device)
+    out = torch.empty(3, 1, tokens, heads, width, dtype=torch.float8_e4m3fn, device=device)
     launch = launches.quantize_qk
     kernels.quantize_qk_kernel[(2 * launch.num_programs(tokens),)](
-        product, weights, means, cos, sin, rotation, bounds, made, scales, tokens, stride, joined.eps, width**0.5,
+        product, weights, means, cos, sin, rotation, bounds, out, scales, tokens, stride, joined.eps, width**0.5,
         NUM_HEADS=heads, HEAD_DIM=width, BLOCK_H=launch.block_h, BLOCK_ALL_H=1 << (heads - 1).bit_length(),
         NUM_STAGES=launch.num_stages, **launch.options(),
     )  # fmt: skip
     launch = launches.quantize_v
     kernels.quantize_v_kernel[(launch.num_programs(tokens), -(-heads // launch.block_h))](
-        product, value_mean, value_scale, made[2], tokens, stride, full,
+        product, value_mean, value_scale, out[2], tokens, stride, full,
         BLOCK_N=launch.block_h * width, NUM_STAGES=launch.num_stages, **launch.options(),
     )  # fmt: skip
-    return QuantizedQKV(made[0], made[1], made[2], scales[:1], scales[1:], value_scale, value_mean)
+    return QuantizedQKV(out[0], out[1], out[2], scales[:1], scales[1:], value_scale, value_mean)
 
 
 def output_rows(
@@ -144,9 +144,9 @@ def output_rows(
     """Quantize the output of attention over e4m3 inputs for the next product: e4m3 rows, and their scales.
 
     Args:
-        output: (1, tokens, heads, head width) e4m3, contiguous.
-        inputs: what attention was given.
-        launch: what one program does; a tile is one token.
+        output: (1, tokens, heads, head_dim) e4m3, contiguous.
+        inputs: the inputs of that attention.
+        launch: the launch configuration; a tile is one token.
 
     Returns:
         (tokens, width) and (tokens, 1) float32, like `modulate_quantize`.
@@ -166,7 +166,7 @@ def output_rows(
 
 
 def quantize_projection_reference(joined: QKVProjection) -> QuantizedQKV:
-    """Do what `quantize_projection` does in plain torch, on any device: the reference for the kernels."""
+    """Compute `quantize_projection` in plain torch, on any device: the reference for the kernels."""
     query, key, value = replace(joined, product=joined.product.float()).to_qkv()
     heads, width, root = joined.heads, query.shape[-1], joined.width**0.5
     key_mean, value_mean = key[:, ::SAMPLE_STRIDE].mean(1, keepdim=True), value.mean(1, keepdim=True)
@@ -182,11 +182,11 @@ def quantize_projection_reference(joined: QKVProjection) -> QuantizedQKV:
         (key - key_mean) @ rotation / key_scale,
         (value - value_mean) / value_scale,
     )
-    query8, key8, value8 = (each.clamp(-FP8_MAX, FP8_MAX).to(torch.float8_e4m3fn) for each in exact)
-    scales = (each.reshape(heads, width) for each in (value_scale, value_mean))
+    query8, key8, value8 = (x.clamp(-FP8_MAX, FP8_MAX).to(torch.float8_e4m3fn) for x in exact)
+    scales = (x.reshape(heads, width) for x in (value_scale, value_mean))
     return QuantizedQKV(query8, key8, value8, query_scale, key_scale, *scales)
 
 
 def output_rows_reference(output: Tensor, inputs: QuantizedQKV) -> tuple[Tensor, Tensor]:
-    """Do what `output_rows` does in plain torch, on any device."""
+    """Compute `output_rows` in plain torch, on any device."""
     return quantize_rowwise((output[0].float() * inputs.value_scale + inputs.value_mean).flatten(1))

@@ -1,4 +1,4 @@
-"""Attention through torch: its own kernels by name, and what chains of kernels have in common."""
+"""Attention through torch's own kernels, and the kernel interface."""
 
 from typing import Protocol, get_args
 
@@ -13,7 +13,7 @@ from wan_mcp.schema.enums import TorchAttention
 __all__ = ["ANY", "TORCH_KERNELS", "FusedKernel", "Kernel", "TorchKernel"]
 
 ANY = "sdpa"
-"""The name of whichever kernel torch takes."""
+"""Name for torch's automatic choice of kernel."""
 BACKENDS: dict[TorchAttention, SDPBackend] = {
     "cudnn": SDPBackend.CUDNN_ATTENTION,
     "flash": SDPBackend.FLASH_ATTENTION,
@@ -21,7 +21,7 @@ BACKENDS: dict[TorchAttention, SDPBackend] = {
     "math": SDPBackend.MATH,
 }
 TORCH_KERNELS: dict[str, SDPBackend] = {name: BACKENDS[name] for name in get_args(TorchAttention)}
-"""What torch ships for CUDA, in the order of `TorchAttention`."""
+"""Kernels that torch ships for CUDA, in the order of `TorchAttention`."""
 
 
 class Kernel(Protocol):
@@ -29,45 +29,45 @@ class Kernel(Protocol):
 
     @property
     def name(self) -> str:
-        """What receipts, logs and settings call it."""
+        """Return the kernel's name for receipts, logs and settings."""
 
     @property
     def widths(self) -> tuple[int, ...]:
-        """The widths of heads that it can do."""
+        """Return the supported values of head_dim."""
 
     def supports(self, query: Tensor, key: Tensor) -> bool:
-        """Whether it is the right one for inputs of these shapes, of one of its widths."""
+        """Check whether the kernel suits inputs of these shapes, with a supported head_dim."""
 
     def __call__(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """See `attend`."""
 
 
 class FusedKernel(Kernel, Protocol):
-    """A kernel that also goes all the way from one matrix product of a block to the next one."""
+    """A kernel that also computes everything between two matrix products of a block."""
 
     def attend_fused(self, joined: QKVProjection) -> tuple[Tensor, Tensor]:
-        """Self-attention as the next product takes it: (tokens, width) e4m3 and scales (tokens, 1) float32."""
+        """Compute self-attention, quantized for the next product: (tokens, width) e4m3, scales (tokens, 1) float32."""
 
 
 class TorchKernel:
-    """One kernel of torch, or, by the name of `sdpa`, whichever torch takes."""
+    """One of torch's kernels or, with the name `sdpa`, torch's automatic choice."""
 
     widths = (64, 128)
 
     def __init__(self, name: str) -> None:
-        """`name` is one of `TORCH_KERNELS`, or `ANY`."""
+        """Set the kernel: `name` is one of `TORCH_KERNELS`, or `ANY`."""
         self.name = name
         self._backend = None if name == ANY else TORCH_KERNELS[name]
 
     def supports(self, query: Tensor, key: Tensor) -> bool:
-        """Everything; torch refuses what a kernel cannot do."""
+        """Return true: torch itself rejects inputs that a kernel does not support."""
         return True
 
     def __call__(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         if self._backend is None:
             return self._attend(query, key, value)
         with sdpa_kernel([self._backend]):
-            # Fused kernels have no float32 that is worth having; those models run in bf16.
+            # Fused kernels have no useful float32 support; those models run in bf16.
             return self._attend(query, key, value)
 
     @staticmethod

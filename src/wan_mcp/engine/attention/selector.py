@@ -1,4 +1,4 @@
-"""Which kernels a device's attention goes through: the quickest first, each after a trial, each with one to fall to."""
+"""Select a device's attention kernels: the fastest first, each checked for accuracy, each with a fallback."""
 
 import logging
 import math
@@ -36,20 +36,20 @@ T = TypeVar("T")
 AUTO = "auto"
 FP8_KERNELS: tuple[str, ...] = get_args(FP8Attention)
 KERNEL_NAMES: tuple[str, ...] = get_args(AttentionKernel)
-"""The names that `choose_attention` takes beside `auto`."""
+"""Kernel names that `choose_attention` accepts, in addition to `auto`."""
 FP8_LIMIT, LIMIT = 0.04, 0.01
-"""How far a kernel in 8 bits, and any other, may be off in its trial: twice what sound ones are and more."""
+"""Maximum error of an 8-bit kernel, and of any other: at least twice the error of correct kernels."""
 HEAD_WIDTH = 128
-"""Of every Wan model but our own small one."""
+"""The head_dim of all Wan models except our small demo model."""
 
 
 class Attention:
-    """Self- or cross-attention on one device, by kernels that passed their trials."""
+    """Self- and cross-attention on one device, by kernels that passed their accuracy checks."""
 
     def __init__(self, kernels: list[Kernel], head_dim: int = HEAD_WIDTH, joined: FusedKernel | None = None) -> None:
-        """`kernels` come best first and proved themselves with this width of heads; the last takes everything.
+        """Set the checked kernels for this head_dim, best first; the last must support every input.
 
-        `joined` is that one of them, if any, which also proved itself with all around it in few passes.
+        `joined` is the one that also passed its check fused with the steps around it, if any.
         """
         self._kernels = kernels
         self._head_width = head_dim
@@ -58,21 +58,21 @@ class Attention:
 
     @property
     def name(self) -> str:
-        """The best kernel, that of long sequences, and whether it is joined with what is around it: other bits."""
+        """Return the name of the best kernel, the one for long sequences, marked if fused: its bits differ."""
         return self._kernels[0].name + (", joined" if self._joined is not None else "")
 
     def __call__(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """See `attend`."""
         for kernel in self._proved_for(query, key):
-            made = self._attempt(kernel.name, query, partial(kernel, query, key, value))
-            if made is not None:
-                return made
+            out = self._attempt(kernel.name, query, partial(kernel, query, key, value))
+            if out is not None:
+                return out
         return self._kernels[-1](query, key, value)
 
     def joined(self, joined: QKVProjection) -> tuple[Tensor, Tensor] | None:
-        """Self-attention from the product before it to rows of the next one, see `FusedKernel.attend_fused`.
+        """Compute fused self-attention, see `FusedKernel.attend_fused`.
 
-        None where the kernel for this shape is another, or has failed: then it takes three steps.
+        Return None if this shape uses another kernel, or the fused one failed; the caller then runs three steps.
         """
         query, kernel, name = joined.part(0), self._joined, f"{self.name},"
         if kernel is None or (name, query.shape) in self._refused:
@@ -82,21 +82,21 @@ class Attention:
         return self._attempt(name, query, partial(kernel.attend_fused, joined))
 
     def _proved_for(self, query: Tensor, key: Tensor) -> Iterator[Kernel]:
-        """The kernels for these shapes, best first, without the last."""
+        """Yield the kernels for these shapes, best first, without the last."""
         for kernel in self._kernels[:-1] if query.shape[-1] == self._head_width else []:
             if (kernel.name, query.shape) not in self._refused and kernel.supports(query, key):
                 yield kernel
 
     def _attempt(self, name: str, query: Tensor, compute: Callable[[], T]) -> T | None:
-        """What is computed; None where that failed, and it is not asked again for this shape."""
+        """Return the result of `compute`, or None if it failed; a failed kernel is not retried for this shape."""
         try:
             with _on(query.device):
                 return compute()
         except torch.OutOfMemoryError:
             raise
-        except Exception as error:  # a kernel from outside may raise anything, and another can do its work
+        except Exception as error:  # a third-party kernel may raise anything, and there is a fallback
             self._refused.add((name, query.shape))
-            log.warning("attention by %s does not take %s: %s", name, list(query.shape), first_line(error))
+            log.warning("attention by %s does not support %s: %s", name, list(query.shape), first_line(error))
             return None
 
 
@@ -108,32 +108,35 @@ _TRIED_JOINED: dict[tuple[torch.device, int], FusedKernel | None] = {}
 def choose_attention(
     device: torch.device, force: str = AUTO, head_dim: int = HEAD_WIDTH, *, eight_bits: bool = True
 ) -> Attention:
-    """Find the kernels for a device and use them from now on in this process; each is tried once.
+    """Select the kernels for a device, for the rest of this process; each is checked once.
 
     Args:
-        device: where the denoisers run.
-        force: a name of `KERNEL_NAMES` to use that kernel wherever it can be used.
-        head_dim: of the denoisers that will run; heads of other widths go through what torch chooses.
-        eight_bits: whether kernels in FP8 may be used without being forced.
+        device: the denoisers' device.
+        force: a name from `KERNEL_NAMES`, to use that kernel wherever it is supported.
+        head_dim: of the denoisers that will run; torch chooses the kernel for other values.
+        eight_bits: whether FP8 kernels may be used without being forced.
 
     Raises:
-        JobFailed: `force` names no kernel, or one that does not work here.
+        JobFailed: `force` is not a known kernel, or does not work here.
     """
     if force != AUTO and force not in KERNEL_NAMES:
-        raise JobFailed("bad_setting", f"Attention {force!r} is none of {AUTO}, {', '.join(KERNEL_NAMES)}.")
+        raise JobFailed(
+            "bad_setting", f"Unknown attention kernel {force!r}. Use one of {AUTO}, {', '.join(KERNEL_NAMES)}."
+        )
     if device.type == "cuda" and device.index is None:
-        device = torch.device("cuda", torch.cuda.current_device())  # as tensors say it
+        device = torch.device("cuda", torch.cuda.current_device())  # with an index, as in `tensor.device`
     kernels: list[Kernel] = []
     if device.type == "cuda" and force != ANY:
         in_fp8 = [name for name in FP8_KERNELS if force == name or (force == AUTO and eight_bits)]
         in_sixteen_bits = sorted(TORCH_KERNELS, key=lambda name: name != force)
-        for names in (in_fp8, in_sixteen_bits):  # for long sequences, and for all others
+        for names in (in_fp8, in_sixteen_bits):  # one for long sequences, one for all others
             passed = (kernel for name in names if (kernel := kernel_of(device, name, head_dim)) is not None)
             kernels += [kernel for kernel in (next(passed, None),) if kernel is not None]
     kernels.append(TorchKernel(ANY))
     if force not in (AUTO, *(kernel.name for kernel in kernels)):
         raise JobFailed(
-            "no_attention", f"Attention by {force} does not work on {device}; the log says why. Use {AUTO}."
+            "no_attention",
+            f"Attention kernel {force} does not work on {device}; see the log for the reason. Use {AUTO}.",
         )
     attention = _IN_USE[device] = Attention(kernels, head_dim, _joined_of(device, kernels[0], head_dim))
     log.info("attention on %s: %s", device, " > ".join(kernel.name for kernel in kernels))
@@ -141,14 +144,14 @@ def choose_attention(
 
 
 def attention_of(device: torch.device) -> Attention:
-    """What was chosen for a device; torch's own choice where nothing was."""
+    """Return the attention selected for a device; torch's automatic choice by default."""
     return _IN_USE.get(device, _ANY)
 
 
 def attention_in_use(device: torch.device | None = None) -> str:
-    """The name of the kernel that long self-attention goes through on a device, for receipts and logs.
+    """Return the name of a device's kernel for long self-attention, for receipts and logs.
 
-    Without a device: on the one that was chosen for last.
+    Without a device, use the last one that kernels were selected for.
     """
     if device is None:
         device = next(reversed(_IN_USE), torch.device("cpu"))
@@ -159,7 +162,7 @@ _ANY = Attention([TorchKernel(ANY)])
 
 
 def kernel_of(device: torch.device, name: str, head_dim: int = HEAD_WIDTH) -> Kernel | None:
-    """The kernel of that name, if it can be had here and is exact enough with this width of heads; tried once."""
+    """Return the kernel of that name if it is available and accurate enough for this head_dim; checked once."""
     key = (device, name, head_dim)
     if key not in _TRIED:
         _TRIED[key] = _try(device, name, head_dim)
@@ -174,7 +177,7 @@ def _try(device: torch.device, name: str, head_dim: int) -> Kernel | None:
     if kernel is None:
         return None
     if head_dim not in kernel.widths:
-        log.info("no attention by %s with heads of %d channels", name, head_dim)
+        log.info("no attention by %s for a head_dim of %d", name, head_dim)
         return None
     limit = FP8_LIMIT if name in FP8_KERNELS else LIMIT
     exact = _is_exact(device, name, head_dim, limit, lambda: AttentionAccuracy.of(device, head_dim).error(kernel))
@@ -182,7 +185,7 @@ def _try(device: torch.device, name: str, head_dim: int) -> Kernel | None:
 
 
 def _joined_of(device: torch.device, kernel: Kernel, head_dim: int) -> FusedKernel | None:
-    """The kernel again, if it also does with all around it in few passes and is exact enough so; tried once."""
+    """Return the kernel if it can also run fused and is accurate enough that way; checked once."""
     if not isinstance(kernel, CudnnFp8):
         return None
     key = (device, head_dim)
@@ -196,33 +199,33 @@ def _joined_of(device: torch.device, kernel: Kernel, head_dim: int) -> FusedKern
 
 
 def _is_exact(device: torch.device, name: str, head_dim: int, limit: float, measure: Callable[[], float]) -> bool:
-    """Whether a trial, which measures an error, can be made here and stays within the limit."""
+    """Check whether `measure`, which returns an error, works here and stays within the limit."""
     error = _unless_it_fails(device, name, measure)
     if error is None:
         return False
-    if not error <= limit:  # also where it is no number
-        log.warning("attention by %s is off by %.4f with heads of %d channels, not used", name, error, head_dim)
+    if not error <= limit:  # also true for NaN
+        log.warning("attention by %s is not used: error %.4f with a head_dim of %d", name, error, head_dim)
         return False
-    log.info("attention by %s: error %.4f with heads of %d channels", name, error, head_dim)
+    log.info("attention by %s: error %.4f with a head_dim of %d", name, error, head_dim)
     return True
 
 
 def _unless_it_fails(device: torch.device, name: str, call: Callable[[], T]) -> T | None:
-    """What is called; None, and a line in the log, where it is not there or does not work here."""
+    """Return the result of `call`, or log why it is missing or does not work here, and return None."""
     try:
         with _on(device):
             return call()
     except ImportError as missing:
         log.info("no attention by %s: %s", name, first_line(missing))
-    except torch.OutOfMemoryError:  # of the moment, not of the kernel
+    except torch.OutOfMemoryError:  # temporary, not a property of the kernel
         raise
-    except Exception as failure:  # whatever a foreign kernel raises, there is another
+    except Exception as failure:  # a third-party kernel may raise anything, and there is a fallback
         log.warning("attention by %s does not work here: %s", name, first_line(failure))
     return None
 
 
 class SparseAttention:
-    """Self-attention over a share of the blocks, with dense attention to fall to."""
+    """Self-attention over a share of the blocks, with dense attention as the fallback."""
 
     def __init__(self, kernel: BlockKernel) -> None:
         self._kernel: BlockKernel | None = kernel
@@ -231,7 +234,7 @@ class SparseAttention:
     def __call__(self, query: Tensor, key: Tensor, value: Tensor, density: float, grid: Grid | None) -> Tensor:
         """See `attend_sparsely`."""
         if grid is not None and math.prod(grid) != query.shape[1]:
-            raise ValueError(f"a grid of {grid} has not the {query.shape[1]} tokens that there are")
+            raise ValueError(f"a grid of {grid} does not match {query.shape[1]} tokens")
         if self._kernel is not None:
             try:
                 with _on(query.device):
@@ -239,37 +242,37 @@ class SparseAttention:
             except torch.OutOfMemoryError:
                 raise
             except Exception as error:
-                log.warning("%s stops being used: %s", self._kernel.name, first_line(error))
+                log.warning("%s is disabled: %s", self._kernel.name, first_line(error))
                 self._kernel = None
         return attention_of(query.device)(query, key, value)
 
 
 @lru_cache(maxsize=8)
 def sparse_attention_of(device: torch.device, head_dim: int = HEAD_WIDTH) -> SparseAttention | None:
-    """What leaves out blocks on a device, tried with this width of heads; None where nothing can."""
+    """Return a device's sparse attention, checked for this head_dim; None if there is none."""
     if device.type != "cuda":
         return SparseAttention(TorchBlocks())
     if head_dim not in CudnnBlocks.widths:
-        log.warning("turbo changes nothing: no kernel for heads of %d channels", head_dim)
+        log.warning("turbo has no effect: no kernel for a head_dim of %d", head_dim)
         return None
     try:
         kernel, trial = CudnnBlocks(device), AttentionAccuracy.of(device, head_dim)
         with _on(device):
-            given, wanted = (
-                attend_sparsely(each, trial.query, trial.key, trial.value, 0.5).double()
-                for each in (kernel, TorchBlocks())
+            actual, expected = (
+                attend_sparsely(sparse_kernel, trial.query, trial.key, trial.value, 0.5).double()
+                for sparse_kernel in (kernel, TorchBlocks())
             )
-        off = float((given - wanted).norm() / wanted.norm())
+        off = float((actual - expected).norm() / expected.norm())
     except ImportError as error:
-        log.warning("turbo changes nothing: %s; install wan-mcp[hopper]", first_line(error))
+        log.warning("turbo has no effect: %s; install wan-mcp[hopper]", first_line(error))
         return None
     except torch.OutOfMemoryError:
         raise
     except Exception as error:
-        log.warning("turbo changes nothing, blocks cannot be left out here: %s", first_line(error))
+        log.warning("turbo has no effect, sparse attention does not work here: %s", first_line(error))
         return None
-    if not off <= FP8_LIMIT:  # also where it is no number
-        log.warning("turbo changes nothing: %s is off by %.4f", kernel.name, off)
+    if not off <= FP8_LIMIT:  # also true for NaN
+        log.warning("turbo has no effect: %s has an error of %.4f", kernel.name, off)
         return None
     log.info("%s: error %.4f", kernel.name, off)
     return SparseAttention(kernel)
@@ -281,5 +284,5 @@ def _maker(name: str) -> Callable[[torch.device], Kernel]:
 
 
 def _on(device: torch.device) -> AbstractContextManager[Any]:
-    """Triton and CuTe launch on the current device, whatever their tensors are on."""
+    """Make `device` current: Triton and CuTe launch on the current device, not the tensors' one."""
     return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
