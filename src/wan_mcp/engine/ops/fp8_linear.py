@@ -1,8 +1,8 @@
 """Linear layers in the precision of a recipe, as plain functions of plain tensors, so that they can be exported.
 
-`plain` multiplies in the precision of the activations. `fp8-rowwise` holds weights in e4m3 with one scale for each
-output channel (see `quantize_weights`) and quantizes activations as they come with one scale for each token: the finest
-scales that the hardware's matrix product takes without splitting its sum.
+`plain` multiplies in the precision of the activations. `fp8-rowwise` stores weights in e4m3 with one scale per output
+channel (see `quantize_weights`) and quantizes activations dynamically with one scale per token: the finest scales that
+the hardware's matrix product supports without splitting its sum.
 """
 
 from typing import Literal
@@ -30,20 +30,20 @@ FP8: QuantScheme = "fp8-rowwise"
 FP8_MAX: float = torch.finfo(torch.float8_e4m3fn).max
 """448, the largest number of e4m3 (OCP 8-bit floating point specification, without infinities)."""
 MIN_GEMM_ROWS = 128
-"""cuBLAS has no product of FP8 rows that are few and long: below this, rows of zeros are added."""
+"""Minimum rows: cuBLAS has no FP8 product for few, long rows, so smaller inputs are padded with rows of zeros."""
 MIN_SCALE = 1e-12
-"""A row of zeros needs some scale; any will do."""
+"""Minimum scale, for rows of zeros."""
 
 
 def quantize_rowwise(rows: Tensor) -> tuple[Tensor, Tensor]:
-    """Rows (…, n) in e4m3 and their float32 scales (…, 1): rows ≈ quantized * scale."""
+    """Quantize rows (…, n) to e4m3 with float32 scales (…, 1): rows ≈ quantized * scale."""
     wide = rows.float()
     scale = (wide.abs().amax(-1, keepdim=True) / FP8_MAX).clamp(min=MIN_SCALE)
     return (wide / scale).clamp(-FP8_MAX, FP8_MAX).to(torch.float8_e4m3fn), scale
 
 
 def product(rows: tuple[Tensor, Tensor], layer: list[Tensor], recipe: QuantScheme, dtype: torch.dtype) -> Tensor:
-    """The layer applied to prepared rows, (tokens, in) and their scales, giving (1, tokens, out) in `dtype`."""
+    """Apply the layer to quantized rows (tokens, in) and their scales; return (1, tokens, out) in `dtype`."""
     inputs, row_scales = rows
     if recipe == PLAIN:
         weight, bias = layer
@@ -51,18 +51,18 @@ def product(rows: tuple[Tensor, Tensor], layer: list[Tensor], recipe: QuantSchem
     weight, scale, bias = layer
     if inputs.is_cuda and (tokens := inputs.shape[0]) < MIN_GEMM_ROWS:
         missing = MIN_GEMM_ROWS - tokens
-        # Made of other numbers first: not every operation of torch knows e4m3.
+        # Converted from another dtype: not every operation of torch supports e4m3.
         filled = F.pad(inputs.view(torch.uint8), (0, 0, 0, missing)).view(inputs.dtype)
         rows = (filled, F.pad(row_scales, (0, 0, 0, missing), value=1.0))
         return product(rows, layer, recipe, dtype)[:, :tokens]
-    made = torch._scaled_mm(
+    out = torch._scaled_mm(
         inputs, weight.t(), scale_a=row_scales, scale_b=scale, bias=bias, out_dtype=dtype, use_fast_accum=True
     )
-    return made[None]
+    return out[None]
 
 
 def linear(inputs: Tensor, layer: list[Tensor], recipe: QuantScheme, dtype: torch.dtype) -> Tensor:
-    """The layer applied to (1, tokens, in), giving (1, tokens, out) in `dtype`."""
+    """Apply the layer to (1, tokens, in); return (1, tokens, out) in `dtype`."""
     if recipe == PLAIN:
         return product((inputs[0].to(dtype), inputs), layer, recipe, dtype)
     return product(quantize_rowwise(inputs[0]), layer, recipe, dtype)

@@ -1,7 +1,7 @@
 """The operations between a block's matrix products, in plain torch. A row is a token's channels.
 
-`modulate_triton` has the same four functions for GPUs, each one pass over memory; `fused_ops_for` chooses. `FusedOps`
-says what they compute.
+`modulate_triton` has the same four functions for GPUs, each one pass over memory; `fused_ops_for` selects the module.
+`FusedOps` specifies them.
 """
 
 import logging
@@ -30,15 +30,15 @@ __all__ = [
 log = logging.getLogger(__name__)
 
 NO_CHUNK = -1
-"""In place of the number of a chunk of the modulation: there is none."""
+"""Used as the index of a modulation chunk: no chunk."""
 
 
 class FusedOps(Protocol):
-    """The steps between a block's matrix products, as functions of tensors; a module is one.
+    """The steps between a block's matrix products, as functions of tensors; implemented by modules.
 
-    `temb` is (1, 6, n), or (1, tokens, 6, n) where each token has its own; plus `scale_shift_table` (1, 6, n) it is the
-    modulation, six chunks. `gate` and `shift` are numbers of chunks, or `NO_CHUNK`; after each shift comes its scale.
-    `gemm` is the output of the product before.
+    `temb` is (1, 6, n), or (1, tokens, 6, n) if each token has its own; plus `scale_shift_table` (1, 6, n) it is the
+    modulation, six chunks. `gate` and `shift` are indices of chunks, or `NO_CHUNK`; the scale follows its shift. `gemm`
+    is the output of the previous product.
     """
 
     def modulate_quantize(
@@ -78,7 +78,7 @@ class FusedOps(Protocol):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Add `gemm` times its gate to the residual (1, tokens, n), and prepare it as `modulate_quantize` does.
 
-        `weight` and `bias` (n) are those of the normalization where `affine` is true. Without a gate it is one.
+        `weight` and `bias` (n) belong to the normalization, if `affine`. Without a gate, the factor is one.
 
         Returns:
             The sum, and what `modulate_quantize` returns.
@@ -107,7 +107,7 @@ class FusedOps(Protocol):
 
 @cache
 def fused_ops_for(device: Any) -> FusedOps:
-    """Return what does these steps on a `torch.device`: this module, or `modulate_triton` where Triton works."""
+    """Return the ops for a `torch.device`: this module, or `modulate_triton` if Triton works."""
     from wan_mcp.engine.ops import modulate as plain_steps
 
     if device.type != "cuda":
@@ -120,7 +120,7 @@ def fused_ops_for(device: Any) -> FusedOps:
         kernels.modulate_quantize(rows, temb, temb, 1e-6, 0, normalize=True, gelu=False, fp8=False)
         if torch.cuda.get_device_capability(device) >= MIN_FP8_CAPABILITY:
             kernels.modulate_quantize(rows, temb, temb, 1e-6, NO_CHUNK, normalize=False, gelu=True, fp8=True)
-    except torch.OutOfMemoryError:  # of the moment; a raise is not remembered
+    except torch.OutOfMemoryError:  # temporary; an exception is not cached
         raise
     except Exception as error:  # without a C compiler, or on a GPU that Triton does not know
         log.warning("blocks run without their own GPU kernels: %s", first_line(error))
@@ -185,12 +185,12 @@ def qk_rms_norm_rope(
     rows: Tensor, weights: list[Tensor], cos: Tensor, sin: Tensor, width: int, eps: float, *, rotate: bool
 ) -> Tensor:
     """See `FusedOps`."""
-    made = []
+    parts = []
     for part, weight in zip(rows[0].split(width, dim=-1), weights, strict=False):
         wide = part.float()
         wide = wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + eps) * weight.float()
-        made.append(apply_rotary_emb(wide, cos, sin) if rotate else wide)
-    return torch.stack(made).to(rows.dtype)
+        parts.append(apply_rotary_emb(wide, cos, sin) if rotate else wide)
+    return torch.stack(parts).to(rows.dtype)
 
 
 def apply_rotary_emb(rows: Tensor, cos: Tensor, sin: Tensor) -> Tensor:

@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 __all__ = ["quantize_fp8_rowwise", "quantize_int8_groupwise", "quantize_linear"]
 
-# torchao is imported by the functions that need it: it takes seconds, and an engine is ready without it.
+# torchao is imported by the functions that need it: the import takes seconds, and an engine can start without it.
 
 CPU_CHUNK = 1 << 19
-"""Weights quantized at once on a CPU: 2 MB in float32, which stay in its cache from one operation to the next. A whole
-layer of 42 million takes 2 to 3 times as long (`benchmarks/results/torchao_weights.json`)."""
+"""Weights quantized at a time on a CPU: 2 MB in float32, which stay in its cache between operations. A whole layer of
+42 million at once takes 2 to 3 times as long (`benchmarks/results/torchao_weights.json`)."""
 CHUNK = 1 << 26
 """The same on other devices: 268 MB in float32, so that quantizing needs little more memory than its result."""
 
@@ -64,9 +64,9 @@ def quantize_int8_groupwise(weight: Tensor, group_size: int) -> "Int8Tensor":
 
 
 def quantize_linear(weight: Tensor, bias: Tensor, recipe: QuantScheme, dtype: torch.dtype) -> list[Tensor]:
-    """Return what `fp8_linear.linear` needs of a layer (out, in).
+    """Return the tensors of a layer (out, in) for `fp8_linear.linear`.
 
-    These are weight and bias, in FP8 with the weight's scales (1, out) between them.
+    These are weight and bias; in FP8, the weight's scales (1, out) are between them.
     """
     if recipe == PLAIN:
         return [weight.to(dtype).contiguous(), bias.to(dtype).contiguous()]
@@ -75,7 +75,7 @@ def quantize_linear(weight: Tensor, bias: Tensor, recipe: QuantScheme, dtype: to
 
 
 def _chunks(weight: Tensor) -> Iterator[slice]:
-    """Slices of rows that are quantized at once."""
+    """Yield slices of rows to quantize at a time."""
     rows, columns = weight.shape
     step = max(1, (CPU_CHUNK if weight.device.type == "cpu" else CHUNK) // columns)
     for first in range(0, rows, step):
