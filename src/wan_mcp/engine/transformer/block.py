@@ -1,9 +1,9 @@
 """One Wan block as a function of tensors: the same arithmetic eagerly, exported, quantized or not.
 
-After `WanTransformerBlock` of diffusers, with four differences that do not change what it computes beyond rounding:
-query, key and value are one product; the text's keys and values come from outside (they are the same at every step);
-the rotary tables hold each angle once; and normalized activations stay in float32 until they are rounded once. What
-lies between the products is `modulate` in plain torch and `modulate_triton` on GPUs.
+Based on `WanTransformerBlock` of diffusers, with four differences that change the result only by rounding: query, key
+and value are one product; the text's keys and values are inputs (they are the same at every step); the rotary tables
+store each angle once; and normalized activations stay in float32 until they are quantized or cast, once. The steps
+between the products are `modulate` in plain torch and `modulate_triton` on GPUs.
 """
 
 from dataclasses import dataclass
@@ -29,28 +29,28 @@ __all__ = [
 ]
 
 LINEARS = ("attn1.qkv", "attn1.out", "attn2.q", "attn2.out", "ffn.up", "ffn.down")
-"""The layers of one block that a recipe applies to, beside those of the text."""
+"""The layers of one block that a recipe applies to, except the text's layers."""
 SHIFT, GATE, FFN_SHIFT, FFN_GATE = 0, 2, 3, 5
-"""Chunks of the modulation. After each shift comes its scale."""
+"""Indices of modulation chunks. The scale follows its shift."""
 
 
 @dataclass(frozen=True)
 class BlockKind:
-    """All that a block's arithmetic depends on but its tensors."""
+    """Everything that a block's arithmetic depends on, except its tensors."""
 
     shape: BlockShape
     recipe: QuantScheme
     dtype: torch.dtype
-    """Of the residual stream and of what attention reads."""
+    """Dtype of the residual stream and of attention's inputs."""
 
 
 def linear_parts(recipe: QuantScheme) -> tuple[str, ...]:
-    """The names of a layer's tensors, in the order in which `linear` takes them."""
+    """Return the names of a layer's tensors, in the order of `linear`'s parameters."""
     return ("weight", "scale", "bias") if recipe == FP8 else ("weight", "bias")
 
 
 def weight_names(kind: BlockKind) -> list[str]:
-    """The names of a block's tensors, in the order in which `run_block` takes them."""
+    """Return the names of a block's tensors, in the order of `run_block`'s `weights`."""
     names = ["scale_shift_table", "attn1.norm_q", "attn1.norm_k", "attn2.norm_q"]
     if kind.shape.cross_norm:
         names += ["norm2.weight", "norm2.bias"]
@@ -68,16 +68,16 @@ def run_block(
     sin: Tensor,
     weights: list[Tensor],
 ) -> Tensor:
-    """The block applied to `hidden` (1, tokens, width), giving the same shape and dtype.
+    """Apply the block to `hidden` (1, tokens, width); return the same shape and dtype.
 
     Args:
-        kind: what the block is.
+        kind: the block's shape, recipe and dtype.
         hidden: the residual stream.
-        text_key: (1, text tokens, heads, head width), see `context_keys_values`.
+        text_key: (1, text tokens, heads, head_dim), see `context_keys_values`.
         text_value: likewise.
-        padding: (1), float32: how many text tokens the last key and value stand for.
-        temb: (1, 6, width), or (1, tokens, 6, width) where each token has its own.
-        cos: (tokens, head width / 2), float32.
+        padding: (1), float32: the number of text tokens that the last key and value represent.
+        temb: (1, 6, width), or (1, tokens, 6, width) if each token has its own.
+        cos: (tokens, head_dim / 2), float32.
         sin: likewise.
         weights: the tensors of `weight_names`.
     """
@@ -135,22 +135,22 @@ def run_block(
 
 
 def context_keys_values(kind: BlockKind, text: Tensor, weights: list[Tensor]) -> tuple[Tensor, Tensor]:
-    """Keys and values (1, text tokens, heads, head width) of the text (1, text tokens, width).
+    """Return the keys and values (1, text tokens, heads, head_dim) of the text (1, text tokens, width).
 
-    `weights` are the tensors of the layer that gives both, and the key's normalization.
+    `weights` are the tensors of the layer that computes both, and the key's norm weight.
     """
     *layer, norm = weights
     key, value = linear(text, layer, kind.recipe, kind.dtype).split(kind.shape.width, dim=-1)
-    # Once for each text: not worth a kernel. Without RoPE, any two tensors do.
+    # Once per text: not worth a kernel. Without RoPE, cos and sin are not read.
     key = plain_steps.qk_rms_norm_rope(key, [norm], norm, norm, kind.shape.width, kind.shape.eps, rotate=False)
     heads = (kind.shape.heads, -1)
     return key.unflatten(-1, heads).contiguous(), value.unflatten(-1, heads).contiguous()
 
 
 class ExportableBlock(nn.Module):  # type: ignore[misc]
-    """`run_block` as a module without parameters, which is what `torch.export` takes: the weights are inputs.
+    """`run_block` as a module without parameters, for `torch.export`: the weights are inputs.
 
-    So one compiled package serves every layer and every denoiser of a kind, and owns none of their tensors.
+    One compiled package therefore serves every layer and every denoiser of a kind, and owns none of their tensors.
     """
 
     def __init__(self, kind: BlockKind) -> None:

@@ -1,7 +1,7 @@
-"""Converted weights on disk: a denoiser that was quantized once comes back at the disk's speed.
+"""Converted weights on disk: a denoiser that was quantized once loads at the disk's speed.
 
-One safetensors file for each block and one for the rest, in a folder that gets its name when all are written. So a
-reader sees a whole denoiser or none, blocks can be read side by side, and the bf16 weights are never needed again.
+There is one safetensors file per block and one for the rest, in a folder that gets its name when all are written. A
+reader therefore sees a whole denoiser or none, blocks can be read in parallel, and the bf16 weights are not read again.
 """
 
 import json
@@ -29,7 +29,7 @@ __all__ = ["CachedDenoiser", "WeightsCache"]
 log = logging.getLogger(__name__)
 
 LAYOUT = 1
-"""Raise it when the tensors of a block change their names, order or meaning."""
+"""Increase it if the tensors of a block change their names, order or meaning."""
 READERS = 4
 INDEX = "index.json"
 REST = "rest.safetensors"
@@ -44,19 +44,19 @@ class CachedDenoiser:
 
     @property
     def bytes(self) -> int:
-        """Its size on disk."""
+        """Return the size on disk."""
         return sum(file.stat().st_size for file in self._folder.glob("*.safetensors"))
 
     def rest(self, device: torch.device) -> dict[str, Tensor]:
-        """The tensors outside the blocks, by the names of diffusers."""
+        """Return the tensors outside the blocks, by the names of diffusers."""
         return dict(load_file(self._folder / REST, device=str(device)))
 
     def blocks(self, kinds: Sequence[BlockKind], weight_store: WeightStore) -> list[BlockWeights]:
-        """The tensors of the blocks, of these kinds, settled in `weight_store`.
+        """Return the tensors of the blocks, of these kinds, placed in `weight_store`.
 
         Raises:
             SafetensorError, OSError: a file cannot be read.
-            KeyError, ValueError: it is not what it should be.
+            KeyError, ValueError: a file's content is invalid.
         """
         if len(kinds) != self._blocks:
             raise ValueError(f"{self._blocks} blocks are cached, {len(kinds)} wanted")
@@ -77,26 +77,26 @@ class WeightsCache:
         self._writers: list[Thread] = []
 
     def keep(self, key: str, blocks: Sequence[Mapping[str, Tensor]], rest: Mapping[str, Tensor]) -> None:
-        """`write` beside the caller, who need not wait for the disk."""
+        """Call `write` in the background, so that the caller does not wait for the disk."""
         writer = Thread(target=self.write, args=(key, blocks, rest), name="keep-weights", daemon=True)
         self._writers.append(writer)
         writer.start()
 
     def finish(self) -> None:
-        """Wait until what is being written is: as long as it is, its tensors keep their memory."""
+        """Wait for the current write to finish: until then, its tensors occupy memory."""
         for writer in self._writers:
             writer.join()
         self._writers = []
 
     def find(self, key: str) -> CachedDenoiser | None:
-        """The denoiser with this key, if it is here."""
+        """Return the denoiser with this key, if it is cached."""
         try:
             return CachedDenoiser(self._folder / key)
         except (OSError, ValueError, KeyError):
             return None
 
     def write(self, key: str, blocks: Sequence[Mapping[str, Tensor]], rest: Mapping[str, Tensor]) -> bool:
-        """Keep a denoiser; False where the disk does not take it, which only costs the time to convert it again."""
+        """Write a denoiser; return false if the disk cannot hold it, so that it must be converted again."""
         if self.find(key) is not None:
             return True
         try:
@@ -113,12 +113,12 @@ class WeightsCache:
                 (fresh / INDEX).write_text(json.dumps({"layout": LAYOUT, "blocks": len(blocks)}))
         except (OSError, SafetensorError) as error:
             log.warning("converted weights not kept: %s", error)
-            return self.find(key) is not None  # another engine may have been faster
+            return self.find(key) is not None  # another engine may have written it first
         log.info("converted weights kept as %s, %s", key, in_bytes(needed))
         return True
 
     def set_aside(self, key: str, reason: str) -> None:
-        """Remove a denoiser that turned out unreadable; it is made again from its source."""
+        """Remove an unreadable denoiser; it will be converted again from its source."""
         log.warning("converted weights %s are removed: %s", key, reason)
         shutil.rmtree(self._folder / key, ignore_errors=True)
 
@@ -128,7 +128,7 @@ def _name(number: int) -> str:
 
 
 def _on_cpu(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    # Copies: tensors of a state dict may share memory, which the format does not allow.
+    # Copied, because tensors of a state dict may share memory, which the format does not allow.
     return {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
 
 

@@ -1,4 +1,4 @@
-"""What distinguishes one kind of Wan block from another: what a compiled package is made for."""
+"""The properties that distinguish one kind of Wan block from another; a compiled package is specific to them."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -8,28 +8,28 @@ __all__ = ["BlockShape"]
 
 @dataclass(frozen=True)
 class BlockShape:
-    """The sizes and options of a block; how many there are, their weights and the picture's size play no part."""
+    """The sizes and options of a block, independent of the number of blocks, their weights and the image size."""
 
     width: int
     """Channels of the residual stream."""
     heads: int
     ffn_dim: int
     cross_norm: bool
-    """Whether a normalization with weights stands before the cross-attention."""
+    """Whether a normalization with weights precedes the cross-attention."""
     temb_per_token: bool
-    """Whether each token has a time of its own (TI2V-5B: the first frame may be a clean picture)."""
+    """Whether each token has a separate timestep (TI2V-5B: the first frame may be a clean image)."""
     eps: float
 
     @property
     def head_dim(self) -> int:
-        """Channels of one head."""
+        """Return the channels of one head."""
         return self.width // self.heads
 
     @classmethod
     def of(cls, config: Any, *, temb_per_token: bool) -> "BlockShape | None":
-        """The shape behind a `WanTransformer3DModel`'s configuration, or None where the blocks are of another kind.
+        """Return the shape for a `WanTransformer3DModel`'s configuration, or None for unsupported blocks.
 
-        Another kind are those that read a picture through cross-attention (Wan2.1 image to video).
+        Unsupported are blocks that read an image through cross-attention (Wan2.1 image to video).
         """
         if config.added_kv_proj_dim is not None or config.image_dim is not None:
             return None

@@ -1,7 +1,7 @@
-"""The blocks of a running denoiser: one set of tensors each, one shared way of running them.
+"""The blocks of a running denoiser: one set of tensors each, and one shared function that runs them.
 
-`install_blocks` puts them into a `WanTransformer3DModel` in place of its own, so that pipelines, caches and hooks of
-diffusers go on working: their forward has the signature of the blocks that they replace.
+`install_blocks` replaces the blocks of a `WanTransformer3DModel` with them. Pipelines, caches and hooks of diffusers
+keep working, because `forward` has the same signature as in the blocks that they replace.
 """
 
 from collections.abc import Callable, Collection, Sequence
@@ -19,28 +19,28 @@ from wan_mcp.engine.transformer.weights import BlockWeights
 __all__ = ["CONTEXTS_KEPT", "FastBlock", "FastBlocks", "RunBlock", "install_blocks"]
 
 RunBlock = Callable[[BlockKind, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, list[Tensor]], Tensor]
-"""What runs a block: `run_block` itself, or a compiled package with the same arguments."""
+"""A function that runs a block: `run_block` itself, or a compiled package with the same arguments."""
 MIN_CONTEXT_TOKENS = 2
-"""Tokens: one is a case of its own for compilers."""
+"""Minimum number of text tokens: compilers specialize on one."""
 CONTEXTS_KEPT = 2  # with classifier-free guidance a step reads two texts
 
 
 class FastBlock(nn.Module):  # type: ignore[misc]
-    """One block: its kind and place, and the text's keys and values, computed when a text is first seen."""
+    """One block: its kind and index, and the text's keys and values, computed when a text is first used."""
 
     def __init__(self, kind: BlockKind, number: int, shared: "FastBlocks") -> None:
         super().__init__()
         self.kind = kind
         self._number = number
-        self._shared = [shared]  # in a list: it is no submodule
+        self._shared = [shared]  # in a list, so that it is not registered as a submodule
         self._texts: list[tuple[Tensor, Tensor, Tensor]] = []
 
     def forward(
         self, hidden_states: Tensor, encoder_hidden_states: Tensor, temb: Tensor, rotary_emb: tuple[Tensor, Tensor]
     ) -> Tensor:
-        """See `WanTransformerBlock`; `rotary_emb` holds each angle once, see `RotaryTables`."""
+        """See `WanTransformerBlock`; `rotary_emb` has each angle once, see `RotaryTables`."""
         kind = self.kind
-        if kind.shape.temb_per_token and temb.ndim == 3:  # a pipeline that gives all tokens one time
+        if kind.shape.temb_per_token and temb.ndim == 3:  # a pipeline with one timestep for all tokens
             temb = temb[:, None].expand(-1, hidden_states.shape[1], -1, -1).contiguous()
         temb = temb.to(kind.dtype)
         shared = self._shared[0]
@@ -50,7 +50,7 @@ class FastBlock(nn.Module):  # type: ignore[misc]
         return shared.run(kind, hidden_states, key, value, padding, temb, *rotary_emb, weights)
 
     def known(self, text: Tensor) -> tuple[Tensor, Tensor] | None:
-        """The keys and values of a prepared text that was seen."""
+        """Return the cached keys and values of a prepared text, if any."""
         return next(((key, value) for known, key, value in self._texts if known is text), None)
 
     def _text(self, text: Tensor) -> tuple[Tensor, Tensor]:
@@ -63,12 +63,12 @@ class FastBlock(nn.Module):  # type: ignore[misc]
         return key, value
 
     def forget(self) -> None:
-        """Let go of the texts."""
+        """Forget the cached texts."""
         self._texts = []
 
 
 class FastBlocks:
-    """All fast blocks of one denoiser, and what runs them."""
+    """All fast blocks of one denoiser, and the function that runs them."""
 
     def __init__(
         self, weights: Sequence[BlockWeights], weight_store: WeightStore, rotary: "RotaryTables", texts: "ContextCache"
@@ -76,38 +76,38 @@ class FastBlocks:
         self.weight_store = weight_store
         self._rotary, self.texts = rotary, texts
         self.denoiser = weight_store.add(weights)
-        """Its number there."""
+        """The denoiser's index in the weight store."""
         self.run: RunBlock = run_block
-        """Replace it between two forwards to run the blocks in another way."""
+        """Runs a block; may be replaced between two forwards."""
         self.changes = 0
-        """How often weights were replaced or texts forgotten: whoever noted what blocks read notes it anew then."""
+        """Incremented when weights are replaced or texts forgotten: saved references to inputs are then stale."""
         self.blocks = nn.ModuleList(FastBlock(each.kind, number, self) for number, each in enumerate(weights))
 
     @property
     def kinds(self) -> set[BlockKind]:
-        """The kinds that the blocks are of: one, and another where a manifest excludes some from quantization."""
+        """Return the kinds of the blocks: one, or two if a manifest excludes some blocks from quantization."""
         return {block.kind for block in self.blocks}
 
     def replace(self, weights: Sequence[BlockWeights]) -> None:
-        """Give the blocks other weights of the same kinds, between two forwards."""
+        """Replace the blocks' weights by others of the same kinds, between two forwards."""
         self.weight_store.replace(self.denoiser, weights)
         self.forget_texts()
 
     def drop(self) -> None:
-        """Have no weights until `replace` gives others."""
+        """Drop the weights, until `replace` sets others."""
         self.weight_store.drop(self.denoiser)
         self.forget_texts()
 
     def forget_texts(self) -> None:
-        """Let go of the texts of former jobs."""
+        """Forget the texts of previous jobs."""
         self.changes += 1
         for block in self.blocks:
             block.forget()
 
     def static_inputs(self, latents: Tensor, text: Tensor) -> list[Tensor] | None:
-        """What a forward over these latents with this text finds made: tables, the text prepared, its keys and values.
+        """Return the cached inputs of a forward over these latents and this text: tables, prepared text, keys, values.
 
-        None where it would have to make some of it first.
+        Return None if any of them is not cached yet.
         """
         tables, prepared = self._rotary.known(latents), self.texts.known(text)
         if tables is None or prepared is None:
@@ -122,7 +122,7 @@ class FastBlocks:
 
 
 class RotaryTables(nn.Module):  # type: ignore[misc]
-    """The rotary tables with each angle once: (tokens, head width / 2) float32, kept for the last size asked for."""
+    """The rotary tables with each angle once: (tokens, head_dim / 2) float32, cached for the last size."""
 
     def __init__(self, rope: Any) -> None:
         super().__init__()
@@ -133,31 +133,31 @@ class RotaryTables(nn.Module):  # type: ignore[misc]
         if (found := self.known(latents)) is not None:
             return found
         cos, sin = self.rope(latents)
-        # diffusers repeats every angle for the two channels that it turns, and keeps a dimension for the heads.
+        # diffusers repeats every angle for the two channels that it rotates, and has a dimension for the heads.
         tables = tuple(table[0, :, 0, ::2].float().to(latents.device).contiguous() for table in (cos, sin))
         self._last = (latents.shape[2:], latents.device, (tables[0], tables[1]))
         return self._last[2]
 
     def known(self, latents: Tensor) -> tuple[Tensor, Tensor] | None:
-        """The tables for these latents, if theirs was the last size."""
+        """Return the cached tables for these latents, if the size is the same as last time."""
         if self._last is None or self._last[:2] != (latents.shape[2:], latents.device):
             return None
         return self._last[2]
 
     def forget(self) -> None:
-        """Let go of the tables."""
+        """Forget the tables."""
         self._last = None
 
 
 class ContextCache(nn.Module):  # type: ignore[misc]
-    """The layers that prepare the text for a denoiser, run once for each text instead of at every step.
+    """The layers that prepare the text for a denoiser, run once per text instead of at every step.
 
-    Of the padding that pipelines fill texts up with, one token is kept: it counts as many times. Giving the very same
-    tensor again is also what tells the blocks that they know the text.
+    Pipelines pad texts to a fixed length. One token of the padding is kept and weighted by the number of padding
+    tokens. For a known text the same tensor object is returned, by which the blocks recognize it.
     """
 
     def __init__(self, embedder: nn.Module, kinds: Collection[BlockKind]) -> None:
-        """`kinds` are those of the blocks that read the text."""
+        """Wrap `embedder`; `kinds` are the kinds of the blocks that read the text."""
         super().__init__()
         self.embedder = embedder
         self._reading = {(kind.shape.head_dim, kind.dtype) for kind in kinds}
@@ -173,16 +173,16 @@ class ContextCache(nn.Module):  # type: ignore[misc]
         return prepared
 
     def known(self, text: Tensor) -> Tensor | None:
-        """What was prepared for this text."""
+        """Return the prepared tensor of this text, if cached."""
         return next((prepared for known, prepared, _ in self._texts if known is text), None)
 
     def padding_of(self, prepared: Tensor) -> Tensor:
-        """As how many tokens the last one of a prepared text counts: (1), float32."""
+        """Return how many tokens the last one of a prepared text represents: (1), float32."""
         found = next((padding for _, known, padding in self._texts if known is prepared), None)
         return _once(prepared) if found is None else found
 
     def forget(self) -> None:
-        """Let go of the texts."""
+        """Forget the cached texts."""
         self._texts = []
 
 
@@ -191,7 +191,7 @@ def _once(text: Tensor) -> Tensor:
 
 
 def _folded(text: Tensor) -> tuple[Tensor, Tensor]:
-    """A text (1, tokens, width) up to its first token of padding, all zeros, and how often that one counts."""
+    """Return a text (1, tokens, width) up to its first padding token (all zeros), and the number that it represents."""
     tokens = text.shape[1]
     filled = text[0].ne(0).any(-1).nonzero()
     kept = max(MIN_CONTEXT_TOKENS, int(filled[-1]) + 2) if len(filled) else MIN_CONTEXT_TOKENS
@@ -201,12 +201,12 @@ def _folded(text: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def install_blocks(denoiser: Any, weights: Sequence[BlockWeights], weight_store: WeightStore) -> FastBlocks:
-    """Replace the blocks of a `WanTransformer3DModel` by fast ones with these weights, settled in `weight_store`.
+    """Replace the blocks of a `WanTransformer3DModel` by fast ones with these weights, placed in `weight_store`.
 
-    What surrounds the blocks (times, the last projection) stays as it is.
+    The layers around the blocks (timesteps, the last projection) are unchanged.
     """
     rotary = RotaryTables(denoiser.rope)
-    texts = ContextCache(denoiser.condition_embedder.text_embedder, {each.kind for each in weights})
+    texts = ContextCache(denoiser.condition_embedder.text_embedder, {block.kind for block in weights})
     fast = FastBlocks(weights, weight_store, rotary, texts)
     denoiser.blocks, denoiser.rope, denoiser.condition_embedder.text_embedder = fast.blocks, rotary, texts
     denoiser.patch_embedding = PatchEmbedLinear(denoiser.patch_embedding)

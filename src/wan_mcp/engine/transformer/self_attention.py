@@ -1,7 +1,7 @@
-"""Self-attention of a block in FP8 on CUDA as one operator: from the product before it to the rows of the one behind.
+"""A block's FP8 self-attention on CUDA as one custom op, from the QKV projection to the output projection's input.
 
-Like `wan_mcp::attend_self` it is one opaque node to `torch.export`: which kernel computes, and whether that reads the
-product itself or is given queries and keys made by a pass of their own, the process decides that runs a package.
+Like `wan_mcp::attend_self` it is one opaque node to `torch.export`. The process that runs a package selects the kernel,
+and whether it reads the QKV projection itself or gets queries and keys from a separate pass.
 """
 
 import torch
@@ -15,7 +15,7 @@ __all__ = ["fused_self_attention", "uses_fused_attention"]
 
 
 def uses_fused_attention(recipe: QuantScheme, device: torch.device) -> bool:
-    """Whether blocks call `fused_self_attention`; elsewhere compilers join its steps to their neighbours better."""
+    """Check whether blocks call `fused_self_attention`; elsewhere compilers fuse its steps better with the others."""
     return recipe == FP8 and device.type == "cuda"
 
 
@@ -23,28 +23,28 @@ def uses_fused_attention(recipe: QuantScheme, device: torch.device) -> bool:
 def fused_self_attention(
     product: Tensor, query_norm: Tensor, key_norm: Tensor, cos: Tensor, sin: Tensor, heads: int, eps: float
 ) -> tuple[Tensor, Tensor]:
-    """Attend from all tokens to all, with RMS norm and RoPE before and quantization to FP8 after it.
+    """Attend from all tokens to all, with RMS norm and RoPE before attention and quantization to FP8 after it.
 
     Args:
         product: (1, tokens, 3 * width): query, key and value.
-        query_norm: (width), of the root mean square norm over all heads.
+        query_norm: (width), weights of the RMS norm over all heads.
         key_norm: likewise.
-        cos: (tokens, head width / 2) float32, see `modulate.apply_rotary_emb`.
+        cos: (tokens, head_dim / 2) float32, see `modulate.apply_rotary_emb`.
         sin: likewise.
-        heads: how many.
-        eps: of the norms.
+        heads: the number of heads.
+        eps: the norms' epsilon.
 
     Returns:
         (tokens, width) e4m3 and scales (tokens, 1) float32, as `modulate_quantize` returns them.
     """
     product = product if product.stride(-1) == 1 else product.contiguous()
     joined = QKVProjection(product, query_norm, key_norm, cos, sin, heads, eps)
-    made = fused_attention(joined)
-    if made is not None:
-        return made
+    out = fused_attention(joined)
+    if out is not None:
+        return out
     steps = fused_ops_for(product.device)
     attended = attend_self(*joined.to_qkv(steps)).flatten(-2)
-    # Without a modulation any two tensors do.
+    # Without modulation, these two tensors are not read.
     return steps.modulate_quantize(attended, cos, cos, eps, NO_CHUNK, normalize=False, gelu=False, fp8=True)
 
 

@@ -1,4 +1,4 @@
-"""Where the blocks of denoisers live while they run: simply on the device, or elsewhere (`streamed`)."""
+"""The interface to blocks' weights at run time, resident on the device or streamed (`offload.block_swap`)."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -11,46 +11,46 @@ from wan_mcp.engine.transformer.weights import BlockWeights
 __all__ = ["Item", "ResidentWeights", "WeightStore"]
 
 Item = tuple[int, int]
-"""A block: its denoiser's number, and its own."""
+"""A block: its denoiser's index, and its own."""
 
 
 class WeightStore(Protocol):
-    """Where blocks live, and what brings their tensors to the device that computes.
+    """The storage of blocks, which also brings their tensors to the compute device.
 
-    All denoisers of a model share one: `place` each block as it is made, `add` each denoiser, in the order in which
-    they run.
+    All denoisers of a model share one store: `place` each block when it is created, and `add` each denoiser, in the
+    order in which they run.
     """
 
     home: torch.device
-    """Where blocks are best read to."""
+    """The device that blocks should be read to."""
 
     @property
     def evictable_bytes(self) -> int:
-        """What of the device blocks take that they could do without."""
+        """Return the bytes of device memory held by blocks that could be freed."""
 
     def place(self, weights: BlockWeights) -> BlockWeights:
-        """A block's tensors where they will live. Can be called from several threads."""
+        """Return a block's tensors, moved to their storage. Thread-safe."""
 
     def add(self, blocks: Sequence[BlockWeights]) -> int:
-        """Take in the settled blocks of one more denoiser; gives its number."""
+        """Add the placed blocks of another denoiser and return its index."""
 
     def drop(self, denoiser: int) -> None:
-        """Hold a denoiser's blocks no longer; it cannot run until `replace` gives it others."""
+        """Release a denoiser's blocks; it cannot run until `replace` sets others."""
 
     def replace(self, denoiser: int, blocks: Sequence[BlockWeights]) -> None:
-        """Take in other settled blocks of the same kinds in place of a denoiser's, between two passes."""
+        """Replace a denoiser's blocks by other placed blocks of the same kinds, between two passes."""
 
     def get(self, item: Item) -> list[Tensor]:
-        """The tensors of `run_block` on the device, for work that is asked for before the next call."""
+        """Return the tensors of `run_block` on the device, valid for work enqueued before the next call."""
 
     def get_context(self, item: Item) -> list[Tensor]:
-        """The tensors of `context_keys_values` on the device."""
+        """Return the tensors of `context_keys_values` on the device."""
 
     def announce(self, passes: Sequence[int]) -> None:
-        """Say which denoisers run in the coming passes, by their numbers; what is wrong in it only costs time."""
+        """Announce the denoisers of the next passes, by index; mistakes only cost time."""
 
     def evict(self) -> None:
-        """Give the device's memory back, where the blocks can come again."""
+        """Free the device's memory, if the blocks can be loaded again."""
 
 
 class ResidentWeights:

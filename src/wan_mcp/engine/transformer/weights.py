@@ -1,4 +1,4 @@
-"""From the tensors of a `WanTransformerBlock` to those of `run_block` and back to one flat file's names."""
+"""Conversion of a `WanTransformerBlock`'s tensors to `run_block`'s, and their names in a flat file."""
 
 from collections.abc import Mapping
 
@@ -20,7 +20,7 @@ JOINED = {
     "ffn.up": ("ffn.net.0.proj",),
     "ffn.down": ("ffn.net.2",),
 }
-"""Our layers, and the layers of diffusers that each is made of: those that read the same input are one product."""
+"""Our layers, and the diffusers layers that each consists of: layers with the same input are one product."""
 LINEARS_PER_BLOCK = sum(len(parts) for parts in JOINED.values())
 NORMS = {
     "attn1.norm_q": "attn1.norm_q.weight",
@@ -35,10 +35,14 @@ PRECISE = ("norm2.weight", "norm2.bias", "scale_shift_table")  # float32, as dif
 
 
 class BlockWeights:
-    """The tensors of one block by our names."""
+    """The tensors of one block, by our names."""
 
     def __init__(self, kind: BlockKind, tensors: Mapping[str, Tensor]) -> None:
-        """Raises KeyError where a name is missing."""
+        """Check and keep the tensors.
+
+        Raises:
+            KeyError: a name is missing.
+        """
         self.kind = kind
         self.tensors = dict(tensors)
         self.of_block = [self.tensors[name] for name in weight_names(kind)]
@@ -46,22 +50,22 @@ class BlockWeights:
 
     @property
     def quantized_layers(self) -> int:
-        """How many of the layers of the block that it was made from are in FP8."""
+        """Return how many layers of the original block are in FP8."""
         in_fp8 = [name for name in JOINED if self.tensors[f"{name}.weight"].dtype == torch.float8_e4m3fn]
         return sum(len(JOINED[name]) for name in in_fp8)
 
 
 def text_names(kind: BlockKind) -> list[str]:
-    """The names of the tensors that `context_keys_values` takes, in its order."""
+    """Return the names of the tensors for `context_keys_values`, in its order."""
     return [f"{TEXT_LAYER}.{part}" for part in linear_parts(kind.recipe)] + ["attn2.norm_k"]
 
 
 @torch.no_grad()  # type: ignore[untyped-decorator]
 def block_weights(kind: BlockKind, state: Mapping[str, Tensor], device: torch.device) -> BlockWeights:
-    """The weights of one block from the state of a `WanTransformerBlock`, converted on `device`.
+    """Convert the state of a `WanTransformerBlock` to the weights of one block, on `device`.
 
     Raises:
-        KeyError: the state lacks a tensor, so it is another kind of block.
+        KeyError: a tensor is missing, so this is another kind of block.
     """
     tensors = {}
     for ours, theirs in NORMS.items():
@@ -73,6 +77,6 @@ def block_weights(kind: BlockKind, state: Mapping[str, Tensor], device: torch.de
     for layer, sources in JOINED.items():
         weight = torch.cat([state[f"{source}.weight"].to(device) for source in sources])
         bias = torch.cat([state[f"{source}.bias"].to(device) for source in sources])
-        made = quantize_linear(weight, bias, kind.recipe, kind.dtype)
-        tensors |= {f"{layer}.{part}": tensor for part, tensor in zip(parts, made, strict=True)}
+        out = quantize_linear(weight, bias, kind.recipe, kind.dtype)
+        tensors |= {f"{layer}.{part}": tensor for part, tensor in zip(parts, out, strict=True)}
     return BlockWeights(kind, tensors)
