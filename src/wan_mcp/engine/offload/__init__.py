@@ -1,1 +1,1 @@
-"""Weights in host memory, brought to the device for the work."""
+"""Offloading: weights in host memory, copied to the device for computation."""

@@ -1,4 +1,4 @@
-"""Blocks that live in host memory and are streamed to the device that computes."""
+"""Streaming of blocks from host memory to the compute device."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -18,29 +18,29 @@ from wan_mcp.text import in_bytes
 __all__ = ["BlockSwap"]
 
 MIN_GROWTH = 1.1
-"""How many times more room blocks must have to be placed anew, which copies all of them once."""
+"""Factor by which the budget must grow before blocks are placed again, which copies all of them once."""
 
 
 @dataclass
 class _Slot:
-    """Memory of the device that holds one block at a time."""
+    """Device memory that holds one block at a time."""
 
     buffer: Tensor
     used: Event
-    """Behind the last work with what it holds, or held; whatever overwrites it waits for that."""
+    """Recorded after the last work that reads the slot; a copy into it must wait for this event."""
     holds: Item | None = None
     ready: Event | None = None
-    """Behind the copy that fills it, until computing has waited for it."""
+    """Recorded after the copy that fills the slot; cleared when the compute stream has waited for it."""
     views: dict[BlockLayout, list[Tensor]] = field(default_factory=dict)
 
 
 class BlockSwap:
-    """Blocks that live in host memory and are copied to places on the device, ahead of the work where possible.
+    """Blocks in host memory that are copied to slots on the device, prefetched where possible.
 
-    As many places as the budget allows belong to fixed blocks; the others take turns in a ring. A place is
-    overwritten once nothing that comes before its next block needs it, so that in the steady state the next blocks are
-    copied while the present one computes; and when another denoiser takes over, its blocks move in one by one behind
-    the work of the former's last pass, if `announce` has told of it.
+    As many slots as the budget allows are assigned to fixed blocks; the other blocks share a ring. A slot is
+    overwritten once no block before its next one needs it. In the steady state, the next blocks are therefore copied
+    while the current one computes. When denoisers change, the blocks of the next one are copied one by one during the
+    last pass of the previous one, if `announce` was called.
     """
 
     home = torch.device("cpu")
@@ -48,7 +48,7 @@ class BlockSwap:
     def __init__(
         self, device: torch.device, host: PinnedPool, streams: CopyStreams, budget: int, ring: int = RING
     ) -> None:
-        """`budget` is in bytes, for the blocks on the device."""
+        """Place no blocks yet; `budget` is the device memory for blocks, in bytes."""
         self._device = device
         self._host = host
         self._streams = streams
@@ -62,13 +62,13 @@ class BlockSwap:
         self._at: dict[Item, _Slot] = {}
         self._ring_turn = 0
         self._in_use: Item | None = None
-        """The block whose place is being read by work that may still be asked for."""
+        """The block whose slot may still be read by work that is enqueued later."""
         self._last: Item | None = None
-        """The block that came last in the present pass."""
+        """The last block of the current pass so far."""
         self._passes: list[int] | None = None
-        """The passes to come; None where nobody has said."""
+        """The next passes; None if not announced."""
         self.copied_bytes = 0
-        """So far, for measurements."""
+        """Count so far, for measurements."""
 
     def place(self, weights: BlockWeights) -> BlockWeights:
         return self._host.take(weights)
@@ -90,7 +90,7 @@ class BlockSwap:
             self._layouts[denoiser, number] = BlockLayout.of(weights)
 
     def slot_plan(self, budget: int | None = None) -> SlotPlan:
-        """How the blocks are placed, or would be within another budget."""
+        """Return the placement of the blocks, or the one within another budget."""
         sizes = [[self._layouts[d, b].step_bytes for b in range(length)] for d, length in enumerate(self._lengths)]
         return plan_slots(sizes, self._budget if budget is None else budget, self._ring)
 
@@ -99,14 +99,14 @@ class BlockSwap:
         return sum(place.buffer.nbytes for place in self._places)
 
     def resize(self, budget: int) -> None:
-        """Have another budget from now on, if there is less room than is held, or so much more that it is worth it."""
+        """Change the budget, if the current placement exceeds it or a larger one is worth the copies."""
         held, wanted = self.evictable_bytes, self.slot_plan(budget).bytes
         if held > budget or wanted > MIN_GROWTH * held:
             self.evict()
             self._budget = budget
 
     def describe(self) -> str:
-        """Where how many blocks are, in words."""
+        """Return a sentence about the placement of the blocks."""
         slot_plan = self.slot_plan()
         blocks, denoisers = max(self._lengths, default=0), len(self._lengths)
         words = f"{slot_plan.resident} of {blocks} blocks stay on the device while their denoiser runs"
@@ -139,7 +139,7 @@ class BlockSwap:
         return place.views[layout]
 
     def get_context(self, item: Item) -> list[Tensor]:
-        # Once for each text: not worth a place.
+        # Once per text: not worth a slot.
         return [tensor.to(self._device, non_blocking=True) for tensor in self._blocks[item].of_text]
 
     def evict(self) -> None:
@@ -147,23 +147,23 @@ class BlockSwap:
         self._places, self._at, self._slot_plan, self._in_use = [], {}, None, None
 
     def _release(self) -> None:
-        """All work with the block in use has been asked for: behind it, its place may be overwritten."""
+        """Mark the slot of the current block as free after the work enqueued so far."""
         if self._in_use is not None:
             self._at[self._in_use].used = self._streams.record_compute()
             self._in_use = None
 
     def _begin(self, item: Item) -> None:
-        """Note where the present pass is, and which passes are left when it is a new one."""
+        """Update the position in the current pass and, if a new one begins, the remaining passes."""
         starts = self._last is None or item[0] != self._last[0] or item[1] <= self._last[1]
         self._last = item
         if starts and self._passes is not None:
             denoiser = item[0]
-            # Passes may be left out; one that nobody has expected makes the rest of what was said worthless.
+            # Passes may be skipped; an unexpected one invalidates the rest of the announcement.
             known = denoiser in self._passes
             self._passes = self._passes[self._passes.index(denoiser) + 1 :] if known else None
 
     def _upcoming(self) -> Iterator[Item]:
-        """The blocks to come, in their order, as far as that is known."""
+        """Yield the next blocks in order, as far as it is known."""
         passes = self._passes
         if self._last is not None:
             denoiser, block = self._last
@@ -173,7 +173,7 @@ class BlockSwap:
             yield from ((denoiser, number) for number in range(self._lengths[denoiser]))
 
     def _prefetch(self) -> None:
-        """Ask for the copies of as many blocks to come as there is room for, none before one that comes sooner."""
+        """Enqueue copies of the next blocks, in order, as long as there are free slots."""
         sooner = {self._in_use} if self._in_use is not None else set()
         for item in islice(self._upcoming(), max(self._lengths)):
             if item not in self._at:
@@ -184,7 +184,7 @@ class BlockSwap:
             sooner.add(item)
 
     def _room_for(self, item: Item, sooner: set[Item]) -> _Slot | None:
-        """The place that a block can have without taking it from one of `sooner`."""
+        """Return a slot for a block that does not hold one of `sooner`, if there is one."""
         if self._slot_plan is None:
             slot_plan = self.slot_plan()
             self._places = [
@@ -204,7 +204,7 @@ class BlockSwap:
         return None
 
     def _load(self, item: Item, place: _Slot) -> None:
-        """Ask for the copy of a block into a place."""
+        """Enqueue the copy of a block into a slot."""
         if place.holds is not None:
             del self._at[place.holds]
             place.holds = None

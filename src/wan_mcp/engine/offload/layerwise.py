@@ -1,7 +1,7 @@
-"""Parts of a model that live in main memory and come to the device while they work, layer by layer.
+"""Layer-by-layer offloading: parts of a model stay in main memory and are copied to the device while they run.
 
-So a device needs room for one layer of them at a time. The results are the same to the bit; each pass costs the time
-to bring all weights once.
+The device only needs memory for one layer at a time. The results are bit-identical; each pass takes the time to copy
+all weights once.
 """
 
 import logging
@@ -18,14 +18,14 @@ __all__ = ["OffloadedEncoder", "offload_layerwise"]
 log = logging.getLogger(__name__)
 
 MIN_PIN_BYTES = 1 << 20
-"""Bytes from which a tensor is worth pages of its own."""
+"""Minimum bytes for a tensor to be pinned in separate pages."""
 
 
 def offload_layerwise(part: nn.Module, device: torch.device, *, often: bool = False) -> None:
-    """Let each layer of a part in main memory come to `device` for each of its passes, from now on.
+    """Copy each layer of a part in main memory to `device` for each of its forward passes, from now on.
 
-    What comes `often` is pinned first, as far as the machine can spare the memory: that takes as long as a few
-    passes, and makes each several times as fast.
+    With `often`, the tensors are pinned first, as far as the machine can spare the memory. That takes as long as a few
+    passes, and makes each of them several times as fast.
     """
     part.to("cpu")
     if often and device.type == "cuda":
@@ -37,9 +37,9 @@ def offload_layerwise(part: nn.Module, device: torch.device, *, often: bool = Fa
 
 
 class OffloadedEncoder(nn.Module):  # type: ignore[misc]
-    """A text encoder in main memory whose layers come to the device one by one while it works.
+    """A text encoder in main memory whose layers are copied to the device one by one while it runs.
 
-    It is called like the encoder. It has no weights of its own, so that moving a pipeline leaves them where they are.
+    It is called like the encoder. It owns no weights, so that they stay in place when a pipeline is moved.
     """
 
     def __init__(self, encoder: nn.Module, device: torch.device) -> None:
@@ -50,32 +50,32 @@ class OffloadedEncoder(nn.Module):  # type: ignore[misc]
 
     @property
     def device(self) -> torch.device:
-        """Where it computes, and where its inputs must be."""
+        """Return the device that computes and that the inputs must be on."""
         return self._device
 
     @property
     def dtype(self) -> torch.dtype:
-        """What it computes in."""
+        """Return the dtype of the computation."""
         return self._encoder[0].dtype
 
     @property
     def config(self) -> Any:
-        """The encoder's."""
+        """Return the encoder's configuration."""
         return self._encoder[0].config
 
     def forward(self, *inputs: Any, **options: Any) -> Any:
-        """What the encoder gives, on the device."""
+        """Return the encoder's output, on the device."""
         return self._encoder[0](*inputs, **options)
 
 
 class _LayerOffload:
-    """Lends a layer's own tensors to a device for each of its passes."""
+    """Hooks that copy a layer's own tensors to a device for each of its forward passes."""
 
     def __init__(self, layer: nn.Module, device: torch.device) -> None:
         self._device = device
         self._kept: list[tuple[dict[str, Any], dict[str, Any]]] = []
         layer.register_forward_pre_hook(self._come)
-        # Always: a pass that is broken off must not leave its tensors on the device.
+        # Always: an interrupted pass must not leave its tensors on the device.
         layer.register_forward_hook(self._go, always_call=True)
 
     def _come(self, layer: nn.Module, inputs: Any) -> None:
@@ -93,12 +93,12 @@ class _LayerOffload:
 
 
 def _brought(tensor: Any, device: torch.device) -> Any:
-    # Ordered by the device's stream: what works with the copy waits for it, and nobody writes the original.
+    # Ordered by the device's stream: kernels that read the copy wait for it, and the original is never written to.
     return tensor.detach().to(device, non_blocking=True)
 
 
 def _pin(part: nn.Module, limit: int, pin: Pin) -> int:
-    """Move a part's large tensors to pinned pages, up to `limit` bytes; how many were."""
+    """Move a part's large tensors to pinned pages, up to `limit` bytes; return the bytes moved."""
     pinned = 0
     for tensor in part.parameters():
         if tensor.nbytes < MIN_PIN_BYTES or pinned + tensor.nbytes > limit:

@@ -1,4 +1,4 @@
-"""Where the tensors of a block lie in one buffer, so that a single copy moves all of them."""
+"""The layout of a block's tensors in one buffer, so that a single copy moves all of them."""
 
 import math
 from dataclasses import dataclass
@@ -12,12 +12,12 @@ from wan_mcp.engine.transformer.weights import BlockWeights, text_names
 __all__ = ["BlockLayout"]
 
 ALIGNMENT = 256
-"""Bytes. Matrix products want 16; CUDA's own allocations start at multiples of 256."""
+"""Bytes. Matrix products need 16; CUDA's own allocations start at multiples of 256."""
 
 
 @dataclass(frozen=True)
 class TensorSlot:
-    """One tensor's place."""
+    """One tensor's place in the buffer."""
 
     name: str
     dtype: torch.dtype
@@ -25,25 +25,25 @@ class TensorSlot:
     offset: int
 
     def view(self, buffer: Tensor) -> Tensor:
-        """The tensor in a buffer of bytes."""
+        """Return the tensor as a view of a buffer of bytes."""
         size = math.prod(self.shape) * self.dtype.itemsize
         return buffer[self.offset : self.offset + size].view(self.dtype).view(self.shape)
 
 
 @dataclass(frozen=True)
 class BlockLayout:
-    """The places of a block's tensors: first those that every step needs, then those that a new text needs."""
+    """The slots of a block's tensors: first those for every step, then those for a new text."""
 
     of_block: tuple[TensorSlot, ...]
     of_text: tuple[TensorSlot, ...]
     step_bytes: int
-    """Up to the end of the first."""
+    """Size of the tensors for every step."""
     bytes: int
-    """Up to the end of all."""
+    """Size of all tensors."""
 
     @classmethod
     def of(cls, weights: BlockWeights) -> "BlockLayout":
-        """The layout for these tensors; the same for all blocks of a kind."""
+        """Return the layout for these tensors; it is the same for all blocks of a kind."""
         end = 0
 
         def placed(names: list[str]) -> tuple[TensorSlot, ...]:
@@ -60,9 +60,9 @@ class BlockLayout:
         return cls(of_block, placed(text_names(weights.kind)), step_bytes, end)
 
     def views(self, buffer: Tensor) -> list[Tensor]:
-        """The tensors of every step in a buffer of at least `step_bytes`, in the order of `weight_names`."""
+        """Return the tensors for every step in a buffer of at least `step_bytes`, in the order of `weight_names`."""
         return [place.view(buffer) for place in self.of_block]
 
     def all_views(self, buffer: Tensor) -> dict[str, Tensor]:
-        """All tensors in a buffer of `bytes`, by name."""
+        """Return all tensors in a buffer of `bytes`, by name."""
         return {place.name: place.view(buffer) for place in (*self.of_block, *self.of_text)}

@@ -1,7 +1,7 @@
-"""The home of streamed blocks: host memory, each block in one piece, pinned as far as the machine can spare it.
+"""Host memory of streamed blocks: each block contiguous, pinned as far as the machine can spare the memory.
 
-Pinned memory is what a GPU reads by itself, beside its work. The pages are our own and registered with the driver:
-torch's allocator for pinned memory rounds to powers of two, which would take half as much again for blocks of 14B.
+A GPU copies from pinned memory by itself, in parallel with its kernels. We allocate the pages and register them with
+the driver, because torch's pinned-memory allocator rounds to powers of two: 50 % more memory for blocks of 14B.
 """
 
 import logging
@@ -24,41 +24,41 @@ __all__ = ["PackedWeights", "PinnedBuffer", "PinnedPool", "cuda_pin", "pinnable_
 log = logging.getLogger(__name__)
 
 KEPT_FREE = 0.2
-"""Share of the machine's memory that is left to everything else; pinned pages cannot be swapped out."""
+"""Share of the machine's memory reserved for everything else; pinned pages cannot be swapped out."""
 PORTABLE = 1
 """cudaHostRegisterPortable: pinned for every device."""
 
 
 class PinnedBuffer(mmap.mmap):
-    """Memory in pages of its own (two registrations must not share one), given back when no tensor needs it."""
+    """Memory in separate pages (two registrations must not share one), freed when no tensor uses it."""
 
     ends: tuple[Callable[[], None], ...] = ()
-    """What happens before that."""
+    """Called before the memory is freed."""
 
     @classmethod
     def of(cls, size: int) -> "PinnedBuffer":
-        """`size` bytes of zeros."""
+        """Allocate `size` bytes of zeros."""
         pages = cls(-1, size)
         if hasattr(mmap, "MADV_HUGEPAGE"):
-            with suppress(OSError):  # a kernel without them
+            with suppress(OSError):  # a Linux kernel without huge pages
                 pages.madvise(mmap.MADV_HUGEPAGE)
         return pages
 
     def __del__(self) -> None:
         for end in self.ends:
-            with suppress(Exception):  # at the interpreter's end CUDA may be gone
+            with suppress(Exception):  # at interpreter exit CUDA may be shut down already
                 end()
 
 
 Pin = Callable[[PinnedBuffer], bool]
-"""Pins pages; False where that is refused."""
+"""Pins pages; returns false if the driver refuses."""
 
 
 class PackedWeights(BlockWeights):
-    """A block's tensors as parts of one buffer of host memory."""
+    """A block's tensors as views of one buffer in host memory."""
 
     def __init__(self, weights: BlockWeights, layout: BlockLayout, buffer: Tensor) -> None:
-        """Copies the tensors of `weights` into `buffer`."""
+        """Copy the tensors of `weights` into `buffer`."""
         super().__init__(weights.kind, layout.all_views(buffer))
         self.layout = layout
         self.buffer = buffer
@@ -67,27 +67,29 @@ class PackedWeights(BlockWeights):
 
 
 class PinnedPool:
-    """The blocks of one model in host memory; it can be used from several threads."""
+    """The blocks of one model in host memory. Thread-safe."""
 
     def __init__(self, limit: int, pin: Pin) -> None:
-        """`limit` is how many bytes may be pinned; what is beyond stays in ordinary memory."""
+        """Start empty; at most `limit` bytes are pinned, the rest is in ordinary memory."""
         self._limit = limit
         self._pin = pin
-        self._lock = threading.RLock()  # pages may be let go by the collector while it is held
+        self._lock = threading.RLock()  # reentrant: the garbage collector may free pages while it is held
         self.pinned_bytes = 0
         self.unpinned_bytes = 0
 
     def take(self, weights: BlockWeights) -> BlockWeights:
-        """A block's tensors in host memory: packed and pinned, or simply on the CPU.
+        """Return a block's tensors in host memory: packed and pinned, or simply on the CPU.
 
-        The latter may still be pages of a file, which the system can drop and read again.
+        The latter may be pages of a mapped file, which the system can drop and read again.
         """
         layout = BlockLayout.of(weights)
         pages = self._pinned(layout.bytes)
         if pages is not None:
             return PackedWeights(weights, layout, torch.frombuffer(pages, dtype=torch.uint8))
         if not self.unpinned_bytes:
-            log.warning("%s of host memory are pinned, no more can be: copies slow down", in_bytes(self.pinned_bytes))
+            log.warning(
+                "%s of host memory are pinned, no more can be: other copies are slower", in_bytes(self.pinned_bytes)
+            )
         self.unpinned_bytes += layout.bytes
         return BlockWeights(weights.kind, {name: tensor.cpu() for name, tensor in weights.tensors.items()})
 
@@ -106,14 +108,14 @@ class PinnedPool:
 
 
 def cuda_pin(device: torch.device) -> Pin:
-    """What registers pages with CUDA until they are let go."""
+    """Return a function that registers pages with CUDA until they are freed."""
     cudart: Any = torch.cuda.cudart()
 
     def pin(pages: PinnedBuffer) -> bool:
         address = torch.frombuffer(pages, dtype=torch.uint8).data_ptr()
         with torch.cuda.device(device):
             if int(cudart.cudaHostRegister(address, len(pages), PORTABLE)) != 0:
-                with suppress(RuntimeError):  # CUDA tells of the refusal once more at the next kernel
+                with suppress(RuntimeError):  # clear the error, or CUDA reports it again at the next kernel
                     torch.zeros(1, device=device)
                 return False
 
@@ -128,5 +130,5 @@ def cuda_pin(device: torch.device) -> Pin:
 
 
 def pinnable_bytes() -> int:
-    """Bytes of host memory that may be pinned now."""
+    """Return the bytes of host memory that may be pinned now."""
     return max(free_main_memory() - int(KEPT_FREE * main_memory()), 0)

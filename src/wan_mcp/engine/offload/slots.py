@@ -1,4 +1,4 @@
-"""Which blocks keep a place on the device, which share one, and which take turns."""
+"""Slot assignment: the blocks with a fixed slot on the device, with a shared one, and in the ring."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,35 +9,35 @@ from wan_mcp.engine.transformer.weight_store import Item
 __all__ = ["RING", "SlotPlan", "plan_slots"]
 
 RING = 3
-"""Places that streamed blocks take turns in: one computes, one is ready, one is being filled."""
+"""Slots in the ring of streamed blocks: one computes, one is ready, one is being filled."""
 
 
 @dataclass(frozen=True)
 class SlotPlan:
-    """The places on the device, and whose they are."""
+    """The slots on the device, and their blocks."""
 
     slot_of: dict[Item, int]
-    """The place of each block that has a fixed one. Blocks of two denoisers may share it: one at a time runs."""
+    """Slot of each fixed block. Blocks of two denoisers may share one: only one denoiser runs at a time."""
     sizes: tuple[int, ...]
-    """Bytes of each place; the ring's are the last."""
+    """Bytes of each slot; the ring's slots come last."""
     ring: range
-    """The places of all other blocks."""
+    """The slots of all other blocks."""
     resident: int
-    """How many blocks of the denoiser that runs have a fixed place."""
+    """Number of blocks of the running denoiser with a fixed slot."""
     separate: int
-    """How many blocks need not be copied even when another denoiser takes over."""
+    """Number of blocks that are not copied even if the denoiser changes."""
 
     @property
     def bytes(self) -> int:
-        """What all places take."""
+        """Return the size of all slots."""
         return sum(self.sizes)
 
 
 def plan_slots(sizes: Sequence[Sequence[int]], budget: int, ring: int = RING) -> SlotPlan:
-    """The slot_plan that copies least within `budget` bytes, for blocks of `sizes`: of each denoiser, of each block.
+    """Return the plan with the fewest copies within `budget` bytes, for block `sizes` by denoiser and block.
 
-    A place that spares a copy at every step comes before one that spares it when denoisers change. Where even the
-    ring has no room, there is the ring alone.
+    A slot that saves a copy at every step has priority over one that saves it when denoisers change. If not even the
+    ring fits, the plan is the ring alone.
     """
     widest = [max(column) for column in zip_longest(*sizes, fillvalue=0)]
     streamed: list[int] = []
@@ -49,7 +49,7 @@ def plan_slots(sizes: Sequence[Sequence[int]], budget: int, ring: int = RING) ->
     slot_of = {(d, b): place[b] for d, blocks in enumerate(sizes) for b in range(len(blocks)) if b in place}
     separate = 0
     if not streamed:
-        # The first blocks: while they compute, the others come.
+        # The first blocks: while they compute, the others are copied.
         for number in fixed:
             others = [d for d, blocks in enumerate(sizes) if d > 0 and number < len(blocks)]
             if sum(slots) + sum(sizes[d][number] for d in others) > budget:
@@ -70,6 +70,6 @@ def _bytes(widest: Sequence[int], streamed: Sequence[int], ring: int) -> int:
 
 
 def _spread(blocks: int, streamed: int) -> list[int]:
-    """So many blocks evenly among all, the last with them: each copy runs while as many others compute as can be."""
+    """Return `streamed` blocks spread evenly, including the last, so that each copy overlaps with many computations."""
     streamed = min(streamed, blocks)
     return [(turn + 1) * blocks // streamed - 1 for turn in range(streamed)]

@@ -1,4 +1,4 @@
-"""The two queues of a device that streamed blocks need: one computes, the other copies, and marks order them."""
+"""A compute stream and a copy stream for streamed blocks, ordered by events."""
 
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -9,32 +9,32 @@ from torch import Tensor
 __all__ = ["CopyStreams", "CudaStreams"]
 
 Event = Any
-"""A point in a queue that the other queue can wait for."""
+"""A point in a stream that the other stream can wait for."""
 
 
 class CopyStreams(Protocol):
-    """What moves blocks to a device. No call waits for the device but `synchronize_copies`."""
+    """The streams of a device. Only `synchronize_copies` waits for the device."""
 
     def allocate(self, size: int) -> Tensor:
-        """`size` bytes on the device, which the computing queue may have used before."""
+        """Allocate `size` bytes on the device; the compute stream may have used them before."""
 
     def record_compute(self) -> Event:
-        """A mark behind all that has been asked of the computing queue."""
+        """Record an event after all work enqueued in the compute stream."""
 
     def copy(self, pairs: Sequence[tuple[Tensor, Tensor]], after: Event | None) -> Event:
-        """Ask for copies, (to, from) each, that begin behind the mark `after`; a mark behind them."""
+        """Enqueue copies, (destination, source) each, after the event `after`; return an event after them."""
 
     def wait_for_copy(self, mark: Event) -> None:
-        """Let what is asked of the computing queue from now on begin behind this mark of the copying one."""
+        """Make later work in the compute stream wait for this event of the copy stream."""
 
     def synchronize_copies(self) -> None:
         """Wait until all copies are done."""
 
 
 class CudaStreams:
-    """The current stream computes, a stream of our own copies.
+    """The current stream computes, and a separate stream copies.
 
-    A copy from pinned memory runs beside the kernels; one from other memory keeps the caller waiting.
+    A copy from pinned memory overlaps with kernels; a copy from other memory blocks the caller.
     """
 
     def __init__(self, device: torch.device) -> None:
