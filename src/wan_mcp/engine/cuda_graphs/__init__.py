@@ -1,1 +1,1 @@
-"""Small forwards captured as CUDA graphs."""
+"""Small forward passes captured as CUDA graphs."""

@@ -1,4 +1,4 @@
-"""Records work as CUDA graphs that share one pool of memory."""
+"""Capture of work as CUDA graphs that share one memory pool."""
 
 import gc
 from collections.abc import Callable, Iterator
@@ -14,22 +14,22 @@ from wan_mcp.engine.cuda_graphs.graphs import GraphCapture
 __all__ = ["CudaGraphCapture", "graph_capture_for"]
 
 _ABANDONED: list[Any] = []
-"""Graphs whose capture did not end: the allocator of pinned memory still asks them whether it has."""
+"""Graphs whose capture failed: the pinned-memory allocator still queries their capture status."""
 
 
 def graph_capture_for(device: Any) -> GraphCapture | None:
-    """What records on a `torch.device`; None where nothing does."""
+    """Return the graph capture for a `torch.device`, or None if it has none."""
     return CudaGraphCapture(device) if device.type == "cuda" else None
 
 
 @cache
 def _stream(device: Any) -> Any:
-    """The stream of all captures: one, for libraries keep memory for each stream that they have seen."""
+    """Return the stream of all captures: a single one, because libraries keep memory for each stream they have used."""
     return torch.cuda.Stream(device)
 
 
 class CapturedCudaGraph:
-    """A captured graph; it replays in the current stream."""
+    """A captured graph; it is replayed in the current stream."""
 
     def __init__(self, graph: Any, output: Tensor) -> None:
         self._graph = graph
@@ -44,10 +44,10 @@ class CapturedCudaGraph:
 
 
 class CudaGraphCapture:
-    """Captures on one device.
+    """Graph capture on one device.
 
-    Not by `torch.cuda.graph`, which first empties the allocator's cache (the next stage would have to fill it again)
-    and stays in the stream of a capture that fails.
+    It does not use `torch.cuda.graph`, which first empties the allocator's cache (the next stage would have to fill it
+    again) and does not restore the current stream if a capture fails.
     """
 
     def __init__(self, device: Any) -> None:
@@ -59,8 +59,8 @@ class CudaGraphCapture:
         """Capture the work.
 
         Raises:
-            torch.OutOfMemoryError: there is no room for what it makes.
-            RuntimeError: some of it cannot be captured. The device works on as before.
+            torch.OutOfMemoryError: there is not enough memory for its results.
+            RuntimeError: the work cannot be captured. The device remains usable.
         """
         with torch.cuda.device(self._device):
             if self._pool is None:
@@ -69,12 +69,12 @@ class CudaGraphCapture:
                 return self._captured(work)
 
     def close(self) -> None:
-        self._pool = None  # what is in it goes back to the device, beside the allocator's cache
+        self._pool = None  # its memory is freed on the device, not kept in the allocator's cache
 
     def _captured(self, work: Callable[[], Tensor]) -> CapturedCudaGraph:
         graph = torch.cuda.CUDAGraph()
         try:
-            # Other threads copy as they like meanwhile: converted weights are written by one.
+            # Other threads may copy during the capture: one of them writes converted weights.
             graph.capture_begin(self._pool.id, capture_error_mode="thread_local")
             output = work()
             graph.capture_end()
@@ -84,13 +84,13 @@ class CudaGraphCapture:
         return CapturedCudaGraph(graph, output)
 
     def _abandon(self, graph: Any) -> None:
-        """Have the stream, the allocator and the generators be as if there had been no capture."""
+        """Restore the stream, the allocator and the generators to their state before the capture."""
         with suppress(RuntimeError):
             graph.capture_end()
-        with suppress(RuntimeError):  # it raises before it tells the allocator, and if not, this does
+        with suppress(RuntimeError):  # it may raise before it notifies the allocator, so this does
             torch._C._cuda_endAllocateToPool(self._device.index, self._pool.id)
         try:
-            graph.pool()  # which only a capture that ended well has
+            graph.pool()  # exists only after a successful capture
         except RuntimeError:
             with suppress(RuntimeError):
                 torch._C._cuda_releasePool(self._device.index, self._pool.id)
@@ -98,10 +98,10 @@ class CudaGraphCapture:
         else:
             graph.reset()
         number = None
-        with suppress(RuntimeError):  # an error that nobody has asked for yet is taken off by the next launch
+        with suppress(RuntimeError):  # clear a pending error by launching a kernel
             number = torch.zeros(1, device=self._device)
         if number is not None:
-            with suppress(RuntimeError):  # only the end of a capture tells the generators that none is under way
+            with suppress(RuntimeError):  # generators only learn from the end of a capture that it is over
                 again = torch.cuda.CUDAGraph()
                 again.capture_begin(capture_error_mode="thread_local")
                 number.zero_()
@@ -111,7 +111,7 @@ class CudaGraphCapture:
 
 @contextmanager
 def _without_workspaces() -> Iterator[None]:
-    """Have cuBLAS take its workspace from the recording's memory, and hold on to no part of that."""
+    """Make cuBLAS allocate its workspace in the graph's memory pool, and drop it afterwards."""
     torch._C._cuda_clearCublasWorkspaces()
     try:
         yield
@@ -121,7 +121,7 @@ def _without_workspaces() -> Iterator[None]:
 
 @contextmanager
 def _collecting_later() -> Iterator[None]:
-    """What the garbage collector may free at any moment could be what a capture forbids."""
+    """Disable the garbage collector: freeing certain objects is forbidden during a capture."""
     enabled = gc.isenabled()
     gc.disable()
     try:

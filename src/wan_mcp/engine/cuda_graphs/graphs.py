@@ -1,7 +1,7 @@
-"""Small forwards of denoisers as CUDA graphs: recorded once, then replayed with one launch instead of thousands.
+"""Small forward passes of denoisers as CUDA graphs: captured once, then replayed with one launch instead of thousands.
 
-A recording is bound to addresses. So whatever it reads is kept with it, what changes from step to step is copied to
-where it reads, and it is forgotten as soon as something else is to be read.
+A graph is bound to memory addresses. Everything it reads is therefore kept alive with it, inputs that change between
+steps are copied to those addresses, and the graph is dropped as soon as it would have to read other tensors.
 """
 
 import logging
@@ -25,50 +25,52 @@ log = logging.getLogger(__name__)
 MAX_FLOPS = 1e12
 """Floating-point operations of a block up to which launching it takes as long as running it.
 
-The host launches a block in 0.9 ms, and in that time an H200 does 1e12 of them (2.4e12 in 2.3 ms: `docs/engine.md`).
-Smaller GPUs take longer. Attention that goes through cudnn-frontend is more work on its own: it is never recorded.
+The host launches a block in 0.9 ms; in that time an H200 executes 1e12 operations (2.4e12 in 2.3 ms: `docs/engine.md`).
+Smaller GPUs take longer. Attention through cudnn-frontend alone exceeds this, so it is never captured.
 """
 MIN_PASSES = 4
-"""Of a denoiser with a text, from which on a recording pays: the first is none, the second costs a little more."""
+"""Minimum passes of a denoiser per text for a capture to pay off: the first is not captured, the second costs more."""
 
 
 class CapturedGraph(Protocol):
-    """Work that was recorded."""
+    """Captured work."""
 
     output: Tensor
-    """Where each replay leaves the result."""
+    """The tensor that each replay overwrites with its result."""
 
     def replay(self) -> None:
-        """Ask for the work anew, with what its inputs hold then."""
+        """Enqueue the work again, with the current values of its inputs."""
 
     def forget(self) -> None:
-        """Give its memory back; it cannot be replayed any more."""
+        """Free the memory; the graph cannot be replayed afterwards."""
 
 
 class GraphCapture(Protocol):
-    """What records work on a device."""
+    """Graph capture on a device."""
 
     works: bool
-    """Whether no recording has failed so far."""
+    """Whether no capture has failed so far."""
 
     def record(self, work: Callable[[], Tensor]) -> CapturedGraph:
-        """The work as a recording. It need not have been done when this returns. Recordings share their memory: one
-        may destroy what another left, but not its `output`."""
+        """Capture the work; it may not have been executed when this returns.
+
+        Graphs share their memory: one may overwrite another's intermediate results, but not its `output`.
+        """
 
     def close(self) -> None:
-        """Give the shared memory back, after all recordings were forgotten."""
+        """Free the shared memory, after all graphs were forgotten."""
 
 
 @dataclass
 class ReplayCount:
-    """How many passes there were, and how many of them were replays."""
+    """Number of passes, and of those that were replays."""
 
     passes: int = 0
     replayed: int = 0
 
 
 def block_flops(shape: BlockShape, tokens: int) -> float:
-    """Floating-point operations of a block: its products and its self-attention."""
+    """Return the floating-point operations of a block: its products and its self-attention."""
     products = 2.0 * tokens * shape.width * (6 * shape.width + 2 * shape.ffn_dim)
     return products + 4.0 * shape.width * tokens**2
 
@@ -77,14 +79,14 @@ def block_flops(shape: BlockShape, tokens: int) -> float:
 def capturing(
     denoisers: Sequence[tuple[Any, FastBlocks]], recorder: GraphCapture | None, passes: int
 ) -> Iterator[ReplayCount]:
-    """Replay small forwards of these denoisers within the block; nothing of it is left behind.
+    """Replay small forward passes of these denoisers within the `with` block; everything is restored afterwards.
 
-    Use it around the denoising of a job, where neither turbo nor a step cache changes what a forward does.
+    Use it around the denoising of a job without turbo and step cache, which change what a forward computes.
 
     Args:
         denoisers: each `WanTransformer3DModel` with its blocks.
-        recorder: None where the device has nothing that records.
-        passes: that are expected with each text, of all denoisers together.
+        recorder: the device's graph capture; None if it has none.
+        passes: the expected number with each text, of all denoisers together.
     """
     count = ReplayCount()
     resident = all(isinstance(blocks.weight_store, ResidentWeights) for _, blocks in denoisers)
@@ -105,7 +107,7 @@ def capturing(
                 stack.enter_context(_standing_in(model, forward))
             yield count
     finally:
-        forwards.clear()  # they hold `give_up`, and that holds them: the model would outlive the last of its users
+        forwards.clear()  # breaks a cycle with `give_up`, which would keep the model alive after its last use
         recorder.close()
     if count.replayed:
         log.info("%d of %d forwards were replayed", count.replayed, count.passes)
@@ -113,7 +115,7 @@ def capturing(
 
 @contextmanager
 def _standing_in(model: Any, forward: "_GraphedForward") -> Iterator[None]:
-    model.forward = forward  # in place of the class's; hooks stay around it
+    model.forward = forward  # shadows the class's method; hooks still wrap it
     try:
         yield
     finally:
@@ -123,7 +125,7 @@ def _standing_in(model: Any, forward: "_GraphedForward") -> Iterator[None]:
 
 @dataclass
 class _CapturedForward:
-    """A kind of forward that was seen."""
+    """A kind of forward pass that has run before."""
 
     run: RunBlock
     changes: int
@@ -131,35 +133,35 @@ class _CapturedForward:
     text: Tensor
     recording: CapturedGraph | None = None
     inputs: tuple[Tensor, ...] = ()
-    """What is copied to before a replay."""
+    """Tensors that the inputs are copied to before a replay."""
     read: Sequence[Tensor] = ()
-    """What else it reads beside weights: here, so that it keeps its memory."""
+    """Everything else that it reads, except weights; referenced here to keep it in memory."""
 
     def replay(self, *inputs: Tensor) -> Tensor:
-        """The result for these inputs, in memory of its own: two texts' results are needed side by side."""
+        """Return a copy of the result for these inputs: the results for two texts are needed at the same time."""
         assert self.recording is not None
-        for place, given in zip(self.inputs, inputs, strict=True):
-            place.copy_(given)
+        for place, source in zip(self.inputs, inputs, strict=True):
+            place.copy_(source)
         self.recording.replay()
         return self.recording.output.clone()
 
     def forget(self) -> None:
-        """Let go of everything."""
+        """Release everything."""
         if self.recording is not None:
             self.recording.forget()
         self.recording, self.inputs, self.read = None, (), ()
 
 
 class _GraphedForward:
-    """Stands in for a denoiser's forward: runs it, records it when its kind comes again, and replays it from then on.
+    """Replacement for a denoiser's forward: runs it, captures it when its kind occurs again, then replays it.
 
-    What comes first runs as ever, so that kernels are compiled and chosen, and the text's keys and values made.
+    The first pass of a kind runs normally, to compile and select kernels and compute the text's keys and values.
     """
 
     def __init__(
         self, model: Any, blocks: FastBlocks, recorder: GraphCapture, count: ReplayCount, failed: Callable[[], None]
     ) -> None:
-        """`failed` is called when a recording failed; it has all denoisers give up, and gives their memory back."""
+        """Wrap the model's forward; `failed` is called after a failed capture, to stop all captures and free memory."""
         self._failed = failed
         self._plain: Any = model.forward
         self._patch: tuple[int, int, int] = model.config.patch_size
@@ -190,12 +192,12 @@ class _GraphedForward:
         )
 
     def give_up(self) -> None:
-        """Record nothing any more, and forget what was."""
+        """Stop capturing, and release all graphs."""
         self._given_up = True
         self.forget()
 
     def forget(self) -> None:
-        """Let go of all recordings and of all that they read."""
+        """Release all graphs and everything that they read."""
         for known in self._seen:
             known.forget()
         self._seen = []
@@ -209,11 +211,11 @@ class _GraphedForward:
         return all(block_flops(shape, tokens) <= MAX_FLOPS for shape in self._shapes)
 
     def _find(self, latents: Tensor, times: Tensor, text: Tensor) -> _CapturedForward:
-        """What is known of such a forward; recorded, if it was seen before and that is possible."""
+        """Return the entry for this kind of forward; capture it if it has run before and can be captured."""
         blocks = self._blocks
         if any(known.run is not blocks.run or known.changes != blocks.changes for known in self._seen):
             self.forget()
-        layouts = tuple((each.shape, each.stride(), each.dtype, each.device) for each in (latents, times))
+        layouts = tuple((x.shape, x.stride(), x.dtype, x.device) for x in (latents, times))
         for known in self._seen:
             if known.text is text and known.layouts == layouts:
                 if known.recording is None:
@@ -227,7 +229,7 @@ class _GraphedForward:
 
     def _record(self, known: _CapturedForward, latents: Tensor, times: Tensor) -> None:
         read = self._blocks.static_inputs(latents, known.text)
-        if read is None:  # it would be made in memory of the recording and outlive it
+        if read is None:  # it would be allocated in the graph's memory and outlive it
             return
         known.inputs, known.read = (torch.empty_like(latents), torch.empty_like(times)), read
 
@@ -238,9 +240,9 @@ class _GraphedForward:
         try:
             known.recording = self._recorder.record(work)
             return
-        except torch.OutOfMemoryError:  # what runs as ever takes less
-            log.info("no memory to record a forward of %s", list(latents.shape))
-        except Exception as error:  # whatever a driver or a kernel has against it, the forward itself works
+        except torch.OutOfMemoryError:  # a normal pass needs less memory
+            log.info("not enough memory to capture a forward of %s", list(latents.shape))
+        except Exception as error:  # whatever the driver or a kernel rejects, the forward itself works
             log.warning("forwards are not recorded: %s", first_line(error))
             self._recorder.works = False
-        self._failed()  # not before: the error holds what was made up to it
+        self._failed()  # not earlier: the error references tensors created before it
