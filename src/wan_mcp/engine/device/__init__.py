@@ -1,1 +1,1 @@
-"""The device that an engine computes on."""
+"""The engine's compute device."""

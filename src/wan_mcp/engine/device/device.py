@@ -1,4 +1,4 @@
-"""The device that an engine runs on: which one, in which precision, and what to call it in a receipt."""
+"""The engine's device: its selection, precision, and name in receipts."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -20,22 +20,22 @@ class Device:
     torch: Any
     """The `torch.device`."""
     precision: ComputePrecision
-    """What models run in that are not quantized: fp32 or bf16."""
+    """Precision of models that are not quantized: fp32 or bf16."""
     description: str
-    """What decides the last bits of a result beside the precision: the GPU, or the CPU's instruction set."""
+    """The GPU, or the CPU's instruction set: it affects the last bits of a result, as the precision does."""
 
     @property
     def dtype(self) -> Any:
-        """The precision as a `torch.dtype`."""
+        """Return the precision as a `torch.dtype`."""
         return torch.bfloat16 if self.precision == "bf16" else torch.float32
 
     @property
     def is_cuda(self) -> bool:
-        """Whether it is an Nvidia (or ROCm) GPU."""
+        """Check whether it is an Nvidia (or ROCm) GPU."""
         return bool(self.torch.type == "cuda")
 
     def machine(self) -> Machine:
-        """What it can hold, as fronts need to know it."""
+        """Return its capacity, for the fronts."""
         if not self.is_cuda:
             return Machine("CPU", self.precision, main_memory())
         found = torch.cuda.get_device_properties(self.torch)
@@ -43,23 +43,23 @@ class Device:
         return Machine("GPU", self.precision, int(found.total_memory), has_fp8)
 
     def free_memory(self) -> None:
-        """Give cached memory back to the device."""
+        """Free the allocator's cached memory."""
         if self.is_cuda:
             torch.cuda.empty_cache()
 
     def finish(self) -> None:
-        """Wait until the device has done all that was asked of it."""
+        """Wait until the device has finished all enqueued work."""
         if self.is_cuda:
             torch.cuda.synchronize(self.torch)
 
 
 def device_name(setting: str) -> str:
-    """What a setting stands for on this machine; of auto, the first GPU, else the CPU."""
+    """Return the device name for a setting; for auto, the first GPU, or else the CPU."""
     return ("cuda:0" if torch.cuda.is_available() else "cpu") if setting == "auto" else setting
 
 
 def resolve_device(name: str) -> Device:
-    """The device behind a setting: auto, cpu, cuda or cuda:N; a GPU is this process's current one from now on.
+    """Return the device for a setting: auto, cpu, cuda or cuda:N; a GPU becomes this process's current one.
 
     Raises:
         JobFailed: there is no such GPU.
@@ -72,5 +72,5 @@ def resolve_device(name: str) -> Device:
         raise JobFailed(
             "no_device", f"There is no device {name}: torch sees {found} GPUs. Set WAN_MCP_DEVICE to auto or cpu."
         )
-    torch.cuda.set_device(index)  # Triton launches there, whatever its tensors are on
+    torch.cuda.set_device(index)  # Triton launches on the current device, not the tensors' one
     return Device(torch.device("cuda", index), "bf16", torch.cuda.get_device_name(index))

@@ -1,4 +1,4 @@
-"""How much memory a device has to give, and what has no room in it."""
+"""The memory that is available on a device, and the refusal of jobs that do not fit."""
 
 import torch
 
@@ -14,27 +14,27 @@ __all__ = ["available_bytes", "has_room", "reachable_bytes", "require_fit"]
 
 
 KEPT_FREE = 0.15
-"""Share of a GPU's memory that stays free for what a job computes."""
+"""Share of a GPU's memory reserved for a job's computation."""
 
 
 def has_room(needed: int, free: int, total: int) -> bool:
-    """Whether `needed` bytes more leave enough of a device's memory free."""
+    """Check whether enough of a device's memory stays free after allocating `needed` more bytes."""
     return needed <= free - KEPT_FREE * total
 
 
 def available_bytes(device: Device) -> int:
-    """What one more model may take of a device, with the reserve: what nobody has, and what our allocator has spare."""
+    """Return the bytes for one more model, including the reserve: free memory and our allocator's cache."""
     if not device.is_cuda:
         return free_main_memory()
     free, _ = torch.cuda.mem_get_info(device.torch)
     spare = torch.cuda.memory_reserved(device.torch) - torch.cuda.memory_allocated(device.torch)
-    return int(free + spare) + RESERVE_BYTES // 2  # the context, about half of the reserve, is there already
+    return int(free + spare) + RESERVE_BYTES // 2  # the CUDA context, about half of the reserve, is already allocated
 
 
 def reachable_bytes(device: Device) -> int:
-    """What a model could have of a device if this process held no other."""
+    """Return the bytes that a model could use if this process held no other model."""
     if not device.is_cuda:
-        return main_memory()  # what others hold there can be swapped out
+        return main_memory()  # other processes' memory can be swapped out
     return available_bytes(device) + int(torch.cuda.memory_allocated(device.torch))
 
 

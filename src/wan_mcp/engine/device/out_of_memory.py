@@ -1,4 +1,4 @@
-"""Running out of memory, as a job's failure with advice instead of an engine's end."""
+"""Out-of-memory errors as a job's failure with advice, instead of a crash of the engine."""
 
 import logging
 import traceback
@@ -19,47 +19,47 @@ OOM_MESSAGES = (
     "not enough memory",
     "can't allocate memory",
     "DefaultCPUAllocator",
-    "out of memory",  # CUDA itself, where torch's allocator was not asked
+    "out of memory",  # CUDA itself, for allocations outside torch's allocator
     "CUBLAS_STATUS_ALLOC_FAILED",
     "CUDNN_STATUS_ALLOC_FAILED",
 )
-"""Where libraries give a RuntimeError for want of memory, some of these words are in it."""
+"""Phrases in the RuntimeErrors that libraries raise if memory runs out."""
 
 
 @dataclass
 class MemoryGuard:
-    """Turns running out of memory into the job's failure, and lets go of what the job had made.
+    """Context manager that turns out-of-memory errors into the job's failure, and frees the job's tensors.
 
     Raises:
-        JobFailed: memory ran out; says what smaller sizes the model has.
+        JobFailed: memory ran out; the message lists the model's smaller sizes.
     """
 
     plan: Plan
     manifest: Manifest
 
     def __enter__(self) -> None:
-        """Guard the work on this plan."""
+        """Start guarding."""
 
     def __exit__(self, _: object, error: BaseException | None, trace: object) -> None:
-        """Not written as a generator: as long as there is the failure, its frames would hold all others."""
+        """Convert the error. Not a generator, whose frame would keep all others alive as long as the failure exists."""
         del trace
         if error is not None and is_out_of_memory(error):
-            log.warning("out of memory: %s", str(error))  # not the error: who keeps records would keep tensors
+            log.warning("out of memory: %s", str(error))  # as text: an error in a log record would keep tensors alive
             _let_go(error)
             raise JobFailed("out_of_memory", advice(self.plan, self.manifest))
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that there was not enough memory, on the device or the host."""
+    """Check whether an error means that the device or the host ran out of memory."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     return isinstance(error, RuntimeError) and any(words in str(error) for words in OOM_MESSAGES)
 
 
 def _let_go(error: BaseException) -> None:
-    """Empty the frames that an error came through, and forget them: they hold the very tensors that are too many.
+    """Clear the frames of an error's traceback and drop them: they reference the tensors that fill the memory.
 
-    A frame whose function has called `locals()`, as pipelines of diffusers do, keeps a copy of them when it is emptied.
+    A frame whose function called `locals()`, as diffusers pipelines do, keeps a copy of them when it is cleared.
     """
     found: BaseException | None = error
     while found is not None:
@@ -69,7 +69,7 @@ def _let_go(error: BaseException) -> None:
 
 
 def advice(plan: Plan, manifest: Manifest) -> str:
-    """What ran out of memory, and what smaller things the model can do."""
+    """Return a message about what ran out of memory, with the model's smaller sizes."""
     if plan.shape is None:
         return f"Memory ran out while '{plan.model}' read the picture. Free some memory, or use a smaller model."
     offer = offer_sizes(manifest, smaller_sizes(manifest, plan.shape))
