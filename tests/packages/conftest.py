@@ -50,7 +50,7 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
         told: list[str] = []
         built = build(wanted(kind), home, told.append)
         assert built == (wanted(kind).name not in seeded)
-        assert told == (["compiling", "proving it"] if built else [])
+        assert told == (["compiling", "verifying"] if built else [])
     keep(home)
     return home
 
@@ -63,7 +63,7 @@ def proved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     before = (home / "packages" / COMPILER).is_file()
     proof = check_compiler(home)
     assert proof.good, proof.says
-    assert ("(proved before)" if before else "makes packages that this torch loads") in proof.says
+    assert ("(checked before)" if before else "builds packages that this torch can load") in proof.says
     keep(home)
     return home
 

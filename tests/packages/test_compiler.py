@@ -36,7 +36,7 @@ def test_a_compiler_whose_packages_crash_is_found_out(
     monkeypatch.setenv("CXX", str(wrapper))
     proof = check_compiler(proved, alternative="")
     assert not proof.good
-    assert "dies of SIGSEGV" in proof.says and str(wrapper) in proof.says
+    assert "died of SIGSEGV" in proof.says and str(wrapper) in proof.says
 
 
 def test_without_a_compiler_it_says_what_to_set(proved: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -56,7 +56,7 @@ def test_without_a_compiler_blocks_run_eagerly_and_the_log_says_why(
     wait_for_build(packages)
     assert not packages.ready(IN_PLAIN, CPU) and packages.run({IN_PLAIN}, CPU) is run_block
     log = capfd.readouterr().err
-    assert "could not be built, blocks go on running eagerly" in log and "/nowhere/g++" in log
+    assert "could not be built; blocks keep running eagerly" in log and "/nowhere/g++" in log
     packages.request(IN_PLAIN, CPU)
     assert not packages.building  # it is not tried again at every job
     assert list((tmp_path / "packages").glob("build-*")) == []
@@ -133,7 +133,7 @@ def test_a_package_that_computes_something_else_is_not_published(
     told: list[str] = []
     with pytest.raises(BuildFailed, match="exit code 1"):
         build(wanted(IN_PLAIN), tmp_path, told.append)
-    assert told == ["compiling", "proving it"]
+    assert told == ["compiling", "verifying"]
     assert list((tmp_path / "packages").glob("*.pt2")) == []
 
 

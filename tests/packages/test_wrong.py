@@ -85,16 +85,16 @@ WRONG: list[tuple[Spoil, str]] = [
     (other_torch, "made for another torch"),
     (other_processor, "made for another device"),
     (other_source, "made for another source"),
-    (other_inputs, "its inputs are not those of the block"),
-    (fewer_inputs, "its inputs are not those of the block"),
-    (truncated, "its content is not what its metadata says"),
+    (other_inputs, "its inputs do not match the block"),
+    (fewer_inputs, "its inputs do not match the block"),
+    (truncated, "its content does not match its metadata"),
     (no_archive, "it cannot be loaded"),
-    (another_package, "it says that it is"),
+    (another_package, "its metadata names package"),
     (garbage_beside_it, "its metadata cannot be read"),
     (unknown_words_beside_it, "its metadata cannot be read"),
-    (others_may_write_it, "others may write"),
-    (others_may_write_beside_it, "others may write packages"),
-    (somewhere_else, "others may write"),
+    (others_may_write_it, "other users can write to"),
+    (others_may_write_beside_it, "other users can write to packages"),
+    (somewhere_else, "other users can write to"),
 ]
 
 

@@ -1,6 +1,6 @@
-"""Import the large libraries without the pauses of the garbage collector, and without remarks that lead nowhere.
+"""Import the large libraries without garbage collection, and without irrelevant log messages.
 
-They make a few million objects that all stay; collecting in between takes a fifth of the time and finds nothing.
+The imports create a few million permanent objects; garbage collection takes a fifth of the time and frees nothing.
 """
 
 import gc
@@ -23,12 +23,12 @@ EXPECTED: Mapping[str, str] = {
     # diffusers asks transformers for a class that needs torchvision, and gets the one for Pillow.
     "transformers.utils.import_utils": "`CLIPImageProcessor` requires torchvision",
 }
-"""What importing diffusers with torchao logs, by logger: some words of each message. None has consequences here."""
+"""Harmless log messages of importing diffusers with torchao: a part of each, by logger."""
 
 
 @contextmanager
 def library_imports() -> Iterator[None]:
-    """Collect no garbage in the block, never look again at what it has made, and log none of `EXPECTED`."""
+    """Disable garbage collection in the `with` block, freeze the objects created in it, and log none of `EXPECTED`."""
     with ExitStack() as stack:
         for name, words in EXPECTED.items():
             stack.enter_context(_without(logging.getLogger(name), words))

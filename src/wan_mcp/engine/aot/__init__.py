@@ -1,5 +1,4 @@
-"""Ahead-of-time compiled block packages: what one is made for, how it is built, checked, loaded and set aside.
+"""Ahead-of-time compiled block packages: their cache keys, and building, verifying, loading and removing them.
 
-Only `identity`, `inputs`, `compiling`, `proving`, `runner` and `packages` import torch; `build` and what it needs does
-not, so the command line may use it.
+`builder`, `compiler_check`, `store` and `build_main` import no torch, so the command line may use them.
 """

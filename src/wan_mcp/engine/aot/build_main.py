@@ -1,4 +1,4 @@
-"""Build one package beside an engine: `python -m wan_mcp.engine.aot.build_main HOME WANTED`, WANTED as JSON."""
+"""Build one package next to a running engine: `python -m wan_mcp.engine.aot.build_main HOME WANTED`, WANTED as JSON."""
 
 import json
 import logging
@@ -14,7 +14,7 @@ log = logging.getLogger("wan_mcp.engine.aot.build_main")  # it runs as `__main__
 
 
 def main(home: str, wanted: str) -> int:
-    """Exit code 0 if the package is there in the end, `EXIT_NO_MEMORY` if it may be another time, else 1."""
+    """Build the package; return exit code 0 if it now exists, `EXIT_NO_MEMORY` to retry later, else 1."""
     exit_with_parent()
     log_to_stderr("INFO")
     os.nice(NICENESS)
@@ -25,7 +25,7 @@ def main(home: str, wanted: str) -> int:
         log.info("package %s is not built yet: %s", asked.name, error)
         return EXIT_NO_MEMORY
     except (BuildFailed, OSError) as error:
-        log.warning("package %s could not be built, blocks go on running eagerly: %s", asked.name, error)
+        log.warning("package %s could not be built; blocks keep running eagerly: %s", asked.name, error)
         return 1
     return 0
 

@@ -1,4 +1,4 @@
-"""Build and prove packages, one at a time on this machine, in processes that can be ended. Imports no torch."""
+"""Build and verify packages, one at a time on this machine, in processes that can be killed. Imports no torch."""
 
 import json
 import logging
@@ -32,46 +32,46 @@ COMPILE = "wan_mcp.engine.aot.compile_main"
 VERIFY = "wan_mcp.engine.aot.verify_main"
 NICENESS = 15
 THREADS = 4
-"""The most compilers at once: a job is running beside them."""
+"""Maximum number of parallel compilers: a job runs at the same time."""
 MEMORY_BYTES = 12_000_000_000
-"""Of a build with all that it starts; a block took 2 GB."""
+"""Memory limit of a build and its child processes; a block needed 2 GB."""
 PATIENCE_S = 1200.0
 LOOK_S = 0.25
 EXIT_NO_MEMORY = 75
-"""The exit code that says: not now, a job needs the GPU's memory (EX_TEMPFAIL of sysexits.h)."""
+"""Exit code for "retry later, a job needs the GPU's memory" (EX_TEMPFAIL of sysexits.h)."""
 
 Tell = Callable[[str], None]
 Errors = IO[bytes] | None
 
 
 class BuildFailed(Exception):
-    """No package came of it; says why and what to do."""
+    """The build failed; the message has the reason and the remedy."""
 
 
 class InsufficientMemory(BuildFailed):
-    """Another time it may."""
+    """There was not enough memory; a later build may succeed."""
 
 
 @dataclass(frozen=True)
 class BuildRequest:
-    """A package to build: plain values, since this side knows no torch."""
+    """A package to build, as plain values, since this side does not import torch."""
 
     kind: Mapping[str, Any]
-    """See `identity.kind_to_dict`."""
+    """See `cache_key.kind_to_dict`."""
     device: str
     name: str
-    """The hash of its identity."""
+    """The hash of its cache key."""
 
 
 def build_lock(home: Path) -> FileLock:
-    """Held while a package is built: one at a time, whichever engine wants it."""
+    """Return the lock held during a build: only one build runs at a time, across all engines."""
     folder = PackageStore(home / "packages")
     folder.make()
     return FileLock(folder.folder / "build.lock", thread_local=False)
 
 
 def environment(home: Path) -> dict[str, str]:
-    """Of the processes that build: their own caches, few threads."""
+    """Return the environment of build processes: separate caches, few threads."""
     cache = home / "packages" / "compiler"
     threads = str(max(1, min(THREADS, (os.cpu_count() or 2) // 2)))
     return os.environ | {
@@ -83,12 +83,12 @@ def environment(home: Path) -> dict[str, str]:
 
 
 def build(wanted: BuildRequest, home: Path, tell: Tell, errors: Errors = None) -> bool:
-    """Build a package, prove it, and publish it; False if it is there already. Waits for other builds.
+    """Build a package, verify it, and publish it; return false if it already exists. Waits for other builds.
 
-    `tell` is told what is being done; `errors` takes what the compiler says, in place of this process's own stderr.
+    `tell` is called with each stage; `errors` receives the compiler's output instead of this process's stderr.
 
     Raises:
-        BuildFailed: none came of it.
+        BuildFailed: no package was built.
         OSError: the folder cannot be written.
     """
     store = PackageStore(home / "packages")
@@ -104,30 +104,30 @@ def build(wanted: BuildRequest, home: Path, tell: Tell, errors: Errors = None) -
             run = partial(_child, wanted, home, errors)
             tell("compiling")
             facts = run(COMPILE, file)
-            tell("proving it")
-            proof = run(VERIFY, file)
+            tell("verifying")
+            verified = run(VERIFY, file)
             metadata = PackageMetadata(
                 identity=facts["identity"],
                 package_sha256=sha256_of(file),
-                inputs=tuple(Input.model_validate(each) for each in facts["inputs"]),
+                inputs=tuple(Input.model_validate(fields) for fields in facts["inputs"]),
                 dynamic=facts["dynamic"],
-                difference=proof["difference"],
+                difference=verified["difference"],
                 seconds=round(time.monotonic() - began, 1),
             )
             store.publish(file, wanted.name, metadata)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
-    log.info("package %s built and proved in %.0f s", wanted.name, time.monotonic() - began)
+    log.info("package %s built and verified in %.0f s", wanted.name, time.monotonic() - began)
     return True
 
 
 def _child(wanted: BuildRequest, home: Path, errors: Errors, module: str, file: Path) -> dict[str, Any]:
-    """Run a module on the wanted package; gives what it printed.
+    """Run a module on the wanted package; return its output.
 
     Raises:
-        BuildFailed: it ended badly, or took too long or too much memory.
+        BuildFailed: the process failed, or exceeded its time or memory limit.
     """
-    # The compiler warns of what is its own to change.
+    # Warnings of the compiler concern its own code.
     arguments = [
         "-W",
         "ignore::FutureWarning",
@@ -144,7 +144,7 @@ def _child(wanted: BuildRequest, home: Path, errors: Errors, module: str, file: 
         finally:
             child_process.end(process)
         if process.returncode == EXIT_NO_MEMORY:
-            raise InsufficientMemory("the GPU has no 2 GB free for it now")
+            raise InsufficientMemory("less than 2 GB of GPU memory is free")
         if process.returncode:
             raise BuildFailed(_reason(process.returncode))
         answer.seek(0)
@@ -159,22 +159,22 @@ def _watch(process: subprocess.Popen[bytes]) -> None:
         if time.monotonic() > give_up:
             raise BuildFailed(f"it took longer than {PATIENCE_S:.0f} s")
         if (taken := _memory(process.pid)) > MEMORY_BYTES:
-            raise BuildFailed(f"it took {in_bytes(taken)} of memory")
+            raise BuildFailed(f"it used {in_bytes(taken)} of memory")
         time.sleep(LOOK_S)
 
 
 def _memory(pid: int) -> int:
-    """What a process holds with all that it started."""
+    """Return the memory of a process and its children."""
     total = 0
-    with suppress(psutil.NoSuchProcess):  # it may end while we look
+    with suppress(psutil.NoSuchProcess):  # it may exit in the meantime
         parent = psutil.Process(pid)
-        for each in (parent, *parent.children(recursive=True)):
-            total += each.memory_info().rss
+        for process in (parent, *parent.children(recursive=True)):
+            total += process.memory_info().rss
     return total
 
 
 def _reason(code: int) -> str:
     if code < 0:
         name = signal.Signals(-code).name
-        return f"the process died of {name}; if 'wan-mcp doctor' finds the compiler at fault, set CXX as it says"
-    return f"the process ended with exit code {code}; its last words are in the log"
+        return f"the process died of {name}; run 'wan-mcp doctor' to check whether the compiler is the cause"
+    return f"the process ended with exit code {code}; see its output in the log"

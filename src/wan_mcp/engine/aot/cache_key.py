@@ -1,8 +1,8 @@
-"""What a compiled package depends on: two packages of one identity are interchangeable, others never are.
+"""The cache key of a compiled package: packages with equal keys are interchangeable.
 
-How a block attends to itself is no part of it: the package calls the operator `wan_mcp::attend_self`, or in FP8 on CUDA
-`wan_mcp::fused_self_attention`, which picks its kernel when it runs. Nor are weights, their number and the picture's
-size: all of them are inputs.
+The attention kernel is not part of the key: the package calls the custom op `wan_mcp::attend_self`, or in FP8 on CUDA
+`wan_mcp::fused_self_attention`, which selects its kernel at run time. Neither are weights, the number of blocks and the
+image size, which are inputs or not part of a block.
 """
 
 import hashlib
@@ -41,29 +41,29 @@ __all__ = [
 ]
 
 LAYOUT = 3
-"""Of the package's inputs and of its metadata; raise it when either changes."""
+"""Version of the package's inputs and metadata; increase it if either changes."""
 FLAGS: dict[str, Any] = {
-    # Weights are inputs, so there are no constants to put anywhere.
+    # Weights are inputs, so there are no constants to place.
     "aot_inductor.package_constants_in_so": False,
-    # The example's sizes are no bounds: one frame of a small picture runs too.
+    # The example's sizes are not bounds: one frame of a small image runs too.
     "aot_inductor.check_lowerbound": False,
-    # Each is read by one file: making them first takes longer (12 s for 3), and they are left behind in /tmp.
+    # Each would be read by one file only: precompiling takes longer (12 s for 3) and leaves files in /tmp.
     "aot_inductor.precompile_headers": False,
 }
-"""What Inductor is told beside its own defaults."""
-# In: all code that the export traces, what the custom operators promise about their results (the shapes and strides of
-# `register_fake`, in `operator` and `self_attention`, are compiled into a package), and the export and its inputs. Out:
-# what runs inside the custom operators, since a package calls them by name and so always runs the code of today; and
-# what only logs, ends processes, limits memory or reads and writes the facts of this module.
+"""Inductor options that differ from its defaults."""
+# Included: all code that the export traces, the metadata of custom ops (shapes and strides of `register_fake`, in
+# `custom_op` and `self_attention`, are compiled into a package), and the export and its inputs. Excluded: the code
+# inside custom ops, since a package calls them by name and so always runs the current code; and code that only logs,
+# ends processes, limits memory or reads and writes the facts of this module.
 SOURCES = (
     *(module.__name__ for module in (attention, operator, text)),
     *(module.__name__ for module in (block, linear, rows, self_attention, shape, inputs)),
-    # By name: kernels can be imported only where Triton is, and the compiling process imports this module.
+    # By name: Triton kernels cannot be imported without Triton, and the compiling process imports this module.
     "wan_mcp.engine.attention.cross_attention_triton",
     "wan_mcp.engine.ops.modulate_triton",
     "wan_mcp.engine.aot.compile_main",
 )
-"""The modules whose change makes a package stale."""
+"""The modules whose changes make a package stale."""
 
 
 @dataclass(frozen=True)
@@ -75,36 +75,36 @@ class CacheKey:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What the package depends on, by name."""
+        """Return the facts that the package depends on, by name."""
         return dict(json.loads(self.text))
 
     @property
     def hash(self) -> str:
-        """32 hexadecimal digits; the name of the package's files."""
+        """Return 32 hexadecimal digits: the name of the package's files."""
         return hashlib.sha256(self.text.encode()).hexdigest()[:32]
 
 
 def known_flags() -> dict[str, Any]:
-    """Those of `FLAGS` that this version of torch has."""
-    from torch._inductor import config  # seconds, and only who compiles needs it
+    """Return those of `FLAGS` that this version of torch has."""
+    from torch._inductor import config  # takes seconds to import, and only compilation needs it
 
     known = config.get_config_copy()
     return {name: value for name, value in FLAGS.items() if name in known}
 
 
 def kind_to_dict(kind: BlockKind) -> dict[str, Any]:
-    """A kind as plain values; `kind_from_dict` reads them."""
+    """Return a kind as plain values, for `kind_from_dict`."""
     return {"shape": asdict(kind.shape), "recipe": kind.recipe, "dtype": str(kind.dtype).removeprefix("torch.")}
 
 
 def kind_from_dict(facts: dict[str, Any]) -> BlockKind:
-    """The kind that `kind_to_dict` wrote down."""
+    """Return the kind from the values of `kind_to_dict`."""
     return BlockKind(BlockShape(**facts["shape"]), facts["recipe"], getattr(torch, facts["dtype"]))
 
 
 @cache
 def cache_key_of(kind: BlockKind, device: Any) -> CacheKey:
-    """The identity of the package that runs blocks of this kind on this `torch.device`."""
+    """Return the cache key of the package for blocks of this kind on this `torch.device`."""
     facts = {
         "layout": LAYOUT,
         "torch": torch.__version__,
@@ -131,7 +131,7 @@ def _facts_of_device(device: Any) -> dict[str, Any]:
 
 
 def _cpu_features() -> list[str]:
-    """The instruction sets of this CPU: Inductor uses the widest, and a CPU without it would die of it."""
+    """Return this CPU's instruction sets: Inductor uses the widest, which would crash on a CPU without it."""
     ask = getattr(torch.cpu, "get_capabilities", None)
     found = ask() if ask is not None else {}
     return sorted(name for name, there in found.items() if there is True)
@@ -150,12 +150,12 @@ def _hash_of_own_sources() -> str:
 
 
 def hash_of_sources(modules: Iterable[str]) -> str:
-    """Return the SHA-256 over the names and the source text of modules, in whatever order and folder they are.
+    """Return the SHA-256 over the names and source text of modules, independent of their order and folder.
 
-    No module is imported for it, only the packages that hold it.
+    The modules are not imported, only the packages that contain them.
 
     Raises:
-        RuntimeError: a module has no source file that can be read; without it, a change would go unnoticed.
+        RuntimeError: a module has no readable source file, so a change would go unnoticed.
     """
     total = hashlib.sha256()
     for name in sorted(modules):

@@ -1,7 +1,7 @@
-"""A process that never outlives the one that started it, whatever ends that one.
+"""Child processes that never outlive their parent, however the parent ends.
 
-The parent holds the writing end of the child's standard input and never writes to it. When the parent is gone, by
-whatever means, the kernel closes the pipe, and the child ends itself with everything that it started.
+The parent holds the writing end of the child's standard input and never writes to it. When the parent ends, the kernel
+closes the pipe, and the child kills itself and its process group.
 """
 
 import os
@@ -19,9 +19,9 @@ __all__ = ["end", "exit_with_parent", "start"]
 def start(
     arguments: Sequence[str], environment: Mapping[str, str], *, output: int | IO[bytes], errors: int | IO[bytes] | None
 ) -> subprocess.Popen[bytes]:
-    """Start this Python with these arguments, in a group of processes of its own, tied to this process's life."""
+    """Start this Python with these arguments, in a new process group, tied to this process's lifetime."""
     return subprocess.Popen(
-        [sys.executable, "-P", *arguments],  # -P: nothing is imported from wherever this happens to run
+        [sys.executable, "-P", *arguments],  # -P: nothing is imported from the working directory
         stdin=subprocess.PIPE,
         stdout=output,
         stderr=errors,
@@ -31,7 +31,7 @@ def start(
 
 
 def end(process: subprocess.Popen[bytes]) -> None:
-    """End a process that `start` gave, with everything that it started, and wait for it."""
+    """Kill a process returned by `start`, with its process group, and wait for it."""
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
@@ -40,7 +40,7 @@ def end(process: subprocess.Popen[bytes]) -> None:
 
 
 def exit_with_parent() -> None:
-    """In the child: from now on, end this group of processes when standard input ends."""
+    """Kill this process group when standard input is closed; to be called in the child."""
 
     def watch() -> None:
         while os.read(0, 4096):

@@ -1,4 +1,4 @@
-"""Export one block and compile it: what the process `python -m wan_mcp.engine.aot.compile_main` does.
+"""Export and compile one block, in the process `python -m wan_mcp.engine.aot.compile_main`.
 
 One process compiles one package: the compiler keeps state, and a second compilation in one process can fail.
 """
@@ -28,11 +28,11 @@ __all__ = ["compile_block", "export_block"]
 log = logging.getLogger("wan_mcp.engine.aot.compile_main")  # it runs as `__main__`
 
 EXAMPLE = {"tokens": 2048, "text": 512}
-"""Sizes that the compiler tunes for: enough rows that it keeps each in one piece, few enough to need little memory."""
+"""Sizes that the compiler tunes for: enough rows that it does not split one, few enough to need little memory."""
 
 
 def export_block(kind: BlockKind, device: Any) -> ExportedProgram:
-    """The block as a graph with dynamic token counts; nothing is computed and no memory of `device` is taken."""
+    """Return the block as a graph with dynamic token counts; nothing is computed or allocated on `device`."""
     with FakeTensorMode() as fake, torch.no_grad():
         inputs = example_inputs(kind, EXAMPLE["tokens"], EXAMPLE["text"], device)
         weights = example_weights(kind, device)
@@ -52,13 +52,13 @@ def compile_block(kind: BlockKind, device: Any, file: Path) -> None:
     """Write the package for this kind and device to `file`.
 
     Raises:
-        RuntimeError and whatever else the compiler raises.
+        RuntimeError, or another exception of the compiler.
     """
-    log.info("exporting a block %d wide, %s, for %s", kind.shape.width, kind.recipe, device)
-    fused_ops_for(device)  # tries whether the GPU kernels work, which an export does not
+    log.info("exporting a block of width %d, %s, for %s", kind.shape.width, kind.recipe, device)
+    fused_ops_for(device)  # checks whether the GPU kernels work, which the export does not
     context_kernel(device, kind.shape.head_dim)  # likewise
     program = export_block(kind, device)
-    log.info("compiling it")
+    log.info("compiling")
     metadata = {"aot_inductor.metadata": {"wan_mcp": cache_key_of(kind, device).hash}}
     with torch.no_grad():
         torch._inductor.aoti_compile_and_package(
@@ -74,7 +74,7 @@ def main(arguments: list[str]) -> None:
     limit_gpu_memory(device)
     compile_block(kind, device, file)
     if device.type == "cuda":
-        log.info("compiled with %s of the GPU", in_bytes(torch.cuda.max_memory_reserved(device)))
+        log.info("compilation used %s of GPU memory", in_bytes(torch.cuda.max_memory_reserved(device)))
     inputs = [each.model_dump(mode="json") for each in expected_inputs(kind)]
     facts = {"identity": cache_key_of(kind, device).facts, "inputs": inputs, "dynamic": dynamic_sizes(kind, device)}
     sys.stdout.write(json.dumps(facts) + "\n")

@@ -1,4 +1,4 @@
-"""Whether the C++ compiler of this machine makes packages that this torch can load. Imports no torch."""
+"""Check that this machine's C++ compiler builds packages that this torch can load. Imports no torch."""
 
 import json
 import logging
@@ -25,22 +25,22 @@ log = logging.getLogger(__name__)
 PROBE = "wan_mcp.engine.aot.compiler_probe_main"
 PATIENCE_S = 180.0
 SYSTEMS_OWN = "/usr/bin/g++"
-LOGGED = 3000  # characters of what the compiler said last
+LOGGED = 3000  # characters of the end of the compiler's output
 
 
 @dataclass(frozen=True)
 class CompilerCheck:
-    """How the proof went."""
+    """The result of the check."""
 
     good: bool
     says: str
-    """What was found; where the compiler is at fault, what to set."""
+    """The finding and, if the compiler is at fault, the setting to change."""
 
 
 def check_compiler(home: Path, *, patience_s: float = PATIENCE_S, alternative: str = SYSTEMS_OWN) -> CompilerCheck:
-    """Build and load a package of one line, unless this very compiler has done that with this torch before.
+    """Build and load a one-line package, unless the same compiler and torch have passed before.
 
-    Where it fails, `alternative` is tried, and recommended if it does better.
+    If it fails, `alternative` is tried, and recommended if it works.
 
     Raises:
         OSError: the home folder cannot be written.
@@ -51,19 +51,23 @@ def check_compiler(home: Path, *, patience_s: float = PATIENCE_S, alternative: s
     mine = default_compiler()
     about = compiler_fingerprint(mine)
     if about is not None and _read(known) == about:
-        return CompilerCheck(True, f"{about['path']} makes packages that torch {about['torch']} loads (proved before)")
+        return CompilerCheck(
+            True, f"{about['path']} builds packages that torch {about['torch']} can load (checked before)"
+        )
     began = time.monotonic()
     fault = _fault(home, None, patience_s)
     if fault is None:
         if about is not None:
             known.write_text(json.dumps(about))
         where = about["path"] if about else mine
-        return CompilerCheck(True, f"{where} makes packages that this torch loads ({time.monotonic() - began:.0f} s)")
-    says = f"packages cannot be built with {mine}: {fault}. Blocks run eagerly, and slower, until that is set right"
+        return CompilerCheck(
+            True, f"{where} builds packages that this torch can load ({time.monotonic() - began:.0f} s)"
+        )
+    says = f"packages cannot be built with {mine}: {fault}. Until this is fixed, blocks run eagerly, which is slower"
     if Path(alternative).is_file() and (about is None or Path(about["path"]) != Path(alternative).resolve()):
         other = _fault(home, alternative, patience_s)
         if other is None:
-            return CompilerCheck(False, f"{says}: {alternative} does work, so set CXX={alternative}")
+            return CompilerCheck(False, f"{says}: {alternative} works, so set CXX={alternative}")
     elif about is None:
         says += ": install g++, or set CXX to a C++ compiler"
     return CompilerCheck(False, says)
@@ -75,7 +79,7 @@ def default_compiler() -> str:
 
 
 def compiler_fingerprint(compiler: str) -> dict[str, str] | None:
-    """What a proof holds for: another compiler, or another torch, has to be proved anew."""
+    """Return the compiler and torch that a check is valid for; another pair must be checked again."""
     path = shutil.which(compiler)
     if path is None:
         return None
@@ -90,7 +94,7 @@ def _read(file: Path) -> object:
 
 
 def _fault(home: Path, compiler: str | None, patience_s: float) -> str | None:
-    """What went wrong, or None. A fresh cache, so that nothing is proved by what another compiler made."""
+    """Return the reason for a failure, or None. The cache is new, so that no other compiler's output is reused."""
     with tempfile.TemporaryDirectory(dir=home / "packages") as fresh, tempfile.TemporaryFile() as errors:
         own = environment(home) | {"TORCHINDUCTOR_CACHE_DIR": str(Path(fresh) / "cache")}
         if compiler is not None:
@@ -106,8 +110,8 @@ def _fault(home: Path, compiler: str | None, patience_s: float) -> str | None:
         if code == 0:
             return None
         if code < 0:
-            return f"the process that loads one dies of {signal.Signals(-code).name}"
+            return f"the process that loads one died of {signal.Signals(-code).name}"
         errors.seek(0)
-        said = errors.read().decode(errors="replace")
-        log.info("the proof of the compiler ended with exit code %d: %s", code, said[-LOGGED:])
-        return last_line(said.splitlines()) or f"exit code {code}"
+        output = errors.read().decode(errors="replace")
+        log.info("the compiler check ended with exit code %d: %s", code, output[-LOGGED:])
+        return last_line(output.splitlines()) or f"exit code {code}"

@@ -1,7 +1,7 @@
-"""Build and load a package of one line: what the process `python -m wan_mcp.engine.aot.compiler_probe_main FILE` does.
+"""Build and load a one-line package, in the process `python -m wan_mcp.engine.aot.compiler_probe_main FILE`.
 
-A C++ compiler that does not match torch makes packages that end the process when they are loaded, so this has to be
-found out in a process that nobody needs.
+A C++ compiler that does not match torch builds packages that crash the process when they are loaded, so the check needs
+a separate process.
 """
 
 import sys
@@ -26,7 +26,7 @@ def probe_compiler(file: Path) -> None:
     """Write a package to `file`, load it and run it.
 
     Raises:
-        RuntimeError and whatever else the compiler raises.
+        RuntimeError, or another exception of the compiler.
     """
     with torch.no_grad():
         program = torch.export.export(_OneLine(), (torch.zeros(4),), strict=False)

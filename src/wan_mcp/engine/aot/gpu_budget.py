@@ -1,4 +1,4 @@
-"""What a process that builds a package may take of a GPU on which an engine works."""
+"""The memory limit of a build process on a GPU that an engine uses."""
 
 import logging
 import sys
@@ -17,12 +17,12 @@ BYTES = 2_000_000_000
 
 
 def limit_gpu_memory(device: Any) -> None:
-    """Limit this process to what a job can spare of a GPU, and make the GPU current; exit if that is not free."""
+    """Limit this process to the GPU memory that a job can spare, and make the GPU current; exit if it is not free."""
     if device.type != "cuda":
         return
-    torch.cuda.set_device(device)  # where Triton compiles and launches
+    torch.cuda.set_device(device)  # Triton compiles and launches on the current device
     free, total = torch.cuda.mem_get_info(device)
     if free < BYTES:
-        log.info("only %s of the GPU are free: a job may need them more", in_bytes(free))
+        log.info("only %s of GPU memory are free, and a job may need them", in_bytes(free))
         sys.exit(EXIT_NO_MEMORY)
     torch.cuda.set_per_process_memory_fraction(min(BYTES / total, 1.0), device)

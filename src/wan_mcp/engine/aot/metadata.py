@@ -1,4 +1,4 @@
-"""The metadata of a package: what it is, what it takes, and how far it was off when it was proved."""
+"""The metadata of a package: its cache key, its inputs, and its error when it was verified."""
 
 from typing import Any, Self
 
@@ -12,7 +12,7 @@ class _Strict(BaseModel):
 
 
 class Input(_Strict):
-    """One input. A dimension that differs from call to call is a name."""
+    """One input. A dynamic dimension is a name."""
 
     name: str
     shape: tuple[int | str, ...]
@@ -22,7 +22,7 @@ class Input(_Strict):
 
     @classmethod
     def contiguous(cls, name: str, shape: tuple[int | str, ...], dtype: str) -> Self:
-        """An input whose last dimension is dense, and each one before it as well."""
+        """Return an input with contiguous strides."""
         strides: list[int | str] = []
         number, names = 1, list[str]()
         for size in reversed(shape):
@@ -35,15 +35,15 @@ class Input(_Strict):
 
 
 class PackageMetadata(_Strict):
-    """What lies beside a package as JSON."""
+    """The content of the JSON file next to a package."""
 
     identity: dict[str, Any]
-    """See `identity.cache_key_of`."""
+    """See `cache_key.cache_key_of`."""
     package_sha256: str
     inputs: tuple[Input, ...]
     dynamic: dict[str, tuple[int, int]]
     """Bounds of the named dimensions."""
     difference: float
-    """Largest relative difference to the same arithmetic run eagerly, when it was proved."""
+    """Largest relative difference from eager execution, when it was verified."""
     seconds: float
-    """That building and proving took."""
+    """Duration of the build and the verification."""

@@ -1,6 +1,6 @@
-"""A loaded package as a function with `run_block`'s arguments, which checks what the package does not.
+"""A loaded package as a function with `run_block`'s arguments, including the input checks that the package lacks.
 
-Whatever does not fit runs eagerly instead: slower, and either right or a proper error.
+Inputs that do not fit run eagerly instead: slower, but with a correct result or a proper error.
 """
 
 import logging
@@ -24,13 +24,13 @@ log = logging.getLogger(__name__)
 
 REASONS_TOLD = 20
 ALIGNED = 16
-"""Bytes that kernels read at once."""
+"""Alignment in bytes: the width of the kernels' vector loads."""
 Activations = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
-"""The inputs of `ACTIVATIONS`."""
+"""The number of inputs in `ACTIVATIONS`."""
 
 
 def mismatch(expected: Input, tensor: Tensor, device: Any, sizes: dict[str, int]) -> str | None:
-    """What is wrong with one input, or None. Named dimensions are looked up in `sizes`, or noted there."""
+    """Return what is wrong with one input, or None. Named dimensions are looked up in `sizes`, or added to it."""
     if tensor.device != device:
         return f"{expected.name} is on {tensor.device}, not {device}"
     if str(tensor.dtype) != f"torch.{expected.dtype}":
@@ -42,13 +42,13 @@ def mismatch(expected: Input, tensor: Tensor, device: Any, sizes: dict[str, int]
         if size != known:
             return f"{expected.name} is {tuple(tensor.shape)}, not {expected.shape} with {sizes}"
     for size, stride, wanted in zip(tensor.shape, tensor.stride(), expected.strides, strict=True):
-        if size != 1 and stride != _evaluated(wanted, sizes):  # of a single line the stride says nothing
+        if size != 1 and stride != _evaluated(wanted, sizes):  # the stride of a dimension of size one is irrelevant
             return f"the strides of {expected.name} are {tensor.stride()}, not {expected.strides}"
     return None
 
 
 def is_recorded(device: Any) -> bool:
-    """Whether what is asked of the device now goes into a CUDA graph."""
+    """Check whether a CUDA graph is being captured."""
     return device.type == "cuda" and bool(torch.cuda.is_current_stream_capturing())
 
 
@@ -62,12 +62,12 @@ def _evaluated(product: int | str, sizes: dict[str, int]) -> int:
 
 
 class PackageRunner:
-    """Runs blocks of one kind."""
+    """Runs the blocks of one kind with a package."""
 
     def __init__(
         self, kind: BlockKind, device: Any, call: Call, metadata: PackageMetadata, broken: Callable[[str], None]
     ) -> None:
-        """`broken` is told why, once, when the package failed where eager code did not."""
+        """Wrap a loaded package; `broken` is called once, with the reason, if it fails and eager code does not."""
         self.kind = kind
         self._device = device
         self._call: Call | None = call
@@ -80,7 +80,7 @@ class PackageRunner:
 
     @property
     def works(self) -> bool:
-        """Whether the package has not failed so far."""
+        """Return true unless the package has failed."""
         return self._call is not None
 
     def __call__(
@@ -107,30 +107,31 @@ class PackageRunner:
             return self._eagerly_after(error, inputs, weights)
 
     def _eagerly_after(self, error: RuntimeError, inputs: Activations, weights: list[Tensor]) -> Tensor:
-        """Where memory is short this raises what `MemoryGuard` knows; else the package is at fault.
+        """Run the block eagerly after an error of the package. If it succeeds, the package was at fault.
 
-        Not while it is recorded: memory for that is short sooner, and what ends there need not end elsewhere.
+        If memory is short, this raises an error for `MemoryGuard`. During a CUDA graph capture the error is raised
+        again: a capture runs out of memory sooner, and fails for reasons that do not apply to a normal call.
         """
-        made = run_block(self.kind, *inputs, weights)
+        out = run_block(self.kind, *inputs, weights)
         if is_recorded(self._device):
             raise error
         self._call = None
         self._broken(f"it failed: {first_line(error)}")
-        return made
+        return out
 
     def _misfit(self, inputs: Activations) -> str | None:
-        """What is wrong with the inputs of this call."""
+        """Return what is wrong with the inputs of this call, or None."""
         sizes: dict[str, int] = {}
         for expected, tensor in zip(self._activations, inputs, strict=True):
             if why := mismatch(expected, tensor, self._device, sizes):
                 return why
         for name, (least, most) in self._bounds.items():
             if not least <= sizes[name] <= most:
-                return f"{sizes[name]} {name} are outside {least} to {most}"
+                return f"{sizes[name]} {name} are outside the range {least} to {most}"
         return None
 
     def _unbound(self, weights: list[Tensor]) -> str | None:
-        """What is wrong with the weights; those that were looked at before are known by their identity."""
+        """Return what is wrong with the weights, or None; weights that passed before are recognized by identity."""
         bound = self._bound
         for place, tensor in enumerate(weights):
             known = bound.get(id(tensor))
@@ -144,15 +145,15 @@ class PackageRunner:
         for expected, tensor in zip(self._weights, weights, strict=True):
             if why := mismatch(expected, tensor, self._device, {}):
                 return why
-            if tensor.is_cuda and tensor.data_ptr() % ALIGNED:  # a package would copy it at every call
+            if tensor.is_cuda and tensor.data_ptr() % ALIGNED:  # the package would copy it at every call
                 return f"{expected.name} does not begin at a multiple of {ALIGNED} bytes"
         bound = self._bound
         for place, tensor in enumerate(weights):
-            forget = partial(bound.pop, id(tensor))  # called with the dead reference, which is what it then gives
+            forget = partial(bound.pop, id(tensor))  # called with the dead reference
             bound[id(tensor)] = (place, weakref.ref(tensor, forget))
         return None
 
     def _tell(self, why: str | None) -> None:
         if why is not None and why not in self._told and len(self._told) < REASONS_TOLD:
             self._told.add(why)
-            log.warning("a block runs eagerly, since it does not fit its package: %s", why)
+            log.warning("a block runs eagerly because its package does not fit: %s", why)

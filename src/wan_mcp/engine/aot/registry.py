@@ -1,6 +1,6 @@
-"""The packages of an engine: loaded where there is one, built beside the running job where there is none.
+"""The packages of an engine: existing ones are loaded, missing ones are built in the background.
 
-Nobody waits for a compiler: until a package is there, built and proved, blocks run eagerly.
+No job waits for a compiler: until a package is built and verified, blocks run eagerly.
 """
 
 import json
@@ -30,10 +30,10 @@ BUILD = "wan_mcp.engine.aot.build_main"
 
 
 class PackageRegistry:
-    """What the engine asks for compiled blocks. Not for several threads at once."""
+    """The engine's source of compiled blocks. Not thread-safe."""
 
     def __init__(self, home: Path) -> None:
-        """`home` is `WAN_MCP_HOME`; packages lie in its folder `packages`."""
+        """Use the folder `packages` of `home`, which is `WAN_MCP_HOME`."""
         self._home = home
         self._store = PackageStore(home / "packages")
         self._loaded: dict[str, PackageRunner | None] = {}
@@ -43,12 +43,12 @@ class PackageRegistry:
         self._build: subprocess.Popen[bytes] | None = None
 
     def ready(self, kind: BlockKind, device: Any) -> bool:
-        """Whether there is a package, loaded or not."""
+        """Check whether there is a package, loaded or not."""
         name = cache_key_of(kind, device).hash
         return self._loaded.get(name) is not None or (name not in self._loaded and self._store.has(name))
 
     def runner(self, kind: BlockKind, device: Any) -> RunBlock | None:
-        """The package as a function, or None where there is none that may be loaded."""
+        """Return the package as a function, or None if there is no valid one."""
         identity = cache_key_of(kind, device)
         name = identity.hash
         if name in self._loaded:
@@ -60,7 +60,7 @@ class PackageRegistry:
             if metadata is None:
                 return None
             if metadata.inputs != expected_inputs(kind):
-                raise InvalidPackage("its inputs are not those of the block")
+                raise InvalidPackage("its inputs do not match the block")
             try:
                 call = load_package(self._store.package(name), device, name)
             except RuntimeError as error:
@@ -68,13 +68,13 @@ class PackageRegistry:
         except InvalidPackage as error:
             self._set_aside(name, str(error))
             return None
-        log.info("blocks %d wide, %s, run compiled: package %s", kind.shape.width, kind.recipe, name)
+        log.info("blocks of width %d, %s, run compiled: package %s", kind.shape.width, kind.recipe, name)
         runner = PackageRunner(kind, device, call, metadata, lambda why: self._set_aside(name, why))
         self._loaded[name] = runner
         return runner
 
     def run(self, kinds: Collection[BlockKind], device: Any) -> RunBlock:
-        """What `FastBlocks.run` is to be: compiled for the kinds that have a package, eager for the others."""
+        """Return the function for `FastBlocks.run`: compiled for kinds with a package, eager for the others."""
         runners = {kind: runner for kind in kinds if (runner := self.runner(kind, device)) is not None}
         if not runners:
             return run_block
@@ -87,31 +87,31 @@ class PackageRegistry:
         return dispatch
 
     def compiled(self, kinds: Collection[BlockKind], device: Any) -> list[str]:
-        """The hashes of the packages that blocks of these kinds run in now, sorted; for receipts."""
+        """Return the sorted hashes of the packages in use for blocks of these kinds, for receipts."""
         names = {cache_key_of(kind, device).hash for kind in kinds}
         return sorted(name for name in names if (runner := self._loaded.get(name)) is not None and runner.works)
 
     def request(self, kind: BlockKind, device: Any) -> None:
-        """Have the package built beside this process, unless it is there or was tried before. Returns at once.
+        """Build the package in the background, unless it exists or was tried before. Returns immediately.
 
-        One for which the GPU had no room is tried again.
+        A build that lacked GPU memory is retried.
         """
         name = cache_key_of(kind, device).hash
         if name not in self._asked and not self._store.has(name):
             self._asked.add(name)
-            self._loaded.pop(name, None)  # one that was set aside is forgotten for the new one
+            self._loaded.pop(name, None)  # a runner whose package was set aside is dropped for the new one
             wanted = {"kind": kind_to_dict(kind), "device": str(device), "name": name}
             self._waiting.append((name, json.dumps(wanted)))
         self._tend()
 
     @property
     def building(self) -> bool:
-        """Whether a package is being built for this engine."""
+        """Check whether a package is being built for this engine."""
         self._tend()
         return self._build is not None
 
     def close(self) -> None:
-        """End the build and let go of all packages."""
+        """Stop the build and release all packages."""
         self._waiting = []
         if self._build is not None:
             child_process.end(self._build)
@@ -119,13 +119,13 @@ class PackageRegistry:
         self._loaded = {}
 
     def _tend(self) -> None:
-        """Start the next build when the last has ended."""
+        """Start the next build if the previous one has ended."""
         if self._build is not None:
             if (code := self._build.poll()) is None:
                 return
             log.info("the build of a package ended with exit code %d", code)
             if code == EXIT_NO_MEMORY:
-                self._asked.discard(self._building)  # the next job asks again
+                self._asked.discard(self._building)  # the next job requests it again
             child_process.end(self._build)
             self._build = None
         if self._waiting:

@@ -1,6 +1,6 @@
 """The inputs of a block package: their names, shapes, dtypes and strides, and examples of them.
 
-A package checks nothing of what it is given: a wrong shape is silently wrong numbers, or the end of the process.
+A package does not check its inputs: a wrong shape causes wrong results or a crash.
 """
 
 from typing import Any
@@ -15,20 +15,18 @@ from wan_mcp.engine.transformer.block import BlockKind, weight_names
 __all__ = ["ACTIVATIONS", "dynamic_sizes", "example_inputs", "example_weights", "expected_inputs"]
 
 ACTIVATIONS = ("hidden", "text_key", "text_value", "padding", "temb", "cos", "sin")
-"""The inputs beside the weights, in order."""
+"""The inputs before the weights, in order."""
 ROWS_AT_ONCE = 1024
 
 
 def dynamic_sizes(kind: BlockKind, device: Any) -> dict[str, tuple[int, int]]:
-    """The dimensions that differ from call to call, and their bounds."""
-    least = (
-        MIN_GEMM_ROWS if kind.recipe == FP8 and device.type == "cuda" else 2
-    )  # one is a case of its own for compilers
+    """Return the dynamic dimensions and their bounds."""
+    least = MIN_GEMM_ROWS if kind.recipe == FP8 and device.type == "cuda" else 2  # compilers specialize on one
     return {"tokens": (least, 1 << 20), "text": (2, 8192)}
 
 
 def expected_inputs(kind: BlockKind) -> tuple[Input, ...]:
-    """All inputs of a package of this kind, in order."""
+    """Return all inputs of a package of this kind, in order."""
     return tuple(
         Input.contiguous(name, shape, str(dtype).removeprefix("torch."))
         for name, (shape, dtype) in (_activations(kind) | _weights(kind)).items()
@@ -45,7 +43,7 @@ def _activations(kind: BlockKind) -> dict[str, tuple[tuple[int | str, ...], torc
         "text_key": (text, dtype),
         "text_value": (text, dtype),
         "padding": ((1,), torch.float32),
-        "temb": (temb, dtype),  # as `WanTransformer3DModel` hands them to its blocks
+        "temb": (temb, dtype),  # as `WanTransformer3DModel` passes them to its blocks
         "cos": (angles, torch.float32),
         "sin": (angles, torch.float32),
     }
@@ -80,7 +78,7 @@ def _weights(kind: BlockKind) -> dict[str, tuple[tuple[int | str, ...], torch.dt
 
 
 def example_inputs(kind: BlockKind, tokens: int, text: int, device: Any) -> list[Tensor]:
-    """Random inputs in front of the weights, of the sizes that activations have."""
+    """Return random activations, the inputs before the weights."""
     sizes = {"tokens": tokens, "text": text}
     made = []
     for name, (shape, dtype) in _activations(kind).items():
@@ -91,7 +89,7 @@ def example_inputs(kind: BlockKind, tokens: int, text: int, device: Any) -> list
 
 
 def example_weights(kind: BlockKind, device: Any) -> list[Tensor]:
-    """Random weights that keep the residual stream in the range of its inputs."""
+    """Return random weights that keep the residual stream in the range of its inputs."""
     made: dict[str, Tensor] = {}
     for name, (shape, dtype) in _weights(kind).items():
         numbers = torch.randn(shape, device=device, dtype=torch.float32) * 0.1 if len(shape) != 2 else None
@@ -99,7 +97,7 @@ def example_weights(kind: BlockKind, device: Any) -> list[Tensor]:
             made[name] = (numbers + 1 if ".norm" in name or name == "norm2.weight" else numbers).to(dtype)
     for layer, (rows, columns) in _layers(kind).items():
         pieces: list[tuple[Tensor, ...]] = []
-        for first in range(0, rows, ROWS_AT_ONCE):  # converting takes several times what the layer does
+        for first in range(0, rows, ROWS_AT_ONCE):  # conversion needs several times the layer's memory
             size = (min(ROWS_AT_ONCE, rows - first), columns)
             weight = torch.randn(size, device=device, dtype=kind.dtype).mul_(columns**-0.5)
             pieces.append(quantize_rowwise(weight) if kind.recipe == FP8 else (weight,))

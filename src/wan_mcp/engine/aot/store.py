@@ -1,7 +1,7 @@
-"""Where packages lie, and which of them may be loaded.
+"""The folder of packages, and the checks before one is loaded.
 
-A package is code: it is loaded only where its file and folder are this user's alone to write, and where its content is
-what its metadata says, which was written when it was built and proved.
+A package is code. It is loaded only if nobody but this user can write its file and folder, and if its content matches
+its metadata, which was written when it was built and verified.
 """
 
 import logging
@@ -24,43 +24,43 @@ log = logging.getLogger(__name__)
 OTHERS_MAY_WRITE = 0o022
 BUILD_PREFIX = "build-"
 PACKAGES_KEPT = 40
-"""Those of older versions of torch are never asked for again; some megabytes each."""
+"""Maximum number kept: those for older torch versions are not used again; each has a few megabytes."""
 
 
 class InvalidPackage(Exception):
-    """A package that must not be loaded; says why."""
+    """A package that must not be loaded; the message has the reason."""
 
 
 class PackageStore:
-    """The folder of packages: `<identity>.pt2` beside `<identity>.json`."""
+    """The folder of packages: `<hash>.pt2` and `<hash>.json`, see `CacheKey.hash`."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def make(self) -> None:
-        """Make the folder, for this user alone.
+        """Create the folder, accessible to this user only.
 
         Raises:
-            OSError: it cannot be made.
+            OSError: it cannot be created.
         """
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if self.folder.stat().st_mode & OTHERS_MAY_WRITE:  # made by hand, perhaps
+        if self.folder.stat().st_mode & OTHERS_MAY_WRITE:  # it may have been created by hand
             self.folder.chmod(0o700)
 
     def package(self, name: str) -> Path:
-        """The package's file, whether it exists or not."""
+        """Return the path of the package's file, which may not exist."""
         return self.folder / f"{name}.pt2"
 
     def metadata(self, name: str) -> Path:
-        """The metadata's file."""
+        """Return the path of the metadata file."""
         return self.folder / f"{name}.json"
 
     def has(self, name: str) -> bool:
-        """Whether both files are there; nothing is said of what they hold."""
+        """Check whether both files exist; their content is not checked."""
         return self.package(name).is_file() and self.metadata(name).is_file()
 
     def checked(self, name: str, identity: Mapping[str, Any]) -> PackageMetadata | None:
-        """The metadata of a package that may be loaded, or None if there is none of that name.
+        """Return the metadata of a package that may be loaded, or None if there is none of that name.
 
         Raises:
             InvalidPackage: it must not be loaded.
@@ -77,7 +77,7 @@ class PackageStore:
         except (OSError, UnicodeDecodeError) as error:
             raise InvalidPackage(f"it cannot be read: {error}") from error
         if found != metadata.package_sha256:
-            raise InvalidPackage("its content is not what its metadata says")
+            raise InvalidPackage("its content does not match its metadata")
         if other := sorted(k for k in {*identity, *metadata.identity} if identity.get(k) != metadata.identity.get(k)):
             raise InvalidPackage(f"it was made for another {', '.join(other)}")
         return metadata
@@ -87,20 +87,20 @@ class PackageStore:
         if about.st_uid != os.geteuid():
             raise InvalidPackage(f"{path.name} belongs to another user")
         if path.is_symlink() or about.st_mode & OTHERS_MAY_WRITE:
-            raise InvalidPackage(f"others may write {path.name}")
+            raise InvalidPackage(f"other users can write to {path.name}")
 
     def publish(self, built: Path, name: str, metadata: PackageMetadata) -> None:
-        """Give a package that was proved its name; whoever looks sees all of it or nothing."""
+        """Publish a verified package under its name, atomically."""
         built.chmod(0o600)
         with atomic_file(self.metadata(name)) as fresh:
             fresh.write_text(metadata.model_dump_json(indent=1))
             fresh.chmod(0o600)
-            # Without a metadata there is no package, so an old one of that name goes first and the new one comes last.
+            # Without metadata a package does not exist, so old metadata is removed first and new metadata written last.
             self.metadata(name).unlink(missing_ok=True)
             built.replace(self.package(name))
 
     def sweep(self) -> None:
-        """Remove what builds that were ended have left, and the oldest packages. Only while no build runs."""
+        """Remove files of interrupted builds, and the oldest packages. Call it only while no build runs."""
         sweep_stale(self.folder)
         for left in self.folder.glob(f"{BUILD_PREFIX}*"):
             shutil.rmtree(left, ignore_errors=True)
@@ -112,7 +112,7 @@ class PackageStore:
             file.unlink(missing_ok=True)
 
     def set_aside(self, name: str, reason: str) -> None:
-        """Rename a package so that nobody loads it any more."""
+        """Rename a package so that it is not loaded again."""
         log.warning("package %s is set aside and blocks run eagerly: %s", name, reason)
         for path in (self.metadata(name), self.package(name)):
             with suppress(OSError):

@@ -1,4 +1,4 @@
-"""Load a new package and compare it with the same arithmetic run eagerly, in a process that may die of it."""
+"""Load a new package and compare it with eager execution, in a separate process that may crash."""
 
 import json
 import logging
@@ -22,17 +22,17 @@ __all__ = ["largest_difference", "verify"]
 log = logging.getLogger("wan_mcp.engine.aot.verify_main")  # it runs as `__main__`
 
 SIZES = {"cpu": ((2, 2), (30, 512), (257, 48)), "cuda": ((130, 2), (1001, 512), (2100, 48))}
-"""Tokens and text tokens that a package is tried with, none of them what it was tuned for."""
+"""Tokens and text tokens of the trial runs; all differ from the sizes that the package was tuned for."""
 EXACT, ROUNDED = 1e-5, 5e-2
-"""The largest relative difference allowed: where everything is float32, and where numbers are rounded on the way, so
-that another order of a sum can turn some over: FP8 itself is that far off."""
+"""Maximum relative difference: if everything is float32, and if intermediate values are rounded, where another order of
+summation can change the rounding. FP8 itself has an error of that size."""
 
 
 def largest_difference(kind: BlockKind, device: Any, file: Path) -> float:
-    """How far the package is from `run_block`, relative to the norm of the result, over some sizes.
+    """Return the package's largest difference from `run_block` over several sizes, relative to the result's norm.
 
     Raises:
-        RuntimeError: it cannot be loaded or run, or is the package of something else.
+        RuntimeError: it cannot be loaded or run, or it is another package.
     """
     package = load_package(file, device, cache_key_of(kind, device).hash)
     torch.manual_seed(0)
@@ -50,25 +50,25 @@ def largest_difference(kind: BlockKind, device: Any, file: Path) -> float:
 
 
 def verify(kind: BlockKind, device: Any, file: Path) -> float:
-    """The difference, where it is within rounding.
+    """Return the difference, if it is within rounding.
 
     Raises:
-        RuntimeError: it is not, or the package cannot be run.
+        RuntimeError: the difference is larger, or the package cannot be run.
     """
     difference = largest_difference(kind, device, file)
     allowed = EXACT if kind.recipe == PLAIN and kind.dtype == torch.float32 else ROUNDED
     if difference > allowed:
-        raise RuntimeError(f"its results are off by {difference:.2g}, where {allowed:.0e} is rounding")
+        raise RuntimeError(f"its results differ by {difference:.2g}; rounding explains {allowed:.0e}")
     return difference
 
 
 def main(arguments: list[str]) -> None:
-    """`KIND DEVICE FILE`: prints the difference as JSON."""
+    """Verify the package of `KIND DEVICE FILE`, and print the difference as JSON."""
     exit_with_parent()
     log_to_stderr("INFO")
     kind, device, file = kind_from_dict(json.loads(arguments[0])), torch.device(arguments[1]), Path(arguments[2])
     limit_gpu_memory(device)
-    log.info("proving it")
+    log.info("verifying")
     sys.stdout.write(json.dumps({"difference": verify(kind, device, file)}) + "\n")
 
 
