@@ -18,14 +18,14 @@ def main(home: str, wanted: str) -> int:
     exit_with_parent()
     log_to_stderr("INFO")
     os.nice(NICENESS)
-    asked = BuildRequest(**json.loads(wanted))
+    request = BuildRequest(**json.loads(wanted))
     try:
-        build(asked, Path(home), lambda words: log.info("package %s: %s", asked.name, words))
+        build(request, Path(home), lambda words: log.info("package %s: %s", request.name, words))
     except InsufficientMemory as error:
-        log.info("package %s is not built yet: %s", asked.name, error)
+        log.info("package %s is not built yet: %s", request.name, error)
         return EXIT_NO_MEMORY
     except (BuildFailed, OSError) as error:
-        log.warning("package %s could not be built; blocks keep running eagerly: %s", asked.name, error)
+        log.warning("package %s could not be built; blocks keep running eagerly: %s", request.name, error)
         return 1
     return 0
 

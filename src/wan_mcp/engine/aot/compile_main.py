@@ -37,7 +37,7 @@ def export_block(kind: BlockKind, device: Any) -> ExportedProgram:
         inputs = example_inputs(kind, EXAMPLE["tokens"], EXAMPLE["text"], device)
         weights = example_weights(kind, device)
     sizes = {name: Dim(name, min=least, max=most) for name, (least, most) in dynamic_sizes(kind, device).items()}
-    named = {each.name: each.shape for each in expected_inputs(kind)}
+    named = {item.name: item.shape for item in expected_inputs(kind)}
     shapes = [
         {place: sizes[size] for place, size in enumerate(named[name]) if isinstance(size, str)} or None
         for name in ACTIVATIONS
@@ -75,7 +75,7 @@ def main(arguments: list[str]) -> None:
     compile_block(kind, device, file)
     if device.type == "cuda":
         log.info("compilation used %s of GPU memory", in_bytes(torch.cuda.max_memory_reserved(device)))
-    inputs = [each.model_dump(mode="json") for each in expected_inputs(kind)]
+    inputs = [item.model_dump(mode="json") for item in expected_inputs(kind)]
     facts = {"identity": cache_key_of(kind, device).facts, "inputs": inputs, "dynamic": dynamic_sizes(kind, device)}
     sys.stdout.write(json.dumps(facts) + "\n")
 

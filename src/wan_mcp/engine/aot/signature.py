@@ -80,28 +80,28 @@ def _weights(kind: BlockKind) -> dict[str, tuple[tuple[int | str, ...], torch.dt
 def example_inputs(kind: BlockKind, tokens: int, text: int, device: Any) -> list[Tensor]:
     """Return random activations, the inputs before the weights."""
     sizes = {"tokens": tokens, "text": text}
-    made = []
+    tensors = []
     for name, (shape, dtype) in _activations(kind).items():
         numbers = torch.randn([sizes.get(n, n) if isinstance(n, str) else n for n in shape], device=device)
         special = {"cos": numbers.cos(), "sin": numbers.sin(), "padding": numbers.abs() * 100 + 1}
-        made.append(special.get(name, numbers * 0.5).to(dtype))
-    return made
+        tensors.append(special.get(name, numbers * 0.5).to(dtype))
+    return tensors
 
 
 def example_weights(kind: BlockKind, device: Any) -> list[Tensor]:
     """Return random weights that keep the residual stream in the range of its inputs."""
-    made: dict[str, Tensor] = {}
+    tensors: dict[str, Tensor] = {}
     for name, (shape, dtype) in _weights(kind).items():
         numbers = torch.randn(shape, device=device, dtype=torch.float32) * 0.1 if len(shape) != 2 else None
         if numbers is not None:
-            made[name] = (numbers + 1 if ".norm" in name or name == "norm2.weight" else numbers).to(dtype)
+            tensors[name] = (numbers + 1 if ".norm" in name or name == "norm2.weight" else numbers).to(dtype)
     for layer, (rows, columns) in _layers(kind).items():
         pieces: list[tuple[Tensor, ...]] = []
         for first in range(0, rows, ROWS_AT_ONCE):  # conversion needs several times the layer's memory
             size = (min(ROWS_AT_ONCE, rows - first), columns)
             weight = torch.randn(size, device=device, dtype=kind.dtype).mul_(columns**-0.5)
             pieces.append(quantize_rowwise(weight) if kind.recipe == FP8 else (weight,))
-        made[f"{layer}.weight"] = torch.cat([piece[0] for piece in pieces])
+        tensors[f"{layer}.weight"] = torch.cat([piece[0] for piece in pieces])
         if kind.recipe == FP8:
-            made[f"{layer}.scale"] = torch.cat([piece[1] for piece in pieces]).view(1, -1)
-    return [made[name] for name in weight_names(kind)]
+            tensors[f"{layer}.scale"] = torch.cat([piece[1] for piece in pieces]).view(1, -1)
+    return [tensors[name] for name in weight_names(kind)]

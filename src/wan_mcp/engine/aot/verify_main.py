@@ -42,9 +42,9 @@ def largest_difference(kind: BlockKind, device: Any, file: Path) -> float:
         weights = example_weights(kind, device)
         for tokens, text in SIZES[device.type]:
             inputs = example_inputs(kind, tokens, text, device)
-            wanted = block(*inputs, weights).double()
-            (made,) = package([*inputs, *weights])
-            difference = (made.double() - wanted).norm() / wanted.norm()
+            expected = block(*inputs, weights).double()
+            (actual,) = package([*inputs, *weights])
+            difference = (actual.double() - expected).norm() / expected.norm()
             worst = max(worst, difference.item() if bool(torch.isfinite(difference)) else float("inf"))
     return worst
 
