@@ -1,7 +1,7 @@
-"""Activations between the layers: channels last, sums not yet taken, and still tails kept once.
+"""Activations between the layers: channels-last, with pending additions, and repeated last frames stored once.
 
-A convolution's bias and a block's shortcut are only noted; whoever reads the activations next adds them in the pass
-that it makes anyway.
+A convolution's bias and a block's shortcut are not added immediately; the next layer adds them in the pass in which it
+reads the activations.
 """
 
 from dataclasses import dataclass
@@ -19,9 +19,9 @@ class Activations:
     """The activations of one clip at one layer: `value + bias + residual`."""
 
     value: Tensor
-    """(frames kept, height, width, channels), contiguous, and nobody else's: it may be written to."""
+    """(frames kept, height, width, channels), contiguous, not shared: it may be overwritten."""
     length: int
-    """How many frames there are; those after the ones kept are like the last of them."""
+    """Number of frames; those after the ones kept equal the last one."""
     bias: Tensor | None = None
     """(channels)."""
     residual: Tensor | None = None
@@ -29,12 +29,12 @@ class Activations:
 
     @property
     def kept(self) -> int:
-        """How many frames are kept."""
+        """Return the number of frames kept."""
         return int(self.value.shape[0])
 
 
 def materialize(x: Activations) -> Tensor:
-    """The sum, in the place of `value`; `x` then is that sum."""
+    """Return the sum, computed in place in `value`; `x` is updated to it."""
     if x.bias is not None or x.residual is not None:
         if x.value.is_cuda:
             _kernels().add_norm_silu(x.value, x.bias, x.residual, keep=True)
@@ -45,7 +45,7 @@ def materialize(x: Activations) -> Tensor:
 
 
 def materialize_into(out: Tensor, x: Activations, *, border: int = 0) -> None:
-    """The sum into `out`, whose frames have a border of that many pixels around; `x` must not be read again."""
+    """Write the sum into `out`, whose frames have a border of `border` pixels; `x` must not be read again."""
     if x.value.is_cuda:
         _kernels().add_norm_silu(x.value, x.bias, x.residual, out=out, border=border)
     else:
@@ -53,9 +53,9 @@ def materialize_into(out: Tensor, x: Activations, *, border: int = 0) -> None:
 
 
 def normalize_into(out: Tensor, x: Activations, gamma: Tensor, *, active: bool, keep: bool, border: int = 0) -> None:
-    """RMS normalization over the channels, and SiLU if `active`, into `out` as `materialize_into`.
+    """Write the RMS norm over the channels, with SiLU if `active`, into `out`, see `materialize_into`.
 
-    With `keep`, `x` is the materialize sum afterwards; without, it must not be read again. As `WanRMS_norm`:
+    With `keep`, `x` is the materialized sum afterwards; without, it must not be read again. As in `WanRMS_norm`:
     `x / max(|x|, 1e-12) * sqrt(channels) * gamma`.
     """
     if x.value.is_cuda:
@@ -73,8 +73,10 @@ def normalize_into(out: Tensor, x: Activations, gamma: Tensor, *, active: bool, 
 
 
 def upsample_nearest(x: Activations, frames: int) -> Tensor:
-    """Each pixel four times (nearest neighbour): (frames kept, height, width, frames * channels) becomes
-    (frames kept * frames, 2 height, 2 width, channels); `frames` frames lie side by side in the channels."""
+    """Double height and width (nearest neighbour), and unpack `frames` frames from the channels.
+
+    (frames kept, height, width, frames * channels) becomes (frames kept * frames, 2 height, 2 width, channels).
+    """
     kept, height, width, channels = x.value.shape
     channels //= frames
     if x.value.is_cuda:
@@ -98,7 +100,7 @@ def _sum(x: Activations) -> Tensor:
 
 @cache
 def _kernels() -> Any:
-    """The fused kernels; Triton exists only where GPUs do."""
+    """Import the fused kernels on demand; Triton is only available with a GPU."""
     from wan_mcp.engine.vae import norm_triton as kernels
 
     return kernels

@@ -1,7 +1,7 @@
-"""The two halves of an `AutoencoderKLWan`, a few frames per call, with the past handed in and out.
+"""The encoder and decoder of an `AutoencoderKLWan`, a few frames per call, with an explicit causal state.
 
-Every layer is causal in time. The first frame is coded alone, as the autoencoder was trained to; after it any number
-of frames per call gives the same result but for rounding.
+Every layer is causal in time. The first frame is processed alone, as in training; after it, the number of frames per
+call changes the result only by rounding.
 """
 
 import math
@@ -25,13 +25,13 @@ __all__ = ["Decoder", "Encoder", "is_supported"]
 
 
 def is_supported(vae: Any) -> bool:
-    """Whether this module knows all that an autoencoder of the class `AutoencoderKLWan` is configured to do."""
+    """Check whether this module supports the configuration of an `AutoencoderKLWan`."""
     config = vae.config
     return type(vae).__name__ == "AutoencoderKLWan" and not config.attn_scales and not config.dropout
 
 
 class _Ends:
-    """The layers that both halves share: the first convolution, the middle, and the last convolution."""
+    """The layers that encoder and decoder share: the first convolution, the middle, and the last convolution."""
 
     def __init__(self, half: Any) -> None:
         self._first = CausalConvolution(half.conv_in, pad_inputs=True)
@@ -65,9 +65,9 @@ class Decoder(_Ends):
         self._blocks = [_UpBlock(block) for block in vae.decoder.up_blocks]
 
     def __call__(self, latents: Tensor, run: CausalState) -> Tensor:
-        """Pixels (pictures, height, width, 3) in float32, not clamped, of latents (frames, height, width, channels).
+        """Decode latents (frames, height, width, channels) to pixels (images, height, width, 3), float32, not clamped.
 
-        The first call of a clip takes one frame and gives one picture; after it each frame gives four.
+        The first call of a clip takes one latent frame and returns one image; after it, each frame becomes four.
         """
         x = self._begin(F.linear(latents, *self._mix), latents.shape[0], run)
         for part in (*self._middle, *self._blocks):
@@ -92,10 +92,10 @@ class Encoder(_Ends):
             self._blocks = [_part(part) for part in vae.encoder.down_blocks]
 
     def __call__(self, pixels: Tensor, length: int, run: CausalState) -> Tensor:
-        """Means and log-variances (frames, height, width, 2 * channels) of pixels (pictures kept, height, width, 3).
+        """Encode pixels (images kept, height, width, 3); return means and log-variances.
 
-        Pictures after those kept, up to `length`, are like the last. The first call of a clip takes one picture,
-        each other call a multiple of four.
+        They are (frames, height, width, 2 * channels). Images after those kept, up to `length`, equal the last one.
+        The first call of a clip takes one image, every other call a multiple of four.
         """
         x = self._begin(_patched(pixels, self._patch), length, run)
         for part in (*self._blocks, *self._middle):
@@ -110,7 +110,7 @@ def _part(module: Any) -> Any:
 
 
 class _UpBlock:
-    """Residual blocks and the enlargement after them; in the second generation with a shortcut around all."""
+    """Residual blocks followed by upsampling; in the second generation with a shortcut around both."""
 
     def __init__(self, block: Any) -> None:
         upsamplers = getattr(block, "upsamplers", None)
@@ -132,11 +132,11 @@ class _UpBlock:
 
 
 def _with_duplicates(x: Activations, entered: Tensor, shortcut: Any, run: CausalState) -> Activations:
-    """`x` plus what entered, its channels spread over the pixels that came of each, as `DupUp3D` does."""
+    """Return `x` plus the block's input, its channels repeated over the upsampled pixels as in `DupUp3D`."""
     frames, height, width, _ = entered.shape
     factors = [shortcut.factor_t, shortcut.factor_s, shortcut.factor_s]
     kept, repeats = list(factors), shortcut.repeats
-    for place in (2, 1, 0):  # neighbouring outputs share a channel: broadcast instead of copying it
+    for place in (2, 1, 0):  # neighbouring outputs share a channel: broadcast it instead of copying
         if repeats % kept[place] == 0:
             repeats //= kept[place]
             kept[place] = 1
@@ -153,7 +153,7 @@ def _with_duplicates(x: Activations, entered: Tensor, shortcut: Any, run: Causal
 
 
 class _DownBlock:
-    """Residual blocks and the reduction after them, with a shortcut of means around all."""
+    """Residual blocks followed by downsampling, with a shortcut of means around both."""
 
     def __init__(self, block: Any) -> None:
         self._parts: list[Any] = [ResidualBlock(part) for part in block.resnets]
@@ -171,7 +171,7 @@ class _DownBlock:
 
 
 def _means(x: Activations, shortcut: Any) -> Tensor:
-    """Groups of neighbouring pixels and channels averaged, as `AvgDown3D` does."""
+    """Average groups of neighbouring pixels and channels, as in `AvgDown3D`."""
     in_time, in_space = shortcut.factor_t, shortcut.factor_s
     value = x.value
     if x.length == 1:
@@ -188,7 +188,7 @@ def _means(x: Activations, shortcut: Any) -> Tensor:
 
 
 def _unpatched(value: Tensor, size: int) -> Tensor:
-    """Channels (colour, column, row) of each cell as its pixels."""
+    """Return the channels (colour, column, row) of each cell as its pixels."""
     if size == 1:
         return value
     frames, height, width, _ = value.shape
@@ -197,7 +197,7 @@ def _unpatched(value: Tensor, size: int) -> Tensor:
 
 
 def _patched(pixels: Tensor, size: int) -> Tensor:
-    """The inverse of `_unpatched`."""
+    """Invert `_unpatched`."""
     if size == 1:
         return pixels
     frames, height, width, colours = pixels.shape

@@ -1,4 +1,4 @@
-"""How many latent frames may go through a decoder at once."""
+"""The number of latent frames per decoder call."""
 
 from typing import Any
 
@@ -7,23 +7,23 @@ import torch
 __all__ = ["BOUND", "latent_frames_per_call"]
 
 BOUND = 12 * 2**30
-"""Bytes that decoding may take beside the weights."""
+"""Maximum bytes for decoding, in addition to the weights."""
 SHARE = 0.8
-"""Of what is free."""
+"""Share of the free memory."""
 MAX_LATENT_FRAMES = 4
-"""Latent frames in one call, whatever the memory: more gain nothing (measured), and a cancel is heard in between."""
+"""Maximum latent frames per call: more are no faster (measured), and cancellation is checked between calls."""
 ADDRESSED = 2**31
-"""Numbers in one tensor that convolutions index with 32 bits."""
+"""Maximum elements of a tensor that convolutions index with 32 bits."""
 PEAK_FACTOR = 2.6
-"""Peak of a call, as a multiple of its widest activation: 2.5 measured at 480p and 720p, 3.0 with Wan2.2 5B's."""
+"""Peak memory of a call as a multiple of its widest activation: measured 2.5 at 480p and 720p, 3.0 for Wan2.2 5B."""
 PAST = 3.6
-"""What all layers keep of the past, as a multiple of the widest activation of one latent frame: 3.5 and 4.1."""
+"""Causal state of all layers as a multiple of the widest activation of one latent frame: measured 3.5 and 4.1."""
 
 
 def latent_frames_per_call(vae: Any, height: int, width: int) -> int:
-    """Latent frames of `height` x `width` that may be decoded at once after the first, at least 1.
+    """Return how many latent frames of `height` x `width` may be decoded per call after the first, at least 1.
 
-    Encoding takes less.
+    Encoding needs less memory.
     """
     widest = _widest(vae.config, height, width)
     bytes_each = widest * vae.dtype.itemsize
@@ -33,7 +33,7 @@ def latent_frames_per_call(vae: Any, height: int, width: int) -> int:
 
 
 def _widest(config: Any, height: int, width: int) -> int:
-    """Numbers in the widest activation of one latent frame: before the convolution that follows an enlargement."""
+    """Return the elements of the widest activation of one latent frame: before a convolution after upsampling."""
     base = int(config.decoder_base_dim or config.base_dim)
     widths = [base * int(multiple) for multiple in config.dim_mult[::-1]]
     pixels, frames, widest = height * width, 1, 0

@@ -1,4 +1,4 @@
-"""An autoencoder's fast coders over whole clips: which frames go into which call, within a bound on memory."""
+"""Encoding and decoding of whole clips by an autoencoder's fast coders, in chunks that fit in memory."""
 
 from collections.abc import Iterator
 from types import MethodType
@@ -14,23 +14,23 @@ from wan_mcp.engine.vae.layers import CausalState
 __all__ = ["ChunkedVAE", "EncodeChunk", "encode_chunks", "install_fast_coders"]
 
 STILL_GROUPS = 2
-"""From how many groups of four like pictures it pays to compute the first of them only."""
+"""Minimum number of groups of four equal images for which computing only the first of them pays off."""
 
 
 class EncodeChunk(NamedTuple):
-    """Pictures that go through the encoder together."""
+    """Images that are encoded in one call."""
 
     start: int
     kept: int
-    """How many are there to read; the others are like the last of them."""
+    """Number of images to read; the others equal the last of them."""
     length: int
 
 
 def encode_chunks(changes: list[bool], most: int) -> list[EncodeChunk]:
-    """The calls in which a clip is encoded; `changes[t]` says whether picture t differs from picture t - 1.
+    """Return the calls that encode a clip; `changes[t]` is whether image t differs from image t - 1.
 
-    The first picture alone, then groups of four, up to `most` groups a call, but a stretch of like pictures in one
-    call of which only the first is kept.
+    The first image is encoded alone, then groups of four, up to `most` groups per call. A run of equal images is one
+    call, of which only the first is kept.
     """
     groups = range(1, len(changes), 4)
     still = [not any(changes[at + 1 : at + 4]) for at in groups]
@@ -51,7 +51,7 @@ def encode_chunks(changes: list[bool], most: int) -> list[EncodeChunk]:
 
 
 def _still_until(group: int, groups: range, still: list[bool], changes: list[bool]) -> int:
-    """The group after the stretch of like pictures that begins with `group`; `group` itself if there is none."""
+    """Return the group after the run of equal images that begins with `group`, or `group` if there is none."""
     if not still[group]:
         return group
     end = group + 1
@@ -61,7 +61,7 @@ def _still_until(group: int, groups: range, still: list[bool], changes: list[boo
 
 
 class ChunkedVAE:
-    """Both halves of an `AutoencoderKLWan`, for one clip at a time."""
+    """Encoder and decoder of an `AutoencoderKLWan`, for one clip at a time."""
 
     def __init__(self, vae: Any) -> None:
         self._vae = vae
@@ -70,9 +70,9 @@ class ChunkedVAE:
 
     @torch.no_grad()  # type: ignore[untyped-decorator]
     def decode(self, latents: Tensor) -> Iterator[tuple[int, Tensor]]:
-        """How many latent frames, and their pixels (pictures, height, width, 3) in float32, not clamped.
+        """Yield numbers of latent frames and their pixels (images, height, width, 3), float32, not clamped.
 
-        `latents` are (1, channels, frames, height, width), not normalized any more.
+        `latents` are (1, channels, frames, height, width), denormalized.
         """
         frames = latents[0].permute(1, 2, 3, 0).contiguous()
         count, height, width = frames.shape[:3]
@@ -85,7 +85,7 @@ class ChunkedVAE:
 
     @torch.no_grad()  # type: ignore[untyped-decorator]
     def encode(self, pictures: Tensor) -> Tensor:
-        """Means and log-variances (1, 2 * channels, frames, height, width) of (1, 3, 1 + 4 * k, height, width)."""
+        """Encode (1, 3, 1 + 4 * k, height, width); return means and log-variances (1, 2 * channels, frames, …)."""
         rows = pictures[0].permute(1, 2, 3, 0).contiguous()
         differs = (rows[1:] != rows[:-1]).flatten(1).any(1).tolist()
         ratio = self._vae.config.scale_factor_spatial
@@ -97,10 +97,10 @@ class ChunkedVAE:
 
 
 def install_fast_coders(vae: Any) -> ChunkedVAE | None:
-    """Have an autoencoder encode single clips with fast coders, and return these; None where they do not understand it.
+    """Make an autoencoder encode single clips with the fast coders, and return them; None if it is unsupported.
 
-    Call it once the weights are where they stay. It replaces `vae._encode`, which is what all pipelines call. Batches
-    and tiles are still encoded by the autoencoder itself.
+    Call it when the weights are in their final place. It replaces `vae._encode`, which all pipelines call. Batches and
+    tiles are still encoded by the autoencoder itself.
     """
     if not is_supported(vae):
         return None

@@ -1,4 +1,4 @@
-"""Whether our own convolution runs here, and gives what cuDNN gives: proof comes before use."""
+"""Select our convolution kernel if it runs on this device and agrees with cuDNN; it is checked before use."""
 
 import logging
 from functools import cache
@@ -13,15 +13,15 @@ __all__ = ["convolve", "use_triton_conv"]
 log = logging.getLogger(__name__)
 
 MULTIPLE = 32
-"""Of the channels that it takes."""
+"""The number of channels must be a multiple of this."""
 HOPPER = (9, 0)
-"""The GPUs that it was written for and measured on; the others have cuDNN."""
+"""The GPUs that it was written for and measured on; others use cuDNN."""
 TOLERATED = 0.005
-"""Relative error of the trial: bf16 rounds each result by up to 1/256, on average by less than half of that."""
+"""Maximum relative error in the check: bf16 rounds each result by up to 1/256, on average by less than half of that."""
 
 
 def use_triton_conv(weight: Tensor) -> bool:
-    """Whether a 3-D convolution's weight (outputs, inputs, time, rows, columns) is for our own kernel, here and now."""
+    """Check whether our kernel supports a convolution's weight (outputs, inputs, time, rows, columns) on its device."""
     outputs, inputs = weight.shape[:2]
     if not (weight.is_cuda and weight.dtype is torch.bfloat16 and weight.shape[2:] == (3, 3, 3)):
         return False
@@ -31,7 +31,7 @@ def use_triton_conv(weight: Tensor) -> bool:
 
 
 def convolve(bordered: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """See `convolution.convolve`; imported only here, for Triton exists only where GPUs do."""
+    """See `conv3d_triton.convolve`; imported here, because Triton is only available with a GPU."""
     from wan_mcp.engine.vae import conv3d_triton as convolution
 
     return convolution.convolve(bordered, weight, bias)
@@ -39,24 +39,24 @@ def convolve(bordered: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
 @cache
 def _proved(outputs: int, inputs: int, device: Any) -> bool:
-    """Whether the kernel gives what cuDNN gives, three times over enough pixels to fill the GPU."""
+    """Check whether the kernel agrees with cuDNN, in three runs with enough pixels to fill the GPU."""
     try:
         random = torch.Generator(device).manual_seed(0)
         bordered = F.pad(_noise((6, 120, 150, inputs), random), (0, 0, 1, 1, 1, 1))
         weight = _noise((outputs, 3, 3, 3, inputs), random) / (27 * inputs) ** 0.5
         bias = _noise((outputs,), random)
         channels_first = weight.permute(0, 4, 1, 2, 3)
-        wanted = F.conv3d(bordered.permute(3, 0, 1, 2)[None], channels_first, bias)[0].permute(1, 2, 3, 0).float()
+        expected = F.conv3d(bordered.permute(3, 0, 1, 2)[None], channels_first, bias)[0].permute(1, 2, 3, 0).float()
         for _ in range(3):
-            given = convolve(bordered, weight.reshape(outputs, -1), bias).float()
-            error = float((given - wanted).norm() / wanted.norm())
+            actual = convolve(bordered, weight.reshape(outputs, -1), bias).float()
+            error = float((actual - expected).norm() / expected.norm())
             if not error < TOLERATED:
-                log.warning("our convolution of %d channels is off by %.4f here; cuDNN's is used", inputs, error)
+                log.warning("our convolution of %d channels has an error of %.4f here; using cuDNN", inputs, error)
                 return False
     except torch.OutOfMemoryError:
         raise
-    except Exception:  # whatever a compiler, a driver or a GPU that we do not know does not like
-        log.warning("our convolution of %d channels does not run here; cuDNN's is used", inputs, exc_info=True)
+    except Exception:  # whatever an unknown compiler, driver or GPU rejects
+        log.warning("our convolution of %d channels does not run here; using cuDNN", inputs, exc_info=True)
         return False
     return True
 

@@ -1,8 +1,8 @@
-"""The layers of Wan's autoencoders over activations that lie channels last, one clip at a time.
+"""The layers of Wan's autoencoders for channels-last activations, one clip at a time.
 
-After `autoencoder_kl_wan` of diffusers. All weights stay where the autoencoder has them (convolutions are only laid
-out again, channels last). Each layer that looks back in time keeps the last frames that it read in
-`CausalState.cache`, by itself as the key: a coder may be used for one clip after another, and for several at once.
+Based on `autoencoder_kl_wan` of diffusers. The weights are the autoencoder's own tensors (convolutions are converted to
+channels-last in place). Each layer that looks back in time stores the last frames that it read in `CausalState.cache`,
+with itself as the key. A coder may therefore be used for several clips, one after another or at the same time.
 """
 
 from dataclasses import dataclass, field
@@ -26,31 +26,31 @@ __all__ = [
 ]
 
 MULTIPLE = 8
-"""Tensor cores take channels in eights; fewer are padded with zeros, which changes no sum."""
+"""Tensor cores need multiples of eight channels; others are padded with zeros, which does not change the sums."""
 
 
 @dataclass
 class CausalState:
-    """One clip on its way through a coder."""
+    """The state of one clip in a coder."""
 
     cache: dict[Any, Tensor] = field(default_factory=dict)
     first: bool = True
-    """Whether the very first frame is coded, which has rules of its own."""
+    """Whether this is the first frame, which is processed differently."""
 
 
 def tail_padded(value: Tensor, frames: int) -> Tensor:
-    """`value` with its last frame repeated up to `frames` frames."""
+    """Return `value` with its last frame repeated up to `frames` frames."""
     missing = frames - value.shape[0]
     return value if missing <= 0 else torch.cat([value, value[-1:].expand(missing, *value.shape[1:])])
 
 
 def linear_of(conv: Any) -> tuple[Tensor, Tensor]:
-    """Weight (out, in) and bias of a convolution that looks at single pixels."""
+    """Return weight (out, in) and bias of a 1x1 convolution."""
     return conv.weight.detach().flatten(1), conv.bias.detach()
 
 
 def _channels_last(conv: Any, *, pad_inputs: bool = False, pad_outputs: bool = False) -> Tensor:
-    """A convolution's weight, laid out channels last in place; a copy where channels of zeros fill up eights."""
+    """Return a convolution's weight, converted to channels-last in place, or a zero-padded copy if needed."""
     layout = torch.channels_last_3d if conv.weight.dim() == 5 else torch.channels_last
     conv.weight.data = conv.weight.data.to(memory_format=layout)
     weight = conv.weight.detach()
@@ -63,7 +63,7 @@ def _channels_last(conv: Any, *, pad_inputs: bool = False, pad_outputs: bool = F
 
 
 class CausalConvolution:
-    """A convolution over time and space that sees no later frame; `conv` is a `WanCausalConv3d`."""
+    """A causal convolution over time and space; `conv` is a `WanCausalConv3d`."""
 
     def __init__(self, conv: Any, **padding: bool) -> None:
         self._weight = _channels_last(conv, **padding)
@@ -77,7 +77,7 @@ class CausalConvolution:
             self._weight = self._weight.permute(0, 2, 3, 4, 1).reshape(self._weight.shape[0], -1).contiguous()
 
     def buffer(self, x: Activations, run: CausalState) -> tuple[Tensor, Tensor]:
-        """A buffer for `run_on`, its history filled in, and the frames of it that `x` keeps, with their border."""
+        """Return a buffer for `run_on`, its history filled in, and the view for the frames of `x`, with border."""
         frames, border = self._read(x), self.border
         height, width = (size + 2 * border for size in x.value.shape[1:3])
         whole = x.value.new_empty(self.history + frames, height, width, self.inputs)
@@ -90,37 +90,37 @@ class CausalConvolution:
         return whole, inside
 
     def run_on(self, whole: Tensor, x: Activations, run: CausalState) -> Activations:
-        """The convolution over a filled buffer; `x` is what it was filled with."""
+        """Convolve a filled buffer; `x` are the activations that it was filled with."""
         end = self.history + x.kept
-        whole[end:] = whole[end - 1]  # a still tail
+        whole[end:] = whole[end - 1]  # repeated last frames
         run.cache[self] = whole[-self.history :].clone() if self.history else whole[:0]
         if self._ours:
             return Activations(convolve(whole, self._weight, self.bias), x.length)
         return Activations(convolved(whole, self._weight, self._margin), x.length, self.bias)
 
     def _read(self, x: Activations) -> int:
-        """How many frames to compute: a still tail is still again as soon as all of the kernel lies in it."""
+        """Return the number of frames to compute: outputs repeat as soon as the kernel reads repeated frames only."""
         return min(x.length, x.kept + self.history) if x.length > x.kept else x.kept
 
     def halved(self, whole: Tensor) -> Tensor:
-        """Every second frame of the convolution over a buffer with its history."""
+        """Return every second frame of the convolution over a buffer with its history."""
         return convolved(whole, self._weight, self._margin, stride=2)
 
     def __call__(self, x: Activations, run: CausalState) -> Activations:
-        """The convolution over `x` as it is."""
+        """Convolve `x` without normalization."""
         whole, inside = self.buffer(x, run)
         materialize_into(inside, x, border=self.border)
         return self.run_on(whole, x, run)
 
 
 def convolved(whole: Tensor, weight: Tensor, margin: int, stride: int = 1) -> Tensor:
-    """A 3-D convolution of (frames, height, width, channels), as many frames fewer as its kernel is long less one."""
+    """Convolve (frames, height, width, channels) in 3-D, without padding in time."""
     out = F.conv3d(whole.permute(3, 0, 1, 2)[None], weight, None, (stride, 1, 1), (0, margin, margin))
     return out[0].permute(1, 2, 3, 0).contiguous()
 
 
 class ResidualBlock:
-    """Twice normalized, activated and convolved, beside a shortcut; `block` is a `WanResidualBlock`."""
+    """Norm, SiLU and convolution, twice, with a shortcut; `block` is a `WanResidualBlock`."""
 
     def __init__(self, block: Any) -> None:
         self._gammas = [norm.gamma.detach().flatten() for norm in (block.norm1, block.norm2)]
@@ -142,7 +142,7 @@ class ResidualBlock:
 
 
 class PixelAttention:
-    """Attention of the pixels of each frame to one another, one head; `block` is a `WanAttentionBlock`."""
+    """Single-head attention between the pixels of each frame; `block` is a `WanAttentionBlock`."""
 
     def __init__(self, block: Any) -> None:
         self._gamma = block.norm.gamma.detach().flatten()
@@ -161,9 +161,9 @@ class PixelAttention:
 
 
 class Resampling:
-    """Twice or half the size, and with `time_conv` twice or half the frames; `resample` is a `WanResample`.
+    """Up- or downsampling by two, with `time_conv` also in time; `resample` is a `WanResample`.
 
-    The very first frame stays one frame in either direction.
+    The first frame stays one frame in both directions.
     """
 
     def __init__(self, resample: Any) -> None:
@@ -178,7 +178,7 @@ class Resampling:
     def _larger(self, x: Activations, run: CausalState) -> Activations:
         frames = 1
         if self._in_time is not None and not run.first:
-            # The first frame leaves nothing behind here: the second sees zeros before it.
+            # The first frame is not cached here: the second has zeros before it.
             x, frames = self._in_time(x, run), 2
         large = upsample_nearest(x, frames)
         return Activations(self._flat(large, padding=1), x.length * frames, self._bias)
