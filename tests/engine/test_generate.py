@@ -218,7 +218,7 @@ def test_a_prompt_longer_than_the_model_reads_is_noted_and_another_is_not(bench:
     assert bench.run(video_plan()).notes == ()
     (note,) = bench.run(video_plan(prompt="a red circle " * 20)).notes
     assert "the prompt has" in note
-    assert "the end was left out" in note
+    assert "the end was cut off" in note
 
 
 def test_numbers_that_are_not_finite_fail_the_job_and_spare_the_next(bench: Bench) -> None:

@@ -217,7 +217,7 @@ def test_a_prompt_that_is_too_long_is_said_to_be_cut(name: str, place: Place, se
     short = manifest.pipeline.model_copy(update={"text_tokens": 40})
     place.catalog.manifests[name] = manifest.model_copy(update={"pipeline": short})
     job = place.run(request(name, manifest.tasks[0], prompt="a red circle " * 10, steps=2))
-    assert f"'{name}' reads 40: the end was left out" in job.notes[0]
+    assert f"'{name}' reads 40: the end was cut off" in job.notes[0]
 
 
 @pytest.mark.parametrize("name", IMAGE_MODELS)

@@ -91,7 +91,7 @@ def test_a_decode_that_was_stopped_leaves_nothing_to_the_next(load: Load, fast: 
 def test_frames_that_are_not_finite_are_refused(load: Load, fast: bool) -> None:
     model = load(TWO)
     model.vae.decoder.conv_out.bias.data[0] = float("nan")
-    with pytest.raises(JobFailed, match="frames hold numbers") as failure:
+    with pytest.raises(JobFailed, match="frames contain NaN") as failure:
         frames_of(FrameDecoder(with_fast_coders(model) if fast else model), latents_of(model, 3))
     assert failure.value.code == "bad_numbers"
 
@@ -100,7 +100,7 @@ def test_latents_that_are_not_finite_are_refused(load: Load) -> None:
     model = with_fast_coders(load(TWO))
     latents = latents_of(model, 3)
     latents[0, 0, 2] = float("inf")
-    with pytest.raises(JobFailed, match="latents hold numbers"):
+    with pytest.raises(JobFailed, match="latents contain NaN"):
         frames_of(FrameDecoder(model), latents)
 
 

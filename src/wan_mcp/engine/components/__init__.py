@@ -1,1 +1,1 @@
-"""Parts that several families share."""
+"""Components shared by several model families."""

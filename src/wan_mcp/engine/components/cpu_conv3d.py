@@ -1,8 +1,8 @@
-"""The quick 3-D convolution for a VAE on the CPU.
+"""A faster 3-D convolution for a VAE on the CPU.
 
-torch hands an fp32 `conv3d` of the sizes that Wan's VAE uses, one picture at a time, to
+For an fp32 `conv3d` with the sizes in Wan's VAE, one image at a time, torch calls
 `aten::slow_conv3d_forward`, which takes 86 % of a decode. oneDNN computes the same sum 3-6 times
-quicker (differences of some 1e-6: another order of additions), so it is called by name here.
+faster (differences of about 1e-6: another order of additions), so it is called by name here.
 """
 
 import types
@@ -14,15 +14,15 @@ __all__ = ["use_onednn"]
 
 
 def use_onednn(module: Any) -> int:
-    """Have every 3-D convolution in `module` run by oneDNN; how many there are.
+    """Run every 3-D convolution in `module` with oneDNN; return their number.
 
-    Only fp32 on the CPU without gradients takes the short way; everything else is as before.
+    Only fp32 on the CPU without gradients uses oneDNN; everything else is unchanged.
     """
     if not torch.backends.mkldnn.is_available():
         return 0
     convolutions = [part for part in module.modules() if isinstance(part, torch.nn.Conv3d)]
     for convolution in convolutions:
-        # The one method through which nn.Conv3d, and Wan's causal subclass after its own padding, convolve.
+        # The method that nn.Conv3d calls to convolve, and Wan's causal subclass after its padding.
         convolution._conv_forward = types.MethodType(_convolve, convolution)
     return len(convolutions)
 

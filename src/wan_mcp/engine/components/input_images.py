@@ -1,4 +1,4 @@
-"""The input pictures of a plan, as an engine reads them: our own copies under the home folder."""
+"""Read the input images of a plan from our copies in the home folder."""
 
 from PIL import Image
 
@@ -11,7 +11,7 @@ __all__ = ["open_framed", "open_input"]
 
 
 def open_input(media: MediaStore, picture: InputImage) -> Image.Image:
-    """An input picture, in RGB.
+    """Return an input image in RGB.
 
     Raises:
         JobFailed: its file is gone.
@@ -21,12 +21,12 @@ def open_input(media: MediaStore, picture: InputImage) -> Image.Image:
             return opened.convert("RGB")
     except OSError as error:
         raise JobFailed(
-            "input_missing", f"The input picture {picture.source} is not in the home folder any more; submit it again."
+            "input_missing", f"The input image {picture.source} is no longer in the home folder. Submit it again."
         ) from error
 
 
 def open_framed(media: MediaStore, picture: InputImage, plan: VideoPlan | ImagePlan) -> Image.Image:
-    """An input picture in the size of the plan's results, scaled to cover it and cut.
+    """Return an input image in the size of the plan's results, scaled to cover it and cropped.
 
     Raises:
         JobFailed: its file is gone.

@@ -1,4 +1,4 @@
-"""Where a model's weights lie on this machine, and what they are, by their content."""
+"""Locate or download a model's weights, and identify them by their content."""
 
 import logging
 from dataclasses import dataclass, field
@@ -24,19 +24,19 @@ EMBEDDED = Path(__file__).parents[2] / "embedded"
 
 @dataclass(frozen=True)
 class Installed:
-    """Weights that are whole on this machine."""
+    """Weights that are complete on this machine."""
 
     folder: Path
-    """Laid out as the model's repository is."""
+    """A folder with the layout of the model's repository."""
     sha256: str | None = None
-    """What they are, by their content, where that is known without reading them."""
+    """SHA-256 of their content, if known without reading them."""
     extra_files: dict[tuple[str, str], ExtraFile] = field(default_factory=dict)
-    """Adapters and GGUF files, by repository and path in it."""
+    """Adapters and GGUF files, by repository and path in the repository."""
     hashes: dict[str, str] = field(default_factory=dict)
-    """The SHA-256 of each file by its path in the folder, where that is known without reading it."""
+    """SHA-256 of each file by its path in the folder, if known without reading it."""
 
     def sha256_of(self, *parts: str) -> str:
-        """SHA-256 over what these subfolders hold, file names included."""
+        """Return the SHA-256 over the content of these subfolders, including file names."""
         hashes = self.hashes or {
             file.relative_to(self.folder).as_posix(): sha256_of(file)
             for part in parts
@@ -49,13 +49,13 @@ class Installed:
 def install(
     manifest: Manifest, settings: Settings, report: Reporter, *, embedded: Path = EMBEDDED, hub: Hub | None = None
 ) -> Installed:
-    """A model's weights, downloaded in the stage of that name if they are not here yet; copies are checked in theirs.
+    """Return a model's weights; download them in the download stage if missing, and verify copies in the check stage.
 
-    `embedded` and `hub` are other places than this installation's and the environment's.
+    `embedded` and `hub` override the locations of this installation and the environment.
 
     Raises:
-        JobFailed: they are not here and cannot or must not be downloaded, or were changed.
-        JobCancelled, LeaseLost, EngineShutdown: from `report`; what came of a download stays.
+        JobFailed: they are missing and cannot or must not be downloaded, or were changed.
+        JobCancelled, LeaseLost, EngineShutdown: from `report`; a partial download is kept.
     """
     if manifest.weights.embedded is not None:
         folder = embedded / manifest.weights.embedded
@@ -75,9 +75,9 @@ def install(
 
 
 def _here(manifest: Manifest, settings: Settings, report: Reporter, *, came: bool = False) -> InstalledWeights | None:
-    """The weights that are here; files that were written anew since they came (copied, say) are read before.
+    """Return the installed weights, after verifying files that were rewritten (copied, for example) since the download.
 
-    That is a stage of its own, but for weights of which some just `came`: nobody's time is left out of a download.
+    Verification is a separate stage, except if some weights just `came`: then it belongs to the download.
     """
     entered = came
 
@@ -104,18 +104,18 @@ def _download(manifest: Manifest, settings: Settings, report: Reporter, hub: Hub
         report.tell(str(download) if download.total else download.note)
 
     done = fetch(manifest, settings.home, tell, hub=hub, reserve=settings.min_free_bytes)
-    log.info("%s: %d bytes came, commit %s", manifest.name, done.came, done.lock.commit)
+    log.info("%s: %d bytes downloaded, commit %s", manifest.name, done.came, done.lock.commit)
     for note in done.notes:
         log.warning("%s: %s", manifest.name, note)
     weights = _here(manifest, settings, report, came=True)
     if weights is None:
         raise WeightsUnavailable(
-            "model_not_local", f"The weights of '{manifest.name}' vanished while they came. Run the job again."
+            "model_not_local", f"The weights of '{manifest.name}' disappeared during the download. Run the job again."
         )
     return weights
 
 
 def fingerprint(folder: Path) -> str:
-    """SHA-256 over a model's tensors and configuration, file names included."""
+    """Return the SHA-256 over a model's tensors and configuration, including file names."""
     files = [file for file in sorted(folder.rglob("*")) if file.suffix in (".safetensors", ".json")]
     return sha256_of_listing((file.relative_to(folder).as_posix(), sha256_of(file)) for file in files)

@@ -1,4 +1,4 @@
-"""Weights that cannot be loaded, as a job's failure that says what to do."""
+"""Translate errors in loading weights to job failures with advice."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +16,7 @@ __all__ = ["translate_load_errors"]
 
 @contextmanager
 def translate_load_errors(manifest: Manifest, place: Path) -> Iterator[None]:
-    """Turn what the libraries raise for files that they cannot read, or that do not fit, into the job's failure.
+    """Translate library errors about unreadable or unsuitable files to the job's failure.
 
     Raises:
         JobFailed: the weights in `place` cannot be loaded.
@@ -28,5 +28,5 @@ def translate_load_errors(manifest: Manifest, place: Path) -> Iterator[None]:
             raise
         raise JobFailed(
             "model_broken",
-            f"The weights of '{manifest.name}' in {place} cannot be loaded ({first_line(error)}); install them again.",
+            f"The weights of '{manifest.name}' in {place} cannot be loaded ({first_line(error)}). Install them again.",
         ) from error

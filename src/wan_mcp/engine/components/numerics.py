@@ -1,4 +1,4 @@
-"""Refuse numbers that are not finite."""
+"""Reject tensors with NaN or infinity."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ __all__ = ["require_finite"]
 
 
 def require_finite(tensor: Any, what: str) -> None:
-    """Refuse numbers that no picture can be made of.
+    """Check that all numbers are finite.
 
     Raises:
         JobFailed: `tensor` holds NaN or infinity.
@@ -22,6 +22,6 @@ def require_finite(tensor: Any, what: str) -> None:
 def _bad_numbers(what: str) -> JobFailed:
     return JobFailed(
         "bad_numbers",
-        f"The model's {what} hold numbers that are not finite. "
-        "Try another seed or a lower guidance_scale; if it stays so, the weights or the GPU are at fault.",
+        f"The model's {what} contain NaN or infinity. "
+        "Try another seed or a lower guidance_scale. If it happens again, the weights or the GPU are at fault.",
     )

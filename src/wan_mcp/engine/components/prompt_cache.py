@@ -1,4 +1,4 @@
-"""Prompt embeddings, kept between jobs and engines: a repeated prompt costs no pass through the text encoder."""
+"""Prompt embeddings cached across jobs and engines: a repeated prompt needs no pass through the text encoder."""
 
 import hashlib
 import json
@@ -25,23 +25,23 @@ KEPT = 16  # 4 to 8 MB each
 
 
 class TextReader(Protocol):
-    """A loaded model, as far as it reads texts."""
+    """The text-encoding part of a loaded model."""
 
     @property
     def manifest(self) -> Manifest:
-        """What it is."""
+        """Return the model's manifest."""
 
     @property
     def device(self) -> Device:
-        """Where it is."""
+        """Return the model's device."""
 
     @property
     def weights_sha256(self) -> str:
-        """What its weights hold."""
+        """Return the SHA-256 of the weights' content."""
 
     @property
     def text_encoder(self) -> Any:
-        """What reads."""
+        """Return the text encoder."""
 
     def encode(self, text: str) -> Any:
         """The embedding of one text, of shape (1, tokens, width), exactly as the pipeline makes it."""
@@ -50,16 +50,16 @@ class TextReader(Protocol):
 class PromptEmbeddings:
     """The most recently used embeddings on the device, and many more on disk.
 
-    The key is all that an embedding's bits depend on: the text encoder's weights and how they are
-    stored, not those of the whole model, so that models with the same encoder share embeddings;
-    the model's family, for each has its own way with an encoder; the text and its length in
-    tokens; the device, its precision and the libraries.
+    The key consists of everything that an embedding's bits depend on: the text encoder's weights and
+    their storage (not the whole model's, so that models with the same encoder share embeddings); the
+    model's family, since families use an encoder differently; the text and its length in tokens; the
+    device, its precision and the library versions.
     """
 
     def __init__(
         self, encoder_sha256: str | None = None, files: EmbeddingFiles | None = None, kept: int = KEPT
     ) -> None:
-        """`encoder_sha256` is what the text encoder's and tokenizer's files hold; None stands for the whole model's."""
+        """Start empty; `encoder_sha256` covers the text encoder's and tokenizer's files, or is None for all files."""
         self._encoder_sha256 = encoder_sha256
         self._files = files
         self._kept = kept
@@ -89,7 +89,7 @@ class PromptEmbeddings:
         return embedding
 
     def clear(self) -> None:
-        """Forget all that lies on the device, to free its memory."""
+        """Drop all embeddings on the device, to free its memory."""
         self._entries.clear()
 
     def _key(self, model: TextReader, text: str) -> str:
@@ -109,7 +109,7 @@ class PromptEmbeddings:
 def note_cut_texts(
     plan: VideoPlan | ImagePlan, manifest: Manifest, tokens_of: Callable[[str], int], report: Reporter
 ) -> None:
-    """Note which of a plan's texts are too long to be read whole: the pipelines cut them in silence.
+    """Add a note for each of a plan's texts that is too long: the pipelines truncate them silently.
 
     `tokens_of` counts the tokens of a text.
     """
@@ -117,4 +117,4 @@ def note_cut_texts(
     for name, text in plan.texts.items():
         tokens = tokens_of(text)
         if tokens > most:
-            report.note(f"the {name} has {tokens} tokens and '{plan.model}' reads {most}: the end was left out")
+            report.note(f"the {name} has {tokens} tokens, but '{plan.model}' reads {most}: the end was cut off")

@@ -1,7 +1,7 @@
-"""Prompt embeddings on disk: a prompt that was encoded once costs no pass through the text encoder after a restart.
+"""Prompt embeddings on disk: a prompt that was encoded once needs no pass through the text encoder after a restart.
 
-Every file is one embedding, named by the hash of all that its bits depend on; no prompt can be read
-from it. What is damaged is removed and computed again, and a disk that takes nothing only costs the time to do so.
+Every file is one embedding, named by the hash of everything that its bits depend on; the prompt cannot be recovered
+from it. Damaged files are removed and computed again; if the disk is full, embeddings are computed each time.
 """
 
 import hashlib
@@ -24,24 +24,24 @@ log = logging.getLogger(__name__)
 
 MAX_FILES = 4000
 MAX_BYTES = 1_000_000_000
-"""Some two thousand prompts of a hundred tokens in bf16 at 4096 numbers a token."""
+"""Enough for about two thousand prompts of a hundred tokens, with 4096 bf16 numbers per token."""
 LAYOUT = "1"
 
 
 class EmbeddingFiles:
-    """The embeddings below one folder; several engines may use it at once."""
+    """The embeddings in one folder; several engines may use it at the same time."""
 
     def __init__(
         self, folder: Path, *, max_files: int = MAX_FILES, max_bytes: int = MAX_BYTES, reserve_bytes: int = 0
     ) -> None:
-        """Beyond `max_files` and `max_bytes` the least recently used go; `reserve_bytes` of the disk stay free."""
+        """Keep at most `max_files` and `max_bytes`, the most recently used; `reserve_bytes` of the disk stay free."""
         self._folder = folder
         self._most_files = max_files
         self._most_bytes = max_bytes
         self._reserve = reserve_bytes
 
     def find(self, key: str, device: torch.device) -> Any | None:
-        """The embedding of that key on `device`, of shape (1, tokens, width), to the bit as it was kept; else None."""
+        """Return the embedding with this key on `device`, (1, tokens, width), bit-identical, or None."""
         file = self._file(key)
         if not file.exists():
             return None
@@ -49,25 +49,25 @@ class EmbeddingFiles:
             with safe_open(file, framework="pt") as content:
                 about, kept = content.metadata() or {}, content.get_tensor("embedding")
             if (about.get("layout"), about.get("sha256")) != (LAYOUT, _sha256(kept)):
-                raise ValueError("its content is not what was written")
+                raise ValueError("its content was changed")
             embedding = kept.new_zeros((1, int(about["tokens"]), kept.shape[-1]))
             embedding[:, : kept.shape[1]] = kept
-        except FileNotFoundError:  # another engine has removed it just now
+        except FileNotFoundError:  # another engine has just removed it
             return None
         except (OSError, SafetensorError, KeyError, ValueError, RuntimeError) as error:
             log.warning("prompt embedding %s is removed and computed again: %s", file.name, error)
             _remove(file)
             return None
-        with suppress(OSError):  # of another user, perhaps; then it only seems less used than it is
+        with suppress(OSError):  # it may belong to another user; then its last use is not recorded
             os.utime(file)
         return embedding.to(device)
 
     def keep(self, key: str, embedding: Any) -> None:
-        """Keep an embedding of shape (1, tokens, width), if it is one and the disk takes it."""
+        """Write an embedding, if it has shape (1, tokens, width) and the disk has room."""
         if not torch.isfinite(embedding).all():
             return
         rows = embedding.detach().to("cpu")
-        # What follows the text is zeros: they need no room.
+        # The padding after the text is zeros, which are not stored.
         used = int(rows[0].ne(0).any(-1).nonzero().amax()) + 1 if rows.any() else 1
         kept = rows[:, :used].clone(memory_format=torch.contiguous_format)
         about = {"layout": LAYOUT, "tokens": str(rows.shape[1]), "sha256": _sha256(kept)}
@@ -86,7 +86,7 @@ class EmbeddingFiles:
         return self._folder / f"{key}.safetensors"
 
     def _shrink(self) -> None:
-        """Remove what was not used for the longest time, down to the bounds, and what dead processes left."""
+        """Remove the least recently used files, down to the limits, and files of dead processes."""
         sweep_stale(self._folder)
         found = []
         for entry in os.scandir(self._folder):
@@ -96,7 +96,7 @@ class EmbeddingFiles:
                 continue
             if not entry.name.startswith("."):
                 found.append((facts.st_mtime_ns, facts.st_size, entry.path))
-        files, size = len(found), sum(each[1] for each in found)
+        files, size = len(found), sum(item[1] for item in found)
         for _, its_size, path in sorted(found):
             if files <= self._most_files and size <= self._most_bytes:
                 return

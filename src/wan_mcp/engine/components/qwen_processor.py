@@ -1,8 +1,8 @@
-"""Text and pictures as Qwen's vision models read them.
+"""Preprocess text and images for Qwen's vision models.
 
-The library's own processor insists on its half for videos, which needs torchvision; this is its
-half for pictures, from the same files: each picture is cut into patches, and its one mark in the
-text becomes as many as the model will see of it.
+The library's processor requires its video part, which needs torchvision. This is its image part,
+from the same files: each image is cut into patches, and its placeholder token in the text is
+repeated once for each image token.
 """
 
 import json
@@ -20,16 +20,16 @@ TEMPLATE = "chat_template.json"
 
 
 class QwenProcessor:
-    """Called like the library's processor, with texts and their pictures."""
+    """Called like the library's processor, with texts and their images."""
 
     def __init__(self, folder: Path) -> None:
-        """Read the tokenizer and the picture settings in `folder`.
+        """Read the tokenizer and the image settings in `folder`.
 
         Raises:
-            OSError, ValueError: they are not there, or of another kind.
+            OSError, ValueError: they are missing or unsupported.
         """
         self.tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        # Always this one, so that results do not hang on whether torchvision is installed.
+        # Always this one, so that results do not depend on whether torchvision is installed.
         self.image_processor = AutoImageProcessor.from_pretrained(folder, local_files_only=True, backend="pil")
         template = folder / TEMPLATE
         if self.tokenizer.chat_template is None and template.is_file():
@@ -37,11 +37,11 @@ class QwenProcessor:
         self._picture_id = self.tokenizer.convert_tokens_to_ids(PICTURE)
 
     def apply_chat_template(self, conversation: Any, **options: Any) -> Any:
-        """The conversation as one text."""
+        """Return the conversation as one text."""
         return self.tokenizer.apply_chat_template(conversation, **options)
 
     def __call__(self, text: list[str], images: Any = None, **options: Any) -> BatchFeature:
-        """Tensors of the texts and, in the order of their marks, of the pictures."""
+        """Return tensors of the texts and, in the order of their placeholders, of the images."""
         seen: dict[str, Any] = {}
         if images:
             pictures = [images] if isinstance(images, Image.Image) else list(images)
@@ -54,7 +54,7 @@ class QwenProcessor:
         return BatchFeature({**tokens, "mm_token_type_ids": kinds, **seen})
 
     def decode(self, tokens: Any, **options: Any) -> str:
-        """The text of tokens."""
+        """Return the text of tokens."""
         words: str = self.tokenizer.decode(tokens, **options)
         return words
 
@@ -68,5 +68,5 @@ def _repeated(text: str, counts: Any) -> Any:
     first, *rest = text.split(PICTURE)
     yield first
     for piece in rest:
-        yield PICTURE * next(counts, 0)  # a mark without a picture is somebody's text: it must not count as one
+        yield PICTURE * next(counts, 0)  # a placeholder without an image is part of the user's text, not a placeholder
         yield piece

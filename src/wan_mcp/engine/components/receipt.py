@@ -1,4 +1,4 @@
-"""What a result says of how it was made: enough to make it again."""
+"""Receipts: the parameters of a result, sufficient to reproduce it."""
 
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -14,7 +14,7 @@ __all__ = ["receipt_of"]
 
 
 class LoadedModel(Protocol):
-    """What a receipt says of the model."""
+    """The model's part of a receipt."""
 
     @property
     def device(self) -> Device: ...
@@ -27,11 +27,10 @@ class LoadedModel(Protocol):
 def receipt_of(
     plan: VideoPlan | ImagePlan, seed: int, model: LoadedModel, fused_lora: Sequence[Any] = ()
 ) -> dict[str, Any]:
-    """The receipt of the one result of a plan that was made with `seed`.
+    """Return the receipt of the result of a plan with this `seed`.
 
-    It says nothing of when or by which job, so that the same frames always carry the same receipt,
-    and of an input picture only its content's hash and size: where it lay is nobody's business
-    who gets the file.
+    It contains neither a time nor a job, so that the same frames always have the same receipt. Of an
+    input image it contains only the content's hash and size: its path is private.
     """
     places: Any = {"image": {"file", "source"}, "last_image": {"file", "source"}, "lora": {"__all__": {"file"}}}
     request = plan.model_dump(mode="json", exclude=places)

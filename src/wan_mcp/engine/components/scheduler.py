@@ -1,4 +1,4 @@
-"""The noise schedule of a model: its own, or what its manifest puts in its place."""
+"""The noise schedule of a model: its own, or the one that its manifest specifies."""
 
 from typing import Any
 
@@ -12,8 +12,8 @@ __all__ = ["fix_noise_levels", "let_samples_go", "scheduler_for"]
 
 
 def scheduler_for(pipeline: Pipeline, own: Any) -> Any:
-    """Return the scheduler that the manifest asks for, made from the one that the weights bring."""
-    # Fixed noise levels are meant as they stand: a shift would move them.
+    """Return the scheduler that the manifest specifies, based on the one that comes with the weights."""
+    # Fixed noise levels are used unchanged: a shift would change them.
     shift = 1.0 if pipeline.sigmas else pipeline.flow_shift
     if pipeline.scheduler is None and shift is None:
         return own
@@ -31,17 +31,17 @@ def scheduler_for(pipeline: Pipeline, own: Any) -> Any:
 
 
 def let_samples_go(scheduler: Any) -> None:
-    """Have a scheduler forget the latents of its last steps, which multistep ones keep until their next run."""
+    """Clear the latents of a scheduler's last steps, which multistep schedulers keep until their next run."""
     if isinstance(scheduler, UniPCMultistepScheduler):
-        # As `set_timesteps` does when the next run begins; but that needs memory, and there may be none.
+        # As in `set_timesteps` when the next run begins; but that allocates memory, and there may be none.
         scheduler.model_outputs = [None] * len(scheduler.model_outputs)
         scheduler.last_sample = None
 
 
 def fix_noise_levels(scheduler: Any, sigmas: tuple[float, ...]) -> None:
-    """Have a scheduler use these noise levels, for a pipeline that has no argument for them.
+    """Make a scheduler use these noise levels, for a pipeline without an argument for them.
 
-    Whatever number of steps the pipeline asks for is ignored.
+    The number of steps that the pipeline requests is ignored.
     """
     usual = scheduler.set_timesteps
 

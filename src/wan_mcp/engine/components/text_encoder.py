@@ -1,7 +1,7 @@
-"""Where a text encoder lies and in how many bits, for it is larger than many a denoiser and works for an instant.
+"""Placement and quantization of a text encoder, which is larger than many denoisers and runs only briefly.
 
-UMT5-XXL has 5.7 billion weights: 11.4 GB in bf16, 8.4 GB with the feed-forward layers in int8, and none at all on the
-device when they only visit it.
+UMT5-XXL has 5.7 billion weights: 11.4 GB in bf16, 8.4 GB with the feed-forward layers in int8, and almost no device
+memory when it is offloaded layer by layer.
 """
 
 import logging
@@ -31,26 +31,26 @@ __all__ = [
 log = logging.getLogger(__name__)
 
 TextEncoderPlan = Literal["resident", "int8", "offloaded"]
-"""On the device as it is; on the device with int8 feed-forward layers; in main memory, at the device for each pass."""
+"""Unchanged on the device; with int8 feed-forward layers on the device; in main memory, copied for each pass."""
 
 FEED_FORWARD = ("wi", "wi_0", "wi_1", "wo", "gate_proj", "up_proj", "down_proj")
-"""What the linear layers of a feed-forward part are called in T5 and in Qwen's models. Attention stays as it is: in
-few bits it shifts what is attended to, which every later layer inherits.
+"""Names of the linear layers of feed-forward parts in T5 and Qwen's models. Attention is not quantized: the errors
+would change which tokens are attended to, in all later layers.
 
-The error that int8 brings to an embedding is about that of bf16 itself: 0.4 % (bf16: 0.4 %) with wan-mini's trained
-encoder, 1.1 % (bf16: 0.6 %) with two random layers of UMT5-XXL's size, 3.6 % from bf16 after all 24. FP8 would bring
-three to five times as much."""
+The error of an embedding with int8 is similar to that of bf16 itself: 0.4 % (bf16: 0.4 %) with wan-mini's trained
+encoder, 1.1 % (bf16: 0.6 %) with two random layers of UMT5-XXL's size, 3.6 % from bf16 after all 24. With FP8 it would
+be three to five times as large."""
 GROUP_SIZE = 64
 """Weights of a row that share a scale."""
 HOST_SHARE = 0.7
-"""Share of main memory that a model may take."""
+"""Share of main memory that a model may use."""
 
 
 def place_text_encoder(encoder: Any, device: torch.device, plan: TextEncoderPlan) -> Any:
-    """The encoder where and as `plan` says; the result is called as the encoder is.
+    """Place the encoder as `plan` says, and return it; the result is called like the encoder.
 
-    For "int8" its feed-forward layers go to the device one by one, so that there never need be room for them as they
-    were. Moving a pipeline that holds the result does no harm in any plan.
+    For "int8" the feed-forward layers are quantized on the device one by one, so that they never all have to fit
+    unquantized. A pipeline that contains the result may be moved, with every plan.
     """
     encoder.eval().requires_grad_(False)
     if plan == "offloaded":
@@ -75,10 +75,10 @@ def _group_size(layer: nn.Linear) -> int:
 
 
 def storage_of(encoder: Any) -> str:
-    """Return how an encoder's weights are stored, as far as its results depend on it: "plain", or int8 by which code.
+    """Return how an encoder's weights are stored, as far as it affects results: "plain", or int8 with its parameters.
 
-    Prompt embeddings on disk have it in their keys. "int8" alone stands for groups of 128 without torchao, which
-    version 0.1.0 wrote.
+    It is part of the keys of prompt embeddings on disk. "int8" alone means groups of 128 without torchao, as written by
+    version 0.1.0.
     """
     if any(isinstance(weight, Int8Tensor) for weight in encoder.parameters()):
         return f"int8, groups of {GROUP_SIZE}, torchao {torchao.__version__}"
@@ -86,12 +86,12 @@ def storage_of(encoder: Any) -> str:
 
 
 def plan_for(encoder: Any, device: Device, reserved_bytes: int = 0) -> TextEncoderPlan:
-    """The plan for an encoder that lies in main memory, by what there is and what is free; the log says which.
+    """Choose and log the plan for an encoder in main memory, by total and free memory.
 
     Args:
         encoder: the text encoder.
-        device: where it is to compute.
-        reserved_bytes: bytes that other parts of the model will still take there.
+        device: the device that it will run on.
+        reserved_bytes: bytes that other parts of the model will still need there.
     """
     plain = sum(tensor.nbytes for tensor in encoder.parameters())
     saved = sum(
@@ -105,17 +105,17 @@ def plan_for(encoder: Any, device: Device, reserved_bytes: int = 0) -> TextEncod
 
 
 def choose_plan(plain: int, int8: int, reserved_bytes: int, host: int, gpu: tuple[int, int] | None) -> TextEncoderPlan:
-    """The plan, all in bytes.
+    """Choose the plan; all arguments are in bytes.
 
-    A plan that changes results (int8) is chosen for what a machine has, where one that does not (visiting) is chosen
-    for what is free: so the same request gives the same frames whatever else runs.
+    The plan that changes results (int8) depends on the machine's total memory, the one that does not (offloading) on
+    its free memory. The same request therefore returns the same frames, whatever else is running.
 
     Args:
-        plain: the encoder as it is.
-        int8: the encoder with int8 layers.
-        reserved_bytes: what else the model will take on the device.
-        host: all main memory.
-        gpu: what is free and all there is on the GPU, if that is where the encoder works.
+        plain: size of the unchanged encoder.
+        int8: size of the encoder with int8 layers.
+        reserved_bytes: memory that the model will still need on the device.
+        host: total main memory.
+        gpu: free and total memory of the GPU, if the encoder runs on one.
     """
     if gpu is None:
         return "resident" if plain + reserved_bytes <= HOST_SHARE * host else "int8"
