@@ -1,1 +1,1 @@
-"""The engine's process: claim, run, report. Imports no torch."""
+"""The engine's process: claim jobs, run them, report progress. Imports no torch."""

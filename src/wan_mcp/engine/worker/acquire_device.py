@@ -1,4 +1,4 @@
-"""How an engine takes its device, so that each has one engine, whatever names the settings of fronts give it."""
+"""Acquire the device lock, so that a device has one engine, whatever name the fronts' settings use for it."""
 
 import logging
 import time
@@ -16,17 +16,17 @@ __all__ = ["acquire_device", "try_acquire"]
 
 log = logging.getLogger(__name__)
 
-# Fronts take the lock for an instant to see whether an engine lives; a starting engine outwaits that.
+# Fronts acquire the lock briefly to check for a running engine; a starting engine waits longer than that.
 LOCK_PATIENCE_S = 3.0
 
 
 def acquire_device(
     settings: Settings, database: Database, resolve: Callable[[str], str]
 ) -> tuple[BaseFileLock, str] | None:
-    """The lock of the device, held, and the device's name; None if another engine has it.
+    """Acquire the device's lock; return it and the device's name, or None if another engine holds it.
 
-    What auto stands for takes seconds to find out. Meanwhile the name that it went by so far is held, so that no
-    further engine starts; it is let go when the other is held, or was found taken.
+    Resolving "auto" takes seconds. Meanwhile the lock of the previous name is held, so that no other engine starts. It
+    is released when the lock of the resolved name is acquired, or held by another engine.
     """
     names, rows = DeviceNames(database), WorkerRegistry(database)
     device = names.of(settings.device)
@@ -44,7 +44,7 @@ def acquire_device(
         if found == device:
             other = lock
         elif not try_acquire(other := engine_lock(settings.home, found)):
-            log.info("another engine holds %s, which auto is here", found)
+            log.info("another engine holds %s, the device for auto", found)
             other = None
     finally:
         rows.unregister(device)
@@ -54,7 +54,7 @@ def acquire_device(
 
 
 def try_acquire(lock: BaseFileLock) -> bool:
-    """Whether the lock could be had; it is held then."""
+    """Try to acquire the lock without waiting; return whether it is now held."""
     try:
         lock.acquire(timeout=LOCK_PATIENCE_S)
     except Timeout:

@@ -1,7 +1,7 @@
-"""Downloads beside the engine's line: a job whose weights have to come first holds up nobody.
+"""Background downloads: a job that needs weights first does not block other jobs.
 
-Each runs in a thread of its own, at most one for a model. Its job is running, in the stage of
-downloading, and goes back to its old place in the queue when the weights are here.
+Each download has its own thread, at most one per model. Its job is in state running, in the
+download stage, and returns to its place in the queue when the weights are complete.
 """
 
 import threading
@@ -14,33 +14,33 @@ __all__ = ["Downloads"]
 
 
 class Downloads:
-    """Those that are under way."""
+    """The current downloads."""
 
     def __init__(self, download: Callable[[Job], None]) -> None:
-        """`download` brings what a job lacks and says in the job table how it ended."""
+        """Start empty; `download` fetches a job's weights and writes the outcome to the job table."""
         self._download = download
         self._under_way: dict[str, tuple[threading.Thread, Future[None]]] = {}
 
     def start(self, job: Job) -> None:
-        """Bring the weights of a job's model; none of that model's may be under way."""
+        """Start to download the weights of a job's model, which must not be downloading already."""
         end: Future[None] = Future()
 
         def run() -> None:
             try:
                 end.set_result(self._download(job))
-            except BaseException as error:  # handed over to the engine's thread, which raises it
+            except BaseException as error:  # raised again in the engine's thread
                 end.set_exception(error)
 
-        # A daemon: a read that hangs must not hold up the end of the process.
+        # A daemon thread: a blocked read must not delay the exit of the process.
         thread = threading.Thread(target=run, name=f"download-{job.id}", daemon=True)
         self._under_way[job.plan.model] = thread, end
         thread.start()
 
     def models(self) -> tuple[str, ...]:
-        """The models whose weights are coming.
+        """Return the models whose weights are downloading.
 
         Raises:
-            Whatever broke a download in spite of all that is caught: its job is still running, and nobody's.
+            Any unexpected exception of a download thread, whose job is still in state running.
         """
         for model, (_, end) in list(self._under_way.items()):
             if end.done():
@@ -49,6 +49,6 @@ class Downloads:
         return tuple(self._under_way)
 
     def wait(self, seconds: float) -> None:
-        """Wait for all to end, each at most so long; they were told to stop by other means."""
+        """Wait up to `seconds` for each download to end; the caller has signalled them to stop."""
         for thread, _ in self._under_way.values():
             thread.join(seconds)

@@ -1,4 +1,4 @@
-"""What is left of a running job: the time and the share of its stages, from what was measured of them."""
+"""Estimate a running job's remaining time and progress, from measured durations of its stages."""
 
 from wan_mcp.jobs.timings import Timings, stage_work, variant_of
 from wan_mcp.schema.enums import Stage
@@ -6,7 +6,7 @@ from wan_mcp.schema.plans import Plan
 
 __all__ = ["ProgressEstimator"]
 
-# Shares of a whole job while a stage was never measured; they only shape the first progress bar.
+# Shares of a job's time for stages that were never measured; they only affect the first progress bar.
 UNMEASURED = {
     Stage.LOAD: 0.15,
     Stage.ENCODE: 0.05,
@@ -18,17 +18,17 @@ BEFORE_LOADING = (Stage.DOWNLOAD, Stage.CHECK)
 
 
 class ProgressEstimator:
-    """Of one plan on one device."""
+    """The estimate for one plan on one device."""
 
     def __init__(self, plan: Plan, timings: Timings, device: str) -> None:
         self._plan, self._timings, self._device = plan, timings, device
         self.work = stage_work(plan)
         self.done: dict[Stage, int] = dict.fromkeys(self.work, 0)
-        """Pieces of each stage that are done."""
+        """Finished pieces of each stage."""
         self.expect(timings.latest_way(device, plan) or "")
 
     def expect(self, way: str) -> None:
-        """Expect the model to run that way from now on, e.g. `fp8+aot`."""
+        """Use the measurements for this way of running the model, e.g. `fp8+aot`, from now on."""
         self.variant = variant_of(self._plan, way)
         self.seconds = {
             stage: self._timings.seconds(
@@ -36,12 +36,12 @@ class ProgressEstimator:
             )
             for stage, work in self.work.items()
         }
-        """Of one piece of each stage; None where nothing like it was measured."""
+        """Seconds of one piece of each stage; None if nothing similar was measured."""
 
     def time_left(self, stage: Stage, step_s: float | None, before_s: float | None = 0.0) -> float | None:
-        """Seconds that the job still takes, now in `stage`; None while nobody can tell.
+        """Return the remaining seconds of the job, now in `stage`; None if unknown.
 
-        `step_s` is what a denoising step takes, `before_s` what is left of a stage ahead of loading.
+        `step_s` is the duration of a denoising step, `before_s` the rest of a stage before loading.
         """
         if step_s is None or before_s is None:
             return None
@@ -54,14 +54,14 @@ class ProgressEstimator:
         return round(max(0.0, left), 2)
 
     def fraction(self, stage: Stage) -> float:
-        """The share of the job that is done, 0…0.99, now in `stage`."""
+        """Return the finished share of the job, 0…0.99, now in `stage`."""
         measured = all(seconds is not None for seconds in self.seconds.values())
         weights = {
             each: (self.seconds[each] or 0.0) * work.pieces if measured else UNMEASURED[each]
             for each, work in self.work.items()
         }
         if stage is not Stage.LOAD and self.done[Stage.LOAD] == 0:
-            weights[Stage.LOAD] = 0.0  # the model was loaded already
+            weights[Stage.LOAD] = 0.0  # the model was already loaded
         total = sum(weights.values()) or 1.0
         done = sum(weight * self.done[each] / self.work[each].pieces for each, weight in weights.items())
         return round(min(0.99, done / total), 4)

@@ -1,8 +1,8 @@
-"""The life of an engine process: hold the device, claim → run → finish, leave when idle.
+"""The main loop of an engine process: hold the device; claim, run and finish jobs; exit when idle.
 
-It knows the job table and nothing of torch; what runs a plan is a `Runner`, built after the
-device's lock is held, because that is what takes seconds. Tests drive this very loop with studios
-that misbehave. A job whose weights are not here waits for them beside the line (see `downloads`).
+It uses the job table and does not import torch. Plans are run by a `Runner`, which is built after the
+device's lock is acquired, because building takes seconds. Tests run this loop with runners that
+misbehave. A job with missing weights waits for a background download (see `downloads`).
 """
 
 import faulthandler
@@ -33,49 +33,49 @@ __all__ = ["Runner", "run_engine"]
 
 log = logging.getLogger(__name__)
 
-ALIVE_S = 10.0  # an idle engine's signs of life
-IDLE_LOOK_S = 0.2  # how often an idle engine looks up from waiting: for a signal, for the idle time
+ALIVE_S = 10.0  # an idle engine's heartbeats
+IDLE_LOOK_S = 0.2  # how often an idle engine checks for signals and the idle timeout
 FULL_DISK_PATIENCE_S = 60.0
-STOP_S = 3.0  # in which a download hears that the engine leaves, and gives its job back
+STOP_S = 3.0  # for a download to notice that the engine is shutting down, and release its job
 
 
 class Runner(Protocol):
     """Runs plans on one device."""
 
     def machine(self) -> Machine | None:
-        """What the device can hold, for fronts, which do not know torch; None leaves them to the driver's own tool."""
+        """Return the device's capacity for fronts, which import no torch; with None, they query the driver's tool."""
 
     def loaded(self) -> LoadedModels:
-        """Which models are in memory, for the estimates of fronts."""
+        """Return the models in memory, for the fronts' estimates."""
 
     def device_lost(self) -> bool:
-        """Whether nothing can be run in this process any more."""
+        """Check whether the device is unusable in this process."""
 
     def needs_download(self, job: Job) -> bool:
-        """Whether a job has to wait for a download, and may."""
+        """Check whether a job needs a download, and downloads are allowed."""
 
     def download(self, job: Job, report: Reporter) -> None:
-        """Bring the weights that a job lacks; in a thread of its own, while other jobs run.
+        """Download a job's missing weights, in a separate thread, while other jobs run.
 
         Raises:
             JobFailed, JobCancelled, LeaseLost, EngineShutdown: as `run`.
         """
 
     def run(self, job: Job, report: Reporter) -> str | None:
-        """Run a job's plan, hand its results to `report.add`, and give the caption if it makes one.
+        """Run a job's plan, pass its results to `report.add`, and return the caption, if any.
 
         Raises:
-            JobFailed: it cannot be done; with a code and a reason for people.
-            JobCancelled, LeaseLost, EngineShutdown: from `report`, passed on.
+            JobFailed: the job failed; with a code and a readable reason.
+            JobCancelled, LeaseLost, EngineShutdown: propagated from `report`.
         """
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How an attempt at a job ended, as it is written into the job's row."""
+    """The outcome of an attempt at a job, as written to the job's row."""
 
     state: JobState
-    """A final one, or queued for a job that goes back to its place."""
+    """A final state, or queued for a job that returns to its place in the queue."""
     error: JobError | None = None
     caption: str | None = None
 
@@ -84,11 +84,11 @@ class Outcome:
 
 
 class DeviceLost(Exception):
-    """The engine ends with its job unfinished, as one that was killed: whoever finds it settles the job."""
+    """The engine exits with its job unfinished, as if killed; the next process to notice settles the job."""
 
 
 class _Signals:
-    """Remembers that the process was asked to leave; the job finds out at its next step."""
+    """Records that the process should shut down; the job checks it at its next step."""
 
     def __init__(self) -> None:
         self.leaving = False
@@ -100,9 +100,9 @@ class _Signals:
 
 
 def run_engine(settings: Settings, build: Callable[[], Runner], resolve: Callable[[str], str]) -> None:
-    """Be the engine of `settings.device` until no job has come for `engine_idle_s`.
+    """Run the engine of `settings.device` until it has been idle for `engine_idle_s`.
 
-    Returns at once if another engine holds the device. `resolve` says which device the setting auto stands for.
+    Returns immediately if another engine holds the device. `resolve` returns the device for the setting auto.
 
     Raises:
         HomeUnusable: the home folder or the job table cannot be used.
@@ -122,7 +122,7 @@ def run_engine(settings: Settings, build: Callable[[], Runner], resolve: Callabl
         engine.start(build, began)
         while not signals.leaving:
             engine.serve_until_idle()
-            # A front that saw the lock held has left its job to us: look once more after letting go.
+            # A front that found the lock held relies on this engine for its job: check again after releasing the lock.
             engine.rows.unregister(settings.device)
             lock.release()
             if signals.leaving or not engine.store.has_queued():
@@ -137,7 +137,7 @@ def run_engine(settings: Settings, build: Callable[[], Runner], resolve: Callabl
 
 
 class _Engine:
-    """The loop and what it needs."""
+    """The loop and its state."""
 
     def __init__(self, settings: Settings, database: Database, leaving: Callable[[], bool]) -> None:
         self.settings = settings
@@ -149,13 +149,13 @@ class _Engine:
         self._downloads = Downloads(self._download)
 
     def register(self) -> None:
-        """Say that this process has the device now."""
+        """Register this process as the engine of the device."""
         self.rows.register(self.settings.device, time.time() + self.settings.load_deadline_s)
         if self._runner is not None:
             self._sign_of_life()
 
     def start(self, build: Callable[[], Runner], began: float) -> None:
-        """Settle what a dead predecessor left, and get ready. `began` is when the process did (monotonic)."""
+        """Settle a dead predecessor's job, and build the runner. `began` is the process's start (monotonic)."""
         self.register()
         for job in self.store.requeue_orphans(self.settings.device):
             log.warning("an engine died over job %s, which is now %s", job.id, job.state)
@@ -169,7 +169,7 @@ class _Engine:
         log.info("engine ready for %s after %.1f s", self.settings.device, seconds)
 
     def serve_until_idle(self) -> None:
-        """Claim and run jobs until none has come for the idle time, or a signal says to leave."""
+        """Claim and run jobs until the idle timeout, or until a signal requests shutdown."""
         watch = self.store.database.watch()
         try:
             while not self._leaving() and (job := self._next(watch)) is not None:
@@ -217,9 +217,9 @@ class _Engine:
             report.keep_timings()
 
     def _download(self, job: Job) -> None:
-        """Bring the weights for a job and put it back into the queue, in a thread of its own."""
-        log.info("job %s: the weights of %s come first", job.id, job.plan.model)
-        # The engine's signs of life are those of the job that it works on: none of its own here.
+        """Download the weights for a job and requeue it, in a separate thread."""
+        log.info("job %s: downloading the weights of %s first", job.id, job.plan.model)
+        # The engine's heartbeats come from the job that it runs, so this job sends none.
         report = Reporter(job, self.store, self.settings, self._leaving, heartbeats=False)
 
         def download(runner: Runner) -> Outcome:
@@ -229,7 +229,7 @@ class _Engine:
         self._attempt(job, report, download)
 
     def _attempt(self, job: Job, report: Reporter, work: Callable[[Runner], Outcome]) -> Outcome | None:
-        """Do `work` for a job, write its outcome and return it; None if another engine has the job by now."""
+        """Run `work` for a job, write its outcome and return it; None if another engine now has the job."""
         began = time.monotonic()
         outcome = self._outcome_of(job, report, work)
         if outcome is None:
@@ -240,7 +240,7 @@ class _Engine:
         return outcome
 
     def _outcome_of(self, job: Job, report: Reporter, work: Callable[[Runner], Outcome]) -> Outcome | None:
-        """Return the outcome of `work`, whatever it raises; None if another engine has the job by now."""
+        """Return the outcome of `work`, whatever it raises; None if another engine now has the job."""
         runner = self._runner
         assert runner is not None, "jobs are claimed after the engine has started"
         try:
@@ -252,23 +252,23 @@ class _Engine:
             return None
         except EngineShutdown:
             return Outcome(JobState.QUEUED)
-        except Exception as failure:  # the per-job guard: whatever breaks here costs this job only
+        except Exception as failure:  # the per-job guard: an unexpected error fails this job only
             error = self._said_of(failure, job)
             if error.code == "internal" and runner.device_lost():
-                raise DeviceLost(f"{self.settings.device} does nothing any more in this process") from failure
+                raise DeviceLost(f"{self.settings.device} is unusable in this process") from failure
             return Outcome(JobState.FAILED, error=error)
 
     def _said_of(self, failure: Exception, job: Job) -> JobError:
-        """What the caller is told of a failure; what only we should know goes to the log."""
+        """Return the error for the caller; internal details go to the log."""
         if isinstance(failure, JobFailed):
             return JobError(code=failure.code, message=str(failure))
         if isinstance(failure, OutOfSpace):
             return JobError(code="out_of_space", message=str(failure))
-        log.exception("job %s broke", job.id, exc_info=failure)
+        log.exception("job %s failed unexpectedly", job.id, exc_info=failure)
         return JobError(
             code="internal",
-            message=f"The engine met an unexpected {type(failure).__name__}; "
-            f"its log {self.settings.log_file} says more. The next job is not affected.",
+            message=f"Unexpected {type(failure).__name__} in the engine; "
+            f"see its log {self.settings.log_file}. Other jobs are not affected.",
         )
 
     def _write(self, job: Job, outcome: Outcome) -> None:
@@ -280,10 +280,10 @@ class _Engine:
                     return self.store.release(job)
                 return self.store.finish(job, outcome.state, error=outcome.error, caption=outcome.caption)
             except LeaseLost:
-                log.warning("a job was given to another engine before its end was written")
+                log.warning("a job was given to another engine before its outcome was written")
                 return None
             except (OutOfSpace, HomeUnusable) as error:
-                log.error("the end of a job cannot be written yet: %s", error)
+                log.error("the outcome of a job cannot be written yet: %s", error)
                 if time.monotonic() >= give_up:
                     raise
             time.sleep(1)

@@ -1,8 +1,8 @@
-"""What a running job says of itself, and how it hears that it should stop.
+"""Progress reports of a running job, and its checks for cancellation.
 
-The working thread only notes where it is; a thread of its own writes the latest note into the row
-and reads the cancel flag, so that no denoising step waits for a disk. Only the working thread's
-notes count as signs of life: a hanging job falls silent though this thread runs on.
+The working thread only records its position; a separate thread writes the latest position to the
+row and reads the cancel flag, so that no denoising step waits for a disk. Only the working thread's
+records count as heartbeats: a hanging job sends none, although the writing thread still runs.
 """
 
 import logging
@@ -26,14 +26,14 @@ __all__ = ["EngineShutdown", "Reporter"]
 
 log = logging.getLogger(__name__)
 
-WRITE_S = 0.2  # the shortest time between two writes of progress; each wakes all that wait, on the same cores
-ALIVE_S = 1.0  # a change of the deadline that is worth a write of its own
-LOOK_S = 0.02  # how often the cancel flag's database is looked at for commits
-SLOW_STEP = 10  # a step may take this many times what the one before it took
+WRITE_S = 0.2  # minimum time between two writes of progress; each wakes all waiting processes, on the same cores
+ALIVE_S = 1.0  # a change of the deadline that justifies a separate write
+LOOK_S = 0.02  # how often the database is polled for commits that may set the cancel flag
+SLOW_STEP = 10  # a step may take this many times as long as the previous one
 
 
 class EngineShutdown(WanError):
-    """The engine was told to leave: the job goes back to the queue."""
+    """The engine is shutting down: the job returns to the queue."""
 
 
 class Reporter:
@@ -48,7 +48,7 @@ class Reporter:
         *,
         heartbeats: bool = True,
     ) -> None:
-        """`leaving` says whether the engine must go; `heartbeats`, whether this job's progress is its sign of life."""
+        """Report to `store`; `leaving` returns whether the engine is shutting down; `heartbeats` are sent if true."""
         self.job = job
         self._tells_alive = heartbeats
         self._store = store
@@ -83,17 +83,17 @@ class Reporter:
         self._stop.set()
         self._thread.join()
         if kind is not None and self._note is not None:
-            self._write(self._note)  # where it ended, though that may have been too quick to be written
+            self._write(self._note)  # the final position, which may not have been written yet
 
-    # What the working thread calls.
+    # Called by the working thread.
 
     def check(self) -> None:
-        """Stop here if somebody wants the job to stop.
+        """Raise if the job should stop.
 
         Raises:
             JobCancelled: it was cancelled.
             LeaseLost: it was given to another engine.
-            EngineShutdown: this engine has to leave.
+            EngineShutdown: this engine is shutting down.
         """
         if self._cancelled.is_set():
             raise JobCancelled
@@ -103,7 +103,7 @@ class Reporter:
             raise EngineShutdown
 
     def enter(self, stage: Stage, *, item: int = 1, detail: str = "") -> None:
-        """The job goes on to `stage` of result `item` (from 1); whatever stage it was in is done.
+        """Begin `stage` of result `item` (from 1); the previous stage is finished.
 
         Raises:
             JobCancelled, LeaseLost, EngineShutdown: as `check`.
@@ -113,7 +113,7 @@ class Reporter:
         self._mark(self._usual_deadline_s())
 
     def step(self, step: int, steps: int) -> None:
-        """`step` of `steps` denoising steps of this result are done.
+        """Record that `step` of `steps` denoising steps of this result are done.
 
         Raises:
             JobCancelled, LeaseLost, EngineShutdown: as `check`.
@@ -122,14 +122,14 @@ class Reporter:
         if step > 0:
             self._estimator.done[Stage.DENOISE] += 1
             allowed = SLOW_STEP * (time.monotonic() - self._mark_at)
-        else:  # of the first nobody knows how long it takes: kernels are chosen and built in it
+        else:  # the duration of the first is unpredictable: kernels are selected and built in it
             allowed = max(self._settings.load_deadline_s, SLOW_STEP * (self._estimator.seconds[Stage.DENOISE] or 0.0))
         self._mark(max(self._settings.step_deadline_s, allowed))
 
     def tell(self, detail: str, *, slow: bool = False, left_s: float | None = None) -> None:
-        """Say more of the running stage (bytes of a download, frames decoded); a sign of life.
+        """Report a detail of the current stage (bytes downloaded, frames decoded) as a heartbeat.
 
-        `slow` is for work that reads a whole model, up to the next word; `left_s` is what is left of a check.
+        `slow` announces work that reads a whole model, until the next report; `left_s` is the rest of a check.
 
         Raises:
             JobCancelled, LeaseLost, EngineShutdown: as `check`.
@@ -138,7 +138,7 @@ class Reporter:
         self._mark(self._settings.load_deadline_s if slow else self._usual_deadline_s())
 
     def alive(self) -> None:
-        """A sign of life from within a step; changes nothing that is shown.
+        """Send a heartbeat within a step; the displayed progress does not change.
 
         Raises:
             JobCancelled, LeaseLost, EngineShutdown: as `check`.
@@ -147,14 +147,14 @@ class Reporter:
         self.check()
 
     def runs_as(self, way: str) -> None:
-        """Say how the model is run: in which precision, compiled or not, e.g. `fp8+aot`; before the first step.
+        """Set how the model is run, e.g. `fp8+aot` (precision and compilation), before the first step.
 
-        Its steps are measured and expected apart from those of other ways.
+        Step times are measured and estimated separately for each way.
         """
         self._estimator.expect(way)
 
     def add(self, artifact: Artifact) -> None:
-        """A result is whole.
+        """Add a finished result.
 
         Raises:
             LeaseLost: the row is not this attempt's any more.
@@ -162,7 +162,7 @@ class Reporter:
         self._store.add_artifact(self.job, artifact)
 
     def note(self, sentence: str) -> None:
-        """Say something that the caller should know of the result.
+        """Add a note about the result for the caller.
 
         Raises:
             LeaseLost: the row is not this attempt's any more.
@@ -170,13 +170,13 @@ class Reporter:
         self._store.add_note(self.job, sentence)
 
     def keep_timings(self) -> None:
-        """Keep what this job's stages took, for everybody's estimates. Call it when the job has succeeded."""
+        """Save the durations of this job's stages for later estimates. Call it when the job has succeeded."""
         self._leave_stage()
         for stage, seconds in self._measured:
             variant, work = self._estimator.variant if stage is Stage.DENOISE else "", self._estimator.work[stage]
             self._timings.record(self._settings.device, self.job.plan.model, stage, work, seconds, variant)
 
-    # What happens behind it.
+    # The writing thread.
 
     def _usual_deadline_s(self) -> float:
         slow = self._stage in _SLOW_STAGES
@@ -218,7 +218,7 @@ class Reporter:
             return None
         step_s = self._estimator.seconds[Stage.DENOISE]
         if self._stage is Stage.DENOISE and self._steps is not None and self._steps[0] > 0:
-            step_s = (time.monotonic() - self._stage_began) / self._steps[0]  # this job's own
+            step_s = (time.monotonic() - self._stage_began) / self._steps[0]  # measured in this job
         return self._estimator.time_left(self._stage, step_s, self._stage_left_s if self._stage is Stage.CHECK else 0.0)
 
     def _write_on(self) -> None:
@@ -246,7 +246,7 @@ class Reporter:
                 self._cancelled.set()
         except LeaseLost:
             self._lost.set()
-        except WanError as error:  # a full disk must not end a job that may not need it
+        except WanError as error:  # a full disk must not fail a job that may not need it
             log.warning("progress not written: %s", error)
 
     def _write_alive(self) -> None:
@@ -256,7 +256,7 @@ class Reporter:
             self._deadline_written = self._deadline_at
             self._rows.heartbeat(self._settings.device, self._deadline_at)
         except WanError as error:
-            log.warning("a sign of life not written: %s", error)
+            log.warning("heartbeat not written: %s", error)
 
 
 _SLOW_STAGES = (Stage.DOWNLOAD, Stage.CHECK, Stage.LOAD)
