@@ -32,9 +32,9 @@ def probe_compiler(file: Path) -> None:
         program = torch.export.export(_OneLine(), (torch.zeros(4),), strict=False)
         torch._inductor.aoti_compile_and_package(program, package_path=str(file), inductor_configs=known_flags())
         loader = torch._C._aoti.AOTIModelPackageLoader(str(file), "model", False, 1, -1)
-        (made,) = loader.boxed_run([torch.zeros(4)])
-    if not torch.equal(made, torch.ones(4)):
-        raise RuntimeError(f"0 + 1 came out as {made.tolist()}")
+        (result,) = loader.boxed_run([torch.zeros(4)])
+    if not torch.equal(result, torch.ones(4)):
+        raise RuntimeError(f"the package computed 0 + 1 = {result.tolist()}")
 
 
 if __name__ == "__main__":
