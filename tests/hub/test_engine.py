@@ -301,9 +301,9 @@ async def test_a_client_sees_which_models_are_ready(settings: Settings, tmp_path
 
     ready, words = await look(settings)
     assert (ready["wan-mini"], ready[name]) == (True, False)
-    assert "not here yet, fetched when first used" in words
+    assert "not downloaded (its first job downloads them)" in words
     _, words = await look(settings.model_copy(update={"auto_download": False}))
-    assert f"fetched by 'wan-mcp pull {name}'" in words
+    assert f"not downloaded (run 'wan-mcp pull {name}')" in words
     save_tiny(manifest, tmp_path / "tiny")
     hub.add(manifest.weights.repository, tmp_path / "tiny")
     fetch(manifest, settings.home, lambda _: None, hub=Hub(hub.endpoint, tmp_path / "cache", False))

@@ -86,7 +86,7 @@ def test_a_check_finds_damage_and_mends_it(person: Person) -> None:
     (folder / LARGE).write_bytes(bytes(len(FILES[LARGE])))
     code, _, words = person.run("pull", "tiny", "--verify")
     assert code == 0
-    assert f"damaged, and brought again: {LARGE}" in words
+    assert f"Damaged, downloading again: {LARGE}" in words
     assert (folder / LARGE).read_bytes() == FILES[LARGE]
 
 

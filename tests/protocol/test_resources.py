@@ -72,7 +72,7 @@ async def test_senseless_pieces_are_refused_with_the_reason(shared_settings: Set
         async with connect(shared_settings) as runner:
             [video] = (await runner.call("generate_video", prompt="a star", steps=2)).job["artifacts"]
             uri = video["uri"]
-            assert "behind the end" in (await refused(runner, f"{uri}?offset=9999999&length=5"))[1]
+            assert "is past the end of" in (await refused(runner, f"{uri}?offset=9999999&length=5"))[1]
             assert "must be a number of bytes" in (await refused(runner, f"{uri}?offset=-1&length=5"))[1]
             assert "must be a number of bytes" in (await refused(runner, f"{uri}?offset=ten"))[1]
 

@@ -185,7 +185,7 @@ async def test_jobs_are_listed_newest_first_and_short(settings: Settings, connec
             both = await runner.call("list_jobs")
             none = await runner.call("list_jobs", status="failed")
             one = await runner.call("list_jobs", limit=1)
-    assert empty.text == "No such jobs."
+    assert empty.text == "No matching jobs."
     assert [entry["job_id"] for entry in both.job["jobs"]] == [second.job["job_id"], first.job["job_id"]]
     assert len(both.job["jobs"][1]["prompt"]) == 100
     assert both.job["jobs"][0]["uris"] == [second.links[0].uri]
@@ -217,7 +217,7 @@ async def test_refusals_say_what_is_wrong_and_what_to_do(shared_settings: Settin
         assert "no parameter 'frames'; did you mean num_frames?" in await video(frames=17)
         assert "steps: input should be a valid integer" in await video(steps="many")
         assert "count: input should be greater than or equal to 1, not '0'" in await video(count=0)
-        assert "more than this server waits in one call (3600 s)" in await video(wait_s=4000)
+        assert "wait_s 4000 is too long; the limit is 3600 s" in await video(wait_s=4000)
         assert "prompt: field required" in await refused(runner, "generate_video")
         assert "list_jobs shows" in await refused(runner, "get_job", job_id="nothing")
         assert "list_jobs shows" in await refused(runner, "cancel_job", job_id="nothing")

@@ -118,8 +118,8 @@ async def test_a_job_that_is_still_stopping_says_so(tmp_path: Path) -> None:
     job = Job(id="j", request_id=None, state=JobState.RUNNING, plan=video_plan(), created_at=0, cancel_requested=True)
     [words] = (await job_result(JobView(job), MediaStore(tmp_path))).content
     assert isinstance(words, TextContent)
-    assert "is being stopped" in words.text
-    assert "goes on" not in words.text
+    assert "is stopping; call get_job(" in words.text
+    assert "runs in the background" not in words.text
 
 
 async def test_a_queued_job_is_cancelled_at_once_and_a_finished_one_stays(
@@ -168,4 +168,4 @@ async def test_the_usual_wait_is_a_setting_and_never_more_than_the_longest(
     assert short.job["status"] == "queued"
     assert shorter.job["status"] in ("queued", "running")
     assert refused.result.is_error
-    assert "the job goes on meanwhile" in refused.text
+    assert "the job keeps running" in refused.text

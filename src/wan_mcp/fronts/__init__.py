@@ -1,1 +1,1 @@
-"""The doors: MCP, HTTP and the command line."""
+"""The entry points: MCP, HTTP and the command line."""

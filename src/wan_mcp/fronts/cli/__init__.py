@@ -1,4 +1,4 @@
-"""The command `wan-mcp`. It talks to jobs like every other front, and never imports torch."""
+"""The command `wan-mcp`. Like every front it uses the job service, and never imports torch."""
 
 from wan_mcp.fronts.cli.main import main
 

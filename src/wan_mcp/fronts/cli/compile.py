@@ -1,4 +1,4 @@
-"""`wan-mcp compile`: build a model's block packages beforehand, so that not even the first job runs eagerly."""
+"""`wan-mcp compile`: build a model's block packages in advance, so that even the first job runs compiled."""
 
 import json
 import os
@@ -24,19 +24,21 @@ INTERRUPTED = 130
 def compile_model(
     ctx: typer.Context,
     model: Annotated[
-        str | None, typer.Argument(help="The model; see 'wan-mcp models'. The video model if left out.")
+        str | None, typer.Argument(help="Model name; see 'wan-mcp models'. Default: the video model.")
     ] = None,
 ) -> None:
-    """Compile a model's blocks for this machine: some minutes, once for each version of torch.
+    """Compile a model's blocks for this machine. Takes minutes, once per torch version.
 
-    Jobs never wait for this: without it, the first ones run eagerly while an engine compiles beside them.
+    Optional: jobs never wait for it. Until the blocks are compiled, jobs run eagerly.
     """
     settings: Settings = ctx.obj
     name = model or settings.video_model
     Catalog.of(settings.home).get(name)  # refuses an unknown name before torch is loaded
     wanted = _resolve(name, settings)
     if not wanted:
-        typer.echo(f"Nothing to compile: on this device and in this precision, '{name}' runs as its library has it.")
+        typer.echo(
+            f"Nothing to compile: on this device and in this precision, '{name}' uses the stock diffusers blocks."
+        )
         return
     settings.log_file.parent.mkdir(parents=True, exist_ok=True)
     for number, each in enumerate(wanted, 1):
@@ -59,7 +61,9 @@ def _resolve(name: str, settings: Settings) -> list[BuildRequest]:
     finally:
         child_process.end(process)
     if process.returncode:
-        raise BadRequest("what to compile cannot be found out, for the reason above; 'wan-mcp doctor' looks at torch")
+        raise BadRequest(
+            "cannot determine what to compile; the reason is above. 'wan-mcp doctor' checks the torch installation"
+        )
     answer = json.loads(output.splitlines()[-1])
     if "error" in answer:
         raise BadRequest(answer["error"])
@@ -74,10 +78,10 @@ def _build(wanted: BuildRequest, settings: Settings, what: str) -> None:
         with settings.log_file.open("ab") as log, screen.status(f"{what}: waiting for another build") as status:
             fresh = build(wanted, settings.home, lambda words: status.update(f"{what}: {words}"), log)
     except KeyboardInterrupt:
-        screen.print("Stopped; nothing was kept.")
+        screen.print("Stopped. The unfinished build was discarded.")
         sys.exit(INTERRUPTED)
     except (BuildFailed, OSError) as error:
         screen.print(f"{what} could not be built: {error}.", style="red")
         screen.print(f"'wan-mcp doctor' checks the compiler; the log is {settings.log_file}")
         sys.exit(FAILED)
-    typer.echo(f"{settings.home / 'packages' / f'{wanted.name}.pt2'}{'' if fresh else ' (was there already)'}")
+    typer.echo(f"{settings.home / 'packages' / f'{wanted.name}.pt2'}{'' if fresh else ' (already built)'}")

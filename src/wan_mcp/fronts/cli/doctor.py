@@ -1,6 +1,6 @@
-"""`wan-mcp doctor`: is everything there that a job needs?
+"""`wan-mcp doctor`: check everything that a job needs.
 
-What needs torch is asked in a process of its own, so this one stays light and a broken
+Checks that need torch run in a separate process, so this one stays light and a broken
 installation cannot take it down.
 """
 
@@ -25,7 +25,7 @@ from wan_mcp.text import in_bytes, last_line
 __all__ = ["doctor"]
 
 PROBE_S = 120
-# What a process that may import torch says of itself, as one line of JSON.
+# Runs in a process that may import torch, and prints its facts as one line of JSON.
 PROBE = """
 import json, platform
 import torch, diffusers, transformers
@@ -40,7 +40,7 @@ print(json.dumps({
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at."""
+    """The result of one check."""
 
     what: str
     says: str
@@ -50,7 +50,7 @@ class Finding:
 def doctor(
     ctx: typer.Context,
     repair: Annotated[
-        bool, typer.Option("--repair", help="Set a damaged job table aside and save what can be read of it.")
+        bool, typer.Option("--repair", help="Move a damaged job table aside and recover the readable jobs.")
     ] = False,
 ) -> None:
     """Check the installation, the home folder, the job table and the engine; exit code 1 if something is broken."""
@@ -91,7 +91,7 @@ def _embedded(catalog: Catalog) -> Iterator[Finding]:
     for name, manifest in sorted(catalog.manifests.items()):
         folder = manifest.weights.embedded
         if folder is not None and not any((EMBEDDED / folder).rglob("*.safetensors")):
-            yield Finding("weights", f"those of '{name}' are not in the package; install it again", good=False)
+            yield Finding("weights", f"the weights of '{name}' are missing from the package; reinstall it", good=False)
 
 
 def _libraries() -> Iterator[Finding]:
@@ -104,7 +104,7 @@ def _libraries() -> Iterator[Finding]:
         return
     if run.returncode:
         last = last_line(run.stderr.splitlines()) or f"exit code {run.returncode}"
-        yield Finding("torch", f"cannot be used: {last}; install the package again", good=False)
+        yield Finding("torch", f"cannot be used: {last}; reinstall the package", good=False)
         return
     facts: dict[str, Any] = json.loads(run.stdout.strip().splitlines()[-1])
     memory = f", {in_bytes(facts['memory'])}" if facts["memory"] else ""
@@ -119,7 +119,7 @@ def _ffmpeg() -> Finding:
         program = get_ffmpeg_exe()
         run = subprocess.run([program, "-version"], capture_output=True, text=True, timeout=PROBE_S, check=True)
     except (ImportError, RuntimeError, OSError, subprocess.SubprocessError) as error:
-        return Finding("ffmpeg", f"does not run ({error}); set IMAGEIO_FFMPEG_EXE to one that does", good=False)
+        return Finding("ffmpeg", f"does not run ({error}); set IMAGEIO_FFMPEG_EXE to a working ffmpeg", good=False)
     return Finding("ffmpeg", run.stdout.splitlines()[0])
 
 
@@ -129,7 +129,7 @@ def _compiler(settings: Settings) -> Finding:
     try:
         proof = check_compiler(settings.home)
     except OSError as error:
-        return Finding("compiler", f"cannot be tried: {settings.home} cannot be written ({error.strerror})", good=False)
+        return Finding("compiler", f"cannot be tested: {settings.home} is not writable ({error.strerror})", good=False)
     return Finding("compiler", proof.says, proof.good)
 
 
@@ -152,7 +152,7 @@ def _home(settings: Settings) -> Iterator[Finding]:
         found = defects(settings.database)
         if found:
             yield Finding(
-                "job table", f"damaged ({found}); 'wan-mcp doctor --repair' saves what can be read", good=False
+                "job table", f"damaged ({found}); 'wan-mcp doctor --repair' recovers the readable jobs", good=False
             )
             return
         database = Database(settings.database)
@@ -163,4 +163,4 @@ def _home(settings: Settings) -> Iterator[Finding]:
         return
     yield Finding("job table", str(settings.database))
     alive = row is not None and row.process() is not None
-    yield Finding("engine", f"running, pid {row.pid}" if alive and row else "none runs; the next job starts one")
+    yield Finding("engine", f"running, pid {row.pid}" if alive and row else "not running; the next job starts one")

@@ -1,4 +1,4 @@
-"""Follow a job in a terminal: a bar with stage and time left, Ctrl-C to cancel, files where they were wanted."""
+"""Follow a job in a terminal: a progress bar, Ctrl-C to cancel, and the results copied to their target."""
 
 import json
 import shutil
@@ -35,7 +35,7 @@ screen = Console(stderr=True, highlight=False)
 
 @dataclass(frozen=True)
 class Delivery:
-    """What the caller wants to have in the end."""
+    """Where and how the caller wants the result."""
 
     output: Path | None = None
     force: bool = False
@@ -43,7 +43,7 @@ class Delivery:
     detach: bool = False
 
     def check(self, count: int) -> None:
-        """Refuse before anything runs what could not be delivered.
+        """Refuse a delivery that would fail, before anything runs.
 
         Raises:
             BadRequest: a file of that name exists, or its folder does not.
@@ -51,10 +51,10 @@ class Delivery:
         if self.output is None:
             return
         if not self.output.absolute().parent.is_dir():
-            raise BadRequest(f"there is no folder {self.output.absolute().parent}")
+            raise BadRequest(f"no folder {self.output.absolute().parent}; create it or choose another -o")
         taken = [str(target) for target in self._targets(count) if target.exists()]
         if taken and not self.force:
-            raise BadRequest(f"{', '.join(taken)} exists already; choose another -o or add --force")
+            raise BadRequest(f"{', '.join(taken)} already exists; choose another -o or add --force")
 
     def _targets(self, count: int) -> list[Path]:
         if self.output is None:
@@ -64,10 +64,10 @@ class Delivery:
         return [self.output.with_stem(f"{self.output.stem}-{number}") for number in range(1, count + 1)]
 
     def deliver(self, job: Job) -> list[Path]:
-        """Copy the results to where they were wanted; gives the paths to tell.
+        """Copy the results to their targets and return the paths to print.
 
         Raises:
-            BadRequest: one cannot be written there; says where it lies.
+            BadRequest: A target cannot be written; the message names the result's own path.
         """
         sources = [Path(artifact.path) for artifact in job.artifacts]
         if self.output is None:
@@ -94,7 +94,7 @@ def run_request(settings: Settings, request: Request, delivery: Delivery) -> Non
         typer.echo(json.dumps(job.model_dump(mode="json"), indent=2))
     elif delivery.detach:
         typer.echo(job.id)
-        _say(f"It goes on by itself; see it with: wan-mcp jobs show {job.id}")
+        _say(f"The job runs in the background; follow it with: wan-mcp jobs show {job.id}")
     else:
         _tell(job, paths)
     if job.state is JobState.FAILED:
@@ -104,7 +104,7 @@ def run_request(settings: Settings, request: Request, delivery: Delivery) -> Non
 
 
 def _say(text: str, style: str | None = None) -> None:
-    """A line for the person, as it stands: what looks like markup in a prompt or a reason is none."""
+    """Print a line to stderr verbatim: a prompt or a reason may look like markup."""
     screen.print(text, style=style, markup=False, soft_wrap=True)
 
 
@@ -125,11 +125,11 @@ def _tell(job: Job, paths: list[Path]) -> None:
     elif job.state.final:
         _say(f"job {job.id} is {job.state}")
     else:
-        _say(f"job {job.id} has not stopped yet; see it with: wan-mcp jobs show {job.id}")
+        _say(f"job {job.id} has not stopped yet; check it with: wan-mcp jobs show {job.id}")
 
 
 async def _run(settings: Settings, request: Request, delivery: Delivery) -> Job:
-    # A person at their own command line may use any picture that they can read.
+    # A person at their own command line may use any image that they can read.
     async with serving(settings, any_image_folder=True) as service:
         job = (await service.submit(request)).job
         if not delivery.detach:
@@ -152,12 +152,12 @@ async def _follow(service: JobService, job_id: str) -> None:
 
 @asynccontextmanager
 async def _interruptible(service: JobService, job_id: str) -> AsyncIterator[None]:
-    """The first Ctrl-C asks the job to stop; the second ends the block, and leaves the job to itself."""
+    """Cancel the job at the first Ctrl-C; end the block at the second, while the job is still stopping."""
 
     async def listen() -> None:
         with anyio.open_signal_receiver(signal.SIGINT) as signals:
             await anext(signals)
-            _say("stopping the job; press Ctrl-C again to leave without waiting for it")
+            _say("stopping the job; press Ctrl-C again to exit without waiting")
             async with anyio.create_task_group() as asking:
                 asking.start_soon(ask)
                 await anext(signals)
@@ -167,7 +167,7 @@ async def _interruptible(service: JobService, job_id: str) -> AsyncIterator[None
         try:
             await service.cancel(job_id)
         except UserError as error:
-            _say(f"it cannot be stopped: {error}", "red")
+            _say(f"cannot stop the job: {error}", "red")
 
     with anyio.CancelScope() as block:
         async with background(listen):

@@ -12,7 +12,12 @@ __all__ = ["app", "caption"]
 
 app = typer.Typer(help="Make a video or an image.", no_args_is_help=True, rich_markup_mode=None)
 
-Output = Annotated[Path | None, typer.Option("-o", "--output", help="File to write; else only its path is printed.")]
+Output = Annotated[
+    Path | None,
+    typer.Option(
+        "-o", "--output", help="File to write. By default the result stays in the home folder and its path is printed."
+    ),
+]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite the output file.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the whole job as JSON.")]
 Detach = Annotated[bool, typer.Option("--detach", help="Print the job's id and exit; the job continues.")]
@@ -28,7 +33,7 @@ def video(
     as_json: AsJson = False,
     detach: Detach = False,
 ) -> None:
-    """Make a video from a prompt, and from an image if there is one."""
+    """Make a video from a prompt, optionally starting from an image."""
     from wan_mcp.fronts.cli.follow import Delivery, run_request
 
     run_request(ctx.obj, request, Delivery(output, force, as_json, detach))
@@ -44,7 +49,7 @@ def image(
     as_json: AsJson = False,
     detach: Detach = False,
 ) -> None:
-    """Make an image from a prompt, and from another image if there is one."""
+    """Make an image from a prompt, optionally starting from another image."""
     from wan_mcp.fronts.cli.follow import Delivery, run_request
 
     run_request(ctx.obj, request, Delivery(output, force, as_json, detach))

@@ -1,4 +1,4 @@
-"""`wan-mcp jobs`: what was made, what runs, what waits."""
+"""`wan-mcp jobs`: list, show and cancel jobs."""
 
 import json
 from datetime import datetime
@@ -32,11 +32,11 @@ def default(ctx: typer.Context) -> None:
 @app.command("list")
 def list_jobs(
     ctx: typer.Context,
-    status: Annotated[JobState | None, typer.Option(help="Only these.")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=1000)] = 20,
+    status: Annotated[JobState | None, typer.Option(help="Only jobs in this state.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="Maximum number of jobs to list.")] = 20,
     as_json: AsJson = False,
 ) -> None:
-    """The newest jobs first."""
+    """List jobs, newest first."""
     import anyio
     from rich.console import Console
     from rich.markup import escape
@@ -62,7 +62,7 @@ def list_jobs(
 
 @app.command()
 def show(ctx: typer.Context, job_id: JobId) -> None:
-    """All that is known of one job, as JSON."""
+    """Show everything about one job, as JSON."""
     import anyio
 
     async def read(settings: Settings) -> JobView:
@@ -85,7 +85,7 @@ def cancel(ctx: typer.Context, job_id: JobId) -> None:
             return await service.wait(job_id, CANCEL_WAIT_S)
 
     job = anyio.run(stop, ctx.obj).job
-    typer.echo(f"job {job.id} is {job.state}" if job.state.final else f"job {job.id} stops at its next step")
+    typer.echo(f"job {job.id} is {job.state}" if job.state.final else f"job {job.id} will stop after its current step")
 
 
 def _asked(job: Job) -> str:

@@ -1,4 +1,4 @@
-"""The commands, and what they have in common: settings, logs, errors in one sentence.
+"""The command tree, with the settings, logging and error handling that all commands share.
 
 Heavy imports happen inside the commands: `wan-mcp stdio` has to answer within a second.
 """
@@ -51,7 +51,7 @@ app.command("doctor")(doctor.doctor)
 
 @app.command()
 def stdio(ctx: typer.Context) -> None:
-    """Serve one MCP client on stdin and stdout; what Claude Desktop starts."""
+    """Serve one MCP client on stdin and stdout. Claude Desktop starts this command."""
     from wan_mcp.fronts.mcp.stdio import run_stdio
 
     run_stdio(ctx.obj)
@@ -61,9 +61,9 @@ def stdio(ctx: typer.Context) -> None:
 def http(
     ctx: typer.Context,
     host: Annotated[
-        str, typer.Option(help="Address to listen on; beyond this machine a token is needed.")
+        str, typer.Option(help="Address to listen on. Any but a loopback address needs WAN_MCP_HTTP_TOKEN.")
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535)] = 8000,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 picks a free one.")] = 8000,
 ) -> None:
     """Serve MCP clients over HTTP at /mcp."""
     from wan_mcp.fronts.http.app import run_http
@@ -73,7 +73,7 @@ def http(
 
 @app.command()
 def engine(ctx: typer.Context) -> None:
-    """Be the engine of the device; fronts start it by themselves when a job needs it."""
+    """Run the engine of the device (started automatically when a job needs it)."""
     from wan_mcp.engine.worker.loop import run_engine
 
     def build():  # type: ignore[no-untyped-def]  # its type would import torch
@@ -90,7 +90,7 @@ def engine(ctx: typer.Context) -> None:
 
 
 def main() -> None:
-    """Run the command line; an error of the user's is one sentence, not a traceback."""
+    """Run the command line. A user's error is printed as one sentence, not as a traceback."""
     try:
         app()
     except (UserError, JobFailed) as error:

@@ -1,4 +1,4 @@
-"""`wan-mcp models`: which models there are, and what is wrong with a manifest of one's own."""
+"""`wan-mcp models`: list the models, and check a manifest."""
 
 import json
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from wan_mcp.weights.installed import is_installed
 __all__ = ["app"]
 
 WIDE = 140
-"""Columns that a table needs, so that no word is cut."""
+"""Terminal columns that the table needs without cutting words."""
 FACTS = ("sizes", "frames", "licence", "weights")
 INDENT = "    "
 
@@ -33,7 +33,7 @@ def default(
     styles: Annotated[bool, typer.Option("--styles", help="List the style presets instead.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """List models with what they do, their sizes and licences, and whether their weights are here."""
+    """List models: their tasks, sizes and licences, and whether their weights are downloaded."""
     if ctx.invoked_subcommand is not None:
         return
     settings: Settings = ctx.obj
@@ -52,7 +52,7 @@ def default(
 
 @app.command()
 def check(file: Annotated[Path, typer.Argument(help="A manifest (TOML).")]) -> None:
-    """Say what is wrong with a manifest, or that nothing is."""
+    """Check a manifest and report what is wrong with it."""
     manifest = Manifest.read(file, typer.echo)
     typer.echo(f"{file}: '{manifest.name}' is a valid manifest ({', '.join(manifest.tasks)})")
 
@@ -83,7 +83,7 @@ class _Described:
     name: str
     tasks: tuple[str, ...]
     facts: tuple[str, ...]
-    """One for each of `FACTS`; empty where there is nothing to say."""
+    """One for each of `FACTS`; empty where it does not apply."""
     verdict: str
     """On this machine."""
 
@@ -109,7 +109,7 @@ def _table(models: list[_Described], machine: str) -> Any:
 
 
 def _in_lines(model: _Described, machine: str, width: int) -> str:
-    """Where a table has no room: the name and the tasks, and below them what else there is to say."""
+    """Return a model as lines, for terminals too narrow for the table: name and tasks, then the other facts."""
     facts = [f"{name} {fact}" for name, fact in zip(FACTS, model.facts, strict=True) if fact]
     said = [f"{model.name}: {', '.join(model.tasks)}", "; ".join(facts), f"{machine}: {model.verdict}"]
     kept = said if model.verdict else said[:2]
@@ -130,7 +130,7 @@ PLACES = {
 
 
 def _verdict(machine: Machine, manifest: Manifest, settings: Settings) -> str:
-    """Whether a usual result of the model has room, and how, in a few words; empty if its manifest does not say."""
+    """Describe whether and how a default result fits in memory; empty if the manifest has no sizes of weights."""
     precision = machine.precision_of(manifest, settings.precision)
     weights = weights_bytes(manifest, precision)
     if weights is None or not manifest.weights.memory_bytes:
@@ -144,7 +144,7 @@ def _verdict(machine: Machine, manifest: Manifest, settings: Settings) -> str:
 
 
 def _sizes(manifest: Manifest) -> str:
-    """The default size and how many more there are; --json lists them."""
+    """Return the default size and the number of others; --json lists them all."""
     if manifest.sizes is None:
         return ""
     size, more = manifest.sizes.default_size, len(manifest.sizes.named) - 1
@@ -155,4 +155,4 @@ def _weights(manifest: Manifest, settings: Settings) -> str:
     if manifest.weights.embedded is not None:
         return "in the package"
     size = in_bytes(manifest.weights.disk_bytes)
-    return f"here, {size}" if is_installed(manifest, settings.home) else f"{size} to pull"
+    return f"downloaded, {size}" if is_installed(manifest, settings.home) else f"not downloaded, {size}"

@@ -1,4 +1,4 @@
-"""`wan-mcp pull`: a model's weights, brought to this machine, checked, or moved on to a newer commit."""
+"""`wan-mcp pull`: download a model's weights, verify them, or update them to a newer commit."""
 
 import signal
 import sys
@@ -29,19 +29,21 @@ INTERRUPTED = 130
 
 def pull(
     ctx: typer.Context,
-    model: Annotated[str, typer.Argument(help="The model; see 'wan-mcp models'.")],
+    model: Annotated[str, typer.Argument(help="Model name; see 'wan-mcp models'.")],
     variant: Annotated[
         str | None,
-        typer.Option("--variant", help="The model's variant of that name: 4step, fast, q4-k-m …; a model of its own."),
+        typer.Option(
+            "--variant", help="Variant of the model, such as 4step, fast or q4-k-m; it is listed as a separate model."
+        ),
     ] = None,
     verify: Annotated[
-        bool, typer.Option("--verify", help="Read every byte that is here, and bring again what is damaged.")
+        bool, typer.Option("--verify", help="Check the hash of every downloaded file; download damaged ones again.")
     ] = False,
     update: Annotated[
-        bool, typer.Option("--update", help="Take the newest commit instead of the one that was pulled first.")
+        bool, typer.Option("--update", help="Update to the newest commit instead of keeping the pinned one.")
     ] = False,
 ) -> None:
-    """Download a model's weights; goes on where an earlier download stopped."""
+    """Download a model's weights. An interrupted download resumes."""
     from rich.console import Console
 
     settings: Settings = ctx.obj
@@ -52,7 +54,7 @@ def pull(
         screen.print(f"'{variant}' is the model '{model}'")
     manifest = catalog.get(model)
     if manifest.weights.repository is None:
-        typer.echo(f"'{model}' comes with wan-mcp: there is nothing to pull.")
+        typer.echo(f"'{model}' ships with wan-mcp: nothing to pull.")
         return
     try:
         _remember_ctrl_c()
@@ -64,7 +66,7 @@ def pull(
         else:
             _fetch(manifest, settings, screen, update=update)
     except KeyboardInterrupt:
-        screen.print(f"Stopped. What came stays, and 'wan-mcp pull {model}' goes on there.")
+        screen.print(f"Stopped. 'wan-mcp pull {model}' resumes the download.")
         sys.exit(INTERRUPTED)
     lock = WeightsLock.read(manifest, settings.home)
     if lock is not None:
@@ -75,7 +77,7 @@ _stopped = threading.Event()
 
 
 def _remember_ctrl_c() -> None:
-    """Ctrl-C stops at once, and else at the next look: Python drops it where it strikes in a destructor."""
+    """Stop at Ctrl-C at once, or else at the next check: Python drops an exception raised in a destructor."""
 
     def stop(number: int, frame: FrameType | None) -> None:
         _stopped.set()
@@ -85,10 +87,10 @@ def _remember_ctrl_c() -> None:
 
 
 def _variant(catalog: Catalog, model: str, variant: str) -> str:
-    """The model that is `model` in another form: its name goes on with the variant's.
+    """Return the name of a model's variant: the model's name, a dash and the variant's.
 
     Raises:
-        UserError: there is none; names those that there are.
+        UserError: There is no such variant; the message lists those that exist.
     """
     base = catalog.get(model)
     name = f"{model}-{variant.lower().replace('_', '-')}"
@@ -104,8 +106,8 @@ def _variant(catalog: Catalog, model: str, variant: str) -> str:
     there = ", ".join(other.removeprefix(f"{model}-") for other in found)
     raise UnknownModel(
         f"'{model}' has no variant '{variant}'; "
-        + (f"there are: {there}. " if there else "it has none at all. ")
-        + "For another precision nothing else is downloaded: it is set by WAN_MCP_PRECISION when a model is loaded."
+        + (f"available: {there}. " if there else "it has no variants. ")
+        + "Precision is not a variant: set WAN_MCP_PRECISION; the same files serve every precision."
     )
 
 
@@ -114,7 +116,7 @@ def _fetch(manifest: Manifest, settings: Settings, screen: "Console", *, update:
 
     licence = manifest.licence
     screen.print(f"{manifest.title} from {manifest.weights.repository}, licence {licence.id}")
-    for words in (licence.conditions, "The hub asks for consent first." if licence.gated else None):
+    for words in (licence.conditions, "Gated: accept its licence on Hugging Face first." if licence.gated else None):
         if words:
             screen.print(words)
     columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
@@ -130,7 +132,7 @@ def _fetch(manifest: Manifest, settings: Settings, screen: "Console", *, update:
         done = fetch(manifest, settings.home, tell, update=update, reserve=settings.min_free_bytes)
     for note in done.notes:
         screen.print(note)
-    screen.print(f"{in_bytes(done.came)} came; commit {done.lock.commit[:12]} is whole")
+    screen.print(f"Downloaded {in_bytes(done.came)}; commit {done.lock.commit[:12]} is complete")
 
 
 def _verify(manifest: Manifest, settings: Settings, screen: "Console") -> None:
@@ -140,22 +142,22 @@ def _verify(manifest: Manifest, settings: Settings, screen: "Console") -> None:
     with screen.status("checking") as status:
         damaged = damaged_files(lock, lambda path: status.update(f"checking {path}"))
     if damaged:
-        screen.print(f"damaged, and brought again: {', '.join(damaged)}")
+        screen.print(f"Damaged, downloading again: {', '.join(damaged)}")
         discard(lock, damaged)
     else:
-        screen.print(f"all {len(lock.files)} files hold what they did when they came")
+        screen.print(f"All {len(lock.files)} files are intact")
 
 
 def _tell_news(manifest: Manifest, settings: Settings, screen: "Console") -> None:
-    """Say that all is here, and whether upstream has moved on."""
+    """Report that everything is downloaded, and whether the repository has a newer commit."""
     lock = WeightsLock.read(manifest, settings.home)
-    screen.print(f"'{manifest.name}' is here already, commit {lock.commit[:12] if lock else ''}")
+    screen.print(f"'{manifest.name}' is already downloaded, commit {lock.commit[:12] if lock else ''}")
     try:
         changes = news(manifest, settings.home)
     except WeightsUnavailable as error:
-        screen.print(f"Whether there is a newer commit is not known. {error}")
+        screen.print(f"Cannot check for a newer commit. {error}")
         return
     for change in changes:
         screen.print(change)
     if changes:
-        screen.print(f"'wan-mcp pull {manifest.name} --update' takes it.")
+        screen.print(f"'wan-mcp pull {manifest.name} --update' downloads it.")

@@ -13,7 +13,7 @@ from wan_mcp.schema.requests import LoraRequest
 __all__ = ["with_request_options"]
 
 AS_ONE_WORD: dict[Any, dict[str, Any]] = {LoraRequest: LORA_OPTION}
-"""Options for values of several parts, which are written as one word."""
+"""Options for values of several parts that are written as one word."""
 
 
 def with_request_options(command: Callable[..., None]) -> Callable[..., None]:

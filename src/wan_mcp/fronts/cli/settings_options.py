@@ -1,4 +1,4 @@
-"""A flag for every setting, made from the settings themselves."""
+"""A command-line flag for every setting, built from the fields of `Settings`."""
 
 import inspect
 import os
@@ -17,12 +17,12 @@ __all__ = ["default_in_words", "variable", "with_setting_flags"]
 
 
 def variable(name: str) -> str:
-    """The environment variable of a setting."""
+    """Return the environment variable of a setting."""
     return f"{ENV_PREFIX}{name.upper()}"
 
 
 def default_in_words(name: str) -> str:
-    """The default of a setting as a table shows it."""
+    """Return the default of a setting as tables show it."""
     field = Settings.model_fields[name]
     default = field.get_default(call_default_factory=True)
     if isinstance(default, tuple):
@@ -32,7 +32,7 @@ def default_in_words(name: str) -> str:
 
 
 def with_setting_flags(receive: Callable[[typer.Context, Settings], None]) -> Callable[..., None]:
-    """A root command with one flag for each setting, which hands the settings to `receive`."""
+    """Return a root command with one flag for each setting; it passes the settings to `receive`."""
 
     def root(ctx: typer.Context, **flags: Any) -> None:
         given = {name: value for name, value in flags.items() if value is not None and name in Settings.model_fields}

@@ -1,1 +1,1 @@
-"""What serving over HTTP adds to the protocol."""
+"""The HTTP front: routes, media and access checks."""

@@ -1,4 +1,4 @@
-"""What `wan-mcp http` runs: MCP at /mcp, media at /media with ranges, and /healthz, all behind the guards."""
+"""The HTTP front: MCP at /mcp, media at /media with ranges, and /healthz, all behind the guards."""
 
 import logging
 import signal
@@ -52,7 +52,7 @@ def build_app(service: JobService, host: str) -> Starlette:
 
 
 def _guards(host: str, settings: Settings) -> list[Middleware]:
-    """Who may pass is decided in this order, before anything else sees a request."""
+    """Return the guards in the order in which they check a request, before anything else sees it."""
     names = known_names(host, settings.http_hosts.split(","))
     guards = [
         Middleware(TrustedHost, names, any_address=not is_loopback(host)),
@@ -63,7 +63,7 @@ def _guards(host: str, settings: Settings) -> list[Middleware]:
 
 def _routes(service: JobService) -> list[Route]:
     async def healthz(request: Request) -> Response:
-        """Whether this front can do its work: the job table can be read."""
+        """Report whether this front works: whether it can read the job table."""
         try:
             await service.newest(limit=1)
         except UserError as error:
@@ -71,7 +71,7 @@ def _routes(service: JobService) -> list[Route]:
         return JSONResponse({"status": "ok", "version": wan_mcp.__version__})
 
     async def media(request: Request) -> Response:
-        """A result's file; players may ask for ranges of it."""
+        """Serve a result's file; players may request ranges of it."""
         try:
             name = MediaName.parse(f"wan://{request.path_params['folder']}/{request.path_params['file']}")
         except BadRequest as error:
@@ -85,7 +85,7 @@ def _routes(service: JobService) -> list[Route]:
 
 
 def settings_for(host: str, settings: Settings) -> Settings:
-    """The settings of a server on `host`: who calls from elsewhere may use results, not this machine's folders."""
+    """Return the settings of a server on `host`: remote callers may use results, but not this machine's folders."""
     return settings if is_loopback(host) else settings.model_copy(update={"image_dirs": (), "lora_dirs": ()})
 
 
@@ -93,7 +93,7 @@ def run_http(settings: Settings, host: str, port: int) -> None:
     """Serve HTTP clients on `host` and `port` until a signal says to stop.
 
     Raises:
-        UserError: it must not or cannot listen there; says what to do.
+        UserError: It must not or cannot listen there; the message says what to do.
     """
     log_to_stderr(settings.log_level)
     refuse_open_door(host, settings.http_token)
@@ -121,10 +121,10 @@ async def _serve(settings: Settings, host: str, listener: socket.socket) -> None
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A listening socket; port 0 takes any that is free.
+    """Return a listening socket; port 0 picks a free one.
 
     Raises:
-        UserError: it cannot be had; says what to do.
+        UserError: The address cannot be used; the message says what to do.
     """
     try:
         [(family, *_, address), *_] = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)

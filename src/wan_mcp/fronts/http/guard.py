@@ -1,8 +1,8 @@
-"""Who may talk to the HTTP server: checked on every route, before anything else looks at a request.
+"""Access checks of the HTTP server, on every route, before anything else looks at a request.
 
 A web page in a browser on this machine can reach a local server under a name of its own (DNS
-rebinding) or from its own origin; both are told by their headers. Such an attack needs a name,
-so where the server listens beyond this machine addresses in figures are let through, and names
+rebinding) or from its own origin; their headers reveal both. Such an attack needs a name,
+so where the server listens beyond this machine, numeric addresses are let through, and names
 only if they are known.
 """
 
@@ -27,20 +27,20 @@ LOCAL_NAMES = ("localhost", "ip6-localhost", "ip6-loopback")
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach a server that listens on `host`."""
+    """Check whether only this machine can reach a server that listens on `host`."""
     address = _address(host)
     return address.is_loopback if address else host.lower() in LOCAL_NAMES
 
 
 def refuse_open_door(host: str, token: str) -> None:
-    """See that nobody beyond this machine gets in without a token.
+    """Refuse to listen beyond this machine without a token.
 
     Raises:
         UserError: `host` is reachable from elsewhere and there is no token.
     """
     if not token and not is_loopback(host):
         raise UserError(
-            f"listening on {host} would let anybody on the network use this machine; set WAN_MCP_HTTP_TOKEN "
+            f"listening on {host} would let anyone on the network use this machine; set WAN_MCP_HTTP_TOKEN "
             "to a secret that clients then send as 'Authorization: Bearer …', or listen on 127.0.0.1"
         )
 
@@ -80,7 +80,7 @@ class TrustedHost(_Guard):
     """
 
     def __init__(self, app: ASGIApp, names: Collection[str], *, any_address: bool) -> None:
-        """`any_address` lets every address in figures through, not only those of this machine."""
+        """Let every numeric address through with `any_address`, not only loopback addresses."""
         super().__init__(app)
         self._names = names
         self._any_address = any_address
@@ -92,9 +92,7 @@ class TrustedHost(_Guard):
         known = name in self._names if address is None else self._any_address or address.is_loopback
         if known:
             return None
-        return PlainTextResponse(
-            "This server is not known under that name; WAN_MCP_HTTP_HOSTS adds names.", status_code=421
-        )
+        return PlainTextResponse("Unknown host name for this server; add it to WAN_MCP_HTTP_HOSTS.", status_code=421)
 
 
 class TrustedOrigin(_Guard):
@@ -113,7 +111,7 @@ class TrustedOrigin(_Guard):
         if name in self._names or is_loopback(name):
             return None
         return PlainTextResponse(
-            "Pages of that origin may not use this server; WAN_MCP_HTTP_HOSTS adds names.", status_code=403
+            "Pages of that origin may not use this server; add its host name to WAN_MCP_HTTP_HOSTS.", status_code=403
         )
 
 
@@ -132,7 +130,7 @@ class BearerToken(_Guard):
         if hmac.compare_digest(_bearer(headers), self._token):
             return None
         return PlainTextResponse(
-            "A bearer token is needed.", status_code=401, headers={"WWW-Authenticate": 'Bearer realm="wan-mcp"'}
+            "A bearer token is required.", status_code=401, headers={"WWW-Authenticate": 'Bearer realm="wan-mcp"'}
         )
 
 

@@ -1,1 +1,1 @@
-"""Everything that knows MCP: the server, its tools, resources, prompts and progress."""
+"""Everything specific to MCP: the server, its tools, resources, prompts and progress."""

@@ -1,4 +1,4 @@
-"""What the listing tools give back: what there is to choose from, and which jobs there are."""
+"""The results of the listing tools: models with their options, and jobs."""
 
 import logging
 import sqlite3
@@ -42,7 +42,7 @@ class SizeEntry(_Listed):
 
 
 class FrameEntry(_Listed):
-    """How many frames a video may have."""
+    """The frame counts that a video may have."""
 
     rule: str
     minimum: int
@@ -54,7 +54,7 @@ class FrameEntry(_Listed):
 
 
 class ModelEntry(_Listed):
-    """A model, and what it takes."""
+    """A model and its options."""
 
     name: str
     title: str
@@ -78,7 +78,7 @@ class ModelEntry(_Listed):
 
 
 class ModelList(_Listed):
-    """All models, or those asked for."""
+    """All models, or the requested ones."""
 
     models: list[ModelEntry]
     default_models: dict[Kind, str]
@@ -108,7 +108,7 @@ class JobList(_Listed):
 
 
 async def model_list(service: JobService, model: str | None, task: Task | None) -> CallToolResult:
-    """What there is to choose from.
+    """Return the models with their options, and the styles.
 
     Raises:
         UnknownModel: there is no such model.
@@ -188,7 +188,7 @@ def _entry(manifest: Manifest, usual: TypicalTimes, *, ready: bool) -> ModelEntr
 
 
 def _preset(manifest: Manifest, name: PresetName, seconds: float | None) -> dict[str, Any]:
-    """What a preset means and costs; the values of another model's are that model's."""
+    """Return a preset's values and usual time; for a preset served by another model, that model's values."""
     preset = manifest.presets[name]
     values: dict[str, Any] = {"model": preset.model} if preset.model else {"steps": manifest.defaults_of(name).steps}
     values |= preset.values | ({"turbo": True} if preset.turbo else {})
@@ -203,7 +203,7 @@ def _preset_in_words(name: str, values: dict[str, Any]) -> str:
 
 
 def _licence(licence: Licence) -> str:
-    gate = " (gated: its authors want consent on the hub first)" if licence.gated else ""
+    gate = " (gated: accept its licence on the hub first)" if licence.gated else ""
     return f"{licence.id}{gate}" + (f"; {licence.conditions}" if licence.conditions else "")
 
 
@@ -219,8 +219,8 @@ def _model_lines(listed: ModelList, task: Task | None, *, auto_download: bool) -
         yield f"{model.name}: {model.summary}"
         yield f"  tasks: {', '.join(model.tasks)}"
         if not model.embedded:
-            missing = "fetched when first used" if auto_download else f"fetched by 'wan-mcp pull {model.name}'"
-            here = "on this machine" if model.ready else f"not here yet, {missing}"
+            missing = "its first job downloads them" if auto_download else f"run 'wan-mcp pull {model.name}'"
+            here = "on this machine" if model.ready else f"not downloaded ({missing})"
             yield f"  weights: {model.weights_gb:g} GB, {here}; licence {model.licence}"
         if model.resolutions:
             sizes = ", ".join(f"{r.name} {r.width}x{r.height}" for r in model.resolutions)
@@ -233,7 +233,7 @@ def _model_lines(listed: ModelList, task: Task | None, *, auto_download: bool) -
             )
         if model.limits:
             ranges = (
-                f"{name} {a:g} to {b:g} (default {model.defaults[name]})" if a < b else f"{name} always {a:g}"
+                f"{name} {a:g} to {b:g} (default {model.defaults[name]})" if a < b else f"{name} fixed at {a:g}"
                 for name, (a, b) in model.limits.items()
             )
             yield f"  values: {', '.join(ranges)}"
@@ -250,11 +250,11 @@ def _model_lines(listed: ModelList, task: Task | None, *, auto_download: bool) -
     if listed.styles:
         yield f"styles: {', '.join(sorted(listed.styles))}"
     for name, reason in listed.broken.items():
-        yield f"cannot be used: {name}: {reason}"
+        yield f"not usable: {name}: {reason}"
 
 
 def job_list(jobs: list[Job]) -> CallToolResult:
-    """Some jobs."""
+    """Return the result of `list_jobs`."""
     listed = JobList(jobs=[_job_entry(job) for job in jobs])
     lines = [
         f"{entry.job_id} {entry.status} {entry.progress:.0%} {what_it_is(job)}"
@@ -262,7 +262,7 @@ def job_list(jobs: list[Job]) -> CallToolResult:
         + (f": {entry.error}" if entry.error else "")
         for entry, job in zip(listed.jobs, jobs, strict=True)
     ]
-    return _result("\n".join(lines) or "No such jobs.", listed)
+    return _result("\n".join(lines) or "No matching jobs.", listed)
 
 
 def _job_entry(job: Job) -> JobEntry:

@@ -1,8 +1,8 @@
-"""Progress notifications: what may be sent, and when.
+"""Progress notifications: their values and their rate.
 
-The protocol wants every value larger than the one before and the SDK does not see to it, so this
-does: a job that waits, or goes back to the queue because its engine died, creeps on by amounts
-that nobody sees, only to carry its new message.
+The protocol requires each value to exceed the one before. The SDK does not ensure that, so this
+module does: the value of a job that waits, or is queued again because its engine died, grows by
+invisible amounts, only to carry the new message.
 """
 
 import time
@@ -21,14 +21,14 @@ CREEP = 1e-6  # of what is left; an hour of creeping once a second is less than 
 
 
 class Send(Protocol):
-    """How a notification is sent; the SDK's `Context.report_progress`."""
+    """A function that sends a notification, such as the SDK's `Context.report_progress`."""
 
     def __call__(self, progress: float, total: float | None = None, message: str | None = None) -> Awaitable[None]:
-        """Send it."""
+        """Send a notification."""
 
 
 class ProgressReports:
-    """The notifications of one call. After `finish` nothing may be sent any more."""
+    """The notifications of one call. Nothing may be sent after `finish`."""
 
     def __init__(self, send: Send, clock: Callable[[], float] = time.monotonic) -> None:
         self._send = send
@@ -38,11 +38,11 @@ class ProgressReports:
         self._sent_at = float("-inf")
 
     async def begin(self, message: str) -> None:
-        """Zero, at once: over HTTP it is what opens the stream."""
+        """Report zero at once; over HTTP this opens the stream."""
         await self._report(0.0, message)
 
     async def show(self, view: JobView) -> None:
-        """Where the job is now, unless it was said already or the last word is too fresh."""
+        """Report the job's progress, unless nothing changed or the last report is too recent."""
         if self._clock() - self._sent_at < INTERVAL_S:
             return
         value, message = round(TOTAL * fraction_of(view.job), 2), sentence(view)
@@ -53,7 +53,7 @@ class ProgressReports:
         await self._report(value, message)
 
     async def finish(self, view: JobView) -> None:
-        """All of it, if the job succeeded."""
+        """Report 100 percent if the job succeeded."""
         if view.job.state is JobState.SUCCEEDED and self._value < TOTAL:
             await self._report(TOTAL, sentence(view))
 

@@ -1,4 +1,4 @@
-"""Prompts that a person picks, and completion of what can be typed into prompts and addresses."""
+"""Prompts for people, and completion of the arguments of prompts and resource addresses."""
 
 from collections.abc import Iterable
 from typing import Annotated, Any
@@ -24,7 +24,7 @@ JOBS_LOOKED_AT = 50
 
 
 def add_prompts(server: MCPServer[Any], service: JobService) -> None:
-    """Give `server` its prompts and completions."""
+    """Add the prompts and completions to `server`."""
 
     @server.prompt(title="Make a video")
     def make_video(
@@ -33,7 +33,7 @@ def add_prompts(server: MCPServer[Any], service: JobService) -> None:
         model: Annotated[str, Field(description="The model to use.")] = "",
         resolution: Annotated[str, Field(description="A named size of the model.")] = "",
     ) -> str:
-        """From an idea to a finished video, looked at and improved once if need be."""
+        """Turn an idea into a finished video: check the result, and improve it once if needed."""
         wishes = {"style": style, "model": model, "resolution": resolution}
         given = "".join(f" Use {name} '{value}'." for name, value in wishes.items() if value)
         return (
@@ -44,16 +44,16 @@ def add_prompts(server: MCPServer[Any], service: JobService) -> None:
             "its seed."
         )
 
-    @server.prompt(title="Animate a picture")
+    @server.prompt(title="Animate an image")
     def animate_image(
-        image: Annotated[str, Field(description="Path or wan:// address of the picture.")],
+        image: Annotated[str, Field(description="Path or wan:// address of the image.")],
         motion: Annotated[str, Field(description="What should happen in it.")] = "",
     ) -> str:
-        """From a picture to a video that starts with it."""
-        wish = f"What should happen: {motion}." if motion else "Choose a motion that suits it."
+        """Turn an image into a video that starts with it."""
+        wish = f"What should happen: {motion}." if motion else "Choose a motion that suits the image."
         return (
-            f"Animate the picture {image}. {wish}\n"
-            "Call caption_image to know what it shows, then generate_video with image and a prompt that names the "
+            f"Animate the image {image}. {wish}\n"
+            "Call caption_image to see what it shows, then generate_video with image and a prompt that names the "
             "subject and its motion. End with the path of the file."
         )
 

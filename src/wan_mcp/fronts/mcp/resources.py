@@ -1,7 +1,7 @@
-"""Results as MCP resources: media whole or in pieces, jobs, and the gallery.
+"""Results as MCP resources: media, whole or by byte range, jobs, and the gallery.
 
-Clients die of large messages rather than refusing them, so a read that is too large is refused
-here, with the ways that work.
+Clients crash on large messages instead of refusing them, so a read that is too large is refused
+here, with the alternatives.
 """
 
 import functools
@@ -31,12 +31,12 @@ T = TypeVar("T")
 
 
 def add_resources(server: MCPServer[Any], service: JobService) -> None:
-    """Give `server` the resources of `service`."""
+    """Add the resources of `service` to `server`."""
     media, most = service.media, service.settings.resource_max_kb * 1024
 
     @server.resource(
         "wan://videos/{id}.mp4{?offset,length}", title="Video", mime_type="video/mp4",
-        description="A video; large ones in pieces of bytes, with offset and length.",
+        description="A video. Read large ones in byte ranges, with offset and length.",
     )  # fmt: skip
     @_errors_in_words
     async def video(id: str, offset: str = "", length: str = "") -> bytes:
@@ -44,7 +44,7 @@ def add_resources(server: MCPServer[Any], service: JobService) -> None:
 
     @server.resource(
         "wan://images/{id}.png{?offset,length}", title="Image", mime_type="image/png",
-        description="An image; large ones in pieces of bytes, with offset and length.",
+        description="An image. Read large ones in byte ranges, with offset and length.",
     )  # fmt: skip
     @_errors_in_words
     async def image(id: str, offset: str = "", length: str = "") -> bytes:
@@ -56,14 +56,16 @@ def add_resources(server: MCPServer[Any], service: JobService) -> None:
 
     @server.resource(
         "wan://videos/{id}.sheet.jpg", title="Contact sheet", mime_type="image/jpeg",
-        description="Frames of a video in one small picture.",
+        description="Frames of a video in one small image.",
     )  # fmt: skip
     @_errors_in_words
     async def sheet(id: str) -> bytes:
         name = _checked(MediaName(Kind.VIDEO, id))
         return await run_sync(_read, media.sheet(name), f"wan://videos/{id}.sheet.jpg", "", "", most)
 
-    @server.resource("wan://jobs/{id}", title="Job", mime_type="application/json", description="A job as it stands.")
+    @server.resource(
+        "wan://jobs/{id}", title="Job", mime_type="application/json", description="The current state of a job."
+    )
     @_errors_in_words
     async def job(id: str) -> str:
         return structured(await service.view(id)).model_dump_json(indent=1)
@@ -100,10 +102,10 @@ def _checked(name: MediaName) -> MediaName:
 
 
 def _read(path: Path, uri: str, offset: str, length: str, most: int) -> bytes:
-    """The bytes of a file from `offset`, `length` of them or all that are left.
+    """Return `length` bytes of a file from `offset`, or all the rest.
 
     Raises:
-        BadRequest: the range makes no sense, or is more than `most` bytes; says how to read it.
+        BadRequest: The range is invalid, or longer than `most` bytes; the message says how to read the file.
     """
     start, wanted = _whole_number("offset", offset), _whole_number("length", length)
     try:
@@ -111,11 +113,11 @@ def _read(path: Path, uri: str, offset: str, length: str, most: int) -> bytes:
             size = path.stat().st_size
             begin = start or 0
             if begin > 0 and begin >= size:
-                raise BadRequest(f"offset {begin} is behind the end of {uri}, which has {size} bytes")
+                raise BadRequest(f"offset {begin} is past the end of {uri}, which has {size} bytes")
             count = size - begin if wanted is None else min(wanted, size - begin)
             if count > most:
                 raise BadRequest(
-                    f"{uri} has {size} bytes and one read gives at most {most}. "
+                    f"{uri} has {size} bytes; one read returns at most {most}. "
                     f"Read it in pieces: {uri}?offset=0&length={most}, then offset={most} and so on; "
                     f"or open the file {path}"
                 )

@@ -1,8 +1,8 @@
-"""What a call about a job gives back: structure for programs, words and pictures for models.
+"""The results of calls about jobs: structured data for programs, text and images for models.
 
-Media never travel in a result. A video comes as a link, a path and a contact sheet that a model
-can look at; an image as a link, a path and a small preview. All of it together stays below what
-the strictest client takes.
+Results contain no media. A video is returned as a link, a path and a contact sheet that a model
+can look at; an image as a link, a path and a small preview. The whole result stays below the
+limit of the strictest client.
 """
 
 import base64
@@ -56,7 +56,7 @@ class JobResult(BaseModel):
 
 
 def structured(view: JobView) -> JobResult:
-    """The job as data."""
+    """Return a job as structured data."""
     job = view.job
     shows_stage = job.progress is not None and job.state in (JobState.RUNNING, JobState.FAILED)
     return JobResult(
@@ -81,7 +81,7 @@ def structured(view: JobView) -> JobResult:
 
 
 async def job_result(view: JobView, media: MediaStore) -> CallToolResult:
-    """The job as a tool's result; a failed job is an error result that says why."""
+    """Return a job as a tool's result; for a failed job, an error result with the reason."""
     job = view.job
     pictures = await run_sync(_pictures, job, media) if job.state is JobState.SUCCEEDED else []
     content: list[ContentBlock] = [TextContent(type="text", text=_text(view))]
@@ -107,12 +107,14 @@ def _text(view: JobView) -> str:
         case JobState.CANCELLED:
             lines = [f"Job {job.id} is cancelled."]
         case _ if job.cancel_requested:
-            lines = [f"Job {job.id} is being stopped: get_job(job_id='{job.id}', wait_s=10) tells when it is."]
+            lines = [
+                f"Job {job.id} is stopping; call get_job(job_id='{job.id}', wait_s=10) to see when it has stopped."
+            ]
         case _:
             done = f"{fraction_of(job):.0%} done. " if fraction_of(job) >= 0.01 else ""
             lines = [
                 f"Job {job.id} is {job.state}. {sentence(view)}. {done}"
-                f"It goes on by itself: call get_job(job_id='{job.id}', wait_s={FOLLOW_S}) for the result, "
+                f"It runs in the background: call get_job(job_id='{job.id}', wait_s={FOLLOW_S}) for the result, "
                 f"cancel_job(job_id='{job.id}') to stop it."
             ]
     if job.caption is not None:
@@ -130,7 +132,7 @@ def _what_next(job: Job) -> list[str]:
     match job.plan.kind:
         case Kind.VIDEO:
             return [
-                "Give the user the file's path. The picture shows frames of the video in reading order. "
+                "Give the user the file's path. The image shows frames of the video in reading order. "
                 "For a variation, repeat the call with another seed."
             ]
         case Kind.IMAGE:
@@ -159,7 +161,7 @@ def _link(artifact: Artifact) -> ResourceLink:
 
 
 def _pictures(job: Job, media: MediaStore) -> list[bytes]:
-    """Small JPEGs of the results, as many as a result has room for."""
+    """Return small JPEGs of the results, as many as fit into the result."""
     pictures: list[bytes] = []
     room = PICTURES_BYTES
     share = min(PREVIEW_BYTES, PICTURES_BYTES // max(1, len(job.artifacts)))
@@ -169,7 +171,7 @@ def _pictures(job: Job, media: MediaStore) -> list[bytes]:
             video = name.kind is Kind.VIDEO
             picture = media.sheet(name).read_bytes() if video else preview_jpeg(media.path(name), share)
         except (OSError, ValueError, BadRequest) as error:
-            log.warning("no picture of %s: %s", artifact.uri, error)
+            log.warning("no preview of %s: %s", artifact.uri, error)
             continue
         if len(picture) <= min(room, PREVIEW_BYTES):
             pictures.append(picture)

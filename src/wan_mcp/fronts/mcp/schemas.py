@@ -1,7 +1,7 @@
-"""Published schemas as short as they can be: a model pays for every word of them on every turn.
+"""Published schemas, kept as short as possible: a model pays for every word of them on every turn.
 
 pydantic writes a title for each field, `anyOf` with null for each optional one and references for each model and
-enumeration. These generators say the same in a third of the space.
+enumeration. These generators express the same in a third of the space.
 """
 
 from typing import Any, ClassVar
@@ -20,11 +20,11 @@ class _Lean(GenerateJsonSchema):
     dropped: ClassVar[frozenset[str]] = frozenset({"title"})
 
     def field_title_should_be_set(self, schema: Any) -> bool:
-        """Return that no field has a title: it is the name again."""
+        """Return False: a title would only repeat the field's name."""
         return False
 
     def generate_inner(self, schema: Any) -> Schema:
-        """Return the schema of a type without what is dropped."""
+        """Return the schema of a type without the dropped keys."""
         inlined = self.resolve_ref_schema(super().generate_inner(schema))
         # A class's docstring is for readers of the code.
         dropped = self.dropped | ({"description"} if schema["type"] in ("model", "enum") else set())
@@ -42,11 +42,11 @@ class LeanParameters(_Lean):
         return super().generate(schema, mode) | {"additionalProperties": False}
 
     def nullable_schema(self, schema: core_schema.NullableSchema) -> Schema:
-        """Return the schema of a value that is there."""
+        """Return the schema of the value itself, without null."""
         return self.generate_inner(schema["schema"])
 
     def get_default_value(self, schema: core_schema.WithDefaultSchema) -> Any:
-        """Return a default that says something: neither null nor an empty list."""
+        """Return a default, unless it is null or an empty list."""
         default = super().get_default_value(schema)
         return NoDefault if default is None or default == () else default
 
@@ -62,5 +62,5 @@ class LeanResult(_Lean):
         return value | {"type": [value["type"], "null"]}
 
     def get_default_value(self, schema: core_schema.WithDefaultSchema) -> Any:
-        """Return no default: a result says every value."""
+        """Return no default: a result contains every value."""
         return NoDefault

@@ -1,4 +1,4 @@
-"""The MCP server: one for both protocol eras and all transports, over a job service that somebody else owns."""
+"""The MCP server: one for both protocol eras and all transports, over a job service that its caller owns."""
 
 from typing import Any
 
@@ -16,8 +16,8 @@ from wan_mcp.service.service import JobService
 __all__ = ["build_http_app", "build_server"]
 
 INSTRUCTIONS = (
-    "Makes videos, images and captions on this machine. list_resolutions says which models, sizes and styles there "
-    "are and how long a job takes. A call that is not done within wait_s gives a job_id: go on with get_job. "
+    "Makes videos, images and captions on this machine. list_resolutions lists models, sizes, styles and "
+    "usual times. A call that is not done within wait_s returns a job_id: continue with get_job. "
     "Always tell the user the path of a finished file."
 )
 STATIC = CacheHint(ttl_ms=3_600_000, scope="public")
@@ -30,7 +30,7 @@ CACHE_HINTS: dict[CacheableMethod, CacheHint] = {
 
 
 def build_server(service: JobService) -> MCPServer[Any]:
-    """A server over `service`, which must be serving for as long as the server runs."""
+    """Build a server over `service`, which must be serving for as long as the server runs."""
     server: MCPServer[Any] = MCPServer(
         "wan_mcp",
         title="Wan studio",
@@ -45,7 +45,7 @@ def build_server(service: JobService) -> MCPServer[Any]:
 
 
 def build_http_app(service: JobService, max_body_bytes: int) -> Starlette:
-    """The same server as an ASGI application with the endpoint /mcp; it trusts whoever reaches it."""
+    """Build the server as an ASGI application with the endpoint /mcp. It does not authenticate its callers."""
     return build_server(service).streamable_http_app(
         stateless_http=True,  # any process can answer any request
         json_response=False,  # progress needs a stream

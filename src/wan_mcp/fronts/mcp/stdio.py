@@ -1,4 +1,4 @@
-"""What `wan-mcp stdio` runs. Nothing but protocol may reach stdout, from the first import to the last exit handler."""
+"""The stdio front. Only protocol may reach stdout, from the first import to the last exit handler."""
 
 import os
 import signal
@@ -13,7 +13,7 @@ __all__ = ["run_stdio"]
 
 
 def run_stdio(settings: Settings) -> None:
-    """Serve one client on stdin and stdout until it hangs up. Jobs and their engine go on after it."""
+    """Serve one client on stdin and stdout until it disconnects. Jobs and their engine keep running."""
     log_to_stderr(settings.log_level)
     # A front may end at any moment without harm, and while it waits for its client's next line
     # nothing gentler would end it.
@@ -34,9 +34,9 @@ def run_stdio(settings: Settings) -> None:
 
 
 class _Wire:
-    """Keeps stdout for the protocol: whatever else is written to it goes to stderr.
+    """Stdout reserved for the protocol: anything else written to it goes to stderr.
 
-    The SDK sees to it while it serves; this covers what is printed before, and what lies in
+    The SDK ensures this while it serves; this class covers what is printed before, and what is in
     buffers until the process exits.
     """
 
@@ -50,7 +50,7 @@ class _Wire:
 
     @contextmanager
     def open(self) -> Iterator[None]:
-        """Stdout is the client's for as long as this lasts."""
+        """Connect stdout to the client for the duration of the block."""
         sys.stdout.flush()
         os.dup2(self._stdout, 1)
         try:

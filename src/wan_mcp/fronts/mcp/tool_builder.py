@@ -65,10 +65,10 @@ def build_tool(function: Callable[..., Awaitable[CallToolResult]], title: str, a
         except MCPError:  # for the client, not for the model
             raise
         except Exception:
-            log.exception("tool %s broke", name)
+            log.exception("tool %s failed", name)
             return _error(
-                f"{name} met an unexpected error. That is a defect of the server, not of the request; "
-                "the log of the server process (its stderr) says more."
+                f"{name} failed with an unexpected error. This is a defect of the server, not of the request; "
+                "the server's log (its stderr) has the details."
             )
 
     return declared.model_copy(

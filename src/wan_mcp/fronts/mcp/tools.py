@@ -1,7 +1,7 @@
-"""The seven tools. Their names and parameters are a stable contract; their texts are what a model reads.
+"""The seven tools. Their names and parameters are a stable contract; their descriptions are read by models.
 
-A tool checks how long it may wait, hands a request to the job service, and gives back the job as
-it stands when the wait is over. It never cancels a job because its caller has gone.
+A tool checks how long it may wait, passes a request to the job service, and returns the job as
+it is when the wait is over. It never cancels a job because its caller has disconnected.
 """
 
 import time
@@ -50,7 +50,7 @@ class _Tools:
     ) -> JobAnswer:
         """Make a short video from a prompt; with image, one that starts from that image. Returns the file's path, a
         wan:// address and a sheet of its frames or, if it takes longer than wait_s, a job_id for get_job.
-        list_resolutions says what the models can show, how long a video may be and how long it takes to make."""
+        list_resolutions lists what the models can show, the allowed video lengths and the usual times."""
         return await self._run(ctx, request, wait_s, request_id)
 
     async def generate_image(
@@ -63,7 +63,7 @@ class _Tools:
     async def caption_image(
         self, ctx: Call, request: CaptionRequest, wait_s: WaitS = None, request_id: RequestId = None
     ) -> JobAnswer:
-        """Describe an image in words; of a video's wan:// address, its first frame."""
+        """Describe an image in words; for a video's wan:// address, its first frame."""
         return await self._run(ctx, request, wait_s, request_id)
 
     async def list_resolutions(
@@ -71,17 +71,17 @@ class _Tools:
         model: Model = None,
         task: Annotated[Task | None, Field(description="Only models that do this.")] = None,
     ) -> Annotated[CallToolResult, ModelList]:
-        """List what can be asked for: models with their tasks, sizes, video lengths, limits, defaults, presets,
-        caption types and the usual seconds of a job on this machine; and the styles."""
+        """List the models with their tasks, sizes, video lengths, limits, defaults, presets, caption types and the
+        usual seconds of a job on this machine; and the styles."""
         return await model_list(self._service, model, task)
 
     async def get_job(self, ctx: Call, job_id: JobId, wait_s: WaitS = None) -> JobAnswer:
-        """Get a job's result, waiting for it up to wait_s; or its stage, progress and time left."""
+        """Get a job's result, waiting up to wait_s; or its stage, progress and time left."""
         began, seconds = self._clock(), self._seconds(wait_s)
         return await self._follow(job_id, began + seconds, ProgressReports(ctx.report_progress))
 
     async def cancel_job(self, job_id: JobId) -> JobAnswer:
-        """Stop a queued or running job; finished ones stay as they are."""
+        """Stop a queued or running job; finished jobs are unchanged."""
         view = await self._service.cancel(job_id)
         view = await self._service.wait(view.job.id, min(CANCEL_WAIT_S, self._service.settings.wait_s))
         return await job_result(view, self._service.media)
@@ -102,7 +102,7 @@ class _Tools:
         return await self._follow(view.job.id, began + seconds, reports)
 
     async def _follow(self, job_id: str, until: float, reports: ProgressReports) -> CallToolResult:
-        """Wait for a job at most `until` (on our clock) and report how it goes on."""
+        """Wait for a job at most `until` (on our clock) and report its progress."""
         view = await self._service.wait(job_id, max(0.0, until - self._clock()), reports.show)
         await reports.finish(view)
         return await job_result(view, self._service.media)
@@ -113,14 +113,14 @@ class _Tools:
             return min(settings.wait_s, settings.max_wait_s)
         if not wait_s <= settings.max_wait_s:  # NaN is refused too
             raise BadRequest(
-                f"wait_s {wait_s:g} is more than this server waits in one call ({settings.max_wait_s:g} s); "
-                "ask for less and call get_job again: the job goes on meanwhile"
+                f"wait_s {wait_s:g} is too long; the limit is {settings.max_wait_s:g} s. "
+                "Use a shorter wait and call get_job again: the job keeps running"
             )
         return wait_s
 
 
 def build_tools(service: JobService) -> list[Tool]:
-    """The tools of a server over `service`."""
+    """Build the tools of a server over `service`."""
     tools = _Tools(service)
     makes = ToolAnnotations(read_only_hint=False, destructive_hint=False, idempotent_hint=False, open_world_hint=False)
     reads = ToolAnnotations(read_only_hint=True, idempotent_hint=True, open_world_hint=False)
