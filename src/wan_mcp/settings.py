@@ -1,7 +1,7 @@
-"""All settings: one class, each with an environment variable, a flag and a sentence.
+"""All settings in one class, each with an environment variable, a flag and a description.
 
-The command line makes its flags from these fields and the README its table; an engine gets the
-settings of the front that starts it through the environment.
+The flags of the command line and the table in the README are built from these fields. An engine receives
+the settings of the front that starts it through the environment.
 """
 
 import os
@@ -26,13 +26,13 @@ def _picture_folders() -> tuple[Path, ...]:
 
 
 class Settings(BaseSettings):
-    """What can be set, and its default."""
+    """The settings and their defaults."""
 
     model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, frozen=True, extra="ignore")
 
     home: Path = Field(
         default_factory=lambda: user_data_path("wan-mcp", appauthor=False),
-        description="Folder that holds all state: the job table, media, logs, your own manifests.",
+        description="Folder that holds all state: the job table, media, logs and your own manifests.",
     )
     device: str = Field(
         default="auto",
@@ -46,63 +46,64 @@ class Settings(BaseSettings):
     )
     attention: Literal["auto", AttentionKernel] = Field(
         default="auto",
-        description="Kernel of long self-attention on a GPU: auto (the quickest that proves exact), or one by name.",
+        description="Kernel of long self-attention on a GPU: auto (the fastest kernel that passes its accuracy check), "
+        "or one by name.",
     )
     compile: bool = Field(
         default=True,
-        description="Whether an engine compiles a video model's blocks ahead of time, beside its jobs.",
+        description="Compile video models in the background (jobs never wait for it).",
     )
-    threads: int = Field(default=0, ge=0, description="CPU threads of an engine; 0 leaves the choice to torch.")
-    video_model: str = Field(default="wan-mini", description="Model of generate_video when the call names none.")
-    image_model: str = Field(default="wan-mini", description="Model of generate_image when the call names none.")
-    caption_model: str = Field(
-        default="wan-mini-caption", description="Model of caption_image when the call names none."
-    )
+    threads: int = Field(default=0, ge=0, description="CPU threads of an engine; 0 lets torch choose.")
+    video_model: str = Field(default="wan-mini", description="Default model of generate_video.")
+    image_model: str = Field(default="wan-mini", description="Default model of generate_image.")
+    caption_model: str = Field(default="wan-mini-caption", description="Default model of caption_image.")
     auto_download: bool = Field(
         default=True,
-        description="Whether the first job of a model whose weights are not here downloads them; "
-        "if not, it fails and names the command that does.",
+        description="Download a model's weights for its first job. If false, that job fails and "
+        "names the download command.",
     )
-    wait_s: float = Field(
-        default=45, ge=0, description="Seconds that a tool call waits for its job when the call does not say."
-    )
+    wait_s: float = Field(default=45, ge=0, description="Seconds that a tool call waits for its job by default.")
     max_wait_s: float = Field(default=3600, ge=0, description="The longest wait that a call may ask for, in seconds.")
-    engine_idle_s: float = Field(default=600, ge=0, description="Seconds without a job after which an engine leaves.")
+    engine_idle_s: float = Field(
+        default=600, ge=0, description="Idle seconds before the engine exits and frees its memory."
+    )
     step_deadline_s: float = Field(
         default=180,
         gt=0,
-        description="Seconds within which a working engine must show its next sign of life; "
+        description="Seconds without progress after which a working engine counts as hung; "
         "slow models get ten times their measured step.",
     )
     load_deadline_s: float = Field(
         default=900, gt=0, description="The same for starting an engine, and for loading or compiling a model."
     )
-    queue_limit: int = Field(default=32, ge=1, description="Jobs that may wait; the next one is refused.")
-    max_count: int = Field(default=8, ge=1, description="The largest `count` of one call.")
-    min_free_mb: int = Field(default=200, ge=0, description="Free disk space in MB below which no new job is taken.")
+    queue_limit: int = Field(default=32, ge=1, description="Maximum number of queued jobs; further ones are refused.")
+    max_count: int = Field(default=8, ge=1, description="Maximum `count` of one call.")
+    min_free_mb: int = Field(default=200, ge=0, description="Free disk space in MB below which new jobs are refused.")
     image_dirs: Annotated[tuple[Path, ...], NoDecode] = Field(
         default_factory=_picture_folders,
-        description=f"Folders from which tools may read pictures, separated by '{os.pathsep}'; "
-        "the home folder's media are always allowed.",
+        description=f"Folders from which tools may read images, separated by '{os.pathsep}'; "
+        "results of earlier jobs are always allowed.",
     )
     lora_dirs: Annotated[tuple[Path, ...], NoDecode] = Field(
         default=(),
-        description="Folders beside the home folder's loras from which tools may read LoRAs, "
+        description="Additional folders from which tools may read LoRAs (besides HOME/loras), "
         f"separated by '{os.pathsep}'.",
     )
-    image_max_mb: float = Field(default=20, gt=0, description="Largest input picture in MB, as a file or data URI.")
-    image_max_megapixels: float = Field(default=50, gt=0, description="Largest input picture in million pixels.")
+    image_max_mb: float = Field(
+        default=20, gt=0, description="Maximum size of an input image in MB, as a file or data URI."
+    )
+    image_max_megapixels: float = Field(default=50, gt=0, description="Maximum size of an input image in megapixels.")
     resource_max_kb: int = Field(
         default=384,
         ge=3,
-        description="Largest piece of media in one resource read, in KiB; larger files are read in pieces.",
+        description="Maximum size of one resource read in KiB; larger files are read in byte ranges.",
     )
     http_token: str = Field(
-        default="", description="Bearer token that HTTP clients must send; needed to listen beyond this machine."
+        default="", description="Bearer token that HTTP clients must send; required to listen beyond this machine."
     )
     http_hosts: str = Field(
         default="",
-        description="Further names of this HTTP server for clients and web pages, separated by commas.",
+        description="Extra host names and web origins that may reach the HTTP server, separated by commas.",
     )
     engine_command: str = Field(
         default="",
@@ -126,17 +127,17 @@ class Settings(BaseSettings):
 
     @property
     def database(self) -> Path:
-        """The job table."""
+        """Path of the job table."""
         return self.home / "jobs.db"
 
     @property
     def log_file(self) -> Path:
-        """Where engines write."""
+        """Path of the engines' log."""
         return self.home / "logs" / "engine.log"
 
     @property
     def default_models(self) -> dict[Kind, str]:
-        """The model of each kind of job, for calls that name none."""
+        """Default model for each kind of job."""
         return {Kind.VIDEO: self.video_model, Kind.IMAGE: self.image_model, Kind.CAPTION: self.caption_model}
 
     @property
@@ -145,7 +146,7 @@ class Settings(BaseSettings):
         return self.min_free_mb * 1_000_000
 
     def environment(self) -> dict[str, str]:
-        """These settings as environment variables, for a process that must see the same ones."""
+        """Return these settings as environment variables, for a process that must use the same ones."""
         variables: dict[str, str] = {}
         for name in type(self).model_fields:
             value = getattr(self, name)
@@ -155,7 +156,7 @@ class Settings(BaseSettings):
 
 
 def mistyped_variables() -> list[str]:
-    """A sentence for each WAN_MCP_ variable in the environment that is no setting."""
+    """Return a sentence for each WAN_MCP_ variable in the environment that is not a setting."""
     known = {f"{ENV_PREFIX}{name.upper()}" for name in Settings.model_fields}
     sentences = []
     for name in sorted(os.environ):

@@ -1,4 +1,4 @@
-"""Sizes, durations, instants and other libraries' errors in words: one format for each, used everywhere."""
+"""Text formats for sizes, durations, instants and other libraries' errors; each has one format, used everywhere."""
 
 from collections import deque
 from collections.abc import Iterable, Iterator

@@ -135,7 +135,7 @@ def test_a_captioner_that_does_not_sample_says_that_a_seed_changes_nothing(place
     plan = place.plan(request("blip-large", seed=3))
     assert isinstance(plan, CaptionPlan)
     assert plan.seed is None
-    assert plan.notes == ("'blip-large' always says the same of a picture: the seed changes nothing",)
+    assert plan.notes == ("'blip-large' is deterministic: the seed has no effect",)
 
 
 @pytest.mark.parametrize("name", CAPTION_MODELS)

@@ -190,7 +190,7 @@ def test_an_edit_looks_at_the_picture_and_takes_no_strength(name: str, place: Pl
     Image.new("RGB", (96, 80), "blue").save(place.picture)
     blue = place.run(request(name, Task.IMAGE_TO_IMAGE))
     assert pixels(red.artifacts[0].path) != pixels(blue.artifacts[0].path)
-    with pytest.raises(BadRequest, match="leave strength out"):
+    with pytest.raises(BadRequest, match="omit strength"):
         place.plan(request(name, Task.IMAGE_TO_IMAGE, strength=0.5))
 
 

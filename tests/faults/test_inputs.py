@@ -92,7 +92,7 @@ async def test_a_prompt_of_100000_characters_is_refused_and_the_next_one_is_not(
     async with connect(shared_settings) as client:
         result = await client.call_tool("generate_video", {"prompt": "x" * 100_000})
         assert result.is_error
-        assert "100000 characters; at most 2000" in words(result)
+        assert "100000 characters long; the limit is 2000" in words(result)
         assert facts(await client.call_tool("generate_video", {"prompt": "x"}))["status"] == "succeeded"
 
 

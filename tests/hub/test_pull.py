@@ -60,7 +60,7 @@ def test_a_pull_says_licence_and_what_came_and_prints_the_folder(person: Person)
     assert code == 0
     assert "licence Apache-2.0" in words
     assert "Be kind." in words
-    assert "515.0 kB came" in words
+    assert "Downloaded 515.0 kB;" in words
     assert (Path(output.strip()) / LARGE).read_bytes() == FILES[LARGE]
 
 
@@ -68,7 +68,7 @@ def test_a_second_pull_says_that_all_is_here_and_whether_upstream_moved_on(perso
     _, first, _ = person.run("pull", "tiny")
     code, output, words = person.run("pull", "tiny")
     assert (code, output) == (0, first)
-    assert "here already" in words
+    assert "is already downloaded" in words
     assert "--update" not in words
     hub.add(REPOSITORY, FILES | {LARGE: b"new"})
     code, output, words = person.run("pull", "tiny")
@@ -82,7 +82,7 @@ def test_a_second_pull_says_that_all_is_here_and_whether_upstream_moved_on(perso
 
 def test_a_check_finds_damage_and_mends_it(person: Person) -> None:
     folder = Path(person.run("pull", "tiny")[1].strip())
-    assert "all 4 files hold" in person.run("pull", "tiny", "--verify")[2]
+    assert "All 4 files are intact" in person.run("pull", "tiny", "--verify")[2]
     (folder / LARGE).write_bytes(bytes(len(FILES[LARGE])))
     code, _, words = person.run("pull", "tiny", "--verify")
     assert code == 0
@@ -122,7 +122,10 @@ def test_a_variant_is_a_model_whose_name_goes_on_with_it(person: Person, hub: Lo
     assert code == 0
     assert "'tiny-q4-k-m'" in words
     assert [path.name for path in Path(output.strip()).iterdir()] == ["vae"]
-    for model, variant, there in (("tiny", "fp8", "there are: 4step, q4-k-m"), ("wan-mini", "fp8", "none at all")):
+    for model, variant, there in (
+        ("tiny", "fp8", "available: 4step, q4-k-m"),
+        ("wan-mini", "fp8", "it has no variants"),
+    ):
         code, _, words = person.run("pull", model, "--variant", variant)
         assert code != 0
         assert f"no variant '{variant}'" in words
@@ -145,9 +148,13 @@ def test_ctrl_c_stops_a_pull_and_says_that_it_can_go_on(person: Person, hub: Loo
 
 
 def test_models_says_which_are_here(person: Person) -> None:
-    assert "to pull" in next(line for line in person.run("models")[1].splitlines() if line.startswith("tiny"))
+    assert "not downloaded, 515.0 kB" in next(
+        line for line in person.run("models")[1].splitlines() if line.startswith("tiny")
+    )
     person.run("pull", "tiny")
-    assert "here" in next(line for line in person.run("models")[1].splitlines() if line.startswith("tiny"))
+    after = next(line for line in person.run("models")[1].splitlines() if line.startswith("tiny"))
+    assert "downloaded, " in after
+    assert "not downloaded" not in after
 
 
 def test_a_manifest_can_be_checked_before_it_is_used(person: Person, tmp_path: Path) -> None:

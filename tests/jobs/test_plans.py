@@ -111,7 +111,7 @@ def test_a_seed_is_drawn_when_none_is_given_and_kept_when_one_is(planner: Planne
     ("asked", "hint"),
     [
         ({"prompt": "  "}, "prompt is empty"),
-        ({"prompt": "x" * 100_000}, "100000 characters; at most 2000"),
+        ({"prompt": "x" * 100_000}, "100000 characters long; the limit is 2000"),
         ({"negative_prompt": "x" * 100_000}, "negative_prompt has 100000"),
         ({"resolution": "4k"}, r"square \(128x128\)"),
         ({"resolution": "130x128"}, r"square \(128x128\)"),
@@ -148,7 +148,7 @@ def test_an_unknown_model_is_refused_with_the_known_ones(planner: Planner) -> No
 
 
 def test_a_model_that_cannot_do_the_task_is_refused_with_those_that_can(planner: Planner) -> None:
-    with pytest.raises(BadRequest, match="this can: two-experts"):
+    with pytest.raises(BadRequest, match="models that do: two-experts"):
         video(planner, image=picture(64, 64), last=picture(64, 64))
     with pytest.raises(BadRequest, match="does not do text-to-image"):
         still(planner, model="two-experts")

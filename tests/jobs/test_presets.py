@@ -56,7 +56,7 @@ def test_a_preset_fills_the_gaps_and_explicit_values_win(tmp_path: Path) -> None
 def test_an_unknown_preset_is_refused_with_those_that_exist(tmp_path: Path) -> None:
     with pytest.raises(BadRequest, match=r"no preset 'turbo'; there are: draft, standard, best"):
         video(planner(tmp_path), preset="turbo")
-    with pytest.raises(BadRequest, match="it has none: leave preset out"):
+    with pytest.raises(BadRequest, match="it has none; omit preset"):
         planner(tmp_path).plan(ImageRequest(prompt="a ring", model="z-image-turbo", preset="draft"))
 
 
@@ -80,7 +80,7 @@ def test_a_preset_may_be_another_models_and_the_plan_says_so(tmp_path: Path) -> 
     plan = video(planner(tmp_path), model="wan2.2-t2v-a14b", preset="draft")
     assert plan.model == "wan2.2-t2v-a14b-4step"
     assert plan.turbo
-    assert "preset 'draft' of 'wan2.2-t2v-a14b' is made by 'wan2.2-t2v-a14b-4step'" in plan.notes
+    assert "preset 'draft' of 'wan2.2-t2v-a14b' uses the model 'wan2.2-t2v-a14b-4step'" in plan.notes
     best = video(planner(tmp_path), model="wan2.2-t2v-a14b-4step", preset="best")
     assert (best.model, best.steps, best.guidance_scale, best.guidance_scale_2) == ("wan2.2-t2v-a14b", 40, 4.0, 3.0)
 
@@ -112,13 +112,13 @@ def test_a_manifest_with_an_impossible_preset_is_refused(tmp_path: Path, preset:
 def test_turbo_is_taken_where_the_model_allows_it_and_noted(tmp_path: Path) -> None:
     plan = video(planner(tmp_path), model="wan2.2-t2v-a14b-4step", turbo=True)
     assert plan.turbo
-    assert any("block-sparse attention after the first step; the picture differs" in note for note in plan.notes)
+    assert any("block-sparse attention after the first step; the result differs" in note for note in plan.notes)
     assert not video(planner(tmp_path), model="wan2.2-t2v-a14b-4step").turbo
     assert not video(planner(tmp_path), model="wan2.2-t2v-a14b-4step", preset="draft", turbo=False).turbo
 
 
 def test_turbo_is_refused_elsewhere_with_the_models_that_have_it(tmp_path: Path) -> None:
-    with pytest.raises(BadRequest, match=r"'wan-mini' has no turbo.*wan2\.2-t2v-a14b"):
+    with pytest.raises(BadRequest, match=r"'wan-mini' does not support turbo.*wan2\.2-t2v-a14b"):
         video(planner(tmp_path), turbo=True)
 
 

@@ -145,7 +145,7 @@ async def test_models_are_listed_with_what_they_take_and_how_long_they_need(
     assert "text-to-video" in mini["usual_seconds"]
     assert "usual time of a default job: text-to-video" in answer.text
     assert (draft.job["request"]["preset"], draft.job["request"]["steps"]) == ("draft", 6)
-    assert "'wan-mini' has no turbo" in refused.text
+    assert "'wan-mini' does not support turbo" in refused.text
     presets = mini["presets"]
     assert {name: each["steps"] for name, each in presets.items()} == {"draft": 6, "standard": 12, "best": 20}
     assert all("usual_seconds" in preset for preset in presets.values())
@@ -205,7 +205,7 @@ async def test_refusals_say_what_is_wrong_and_what_to_do(shared_settings: Settin
         async def video(**arguments: Any) -> str:
             return await refused(runner, "generate_video", **{"prompt": "a star", **arguments})
 
-        assert "at most 2000 are taken: shorten it" in await video(prompt="x" * 100_000)
+        assert "the limit is 2000" in await video(prompt="x" * 100_000)
         assert "prompt is empty" in await video(prompt="  ")
         assert "there are: square (128x128)" in await video(resolution="4k")
         assert "the nearest is 17" in await video(num_frames=18)
@@ -232,7 +232,7 @@ async def test_numbers_sent_as_text_and_nulls_are_understood(shared_settings: Se
             needed = await refused(runner, "generate_image", prompt=None)
     assert answer.job["request"]["steps"] == 3
     assert answer.job["request"]["count"] == 1
-    assert "takes none: leave lora out" in listed.text
+    assert "supports no LoRAs; omit lora" in listed.text
     assert "prompt: input should be a valid string" in needed
 
 

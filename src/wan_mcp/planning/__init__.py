@@ -1,1 +1,1 @@
-"""From a request to a plan: every parameter resolved and checked. Knows no table."""
+"""The step from a request to a plan: every parameter resolved and checked, without the job table."""

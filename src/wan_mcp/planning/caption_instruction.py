@@ -1,4 +1,4 @@
-"""What a captioner is told: its instruction, from a type, a length and options, or in the caller's own words."""
+"""The instruction of a captioner, from a type, a length and options, or in the caller's own words."""
 
 from wan_mcp.catalog.manifest import Manifest
 from wan_mcp.errors import BadRequest
@@ -11,27 +11,27 @@ __all__ = ["resolve_caption"]
 
 
 def resolve_caption(request: CaptionRequest, manifest: Manifest, image: InputImage) -> CaptionPlan:
-    """The plan of a caption.
+    """Return the plan of a caption.
 
     Raises:
-        BadRequest: the model cannot be asked so; names how it can be.
+        BadRequest: The model does not accept the request; the message says what it accepts.
     """
     spec = manifest.caption
     if spec is None:
-        raise BadRequest(f"model '{manifest.name}' makes no captions")
+        raise BadRequest(f"model '{manifest.name}' cannot make captions; choose a caption model")
     prompt = spec.instruction(manifest.name, request.caption_type, request.length)
     if request.prompt is not None:
         if not spec.free_prompt:
-            raise BadRequest(f"model '{manifest.name}' takes no prompt of its own; leave it out")
+            raise BadRequest(f"model '{manifest.name}' does not support a custom prompt; omit prompt")
         if request.caption_type is not None or request.length is not None:
-            raise BadRequest("give a prompt, or caption_type and length, not both")
+            raise BadRequest("prompt cannot be combined with caption_type or length; use one or the other")
         prompt = checked_text("prompt", request.prompt, manifest.limits.prompt_characters)
     sentences = spec.sentences(manifest.name, request.extra_options)
     notes = []
     if request.seed is not None:
         require_within("seed", request.seed, 0, MAX_SEED)
         if not spec.samples:
-            notes.append(f"'{manifest.name}' always says the same of a picture: the seed changes nothing")
+            notes.append(f"'{manifest.name}' is deterministic: the seed has no effect")
     return CaptionPlan(
         model=manifest.name,
         image=image,

@@ -1,4 +1,4 @@
-"""Values checked at the door: what is too long, too small or too large is refused with what is allowed."""
+"""Checks of values: too long, too small or too large ones are refused with the allowed range."""
 
 from typing import TypeVar
 
@@ -10,31 +10,31 @@ N = TypeVar("N", int, float)
 
 
 def checked_text(what: str, text: str, longest: int) -> str:
-    """The text without white space around it.
+    """Return the text without surrounding white space.
 
     Raises:
-        BadRequest: it has more than `longest` characters.
+        BadRequest: It has more than `longest` characters.
     """
     if len(text) > longest:
-        raise BadRequest(f"{what} has {len(text)} characters; at most {longest} are taken: shorten it")
+        raise BadRequest(f"{what} is {len(text)} characters long; the limit is {longest}")
     return text.strip()
 
 
 def require_within(what: str, value: float, smallest: float, largest: float) -> None:
-    """Refuse a value outside these bounds, and NaN.
+    """Raise `BadRequest` for a value outside these bounds, or NaN.
 
     Raises:
-        BadRequest: names them.
+        BadRequest: The message names the bounds.
     """
     if not smallest <= value <= largest:
         raise BadRequest(f"{what} {value:g} is not allowed; it must be {smallest:g} to {largest:g}")
 
 
 def checked_or_default(what: str, value: N | None, default: N, bounds: tuple[N, N]) -> N:
-    """The value, if one was given, within its bounds.
+    """Return the value after a check of its bounds, or the default if it is None.
 
     Raises:
-        BadRequest: it lies outside.
+        BadRequest: It is out of bounds.
     """
     if value is None:
         return default

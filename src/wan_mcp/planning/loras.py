@@ -1,4 +1,4 @@
-"""Which adapters a request puts on its model, and in how many steps a distilled model works."""
+"""The adapters of a request, and the step count of a distilled model."""
 
 import math
 
@@ -14,19 +14,19 @@ MAX_LORA_SCALE = 10.0
 
 
 def resolve_loras(request: VideoRequest | ImageRequest, manifest: Manifest, files: LoraFiles) -> tuple[LoraPlan, ...]:
-    """The adapters of a request, each with its file and hash.
+    """Return the adapters of a request, each with its file and hash.
 
     Raises:
-        BadRequest: the model takes none, or not these; says why.
+        BadRequest: The model supports none, or not these; the message says why.
     """
     most = manifest.limits.loras
     if len(request.lora) > most:
-        takes = f"at most {most} in one request" if most else "none: leave lora out"
-        raise BadRequest(f"model '{manifest.name}' takes {takes}")
+        limit = f"at most {most} LoRAs per request" if most else "no LoRAs; omit lora"
+        raise BadRequest(f"model '{manifest.name}' supports {limit}")
     experts = [expert.name for expert in manifest.pipeline.experts]
     for lora in request.lora:
         if lora.expert is not None and lora.expert not in experts:
-            has = f"there are: {', '.join(experts)}" if len(experts) > 1 else "it has only one: leave expert out"
+            has = f"available: {', '.join(experts)}" if len(experts) > 1 else "it has only one; omit expert"
             raise BadRequest(f"model '{manifest.name}' has no expert '{lora.expert[:40]}'; {has}")
         if not math.isfinite(lora.scale) or abs(lora.scale) > MAX_LORA_SCALE:
             raise BadRequest(
@@ -41,15 +41,15 @@ def resolve_loras(request: VideoRequest | ImageRequest, manifest: Manifest, file
 
 
 def resolve_steps(steps: int, manifest: Manifest) -> int:
-    """The number of steps, if the model can do so many.
+    """Return the number of steps after checking that the model supports it.
 
     Raises:
-        BadRequest: it was distilled for another number.
+        BadRequest: It was distilled for another number.
     """
     levels = len(manifest.pipeline.sigmas)
     if levels and steps != levels:
         raise BadRequest(
-            f"model '{manifest.name}' was distilled for exactly {levels} steps, at fixed noise levels: "
-            f"leave steps out, or take another model for {steps}"
+            f"model '{manifest.name}' was distilled for exactly {levels} steps, at fixed noise levels; "
+            f"omit steps, or use another model for {steps} steps"
         )
     return steps

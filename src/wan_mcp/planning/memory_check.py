@@ -1,4 +1,4 @@
-"""What cannot fit this machine is refused before it starts, with what would fit."""
+"""A check that refuses jobs too large for this machine before they start, and suggests what fits."""
 
 import logging
 
@@ -16,19 +16,19 @@ log = logging.getLogger(__name__)
 
 
 class MemoryCheck:
-    """Looks at plans before they become jobs."""
+    """A check of plans against the memory of this machine."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._seen: Machine | None = None  # asked when a request first needs it: it takes a process
 
     def check(self, plan: Plan, manifest: Manifest, told: Machine | None = None) -> None:
-        """Refuse a plan that cannot fit the memory of this machine, wherever the model's parts are put.
+        """Refuse a plan that exceeds the memory of this machine, wherever the model's parts are placed.
 
-        `told` is what an engine has said of it; else the driver's own tool is asked.
+        `told` is the machine as an engine has reported it; without it, the driver's own tool is asked.
 
         Raises:
-            BadRequest: says how much it needs, and which sizes and frame counts would fit.
+            BadRequest: The message says how much it needs, and which sizes and frame counts fit.
         """
         shape = plan.shape
         if shape is None:

@@ -1,7 +1,7 @@
-"""From a request to a plan: every gap filled from the manifest, every value checked at the door.
+"""The planner turns a request into a plan: every gap filled from the manifest, every value checked.
 
-Nothing is corrected in silence: what a manifest does not allow is refused with what it allows,
-and what has to be fitted (a duration to the frame rule, a picture to a size) becomes a note.
+Nothing is corrected silently: a value that the manifest does not allow is refused with those it allows,
+and every adjustment (a duration to the frame rule, an image to a size) becomes a note.
 """
 
 import secrets
@@ -33,7 +33,7 @@ __all__ = ["Choice", "Planner"]
 
 @dataclass(frozen=True)
 class Choice:
-    """What serves a request."""
+    """The model, task and preset that serve a request."""
 
     task: Task
     asked: Manifest
@@ -45,10 +45,10 @@ class Choice:
 
 
 class Planner:
-    """Makes plans from requests."""
+    """Turns requests into plans."""
 
     def __init__(self, settings: Settings, catalog: Catalog, *, any_folder: bool = False) -> None:
-        """`any_folder` lets requests name LoRAs anywhere, for a person at their own command line."""
+        """Read LoRAs from any folder with `any_folder`, for a person at their own command line."""
         self._loras = LoraFiles(settings.home / "loras", settings.lora_dirs, any_folder=any_folder)
         self._settings = settings
         self._catalog = catalog
@@ -69,7 +69,7 @@ class Planner:
             manifest, preset = self._serving_preset(asked, request.preset)
         if task not in manifest.tasks:
             able = ", ".join(self._catalog.serving(task)) or "none of the installed models"
-            raise BadRequest(f"model '{manifest.name}' does not do {task}; this can: {able}")
+            raise BadRequest(f"model '{manifest.name}' does not do {task}; models that do: {able}")
         return Choice(task, asked, manifest, preset)
 
     def _serving_preset(self, manifest: Manifest, name: str) -> tuple[Manifest, Preset]:
@@ -79,8 +79,8 @@ class Planner:
         other = self._catalog.get(preset.model)
         if name not in other.presets or (preset := preset_of(other, name)).model is not None:
             raise BrokenManifest(
-                f"manifest of '{manifest.name}': its preset '{name}' is that of '{other.name}', which has no values "
-                "for it; give it some there, or other values here"
+                f"manifest of '{manifest.name}': its preset '{name}' refers to '{other.name}', which does not define "
+                "it; define the preset there, or give its values here"
             )
         return other, preset
 
@@ -93,9 +93,9 @@ class Planner:
         *,
         choice: Choice | None = None,
     ) -> Plan:
-        """As `plan`, for a job that will run: what cannot fit this machine is refused as well.
+        """Return the plan of a job that will run: like `plan`, but also refuse what does not fit this machine.
 
-        `machine` is what an engine has said of it; without, the driver's own tool is asked. `choice` is that of
+        `machine` is as an engine has reported it; without it, the driver's own tool is asked. `choice` is that of
         `choose`, where it was made already.
 
         Raises:
@@ -107,7 +107,7 @@ class Planner:
         return plan
 
     def plan(self, request: Request, image: InputImage | None = None, last_image: InputImage | None = None) -> Plan:
-        """Settle every parameter of a request; `image` and `last_image` are its pictures, taken in.
+        """Resolve every parameter of a request; `image` and `last_image` are its ingested images.
 
         Raises:
             BadRequest: a value is not allowed; the message names the allowed ones.
@@ -116,7 +116,7 @@ class Planner:
         return self._plan(request, self.choose(request), image, last_image)
 
     def typical(self, model: str, task: Task, preset: str | None = None) -> Plan:
-        """The plan of a task with nothing but defaults or a preset, to say how long one takes; it is never run.
+        """Return the plan of a task with defaults or a preset only, to estimate its time; it is never run.
 
         Raises:
             UserError: the model does not do that task, or has no such preset.
@@ -154,11 +154,11 @@ class Planner:
         limits, defaults, settings = manifest.limits, manifest.defaults_of(request.preset), self._settings
         prompt = checked_text("prompt", request.prompt, limits.prompt_characters)
         if not prompt:
-            raise BadRequest("prompt is empty; say what should be seen")
+            raise BadRequest("prompt is empty; describe what the result should show")
         negative = request.negative_prompt if request.negative_prompt is not None else defaults.negative_prompt
         notes: list[str] = []
         if manifest is not choice.asked:
-            notes.append(f"preset '{request.preset}' of '{choice.asked.name}' is made by '{manifest.name}'")
+            notes.append(f"preset '{request.preset}' of '{choice.asked.name}' uses the model '{manifest.name}'")
         size = resolve_size(request.resolution, manifest, image, notes)
         for picture, what in ((image, "image"), (last_image, "last_image")):
             if picture is not None:
@@ -213,15 +213,15 @@ class Planner:
         if style is None:
             return prompt
         if style not in self._catalog.styles:
-            raise BadRequest(f"no style '{style}'; there are: {_listed(self._catalog.styles)}")
+            raise BadRequest(f"no style '{style}'; available: {_listed(self._catalog.styles)}")
         return self._catalog.styles[style].replace("{prompt}", prompt)
 
 
 def task_of(request: Request) -> Task:
-    """The task that a request asks for, by the pictures that it brings.
+    """Return the task of a request, which follows from its images.
 
     Raises:
-        BadRequest: a last image without a first one.
+        BadRequest: It has a last image without a first one.
     """
     if isinstance(request, CaptionRequest):
         return Task.IMAGE_TO_TEXT
@@ -229,7 +229,7 @@ def task_of(request: Request) -> Task:
         return Task.IMAGE_TO_IMAGE if request.image is not None else Task.TEXT_TO_IMAGE
     if request.last_image is not None:
         if request.image is None:
-            raise BadRequest("last_image needs image as well: the first frame")
+            raise BadRequest("last_image needs image (the first frame) as well")
         return Task.FIRST_LAST_FRAME_TO_VIDEO
     return Task.IMAGE_TO_VIDEO if request.image is not None else Task.TEXT_TO_VIDEO
 
@@ -241,11 +241,11 @@ def _listed(names: Iterable[str]) -> str:
 def _strength(request: ImageRequest, manifest: Manifest) -> float | None:
     if request.image is None:
         if request.strength is not None:
-            raise BadRequest("strength needs image: it says how far the picture may change")
+            raise BadRequest("strength needs image; it sets how much the image may change")
         return None
     if manifest.pipeline.edits:
         if request.strength is not None:
-            raise BadRequest(f"model '{manifest.name}' edits the picture as the prompt says: leave strength out")
+            raise BadRequest(f"model '{manifest.name}' edits images by prompt and has no strength; omit strength")
         return None
     return checked_or_default("strength", request.strength, manifest.defaults.strength, manifest.limits.strength)
 
@@ -253,7 +253,7 @@ def _strength(request: ImageRequest, manifest: Manifest) -> float | None:
 def _second_guidance(request: VideoRequest, manifest: Manifest, defaults: Defaults) -> float | None:
     if manifest.pipeline.boundary_ratio is None:
         if request.guidance_scale_2 is not None:
-            raise BadRequest(f"model '{manifest.name}' has one expert: guidance_scale_2 does not apply to it")
+            raise BadRequest(f"model '{manifest.name}' has only one expert; omit guidance_scale_2")
         return None
     bounds = manifest.limits.guidance_scale
     return checked_or_default("guidance_scale_2", request.guidance_scale_2, defaults.second_guidance_scale, bounds)

@@ -1,4 +1,4 @@
-"""Which size a result gets (by name, in pixels, or after the picture's aspect), and how many frames."""
+"""The size of a result (by name, in pixels, or from the image's aspect), and its frame count."""
 
 import math
 import re
@@ -16,21 +16,21 @@ SIZE = re.compile(r"^(\d{1,5})\s*[xX×]\s*(\d{1,5})$")
 
 
 def resolve_size(asked: str | None, manifest: Manifest, image: InputImage | None, notes: list[str]) -> Resolution:
-    """The size of the result: the one asked for, else the one nearest to the picture's aspect, else the default.
+    """Return the size of the result: the requested one, else the nearest to the image's aspect, else the default.
 
     Raises:
-        BadRequest: the model does not allow the size; names those that it does.
+        BadRequest: The model does not allow the size; the message names those that it does.
     """
     sizes = manifest.sizes
     if sizes is None:
-        raise BadRequest(f"model '{manifest.name}' makes no pictures")
+        raise BadRequest(f"model '{manifest.name}' cannot make images or videos")
     names = ", ".join(f"{r.name} ({r.width}x{r.height})" for r in sizes.named)
     if asked is not None:
         if (named := sizes.named_as(asked.strip().lower())) is not None:
             return named
         match = SIZE.match(asked.strip())
         if match is None:
-            raise BadRequest(f"no resolution '{asked[:40]}' in '{manifest.name}'; there are: {names}")
+            raise BadRequest(f"no resolution '{asked[:40]}' in '{manifest.name}'; available: {names}")
         width, height = int(match[1]), int(match[2])
         for named in sizes.named:
             if (named.width, named.height) == (width, height):
@@ -39,7 +39,7 @@ def resolve_size(asked: str | None, manifest: Manifest, image: InputImage | None
         fits = width >= 16 and height >= 16 and not (width % sizes.multiple or height % sizes.multiple)
         if not sizes.free or not fits or width * height > (sizes.max_pixels or 0):
             raise BadRequest(
-                f"resolution {width}x{height} is not allowed by '{manifest.name}'; there are: {names}"
+                f"resolution {width}x{height} is not allowed by '{manifest.name}'; available: {names}"
                 + (free if sizes.free else "")
             )
         return Resolution(name=f"{width}x{height}", width=width, height=height)
@@ -56,21 +56,21 @@ def resolve_size(asked: str | None, manifest: Manifest, image: InputImage | None
 
     nearest = min(sizes.named, key=distance)
     if nearest.name != sizes.default:
-        notes.append(f"resolution '{nearest.name}' chosen for the picture's aspect")
+        notes.append(f"resolution '{nearest.name}' chosen for the image's aspect")
     return nearest
 
 
 def resolve_frames(request: VideoRequest, manifest: Manifest, notes: list[str]) -> int:
-    """How many frames a video gets: as many as asked, or as fit its duration best, else the default.
+    """Return a video's frame count: the requested one, or the best fit for its duration, else the default.
 
     Raises:
-        BadRequest: the model cannot make so many; says which it can.
+        BadRequest: The model does not allow the count; the message says which it allows.
     """
     rule = manifest.frames
     if rule is None:
-        raise BadRequest(f"model '{manifest.name}' makes no videos")
+        raise BadRequest(f"model '{manifest.name}' cannot make videos")
     if request.num_frames is not None and request.duration_s is not None:
-        raise BadRequest("give duration_s or num_frames, not both")
+        raise BadRequest("duration_s and num_frames exclude each other; set one of them")
     if request.num_frames is not None:
         if not rule.allows(request.num_frames):
             raise BadRequest(
@@ -93,7 +93,7 @@ def resolve_frames(request: VideoRequest, manifest: Manifest, notes: list[str]) 
 
 
 def _of_area(area: int, aspect: float, multiple: int) -> Resolution:
-    """The size of about `area` pixels and about `aspect`, not larger than the area, in multiples."""
+    """Return a size of about `aspect` and at most `area` pixels, in multiples."""
     aspect = min(max(aspect, 1 / 4), 4.0)
     width = max(multiple, int(math.sqrt(area * aspect)) // multiple * multiple)
     height = max(multiple, int(area / width) // multiple * multiple)

@@ -1,1 +1,1 @@
-"""The nouns that all sides share: enumerations, requests, plans and jobs."""
+"""The value types that all parts share: enumerations, requests, plans and jobs."""

@@ -1,4 +1,4 @@
-"""What there is to tell apart (kinds, tasks, states, stages, precisions), and the base of all values."""
+"""Enumerations (kinds, tasks, states, stages, precisions), and the base class of all values."""
 
 from enum import StrEnum
 from typing import Literal
@@ -20,28 +20,28 @@ __all__ = [
 ]
 
 FP8Attention = Literal["cudnn-fp8", "sage-fp8"]
-"""Kernels of self-attention in FP8, quickest first."""
+"""Kernels of self-attention in FP8, fastest first."""
 TorchAttention = Literal["cudnn", "flash", "efficient", "math"]
-"""Kernels that torch ships for CUDA, quickest on Hopper first (`benchmarks/results/attention.json`)."""
+"""Kernels that torch ships for CUDA, fastest on Hopper first (`benchmarks/results/attention.json`)."""
 AttentionKernel = Literal[FP8Attention, TorchAttention, "sdpa"]
 """All kernels of self-attention, by the names that settings, receipts and logs use; `sdpa` is torch's own choice."""
 RequestedPrecision = Literal["auto", "full", "fp8"]
-"""What settings may ask for: auto (FP8 where the model and the GPU can), full (never fewer bits than the device's own:
-bf16 on a GPU, fp32 on a CPU), or fp8."""
+"""Precisions that settings may request: auto (FP8 where the model and the GPU support it), full (never fewer
+bits than the device's own: bf16 on a GPU, fp32 on a CPU), or fp8."""
 PlanPrecision = Literal["auto", "full"]
-"""What of it a preset may ask for, and a plan hands on."""
+"""Precisions that a preset may request and a plan carries."""
 ComputePrecision = Literal["fp32", "bf16", "fp8", "gguf"]
-"""What a denoiser's blocks compute in; gguf: from the few bits of a GGUF file, unpacked layer by layer."""
+"""Precisions of a denoiser's blocks; gguf: the low-bit weights of a GGUF file, unpacked layer by layer."""
 
 
 class Frozen(BaseModel):
-    """A value that cannot change and takes no unknown keys."""
+    """An immutable value that refuses unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Kind(StrEnum):
-    """What a job makes."""
+    """The kind of a job's result."""
 
     VIDEO = "video"
     IMAGE = "image"
@@ -49,7 +49,7 @@ class Kind(StrEnum):
 
 
 class Task(StrEnum):
-    """What a model can do; a manifest lists those that its weights serve."""
+    """A task of a model; a manifest lists those that its weights support."""
 
     TEXT_TO_VIDEO = "text-to-video"
     IMAGE_TO_VIDEO = "image-to-video"
@@ -60,7 +60,7 @@ class Task(StrEnum):
 
     @property
     def kind(self) -> Kind:
-        """What a job of this task makes."""
+        """The kind of result of this task."""
         if self is Task.IMAGE_TO_TEXT:
             return Kind.CAPTION
         return Kind.IMAGE if self in (Task.TEXT_TO_IMAGE, Task.IMAGE_TO_IMAGE) else Kind.VIDEO
@@ -77,7 +77,7 @@ class JobState(StrEnum):
 
     @property
     def final(self) -> bool:
-        """Whether a job in this state will never change again."""
+        """True if a job in this state never changes again."""
         return self in (JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED)
 
 

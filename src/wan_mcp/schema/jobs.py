@@ -1,4 +1,4 @@
-"""Jobs and what they yield: artifacts, errors, progress."""
+"""Jobs with their artifacts, errors and progress."""
 
 from pydantic import Field
 
@@ -19,28 +19,28 @@ class Artifact(Frozen):
     frames: int | None = None
     fps: float | None = None
     duration_s: float | None = None
-    seed: int = Field(description="The seed that makes this very result again.")
+    seed: int = Field(description="The seed that reproduces this result.")
     path: str = Field(description="Absolute path of the file on the server's machine.")
 
 
 class JobError(Frozen):
-    """Why a job failed."""
+    """The reason of a failed job."""
 
     code: str
     message: str
 
 
 class Progress(Frozen):
-    """How far a running job is; an engine writes it, everybody reads it."""
+    """The progress of a running job; its engine writes it, every front reads it."""
 
     stage: Stage
     step: int | None = Field(default=None, description="Denoising steps finished in this result.")
     steps: int | None = None
-    item: int = Field(default=1, description="Which result of a count is being made, from 1.")
+    item: int = Field(default=1, description="Number of the result being made, from 1.")
     items: int = 1
-    fraction: float = Field(description="Done share of the whole job, 0…1.")
+    fraction: float = Field(description="Finished share of the whole job, 0…1.")
     eta_s: float | None = Field(default=None, description="Seconds left when this was written.")
-    detail: str = Field(default="", description="What else there is to say of the stage, e.g. bytes of a download.")
+    detail: str = Field(default="", description="Further detail about the stage, e.g. bytes of a download.")
 
 
 class Job(Frozen):
@@ -58,8 +58,8 @@ class Job(Frozen):
     error: JobError | None = None
     artifacts: tuple[Artifact, ...] = ()
     caption: str | None = None
-    notes: tuple[str, ...] = Field(default=(), description="What the engine found worth saying, in sentences.")
+    notes: tuple[str, ...] = Field(default=(), description="Notes of the engine, in sentences.")
     cancel_requested: bool = False
-    device: str | None = Field(default=None, description="The device whose engine claimed it last.")
-    attempt: int = Field(default=0, description="How often it was claimed; marks whose word counts.")
-    crashes: int = Field(default=0, description="How many engines died over it.")
+    device: str | None = Field(default=None, description="Device of the engine that claimed it last.")
+    attempt: int = Field(default=0, description="Number of claims; only the latest claim may write.")
+    crashes: int = Field(default=0, description="Number of engines that died while running it.")

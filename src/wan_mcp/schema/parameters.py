@@ -46,7 +46,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class CliOption:
-    """How a field is written on the command line, where its name or its description will not do."""
+    """The command-line spelling of a field, where its name or its description does not fit."""
 
     flag: str | None = None
     help: str | None = None
@@ -134,7 +134,7 @@ def _unknown(name: str, known: Iterable[str]) -> str:
     names = list(known)
     near = get_close_matches(name, names, n=1)
     return f"no parameter '{name[:SHOWN]}'; " + (
-        f"did you mean {near[0]}?" if near else f"there are: {', '.join(names)}"
+        f"did you mean {near[0]}?" if near else f"available: {', '.join(names)}"
     )
 
 

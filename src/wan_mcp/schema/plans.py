@@ -1,8 +1,8 @@
-"""The nouns that all sides share: requests, plans, jobs and artifacts.
+"""Plans: requests with every gap filled.
 
 A *request* is what a caller asked for, with gaps. A *plan* is the same with every gap filled
 from a model's manifest: it is what the engine runs, what a result reports as `request`, and what
-lies as a receipt in the media file. Nothing here knows MCP, SQLite or torch.
+the media file carries as its receipt. Nothing here knows MCP, SQLite or torch.
 """
 
 from dataclasses import dataclass
@@ -29,17 +29,17 @@ class Shape:
 
 
 class InputImage(Frozen):
-    """A picture that was checked at the door and copied under the home folder, upright and in RGB."""
+    """An input image that was checked and copied into the home folder, upright and in RGB."""
 
     sha256: str
     file: str = Field(description="Path below the home folder.")
     width: int
     height: int
-    source: str = Field(description="Where it came from: a path, a wan:// address or 'data URI'.")
+    source: str = Field(description="Its origin: a path, a wan:// address or 'data URI'.")
 
 
 class LoraPlan(Frozen):
-    """An adapter as it was found: which file it is, by its content, and how it is put on."""
+    """A resolved adapter: its file, its hash, and how it is applied."""
 
     name: str
     file: str = Field(description="Absolute path.")
@@ -49,12 +49,12 @@ class LoraPlan(Frozen):
 
 
 class StepCache(Frozen):
-    """Which passes of a denoiser are left out, with what a former one added put in their place."""
+    """The step cache: skipped passes of a denoiser reuse what an earlier pass added."""
 
     threshold: float = Field(
         gt=0,
         lt=1,
-        description="A pass is left out if its first block changes by less than this share since the last full pass.",
+        description="A pass is skipped if its first block changes by less than this share since the last full pass.",
     )
 
 
@@ -63,7 +63,7 @@ class _GenerationPlan(Frozen):
     model: str
     preset: str | None = Field(default=None, description="The preset that filled the gaps of the request.")
     prompt: str = Field(description="The prompt that the model reads, style applied.")
-    prompt_asked: str = Field(description="The prompt as it was asked.")
+    prompt_asked: str = Field(description="The prompt as requested.")
     negative_prompt: str
     style: str | None
     lora: tuple[LoraPlan, ...] = ()
@@ -74,10 +74,10 @@ class _GenerationPlan(Frozen):
     turbo: bool = False
     step_cache: StepCache | None = None
     precision: PlanPrecision = Field(
-        default="auto", description="full: never in fewer bits than the device's own, such as FP8."
+        default="auto", description="full: never in fewer bits than the device's own precision, such as FP8."
     )
     tokens: int | None = Field(default=None, description="Length of the denoiser's sequence.")
-    even_at: int | None = Field(default=None, description="Tokens at which attention is as much work as the rest.")
+    even_at: int | None = Field(default=None, description="Tokens at which attention takes as much work as the rest.")
     seed: int = Field(description="Seed of the first result; result i of a count uses seed + i.")
     count: int
     image: InputImage | None = None
@@ -95,12 +95,12 @@ class _GenerationPlan(Frozen):
 
     @property
     def steps_run(self) -> int:
-        """Denoising steps that are run for each result."""
+        """Denoising steps run for each result."""
         return self.steps
 
     @property
     def guided(self) -> bool:
-        """Whether each step has a second pass, over the negative prompt (classifier-free guidance)."""
+        """True if each step has a second pass, over the negative prompt (classifier-free guidance)."""
         return self.guidance_scale > 1
 
     @property
@@ -110,7 +110,7 @@ class _GenerationPlan(Frozen):
 
 
 class VideoPlan(_GenerationPlan):
-    """A video with every parameter settled."""
+    """A video with every parameter resolved."""
 
     kind: Literal[Kind.VIDEO] = Kind.VIDEO
     num_frames: int
@@ -126,21 +126,21 @@ class VideoPlan(_GenerationPlan):
 
 
 class ImagePlan(_GenerationPlan):
-    """An image with every parameter settled."""
+    """An image with every parameter resolved."""
 
     kind: Literal[Kind.IMAGE] = Kind.IMAGE
     strength: float | None = None
 
     @property
     def steps_run(self) -> int:
-        """Denoising steps that are run for each result: image to image starts part of the way, by its strength."""
+        """Denoising steps run for each result; with a strength, image to image starts part of the way."""
         return self.steps if self.strength is None else max(1, min(self.steps, int(self.steps * self.strength)))
 
 
 class CaptionPlan(Frozen):
-    """A caption with every parameter settled.
+    """A caption with every parameter resolved.
 
-    It is asked the same as the other plans; what a caption does not have is None, or what changes nothing.
+    It has the interface of the other plans; what a caption does not have is None or neutral.
     """
 
     kind: Literal[Kind.CAPTION] = Kind.CAPTION
@@ -149,10 +149,10 @@ class CaptionPlan(Frozen):
     image: InputImage
     caption_type: str | None
     length: str | None
-    prompt: str | None = Field(description="The instruction that the model reads; null where it takes none.")
+    prompt: str | None = Field(description="The instruction that the model reads; null if it uses none.")
     max_new_tokens: int
     extra_options: tuple[str, ...] = ()
-    seed: int | None = Field(default=None, description="Of the sampling; null where the model always says the same.")
+    seed: int | None = Field(default=None, description="Seed of the sampling; null if the model is deterministic.")
     notes: tuple[str, ...] = ()
 
     # Not fields: a plan as it is stored has only what a caption can be asked for.

@@ -1,4 +1,4 @@
-"""Requests: what a caller asked for, with gaps."""
+"""Requests of callers, with optional parameters left open."""
 
 from typing import Annotated, Literal
 
@@ -25,7 +25,7 @@ __all__ = ["CaptionRequest", "ImageRequest", "LoraRequest", "Request", "VideoReq
 
 
 class LoraRequest(Frozen):
-    """A low-rank adapter that a request puts on the model: a file of this machine, by name or by path."""
+    """A low-rank adapter that a request applies to the model: a file on this machine, by name or by path."""
 
     name: str | None = Field(default=None, description="File in WAN_MCP_HOME/loras.")
     path: str | None = None
@@ -37,7 +37,7 @@ Loras = Annotated[tuple[LoraRequest, ...], Field(description="LoRAs by name or p
 
 
 class VideoRequest(Parameters):
-    """A video as somebody asked for it."""
+    """A video as requested."""
 
     kind: Literal[Kind.VIDEO] = Kind.VIDEO
     prompt: Prompt
@@ -68,7 +68,7 @@ class VideoRequest(Parameters):
 
 
 class ImageRequest(Parameters):
-    """An image as somebody asked for it."""
+    """An image as requested."""
 
     kind: Literal[Kind.IMAGE] = Kind.IMAGE
     prompt: Prompt
@@ -89,7 +89,7 @@ class ImageRequest(Parameters):
 
 
 class CaptionRequest(Parameters):
-    """A caption as somebody asked for it."""
+    """A caption as requested."""
 
     kind: Literal[Kind.CAPTION] = Kind.CAPTION
     image: Annotated[str, Field(description="Local path, wan:// address of a result, or data URI.")]

@@ -1,1 +1,1 @@
-"""What every front does with jobs: submit, wait, cancel, describe, repair."""
+"""The job service that every front uses: submit, wait, cancel, describe, repair."""

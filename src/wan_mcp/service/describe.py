@@ -1,4 +1,4 @@
-"""A job in words: the same sentence in results, in progress notifications and in lists."""
+"""Descriptions of jobs: the same sentence in results, progress notifications and lists."""
 
 from wan_mcp.schema.enums import JobState
 from wan_mcp.schema.jobs import Job, Progress
@@ -10,14 +10,14 @@ __all__ = ["fraction_of", "sentence", "what_it_is"]
 
 
 def fraction_of(job: Job) -> float:
-    """The done share of a job, 0…1."""
+    """Return the finished share of a job, 0…1."""
     if job.state is JobState.SUCCEEDED:
         return 1.0
     return job.progress.fraction if job.progress else 0.0
 
 
 def what_it_is(job: Job) -> str:
-    """What a job makes: `2 videos 128x128, 17 frames at 8 fps (2.125 s)`."""
+    """Describe what a job makes: `2 videos 128x128, 17 frames at 8 fps (2.125 s)`."""
     plan = job.plan
     made = f"{plan.count} {plan.kind}s" if plan.count > 1 else str(plan.kind)
     if plan.shape is not None:
@@ -28,7 +28,7 @@ def what_it_is(job: Job) -> str:
 
 
 def sentence(view: JobView) -> str:
-    """Where a job stands, in one sentence."""
+    """Describe a job's state in one sentence."""
     job = view.job
     match job.state:
         case JobState.QUEUED:
@@ -37,7 +37,7 @@ def sentence(view: JobView) -> str:
             place = "next to run" if ahead == 0 else f"{ahead} job{'s' if ahead > 1 else ''} ahead"
             return f"Queued{again}: {place}{time_left(view.eta_s)}"
         case JobState.RUNNING if job.cancel_requested:
-            return "Stopping: the engine looks for it between steps"
+            return "Stopping after the current step"
         case JobState.RUNNING:
             return f"{_stage(job.progress)}{time_left(view.eta_s)}"
         case JobState.SUCCEEDED:

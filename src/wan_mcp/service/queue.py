@@ -1,4 +1,4 @@
-"""A job as whoever waits for it sees it: its place in the queue, and when it is likely to be done."""
+"""A job with its place in the queue and its estimated time."""
 
 import time
 from dataclasses import dataclass
@@ -16,25 +16,25 @@ __all__ = ["JobView", "Queue"]
 
 @dataclass(frozen=True)
 class JobView:
-    """A job, and what only a look at the whole queue tells."""
+    """A job, with what depends on the whole queue."""
 
     job: Job
     queue_position: int | None = None
-    """1 for the next to run; None unless queued."""
+    """1 for the next job to run; None unless queued."""
     eta_s: float | None = None
-    """Seconds until it is done; None while nothing like it was measured."""
+    """Seconds until it is done; None while nothing similar has been measured."""
 
 
 class Queue:
     """The jobs that one engine runs, one after the other."""
 
     def __init__(self, store: JobStore, timings: Timings, engines: Supervisor, precision: RequestedPrecision) -> None:
-        """`precision` is that of the settings."""
+        """Keep the sources of the estimates; `precision` is the one in the settings."""
         self._precision = precision
         self._store, self._timings, self._engines = store, timings, engines
 
     def view(self, job_id: str) -> JobView:
-        """One job as it stands.
+        """Return the current view of one job.
 
         Raises:
             UnknownJob: there is none of that id.
@@ -46,7 +46,7 @@ class Queue:
             return JobView(job, eta_s=_time_left(job))
         unfinished = self._store.unfinished()
         ahead = list(takewhile(lambda other: other.id != job.id, unfinished))
-        # What waits for a download waits beside the line, and nobody knows how long.
+        # A job that waits for a download is out of line, and its time is unknown.
         coming = {other.plan.model for other in unfinished if _downloads(other)}
         if job.plan.model in coming:
             return JobView(job, queue_position=sum(other.plan.model == job.plan.model for other in ahead))
@@ -55,7 +55,7 @@ class Queue:
         return JobView(job, queue_position=position, eta_s=self._seconds([*line, job]))
 
     def _seconds(self, line: list[Job]) -> float | None:
-        """Seconds until the last job in `line` is done; None if any is unknown."""
+        """Return the seconds until the last job in `line` is done; None if any is unknown."""
         total, device = 0.0, self._engines.device
         now = self._engines.loaded()
         loaded = now or LoadedModels()

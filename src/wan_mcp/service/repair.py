@@ -1,4 +1,4 @@
-"""What to do with a damaged job table: set it aside, and save the jobs that can still be read."""
+"""Repair of a damaged job table: set it aside, and recover the jobs that can still be read."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ SIDECARS = ("-wal", "-shm")
 
 
 def defects(file: Path) -> str | None:
-    """What SQLite finds wrong with the file; None if nothing."""
+    """Return what SQLite finds wrong with the file; None if nothing."""
     try:
         with closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True)) as connection:
             found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
@@ -31,14 +31,14 @@ def defects(file: Path) -> str | None:
 
 
 def repair_table(settings: Settings) -> str:
-    """Set a damaged table aside under a new name and start one with what could be read; says what was done.
+    """Rename a damaged table, start a new one with the readable jobs, and return a report.
 
     Raises:
         HomeUnusable: an engine runs, or the folder cannot be written.
     """
     file = settings.database
     if not file.exists() or (found := defects(file)) is None:
-        return "the job table is not damaged: nothing to repair"
+        return "the job table is not damaged; nothing to repair"
     with _without_engines(settings):
         aside = _set_aside(file)
         database = Database(file)
@@ -47,21 +47,21 @@ def repair_table(settings: Settings) -> str:
         finally:
             database.close()
     return (
-        f"the job table was damaged ({found}); it lies now at {aside}, and {saved} of its jobs could be saved. "
-        "Restart the servers that still run: they hold the old one."
+        f"the job table was damaged ({found}); it was moved to {aside}, and {saved} of its jobs were recovered. "
+        "Restart all running servers: they still have the old table open."
     )
 
 
 @contextmanager
 def _without_engines(settings: Settings) -> Iterator[None]:
-    """Hold the locks of all devices that this home has ever had, so that no engine can live meanwhile."""
+    """Hold the locks of all devices that this home has ever had, so that no engine can run meanwhile."""
     devices = {settings.device, *(file.stem for file in (settings.home / "engines").glob("*.lock"))}
     with ExitStack() as locks:
         for device in sorted(devices):
             try:
                 locks.enter_context(engine_lock(settings.home, device).acquire(blocking=False))
             except Timeout as error:
-                raise HomeUnusable("an engine runs; wait until it has left, or end it, and repair then") from error
+                raise HomeUnusable("an engine is running; wait until it exits or stop it, then repair again") from error
         yield
 
 
@@ -78,7 +78,7 @@ def _set_aside(file: Path) -> Path:
 
 
 def _readable_rows(damaged: Path) -> Iterator[sqlite3.Row]:
-    """The jobs that can be read, one by one, so that a damaged page costs only those that lie on it."""
+    """Yield the readable jobs, one by one, so that a damaged page costs only the jobs on it."""
     with closing(sqlite3.connect(damaged)) as old:
         old.row_factory = sqlite3.Row
         for seq in range(1, _last_seq(old) + 1):
@@ -100,7 +100,7 @@ def _last_seq(old: sqlite3.Connection) -> int:
 
 
 def _save(row: sqlite3.Row, database: Database) -> bool:
-    """Whether a row could be saved, and is still a job."""
+    """Save a row; return whether it could be saved and is a valid job."""
     columns = row.keys()
     with database.write() as connection:
         try:

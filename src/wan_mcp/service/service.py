@@ -1,6 +1,6 @@
-"""What a front does with jobs: submit, wait, cancel, list. MCP, HTTP and the command line all use this.
+"""The job service: submit, wait, cancel, list. MCP, HTTP and the command line all use it.
 
-While a front lives it also tends the engine: starts it when jobs wait, notices its death, ends it
+While a front runs it also supervises the engine: starts it when jobs wait, notices its death, ends it
 when it hangs. Blocking work runs in threads; nothing here imports torch.
 """
 
@@ -39,17 +39,17 @@ __all__ = ["JobService", "JobView", "serving"]
 
 log = logging.getLogger(__name__)
 
-LOOK_S = 0.01  # how often a front looks for commits while somebody waits for a job that may be done any moment
-GLANCE_S = 0.06  # the same while all jobs that somebody waits for have some time left: on a CPU they share its cores
+LOOK_S = 0.01  # how often a front looks for commits while somebody waits for a job that may finish any moment
+GLANCE_S = 0.06  # the same while all awaited jobs have some time left: on a CPU, looking costs them cores
 NEAR_S = 0.6  # "any moment", by what is expected
-TEND_S = 0.5  # how often it tends the engine while there is unfinished work
+TEND_S = 0.5  # how often it supervises the engine while there is unfinished work
 REST_S = 2.0  # how often it looks whether there is unfinished work at all
-TICK_S = 1.0  # how often a waiter is told, though nothing was committed: time left runs on
+TICK_S = 1.0  # how often a waiter is notified without a commit, because the time left changes
 
 
 @dataclass(frozen=True)
 class _Table:
-    """The opened job table and what works on it."""
+    """The opened job table and the objects that use it."""
 
     store: JobStore
     timings: Timings
@@ -80,12 +80,12 @@ class JobService:
 
     @property
     def catalog(self) -> Catalog:
-        """The models, with what the user's own folder holds now."""
+        """The models, reread if the user's folder has changed."""
         self._catalog.refresh()
         return self._catalog
 
     async def _table(self) -> _Table:
-        """The job table, opened when it is first needed: a front answers even where it cannot be."""
+        """Return the job table, opened at first use, so that a front can answer even without one."""
         async with self._opening:
             if self._opened is None:
                 database = await run_sync(Database, self.settings.database)
@@ -98,11 +98,11 @@ class JobService:
     def _has_table(self) -> bool:
         try:
             return self.settings.database.exists()
-        except OSError:  # a home that may not be searched: whoever needs the table is told
+        except OSError:  # a home that may not be searched: opening the table raises the reason
             return False
 
     async def submit(self, request: Request, request_id: str | None = None) -> JobView:
-        """Put a job into the queue and see to an engine; the same `request_id` attaches to its job.
+        """Queue a job and make sure that an engine runs; a repeated `request_id` returns its job.
 
         Raises:
             UserError: the request is refused; the message says what is wrong and what to do.
@@ -117,7 +117,7 @@ class JobService:
         except QueueFull as full:
             raise QueueFull(f"{full}; {await self._when_to_come_back(table)}") from full
         finally:
-            self._wanted.set()  # also when the caller has gone: the row may be there
+            self._wanted.set()  # also when the caller has disconnected: the row may exist
         try:
             await run_sync(table.engines.supervise)
         except (WanError, OSError, psutil.Error):  # the job is there all the same, and `_keep` tries again
@@ -126,7 +126,7 @@ class JobService:
 
     def _settle(self, table: _Table, request: Request) -> Plan:
         self._catalog.refresh()
-        choice = self._planner.choose(request)  # an unknown model is refused before any picture is read
+        choice = self._planner.choose(request)  # an unknown model is refused before any image is read
         image = self._inputs.take(request.image) if request.image else None
         last = (
             self._inputs.take(request.last_image) if isinstance(request, VideoRequest) and request.last_image else None
@@ -137,8 +137,8 @@ class JobService:
         free = self.media.free_bytes()
         if free < self.settings.min_free_bytes:
             raise OutOfSpace(
-                f"only {in_bytes(free)} are free on the disk of {self.settings.home} and "
-                f"{in_bytes(self.settings.min_free_bytes)} are kept in reserve; free some space and try again"
+                f"only {in_bytes(free)} are free on the disk of {self.settings.home}; "
+                f"{in_bytes(self.settings.min_free_bytes)} must stay free. Free some space and try again"
             )
 
     async def _when_to_come_back(self, table: _Table) -> str:
@@ -149,7 +149,7 @@ class JobService:
         return f"try again in about {duration(max(1.0, eta), precise=False)}"
 
     async def view(self, job_id: str) -> JobView:
-        """One job as it stands.
+        """Return the current view of one job.
 
         Raises:
             UnknownJob: there is none of that id.
@@ -160,7 +160,7 @@ class JobService:
     async def wait(
         self, job_id: str, seconds: float, on_look: Callable[[JobView], Awaitable[None]] | None = None
     ) -> JobView:
-        """Wait until a job is done, at most `seconds`; `on_look` is told at every change and every second.
+        """Wait until a job is done, at most `seconds`; call `on_look` at every change and every second.
 
         Raises:
             UnknownJob: there is none of that id.
@@ -196,12 +196,12 @@ class JobService:
         return await self.view(job_id)
 
     async def newest(self, state: JobState | None = None, limit: int = 20) -> list[Job]:
-        """The newest jobs first, of one state or all."""
+        """Return jobs of one state or all, newest first."""
         table = await self._table()
         return await run_sync(table.store.newest, state, limit)
 
     async def typical_times(self, models: Iterable[Manifest]) -> dict[str, TypicalTimes]:
-        """How long usual jobs of each model take on this machine with its model loaded.
+        """Return how long default jobs of each model take on this machine with the model loaded.
 
         Raises:
             HomeUnusable: the job table cannot be used.
@@ -217,9 +217,9 @@ class JobService:
         return await run_sync(times)
 
     async def _keep(self) -> None:
-        """Look for commits and supervise the engine, for as long as this front lives."""
+        """Watch for commits and supervise the engine, for as long as this front runs."""
         if self._has_table():
-            self._wanted.set()  # there may be work that an earlier front has left
+            self._wanted.set()  # an earlier front may have left unfinished work
         while True:
             await self._wanted.wait()
             try:
@@ -261,7 +261,7 @@ class JobService:
 
 @asynccontextmanager
 async def serving(settings: Settings, *, any_image_folder: bool = False) -> AsyncIterator[JobService]:
-    """A job service that tends the engine until the block ends; jobs and engine live on after it."""
+    """Provide a job service that supervises the engine until the block ends; jobs and engine keep running."""
     service = JobService(settings, any_image_folder=any_image_folder)
     try:
         async with background(service._keep):

@@ -1,4 +1,4 @@
-"""How long the usual jobs of a model take on this machine: with its defaults, and with each preset."""
+"""Typical times of a model's jobs on this machine: with its defaults, and with each preset."""
 
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ __all__ = ["TypicalTimes", "typical_times"]
 
 @dataclass(frozen=True)
 class TypicalTimes:
-    """Seconds of a job with its model loaded; what was never measured is left out."""
+    """Seconds of a job with its model loaded; unmeasured entries are omitted."""
 
     by_task: dict[Task, float]
     by_preset: dict[str, float]
@@ -21,7 +21,7 @@ class TypicalTimes:
 
 
 def typical_times(planner: Planner, timings: Timings, device: str, manifest: Manifest) -> TypicalTimes:
-    """What was measured of a model's jobs on a device, worked out for the usual ones.
+    """Estimate the default jobs of a model on a device from its measured ones.
 
     Raises:
         HomeUnusable: the job table cannot be used.
