@@ -123,14 +123,13 @@ def test_the_refusal_of_a_size_names_what_it_needs_what_there_is_and_what_fits(a
     assert misfit(a14b, 24 * 1024 * MIB, "fp8", HD) is None
     said = misfit(a14b, CARDS["8"] * MIB, "fp8", HD) or ""
     assert said.startswith("1280x720 with 81 frames of 'wan2.2-t2v-a14b-4step' needs about 17.3 GB of memory in fp8, ")
-    assert "and this GPU has 8.6 GB for it. Try 480p-landscape (832x480) with up to 77 frames, " in said
+    assert "and this GPU has 8.6 GB. Try 480p-landscape (832x480) with up to 77 frames, " in said
     assert said.endswith("; or another model.")
     still = misfit(a14b, 7 * 1024 * MIB, "fp8", Shape(4096, 4096)) or ""
     assert "frames" not in still
     nothing = misfit(a14b, 32 * 1024 * MIB, "fp32", HD) or ""
     assert nothing.endswith(
-        "in fp32, and this machine has 34.4 GB for it. Use a smaller model (list_resolutions names them), "
-        "or another machine."
+        "in fp32, and this machine has 34.4 GB. Use a smaller model (list_resolutions names them), or another machine."
     )
 
 

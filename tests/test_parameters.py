@@ -112,7 +112,7 @@ def test_the_options_of_the_commands_are_a_contract() -> None:
 def test_a_name_that_is_no_parameter_is_refused_with_the_one_that_was_meant() -> None:
     with pytest.raises(BadRequest, match="no parameter 'negativ_prompt'; did you mean negative_prompt"):
         VideoRequest.of({"prompt": "rain", "negativ_prompt": "blur"})
-    with pytest.raises(BadRequest, match="no parameter 'wait_s'; there are: image, model, caption_type, "):
+    with pytest.raises(BadRequest, match="no parameter 'wait_s'; available: image, model, caption_type, "):
         CaptionRequest.of({"image": "x.png", "wait_s": 3})
 
 

@@ -3,17 +3,17 @@
     WanError
     ├── UserError              its text is shown to the caller: what was wrong and what to do
     │   ├── BadRequest         a value that is not allowed; the allowed ones are named
-    │   ├── BadImage           an input picture that cannot be taken
+    │   ├── BadImage           an input image that cannot be used
     │   ├── UnknownModel       no manifest of that name, or none for that task
     │   ├── UnknownJob         no job of that id
     │   ├── QueueFull          try again in about N seconds
     │   ├── OutOfSpace         the disk has no room for another result
     │   ├── BrokenManifest     a manifest file that does not follow the schema
-    │   ├── WeightsUnavailable a model's weights are not whole on this machine, and cannot be brought
+    │   ├── WeightsUnavailable a model's weights are incomplete on this machine and cannot be downloaded
     │   └── HomeUnusable       the home folder or the job table cannot be used
     ├── JobFailed              raised inside an engine: this job ends failed, with a code and a reason
     ├── JobCancelled           raised inside an engine: somebody asked for this job to stop
-    └── LeaseLost                raised inside an engine: the job table has given this job to another engine
+    └── LeaseLost                raised inside an engine: another engine has claimed this job
 
 Foreign exceptions are translated where they are met, `from` the original. Whatever is not in
 this tree is a defect: it goes to the log, and the caller reads only that something broke.
@@ -42,7 +42,7 @@ class WanError(Exception):
 
 
 class UserError(WanError):
-    """An error whose text is written for the person or model who made the call."""
+    """An error whose text is written for the caller, a person or a model."""
 
 
 class BadRequest(UserError):
@@ -50,7 +50,7 @@ class BadRequest(UserError):
 
 
 class BadImage(UserError):
-    """An input picture is missing, unreadable, too large or outside the allowed folders."""
+    """An input image is missing, unreadable, too large or outside the allowed folders."""
 
 
 class UnknownModel(UserError):
@@ -74,7 +74,7 @@ class BrokenManifest(UserError):
 
 
 class WeightsUnavailable(UserError):
-    """A model's weights are not whole on this machine, and cannot be brought. `code` as in `JobFailed`."""
+    """A model's weights are incomplete on this machine and cannot be downloaded. `code` as in `JobFailed`."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
@@ -86,7 +86,7 @@ class HomeUnusable(UserError):
 
 
 class JobFailed(WanError):
-    """A job ends failed. `code` is a stable word for programs, the message is for people."""
+    """A job has failed. `code` is a stable word for programs, the message is for people."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
@@ -94,7 +94,7 @@ class JobFailed(WanError):
 
 
 class JobCancelled(WanError):
-    """A job was asked to stop, and has."""
+    """A job has stopped because its cancellation was requested."""
 
 
 class LeaseLost(WanError):

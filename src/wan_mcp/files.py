@@ -1,4 +1,4 @@
-"""Files and folders that appear under their names whole or not at all, and the hash of what a file holds.
+"""Atomic writes of files and folders, and hashes of files.
 
 A writer works in a scratch folder next to its target, `.NAME.TOKEN.part`, and locks that folder (flock) for as long as
 it writes. The kernel drops the lock when the process ends, however it ends, so a scratch folder that can be locked has
@@ -22,7 +22,7 @@ __all__ = ["atomic_file", "atomic_folder", "is_disk_full", "pieces", "sha256_of"
 
 SCRATCH = re.compile(r"\..+\.[0-9a-f]{16}\.part")
 FORMER_SCRATCH = re.compile(r"\..+\.([0-9a-f]{8}|([0-9a-f]{8}\.)?\d+)(\.part)?|\.tmp[A-Za-z0-9]{6}")
-"""How 0.1.0, and safetensors on its behalf, named unfinished files; their writers hold no lock."""
+"""The names that 0.1.0, and safetensors on its behalf, gave unfinished files; their writers hold no lock."""
 STALE_S = 3600.0
 """Age beyond which an unfinished file has no writer, where there is no lock to ask."""
 UNFINISHED = "content.part"  # not the target's name or suffix: a recursive search must find whole files only
@@ -78,7 +78,7 @@ def _scratch(target: Path) -> Iterator[Path]:
 
 
 def _locked_scratch(target: Path) -> tuple[Path, int]:
-    """A new folder next to `target`, and the open file that locks it."""
+    """Make a folder next to `target`; return it with the open file that locks it."""
     while True:
         scratch = target.with_name(f".{target.name[:NAME_KEPT]}.{secrets.token_hex(8)}.part")
         scratch.mkdir()
@@ -122,7 +122,7 @@ def _remove_if_unlocked(scratch: Path) -> None:
 
 
 def _is_old(file: Path) -> bool:
-    """Whether neither a file nor anything in a folder was written to lately."""
+    """Check whether neither the file nor anything in the folder was written to recently."""
     newest = 0.0
     for each in (file, *file.rglob("*")):
         with suppress(OSError):
@@ -139,7 +139,7 @@ def _remove(file: Path) -> None:
 
 
 def is_disk_full(error: OSError) -> bool:
-    """Whether an error says that a disk, or a user's share of it, has no room."""
+    """Check whether an error means that a disk, or a user's quota on it, is full."""
     return error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 

@@ -201,7 +201,7 @@ def test_what_is_asked_wrongly_is_refused_with_what_there_is(
     pickled.write_bytes(pickle.dumps({"x": 1}))
     one = LoraRequest(name="a")
     for request, words in (
-        (ask(LoraRequest(name="z")), "there are: a"),
+        (ask(LoraRequest(name="z")), "available: a"),
         (ask(LoraRequest(name="../a")), "no lora"),
         (ask(LoraRequest()), "a name"),
         (ask(LoraRequest(name="a", path=str(there))), "not both"),
@@ -212,7 +212,7 @@ def test_what_is_asked_wrongly_is_refused_with_what_there_is(
         (ask(LoraRequest(name="a", scale=11)), "-10 to 10"),
         (ask(LoraRequest(name="a", expert="third")), "expert"),
         (ask(one, one, one), "at most 2"),
-        (ask(one, model=TWO), "takes none"),
+        (ask(one, model=TWO), "supports no LoRAs"),
     ):
         with pytest.raises(BadRequest, match=words):
             planner.plan(request)

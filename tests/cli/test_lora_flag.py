@@ -81,7 +81,7 @@ def test_loras_of_the_command_line_reach_the_plan(wan: Wan, settings: Settings, 
     ]
     refused = wan("generate", "image", "a star", *model, "--lora", "nobody")
     assert refused.returncode == 2
-    assert "there are: named" in refused.stderr
+    assert "available: named" in refused.stderr
     refused = wan("generate", "image", "a star", *model, "--lora", "named:loud")
     assert refused.returncode == 2
     assert "NAME|PATH[:SCALE][@EXPERT]" in refused.stderr

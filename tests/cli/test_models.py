@@ -56,5 +56,5 @@ def test_a_check_names_the_keys_that_are_ignored(wan: Wan, old_manifest: Path) -
     assert (run.returncode, run.stderr) == (0, "")
     assert "'my-wan' is a valid manifest" in verdict
     keys = ["pipeline.experts.sigma_max", "pipeline.experts.sigma_min", "aot.block_class"]
-    said = [f"manifest {old_manifest}: '{key}' does nothing and is ignored" for key in keys]
+    said = [f"manifest {old_manifest}: '{key}' has no effect and is ignored" for key in keys]
     assert all(remark.startswith(start) for remark, start in zip(remarks, said, strict=True))

@@ -65,8 +65,8 @@ def test_a_plain_text_stands_for_all_lengths() -> None:
 @pytest.mark.parametrize(
     ("kind", "length", "said"),
     [
-        ("poem", None, "no caption_type 'poem'; there are: tags"),
-        (None, "endless", "no length 'endless'; there are: any, short, a number of words from 5 to 50"),
+        ("poem", None, "no caption_type 'poem'; available: tags"),
+        (None, "endless", "no length 'endless'; available: any, short, a number of words from 5 to 50"),
         (None, "51", "51 words is not allowed; it must be 5 to 50"),
         (None, "4", "must be 5 to 50"),
     ],
@@ -77,18 +77,18 @@ def test_types_and_lengths_that_there_are_not_are_refused(kind: str | None, leng
 
 
 def test_a_captioner_without_numbers_of_words_refuses_one() -> None:
-    with pytest.raises(BadRequest, match="no length '20'; there are: any, short"):
+    with pytest.raises(BadRequest, match="no length '20'; available: any, short"):
         spec(words=None).instruction("m", None, "20")
 
 
 @pytest.mark.parametrize(
     ("option", "said"),
     [
-        ("colour", "no extra_option 'colour'; there are: light, name"),
-        ("name", "give 'name=…'"),
-        ("name= ", "give 'name=…'"),
-        ("light=yes", "give 'light' without '='"),
-        ("name=" + "x" * 101, "at most 100 characters"),
+        ("colour", "no extra_option 'colour'; available: light, name"),
+        ("name", "write 'name=…'"),
+        ("name= ", "write 'name=…'"),
+        ("light=yes", "write 'light' without '='"),
+        ("name=" + "x" * 101, "101 characters long; the limit is 100"),
     ],
 )
 def test_options_that_cannot_be_are_refused(option: str, said: str) -> None:
@@ -106,7 +106,7 @@ def test_the_value_of_an_option_cannot_bring_lines_of_its_own() -> None:
     ("changes", "said"),
     [
         ({"num_beams": 3, "temperature": 0.5}, "does not sample"),
-        ({"types": {"tags": "List tags."}}, "need the variant 'words' of: tags"),
+        ({"types": {"tags": "List tags."}}, "requires a variant 'words' of these types: tags"),
         ({"types": {"tags": TAGS | {"sized": "Short."}}}, "must contain {length}"),
         ({"types": {"tags": TAGS | {"long": "…"}}}, "Extra inputs"),
     ],

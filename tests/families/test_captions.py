@@ -302,5 +302,5 @@ def test_a_captioner_of_another_class_is_refused(
 
 @pytest.mark.parametrize("name", ["wan-mini-caption", "florence-2-base"])
 def test_a_captioner_without_options_says_so(name: str, place: Place) -> None:
-    with pytest.raises(BadRequest, match=f"model '{name}' has no extra_option 'lighting'; it takes none"):
+    with pytest.raises(BadRequest, match=f"model '{name}' has no extra_option 'lighting'; it has none"):
         place.plan(request(name, extra_options=("lighting",)))

@@ -112,7 +112,7 @@ def test_a_seed_is_drawn_when_none_is_given_and_kept_when_one_is(planner: Planne
     [
         ({"prompt": "  "}, "prompt is empty"),
         ({"prompt": "x" * 100_000}, "100000 characters long; the limit is 2000"),
-        ({"negative_prompt": "x" * 100_000}, "negative_prompt has 100000"),
+        ({"negative_prompt": "x" * 100_000}, "negative_prompt is 100000"),
         ({"resolution": "4k"}, r"square \(128x128\)"),
         ({"resolution": "130x128"}, r"square \(128x128\)"),
         ({"num_frames": 16}, "the nearest is 17"),
@@ -122,7 +122,7 @@ def test_a_seed_is_drawn_when_none_is_given_and_kept_when_one_is(planner: Planne
         ({"duration_s": 60.0}, "duration_s 60"),
         ({"duration_s": 0.1}, "duration_s 0.1"),
         ({"duration_s": math.nan}, "duration_s: .* greater than 0, not 'nan'"),
-        ({"duration_s": 2.0, "num_frames": 17}, "not both"),
+        ({"duration_s": 2.0, "num_frames": 17}, "exclude each other"),
         ({"steps": 0}, "steps: .* greater than or equal to 1, not '0'"),
         ({"steps": 51}, "1 to 50"),
         ({"guidance_scale": 0.5}, "1 to 12"),
@@ -240,7 +240,7 @@ def test_a_captioner_is_asked_by_type_length_or_in_free_words(planner: Planner) 
 
 def test_the_embedded_captioner_takes_no_types_and_says_so(planner: Planner) -> None:
     request = CaptionRequest(image="x", caption_type="tags")
-    with pytest.raises(BadRequest, match="it takes none"):
+    with pytest.raises(BadRequest, match="it has none; omit it"):
         planner.plan(request, picture(64, 64))
 
 

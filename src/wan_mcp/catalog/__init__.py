@@ -1,1 +1,1 @@
-"""What a model is: its manifest, and what follows from it without torch."""
+"""Models as data: their manifests, and what follows from them without torch."""

@@ -1,4 +1,4 @@
-"""How a captioner is asked: the part of a manifest that turns a type, a length and options into an instruction.
+"""The part of a manifest that turns a caption type, a length and options into an instruction.
 
 All words that a model reads are data of its manifest. Knows nothing of jobs or of torch; the
 planner asks it for the instruction, the engine for how to decode.
@@ -21,7 +21,7 @@ MAX_VALUE_LENGTH = 100  # characters of an option's value, e.g. of a person's na
 
 
 class Instruction(Frozen):
-    """What a caption type asks the model, in the variants that the length chooses.
+    """The instruction of a caption type, in variants chosen by the length.
 
     A plain text in a manifest stands for `any` and, if it contains {length}, for `sized` as well.
     """
@@ -45,7 +45,7 @@ class Instruction(Frozen):
 
 
 class CaptionSpec(Frozen):
-    """How a captioner is asked, and how it decodes."""
+    """The instructions of a captioner, and its decoding."""
 
     max_new_tokens: int = Field(default=256, ge=1)
     temperature: float = Field(default=0.0, ge=0, description="Of sampling; 0 always takes the likeliest token.")
@@ -53,44 +53,44 @@ class CaptionSpec(Frozen):
     top_k: int | None = Field(default=None, ge=1, description="Number of the likely tokens that are sampled.")
     num_beams: int = Field(default=1, ge=1, description="Beams of the search; more than 1 does not sample.")
     max_pixels: int | None = Field(
-        default=None, ge=1, description="A larger picture is scaled down to this area before the model sees it."
+        default=None, ge=1, description="A larger image is scaled down to this area before the model sees it."
     )
-    system_prompt: str | None = Field(default=None, description="What the model is told before the instruction.")
+    system_prompt: str | None = Field(default=None, description="System message before the instruction.")
     content: Literal["parts", "text"] = Field(
         default="parts",
-        description="What the chat template of a 'chat' captioner takes: parts (picture, text), or the text alone.",
+        description="Message content for the template of a 'chat' captioner: parts (image, text), or text alone.",
     )
     types: dict[str, Instruction] = Field(default={}, description="Caption types; the first one is the default.")
     lengths: dict[str, str] = Field(
-        default={}, description="Lengths, each with the words that ask for it; no words: any. The first is the default."
+        default={}, description="Lengths, each with the words that request it; no words: any. The first is the default."
     )
     words: tuple[int, int] | None = Field(
-        default=None, description="Smallest and largest number of words that may be asked for instead of a length."
+        default=None, description="Smallest and largest number of words that may be requested instead of a length."
     )
     options: dict[str, str] = Field(
-        default={}, description="Sentences that may be added; one with {value} is asked for as 'option=value'."
+        default={}, description="Sentences that may be added; one with {value} is requested as 'option=value'."
     )
-    free_prompt: bool = Field(default=False, description="Whether the caller may give an instruction instead.")
+    free_prompt: bool = Field(default=False, description="True if the caller may write the instruction.")
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.num_beams > 1 and self.temperature > 0:
-            raise ValueError("num_beams does not go with temperature: a search over beams does not sample")
+            raise ValueError("num_beams above 1 requires temperature 0: beam search does not sample")
         unsized = [name for name, words in self.types.items() if self.words and words.words is None]
         if unsized:
-            raise ValueError(f"numbers of words need the variant 'words' of: {', '.join(unsized)}")
+            raise ValueError(f"'words' requires a variant 'words' of these types: {', '.join(unsized)}")
         return self
 
     @property
     def samples(self) -> bool:
-        """Whether another seed gives another caption."""
+        """True if another seed can produce another caption."""
         return self.temperature > 0
 
     def instruction(self, model: str, kind: str | None, length: str | None) -> str | None:
-        """What the model reads for a caption type and a length; None if it takes no instruction.
+        """Return the instruction for a caption type and a length; None if the model uses none.
 
         Raises:
-            BadRequest: `model` has no such type or length; names those that it has.
+            BadRequest: `model` has no such type or length; the message names those that it has.
         """
         if kind is not None or self.types:
             kind = _named("caption_type", kind, self.types, model)
@@ -114,10 +114,10 @@ class CaptionSpec(Frozen):
         return chosen and chosen.replace(LENGTH, str(number))
 
     def sentences(self, model: str, options: Iterable[str]) -> list[str]:
-        """The sentences of the options that a caller names, in their order.
+        """Return the sentences of the options that a caller names, in their order.
 
         Raises:
-            BadRequest: `model` has no such option, or its value is missing, too long or not wanted.
+            BadRequest: `model` has no such option, or its value is missing, too long or not allowed.
         """
         sentences = []
         for option in options:
@@ -126,26 +126,29 @@ class CaptionSpec(Frozen):
             value = " ".join(value.split())
             if (VALUE in self.options[key]) != bool(value):
                 want = f"'{key}=…'" if VALUE in self.options[key] else f"'{key}' without '='"
-                raise BadRequest(f"extra_option '{option[:MAX_VALUE_LENGTH]}': give {want}")
+                raise BadRequest(f"extra_option '{option[:MAX_VALUE_LENGTH]}' is not allowed; write {want}")
             if given and len(value) > MAX_VALUE_LENGTH:
-                raise BadRequest(f"extra_option '{key}' takes at most {MAX_VALUE_LENGTH} characters after the '='")
+                raise BadRequest(
+                    f"the value of extra_option '{key}' is {len(value)} characters long; "
+                    f"the limit is {MAX_VALUE_LENGTH}"
+                )
             sentences.append(self.options[key].replace(VALUE, value))
         return sentences
 
     def listed_options(self) -> list[str]:
-        """The options as a caller writes them."""
+        """Return the options as a caller writes them."""
         return [f"{name}=…" if VALUE in sentence else name for name, sentence in self.options.items()]
 
 
 def _named(what: str, asked: str | None, names: Mapping[str, object], model: str, more: str = "") -> str:
-    """The name that is meant, whatever its case and signs; the first one if none was asked for."""
+    """Return the name that matches regardless of case and punctuation; the first one if none was requested."""
     if asked is None:
         return next(iter(names))
     plain = {_plain(name): name for name in names}
     if _plain(asked) in plain:
         return plain[_plain(asked)]
     has = ", ".join([*sorted(names), *([more] if more else [])])
-    has = f"there are: {has}" if has else "it takes none"
+    has = f"available: {has}" if has else "it has none; omit it"
     raise BadRequest(f"model '{model}' has no {what} '{asked[:MAX_VALUE_LENGTH]}'; {has}")
 
 

@@ -18,7 +18,7 @@ STYLES_FILE = "styles.toml"
 
 
 def shipped_folder() -> Path:
-    """The manifests that come with this package: beside the code in a wheel, at the top of a checkout."""
+    """Return the folder of the shipped manifests: next to the code in a wheel, at the top of a checkout."""
     package = Path(__file__).parents[1]
     installed = package / "_manifests"
     return installed if installed.is_dir() else package.parents[1] / "manifests"
@@ -42,11 +42,11 @@ class Catalog:
 
     @classmethod
     def of(cls, home: Path) -> Self:
-        """The shipped manifests and the user's own under `home`/manifests."""
+        """Return the catalog of the shipped manifests and the user's own under `home`/manifests."""
         return cls(shipped_folder(), home / "manifests")
 
     def refresh(self) -> None:
-        """Read all again if a file was added, changed or removed since."""
+        """Read all manifests again if a file was added, changed or removed."""
         seen = [(file, _mtime(file)) for folder in self._folders for file in sorted(folder.glob("*.toml"))]
         if seen == self._seen:
             return
@@ -70,20 +70,20 @@ class Catalog:
         self.remarks = tuple(remarks)
 
     def get(self, name: str) -> Manifest:
-        """The manifest of that name.
+        """Return the manifest of that name.
 
         Raises:
-            UnknownModel: there is none; names those that there are.
+            UnknownModel: There is none; the message lists the models.
             BrokenManifest: its file breaks the schema.
         """
         if name in self.broken:
             raise self.broken[name]
         if name not in self.manifests:
-            raise UnknownModel(f"no model '{name}'; there are: {', '.join(sorted(self.manifests))}")
+            raise UnknownModel(f"no model '{name}'; available: {', '.join(sorted(self.manifests))}")
         return self.manifests[name]
 
     def serving(self, task: Task) -> list[str]:
-        """Names of the models that can do `task`."""
+        """Return the names of the models that support `task`."""
         return sorted(m.name for m in self.manifests.values() if task in m.tasks)
 
 

@@ -1,4 +1,4 @@
-"""What a model's work costs: the part of a manifest that times and memory are worked out from."""
+"""The costs of a model's work: the part of a manifest from which times and memory are computed."""
 
 from typing import Annotated
 
@@ -12,7 +12,7 @@ Pixels = Annotated[int, Field(ge=1)]
 
 
 class Costs(Frozen):
-    """The factors of time and memory. Left out, they are those of Wan's 14B denoisers."""
+    """The factors of time and memory. The defaults are those of Wan's 14B denoisers."""
 
     token: tuple[Pixels, Pixels, Pixels] = Field(
         default=(4, 16, 16), description="Frames, rows and columns of pixels that one token of the denoiser stands for."
@@ -28,8 +28,8 @@ class Costs(Frozen):
     token_bytes: int = Field(
         default=200_000,
         ge=0,
-        description="Memory in bf16 for each token of a denoiser's pass beside the weights: what one block holds at "
-        "most at once. Wan's 14B, measured: 167 kB, with its blocks in FP8.",
+        description="Memory in bf16 per token of a denoiser's pass, without the weights: the peak of one "
+        "block. Wan's 14B, measured: 167 kB, with its blocks in FP8.",
     )
     pixel_bytes: int = Field(
         default=3_100,
@@ -37,9 +37,11 @@ class Costs(Frozen):
         description="Memory of the decoder in bf16 for each pixel of the frames that it decodes together (as many as "
         "a token stands for). Wan2.1's, measured: 10.3 GiB at 1280x720.",
     )
-    text_bytes: int = Field(default=0, ge=0, description="Of weights.memory_bytes in bf16, what only reads the text.")
+    text_bytes: int = Field(
+        default=0, ge=0, description="Size of the text encoder in bf16, a part of weights.memory_bytes."
+    )
 
     def tokens(self, width: int, height: int, frames: int = 1) -> int:
-        """Length of the denoiser's sequence for a result of these pixels and frames."""
+        """Return the length of the denoiser's sequence for a result of these pixels and frames."""
         in_time, in_height, in_width = self.token
         return (1 + (frames - 1) // in_time) * max(1, height // in_height) * max(1, width // in_width)

@@ -1,4 +1,4 @@
-"""The denoisers of a model, and what a manifest adds to them from other repositories: adapters, or other files."""
+"""The denoisers of a model, with the adapters or GGUF files that a manifest adds from other repositories."""
 
 from typing import Self
 
@@ -10,7 +10,7 @@ __all__ = ["Expert", "Gguf", "Lora"]
 
 
 class Lora(Frozen):
-    """A low-rank adapter that belongs to the model: fetched with it, and fused into it at every load."""
+    """A low-rank adapter that belongs to the model: downloaded with it, and fused into it at every load."""
 
     repository: str
     file: str = Field(pattern=r"\.safetensors$")
@@ -18,7 +18,7 @@ class Lora(Frozen):
 
 
 class Gguf(Frozen):
-    """A file with the denoiser's weights in few bits, in place of those in the model's own repository."""
+    """A file with the denoiser's low-bit weights, used instead of those in the model's own repository."""
 
     repository: str
     file: str = Field(pattern=r"\.gguf$")
@@ -35,7 +35,7 @@ class Expert(Frozen):
     @model_validator(mode="after")
     def _can_be_fused(self) -> Self:
         if self.lora and self.gguf:
-            raise ValueError("weights in GGUF cannot be changed: give 'lora' or 'gguf'")
+            raise ValueError("'lora' and 'gguf' exclude each other: weights in GGUF cannot be changed; set one of them")
         return self
 
     @property

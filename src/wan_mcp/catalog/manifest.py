@@ -1,6 +1,6 @@
-"""What a model is: one strict TOML file, and the catalog of all of them.
+"""The manifest of a model: one strict TOML file.
 
-A manifest says everything about a model, so that adding one of a known family needs no code.
+A manifest describes everything about a model, so that adding one of a known family needs no code.
 Unknown keys are errors that name the file and the key; those of `retired_keys` are ignored with a remark.
 Knows nothing of torch or of jobs.
 """
@@ -34,12 +34,14 @@ class Licence(Frozen):
 
     id: str = Field(description="SPDX identifier, or the licence's own name.")
     url: str | None = None
-    gated: bool = Field(default=False, description="Whether the hub asks for consent before a download.")
-    conditions: str | None = Field(default=None, description="What a user must know before using the results.")
+    gated: bool = Field(default=False, description="True if the hub requires accepting the licence before a download.")
+    conditions: str | None = Field(
+        default=None, description="Conditions that a user must know before using the results."
+    )
 
 
 class Weights(Frozen):
-    """Where the weights come from: shipped with this package, or a repository on the hub."""
+    """The source of the weights: shipped with this package, or a repository on the hub."""
 
     embedded: str | None = Field(default=None, description="Folder below the package's embedded weights.")
     repository: str | None = None
@@ -60,14 +62,14 @@ def _known_family(name: str) -> str:
 
 
 class Pipeline(Frozen):
-    """How the parts are put together."""
+    """The pipeline: how the parts of the model work together."""
 
     family: Annotated[str, AfterValidator(_known_family)] = Field(
         description="The code that loads and runs it: one of wan-mcp's families, or of an installed package's."
     )
     text_tokens: int = Field(default=512, ge=1, description="Text length that the denoiser was trained with.")
     scheduler: Literal["unipc", "euler"] | None = Field(
-        default=None, description="Replaces the scheduler that the weights bring."
+        default=None, description="Replaces the scheduler that ships with the weights."
     )
     flow_shift: float | None = Field(default=None, gt=0, description="Shift of the noise schedule, if replaced.")
     sigmas: tuple[float, ...] = Field(default=(), description="Fixed noise levels of a distilled model.")
@@ -77,45 +79,45 @@ class Pipeline(Frozen):
     )
     edits: bool = Field(
         default=False,
-        description="Whether image to image edits the picture as the prompt says, so that there is no strength.",
+        description="True if image to image edits the image by the prompt, so that there is no strength.",
     )
-    turbo: bool = Field(
-        default=False, description="Whether videos may be asked for with attention that leaves blocks out."
-    )
+    turbo: bool = Field(default=False, description="True if videos may use attention that skips blocks.")
 
 
 class Quantization(Frozen):
     """The precision that the denoiser runs in."""
 
     recipe: Literal["fp8-rowwise", "gguf"]
-    exclude: tuple[str, ...] = Field(default=(), description="Patterns of the modules that stay as they are.")
+    exclude: tuple[str, ...] = Field(default=(), description="Patterns of the modules that are not quantized.")
 
 
 Range = Annotated[tuple[float, float], Field(description="Smallest and largest allowed value.")]
 
 
 class Limits(Frozen):
-    """Values that a call may ask for."""
+    """The allowed values of a call."""
 
     steps: tuple[int, int] = (1, 100)
     guidance_scale: Range = (1.0, 20.0)
     strength: Range = (0.05, 1.0)
     prompt_characters: int = Field(default=2000, ge=1)
-    loras: int = Field(default=0, ge=0, description="LoRAs that a request may bring; 0 where the model takes none.")
+    loras: int = Field(
+        default=0, ge=0, description="Maximum number of LoRAs per request; 0 if the model supports none."
+    )
 
 
 class Defaults(Frozen):
-    """Values of a call that names none."""
+    """The default values of a call."""
 
     steps: int = 30
     guidance_scale: float = 5.0
-    guidance_scale_2: float | None = Field(default=None, description="For the second expert, where there is one.")
+    guidance_scale_2: float | None = Field(default=None, description="For the second expert, if there is one.")
     strength: float = 0.8
     negative_prompt: str = ""
 
     @property
     def second_guidance_scale(self) -> float:
-        """That of the second expert, where there is one: its own, or the same as of the first."""
+        """Guidance scale of the second expert: its own, or that of the first."""
         return self.guidance_scale_2 or self.guidance_scale
 
 
@@ -125,7 +127,7 @@ class Manifest(Frozen):
     schema_version: Literal[1] = Field(alias="schema")
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9.\-]{0,63}$")
     title: str
-    summary: str = Field(description="One sentence for the person or model who chooses.")
+    summary: str = Field(description="One sentence that helps a person or model choose.")
     tasks: tuple[Task, ...] = Field(min_length=1)
     licence: Licence
     weights: Weights
@@ -136,7 +138,7 @@ class Manifest(Frozen):
     defaults: Defaults = Defaults()
     limits: Limits = Limits()
     costs: Costs = Costs()
-    presets: dict[PresetName, Preset] = Field(default={}, description="What a request may ask for by one word.")
+    presets: dict[PresetName, Preset] = Field(default={}, description="Quality presets that a request may name.")
     caption: CaptionSpec | None = None
 
     @model_validator(mode="after")
@@ -189,16 +191,16 @@ class Manifest(Frozen):
             bounds["guidance_scale_2"] = self.limits.guidance_scale
         for key, (smallest, largest) in bounds.items():
             if not smallest <= getattr(values, key) <= largest:
-                raise ValueError(f"{where}.{key} lies outside limits.{key.removesuffix('_2')}")
+                raise ValueError(f"{where}.{key} is outside limits.{key.removesuffix('_2')}")
 
     @property
     def is_gguf(self) -> bool:
-        """Whether the denoisers come in few bits, as GGUF files."""
+        """True if the denoisers are low-bit GGUF files."""
         return self.quantization is not None and self.quantization.recipe == "gguf"
 
     @property
     def can_be_fp8(self) -> bool:
-        """Whether the denoisers may run in FP8, where a GPU has it."""
+        """True if the denoisers may run in FP8 on a GPU that supports it."""
         return self.is_gguf or (self.quantization is not None and self.quantization.recipe == "fp8-rowwise")
 
     @property
@@ -212,16 +214,16 @@ class Manifest(Frozen):
         return self.family.capabilities.step_cache and not self.pipeline.sigmas
 
     def defaults_of(self, preset: str | None) -> Defaults:
-        """The values of a request that names none, with a preset of `presets` or without."""
+        """Return the default values of a request, with a preset of `presets` or without."""
         values = next((each.values for name, each in self.presets.items() if name == preset), {})
         return self.defaults.model_copy(update=values)
 
     @classmethod
     def read(cls, file: Path, remark: Callable[[str], None] = log.warning) -> Self:
-        """Read one manifest file; `remark` gets a sentence for each key that is ignored.
+        """Read one manifest file; call `remark` with a sentence for each ignored key.
 
         Raises:
-            BrokenManifest: the file is no TOML, or breaks the schema; names the file and the keys.
+            BrokenManifest: The file is not TOML, or breaks the schema; the message names the file and the keys.
         """
         try:
             content = tomllib.loads(file.read_text(encoding="utf-8"))

@@ -1,8 +1,8 @@
-"""Whether a request has room on a device, where a model's parts live there, and what to ask for instead.
+"""Memory arithmetic: whether a request fits a device, where a model's parts are placed, and what fits instead.
 
-Pure arithmetic on a manifest's figures, shared by the door (which refuses what cannot fit) and by
-the engine (which places what does). A GPU holds what computes: blocks that have no room are
-streamed from host memory, and the text encoder leaves when it has read; so what cannot be helped
+Pure arithmetic on a manifest's figures, shared by the planner (which refuses what cannot fit) and by
+the engine (which places what does). A GPU holds what computes: blocks that do not fit are
+streamed from host memory, and the text encoder is moved off after use; so the minimum
 is a denoiser's pass and the decoder. Sizes in bytes, on a device of `memory_bytes` in all.
 """
 
@@ -33,18 +33,18 @@ __all__ = [
 ]
 
 RESERVE_BYTES = 1_000_000_000
-"""Of a GPU: the driver's context (about half of it) and what an allocator cannot use."""
+"""Reserved on a GPU: the driver's context (about half of it) and what an allocator cannot use."""
 STREAMED_SHARE = 0.08
-"""Of one expert, what stays on the device while its blocks are streamed: three of 40 blocks in turn."""
+"""Share of one expert on the device while its blocks are streamed: three of 40 blocks in turn."""
 RETRY_FRACTION = 0.75
-"""Of the memory that a result's work takes: what is still worth trying after it ran out."""
+"""Share of a result's working memory that is worth retrying with after it ran out."""
 BYTES_PER_VALUE: dict[ComputePrecision, int] = {"fp32": 4, "bf16": 2}
 CPU_PRECISIONS: tuple[ComputePrecision, ...] = ("fp32", "gguf")
-"""What runs on a CPU: there GGUF files are computed from as they are, in fp32."""
+"""Precisions on a CPU, which computes with GGUF files directly, in fp32."""
 
 
 class Placement(StrEnum):
-    """Where the blocks of a model's denoisers live."""
+    """The placement of a model's denoiser blocks."""
 
     RESIDENT_FP8 = "resident_fp8"
     """All on the device, in FP8."""
@@ -59,7 +59,7 @@ class Placement(StrEnum):
 
 
 def default_shape(manifest: Manifest) -> Shape:
-    """The size of a result of which nobody said a size; 1x1 where a model makes no pictures."""
+    """Return the default size of a result; 1x1 if the model makes no images."""
     if manifest.sizes is None:
         return Shape(1, 1)
     size = manifest.sizes.default_size
@@ -67,7 +67,7 @@ def default_shape(manifest: Manifest) -> Shape:
 
 
 def weights_bytes(manifest: Manifest, precision: ComputePrecision) -> int | None:
-    """All weights in a precision, text encoder included; None where a manifest does not say.
+    """Return the size of all weights in a precision, text encoder included; None if the manifest does not say.
 
     A precision that is not in the manifest is worked out from one that is; FP8 is then no smaller than bf16.
     """
@@ -81,13 +81,13 @@ def weights_bytes(manifest: Manifest, precision: ComputePrecision) -> int | None
 
 
 def denoiser_bytes(manifest: Manifest, precision: ComputePrecision) -> int | None:
-    """The weights that stay while a job denoises and decodes: all but the text encoder."""
+    """Return the size of the weights that a job needs to denoise and decode: all except the text encoder."""
     weights = weights_bytes(manifest, precision)
     return None if weights is None else max(0, weights - manifest.costs.text_bytes * _wide(precision))
 
 
 def activation_bytes(manifest: Manifest, shape: Shape, precision: ComputePrecision) -> int:
-    """What a job needs beside the weights at its worst: in a denoiser's pass, or in the decoder."""
+    """Return a job's peak memory without the weights: in a denoiser's pass, or in the decoder."""
     costs = manifest.costs
     tokens = costs.tokens(shape.width, shape.height, shape.frames)
     decoded = shape.width * shape.height * min(shape.frames, costs.token[0])
@@ -97,7 +97,7 @@ def activation_bytes(manifest: Manifest, shape: Shape, precision: ComputePrecisi
 def room_for_blocks(
     manifest: Manifest, memory_bytes: int, precision: ComputePrecision, shape: Shape | None = None
 ) -> int:
-    """What a GPU has left for blocks while it makes a result of `shape` (by default the usual one); 0 for none."""
+    """Return the GPU memory left for blocks while it makes a result of `shape` (or the default one), at least 0."""
     activations = activation_bytes(manifest, shape or default_shape(manifest), precision)
     return max(0, memory_bytes - RESERVE_BYTES - activations)
 
@@ -105,7 +105,7 @@ def room_for_blocks(
 def placement_for(
     manifest: Manifest, memory_bytes: int, precision: ComputePrecision, shape: Shape | None = None
 ) -> Placement:
-    """Where the blocks live on a device of that memory, for results of `shape` (by default the usual one).
+    """Return the placement of the blocks on a device of that memory, for results of `shape` (or the default one).
 
     `precision` is what the denoisers run in: fp8 or bf16 on a GPU, fp32 or gguf on a CPU. A14B at 480p: both experts in
     FP8 from 48 GB on, one at a time from 24 GB on, streamed below.
@@ -122,7 +122,7 @@ def placement_for(
 
 
 def needed_bytes(manifest: Manifest, precision: ComputePrecision, shape: Shape) -> int:
-    """The least memory of a device that can make a result of `shape`; 0 where a manifest does not say."""
+    """Return the least memory of a device that can make a result of `shape`; 0 if the manifest does not say."""
     weights = weights_bytes(manifest, precision)
     if weights is None:
         return 0
@@ -133,7 +133,7 @@ def needed_bytes(manifest: Manifest, precision: ComputePrecision, shape: Shape) 
 
 
 def fits(manifest: Manifest, memory_bytes: int, precision: ComputePrecision, shape: Shape) -> bool:
-    """Whether a device of that memory can make a result of `shape`, wherever the blocks must live for it."""
+    """Check whether a device of that memory can make a result of `shape`, with any placement of the blocks."""
     return needed_bytes(manifest, precision, shape) <= memory_bytes
 
 
@@ -170,7 +170,7 @@ def misfit(manifest: Manifest, memory_bytes: int, precision: ComputePrecision, s
     device = "machine" if precision in CPU_PRECISIONS else "GPU"
     return (
         f"{shape} of '{manifest.name}' needs about {in_bytes(needed_bytes(manifest, precision, shape))} of memory in "
-        f"{precision}, and this {device} has {in_bytes(memory_bytes)} for it. {offer_sizes(manifest, largest)}"
+        f"{precision}, and this {device} has {in_bytes(memory_bytes)}. {offer_sizes(manifest, largest)}"
     )
 
 
@@ -187,5 +187,5 @@ def offer_sizes(manifest: Manifest, largest: Mapping[str, int]) -> str:
 
 
 def _wide(precision: ComputePrecision) -> int:
-    """How many times wider than bf16 what is not quantized is."""
+    """Return the width of unquantized values relative to bf16."""
     return 2 if precision in CPU_PRECISIONS else 1

@@ -1,4 +1,4 @@
-"""Presets: what a model's makers would choose for a quick look, for every day, and for the best that it can do."""
+"""Quality presets of a model: a quick draft, everyday use, and its best quality."""
 
 from typing import Literal, Self
 
@@ -13,7 +13,7 @@ PresetName = Literal["draft", "standard", "best"]
 
 
 class Preset(Frozen):
-    """Values in place of a manifest's defaults; what is left out stays as in the defaults."""
+    """Values that replace a manifest's defaults; omitted ones keep the default."""
 
     model: str | None = Field(
         default=None, description="The model that serves this preset instead, by its own preset of the same name."
@@ -24,22 +24,22 @@ class Preset(Frozen):
     turbo: bool = Field(default=False, description="Of videos; needs pipeline.turbo.")
     step_cache: StepCache | None = None
     precision: PlanPrecision = Field(
-        default="auto", description="full: not in FP8, also where the GPU has it; WAN_MCP_PRECISION goes before it."
+        default="auto", description="full: never FP8, even if the GPU supports it; WAN_MCP_PRECISION overrides this."
     )
 
     @model_validator(mode="after")
     def _either_or(self) -> Self:
         if self.model is not None and self.model_fields_set != {"model"}:
-            raise ValueError("give 'model' alone, or values; the other model's preset has its own")
+            raise ValueError("'model' excludes other keys: the other model's preset has its own values")
         return self
 
     @property
     def values(self) -> dict[str, float]:
-        """What it puts in place of the defaults of the same names."""
+        """The values that replace the defaults of the same names."""
         names = ("steps", "guidance_scale", "guidance_scale_2")
         return {name: value for name in names if (value := getattr(self, name)) is not None}
 
 
 def precision_asked(settings: RequestedPrecision, plan: Plan) -> RequestedPrecision:
-    """What a plan's denoisers are to run in: as the settings say; where these leave it open, as its preset does."""
+    """Return the precision of a plan's denoisers: that of the settings, or if they are `auto`, of its preset."""
     return plan.precision if settings == "auto" else settings

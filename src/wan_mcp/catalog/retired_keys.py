@@ -1,4 +1,4 @@
-"""Manifest keys of 0.1.0 that are gone: they are ignored with a remark, so that old manifests stay usable.
+"""Removed manifest keys of 0.1.0: they are ignored with a remark, so that old manifests stay usable.
 
 Only keys that never changed a result belong here; others are errors.
 """
@@ -17,14 +17,14 @@ class Retired:
     key: str
     """Path from the top of the file, with dots. The path leads through every table of an array."""
     why: str
-    """What to know and to do; the end of the remark."""
+    """Explanation and advice; the end of the remark."""
     value: str | None = None
     """The only value that is retired; None for all."""
     siblings: tuple[str, ...] = ()
     """Keys of the same table that mean nothing without it."""
 
 
-_BOUNDARY = "pipeline.boundary_ratio alone says where the second expert takes over; delete the key"
+_BOUNDARY = "pipeline.boundary_ratio alone sets where the second expert takes over; delete the key"
 
 RENAMED_TABLES = {"quantisation": "quantization"}
 """Tables of 0.1.0 under another name, which stays a synonym."""
@@ -35,7 +35,7 @@ RETIRED_KEYS = (
     Retired("aot.block_class", "the block's class follows from the weights; delete the table [aot]"),
     Retired(
         "aot.package_sha256",
-        "packages that were built elsewhere are no longer loaded, this machine builds its own; delete the table [aot]",
+        "packages built elsewhere are no longer loaded, because each machine builds its own; delete the table [aot]",
     ),
     Retired(
         "quantization.recipe",
@@ -66,14 +66,14 @@ def drop_retired(content: dict[str, Any]) -> list[str]:
                 table.pop(name, None)
         if tables:
             said = f"'{retired.key}'" if retired.value is None else f"'{retired.key}' = \"{retired.value}\""
-            remarks.append(f"{said} does nothing and is ignored: {retired.why}")
+            remarks.append(f"{said} has no effect and is ignored: {retired.why}")
             if path and not content[path[0]]:
                 del content[path[0]]
     return remarks
 
 
 def _tables(content: object, path: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """The tables at a path; none where the content has another form, which the schema then refuses."""
+    """Yield the tables at a path; none where the content has another form, which the schema then refuses."""
     if isinstance(content, list):
         for each in content:
             yield from _tables(each, path)

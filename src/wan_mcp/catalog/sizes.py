@@ -1,4 +1,4 @@
-"""Which lengths and sizes a model allows: two parts of a manifest."""
+"""The lengths and sizes that a model allows: two parts of a manifest."""
 
 from typing import Self
 
@@ -17,29 +17,29 @@ class FrameRule(Frozen):
     minimum: int = Field(ge=1)
     maximum: int = Field(ge=1)
     default: int = Field(ge=1)
-    fps: float = Field(gt=0, description="Frames a second that the model was trained with.")
+    fps: float = Field(gt=0, description="Frames per second that the model was trained with.")
 
     @model_validator(mode="after")
     def _bounds_follow_the_rule(self) -> Self:
         wrong = [n for n in (self.minimum, self.maximum, self.default) if not self._fits(n)]
         if wrong or not self.minimum <= self.default <= self.maximum:
-            raise ValueError(f"minimum, default and maximum must rise and follow the rule; wrong: {wrong}")
+            raise ValueError(f"minimum, default and maximum must ascend and follow the rule; wrong: {wrong}")
         return self
 
     def _fits(self, frames: int) -> bool:
         return frames >= self.offset and (frames - self.offset) % self.multiple == 0
 
     def allows(self, frames: int) -> bool:
-        """Whether the model can make this many frames."""
+        """Check whether the model can make this many frames."""
         return self._fits(frames) and self.minimum <= frames <= self.maximum
 
     def nearest(self, frames: float) -> int:
-        """The allowed count nearest to `frames`."""
+        """Return the allowed count nearest to `frames`."""
         k = round((frames - self.offset) / self.multiple)
         return min(max(self.multiple * k + self.offset, self.minimum), self.maximum)
 
     def describe(self) -> str:
-        """The rule in words."""
+        """Describe the rule in words."""
         return f"{self.multiple}k+{self.offset}, {self.minimum} to {self.maximum}"
 
 
@@ -62,7 +62,7 @@ class Sizes(Frozen):
     multiple: int = Field(ge=1, description="Width and height are multiples of this.")
     default: str
     named: tuple[Resolution, ...] = Field(min_length=1)
-    free: bool = Field(default=False, description="Whether WIDTHxHEIGHT beside the named sizes is allowed.")
+    free: bool = Field(default=False, description="True if WIDTHxHEIGHT is allowed in addition to the named sizes.")
     max_pixels: int | None = Field(default=None, description="Largest width * height of a free size.")
 
     @model_validator(mode="after")
@@ -78,9 +78,9 @@ class Sizes(Frozen):
 
     @property
     def default_size(self) -> Resolution:
-        """The size of a result of which nobody said a size."""
+        """The size of a result by default."""
         return next(size for size in self.named if size.name == self.default)
 
     def named_as(self, name: str) -> Resolution | None:
-        """The resolution of that name."""
+        """Return the resolution of that name, or None."""
         return next((r for r in self.named if r.name == name), None)

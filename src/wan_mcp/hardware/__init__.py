@@ -1,1 +1,1 @@
-"""What this machine has: its GPU, its memory."""
+"""The hardware of this machine: its GPU and its memory."""

@@ -1,4 +1,4 @@
-"""Main memory as this process may use it: the machine's, or that of the container in which it runs."""
+"""Main memory available to this process: the machine's, or that of its container."""
 
 from contextlib import suppress
 from pathlib import Path
@@ -11,7 +11,7 @@ CGROUP = Path("/sys/fs/cgroup")
 
 
 def main_memory() -> int:
-    """All bytes that there are for this process."""
+    """Return the total bytes of memory for this process."""
     total = int(psutil.virtual_memory().total)
     with suppress(OSError, ValueError):  # no container, or one without a limit ("max")
         return min(total, int((CGROUP / "memory.max").read_text()))
@@ -19,7 +19,7 @@ def main_memory() -> int:
 
 
 def free_main_memory() -> int:
-    """Bytes that this process may take without others being pushed out."""
+    """Return the bytes that this process may allocate without swapping others out."""
     available = int(psutil.virtual_memory().available)
     with suppress(OSError, ValueError, KeyError):
         limit = int((CGROUP / "memory.max").read_text())

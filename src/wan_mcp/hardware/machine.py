@@ -1,4 +1,4 @@
-"""What this machine can hold: asked of the driver's own tool and the kernel, for a front never imports torch."""
+"""The memory of this machine, read from the driver's own tool and the kernel: a front never imports torch."""
 
 import shutil
 import subprocess
@@ -20,25 +20,25 @@ MIN_FP8_CAPABILITY = (8, 9)
 
 @dataclass(frozen=True)
 class Machine:
-    """Where an engine of these settings would run."""
+    """The device on which an engine of these settings would run."""
 
     name: str
     """GPU or CPU."""
     precision: ComputePrecision
-    """What models run in there."""
+    """The precision of models on it."""
     memory: int | None
-    """Bytes in all; None where nobody can tell."""
+    """Total bytes; None if unknown."""
     has_fp8: bool = False
 
     def precision_of(self, manifest: Manifest, asked: RequestedPrecision = "auto") -> ComputePrecision:
-        """What a model's denoisers run in, if `asked` is asked for."""
+        """Return the precision of a model's denoisers if `asked` is requested."""
         if self.name == "CPU":
             return "gguf" if manifest.is_gguf else self.precision
         return "fp8" if manifest.can_be_fp8 and self.has_fp8 and asked != "full" else self.precision
 
 
 def this_machine(settings: Settings) -> Machine:
-    """The GPU of the settings, if the driver knows it, else the CPU."""
+    """Return the GPU of the settings if the driver lists it, else the CPU."""
     if settings.device != "cpu":
         gpu = _gpu(settings.device.partition(":")[2] or "0")
         if gpu is not None:

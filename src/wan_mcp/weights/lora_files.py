@@ -49,7 +49,7 @@ class LoraFiles:
         there = {file.name.removesuffix(SUFFIX): file for file in sorted(self._named.glob(f"*{SUFFIX}"))}
         file = there.get(name.removesuffix(SUFFIX))
         if file is None:
-            has = f"there are: {', '.join(there)}" if there else "none is there yet"
+            has = f"available: {', '.join(there)}" if there else "the folder has none"
             raise BadRequest(f"no lora '{name[:100]}' in {self._named}; {has}")
         return file
 
