@@ -39,17 +39,17 @@ def data_uri(data: bytes) -> str:
 BAD_PICTURES = {
     "a bomb beyond every limit": (data_uri(bomb(100_000, 100_000)), "too many pixels"),
     "a bomb beyond our limit": (data_uri(bomb(12_000, 9_000)), "12000x9000 pixels"),
-    "a truncated picture": (data_uri(png(300, 300)[:200]), "cut short"),
-    "no picture": (data_uri(b"#!/bin/sh\necho hello\n"), "no picture that can be read"),
-    "nothing at all": (data_uri(b""), "no picture that can be read"),
+    "a truncated picture": (data_uri(png(300, 300)[:200]), "or truncated"),
+    "no picture": (data_uri(b"#!/bin/sh\necho hello\n"), "not a readable image"),
+    "nothing at all": (data_uri(b""), "not a readable image"),
     "a tiny picture": (data_uri(png(2, 2)), "only 2x2 pixels"),
     "broken base64": ("data:image/png;base64,@@@@", "not valid base64"),
     "another kind of data": ("data:text/html;base64,PGI+", "must look like data:image/png"),
-    "a file that is not there": ("/nowhere/at/all.png", "these folders only"),
-    "a file outside the folders": ("/etc/passwd", "these folders only"),
-    "a network address": ("http://127.0.0.1:1/x.png", "network addresses"),
+    "a file that is not there": ("/nowhere/at/all.png", "outside the allowed folders"),
+    "a file outside the folders": ("/etc/passwd", "outside the allowed folders"),
+    "a network address": ("http://127.0.0.1:1/x.png", "image URLs are not supported"),
     "a result that never was": ("wan://images/00000000000000000000-0.png", "no result"),
-    "an address that climbs": ("wan://images/../../etc/passwd", "no wan:// address"),
+    "an address that climbs": ("wan://images/../../etc/passwd", "is not the wan:// address"),
 }
 
 
@@ -83,7 +83,7 @@ async def test_a_link_out_of_the_allowed_folders_is_refused(connect: Connect, sh
     async with connect(shared_settings) as client:
         result = await client.call_tool("caption_image", {"image": str(link)})
         assert result.is_error
-        assert "these folders only" in words(result)
+        assert "outside the allowed folders" in words(result)
 
 
 async def test_a_prompt_of_100000_characters_is_refused_and_the_next_one_is_not(

@@ -138,7 +138,7 @@ def test_a_wrong_token_is_blamed_and_not_the_repository(puller: Puller) -> None:
 
 def test_a_token_without_the_right_is_told_so(puller: Puller) -> None:
     puller.hub.fail(Fault(LARGE, status=403))
-    assert "right to read" in refused(puller, "hub_token")
+    assert "may not read" in refused(puller, "hub_token")
 
 
 def test_a_repository_of_pickles_is_refused_with_the_reason(puller: Puller) -> None:
@@ -199,7 +199,7 @@ def test_a_disk_that_fills_up_while_a_model_comes_keeps_its_reserve(
 
     monkeypatch.setattr(fetching, "free_bytes", filling)
     monkeypatch.setattr(transfer, "free_bytes", filling)
-    with pytest.raises(WeightsUnavailable, match="has become full while") as caught:
+    with pytest.raises(WeightsUnavailable, match="filled up while downloading") as caught:
         puller.pull(reserve=10**6)
     assert caught.value.code == "out_of_space"
     monkeypatch.undo()

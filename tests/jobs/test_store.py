@@ -121,7 +121,7 @@ def test_a_request_id_of_a_newer_version_with_more_parameters_is_for_another_req
     submit(store, request_id="r1")
     with store.database.write() as connection:
         connection.execute("UPDATE jobs SET request = json_set(request, '$.sound', 'rain')")
-    with pytest.raises(BadRequest, match="asked for something else"):
+    with pytest.raises(BadRequest, match="of a different request"):
         submit(store, request_id="r1")
 
 

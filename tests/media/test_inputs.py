@@ -171,12 +171,12 @@ def truncated() -> bytes:
     ("data", "reason"),
     [
         (bomb(), "pixels"),
-        (bomb(1200, 1000), "at most 1 million"),
-        (truncated(), "cut short"),
-        (b"", "no picture"),
-        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "no picture"),
+        (bomb(1200, 1000), "the limit is 1 megapixels"),
+        (truncated(), "or truncated"),
+        (b"", "not a readable image"),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "not a readable image"),
         (encoded(Image.new("RGB", (10, 4)), "PNG"), "only 10x4"),
-        (b"\0" * 600_000, "600.0 kB; at most 500.0 kB"),
+        (b"\0" * 600_000, "600.0 kB; the limit is 500.0 kB"),
     ],
 )
 def test_what_is_no_usable_picture_is_refused_with_the_reason(
@@ -194,7 +194,7 @@ def test_what_is_no_usable_picture_is_refused_with_the_reason(
         ("data:image/png,plain", "must look like"),
         ("data:text/plain;base64,AAAA", "must look like"),
         ("data:image/png;base64,@@@", "not valid base64"),
-        ("https://example.org/a.png", "network addresses are not taken"),
+        ("https://example.org/a.png", "image URLs are not supported"),
         ("~nobody-of-that-name/a.png", "cannot be read"),
         ("a\0b.png", "cannot be read"),
         (IMAGE.uri, "no result"),
@@ -210,5 +210,5 @@ def test_a_missing_file_and_a_wrong_address_are_refused(inputs: InputImages, fol
         inputs.take(str(folder / "missing.png"))
     with pytest.raises(BadImage, match="no file"):
         inputs.take(str(folder))
-    with pytest.raises(BadRequest, match="no wan:// address"):
+    with pytest.raises(BadRequest, match="is not the wan:// address"):
         inputs.take("wan://images/nothing.png")

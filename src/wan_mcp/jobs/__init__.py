@@ -1,1 +1,1 @@
-"""The job table and what stands around it: the one interface between fronts and engines."""
+"""The job table and its neighbours: the only interface between fronts and engines."""

@@ -1,7 +1,7 @@
-"""The SQLite file: connections, schema, migrations, and errors in words that help.
+"""The SQLite file: connections, schema, migrations, and helpful errors.
 
-WAL, so that any number of fronts read while an engine writes. What somebody was told (a job is
-submitted, cancelled, finished) is committed with a full sync and outlives a power cut; the rest
+WAL lets any number of fronts read while an engine writes. What a caller was told (a job is
+submitted, cancelled, finished) is committed with a full sync and survives a power cut; the rest
 is not worth one: without it the job is simply run again.
 """
 
@@ -88,7 +88,7 @@ MIGRATIONS = (
 
 @contextmanager
 def translated(file: Path) -> Iterator[None]:
-    """Turn SQLite's errors into ours.
+    """Translate SQLite's errors into ours.
 
     Raises:
         OutOfSpace: the disk is full.
@@ -102,8 +102,8 @@ def translated(file: Path) -> Iterator[None]:
             raise OutOfSpace(f"no space left for the job table {file}; free some and try again") from error
         if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
             raise HomeUnusable(
-                f"the job table {file} is damaged; 'wan-mcp doctor --repair' saves what can be read "
-                "and starts a new one (media files are not touched)"
+                f"the job table {file} is damaged; 'wan-mcp doctor --repair' recovers the readable jobs "
+                "into a new one (media files are not touched)"
             ) from error
         if code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_IOERR):
             raise HomeUnusable(
@@ -132,8 +132,8 @@ class Database:
             file.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise HomeUnusable(
-                f"the home folder {file.parent} cannot be made ({error.strerror}); "
-                "set WAN_MCP_HOME to a folder that you may write"
+                f"the home folder {file.parent} cannot be created ({error.strerror}); "
+                "set WAN_MCP_HOME to a writable folder"
             ) from error
         with translated(file), ExitStack() as ends:
             self._writes = ends.enter_context(closing(self._connect()))
@@ -156,7 +156,7 @@ class Database:
             version: int = connection.execute("PRAGMA user_version").fetchone()[0]
             if version > len(MIGRATIONS):
                 raise HomeUnusable(
-                    f"the job table {self.file} was made by a newer wan-mcp; "
+                    f"the job table {self.file} was created by a newer wan-mcp; "
                     "upgrade, or set WAN_MCP_HOME to another folder"
                 )
             for number, migration in enumerate(MIGRATIONS[version:], start=version + 1):
@@ -179,7 +179,7 @@ class Database:
 
     @contextmanager
     def write(self, *, durable: bool = True) -> Iterator[sqlite3.Connection]:
-        """A write transaction; `durable` ones are on the disk when it ends.
+        """Run a write transaction; a `durable` one is on the disk when it ends.
 
         Raises:
             OutOfSpace: the disk is full.
@@ -189,7 +189,7 @@ class Database:
             yield connection
 
     def read(self, sql: str, *parameters: Any, **named: Any) -> list[sqlite3.Row]:
-        """All rows of a query: `parameters` for placeholders `?`, or `named` ones for `:name`.
+        """Return all rows of a query: `parameters` for placeholders `?`, or `named` ones for `:name`.
 
         Raises:
             HomeUnusable: the file is damaged or cannot be read.
@@ -198,7 +198,7 @@ class Database:
             return self._reads.execute(sql, named or parameters).fetchall()
 
     def watch(self) -> "Watch":
-        """A cheap way to see that somebody has written."""
+        """Return a cheap detector of commits."""
         return Watch(self._connect())
 
     def close(self) -> None:
@@ -209,7 +209,7 @@ class Database:
 
 
 class Watch:
-    """Sees any commit to the file, by this process or another, in a few microseconds.
+    """A detector of commits to the file, by this process or another, in a few microseconds.
 
     `PRAGMA data_version` changes whenever another connection has committed
     (https://www.sqlite.org/pragma.html#pragma_data_version). One thread at a time.
@@ -220,14 +220,14 @@ class Watch:
         self._seen = -1
 
     def changed(self) -> bool:
-        """Whether anything was committed since the last call; true on the first."""
+        """Check whether anything was committed since the last call; true on the first."""
         version: int = self._connection.execute("PRAGMA data_version").fetchone()[0]
         changed = version != self._seen
         self._seen = version
         return changed
 
     def wait(self, seconds: float, interval: float = 0.01) -> bool:
-        """Block until something was committed, at most `seconds`; whether it was."""
+        """Block until something is committed, at most `seconds`; return whether it was."""
         end = time.monotonic() + seconds
         while not self.changed():
             left = end - time.monotonic()

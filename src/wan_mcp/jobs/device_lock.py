@@ -10,7 +10,7 @@ __all__ = ["engine_lock"]
 
 
 def engine_lock(home: Path, device: str) -> FileLock:
-    """The lock that an engine for `device` holds while it lives.
+    """Return the lock that an engine for `device` holds while it runs.
 
     Raises:
         HomeUnusable: its folder cannot be made.
@@ -19,5 +19,5 @@ def engine_lock(home: Path, device: str) -> FileLock:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise HomeUnusable(f"the folder {folder} cannot be made: {error.strerror}") from error
+        raise HomeUnusable(f"the folder {folder} cannot be created: {error.strerror}") from error
     return FileLock(folder / f"{device.replace(':', '-')}.lock", thread_local=False)

@@ -1,7 +1,7 @@
-"""What devices are called: one name for each, whatever the settings of a front call it.
+"""Canonical names of devices: one for each, whichever form the settings of a front use.
 
-Locks, engines and measurements go by that name. What `auto` stands for only torch can tell, so the first engine that
-is started so finds it out and says it here; until then `auto` is a name of its own.
+Locks, engines and measurements use that name. Only torch can resolve `auto`, so the first engine that
+is started with it records the result here; until then `auto` is a separate name.
 """
 
 from wan_mcp.jobs.database import Database
@@ -12,13 +12,13 @@ AUTO = "auto"
 
 
 class DeviceNames:
-    """The names that are known in one home."""
+    """The device names known in one home."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def of(self, setting: str) -> str:
-        """The name of the device behind a setting: cpu, cuda:0 …; for auto what an engine has told last, else auto."""
+        """Return the device's name for a setting: cpu, cuda:0 …; for auto the last one recorded, else auto."""
         if setting != AUTO:
             kind, _, number = setting.partition(":")
             return kind if kind == "cpu" else f"{kind}:{int(number or 0)}"
@@ -26,6 +26,6 @@ class DeviceNames:
         return str(rows[0]["device"]) if rows else AUTO
 
     def record_auto(self, device: str) -> None:
-        """Say what auto stands for, on this machine and now."""
+        """Record what auto currently resolves to on this machine."""
         with self._database.write(durable=False) as connection:
             connection.execute("INSERT OR REPLACE INTO auto_device VALUES (1, ?)", (device,))

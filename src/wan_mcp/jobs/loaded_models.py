@@ -1,4 +1,4 @@
-"""Which models lie in an engine's memory: told by the engine, carried on by whoever estimates what jobs take."""
+"""The models in an engine's memory: recorded by the engine, and projected forward for time estimates."""
 
 from typing import Self
 
@@ -10,20 +10,20 @@ __all__ = ["LoadedModels"]
 
 
 class LoadedModels(Frozen):
-    """One model that makes videos and images, one that writes captions; each stays until another takes its place."""
+    """The loaded models: one for videos and images, one for captions; each stays until another replaces it."""
 
     generator: tuple[str, RequestedPrecision] | None = None
-    """Its name, and the precision that was asked for: another one is another load."""
+    """Its name, and the requested precision: another precision needs another load."""
     captioner: str | None = None
 
     def has(self, plan: Plan, settings: RequestedPrecision) -> bool:
-        """Whether a job of this plan loads nothing; `settings` is the precision of the engine's settings."""
+        """Check whether a job of this plan needs no load; `settings` is the precision of the engine's settings."""
         if isinstance(plan, CaptionPlan):
             return self.captioner == plan.model
         return self.generator == (plan.model, precision_asked(settings, plan))
 
     def after(self, plan: Plan, settings: RequestedPrecision) -> Self:
-        """What lies there after a job of this plan, if memory is enough for both."""
+        """Return the loaded models after a job of this plan, if memory suffices for both."""
         if isinstance(plan, CaptionPlan):
             return self.model_copy(update={"captioner": plan.model})
         return self.model_copy(update={"generator": (plan.model, precision_asked(settings, plan))})

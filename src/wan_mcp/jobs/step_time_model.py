@@ -1,4 +1,4 @@
-"""Seconds of a denoiser's pass as a function of its sequence: a * tokens + b * tokens².
+"""A model of the seconds of a denoiser's pass over its sequence: a * tokens + b * tokens².
 
 The linear layers are the first part, attention the second.
 """
@@ -18,12 +18,12 @@ class StepTimeModel:
     per_square: float
 
     def at(self, tokens: float) -> float:
-        """Seconds of a pass over so many tokens."""
+        """Return the seconds of a pass over this many tokens."""
         return self.per_token * tokens + self.per_square * tokens**2
 
     @classmethod
     def fitted(cls, measured: Mapping[float, float], even_at: float) -> Self:
-        """The factors nearest to measurements: seconds by tokens, at least one.
+        """Fit the factors to measurements: seconds by tokens, at least one.
 
         Least squares of the relative errors, so that small sizes count as much as large ones. With one size the two
         parts are taken to be equal at `even_at` tokens, as their operations are.

@@ -1,6 +1,6 @@
-"""The jobs: every change of state is one statement here, and nowhere else.
+"""The jobs in the table: every change of state is one statement here, and nowhere else.
 
-Fronts submit, cancel and read; engines claim, report and finish. An engine's word counts only
+Fronts submit, cancel and read; engines claim, report and finish. An engine may write only
 while the row still carries its `attempt`, so one that was given up for dead cannot overwrite the
 work of the next.
 """
@@ -35,7 +35,7 @@ _request: TypeAdapter[Request] = TypeAdapter(Request)
 
 
 def new_job_id() -> str:
-    """An id that cannot be guessed."""
+    """Return an id that cannot be guessed."""
     return "".join(secrets.choice(ID_ALPHABET) for _ in range(ID_LENGTH))
 
 
@@ -63,7 +63,7 @@ def _job(row: sqlite3.Row) -> Job:
 
 
 class JobStore:
-    """All verbs on jobs."""
+    """All operations on jobs."""
 
     def __init__(self, database: Database, clock: Callable[[], float] = time.time) -> None:
         self.database = database
@@ -72,7 +72,7 @@ class JobStore:
     # What fronts do.
 
     def submit(self, request: Request, plan: Plan, request_id: str | None, queue_limit: int) -> Job:
-        """Put a job into the queue; the same `request_id` gives the job that it started.
+        """Queue a job; a repeated `request_id` returns the job that it started.
 
         Raises:
             QueueFull: `queue_limit` jobs wait already.
@@ -86,7 +86,7 @@ class JobStore:
                     return _same_request(row, request)
             waiting = connection.execute("SELECT count(*) FROM jobs WHERE state = 'queued'").fetchone()[0]
             if waiting >= queue_limit:
-                raise QueueFull(f"the queue is full ({waiting} jobs wait)")
+                raise QueueFull(f"the queue is full ({waiting} jobs are waiting)")
             row = connection.execute(
                 "INSERT INTO jobs (id, request_id, request, state, plan, created_at)"
                 " VALUES (?, ?, ?, 'queued', ?, ?) RETURNING *",
@@ -95,7 +95,7 @@ class JobStore:
             return _job(row)
 
     def attached(self, request: Request, request_id: str) -> Job | None:
-        """The job that `request_id` started, if any.
+        """Return the job that `request_id` started, or None.
 
         Raises:
             BadRequest: it was used for another request.
@@ -104,18 +104,18 @@ class JobStore:
         return _same_request(rows[0], request) if rows else None
 
     def get(self, job_id: str) -> Job:
-        """One job.
+        """Return one job.
 
         Raises:
             UnknownJob: there is none of that id.
         """
         rows = self.database.read("SELECT * FROM jobs WHERE id = ?", job_id)
         if not rows:
-            raise UnknownJob(f"no job '{job_id}'; list_jobs shows those that there are")
+            raise UnknownJob(f"no job '{job_id}'; list_jobs shows the existing jobs")
         return _job(rows[0])
 
     def newest(self, state: JobState | None = None, limit: int = 20) -> list[Job]:
-        """The newest jobs first, of one state or all."""
+        """Return jobs of one state or all, newest first."""
         rows = self.database.read(
             "SELECT * FROM jobs WHERE :state IS NULL OR state = :state ORDER BY seq DESC LIMIT :limit",
             state=state,
@@ -124,7 +124,7 @@ class JobStore:
         return [_job(row) for row in rows]
 
     def unfinished(self) -> list[Job]:
-        """Running and queued jobs, in the order in which they are served."""
+        """Return running and queued jobs, in the order in which they are served."""
         rows = self.database.read(
             "SELECT * FROM jobs WHERE state IN ('running', 'queued') ORDER BY state = 'queued', seq"
         )
@@ -147,7 +147,7 @@ class JobStore:
         return self.get(job_id)
 
     def fail_queued(self, error: JobError) -> int:
-        """Fail all that wait, because no engine can be started; how many."""
+        """Fail all queued jobs, because no engine can start; return their number."""
         with self.database.write() as connection:
             return connection.execute(
                 "UPDATE jobs SET state = 'failed', error = ?, finished_at = ? WHERE state = 'queued'",
@@ -157,7 +157,7 @@ class JobStore:
     # What engines do.
 
     def claim(self, device: str, *, except_models: Sequence[str] = ()) -> Job | None:
-        """Take the oldest queued job, if there is one, that is not for one of these models."""
+        """Claim the oldest queued job that is not for one of these models; None if there is none."""
         with self.database.write(durable=False) as connection:  # a claim lost to a power cut is a queued job
             row = connection.execute(
                 "UPDATE jobs SET state = 'running', device = :device, attempt = attempt + 1, progress = NULL,"
@@ -169,11 +169,11 @@ class JobStore:
         return _job(row) if row else None
 
     def has_queued(self) -> bool:
-        """Whether a job waits."""
+        """Check whether a job is queued."""
         return bool(self.database.read("SELECT 1 FROM jobs WHERE state = 'queued' LIMIT 1"))
 
     def report(self, job: Job, progress: Progress) -> bool:
-        """Write how far a running job is; whether somebody asked it to stop.
+        """Write the progress of a running job; return whether its cancellation was requested.
 
         Raises:
             LeaseLost: the row is not this attempt's any more.
@@ -187,7 +187,7 @@ class JobStore:
         )
 
     def cancel_requested(self, job: Job) -> bool:
-        """Whether somebody asked a running job to stop."""
+        """Check whether the cancellation of a running job was requested."""
         rows = self.database.read("SELECT cancel_requested FROM jobs WHERE id = ?", job.id)
         return bool(rows and rows[0][0])
 
@@ -228,9 +228,9 @@ class JobStore:
         )
 
     def release(self, job: Job) -> None:
-        """Put a running job back to its old place in the queue: its engine leaves in good order, or has its weights.
+        """Return a running job to its old place in the queue: its engine exits normally, or has downloaded its weights.
 
-        One that somebody asked to stop is cancelled instead.
+        A job whose cancellation was requested is cancelled instead.
         """
         self._change(
             job,
@@ -251,15 +251,15 @@ class JobStore:
             raise LeaseLost(f"job {job.id} is not attempt {job.attempt}'s any more")
         return bool(row[0])
 
-    # What whoever finds an engine dead does, holding that device's lock.
+    # What a process does that finds an engine dead, holding that device's lock.
 
     def devices_at_work(self) -> list[str]:
-        """The devices whose engines have running jobs, or had when they died."""
+        """Return the devices whose engines have running jobs, or had when they died."""
         rows = self.database.read("SELECT DISTINCT device FROM jobs WHERE state = 'running' AND device IS NOT NULL")
         return [row["device"] for row in rows]
 
     def requeue_orphans(self, device: str) -> list[Job]:
-        """Settle the jobs that a dead engine left running; gives them as they stand now.
+        """Requeue or fail the jobs that a dead engine left running, and return them.
 
         Once, a job goes back to its old place in the queue: generation is deterministic, so the
         repeat gives the same result. The second time it fails, for it may be what kills engines; one
@@ -268,7 +268,7 @@ class JobStore:
         error = JobError(
             code="engine_died",
             message="The engine died twice while it ran this job (out of memory, or a crash); "
-            "try a smaller size, fewer frames or another model. The engine's log says more.",
+            "try a smaller size, fewer frames or another model. The engine's log has the details.",
         ).model_dump_json()
         with self.database.write() as connection:
             blameless = connection.execute(
@@ -294,14 +294,14 @@ class JobStore:
 def _same_request(row: sqlite3.Row, request: Request) -> Job:
     if not _asks_for(row["request"], request):
         raise BadRequest(
-            f"request_id '{row['request_id']}' belongs to job {row['id']}, which asked for something else; "
+            f"request_id '{row['request_id']}' belongs to job {row['id']} of a different request; "
             "use a new request_id for a new request"
         )
     return _job(row)
 
 
 def _asks_for(asked: str, request: Request) -> bool:
-    """Whether a row asks for the same. An older version may have written it, without the parameters of today."""
+    """Check whether a row has the same request. An older version, with fewer parameters, may have written it."""
     try:
         return _request.validate_json(asked) == request
     except ValidationError:  # parameters of a newer version

@@ -1,7 +1,7 @@
-"""Engine processes as a front sees them: start one, see it die, end one that hangs.
+"""The supervisor of engine processes: start one, notice its death, end one that hangs.
 
-An engine holds the lock file of its device for as long as it lives, so whoever can take the lock
-knows that no engine lives.
+An engine holds the lock file of its device for as long as it runs, so a process that can take the lock
+knows that no engine runs.
 """
 
 import logging
@@ -37,7 +37,7 @@ OVERDUE_GRACE_S = 3.0
 
 
 class Supervisor:
-    """Keeps an engine alive for as long as there is work. One turn of its duty is `supervise`."""
+    """Keeps an engine running while there is work. Each call of `supervise` is one turn."""
 
     def __init__(self, settings: Settings, store: JobStore) -> None:
         self._settings = settings
@@ -52,20 +52,20 @@ class Supervisor:
 
     @property
     def device(self) -> str:
-        """The device of the settings by the name that its engine has, as far as one has told it."""
+        """The canonical name of the settings' device, as far as an engine has recorded it."""
         return self._names.of(self._settings.device)
 
     def loaded(self) -> LoadedModels | None:
-        """What an engine that is up has in memory, None if none is; for estimates: not the lock is looked at."""
+        """Return the loaded models of a ready engine, or None; for estimates, because it does not check the lock."""
         row = self._rows.get(self.device)
         return row.loaded if row is not None and row.ready and row.process() is not None else None
 
     def machine(self) -> Machine | None:
-        """What an engine has found on the device; None if none has been there since this machine was started."""
+        """Return the machine as an engine has recorded it; None if no engine has run since the machine booted."""
         return self._rows.machine(self.device)
 
     def supervise(self) -> None:
-        """Requeue the jobs of dead engines, end a hung one, start one if jobs wait. Call it while work is unfinished.
+        """Requeue the jobs of dead engines, end a hung one, start one if jobs wait. Call it while jobs are unfinished.
 
         Raises:
             HomeUnusable: the home folder or the job table cannot be used.
@@ -89,7 +89,7 @@ class Supervisor:
         if self._rows.was_ready(pid) or (code == 0 and not no_engine):
             self._failed_starts = 0
             return
-        log.error("engine %d could not start (exit code %d), see %s", pid, code, self._settings.log_file)
+        log.error("engine %d failed to start (exit code %d); see %s", pid, code, self._settings.log_file)
         self._count_failed_start(f"(exit code {code}): {self._last_words()}")
 
     def _count_failed_start(self, why: str) -> None:
@@ -97,7 +97,7 @@ class Supervisor:
         if self._failed_starts < STARTS_ALLOWED:
             return
         self._failed_starts = 0
-        own = "WAN_MCP_ENGINE_COMMAND is set: see whether it starts one. " if self._settings.engine_command else ""
+        own = "WAN_MCP_ENGINE_COMMAND is set: check that it starts an engine. " if self._settings.engine_command else ""
         self._store.fail_queued(
             JobError(
                 code="engine_failed",
@@ -112,7 +112,7 @@ class Supervisor:
                 last = last_line(lines)
         except OSError:
             last = None
-        return f"{last}." if last else "it left no word."
+        return f"{last}." if last else "no output was logged."
 
     def _bury_if_dead(self, device: str) -> bool:
         if not self._bury(device):
@@ -121,12 +121,12 @@ class Supervisor:
         return True
 
     def _bury(self, device: str) -> bool:
-        """Settle what an engine of the device has left; False if one lives."""
+        """Requeue or fail the jobs of a dead engine of the device; return False if one is running."""
         lock = engine_lock(self._settings.home, device)
         try:
             with lock.acquire(blocking=False):
                 for job in self._store.requeue_orphans(device):
-                    log.warning("an engine died over job %s, which is now %s", job.id, job.state)
+                    log.warning("an engine died while running job %s, which is now %s", job.id, job.state)
         except Timeout:
             return False
         return True
@@ -134,7 +134,7 @@ class Supervisor:
     def _start(self) -> None:
         if self._started is not None:  # it runs, and has not taken the lock yet
             if time.monotonic() - self._started_at > self._settings.load_deadline_s:
-                log.error("engine %d never took its device: ending it", self._started.pid)
+                log.error("engine %d never locked its device; ending it", self._started.pid)
                 self._started.kill()
             return
         own = [sys.executable, "-m", "wan_mcp", "engine"]
@@ -155,7 +155,7 @@ class Supervisor:
                     env=os.environ | self._settings.environment(),
                 )
         except OSError as error:
-            log.error("no engine can be started with %s: %s", shlex.join(command), error)
+            log.error("cannot start an engine with %s: %s", shlex.join(command), error)
             self._count_failed_start(f"('{command[0]}': {error.strerror}).")
             return
         self._started_at = time.monotonic()
@@ -170,6 +170,6 @@ class Supervisor:
         if self._overdue_since is None:
             self._overdue_since = now
         elif now - self._overdue_since >= OVERDUE_GRACE_S and (process := row.process()) is not None:
-            log.error("engine %d showed no sign of life in time: ending it", row.pid)
+            log.error("engine %d made no progress before its deadline; ending it", row.pid)
             process.kill()
             self._overdue_since = None

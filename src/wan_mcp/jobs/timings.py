@@ -1,7 +1,7 @@
-"""How long the stages of a job take on this machine, from its own finished jobs.
+"""Times of a job's stages on this machine, measured on its finished jobs.
 
-Engines record, everybody asks: a running job's time left, a queue's length in seconds, what
-`list_resolutions` promises. Nothing measured means nothing promised: None, never a guess.
+Engines record; they serve a running job's time left, a queue's length in seconds, and the times in
+`list_resolutions`. Without a measurement there is no estimate: None, never a guess.
 
 A denoising step is measured for each way of running a model apart (its *variant*: precision,
 compiled or not, turbo, passes left out); the other stages do not depend on it.
@@ -29,19 +29,19 @@ Expectation = dict[Stage, float]
 
 @dataclass(frozen=True)
 class Work:
-    """What a stage does: so many pieces of equal size."""
+    """The work of a stage: a number of pieces of equal size."""
 
     size: float
-    """What a piece's time grows with: tokens of a denoiser, pixels times frames, or 1 where nothing is known."""
+    """The quantity that a piece's time scales with: tokens, pixels times frames, or 1 if unknown."""
     pieces: int = 1
     passes: int = 1
     """Passes of a denoiser in a piece: two with classifier-free guidance."""
     even_at: int | None = None
-    """Where the time grows with the square as well: the size at which both parts are the same work."""
+    """Size at which the linear and the quadratic part take equal work; None if the time is linear."""
 
 
 def stage_work(plan: Plan) -> dict[Stage, Work]:
-    """What each stage of a plan has to do."""
+    """Return the work of each stage of a plan."""
     if isinstance(plan, CaptionPlan):
         return {Stage.LOAD: Work(1), Stage.ENCODE: Work(1), Stage.DENOISE: Work(plan.max_new_tokens)}
     volume = float(plan.width * plan.height * plan.frames)
@@ -58,7 +58,7 @@ def stage_work(plan: Plan) -> dict[Stage, Work]:
 
 
 def variant_of(plan: Plan, way: str = "") -> str:
-    """The variant of a job: how its engine runs the model (`way`, e.g. fp8+aot), and what the plan adds to it."""
+    """Return the variant of a job: how its engine runs the model (`way`, e.g. fp8+aot), plus the plan's additions."""
     return way + _added_by(plan)
 
 
@@ -74,7 +74,7 @@ class Timings:
         self._database = database
 
     def record(self, device: str, model: str, stage: Stage, work: Work, seconds: float, variant: str = "") -> None:
-        """Keep one measurement: the seconds of one piece of `work`."""
+        """Record one measurement: the seconds of one piece of `work`."""
         key = (device, model, stage, work.size, variant)
         same = "device = ? AND model = ? AND stage = ? AND size = ? AND variant = ?"
         with self._database.write(durable=False) as connection:
@@ -90,7 +90,7 @@ class Timings:
             )
 
     def seconds(self, device: str, model: str, stage: Stage, work: Work, variant: str | None = None) -> float | None:
-        """Expected seconds of one piece of work.
+        """Return the expected seconds of one piece of work.
 
         The median at its size; else of denoising the curve through all sizes (see `StepTimeModel`), of the others the
         median at the nearest size, scaled. `variant` None takes all measurements alike.
@@ -118,7 +118,7 @@ class Timings:
         return medians[nearest] * work.size / nearest
 
     def latest_way(self, device: str, plan: Plan) -> str | None:
-        """How an engine has last run a plan's model for plans of this kind; None if none has.
+        """Return how an engine last ran a plan's model for plans of this kind; None if none has.
 
         A front does not know what an engine will do: which kernels, compiled or not.
         """
@@ -134,19 +134,19 @@ class Timings:
         return next((way for way in ways if not any(word in way for word in ADDED)), None)
 
     def record_start(self, device: str, seconds: float) -> None:
-        """Keep how long an engine took from its first line to ready."""
+        """Record how long an engine took from its first line to ready."""
         self.record(device, "", Stage.LOAD, Work(1), seconds)
 
     def start_seconds(self, device: str) -> float | None:
-        """Expected seconds that an engine takes to start."""
+        """Return the expected seconds that an engine takes to start."""
         return self.seconds(device, "", Stage.LOAD, Work(1))
 
     def expect(
         self, device: str, plan: Plan, *, loaded: bool = False, variant: str | None = None
     ) -> Expectation | None:
-        """Seconds of each stage of a job, None while a stage was never measured.
+        """Return the expected seconds of each stage of a job; None if a stage was never measured.
 
-        `loaded` skips loading. Without a `variant` that of the last job of this kind is expected again.
+        `loaded` skips loading. `variant` defaults to that of the last job of this kind.
         """
         if variant is None:
             way = self.latest_way(device, plan)

@@ -1,6 +1,6 @@
-"""What engines say of themselves in the job table: which process each is, and until when its next sign of life is due.
+"""The registry of engines in the job table: the process of each, and the deadline of its next heartbeat.
 
-Beside it, what an engine has found out of its device: that outlives the engine.
+It also records the machine that an engine has found, which outlives the engine.
 """
 
 import os
@@ -23,7 +23,7 @@ ROWS_KEPT = 50  # of engines, dead ones included
 
 @dataclass(frozen=True)
 class WorkerRow:
-    """What an engine says of itself."""
+    """The row of one engine."""
 
     device: str
     pid: int
@@ -33,7 +33,7 @@ class WorkerRow:
     loaded: LoadedModels
 
     def process(self) -> psutil.Process | None:
-        """The process, if it is still the one that wrote this row and not a later one of the same pid."""
+        """Return the process that wrote this row; None if it has ended, even if its pid is in use again."""
         try:
             process = psutil.Process(self.pid)
             alive = abs(process.create_time() - self.pid_created) < 1 and process.status() != psutil.STATUS_ZOMBIE
@@ -43,13 +43,13 @@ class WorkerRow:
 
 
 class WorkerRegistry:
-    """The engines' own rows: written by engines, read by fronts. A dead engine's row stays for a while."""
+    """The engines' rows: written by engines, read by fronts. A dead engine's row stays for a while."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def register(self, device: str, deadline_at: float) -> None:
-        """This process is now the engine of `device`; its next sign of life is due at `deadline_at`."""
+        """Register this process as the engine of `device`; its next heartbeat is due at `deadline_at`."""
         me = psutil.Process()
         with self._database.write(durable=False) as connection:
             connection.execute(
@@ -59,9 +59,9 @@ class WorkerRegistry:
             connection.execute("DELETE FROM engines WHERE seq <= last_insert_rowid() - ?", (ROWS_KEPT,))
 
     def heartbeat(self, device: str, deadline_at: float, loaded: LoadedModels | None = None) -> None:
-        """A sign of life of this process, and which models it has `loaded`, None for the same as before.
+        """Write a heartbeat of this process, and the models it has `loaded`; None for no change.
 
-        The next sign is due at `deadline_at` (Unix time).
+        The next heartbeat is due at `deadline_at` (Unix time).
         """
         with self._database.write(durable=False) as connection:
             connection.execute(
@@ -71,12 +71,12 @@ class WorkerRegistry:
             )
 
     def unregister(self, device: str) -> None:
-        """This process is not the engine of `device` any more."""
+        """Remove this process as the engine of `device`."""
         with self._database.write(durable=False) as connection:
             connection.execute("DELETE FROM engines WHERE device = ? AND pid = ?", (device, os.getpid()))
 
     def record_machine(self, device: str, machine: Machine) -> None:
-        """Keep what an engine of `device` has found there, for the time after it."""
+        """Record the machine that an engine of `device` has found, beyond the engine's life."""
         with self._database.write(durable=False) as connection:
             connection.execute(
                 "INSERT OR REPLACE INTO machines VALUES (?, ?, ?, ?, ?, ?)",
@@ -84,7 +84,7 @@ class WorkerRegistry:
             )
 
     def machine(self, device: str) -> Machine | None:
-        """What an engine of `device` has found there since this machine was started; None if none has."""
+        """Return the machine that an engine of `device` has recorded since it booted; None if none has."""
         rows = self._database.read("SELECT * FROM machines WHERE device = ?", device)
         if not rows or rows[0]["told_at"] < psutil.boot_time():  # hardware and drivers may be others now
             return None
@@ -94,7 +94,7 @@ class WorkerRegistry:
         return Machine(row["name"], row["precision"], row["memory"], bool(row["has_fp8"]))
 
     def get(self, device: str) -> WorkerRow | None:
-        """The engine that registered last for `device`, if one has."""
+        """Return the engine that registered last for `device`, or None."""
         rows = self._database.read("SELECT * FROM engines WHERE device = ? ORDER BY seq DESC LIMIT 1", device)
         if not rows:
             return None
@@ -106,6 +106,6 @@ class WorkerRegistry:
         return WorkerRow(row["device"], row["pid"], row["pid_created"], bool(row["ready"]), row["deadline_at"], loaded)
 
     def was_ready(self, pid: int) -> bool:
-        """Whether the engine of that pid had started well, though others may have come after it."""
+        """Check whether the engine of that pid had become ready, even if later engines have registered."""
         rows = self._database.read("SELECT ready FROM engines WHERE pid = ? ORDER BY seq DESC LIMIT 1", pid)
         return bool(rows and rows[0]["ready"])

@@ -1,1 +1,1 @@
-"""Pictures and videos as files: checked on the way in, whole on the way out."""
+"""Image and video files: input images are checked, results are written atomically."""

@@ -1,6 +1,6 @@
 """Contact sheets: frames of a video side by side, with their times, in one small JPEG.
 
-A sheet is how a model that cannot play a video sees its motion. Small frames are upsample_nearest, the
+A sheet is how a model that cannot play a video sees its motion. Small frames are enlarged, the
 gaps are a gray that is no frame's border colour, and the whole stays within a byte budget.
 """
 
@@ -25,7 +25,7 @@ TEXT = (235, 235, 235)
 
 
 def chosen_frames(count: int) -> list[int]:
-    """Indices of up to nine frames, evenly spread, the first and the last among them."""
+    """Return the indices of up to nine frames, evenly spaced, including the first and the last."""
     if count <= MAX_FRAMES:
         return list(range(count))
     return [round(i * (count - 1) / (MAX_FRAMES - 1)) for i in range(MAX_FRAMES)]
@@ -34,7 +34,7 @@ def chosen_frames(count: int) -> list[int]:
 def contact_sheet(
     frames: "NDArray[np.uint8]", fps: float, max_bytes: int = 60_000, *, indices: Sequence[int] | None = None
 ) -> bytes:
-    """A JPEG of at most `max_bytes` from frames of shape (frames, height, width, 3).
+    """Return a JPEG of at most `max_bytes` from frames of shape (frames, height, width, 3).
 
     `indices` say which of a video's frames these are, if they are the chosen ones and not all.
     """
@@ -61,5 +61,5 @@ def contact_sheet(
 
 
 def _columns(count: int, aspect: float) -> int:
-    """The number of columns that brings the sheet nearest to a square."""
+    """Return the number of columns that makes the sheet nearest to a square."""
     return min(range(1, count + 1), key=lambda n: (abs(math.log(aspect * n / math.ceil(count / n))), -n))

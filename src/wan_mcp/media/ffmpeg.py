@@ -1,4 +1,4 @@
-"""The ffmpeg that comes with imageio-ffmpeg, or the one that IMAGEIO_FFMPEG_EXE names."""
+"""The ffmpeg that ships with imageio-ffmpeg, or the one set by IMAGEIO_FFMPEG_EXE."""
 
 import subprocess
 
@@ -8,7 +8,7 @@ __all__ = ["command", "run"]
 
 
 def command(*arguments: str) -> list[str]:
-    """A command line of ffmpeg that says no more than it must.
+    """Return a quiet ffmpeg command line.
 
     Raises:
         JobFailed: there is no ffmpeg.
@@ -19,13 +19,13 @@ def command(*arguments: str) -> list[str]:
         executable = get_ffmpeg_exe()
     except RuntimeError as error:
         raise JobFailed(
-            "no_ffmpeg", "There is no ffmpeg for this system; install one, or name it in IMAGEIO_FFMPEG_EXE."
+            "no_ffmpeg", "No ffmpeg found for this system. Install it, or set IMAGEIO_FFMPEG_EXE to its path."
         ) from error
     return [executable, "-hide_banner", "-nostats", *arguments]
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[bytes]:
-    """What ffmpeg gives on its standard output, and what it says on the other.
+    """Run ffmpeg and return the completed process with its standard output and error.
 
     Raises:
         JobFailed: there is no ffmpeg.

@@ -1,4 +1,4 @@
-"""How a picture is made to fit a frame: scaled to cover it, then cropped around the middle."""
+"""The framing of an image: scaled to cover a frame, then center-cropped."""
 
 from dataclasses import dataclass
 
@@ -14,7 +14,7 @@ class Framing:
     box: tuple[int, int, int, int]
 
     def describe(self, what: str) -> str | None:
-        """What happens to the picture, in a sentence; None if nothing does."""
+        """Describe the change to the image in a sentence; None if there is none."""
         width, height = self.box[2] - self.box[0], self.box[3] - self.box[1]
         if self.source == (width, height):
             return None
@@ -26,7 +26,7 @@ class Framing:
 
 
 def cover(source: tuple[int, int], frame: tuple[int, int]) -> Framing:
-    """The framing that fills `frame` (width, height) from `source` (width, height) and loses least."""
+    """Return the framing that fills `frame` (width, height) from `source` (width, height) and crops least."""
     scale = max(frame[0] / source[0], frame[1] / source[1])
     scaled = (max(frame[0], round(source[0] * scale)), max(frame[1], round(source[1] * scale)))
     left, top = (scaled[0] - frame[0]) // 2, (scaled[1] - frame[1]) // 2

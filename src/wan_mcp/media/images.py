@@ -1,7 +1,7 @@
-"""Stills: a PNG that carries its receipt, and small JPEGs for whoever only wants a look.
+"""Still images: a PNG that carries its receipt, and small JPEG previews.
 
 A receipt is a JSON object that says how a result was made. Pillow and numpy are imported where
-they are used, so that a front may import this module and still start at once. Knows no torch.
+they are used, so that a front may import this module and still start at once. Independent of torch.
 """
 
 import io
@@ -57,7 +57,7 @@ def write_image(
 
 
 def preview_jpeg(source: "Path | Image", max_bytes: int = 60_000) -> bytes:
-    """A JPEG of a picture, at most `max_bytes` long, for a model or a page to look at."""
+    """Return a JPEG preview of an image, at most `max_bytes` long."""
     from PIL import Image
 
     if isinstance(source, Path):
@@ -72,7 +72,7 @@ def _bounded(picture: "Image") -> "Image":
 
 
 def fitting_jpeg(picture: "Image", max_bytes: int, qualities: Iterable[int] = QUALITIES) -> bytes:
-    """The best JPEG of an RGB picture that fits: first the quality gives way, then the size."""
+    """Return the best JPEG of an RGB image that fits: reduce the quality first, then the size."""
     from PIL.Image import Resampling
 
     qualities = tuple(qualities)

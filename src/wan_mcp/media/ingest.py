@@ -1,4 +1,4 @@
-"""Pictures that come in: found, bounded, decoded safely, set upright, and kept.
+"""Ingestion of input images: found, bounded, decoded safely, set upright, and stored.
 
 What an engine reads later is our own PNG copy under its content's hash, so a job does not depend
 on a file that may change, and no second decoder ever sees foreign bytes.
@@ -32,7 +32,7 @@ SIXTEEN_BITS = 65535
 
 
 class InputImages:
-    """Takes pictures in."""
+    """Ingests images into the home folder."""
 
     def __init__(
         self,
@@ -43,7 +43,7 @@ class InputImages:
         *,
         any_folder: bool = False,
     ) -> None:
-        """`any_folder` lifts the confinement, for a person at their own command line."""
+        """Read images from any folder with `any_folder`, for a person at their own command line."""
         self._media = media
         self._folders = tuple(folders)
         self._max_bytes = int(max_mb * 1e6)
@@ -51,10 +51,10 @@ class InputImages:
         self._any_folder = any_folder
 
     def take(self, source: str) -> InputImage:
-        """Take in a picture from a local path, a wan:// address of an earlier image, or a data URI.
+        """Ingest an image from a local path, a wan:// address of an earlier result, or a data URI.
 
         Raises:
-            BadImage: it is missing, outside the allowed folders, too large, or no picture; says which.
+            BadImage: It is missing, outside the allowed folders, too large, or not an image; the message says which.
         """
         read: Callable[[str], tuple[bytes, str]]
         if source.startswith("data:"):
@@ -64,7 +64,7 @@ class InputImages:
         elif source.startswith("file://"):
             read = self._from_file_address
         elif "://" in source:
-            raise BadImage("pictures from network addresses are not taken; give a local path or a data URI")
+            raise BadImage("image URLs are not supported; use a local path or a data URI")
         else:
             read = self._from_path
         data, origin = read(source)
@@ -85,13 +85,13 @@ class InputImages:
         name = MediaName.parse(source)
         path = self._media.path(name) if name.kind is Kind.IMAGE else self._media.poster(name)
         if not path.is_file():
-            raise BadImage(f"there is no result {source} (any more)")
+            raise BadImage(f"no result {source}; it may have been deleted")
         return path.read_bytes(), source
 
     def _from_file_address(self, source: str) -> tuple[bytes, str]:
         address = urlsplit(source)
         if address.netloc not in ("", "localhost"):
-            raise BadImage(f"{source[:200]} is on another machine; give a local path or a data URI")
+            raise BadImage(f"{source[:200]} is on another machine; use a local path or a data URI")
         return self._from_path(url2pathname(address.path))
 
     def _from_path(self, source: str) -> tuple[bytes, str]:
@@ -99,13 +99,13 @@ class InputImages:
             path = Path(source.removeprefix("file:")).expanduser().resolve()
             allowed = [folder.resolve() for folder in (*self._folders, self._media.home / "media")]
             if not self._any_folder and not any(path.is_relative_to(folder) for folder in allowed):
-                folders = ", ".join(map(str, self._folders)) or "none but the results of earlier jobs"
+                folders = ", ".join(map(str, self._folders)) or "none, only results of earlier jobs"
                 raise BadImage(
-                    f"pictures may be read from these folders only: {folders}; "
-                    "copy it there, send it as a data URI, or have WAN_MCP_IMAGE_DIRS extended"
+                    f"the image is outside the allowed folders ({folders}); "
+                    "copy it into one, send it as a data URI, or add its folder to WAN_MCP_IMAGE_DIRS"
                 )
             if not path.is_file():
-                raise BadImage(f"there is no file {source}")
+                raise BadImage(f"no file {source}")
             if (size := path.stat().st_size) > self._max_bytes:
                 raise self._too_many_bytes(size)
             return path.read_bytes(), str(path)
@@ -114,7 +114,7 @@ class InputImages:
             raise BadImage(f"the file {source[:200]} cannot be read: {reason}") from error
 
     def _too_many_bytes(self, size: int) -> BadImage:
-        return BadImage(f"the picture has {in_bytes(size)}; at most {in_bytes(self._max_bytes)} are taken")
+        return BadImage(f"the image has {in_bytes(size)}; the limit is {in_bytes(self._max_bytes)}")
 
     def _keep(self, data: bytes, origin: str) -> InputImage:
         png, width, height = self._normalized(data)
@@ -128,7 +128,7 @@ class InputImages:
         )
 
     def _normalized(self, data: bytes) -> tuple[bytes, int, int]:
-        """The picture as PNG bytes, upright, RGB over white, with its width and height."""
+        """Return the image as PNG bytes, upright, RGB over white, with its width and height."""
         from PIL import Image, ImageOps
 
         try:
@@ -138,23 +138,22 @@ class InputImages:
                     width, height = picture.size
                     if width * height > self._max_pixels:
                         raise BadImage(
-                            f"the picture has {width}x{height} pixels; "
-                            f"at most {self._max_pixels / 1e6:g} million are taken"
+                            f"the image has {width}x{height} pixels; the limit is {self._max_pixels / 1e6:g} megapixels"
                         )
                     if min(width, height) < MIN_SIDE:
-                        raise BadImage(f"the picture has only {width}x{height} pixels")
+                        raise BadImage(
+                            f"the image has only {width}x{height} pixels; each side needs at least {MIN_SIDE}"
+                        )
                     picture.load()
                     upright = ImageOps.exif_transpose(picture)
         except BadImage:
             raise
         except Image.DecompressionBombError as error:
             raise BadImage(
-                f"the picture has too many pixels; at most {self._max_pixels / 1e6:g} million are taken"
+                f"the image has too many pixels; the limit is {self._max_pixels / 1e6:g} megapixels"
             ) from error
         except Exception as error:  # decoders raise all kinds of things on broken bytes
-            raise BadImage(
-                f"this is no picture that can be read, or it is cut short (taken: {', '.join(FORMATS)})"
-            ) from error
+            raise BadImage(f"not a readable image, or truncated (supported: {', '.join(FORMATS)})") from error
         if upright.mode in ("RGBA", "LA", "PA") or "transparency" in upright.info:
             rgba = upright.convert("RGBA")
             upright = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
@@ -165,7 +164,7 @@ class InputImages:
 
 
 def _in_eight_bits(picture: "Image.Image") -> "Image.Image":
-    """Greys of more than eight bits, which a plain conversion would cut off at 255, as greys of eight."""
+    """Convert greys of more than eight bits, which a plain conversion would clip at 255, to eight bits."""
     if not picture.mode.startswith(("I", "F")):
         return picture
     import numpy as np

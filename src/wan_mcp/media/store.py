@@ -1,4 +1,4 @@
-"""Where media files lie, under which ids, and how they come to be there whole.
+"""The media folder: file names and ids of results, and atomic writes.
 
 A result is `media/<kind>s/<job id>-<i>.<ext>`; job ids cannot be guessed, so neither can these.
 A file is written under a temporary name and renamed when it is whole and on the disk.
@@ -46,20 +46,22 @@ class MediaName:
 
     @classmethod
     def of(cls, job_id: str, index: int, kind: Kind) -> "MediaName":
-        """The name of result `index` (from 0) of a job."""
+        """Return the name of result `index` (from 0) of a job."""
         return cls(kind, f"{job_id}-{index}")
 
     @classmethod
     def parse(cls, uri: str) -> "MediaName":
-        """The name behind a wan:// address.
+        """Parse a wan:// address.
 
         Raises:
-            BadRequest: it is not an address of a video or an image.
+            BadRequest: It is not the address of a video or an image.
         """
         match = ADDRESS.fullmatch(uri)
         kind = Kind(match["folder"]) if match else None
         if match is None or kind is None or match["extension"] != EXTENSIONS[kind]:
-            raise BadRequest(f"'{uri[:100]}' is no wan:// address of a result; they look like wan://images/<id>.png")
+            raise BadRequest(
+                f"'{uri[:100]}' is not the wan:// address of a result; they look like wan://images/<id>.png"
+            )
         return cls(kind, match["id"])
 
 
@@ -71,36 +73,36 @@ class MediaStore:
         self._folder = home / "media"
 
     def path(self, name: MediaName) -> Path:
-        """Where the file is, or will be."""
+        """Return the path of the file, which may not exist yet."""
         return self._folder / f"{name.kind}s" / name.file_name
 
     def sheet(self, name: MediaName) -> Path:
-        """The contact sheet of a video: a small JPEG of some of its frames, for whoever cannot play it."""
+        """Return the path of a video's contact sheet: a small JPEG of some of its frames."""
         return self.path(name).with_suffix(".sheet.jpg")
 
     def poster(self, name: MediaName) -> Path:
-        """The first frame of a video as a JPEG."""
+        """Return the path of a video's poster: its first frame as a JPEG."""
         return self.path(name).with_suffix(".poster.jpg")
 
     @property
     def inputs(self) -> Path:
-        """Where input pictures are kept."""
+        """The folder of the ingested images."""
         return self._folder / "inputs"
 
     def free_bytes(self) -> int:
-        """Free disk space in bytes."""
+        """Return the free disk space in bytes."""
         self.home.mkdir(parents=True, exist_ok=True)
         return shutil.disk_usage(self.home).free
 
     def sweep(self) -> None:
-        """Remove what killed writers left half-done."""
+        """Remove the unfinished files of killed writers."""
         for folder in self._folder.glob("*/"):
             sweep_stale(folder)
 
 
 @contextmanager
 def whole(target: Path) -> Iterator[Path]:
-    """Write a media file: as `files.atomic_file`, on the disk before it gets its name.
+    """Write a media file like `files.atomic_file`, durably.
 
     Raises:
         OutOfSpace: the disk is full.

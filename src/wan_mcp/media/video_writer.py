@@ -1,4 +1,4 @@
-"""A video on its way to its file: frames are encoded while later ones are still made.
+"""Writing of videos: frames are encoded while later ones are still generated.
 
 The mp4 carries its receipt, a JSON object that says how it was made, in the comment of its metadata. The same frames
 and receipt give the same bytes, in however many batches the frames come.
@@ -38,13 +38,13 @@ NO_SPACE = ("No space left on device", "Disk quota exceeded")
 
 
 class _Abandoned(Exception):
-    """The reason for which an unfinished file is removed."""
+    """An internal signal that removes an unfinished file."""
 
 
 class VideoWriter:
-    """One video on its way to its file: ffmpeg encodes in a process of its own while further frames are made.
+    """A writer of one video: ffmpeg encodes in a separate process while further frames are generated.
 
-    The mp4 gets its name last: whoever sees it finds its poster and its contact sheet as well. A writer ends by
+    The mp4 gets its name last, so its poster and its contact sheet exist by then. A writer ends by
     `finish` or by `abandon`, from any thread; the other methods are one thread's at a time.
     """
 
@@ -57,7 +57,7 @@ class VideoWriter:
         fps: float,
         receipt: Mapping[str, Any],
     ) -> None:
-        """`count` frames will come, of `size` (width, height) in pixels.
+        """Start a video of `count` frames of `size` (width, height) in pixels.
 
         Raises:
             OutOfSpace: the disk is full.
@@ -84,7 +84,7 @@ class VideoWriter:
         self._thread.start()
 
     def add(self, frames: "NDArray[np.uint8]") -> None:
-        """The next frames, of shape (frames, height, width, 3); they must not be changed afterwards.
+        """Add the next frames, of shape (frames, height, width, 3); they must not be changed afterwards.
 
         Waits while more than `WAITING` such calls are ahead of the encoder.
 
@@ -103,7 +103,7 @@ class VideoWriter:
         self._queue.put(np.ascontiguousarray(frames).data.cast("B"))
 
     def finish(self, seed: int) -> Artifact:
-        """All frames came: the finished file.
+        """Finish the file after the last frame, and return its artifact.
 
         Raises:
             OutOfSpace: the disk is full.
@@ -141,13 +141,13 @@ class VideoWriter:
         )
 
     def abandon(self) -> None:
-        """Leave nothing behind."""
+        """Stop and remove the unfinished file."""
         self._stop()
         with suppress(_Abandoned), self._open:
             raise _Abandoned
 
     def _feed(self) -> None:
-        """Hand frames to ffmpeg; once it takes no more, let the rest go by."""
+        """Write frames to ffmpeg; once it has ended, discard the rest."""
         pipe = self._process.stdin
         assert pipe is not None
         while (data := self._queue.get()) is not None:
@@ -161,7 +161,7 @@ class VideoWriter:
             pipe.close()
 
     def _end(self) -> None:
-        """Wait for ffmpeg, and raise what it failed for."""
+        """Wait for ffmpeg, and raise the reason if it failed."""
         if self._broken.is_set():
             self._queue.put(None)
         self._thread.join()
@@ -171,8 +171,8 @@ class VideoWriter:
         said = self._said.read().decode(errors="replace")
         if any(words in said for words in NO_SPACE):
             raise OutOfSpace(f"no space left on the disk of {self._path.parent}; free some and try again")
-        last = last_line(said.splitlines()) or f"ffmpeg ended with {self._process.returncode}"
-        raise JobFailed("write_failed", f"The video could not be written: {last}")
+        last = last_line(said.splitlines()) or f"ffmpeg exited with code {self._process.returncode}"
+        raise JobFailed("write_failed", f"Cannot write the video: {last}")
 
     def _stop(self) -> None:
         """End ffmpeg and the thread, wherever they are."""
@@ -186,7 +186,7 @@ class VideoWriter:
 
 
 def _encoding(size: tuple[int, int], fps: float, comment: str, target: Path) -> list[str]:
-    """ffmpeg's arguments for raw frames on its standard input."""
+    """Return ffmpeg's arguments for raw frames on its standard input."""
     width, height = size
     # The thread count is part of what x264 makes of the frames: fixed, so that any machine gives the same bytes.
     effort = ("12", "slow", "1") if width * height <= SMALL_PIXELS else ("17", "fast", "16")

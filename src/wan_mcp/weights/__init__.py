@@ -1,4 +1,4 @@
-"""Weights from the hub: fetched lazily, resumable to the byte, checked, and locked to one commit.
+"""Weights from the hub: downloaded lazily, resumable to the byte, verified, and locked to one commit.
 
 `local` says what is here, without a network and without importing the hub's client; `fetch`
 brings what is missing. Files lie in the hub client's own cache, so that other programs share them.

@@ -1,4 +1,4 @@
-"""One file from the hub into the cache: resumed where it stopped, checked, and only then given its name."""
+"""The download of one file from the hub into the cache: resumable, verified, and only then given its name."""
 
 import hashlib
 import os
@@ -25,7 +25,7 @@ ROOM_LOOK = 16 * 1024 * 1024  # bytes between two looks at the disk's room
 
 
 class _Digest:
-    """The hashes of a file's content as it comes: our own, and the one that the hub names it by."""
+    """The hashes of a file's content as it arrives: our own, and the one that the hub names it by."""
 
     def __init__(self, file: RemoteFile) -> None:
         self._file = file
@@ -43,13 +43,13 @@ class _Digest:
 
     @property
     def right(self) -> bool:
-        """Whether all of it came, unchanged."""
+        """True if all of it arrived unchanged."""
         return (self._git or self._sha256).hexdigest() == self._file.etag
 
 
 @dataclass(frozen=True)
 class Transfer:
-    """Brings files of a repository at a commit; `bring` may run in several threads."""
+    """The download of a repository's files at a commit; `bring` may run in several threads."""
 
     hub: Hub
     cache: RepositoryCache
@@ -60,14 +60,14 @@ class Transfer:
     stop: threading.Event
     patience: Patience
     reserve: int = 0
-    """Bytes of the disk that stay free, whatever else writes to it meanwhile."""
+    """Bytes that stay free on the disk, whatever else writes to it meanwhile."""
 
     def bring(self, file: RemoteFile, counted: int) -> str:
-        """See that a file is in the cache, whole; its SHA-256. `counted` of its bytes were told to the tally before.
+        """Download a file unless it is cached; return its SHA-256. The tally already counts `counted` of its bytes.
 
         Raises:
-            Stopped: `stop` was set; what came stays for the next time.
-            WeightsUnavailable: it came damaged twice, or the disk is full but for the reserve.
+            Stopped: `stop` was set; the downloaded bytes are kept for the next time.
+            WeightsUnavailable: It arrived damaged twice, or only the reserve is left on the disk.
             The client's errors, and OSError from the disk.
         """
         with self._alone(file):
@@ -86,20 +86,20 @@ class Transfer:
                 self.tally.here(-file.size)
         raise WeightsUnavailable(
             "download_corrupted",
-            f"'{file.path}' of {self.repository} came twice with a content that is not the hub's: a proxy or a "
-            "mirror (HF_ENDPOINT) changes it, or the disk is at fault. Nothing of it was kept; try another network.",
+            f"'{file.path}' of {self.repository} arrived damaged twice: it does not match the hub's hash. A proxy or a "
+            "mirror (HF_ENDPOINT) changes it, or the disk is faulty. The file was discarded; try another network.",
         )
 
     @contextmanager
     def _alone(self, file: RemoteFile) -> Iterator[None]:
-        """No other download has this file, in this process or another."""
+        """Hold the lock of this file against downloads in this process and others."""
         lock = self.cache.lock(file)
         while True:
             try:
                 lock.acquire(timeout=LOCK_LOOK_S)
                 break
             except Timeout:
-                self.tally.note(file.path, "another process downloads it")
+                self.tally.note(file.path, "another process is downloading it")
                 self._check()
         try:
             self.tally.note(file.path)
@@ -115,12 +115,12 @@ class Transfer:
         if free_bytes(self.cache.root) < self.reserve:
             raise WeightsUnavailable(
                 "out_of_space",
-                f"The disk of {self.cache.root} has become full while {self.repository} came. Free some space, or set "
-                "HF_HOME to a folder on a larger disk; what has come stays, and the next download goes on there.",
+                f"The disk of {self.cache.root} filled up while downloading {self.repository}. Free some space, or set "
+                "HF_HOME to a folder on a larger disk; the next download resumes this one.",
             )
 
     def _read(self, file: RemoteFile, path: Path) -> _Digest:
-        """The digest of the bytes that are here."""
+        """Return the digest of the bytes on disk."""
         digest = _Digest(file)
         if path.stat().st_size:
             self.tally.note(file.path, f"checking {file.path}")
@@ -131,7 +131,7 @@ class Transfer:
         return digest
 
     def _download(self, file: RemoteFile) -> _Digest:
-        """All bytes of a file in its partial file, and their digest."""
+        """Download a file into its partial file, and return its digest."""
         partial = self.cache.partial(file)
         partial.parent.mkdir(parents=True, exist_ok=True)
         if partial.exists() and partial.stat().st_size > file.size:
@@ -151,7 +151,7 @@ class Transfer:
         return digest
 
     def _stream(self, file: RemoteFile, output: BinaryIO, digest: _Digest) -> _Digest:
-        """Append what the hub sends; the digest of all that is there then."""
+        """Append what the hub sends, and return the digest of the file so far."""
         began = output.tell()
         with self.hub.open(self.repository, self.commit, file.path, began) as response:
             if began and response.status_code != 206:  # it does not know ranges, and sends all of it again

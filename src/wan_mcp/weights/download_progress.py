@@ -1,4 +1,4 @@
-"""How far a download is: counted by its threads, read by whoever waits for it."""
+"""Progress of a download: counted by its threads, read by its callers."""
 
 import threading
 import time
@@ -15,20 +15,20 @@ WINDOW_S = 10.0  # the rate is that of the last so many seconds
 
 @dataclass(frozen=True)
 class Download:
-    """A look at a running download."""
+    """The state of a running download."""
 
     done: int
-    """Bytes that are here, those from earlier attempts included."""
+    """Bytes on disk, those from earlier attempts included."""
     total: int
-    """Bytes of all files wanted."""
+    """Bytes of all requested files."""
     rate: float | None
-    """Bytes a second that came lately; None while nothing came."""
+    """Recent rate in bytes per second; None while nothing arrives."""
     note: str = ""
-    """What it does instead of downloading, e.g. waiting for the hub."""
+    """The current activity if not downloading, e.g. waiting for the hub."""
 
     @property
     def eta_s(self) -> float | None:
-        """Seconds left at this rate; None while there is none."""
+        """Seconds left at this rate; None without a rate."""
         return (self.total - self.done) / self.rate if self.rate else None
 
     def __str__(self) -> str:
@@ -54,7 +54,7 @@ class Tally:
 
     @property
     def came_so_far(self) -> int:
-        """Bytes that came from the hub."""
+        """Bytes received from the hub."""
         return self._came
 
     @property
@@ -64,24 +64,24 @@ class Tally:
             return max(0, self._total - self._here - self._came)
 
     def here(self, count: int) -> None:
-        """So many bytes were here already; negative for those that turned out to be worthless."""
+        """Add bytes that were already on disk; a negative count removes bytes that proved unusable."""
         with self._lock:
             self._here += count
 
     def came(self, count: int) -> None:
-        """So many bytes came from the hub."""
+        """Add bytes received from the hub."""
         with self._lock:
             self._came += count
 
     def note(self, file: str, words: str = "") -> None:
-        """What happens to a file instead of downloading; without words, nothing does any more."""
+        """Set what happens to a file instead of downloading; without words, clear it."""
         with self._lock:
             self._notes.pop(file, None)
             if words:
                 self._notes[file] = words
 
     def look(self) -> Download:
-        """How far it is now."""
+        """Return the current state."""
         now = self._clock()
         with self._lock:
             self._samples.append((now, self._came))

@@ -1,4 +1,4 @@
-"""Bring a model's weights to this machine: only the files wanted, in parallel, with room checked first."""
+"""The download of a model's weights: only the required files, in parallel, after a check of the free space."""
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -31,14 +31,14 @@ THREADS = 8
 
 @dataclass(frozen=True)
 class Fetch:
-    """What a fetch has done."""
+    """The result of a fetch."""
 
     lock: WeightsLock
     """Of the model's own repository."""
     came: int = 0
-    """Bytes that came from the hub."""
+    """Bytes received from the hub."""
     notes: tuple[str, ...] = ()
-    """What the user should know, in sentences."""
+    """Notes for the user, in sentences."""
 
 
 def fetch(
@@ -51,22 +51,22 @@ def fetch(
     reserve: int = 0,
     patience: Patience | None = None,
 ) -> Fetch:
-    """Bring what is missing of a hub model's weights and lock them; asks nobody if nothing is.
+    """Download the missing files of a hub model's weights and lock them; use no network if none are missing.
 
-    Repositories of adapters and GGUF files come after the model's own, one by one.
+    Repositories of adapters and GGUF files follow the model's own, one by one.
 
     Args:
         manifest: the model.
         home: where the lock file goes.
-        tell: hears how far the download is, several times a second, in the calling thread. Whatever
-            it raises stops the download within about a second; what came stays for the next time.
+        tell: is called with the progress several times a second, in the calling thread. Whatever
+            it raises stops the download within about a second; the downloaded bytes are kept for the next time.
         hub: another hub than the environment's.
-        update: take what the manifest's revision is on the hub now, instead of the locked commit.
+        update: use the current commit of the manifest's revision, instead of the locked one.
         reserve: bytes of the disk that stay free.
         patience: how often a failing hub is asked again.
 
     Raises:
-        WeightsUnavailable: they cannot be brought; `code` and message say why and what to do.
+        WeightsUnavailable: They cannot be downloaded; `code` and message say why and what to do.
         HomeUnusable: the lock file cannot be written.
     """
     hub, patience = hub or Hub.from_environment(), patience or Patience()
@@ -78,7 +78,7 @@ def fetch(
 
 
 def _fetch(manifest: Manifest, home: Path, asker: "_Asker", update: bool) -> Fetch:
-    """The same for one repository."""
+    """Fetch one repository."""
     old = WeightsLock.read(manifest, home)
     if old is not None and not update and is_whole(manifest, home):
         return Fetch(old)
@@ -108,10 +108,10 @@ def _fetch(manifest: Manifest, home: Path, asker: "_Asker", update: bool) -> Fet
 
 
 def news(manifest: Manifest, home: Path, *, hub: Hub | None = None, patience: Patience | None = None) -> list[str]:
-    """What upstream has changed since a model was locked, in sentences; none if nothing.
+    """Return upstream changes since a model was locked, in sentences; an empty list if there are none.
 
     Raises:
-        WeightsUnavailable: the hub gives no answer; `code` and message say why.
+        WeightsUnavailable: The hub does not answer; `code` and message say why.
     """
     hub, patience = hub or Hub.from_environment(), patience or Patience()
     askers = [_Asker(source, hub, patience, lambda _: None) for source in sources(manifest)]
@@ -128,7 +128,7 @@ def _news(asker: "_Asker", home: Path) -> list[str]:
 
 @dataclass
 class _Asker:
-    """Asks the hub for one model, and translates what goes wrong."""
+    """The hub's client for one model, which translates errors."""
 
     manifest: Manifest
     hub: Hub
@@ -157,7 +157,7 @@ class _Asker:
             return self._beside([lambda: patiently(listing, self.patience, self.stop, note)])[0]
 
     def bring(self, files: Sequence[RemoteFile], listing: Listing, cache: RepositoryCache) -> dict[str, str]:
-        """The SHA-256 of each file, when all are in the cache."""
+        """Download the files into the cache, and return the SHA-256 of each."""
         # The largest first, so that the last thread is not left alone with one; the same content comes once.
         contents = sorted({file.etag: file for file in files}.values(), key=lambda file: -file.size)
         here = [cache.bytes_here(file) for file in contents]
@@ -187,7 +187,7 @@ _UNDER_WAY: list[tuple[Tally, set[Path]]] = []
 
 @contextmanager
 def _counted(tally: Tally, blobs: set[Path]) -> Iterator[None]:
-    """What is still to come of this download is room that no other may count on."""
+    """Reserve the space of this download's missing bytes against other downloads."""
     entry = tally, blobs
     _UNDER_WAY.append(entry)
     try:
@@ -206,8 +206,8 @@ def _check_space(manifest: Manifest, files: Iterable[RemoteFile], cache: Reposit
     if missing > free:
         raise WeightsUnavailable(
             "out_of_space",
-            f"'{manifest.name}' needs {in_bytes(missing)} ({missing} bytes) more on the disk of {cache.root}, and "
-            f"{in_bytes(free)} may be used there: {missing - free} bytes are missing. Free some space, or set "
+            f"'{manifest.name}' needs {in_bytes(missing)} ({missing} bytes) more on the disk of {cache.root}, but only "
+            f"{in_bytes(free)} are available: {missing - free} bytes are missing. Free some space, or set "
             "HF_HOME to a folder on a larger disk.",
         )
 
@@ -219,7 +219,7 @@ def _locked(place: Path, file: RemoteFile, sha256: str) -> LockedFile:
 def _renamed(repository: str, listing: Listing) -> list[str]:
     if listing.repository == repository:
         return []
-    return [f"{repository} is called {listing.repository} now: correct 'repository' in the manifest."]
+    return [f"{repository} was renamed to {listing.repository}; update 'repository' in the manifest."]
 
 
 def _changed(lock: WeightsLock, listing: Listing, files: Iterable[RemoteFile], verb: str) -> list[str]:

@@ -1,8 +1,8 @@
-"""The hub as its own client sees it: what a repository holds, and a file's bytes from any offset on.
+"""Access to the hub through its own client: the files of a repository, and a file's bytes from any offset.
 
 Only this module and `problems` know the client library, which is imported when a first call needs
 it. Bytes come over plain ranged HTTP and not over the hub's chunk protocol: the client's own
-download begins a file anew after every interruption, and gives no way to stop one.
+download restarts a file after every interruption, and offers no way to stop one.
 """
 
 import json
@@ -38,23 +38,23 @@ class RemoteFile:
 
     @property
     def etag(self) -> str:
-        """What the hub, and the cache, name its content by."""
+        """The hash by which the hub and the cache name its content."""
         return self.sha256 or self.git_blob
 
 
 @dataclass(frozen=True)
 class Listing:
-    """What a repository holds at a commit."""
+    """The files of a repository at a commit."""
 
     repository: str
-    """Its name today: another than was asked for, if it was renamed."""
+    """Its current name, which differs from the requested one if it was renamed."""
     commit: str
     files: tuple[RemoteFile, ...]
 
 
 @dataclass(frozen=True)
 class Hub:
-    """A hub and the cache of what came from it."""
+    """A hub and the cache of its files."""
 
     endpoint: str
     cache: Path
@@ -63,16 +63,16 @@ class Hub:
 
     @classmethod
     def from_environment(cls) -> Self:
-        """As HF_ENDPOINT, HF_HOME, HF_HUB_CACHE and HF_TOKEN say."""
+        """Return the hub set by HF_ENDPOINT, HF_HOME, HF_HUB_CACHE and HF_TOKEN."""
         from huggingface_hub import constants
 
         return cls(constants.ENDPOINT, Path(constants.HF_HUB_CACHE))
 
     def list_files(self, repository: str, revision: str) -> Listing:
-        """What `repository` holds at a branch, tag or commit.
+        """List the files of `repository` at a branch, tag or commit.
 
         Raises:
-            WeightsUnavailable: what answers is no hub.
+            WeightsUnavailable: The server is not a hub.
             The client's errors; `problems.explain` knows them.
         """
         from huggingface_hub import HfApi
@@ -82,7 +82,7 @@ class Hub:
             info = api.model_info(repository, revision=revision, files_metadata=True, timeout=LISTING_TIMEOUT_S)
         except (json.JSONDecodeError, KeyError, TypeError) as error:
             raise WeightsUnavailable(
-                "hub_broken", f"What answers for {repository} is no hub: check HF_ENDPOINT and the proxy."
+                "hub_broken", f"The server that answers for {repository} is not a hub. Check HF_ENDPOINT and the proxy."
             ) from error
         files = tuple(
             RemoteFile(
@@ -96,12 +96,14 @@ class Hub:
         )
         names = [info.sha or "", *(file.etag for file in files), *(file.git_blob for file in files)]
         if not all(map(HASH.match, names)):  # they become names of files
-            raise WeightsUnavailable("hub_broken", f"What lists {repository} names no hashes: check HF_ENDPOINT.")
+            raise WeightsUnavailable(
+                "hub_broken", f"The server's listing of {repository} has no hashes. Check HF_ENDPOINT."
+            )
         return Listing(info.id, names[0], files)
 
     @contextmanager
     def open(self, repository: str, commit: str, file: str, offset: int) -> Iterator["httpx2.Response"]:
-        """The response that streams a file's bytes from `offset` on.
+        """Open the response that streams a file's bytes from `offset` on.
 
         Raises:
             The client's errors; `problems.explain` knows them.
@@ -120,5 +122,5 @@ class Hub:
 
 
 def _is_plain(path: str) -> bool:
-    """Whether a path stays below the folder that it is joined to."""
+    """Check whether a path stays below the folder that it is joined to."""
     return not path.startswith("/") and "\\" not in path and not {"", ".", ".."} & set(path.split("/"))

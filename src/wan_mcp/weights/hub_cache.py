@@ -22,7 +22,7 @@ COMMIT = re.compile(r"^[0-9a-f]{40}$")
 
 @dataclass(frozen=True)
 class RepositoryCache:
-    """Where the files of one repository lie."""
+    """The cached files of one repository."""
 
     root: Path
     """The cache of all repositories."""
@@ -30,37 +30,37 @@ class RepositoryCache:
 
     @property
     def folder(self) -> Path:
-        """What belongs to this repository."""
+        """The folder of this repository."""
         return self.root / f"models--{self.repository.replace('/', '--')}"
 
     def snapshot(self, commit: str) -> Path:
-        """The folder that looks like the repository at a commit."""
+        """Return the folder with the repository's tree at a commit."""
         return self.folder / "snapshots" / commit
 
     def blob(self, file: RemoteFile) -> Path:
-        """Where a file's content lies when it is whole."""
+        """Return the path of a file's complete content."""
         return self.folder / "blobs" / file.etag
 
     def partial(self, file: RemoteFile) -> Path:
-        """Where a file's first bytes lie until it is whole."""
+        """Return the path of a file's first bytes until it is complete."""
         return self.folder / "blobs" / f"{file.etag}.wan-mcp.incomplete"
 
     def lock(self, file: RemoteFile) -> FileLock:
-        """What keeps two downloads of one file apart; the hub's client takes the same."""
+        """Return the lock that keeps two downloads of one file apart; the hub's client uses the same."""
         path = self.root / ".locks" / self.folder.name / f"{file.etag}.lock"
         path.parent.mkdir(parents=True, exist_ok=True)
         return FileLock(path, thread_local=False)
 
     def has(self, file: RemoteFile) -> bool:
-        """Whether a file's content is here with all its bytes."""
+        """Check whether a file's content is cached with all its bytes."""
         return _size(self.blob(file)) == file.size
 
     def bytes_here(self, file: RemoteFile) -> int:
-        """How many of a file's bytes are here."""
+        """Return how many of a file's bytes are on disk."""
         return file.size if self.has(file) else min(file.size, _size(self.partial(file)) or 0)
 
     def link(self, file: RemoteFile, commit: str) -> Path:
-        """Make a whole file appear in the snapshot; gives its place there."""
+        """Link a complete file into the snapshot, and return its path there."""
         place, blob = self.snapshot(commit) / file.path, self.blob(file)
         if place.exists() and place.samefile(blob):
             return place
@@ -72,7 +72,7 @@ class RepositoryCache:
         return place
 
     def name(self, revision: str, commit: str) -> None:
-        """Note that a branch or tag is this commit, as the hub's client does for its offline use."""
+        """Record that a branch or tag points to this commit, as the hub's client does for offline use."""
         if COMMIT.match(revision):
             return
         with atomic_file(self.folder / "refs" / revision) as fresh:
@@ -87,7 +87,7 @@ def _size(path: Path) -> int | None:
 
 
 def free_bytes(folder: Path) -> int:
-    """Bytes that this user may still write to the disk of a folder that need not exist yet."""
+    """Return the bytes that this user may still write to the disk of a folder, which need not exist yet."""
     while not folder.exists():
         folder = folder.parent
     disk = os.statvfs(folder)

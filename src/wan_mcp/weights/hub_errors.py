@@ -1,4 +1,4 @@
-"""What can go wrong between here and the hub, in words that say what to do; and what is worth another try."""
+"""Errors of the hub, explained with what to do; and retries of those that may pass."""
 
 import threading
 from collections.abc import Callable
@@ -17,15 +17,15 @@ RETRIED = {408, 429, 500, 502, 503, 504}
 
 
 class Stopped(WanError):
-    """The download was told to stop; what came stays."""
+    """The download was stopped; the downloaded bytes are kept."""
 
 
 @dataclass(frozen=True)
 class Patience:
-    """How long a hub that fails is asked again."""
+    """The retry policy for a failing hub."""
 
     tries: int = 5
-    """Failures in a row, without a byte between them, that are too many."""
+    """Consecutive failures, without a byte between them, after which it gives up."""
     wait_s: float = 1.0
     """Wait after the first failure; it doubles with each."""
     longest_wait_s: float = 300.0
@@ -33,7 +33,7 @@ class Patience:
 
 
 def passing_errors() -> tuple[type[Exception], ...]:
-    """The errors of the client that may be gone at the next try."""
+    """Return the client's errors that may pass with another try."""
     import httpx2
     from huggingface_hub.errors import HfHubHTTPError
 
@@ -41,25 +41,25 @@ def passing_errors() -> tuple[type[Exception], ...]:
 
 
 def hub_errors() -> tuple[type[Exception], ...]:
-    """All errors that the hub, the network and the disk give."""
+    """Return all errors that the hub, the network and the disk can raise."""
     from huggingface_hub.errors import HFValidationError
 
     return (*passing_errors(), OSError, HFValidationError)
 
 
 def empty_answer(file: str) -> Exception:
-    """What it is when the hub answers well, and sends nothing."""
+    """Return the error of a successful answer without content."""
     import httpx2
 
     return httpx2.RemoteProtocolError(f"the hub sent no bytes of {file}")
 
 
 def patiently(action: Callable[[], T], patience: Patience, stop: threading.Event, note: Callable[[str], None]) -> T:
-    """The result of `action`, tried again while its failures may pass.
+    """Return the result of `action`, retried while its failures may pass.
 
     Raises:
         Stopped: `stop` was set.
-        The last failure, when there were too many or when another try is no use.
+        The last failure, when there were too many or when a retry is pointless.
     """
     failures = 0
     while True:
@@ -76,7 +76,7 @@ def patiently(action: Callable[[], T], patience: Patience, stop: threading.Event
 def pause(
     error: Exception, failures: int, patience: Patience, stop: threading.Event, note: Callable[[str], None]
 ) -> bool:
-    """Wait until another try is worth it; False if it is not."""
+    """Wait before a retry; return False if a retry is pointless."""
     import httpx2
     from huggingface_hub.errors import HfHubHTTPError
 
@@ -88,21 +88,21 @@ def pause(
         if asked is not None and asked > patience.longest_wait_s:
             return False
         wait = asked if asked is not None else wait
-        reason = "rate-limited by the hub" if error.response.status_code == 429 else "the hub is in trouble"
+        reason = "rate-limited by the hub" if error.response.status_code == 429 else "the hub reports an error"
     elif isinstance(error, httpx2.TransportError):
-        reason = "the connection broke"
+        reason = "the connection was lost"
     else:
         return False
     if failures >= patience.tries:
         return False
-    note(f"{reason}; trying again in {duration(wait, precise=False)}")
+    note(f"{reason}; retrying in {duration(wait, precise=False)}")
     stop.wait(wait)
     note("")
     return True
 
 
 def _retry_after(error: Exception) -> float | None:
-    """Seconds after which the hub wants to be asked again."""
+    """Return the hub's retry delay in seconds, if it sent one."""
     from huggingface_hub.errors import HfHubHTTPError
     from huggingface_hub.utils import parse_ratelimit_headers  # type: ignore[attr-defined]
 
@@ -117,7 +117,7 @@ def _retry_after(error: Exception) -> float | None:
 
 
 def explain(error: Exception, model: str, repository: str, revision: str) -> WeightsUnavailable:
-    """What happened to the download of a model's weights, and what to do. `error` is one of `hub_errors`."""
+    """Explain why a model's weights could not be downloaded, and what to do. `error` is one of `hub_errors`."""
     import httpx2
     from huggingface_hub.errors import (
         DisabledRepoError,
@@ -129,11 +129,11 @@ def explain(error: Exception, model: str, repository: str, revision: str) -> Wei
         RevisionNotFoundError,
     )
 
-    again = f"'wan-mcp pull {model}' goes on where it stopped."
+    again = f"'wan-mcp pull {model}' resumes the download."
     what = f"The weights of '{model}' ({repository})"
     match error:
         case OfflineModeIsEnabled():
-            code, words = "hub_offline", f"{what} are not on this machine, and HF_HUB_OFFLINE is set. Unset it."
+            code, words = "hub_offline", f"{what} are not downloaded, and HF_HUB_OFFLINE is set. Unset it."
         case GatedRepoError():
             code, words = (
                 "hub_gated",
@@ -145,35 +145,42 @@ def explain(error: Exception, model: str, repository: str, revision: str) -> Wei
         case RevisionNotFoundError():
             code, words = (
                 "hub_missing",
-                f"{repository} has no revision '{revision}' (any more). 'wan-mcp pull {model} --update' takes "
-                "the newest one if the manifest pins none; else correct 'revision' in the manifest.",
+                f"{repository} has no revision '{revision}'; it may be deleted. 'wan-mcp pull {model} --update' "
+                "downloads the newest one if the manifest pins none; otherwise correct 'revision' in the manifest.",
             )
         case HfHubHTTPError() if _is_bad_token(error):
             code, words = (
                 "hub_token",
                 "The hub does not accept the token of this machine (HF_TOKEN, or 'hf auth login'). "
-                "It has expired or is mistyped: set a valid one, or none for public models.",
+                "It has expired or is mistyped. Set a valid one, or none for public models.",
             )
         case RepositoryNotFoundError():
             code, words = (
                 "hub_missing",
                 f"The hub has no repository {repository}, or it is private. If it is yours, set HF_TOKEN; "
-                f"else correct 'repository' in the manifest of '{model}'.",
+                f"otherwise correct 'repository' in the manifest of '{model}'.",
             )
         case HfHubHTTPError():
             code, words = _by_status(error, what, again)
         case HFValidationError():
-            code, words = "bad_manifest", f"'{repository}' is no name of a repository: correct the manifest. {error}"
+            code, words = (
+                "bad_manifest",
+                f"'{repository}' is not a valid repository name. Correct the manifest. {error}",
+            )
         case httpx2.TransportError():
             code, words = (
                 "hub_unreachable",
-                f"{what} are not whole on this machine, and the hub cannot be reached ({type(error).__name__}). "
+                f"{what} are not fully downloaded, and the hub cannot be reached ({type(error).__name__}). "
                 f"Check the network, the proxy and HF_ENDPOINT. {again}",
             )
         case OSError() if is_disk_full(error):
-            code, words = "out_of_space", f"The disk filled up while {what} came. Free some space. {again}"
+            code, words = (
+                "out_of_space",
+                f"The disk filled up while downloading the weights of '{model}' ({repository}). "
+                f"Free some space. {again}",
+            )
         case _:
-            code, words = "cache_unusable", f"The hub's cache cannot be used: {error}. Correct that, or set HF_HOME."
+            code, words = "cache_unusable", f"The hub's cache cannot be used: {error}. Fix this, or set HF_HOME."
     return WeightsUnavailable(code, words)
 
 
@@ -191,10 +198,13 @@ def _by_status(error: Exception, what: str, again: str) -> tuple[str, str]:
     status = error.response.status_code if isinstance(error, HfHubHTTPError) else 0
     if status == 429:
         asked = _retry_after(error)
-        when = f"in about {duration(asked, precise=False)}" if asked is not None else "in some minutes"
-        return "hub_rate_limited", f"The hub limits the rate of this machine. Try again {when}; a token helps. {again}"
+        when = f"in about {duration(asked, precise=False)}" if asked is not None else "in a few minutes"
+        return (
+            "hub_rate_limited",
+            f"The hub rate-limits this machine. Try again {when}; a token raises the limit. {again}",
+        )
     if status in (401, 403):
-        return "hub_token", f"The hub refuses {what[4:]} to this machine's token: give it the right to read them."
+        return "hub_token", f"This machine's token may not read {what[4:]}. Give it read access."
     if status == 404:
-        return "hub_missing", f"A file of {what[4:]} is gone from the hub. Try again, or correct the manifest."
-    return "hub_broken", f"The hub answers with status {status}. Try again later. {again}"
+        return "hub_missing", f"A file of {what[4:]} no longer exists on the hub. Try again, or correct the manifest."
+    return "hub_broken", f"The hub answered with status {status}. Try again later. {again}"

@@ -1,8 +1,8 @@
-"""Which weights are on this machine, without asking anybody: cheap enough for every list of models.
+"""The weights on this machine, checked without a network: cheap enough for every list of models.
 
 A load looks at each file's size and time of writing: that finds what was cut off, replaced or
 edited, and costs a millisecond, where hashing a hundred gigabytes would cost minutes. A file
-whose time is another but whose size is right is hashed then; all are by `wan-mcp pull --verify`.
+whose time differs but whose size is right is hashed then; `wan-mcp pull --verify` hashes all.
 """
 
 from collections.abc import Callable, Iterable
@@ -21,7 +21,7 @@ __all__ = ["ExtraFile", "InstalledWeights", "damaged_files", "discard", "install
 
 @dataclass(frozen=True)
 class ExtraFile:
-    """A file of a model that does not come from its own repository."""
+    """A file of a model that comes from another repository."""
 
     path: Path
     sha256: str
@@ -29,7 +29,7 @@ class ExtraFile:
 
 @dataclass(frozen=True)
 class InstalledWeights:
-    """Weights that are whole on this machine."""
+    """Weights that are complete on this machine."""
 
     folder: Path
     """Laid out as the repository is."""
@@ -43,12 +43,12 @@ class InstalledWeights:
 
 
 def is_installed(manifest: Manifest, home: Path) -> bool:
-    """Whether a model can be loaded without a download."""
+    """Check whether a model can be loaded without a download."""
     return all(is_whole(source, home) for source in sources(manifest))
 
 
 def is_whole(manifest: Manifest, home: Path) -> bool:
-    """Whether all is here that a model needs from one of its sources."""
+    """Check whether everything that a model needs from one of its sources is downloaded."""
     lock = WeightsLock.read(manifest, home)
     return lock is not None and all(_size(lock.folder / path) == file.size for path, file in lock.files.items())
 
@@ -56,9 +56,9 @@ def is_whole(manifest: Manifest, home: Path) -> bool:
 def installed_weights(
     manifest: Manifest, home: Path, tell: Callable[[str, Download], None] = lambda path, read: None
 ) -> InstalledWeights | None:
-    """A hub model's weights, if they are here as the lock says.
+    """Return a hub model's weights, if they match their lock; None if files are missing.
 
-    `tell` hears again and again which file is being read, and how much of all that must be is.
+    `tell` is called repeatedly with the file being read, and with the progress over all such files.
 
     Raises:
         WeightsUnavailable: a file was changed since it was checked.
@@ -80,19 +80,19 @@ def installed_weights(
 
 
 def _whole(manifest: Manifest, home: Path) -> WeightsLock | None:
-    """The lock of one source, if all its files are here."""
+    """Return the lock of one source, if all its files are downloaded."""
     return WeightsLock.read(manifest, home) if is_whole(manifest, home) else None
 
 
 def _written_anew(lock: WeightsLock) -> list[str]:
-    """The files that were written since they came: copied, or changed."""
+    """Return the files written since their download: copied, or changed."""
     return [path for path, file in lock.files.items() if _mtime(lock.folder / path) != file.mtime_ns]
 
 
 def _checked(
     manifest: Manifest, lock: WeightsLock, home: Path, tally: Tally, tell: Callable[[str, Download], None]
 ) -> WeightsLock:
-    """The lock of one source, after a look at each of its files."""
+    """Return the lock of one source after checking each of its files."""
     damaged = []
     for path in _written_anew(lock):
         file, mtime = lock.files[path], _mtime(lock.folder / path)
@@ -103,20 +103,20 @@ def _checked(
 
         if sha256_of(lock.folder / path, read) == file.sha256:
             lock = lock.model_copy(update={"files": lock.files | {path: file.model_copy(update={"mtime_ns": mtime})}})
-            lock.write(manifest, home)  # at once: who is stopped now need not read this one again
+            lock.write(manifest, home)  # at once: a stop now need not repeat the reading of this file
         else:
             damaged.append(path)
     if damaged:
         raise WeightsUnavailable(
             "weights_changed",
-            f"The weights of '{manifest.name}' are not what was downloaded: {', '.join(damaged)} changed on this "
-            f"machine. 'wan-mcp pull {manifest.name} --verify' brings the right ones.",
+            f"The weights of '{manifest.name}' differ from the download: {', '.join(damaged)} changed on this "
+            f"machine. 'wan-mcp pull {manifest.name} --verify' restores them.",
         )
     return lock
 
 
 def damaged_files(lock: WeightsLock, tell: Callable[[str], None]) -> list[str]:
-    """The files that do not hold what the lock says, all of them read; `tell` hears which is being read."""
+    """Return the files that do not match the lock, after reading all; `tell` is called with each file's path."""
     damaged = []
     for path, file in lock.files.items():
         tell(path)
@@ -126,7 +126,7 @@ def damaged_files(lock: WeightsLock, tell: Callable[[str], None]) -> list[str]:
 
 
 def discard(lock: WeightsLock, damaged: Iterable[str]) -> None:
-    """Remove damaged files from the cache, so that the next fetch brings them again."""
+    """Remove damaged files from the cache, so that the next fetch downloads them again."""
     for path in damaged:
         place = lock.folder / path
         place.resolve().unlink(missing_ok=True)

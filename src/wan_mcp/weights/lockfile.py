@@ -1,4 +1,4 @@
-"""The lock of a model's weights: which commit they are, and what every file must hold.
+"""The lock of a model's weights: their commit, and the hash of every file.
 
 It lies under the home folder as weights/MODEL.lock.json (and MODEL.OWNER--NAME.lock.json for each
 further repository of its adapters and GGUF files) and is written when, and only when, all
@@ -25,8 +25,8 @@ class LockedFile(Frozen):
 
     size: int = Field(ge=0, description="Bytes.")
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
-    etag: str = Field(description="What the hub and its cache name the content by.")
-    mtime_ns: int = Field(description="When the content was last written; another time makes a check due.")
+    etag: str = Field(description="Hash by which the hub and its cache name the content.")
+    mtime_ns: int = Field(description="Time of the last write; another time requires a check.")
 
 
 class WeightsLock(Frozen):
@@ -35,15 +35,15 @@ class WeightsLock(Frozen):
     schema_version: Literal[1] = Field(default=1, alias="schema")
     model: str
     repository: str
-    revision: str | None = Field(description="What the manifest asked for.")
-    patterns: tuple[str, ...] = Field(description="The files that the manifest asked for.")
+    revision: str | None = Field(description="Revision in the manifest.")
+    patterns: tuple[str, ...] = Field(description="File patterns in the manifest.")
     commit: str
     folder: Path = Field(description="The snapshot in the hub's cache.")
     files: dict[str, LockedFile]
 
     @classmethod
     def read(cls, manifest: Manifest, home: Path) -> Self | None:
-        """The lock of a model, if there is one and the manifest still asks for the same."""
+        """Return the lock of a model, if there is one that still fits the manifest."""
         try:
             lock = cls.model_validate_json(_place(manifest, home).read_bytes())
         except (OSError, ValidationError):
@@ -51,13 +51,13 @@ class WeightsLock(Frozen):
         return lock if lock.fits(manifest) else None
 
     def fits(self, manifest: Manifest) -> bool:
-        """Whether it locks what the manifest asks for."""
+        """Check whether it locks what the manifest requests."""
         weights = manifest.weights
         asked = (weights.repository, weights.revision, weights.files)
         return asked == (self.repository, self.revision, self.patterns)
 
     def write(self, manifest: Manifest, home: Path) -> None:
-        """Write it, whole or not at all.
+        """Write it atomically.
 
         Raises:
             HomeUnusable: the home folder cannot be written.
@@ -71,7 +71,7 @@ class WeightsLock(Frozen):
             raise HomeUnusable(f"the lock file {place} cannot be written: {error.strerror}") from error
 
     def changes(self, newer: Mapping[str, str]) -> list[str]:
-        """What differs in another commit, given as the etag of each file: a phrase each for changed, added, removed."""
+        """Describe the changed, added and removed files of another commit, given as the etag of each file."""
         paths = {
             "changed": [path for path in newer if path in self.files and newer[path] != self.files[path].etag],
             "added": [path for path in newer if path not in self.files],

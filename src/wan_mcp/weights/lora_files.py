@@ -1,4 +1,4 @@
-"""Adapters that a request names: found in their allowed places, known to be safetensors, told by their hash."""
+"""Adapters of requests: found in the allowed folders, checked to be safetensors, and hashed."""
 
 import json
 import struct
@@ -16,29 +16,29 @@ MAX_HEADER_BYTES = 100_000_000  # as the format's own readers allow
 
 
 class LoraFiles:
-    """The adapters of this machine: by name in one folder, by path below some others."""
+    """The adapters on this machine: by name in one folder, by path below others."""
 
     def __init__(self, named: Path, folders: Iterable[Path], *, any_folder: bool = False) -> None:
-        """`any_folder` lifts the confinement of paths, for a person at their own command line."""
+        """Read paths in any folder with `any_folder`, for a person at their own command line."""
         self._named = named
         self._folders = tuple(folders)
         self._any_folder = any_folder
         self._hashes: dict[tuple[Path, int, int], str] = {}
 
     def find(self, lora: LoraRequest) -> Path:
-        """The file that a request means.
+        """Return the file that a request names.
 
         Raises:
-            BadRequest: there is none, it lies elsewhere, or it is no safetensors file; says which.
+            BadRequest: It is missing, outside the allowed folders, or not a safetensors file; the message says which.
         """
         if (lora.name is None) == (lora.path is None):
-            raise BadRequest(f"a lora needs a name (a file in {self._named}) or a path, and not both")
+            raise BadRequest(f"a lora needs either a name (a file in {self._named}) or a path")
         file = self._by_name(lora.name) if lora.name is not None else self._by_path(lora.path or "")
         _require_safetensors(file)
         return file
 
     def sha256(self, file: Path) -> str:
-        """A file's hash, read anew when the file has changed."""
+        """Return a file's hash, computed again if the file has changed."""
         status = file.stat()
         key = (file, status.st_size, status.st_mtime_ns)
         if key not in self._hashes:
@@ -59,18 +59,18 @@ class LoraFiles:
             allowed = [folder.resolve() for folder in (self._named, *self._folders)]
             if not self._any_folder and not any(file.is_relative_to(folder) for folder in allowed):
                 raise BadRequest(
-                    f"loras may be read from these folders only: {', '.join(map(str, (self._named, *self._folders)))}; "
-                    "copy it there, or have WAN_MCP_LORA_DIRS extended"
+                    f"the lora is outside the allowed folders ({', '.join(map(str, (self._named, *self._folders)))}); "
+                    "copy it into one, or add its folder to WAN_MCP_LORA_DIRS"
                 )
             if not file.is_file():
-                raise BadRequest(f"there is no lora {path[:200]}")
+                raise BadRequest(f"no lora file {path[:200]}")
         except (OSError, ValueError, RuntimeError) as error:
             raise BadRequest(f"the lora {path[:200]} cannot be read: not a usable path") from error
         return file
 
 
 def _require_safetensors(file: Path) -> None:
-    """Look at the header only: a pickle is never opened by anything that could run it."""
+    """Check only the header: a pickle is never opened by anything that could run it."""
     try:
         with file.open("rb") as content:
             (length,) = struct.unpack("<Q", content.read(8))
@@ -83,6 +83,6 @@ def _require_safetensors(file: Path) -> None:
 
 def _no_safetensors(file: Path) -> BadRequest:
     return BadRequest(
-        f"the lora {file.name} is no safetensors file; other formats can run code when loaded and are not taken: "
-        "convert it, or get it as .safetensors"
+        f"the lora {file.name} is not a safetensors file. Other formats can run code and are not supported; "
+        "convert it to .safetensors"
     )

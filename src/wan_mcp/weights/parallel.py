@@ -1,4 +1,4 @@
-"""Work in other threads, while the calling thread tells how far it is and may stop it at any time."""
+"""Work in other threads, while the calling thread reports progress and may stop it at any time."""
 
 import threading
 import time
@@ -18,7 +18,7 @@ LEAVE_S = 1.0  # how long stopped threads are waited for; one that hangs in a re
 def side_by_side(
     actions: Sequence[Callable[[], T]], threads: int, stop: threading.Event, tell: Callable[[], None]
 ) -> list[T]:
-    """The results of `actions`, in their order; `tell` is called again and again meanwhile.
+    """Run `actions` in parallel and return their results in order; call `tell` repeatedly meanwhile.
 
     Raises:
         The first error of an action, or whatever `tell` raises; either sets `stop`, and the

@@ -1,4 +1,4 @@
-"""Where a model's weights come from: its own repository, and those of its adapters and GGUF files.
+"""The sources of a model's weights: its own repository, and those of its adapters and GGUF files.
 
 Each source is fetched, locked and checked like a model of its own; to people they are one model.
 """
@@ -9,11 +9,11 @@ __all__ = ["FurtherWeights", "sources"]
 
 
 class FurtherWeights(Weights):
-    """Those weights of a model that lie in another repository than its own."""
+    """The weights of a model from a repository other than its own."""
 
 
 def sources(manifest: Manifest) -> tuple[Manifest, ...]:
-    """A hub model once for each repository that it needs: its own comes first. None for an embedded model."""
+    """Return a hub model once for each repository that it needs, its own first; nothing for an embedded model."""
     if manifest.weights.repository is None:
         return ()
     wanted: dict[str, list[str]] = {}

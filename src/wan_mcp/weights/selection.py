@@ -1,4 +1,4 @@
-"""Which files of a repository are wanted: those that the manifest names, and never one that can run code."""
+"""The selection of a repository's files: those that the manifest names, and never one that can run code."""
 
 import re
 from collections.abc import Iterable
@@ -24,10 +24,10 @@ PICKLED = {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"}
 
 
 def wanted(manifest: Manifest, listing: Listing) -> tuple[RemoteFile, ...]:
-    """The files that the manifest asks for.
+    """Return the files that the manifest requests.
 
     Raises:
-        WeightsUnavailable: one of its patterns finds nothing, or only pickles lie there.
+        WeightsUnavailable: One of its patterns matches nothing, or only pickles.
     """
     patterns = manifest.weights.files or ("*",)
     chosen = {file.path: file for pattern in patterns for file in _matching(manifest, listing, pattern)}
@@ -49,13 +49,13 @@ def _matching(manifest: Manifest, listing: Listing, pattern: str) -> list[Remote
 
 
 def _stems(listing: Listing) -> set[str]:
-    """What the names of tensor files without a mark begin with."""
+    """Return the stems of the tensor files without a mark."""
     plain = (file.path for file in listing.files if not TWIN.fullmatch(file.path))
     return {match["stem"] for path in plain if (match := SHARD.fullmatch(path))}
 
 
 def _is_twin(path: str, stems: set[str], pattern: str) -> bool:
-    """Whether a file holds what files without its mark hold too, and is not asked for by that mark."""
+    """Check whether a file duplicates files without its mark, and the pattern does not name that mark."""
     match = TWIN.fullmatch(path)
     return match is not None and match["stem"] in stems and f".{match['twin']}" not in pattern
 
@@ -65,13 +65,13 @@ def _nothing(manifest: Manifest, listing: Listing, pattern: str, beside: Iterabl
     if pickles:
         return WeightsUnavailable(
             "weights_pickled",
-            f"{listing.repository} offers these weights of '{manifest.name}' only as pickles "
+            f"{listing.repository} has these weights of '{manifest.name}' only as pickles "
             f"({', '.join(pickles[:3])}). Loading a pickle runs whatever code its author "
             "put there, so they are never downloaded. Name a repository with safetensors in the manifest.",
         )
     return WeightsUnavailable(
         "weights_incomplete",
-        f"{listing.repository} at commit {listing.commit[:12]} has no file '{pattern}' that '{manifest.name}' needs: "
+        f"{listing.repository} at commit {listing.commit[:12]} has no file '{pattern}' that '{manifest.name}' needs; "
         "correct 'files', 'repository' or 'revision' in its manifest.",
     )
 
