@@ -1,6 +1,6 @@
 """The folder of packages, and the checks before one is loaded.
 
-A package is code. It is loaded only if nobody but this user can write its file and folder, and if its content matches
+A package is code. It is loaded only if its file and folder are writable by this user alone, and if its content matches
 its metadata, which was written when it was built and verified.
 """
 

@@ -97,7 +97,7 @@ class AttentionAccuracy:
     @classmethod
     @lru_cache(maxsize=4)
     def of(cls, device: torch.device, head_dim: int) -> "AttentionAccuracy":
-        """The trial for a GPU, in bf16."""
+        """Return a check for a GPU, in bf16."""
         return cls.on(*(tensor.bfloat16() for tensor in like_a_denoisers(head_dim, device=device)))
 
     @classmethod
@@ -134,7 +134,7 @@ class FusedAccuracy:
 
     @classmethod
     def of(cls, device: torch.device, head_dim: int) -> "FusedAccuracy":
-        """The trial for a GPU, in bf16."""
+        """Return a check for a GPU, in bf16."""
         return cls.on(like_a_denoisers_product(head_dim, device=device))
 
     @classmethod

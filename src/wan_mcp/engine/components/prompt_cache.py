@@ -44,7 +44,7 @@ class TextReader(Protocol):
         """Return the text encoder."""
 
     def encode(self, text: str) -> Any:
-        """The embedding of one text, of shape (1, tokens, width), exactly as the pipeline makes it."""
+        """Return the embedding of one text, (1, tokens, width), exactly as the pipeline computes it."""
 
 
 class PromptEmbeddings:
@@ -67,12 +67,12 @@ class PromptEmbeddings:
 
     @classmethod
     def kept_in(cls, settings: Settings, weights: Installed) -> Self:
-        """The embeddings of a model's text encoder, kept under the home of these settings as well."""
+        """Create the cache for a model's text encoder, with files in the home folder of these settings."""
         files = EmbeddingFiles(settings.home / "embeddings", reserve_bytes=settings.min_free_bytes)
         return cls(weights.sha256_of("text_encoder", "tokenizer"), files)
 
     def of(self, model: TextReader, text: str) -> Any:
-        """The embedding of one text, of shape (1, tokens, width), exactly as the pipeline makes it."""
+        """Return the embedding of one text, (1, tokens, width), exactly as the pipeline computes it."""
         key = self._key(model, text)
         if key in self._entries:
             self._entries.move_to_end(key)
