@@ -1,6 +1,6 @@
 """Placement and quantization of a text encoder, which is larger than many denoisers and runs only briefly.
 
-UMT5-XXL has 5.7 billion weights: 11.4 GB in bf16, 8.4 GB with the feed-forward layers in int8, and almost no device
+UMT5-XXL has 5.7 billion weights: 11.4 GB in bf16, 8.5 GB with the feed-forward layers in int8, and almost no device
 memory when it is offloaded layer by layer.
 """
 
@@ -37,11 +37,11 @@ FEED_FORWARD = ("wi", "wi_0", "wi_1", "wo", "gate_proj", "up_proj", "down_proj")
 """Names of the linear layers of feed-forward parts in T5 and Qwen's models. Attention is not quantized: the errors
 would change which tokens are attended to, in all later layers.
 
-The error of an embedding with int8 is similar to that of bf16 itself: 0.4 % (bf16: 0.4 %) with wan-mini's trained
-encoder, 1.1 % (bf16: 0.6 %) with two random layers of UMT5-XXL's size, 3.6 % from bf16 after all 24. With FP8 it would
-be three to five times as large."""
+The error of an embedding with int8 is similar to that of bf16 itself: 0.5 % (bf16: 0.7 %) with wan-mini's trained
+encoder, 1.1 % (bf16: 0.7 %) with two random layers of UMT5-XXL's size (`benchmarks/results/torchao_weights.json`), and
+3.6 % from bf16 after all 24 with groups of 128. With FP8 it would be three to five times as large."""
 GROUP_SIZE = 64
-"""Weights of a row that share a scale."""
+"""Weights of a row that share a scale: the largest for which torchao's error is no larger than that of 0.1.0's int8."""
 HOST_SHARE = 0.7
 """Share of main memory that a model may use."""
 
