@@ -149,7 +149,7 @@ class PackageRunner:
                 return f"{expected.name} does not begin at a multiple of {ALIGNED} bytes"
         bound = self._bound
         for place, tensor in enumerate(weights):
-            forget = partial(bound.pop, id(tensor))  # called with the dead reference
+            forget = partial(bound.pop, id(tensor))  # called with the dead reference, which is `pop`'s default value
             bound[id(tensor)] = (place, weakref.ref(tensor, forget))
         return None
 

@@ -100,9 +100,9 @@ def block_scores(laid: BlockedQKV) -> Tensor:
         )  # fmt: skip
         return scores
     for first in range(0, heads, HEADS_AT_ONCE):
-        some = slice(first, first + HEADS_AT_ONCE)
-        parts = laid.query_means[:, some] @ laid.key_means[:, some].transpose(-1, -2) * width**-0.5
+        chunk = slice(first, first + HEADS_AT_ONCE)
+        parts = laid.query_means[:, chunk] @ laid.key_means[:, chunk].transpose(-1, -2) * width**-0.5
         parts = parts.unflatten(3, (blocks, PARTS)).logsumexp(-1)
-        scores[:, some] = parts.unflatten(2, (blocks, PARTS)).logsumexp(3)
+        scores[:, chunk] = parts.unflatten(2, (blocks, PARTS)).logsumexp(3)
     scores.diagonal(dim1=-2, dim2=-1).fill_(torch.inf)
     return scores

@@ -81,10 +81,10 @@ def _error_of(kernel: Any, device: torch.device, width: int) -> float:
     """Return the kernel's relative error against float64, with 70 keys of which the last counts 400 times."""
     random = torch.Generator(device).manual_seed(0)
 
-    def some(tokens: int) -> Tensor:
+    def sample(tokens: int) -> Tensor:
         return torch.randn(1, tokens, 2, width, generator=random, device=device)
 
-    query, key, value = (x.bfloat16() for x in (some(200) * 2, some(70), some(70)))
+    query, key, value = (x.bfloat16() for x in (sample(200) * 2, sample(70), sample(70)))
     out = kernel(query, key, value, torch.full((1,), 400.0, device=device)).double()
     scores = torch.einsum("bqhc,bkhc->bhqk", query.double(), key.double()) / math.sqrt(width)
     scores[..., -1] += math.log(400)

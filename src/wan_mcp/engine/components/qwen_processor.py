@@ -68,5 +68,5 @@ def _repeated(text: str, counts: Any) -> Any:
     first, *rest = text.split(PICTURE)
     yield first
     for piece in rest:
-        yield PICTURE * next(counts, 0)  # a placeholder without an image is part of the user's text, not a placeholder
+        yield PICTURE * next(counts, 0)  # a placeholder without an image comes from the user's text: dropped
         yield piece

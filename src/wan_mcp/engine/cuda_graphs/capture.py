@@ -121,7 +121,7 @@ def _without_workspaces() -> Iterator[None]:
 
 @contextmanager
 def _collecting_later() -> Iterator[None]:
-    """Disable the garbage collector: freeing certain objects is forbidden during a capture."""
+    """Disable the garbage collector: it could free objects whose deletion is forbidden during a capture."""
     enabled = gc.isenabled()
     gc.disable()
     try:

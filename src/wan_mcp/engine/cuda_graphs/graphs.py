@@ -234,8 +234,8 @@ class _GraphedForward:
         known.inputs, known.read = (torch.empty_like(latents), torch.empty_like(times)), read
 
         def work() -> Tensor:
-            made: Tensor = self._plain(*known.inputs, known.text, return_dict=False)[0]
-            return made
+            out: Tensor = self._plain(*known.inputs, known.text, return_dict=False)[0]
+            return out
 
         try:
             known.recording = self._recorder.record(work)

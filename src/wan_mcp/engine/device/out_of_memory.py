@@ -71,6 +71,6 @@ def _let_go(error: BaseException) -> None:
 def advice(plan: Plan, manifest: Manifest) -> str:
     """Return a message about what ran out of memory, with the model's smaller sizes."""
     if plan.shape is None:
-        return f"Memory ran out while '{plan.model}' read the picture. Free some memory, or use a smaller model."
+        return f"Memory ran out while '{plan.model}' read the image. Free some memory, or use a smaller model."
     offer = offer_sizes(manifest, smaller_sizes(manifest, plan.shape))
-    return f"Memory ran out at {plan.shape}. {offer} The engine goes on with the next job."
+    return f"Memory ran out at {plan.shape}. {offer} The engine continues with the next job."

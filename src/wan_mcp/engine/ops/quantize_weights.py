@@ -36,8 +36,8 @@ def quantize_fp8_rowwise(weight: Tensor) -> tuple[Tensor, Tensor]:
     quantized = torch.empty_like(weight, dtype=torch.float8_e4m3fn, memory_format=torch.contiguous_format)
     scale = torch.empty(weight.shape[0], 1, device=weight.device)
     for rows in _chunks(weight):
-        # In float32, since torchao rounds the scales to the dtype of the weights. The bound keeps a row of zeros from
-        # being divided by zero; with a bound torchao never takes another kernel, of other bits, where one is installed.
+        # In float32, since torchao rounds the scales to the dtype of the weights. The lower bound avoids a
+        # division by zero in rows of zeros. It also keeps torchao from using another installed kernel with other bits.
         part = Float8Tensor.from_hp(weight[rows].float(), granularity=PerRow(), hp_value_lb=FP8_MAX * MIN_SCALE)
         quantized[rows], scale[rows] = part.qdata, part.scale
     return quantized, scale

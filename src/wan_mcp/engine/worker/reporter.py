@@ -48,7 +48,10 @@ class Reporter:
         *,
         heartbeats: bool = True,
     ) -> None:
-        """Report to `store`; `leaving` returns whether the engine is shutting down; `heartbeats` are sent if true."""
+        """Report on `job` to `store`.
+
+        `leaving` returns whether the engine is shutting down; `heartbeats` is whether progress counts as a heartbeat.
+        """
         self.job = job
         self._tells_alive = heartbeats
         self._store = store
