@@ -136,7 +136,7 @@ def test_a_request_id_for_another_request_is_refused(store: JobStore) -> None:
 def test_a_full_queue_refuses_the_next_job_and_running_ones_do_not_count(store: JobStore) -> None:
     submit(store, "one", limit=2)
     submit(store, "two", limit=2)
-    with pytest.raises(QueueFull, match="2 jobs wait"):
+    with pytest.raises(QueueFull, match="2 jobs are waiting"):
         submit(store, "three", limit=2)
     store.claim("cpu")
     submit(store, "three", limit=2)
