@@ -4,10 +4,11 @@ import os
 import platform
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psutil
+
+from wan_mcp.hardware.processor import processor
 
 if TYPE_CHECKING:
     import torch
@@ -20,7 +21,7 @@ PACKAGES = ("wan-mcp", "mcp", "torch", "torchao", "diffusers", "transformers", "
 def describe() -> dict[str, Any]:
     """Return the processor, memory, system, package versions and load of now."""
     return {
-        "processor": _processor(),
+        "processor": processor().name,
         "cores": os.cpu_count(),
         "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
         "system": platform.platform(terse=True),
@@ -29,15 +30,6 @@ def describe() -> dict[str, Any]:
         "load_average": [round(load, 2) for load in os.getloadavg()],
         "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-
-
-def _processor() -> str:
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        for line in info.read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor()
 
 
 def hardware(device: "torch.device") -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+import wan_mcp.engine  # noqa: F401  # before torch: tests compute as an engine does
 from tests.support.patience import PATIENCE_S
 from wan_mcp.settings import ENV_PREFIX, Settings
 

@@ -44,10 +44,11 @@ class Watched:
         """The file that a plan makes."""
         return Path(self.bench.run(plan).artifacts[0].path).read_bytes()
 
-    def restart(self) -> None:
+    def restart(self, threads: int = 0) -> None:
         """Another engine on the same home."""
         bench = self.bench
-        bench.runner = ModelRunner(bench.settings, bench.catalog, embedded=self._embedded)
+        settings = bench.settings.model_copy(update={"threads": threads})
+        bench.runner = ModelRunner(settings, bench.catalog, embedded=self._embedded)
         self.passes = 0
 
 
@@ -65,6 +66,20 @@ def test_a_prompt_is_encoded_once_for_all_engines(watched: Watched) -> None:
         assert watched.passes == 0
     watched.run(video_plan(prompt="a blue square"))
     assert watched.passes == 1
+
+
+def test_a_prompt_is_encoded_again_where_the_number_of_threads_can_give_other_bits(watched: Watched) -> None:
+    threads = torch.get_num_threads()
+    try:
+        watched.run(image_plan())
+        watched.restart(threads + 1)
+        watched.run(image_plan())
+        assert watched.passes == 2
+        watched.restart(threads)
+        watched.run(image_plan())
+        assert watched.passes == 0
+    finally:
+        torch.set_num_threads(threads)
 
 
 def test_models_with_the_same_encoder_share_embeddings_and_others_do_not(watched: Watched) -> None:

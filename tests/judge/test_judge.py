@@ -1,6 +1,7 @@
 """The judge sees what is in a rendered clip, and does not see what is not there."""
 
 from collections import Counter
+from collections.abc import Iterator
 
 import cv2
 import numpy as np
@@ -27,9 +28,13 @@ def _rendered(count: int, size: tuple[int, int], seed: int) -> tuple[list[Pictur
 
 
 @pytest.fixture(autouse=True)
-def _few_threads() -> None:
+def _few_threads() -> Iterator[None]:
+    threads, threads_of_opencv = torch.get_num_threads(), cv2.getNumThreads()
     torch.set_num_threads(2)
     cv2.setNumThreads(1)
+    yield
+    torch.set_num_threads(threads)
+    cv2.setNumThreads(threads_of_opencv)
 
 
 def test_every_attribute_of_rendered_clips_is_seen_in_at_least_99_of_100() -> None:

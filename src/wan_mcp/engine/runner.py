@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-import torch
-
 from wan_mcp.catalog.catalog import Catalog
 from wan_mcp.catalog.manifest import Manifest
 from wan_mcp.catalog.memory_fit import default_shape, needed_bytes
@@ -70,9 +68,7 @@ class ModelRunner:
         Raises:
             JobFailed: the device of the settings does not exist.
         """
-        if settings.threads:
-            torch.set_num_threads(settings.threads)
-        self.device: Device = resolve_device(settings.device)
+        self.device: Device = resolve_device(settings.device, settings.threads)
         self._catalog = catalog
         self._settings = settings
         self._embedded = embedded

@@ -5,9 +5,11 @@ from typing import Any
 
 import torch
 
+from wan_mcp.engine.device.reproducible import arithmetic
 from wan_mcp.errors import JobFailed
 from wan_mcp.hardware.host_memory import main_memory
 from wan_mcp.hardware.machine import MIN_FP8_CAPABILITY, Machine
+from wan_mcp.hardware.processor import processor
 from wan_mcp.schema.enums import ComputePrecision
 
 __all__ = ["Device", "device_name", "resolve_device"]
@@ -22,7 +24,7 @@ class Device:
     precision: ComputePrecision
     """Precision of models that are not quantized: fp32 or bf16."""
     description: str
-    """The GPU, or the CPU's instruction set: it affects the last bits of a result, as the precision does."""
+    """The GPU; or the CPU, its instruction set, its threads and MKL's mode: what the last bits depend on."""
 
     @property
     def dtype(self) -> Any:
@@ -58,15 +60,19 @@ def device_name(setting: str) -> str:
     return ("cuda:0" if torch.cuda.is_available() else "cpu") if setting == "auto" else setting
 
 
-def resolve_device(name: str) -> Device:
+def resolve_device(name: str, threads: int = 0) -> Device:
     """Return the device for a setting: auto, cpu, cuda or cuda:N; a GPU becomes this process's current one.
+
+    `threads` is the number of CPU threads of this process from now on; 0 leaves the choice to torch.
 
     Raises:
         JobFailed: there is no such GPU.
     """
+    # Torch's own choice too has to be set: as long as no number is, MKL may use fewer threads than that.
+    torch.set_num_threads(threads or torch.get_num_threads())
     name = device_name(name)
     if name == "cpu":
-        return Device(torch.device("cpu"), "fp32", f"cpu {torch.backends.cpu.get_cpu_capability()}")
+        return Device(torch.device("cpu"), "fp32", _describe_cpu())
     index, found = int(name.partition(":")[2] or 0), torch.cuda.device_count()
     if index >= found:
         raise JobFailed(
@@ -74,3 +80,14 @@ def resolve_device(name: str) -> Device:
         )
     torch.cuda.set_device(index)  # Triton launches on the current device, not the tensors' one
     return Device(torch.device("cuda", index), "bf16", torch.cuda.get_device_name(index))
+
+
+def _describe_cpu() -> str:
+    """Return the CPU as receipts and caches know it: where any of this differs, the last bits can."""
+    found, threads = processor(), torch.get_num_threads()
+    facts = (
+        f"cpu {torch.backends.cpu.get_cpu_capability()}",
+        f"{found.name} {found.signature}".strip(),
+        f"{threads} thread{'' if threads == 1 else 's'}",
+    )
+    return ", ".join((*facts, *arithmetic()))

@@ -52,8 +52,11 @@ class DenoiserSource:
     adapters: tuple[FusedAdapter, ...] = ()
     """What is fused into the weights."""
 
-    def key(self, kinds: Sequence[BlockKind]) -> str:
-        """What the converted weights depend on, as the name of a folder."""
+    def key(self, kinds: Sequence[BlockKind], device: Device) -> str:
+        """What the converted weights depend on, as the name of a folder.
+
+        To convert is exact. To fuse an adapter is a matrix product, which has other bits on a CPU with other threads.
+        """
         content = {
             "layout": LAYOUT,
             "config": {k: v for k, v in self.config.items() if not k.startswith("_")},
@@ -61,6 +64,8 @@ class DenoiserSource:
             "adapters": [(sha256, scale) for _, sha256, scale in self.adapters],
             "kinds": [(kind.shape.describe(), kind.recipe, str(kind.dtype)) for kind in kinds],
         }
+        if self.adapters and not device.is_cuda:
+            content["fused_on"] = device.description
         return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:32]
 
 
@@ -158,7 +163,7 @@ class _Conversion:
     def _cached(self) -> Parts | None:
         if self.cache is None:
             return None
-        source, key = self.source, self.source.key(self.kinds)
+        source, key = self.source, self.source.key(self.kinds, self.device)
         cached = self.cache.find(key)
         if cached is None:
             return None
@@ -199,7 +204,11 @@ class _Conversion:
             model.unload_lora()
         model.to(device)
         if self.cache is not None:
-            key, tensors, rest = source.key(kinds), [each.tensors for each in blocks], dict(model.state_dict())
+            key, tensors, rest = (
+                source.key(kinds, self.device),
+                [each.tensors for each in blocks],
+                dict(model.state_dict()),
+            )
             self.cache.keep(key, tensors, rest)
         recipes = ", ".join(sorted({kind.recipe for kind in kinds}))
         log.info("%s: %d blocks converted to %s", source.name, len(blocks), recipes)
