@@ -27,9 +27,7 @@ def load_model(context: LoadContext) -> FamilyRunner:
         JobFailed: the family's code cannot be used; or as the loader says.
     """
     family = context.manifest.family
-    with library_imports():
-        load = _function(family, family.loader)
-    runner = load(context)
+    runner = _function(family, family.loader)(context)
     if not isinstance(runner, FamilyRunner):
         wanted = ", ".join(sorted(name for name in vars(FamilyRunner) if not name.startswith("_")))
         raise _broken(family, f"{family.loader} returns a {type(runner).__name__}, which needs all of: {wanted}")
@@ -60,7 +58,8 @@ def _function(family: FamilySpec, reference: str) -> Callable[..., object]:
         JobFailed: there is none; says why, and which package it should come with.
     """
     try:
-        function: Callable[..., object] = pkgutil.resolve_name(reference)
+        with library_imports():
+            function: Callable[..., object] = pkgutil.resolve_name(reference)
     except (Exception, SystemExit) as error:  # foreign code: whatever it raises at import costs its own family only
         raise _broken(family, f"{reference}: {first_line(error)}") from error
     return function
