@@ -1,6 +1,6 @@
 """The families of models: ours, and those that installed packages add.
 
-A family is code that loads and runs all models of one kind; a manifest names one. A record here says
+A family is code that loads and runs all models of one architecture; a manifest names one. A record here says
 what a family can do, without its code: servers, which never import torch, check manifests against
 it, and an engine imports the code when a job first needs it (see `engine.families.registry`).
 
