@@ -57,5 +57,5 @@ def test_a_cancelled_caption_stops_within_a_token_and_the_next_is_the_same(bench
 def test_a_picture_that_is_gone_fails_the_caption(bench: Bench) -> None:
     picture = bench.picture()
     (bench.settings.home / picture.file).unlink()
-    with pytest.raises(JobFailed, match="submit it again"):
+    with pytest.raises(JobFailed, match="Submit it again"):
         bench.run(caption_plan(picture))

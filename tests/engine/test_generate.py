@@ -258,7 +258,7 @@ def test_a_last_image_is_refused_where_the_model_takes_only_the_first(bench: Ben
 def test_a_picture_that_is_gone_fails_the_job_with_what_to_do(bench: Bench) -> None:
     picture = bench.picture()
     (bench.settings.home / picture.file).unlink()
-    with pytest.raises(JobFailed, match="submit it again") as failure:
+    with pytest.raises(JobFailed, match="Submit it again") as failure:
         bench.run(video_plan(task=Task.IMAGE_TO_VIDEO, image=picture))
     assert failure.value.code == "input_missing"
 

@@ -50,7 +50,7 @@ def load_gguf_denoiser(
     """The denoiser of an expert that the manifest has as GGUF, on the CPU.
 
     Its configuration lies in `folder`, in the subfolder that holds the whole denoiser elsewhere. Both
-    the names of diffusers and those of Wan's authors are is_supported.
+    the names of diffusers and those of Wan's authors are supported.
 
     Raises:
         JobFailed: the file cannot be read, or is for another model.

@@ -1,6 +1,6 @@
 """Low-rank adapters on a model's denoisers: read, fitted, fused for good, or put on for one job and taken off.
 
-Files in the styles of diffusers, PEFT, LightX2V, Kijai and Musubi are is_supported. A denoiser whose
+Files in the styles of diffusers, PEFT, LightX2V, Kijai and Musubi are supported. A denoiser whose
 adapters were taken off has the very weights that it had before: nothing is added and subtracted again.
 """
 
