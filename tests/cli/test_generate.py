@@ -68,7 +68,7 @@ def test_a_file_that_exists_is_kept_unless_force_is_given(wan: Wan, tmp_path: Pa
     precious.write_text("precious")
     refused = wan("generate", "image", "a red star", "-o", "star.png")
     assert refused.returncode == 2
-    assert "star.png exists" in refused.stderr
+    assert "star.png already exists" in refused.stderr
     assert "--force" in refused.stderr
     assert precious.read_text() == "precious"
     assert jobs(wan) == [], "what could not be delivered was made"

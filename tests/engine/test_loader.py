@@ -76,7 +76,7 @@ def test_weights_that_cannot_be_read_fail_their_jobs_with_a_reason(bench: Bench,
     bench.catalog.manifests[damage] = changed(
         MANIFESTS[ONE], name=damage, weights=Weights(embedded=damage, disk_bytes=1)
     )
-    with pytest.raises(JobFailed, match="[Ii]nstall") as failure:
+    with pytest.raises(JobFailed, match=r"[Ii]nstall") as failure:
         bench.run(video_plan(damage))
     assert failure.value.code == "model_broken"
     bench.run(image_plan())

@@ -29,7 +29,7 @@ async def test_a_nearly_full_disk_takes_no_new_job_and_says_how_much_is_free(
     async with connect(on(small_disk, min_free_mb=50)) as client:
         result = await client.call_tool("generate_video", {"prompt": "a red circle"})
         assert result.is_error
-        assert re.search(r"only 4\.\d MB are free .* 50\.0 MB are kept", words(result))
+        assert re.search(r"only 4\.\d MB are free .* 50\.0 MB must stay free", words(result))
         assert not (await client.call_tool("list_resolutions", {})).is_error
 
 

@@ -74,7 +74,7 @@ async def test_too_large_a_file_is_refused_before_it_is_read(
     async with connect(settings) as client:
         result = await client.call_tool("caption_image", {"image": str(picture)})
         assert result.is_error
-        assert "at most 1.0 kB" in words(result)
+        assert "the limit is 1.0 kB" in words(result)
 
 
 async def test_a_link_out_of_the_allowed_folders_is_refused(connect: Connect, shared_settings: Settings) -> None:

@@ -179,7 +179,7 @@ def test_a_renamed_repository_is_followed_and_told(puller: Puller) -> None:
     puller.hub.add("acme/other", FILES)
     puller.hub.renamed[REPOSITORY] = "acme/other"
     fetched = puller.pull()
-    assert "acme/other now" in fetched.notes[0]
+    assert "was renamed to acme/other" in fetched.notes[0]
     assert is_installed(puller.manifest, puller.home)
 
 

@@ -164,7 +164,7 @@ def test_a_second_repair_keeps_what_the_first_has_set_aside(settings: Settings) 
 def test_nothing_is_repaired_while_an_engine_lives_on_any_device(settings: Settings, device: str) -> None:
     settings.home.mkdir(parents=True)
     spoil(settings.database)
-    with engine_lock(settings.home, device), pytest.raises(HomeUnusable, match="an engine runs"):
+    with engine_lock(settings.home, device), pytest.raises(HomeUnusable, match="an engine is running"):
         repair_table(settings)
     assert set_aside(settings.database) == []
     assert "0 of its jobs" in repair_table(settings)
