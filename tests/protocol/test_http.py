@@ -213,7 +213,7 @@ async def test_a_refusal_gives_the_first_reason_and_is_logged(
                 headers |= right
                 answers.append(await web.post("/healthz", headers=headers))
     assert [answer.status_code for answer in answers] == [421, 403, 401, 405]
-    assert [answer.text.partition(" ")[0] for answer in answers] == ["This", "Pages", "A", "Method"]
+    assert [answer.text.partition(" ")[0] for answer in answers] == ["Unknown", "Pages", "A", "Method"]
     refused = [record.getMessage() for record in caplog.records if record.name.endswith("http.guard")]
     assert refused == [f"refused POST '/healthz' with {status}" for status in (421, 403, 401)]
 
