@@ -12,9 +12,9 @@ DEV := $(VENV)/.installed-dev
 
 PYTEST := -m pytest --numprocesses logical --maxprocesses 4 --dist loadgroup --no-loadscope-reorder
 # The tests that never load torch: about half of all, in a fraction of the time.
-FAST := tests/jobs tests/media tests/protocol tests/manifests $(wildcard tests/test_*.py) \
-	$(addprefix tests/hub/,test_fetch.py test_page.py test_trouble.py) \
-	$(filter-out %/test_compile.py %/test_doctor.py,$(wildcard tests/cli/test_*.py))
+FAST := $(addprefix tests/,catalog hardware jobs media planning schema service fronts/mcp fronts/http) \
+	$(wildcard tests/test_*.py) $(addprefix tests/weights/,test_fetch.py test_page.py test_trouble.py) \
+	$(filter-out %/test_compile.py %/test_doctor.py,$(wildcard tests/fronts/cli/test_*.py))
 SEED ?= $(shell date +%N)
 
 help:

@@ -17,11 +17,11 @@ import wan_mcp.engine  # noqa: F401  # before torch: tests compute as an engine 
 from tests.support.patience import PATIENCE_S
 from wan_mcp.settings import ENV_PREFIX, Settings
 
-FAKE_ENGINE = Path(__file__).parent / "engines" / "fake.py"
+FAKE_ENGINE = Path(__file__).parent / "support" / "fake_engine.py"
 
 
 # Folders whose tests share something that takes long to make: all of one run in the same process, the longest first.
-SHARING = ("packages", "clients")
+SHARING = ("aot", "clients")
 
 
 @pytest.hookimpl(tryfirst=True)  # before the plug-in that shares the tests out
@@ -71,7 +71,7 @@ def _fronts_are_collected() -> Iterator[None]:
 
 
 def fake_engine(name: str) -> str:
-    """The command of a fake engine; the names are in tests/engines/fake.py."""
+    """The command of a fake engine; the names are in tests/support/fake_engine.py."""
     return shlex.join([sys.executable, str(FAKE_ENGINE), name])
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import anyio
 import pytest
 
-from tests.faults.conftest import Connect, facts, words
+from tests.fixtures.faults import Connect, facts, words
 from tests.support.patience import PATIENCE_S
 from wan_mcp.settings import Settings
 

@@ -10,7 +10,7 @@ import anyio
 import pytest
 
 from tests.conftest import ending_engines, fake_engine
-from tests.faults.conftest import Connect, facts, fill, words
+from tests.fixtures.faults import Connect, facts, fill, words
 from tests.support.patience import PATIENCE_S
 from wan_mcp.settings import Settings
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tests.faults.conftest import Connect, facts, words
+from tests.fixtures.faults import Connect, facts, words
 from wan_mcp.settings import Settings
 
 pytestmark = pytest.mark.anyio

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import psutil
 import pytest
 
-from tests.jobs.conftest import video_plan, video_request
+from tests.fixtures.job_table import video_plan, video_request
 from tests.support.patience import PATIENCE_S
 from wan_mcp.engine.device.device import device_name
 from wan_mcp.jobs.database import Database

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.jobs.conftest import Clock, video_plan, video_request
+from tests.fixtures.job_table import Clock, video_plan, video_request
 from wan_mcp.errors import BadRequest, LeaseLost, QueueFull, UnknownJob
 from wan_mcp.jobs.database import Database
 from wan_mcp.jobs.store import DOWNLOADS_ALLOWED, JobStore, new_job_id

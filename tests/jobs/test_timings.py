@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.jobs.conftest import video_plan
+from tests.fixtures.job_table import video_plan
 from wan_mcp.catalog.costs import Costs
 from wan_mcp.jobs.database import MIGRATIONS, Database
 from wan_mcp.jobs.step_time_model import StepTimeModel

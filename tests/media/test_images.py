@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from tests.media.conftest import IMAGE, VIDEO, moving_circle, noise
+from tests.fixtures.media import IMAGE, VIDEO, moving_circle, noise
 from tests.support.videos import write_video
 from wan_mcp.errors import OutOfSpace
 from wan_mcp.media.contact_sheet import chosen_frames, contact_sheet

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.media.conftest import ID, IMAGE, VIDEO
+from tests.fixtures.media import ID, IMAGE, VIDEO
 from wan_mcp.errors import BadRequest, OutOfSpace
 from wan_mcp.media.store import MediaName, MediaStore, whole
 from wan_mcp.schema.enums import Kind

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.media.conftest import VIDEO, moving_circle, noise
+from tests.fixtures.media import VIDEO, moving_circle, noise
 from tests.support.videos import read_frames, write_video
 from wan_mcp.errors import JobFailed, OutOfSpace
 from wan_mcp.media.store import MediaStore

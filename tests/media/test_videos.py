@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.media.conftest import VIDEO, moving_circle, noise
+from tests.fixtures.media import VIDEO, moving_circle, noise
 from tests.support.videos import probe, read_frames, write_video
 from wan_mcp.errors import JobFailed, OutOfSpace
 from wan_mcp.media.receipts import read_receipt

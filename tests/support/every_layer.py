@@ -24,10 +24,10 @@ from typing import Any
 import torch
 from diffusers.pipelines.qwenimage import pipeline_qwenimage_edit_plus
 
-from tests.adapters.files import write_lora
-from tests.adapters.gguf_files import write_gguf
-from tests.engine import models
-from tests.engine.conftest import (
+from tests.support.lora_files import write_lora
+from tests.support.gguf_files import write_gguf
+from tests.support import tiny_models as models
+from tests.fixtures.bench import (
     BLIP,
     MANIFESTS,
     ONE,
@@ -38,8 +38,9 @@ from tests.engine.conftest import (
     image_plan,
     video_plan,
 )
-from tests.families import caption_models, image_models
-from tests.hub.layouts import shipped_in_small
+from tests.support import caption_models
+from tests.support import image_models
+from tests.support.layouts import shipped_in_small
 from tests.support.loading import context_of, runner_in
 from tests.support.placed import OFFSETS, Placements, placed
 from wan_mcp.catalog.denoisers import Expert, Gguf

@@ -29,7 +29,7 @@ from PIL import Image, ImageDraw
 from safetensors.torch import save_file
 from transformers import T5Tokenizer, UMT5Config, UMT5EncoderModel
 
-from tests.hub.loopback import loopback_hub
+from tests.support.loopback import loopback_hub
 from wan_mcp.settings import Settings
 
 USER = Path("/home/user")

@@ -1,0 +1,5 @@
+"""The fixtures of these tests."""
+
+from tests.fixtures.experts import bench, embedded, one_thread, recipe
+
+__all__ = ["bench", "embedded", "one_thread", "recipe"]

@@ -1,0 +1,5 @@
+"""The fixtures of these tests."""
+
+from tests.fixtures.autoencoders import vae
+
+__all__ = ["vae"]

@@ -1,0 +1,113 @@
+"""`wan-mcp doctor`: says what is broken and what to do, and repairs the job table."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.fixtures.command_line import Wan
+from tests.service.test_repair import spoil
+from tests.support.distributions import Site
+from wan_mcp.engine.aot.compiler_check import compiler_fingerprint, default_compiler
+from wan_mcp.settings import Settings
+
+
+@pytest.fixture
+def proved(settings: Settings) -> None:
+    """The compiler is taken as proved: tests/engine/aot/test_compiler_check.py really proves it, which takes long."""
+    known = settings.home / "packages" / "compiler.json"
+    known.parent.mkdir(parents=True)
+    known.write_text(json.dumps(compiler_fingerprint(default_compiler())))
+
+
+def bad(output: str) -> list[str]:
+    return [line for line in output.splitlines() if line.startswith("BAD")]
+
+
+@pytest.mark.usefixtures("proved")
+def test_a_sound_installation_has_nothing_bad(wan: Wan, settings: Settings) -> None:
+    wan("generate", "image", "a red star")
+    run = wan("doctor")
+    assert (bad(run.stdout), run.returncode) == ([], 0), run.stderr
+    for word in (
+        "torch",
+        "diffusers",
+        "ffmpeg",
+        "CPU",
+        str(settings.home),
+        "GB free",
+        "job table",
+        "compiler",
+        "pid",
+        "wan-mini",
+    ):
+        assert word in run.stdout
+
+
+@pytest.mark.usefixtures("proved")
+def test_a_mistyped_variable_is_found(wan: Wan) -> None:
+    run = wan("doctor", WAN_MCP_HOMEE="x")
+    assert run.returncode == 1
+    [found] = bad(run.stdout)
+    assert "WAN_MCP_HOMEE" in found
+    assert "did you mean WAN_MCP_HOME?" in found
+
+
+@pytest.mark.usefixtures("proved")
+def test_an_ignored_key_of_a_manifest_is_mentioned_and_nothing_bad(wan: Wan, old_manifest: Path) -> None:
+    run = wan("doctor")
+    assert (bad(run.stdout), run.returncode) == ([], 0), run.stderr
+    [said] = [line for line in run.stdout.splitlines() if "aot.block_class" in line]
+    assert said.startswith("ok  manifest: ")
+    assert str(old_manifest) in said
+
+
+@pytest.mark.usefixtures("proved")
+def test_families_of_packages_are_named_and_those_that_cannot_be_used_are_bad(wan: Wan, tmp_path: Path) -> None:
+    site = Site(tmp_path / "site")
+    site.add_sound("ltx")
+    site.add("broken", "raise RuntimeError('half installed')")
+    run = wan("doctor", PYTHONPATH=str(tmp_path / "site"))
+    assert run.returncode == 1
+    assert "ok  family: ltx, from family-ltx 2.5" in run.stdout.splitlines()
+    assert bad(run.stdout) == [
+        "BAD family: the family 'broken' of family-broken 2.5 cannot be used: RuntimeError: half installed"
+    ]
+
+
+def test_a_torch_that_does_not_import_is_found(wan: Wan, tmp_path: Path) -> None:
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "torch.py").write_text("raise ImportError('libcudart is missing')")
+    run = wan("doctor", PYTHONPATH=str(tmp_path / "broken"))
+    assert run.returncode == 1
+    [found] = bad(run.stdout)
+    assert "libcudart is missing" in found
+
+
+@pytest.mark.usefixtures("proved")
+def test_an_ffmpeg_that_does_not_run_is_found(wan: Wan, tmp_path: Path) -> None:
+    run = wan("doctor", IMAGEIO_FFMPEG_EXE=str(tmp_path / "nowhere"))
+    assert run.returncode == 1
+    assert "IMAGEIO_FFMPEG_EXE" in bad(run.stdout)[0]
+
+
+def test_a_home_that_cannot_be_written_is_found(wan: Wan, settings: Settings) -> None:
+    settings.home.write_text("a file where the folder should be")
+    run = wan("doctor")
+    assert run.returncode == 1
+    assert str(settings.home) in bad(run.stdout)[0]
+    assert "Traceback" not in run.stderr
+
+
+@pytest.mark.usefixtures("proved")
+@pytest.mark.parametrize("command", [("jobs",), ("generate", "image", "a red star")])
+def test_a_damaged_job_table_is_found_and_repaired(wan: Wan, settings: Settings, command: tuple[str, ...]) -> None:
+    spoil(settings.database)
+    refused = wan(*command)
+    assert refused.returncode == 2
+    assert "doctor --repair" in refused.stderr
+    found = wan("doctor")
+    assert found.returncode == 1
+    assert "doctor --repair" in bad(found.stdout)[0]
+    assert wan("doctor", "--repair").returncode == 0
+    assert wan(*command).returncode == 0

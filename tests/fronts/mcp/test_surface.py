@@ -1,0 +1,200 @@
+"""What a client and its model see before anything is called: names, schemas, and what they cost."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from jsonschema import Draft202012Validator
+from mcp.types import PromptReference, ResourceTemplateReference, Tool
+
+from tests.fixtures.mcp_server import ERAS, Connect
+from wan_mcp.schema.requests import CaptionRequest, ImageRequest, VideoRequest
+from wan_mcp.settings import Settings
+
+pytestmark = pytest.mark.anyio
+
+PARAMETERS = {
+    "generate_video": "prompt negative_prompt model preset image last_image resolution duration_s num_frames steps "
+    "guidance_scale guidance_scale_2 turbo seed style lora count wait_s request_id",
+    "generate_image": "prompt negative_prompt model preset image strength resolution steps guidance_scale seed style "
+    "lora count wait_s request_id",
+    "caption_image": "image model caption_type length prompt extra_options seed wait_s request_id",
+    "list_resolutions": "model task",
+    "get_job": "job_id wait_s",
+    "cancel_job": "job_id",
+    "list_jobs": "status limit",
+}
+JOB_FIELDS = (
+    "job_id kind status stage progress eta_s queue_position message error seed request artifacts caption notes "
+    "created_at started_at finished_at"
+)
+ARTIFACT_FIELDS = "uri mime_type bytes width height frames fps duration_s seed path"
+PUBLISHED_SCHEMAS = Path(__file__).with_name("published_schemas.json")
+MODEL_TOKENS = 3000
+LIST_TOKENS = 4700
+
+
+async def tools_of(settings: Settings, connect: Connect, mode: str = ERAS[1]) -> list[Tool]:
+    async with connect(settings, mode) as runner:
+        return (await runner.client.list_tools()).tools
+
+
+def pieces(text: str) -> int:
+    """A cautious count of tokens: words in pieces of six letters, figures by three, runs of signs by two.
+
+    Today's tokenizers take most English words and `":{"` whole, so this counts more than they do.
+    """
+    words = sum(-(-len(word) // 6) for word in re.findall(r"[A-Za-z]+", text))
+    figures = sum(-(-len(number) // 3) for number in re.findall(r"\d+", text))
+    signs = sum(-(-len(run) // 2) for run in re.findall(r"[^\sA-Za-z\d]+", text))
+    return words + figures + signs
+
+
+def compact(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+
+
+def as_sent(tool: Tool) -> dict[str, Any]:
+    return tool.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+async def test_the_tools_and_their_parameters_are_a_contract(settings: Settings, connect: Connect) -> None:
+    tools = await tools_of(settings, connect)
+    assert {tool.name: list(tool.input_schema["properties"]) for tool in tools} == {
+        name: parameters.split() for name, parameters in PARAMETERS.items()
+    }
+    required = {tool.name: tool.input_schema.get("required", []) for tool in tools}
+    assert {name: parameters for name, parameters in required.items() if parameters} == {
+        "generate_video": ["prompt"],
+        "generate_image": ["prompt"],
+        "caption_image": ["image"],
+        "get_job": ["job_id"],
+        "cancel_job": ["job_id"],
+    }
+
+
+async def test_every_field_of_a_request_can_be_asked_for(settings: Settings, connect: Connect) -> None:
+    parameters = {tool.name: set(tool.input_schema["properties"]) for tool in await tools_of(settings, connect)}
+    for name, request in (
+        ("generate_video", VideoRequest),
+        ("generate_image", ImageRequest),
+        ("caption_image", CaptionRequest),
+    ):
+        assert set(request.model_fields) - {"kind"} <= parameters[name]
+
+
+def without_descriptions(schema: Any) -> Any:
+    """The schema with names, types, bounds, defaults and what is required, but not the words."""
+    if isinstance(schema, list):
+        return [without_descriptions(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    properties = {name: without_descriptions(value) for name, value in schema.get("properties", {}).items()}
+    rest = {
+        key: without_descriptions(value) for key, value in schema.items() if key not in ("description", "properties")
+    }
+    return rest | ({"properties": properties} if properties else {})
+
+
+async def test_published_schemas_change_only_on_purpose(settings: Settings, connect: Connect) -> None:
+    """Clients are written against these; a change is an edit of published_schemas.json."""
+    published: dict[str, Any] = {}
+    for tool in await tools_of(settings, connect):
+        result = without_descriptions(tool.output_schema)
+        what = tool.name if tool.name.startswith("list_") else "job"
+        assert published.setdefault(f"{what} result", result) == result
+        published[f"{tool.name} parameters"] = without_descriptions(tool.input_schema)
+    assert published == json.loads(PUBLISHED_SCHEMAS.read_text(encoding="utf-8"))
+
+
+async def test_results_of_jobs_have_a_published_schema(settings: Settings, connect: Connect) -> None:
+    tools = {tool.name: tool for tool in await tools_of(settings, connect)}
+    for name in ("generate_video", "generate_image", "caption_image", "get_job", "cancel_job"):
+        schema = tools[name].output_schema
+        assert schema is not None
+        assert list(schema["properties"]) == schema["required"] == JOB_FIELDS.split()
+        assert list(schema["properties"]["artifacts"]["items"]["properties"]) == ARTIFACT_FIELDS.split()
+        assert schema["properties"]["eta_s"] == {"type": ["number", "null"]}
+    assert tools["list_resolutions"].output_schema is not None
+    assert tools["list_jobs"].output_schema is not None
+
+
+async def test_every_schema_is_valid_and_needs_no_references(settings: Settings, connect: Connect) -> None:
+    for tool in await tools_of(settings, connect):
+        for schema in (tool.input_schema, tool.output_schema):
+            assert schema is not None
+            Draft202012Validator.check_schema(schema)
+            assert "$ref" not in compact(schema)
+
+
+async def test_every_tool_has_a_title_a_description_and_honest_hints(settings: Settings, connect: Connect) -> None:
+    tools = await tools_of(settings, connect)
+    for tool in tools:
+        assert tool.title
+        assert tool.description
+        assert tool.annotations is not None
+        assert tool.annotations.open_world_hint is False
+        for name, parameter in tool.input_schema["properties"].items():
+            assert parameter.get("description"), f"{tool.name}.{name}"
+    hints = {tool.name: tool.annotations for tool in tools if tool.annotations}
+    assert {name for name, hint in hints.items() if hint.read_only_hint} == {"list_resolutions", "get_job", "list_jobs"}
+    assert {name for name, hint in hints.items() if hint.destructive_hint} == {"cancel_job"}
+
+
+async def test_the_tools_cost_a_model_at_most_3000_tokens(settings: Settings, connect: Connect) -> None:
+    """A model is given name, description and parameters; the schema of results stays with the client."""
+    tools = [as_sent(tool) for tool in await tools_of(settings, connect)]
+    given = compact([{key: tool[key] for key in ("name", "description", "inputSchema")} for tool in tools])
+    assert pieces(given) <= MODEL_TOKENS
+    assert len(given) / 4 <= MODEL_TOKENS
+    assert len(compact(tools)) / 4 <= LIST_TOKENS
+
+
+async def test_both_eras_see_the_same_tools_again_and_again(settings: Settings, connect: Connect) -> None:
+    legacy, modern, again = [
+        [as_sent(tool) for tool in await tools_of(settings, connect, mode)] for mode in (*ERAS, ERAS[1])
+    ]
+    assert legacy == modern
+    assert compact(modern) == compact(again)  # to the letter: prompt caches depend on it
+
+
+async def test_resources_and_prompts_are_listed(settings: Settings, connect: Connect) -> None:
+    async with connect(settings) as runner:
+        resources = (await runner.client.list_resources()).resources
+        templates = (await runner.client.list_resource_templates()).resource_templates
+        prompts = (await runner.client.list_prompts()).prompts
+    assert [resource.uri for resource in resources] == ["wan://gallery"]
+    assert {template.uri_template for template in templates} == {
+        "wan://videos/{id}.mp4{?offset,length}",
+        "wan://videos/{id}.sheet.jpg",
+        "wan://images/{id}.png{?offset,length}",
+        "wan://jobs/{id}",
+    }
+    assert [prompt.name for prompt in prompts] == ["make_video", "animate_image"]
+
+
+async def test_a_prompt_carries_the_wishes(settings: Settings, connect: Connect) -> None:
+    async with connect(settings) as runner:
+        video = await runner.client.get_prompt("make_video", {"idea": "a ring that grows", "style": "noir"})
+        still = await runner.client.get_prompt("animate_image", {"image": "wan://images/x.png"})
+    assert "a ring that grows. Use style 'noir'." in compact(video.model_dump(mode="json"))
+    assert "wan://images/x.png" in compact(still.model_dump(mode="json"))
+
+
+async def test_styles_models_sizes_and_ids_are_completed(settings: Settings, connect: Connect) -> None:
+    prompt = PromptReference(type="ref/prompt", name="make_video")
+    job = ResourceTemplateReference(type="ref/resource", uri="wan://jobs/{id}")
+    async with connect(settings) as runner:
+
+        async def complete(reference: PromptReference | ResourceTemplateReference, name: str, value: str) -> list[str]:
+            argument = {"name": name, "value": value}
+            return (await runner.client.complete(reference, argument)).completion.values
+
+        job_id = await runner.start()
+        assert await complete(prompt, "style", "c") == ["cinematic", "claymation"]
+        assert await complete(prompt, "model", "wan-mi") == ["wan-mini"]
+        assert await complete(prompt, "resolution", "lan") == ["landscape"]
+        assert await complete(prompt, "idea", "") == []
+        assert await complete(job, "id", job_id[:3]) == [job_id]
