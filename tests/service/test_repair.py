@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fixtures.job_table import video_plan, video_request
+from tests.fixtures.job_table import spoil, video_plan, video_request
 from wan_mcp.errors import HomeUnusable, UnknownJob
 from wan_mcp.jobs.database import Database
 from wan_mcp.jobs.device_lock import engine_lock
@@ -18,11 +18,6 @@ from wan_mcp.settings import Settings
 
 PAGE = 4096
 JOBS = 60  # enough for many pages
-
-
-def spoil(file: Path) -> None:
-    """Make a file that is no database."""
-    file.write_bytes(b"something else altogether" * 1000)
 
 
 def filled(file: Path, count: int = JOBS) -> list[Job]:

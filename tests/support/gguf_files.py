@@ -6,11 +6,15 @@ from typing import Any
 import gguf
 import numpy
 
+from tests.fixtures.bench import changed_pipeline
 from tests.support.k_quants import K_QUANTS, encode
 from tests.support.lora_files import ORIGINAL
+from wan_mcp.catalog.denoisers import Expert, Gguf
+from wan_mcp.catalog.manifest import Manifest
 
-__all__ = ["write_gguf"]
+__all__ = ["FILES", "in_gguf", "write_gguf"]
 
+FILES = ("high.gguf", "low.gguf")
 OUTSIDE_BLOCKS = {
     "condition_embedder.time_embedder.linear_1": "time_embedding.0",
     "condition_embedder.time_embedder.linear_2": "time_embedding.2",
@@ -26,6 +30,15 @@ WITHIN_BLOCKS = {
     "attn2.norm_k": "cross_attn.norm_k",
     "norm2": "norm3",
 } | ORIGINAL
+
+
+def in_gguf(manifest: Manifest) -> Manifest:
+    """Return the manifest with its two experts in `FILES`."""
+    experts = tuple(
+        Expert(name=part, subfolder=part, gguf=Gguf(repository="a/b", file=file))
+        for part, file in zip(("transformer", "transformer_2"), FILES, strict=True)
+    )
+    return changed_pipeline(manifest, experts=experts)
 
 
 def write_gguf(file: Path, denoiser: Any, kind: str = "Q8_0", *, original_names: bool = True) -> None:

@@ -7,7 +7,10 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-__all__ = ["STYLES", "Written", "merge_by_hand", "write_lora"]
+from wan_mcp.files import sha256_of
+from wan_mcp.schema.plans import LoraPlan
+
+__all__ = ["STYLES", "Written", "lora_plan", "merge_by_hand", "write_lora"]
 
 RANK = 4
 ORIGINAL = {
@@ -80,3 +83,9 @@ def merge_by_hand(denoiser: Any, written: Written, scale: float) -> None:
             modules[layer].weight += scale * change
         for layer, change in written.biases.items():
             modules[layer].bias += scale * change
+
+
+def lora_plan(written: Written | Path, scale: float = 1.0, expert: str | None = None) -> LoraPlan:
+    """Return what a plan says of a LoRA file."""
+    file = written.file if isinstance(written, Written) else written
+    return LoraPlan(name=file.stem, file=str(file), sha256=sha256_of(file), scale=scale, expert=expert)

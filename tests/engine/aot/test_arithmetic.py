@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.engine.families.wan.test_denoiser import a_pass, in_fp8
 from tests.fixtures.aot_packages import CPU, IN_FP8, IN_PLAIN
 from tests.fixtures.bench import TWO, TWO_OF_IMAGES
+from tests.support.denoisers import a_pass, in_fp8
 from tests.support.loading import context_of
 from wan_mcp.catalog.catalog import Catalog
 from wan_mcp.engine.aot.cache_key import cache_key_of

@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.engine.attention.test_fp8_quantize import by_eight_bits, output_in_eight_bits
 from tests.fixtures.attention import GRID, distance
 from tests.support.patience import PATIENCE_S
+from tests.support.simulated_fp8 import by_eight_bits, output_in_eight_bits
 from wan_mcp.engine.aot.compile_main import export_block
 from wan_mcp.engine.aot.signature import example_inputs, example_weights
 from wan_mcp.engine.attention import Attention, QKVProjection, Turbo, attend_self, attention_in_use, attention_mode

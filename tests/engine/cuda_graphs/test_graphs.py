@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from devkit.tape import DeadMemory, Refused, TapeRecorder
-from tests.engine.families.wan.test_lora_requests import put
 from tests.fixtures.bench import (
     MANIFESTS,
     ONE,
@@ -19,7 +18,7 @@ from tests.fixtures.bench import (
     video_plan,
 )
 from tests.support.loading import context_of, runner_in, unload
-from tests.support.lora_files import write_lora
+from tests.support.lora_files import lora_plan, write_lora
 from wan_mcp.catalog.manifest import Quantization
 from wan_mcp.engine.attention.cudnn_fp8 import MIN_FLOPS
 from wan_mcp.engine.cuda_graphs import graphs
@@ -103,7 +102,7 @@ def test_jobs_with_another_lora_record_anew(fp8: Bench, tape: TapeRecorder) -> N
     plain = image_plan(steps=STEPS)
     found = [made(fp8, plain)]
     written = write_lora(fp8.settings.home / "lora.safetensors", model_of(fp8).converted["transformer"].layers)
-    found += [made(fp8, plan) for plan in (image_plan(steps=STEPS, lora=(put(written),)), plain)]
+    found += [made(fp8, plan) for plan in (image_plan(steps=STEPS, lora=(lora_plan(written),)), plain)]
     assert found[0] == found[2] != found[1]
     assert (tape.records, tape.closed) == (6, 3)
 

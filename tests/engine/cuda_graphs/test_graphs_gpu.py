@@ -8,11 +8,10 @@ from typing import Any
 import pytest
 import torch
 
-from tests.engine.families.wan.test_lora_requests import put
 from tests.fixtures.bench import MANIFESTS, ONE, TWO, TWO_OF_IMAGES, Bench, changed, image_plan, video_plan
 from tests.support import tiny_models as models
 from tests.support.loading import runner_in, unload
-from tests.support.lora_files import write_lora
+from tests.support.lora_files import lora_plan, write_lora
 from wan_mcp.catalog.catalog import Catalog, shipped_folder
 from wan_mcp.catalog.manifest import Quantization
 from wan_mcp.engine.components.install import EMBEDDED
@@ -103,7 +102,7 @@ def test_jobs_with_another_lora_record_anew(bench: Bench, caplog: pytest.LogCapt
     plain = image_plan(steps=STEPS)
     found = [made(bench, plain)]
     layers = runner_in(bench.runner)._model.converted["transformer"].layers
-    lora = put(write_lora(bench.settings.home / "lora.safetensors", layers))
+    lora = lora_plan(write_lora(bench.settings.home / "lora.safetensors", layers))
     found += [made(bench, plan) for plan in (image_plan(steps=STEPS, lora=(lora,)), plain)]
     assert found[0] == found[2] != found[1]
     assert replays(caplog) == [(2 * STEPS - 2, 2 * STEPS)] * 3

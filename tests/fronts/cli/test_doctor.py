@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.fixtures.command_line import Wan
-from tests.service.test_repair import spoil
+from tests.fixtures.job_table import spoil
 from tests.support.distributions import Site
 from wan_mcp.engine.aot.compiler_check import compiler_fingerprint, default_compiler
 from wan_mcp.settings import Settings

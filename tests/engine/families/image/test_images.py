@@ -8,11 +8,10 @@ from typing import Any
 import diffusers
 import pytest
 import torch
-from diffusers.pipelines.qwenimage import pipeline_qwenimage_edit_plus
 from PIL import Image
 
-from tests.fixtures.served_models import IMAGE_MODELS, SHIPPED, Place
-from tests.support.loading import runner_in
+from tests.fixtures.served_models import IMAGE_MODELS, OTHERS, SHIPPED, Place
+from tests.support.image_jobs import STEPS, model_of, pixels, request
 from wan_mcp.catalog.manifest import Manifest
 from wan_mcp.engine.components.hooks import pre_forward_hook
 from wan_mcp.engine.components.input_images import open_framed
@@ -21,13 +20,11 @@ from wan_mcp.errors import BadRequest, JobCancelled, JobFailed
 from wan_mcp.media.receipts import read_receipt
 from wan_mcp.schema.enums import Stage, Task
 from wan_mcp.schema.plans import ImagePlan
-from wan_mcp.schema.requests import ImageRequest
 from wan_mcp.weights.fetch import fetch
 from wan_mcp.weights.hub import Hub
 
 Served = Callable[[str], Manifest]
 
-STEPS = 3
 PIPELINES = {
     "z-image-turbo": ["ZImagePipeline", "ZImageImg2ImgPipeline"],
     "flux2-klein-4b": ["Flux2KleinPipeline", "Flux2KleinPipeline"],
@@ -36,30 +33,12 @@ PIPELINES = {
 }
 
 
-@pytest.fixture(autouse=True)
-def small_reference_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The edit pipeline scales every picture to a megapixel before it encodes it, which takes a CPU seconds."""
-    monkeypatch.setattr(pipeline_qwenimage_edit_plus, "VAE_IMAGE_SIZE", 64 * 64)
-    monkeypatch.setattr(pipeline_qwenimage_edit_plus, "CONDITION_IMAGE_SIZE", 56 * 56)
-
-
-def request(name: str, task: Task, **changes: Any) -> ImageRequest:
-    image = None if task is Task.TEXT_TO_IMAGE else "the picture"
-    values = {"prompt": "a red circle", "resolution": "64x96", "steps": STEPS, "seed": 5, "model": name, "image": image}
-    return ImageRequest(**(values | changes))
+def test_every_image_model_has_its_classes_named() -> None:
+    assert set(PIPELINES) <= set(OTHERS)
 
 
 def tasks() -> list[tuple[str, Task]]:
     return [(name, task) for name in IMAGE_MODELS for task in SHIPPED.get(name).tasks]
-
-
-def pixels(path: str) -> bytes:
-    with Image.open(path) as opened:
-        return opened.tobytes()
-
-
-def model_of(place: Place) -> Any:
-    return runner_in(place.runner)._model
 
 
 @pytest.mark.parametrize("name", IMAGE_MODELS)

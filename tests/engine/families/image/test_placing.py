@@ -8,10 +8,9 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers.pipelines.qwenimage import pipeline_qwenimage_edit_plus
 
-from tests.engine.families.image.test_images import model_of, pixels, request
 from tests.fixtures.served_models import IMAGE_MODELS, Place
+from tests.support.image_jobs import model_of, pixels, request
 from wan_mcp.catalog.manifest import Manifest
 from wan_mcp.engine.device.device import Device
 from wan_mcp.engine.families.image import loader as pictures
@@ -22,12 +21,6 @@ from wan_mcp.schema.requests import CaptionRequest
 
 Served = Callable[[str], Manifest]
 GB = 10**9
-
-
-@pytest.fixture(autouse=True)
-def small_reference_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pipeline_qwenimage_edit_plus, "VAE_IMAGE_SIZE", 64 * 64)
-    monkeypatch.setattr(pipeline_qwenimage_edit_plus, "CONDITION_IMAGE_SIZE", 56 * 56)
 
 
 @pytest.fixture

@@ -10,12 +10,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.engine.families.wan.test_lora_requests import put
-from tests.fixtures.bench import MANIFESTS, ONE, TWO, TWO_OF_IMAGES, Bench, changed, image_plan, video_plan
+from tests.fixtures.bench import MANIFESTS, ONE, TWO, Bench, image_plan, video_plan
+from tests.support.denoisers import CHANNELS, a_pass, in_fp8
 from tests.support.loading import context_of, unload
-from tests.support.lora_files import merge_by_hand, write_lora
+from tests.support.lora_files import lora_plan, merge_by_hand, write_lora
 from tests.support.patience import PATIENCE_S
-from wan_mcp.catalog.manifest import Manifest, Quantization
+from wan_mcp.catalog.manifest import Manifest
 from wan_mcp.engine.aot.package_runner import mismatch
 from wan_mcp.engine.aot.signature import expected_inputs
 from wan_mcp.engine.device.device import Device, resolve_device
@@ -29,12 +29,6 @@ from wan_mcp.engine.transformer.weights import BlockWeights
 from wan_mcp.errors import JobFailed
 from wan_mcp.media.receipts import read_receipt
 from wan_mcp.schema.enums import ComputePrecision, Task
-
-CHANNELS = {ONE: 48, TWO: 16, TWO_OF_IMAGES: 36}
-
-
-def in_fp8(name: str, *exclude: str) -> Manifest:
-    return changed(MANIFESTS[name], quantization=Quantization(recipe="fp8-rowwise", exclude=exclude))
 
 
 @pytest.fixture
@@ -60,20 +54,6 @@ def wait_for_kept(folder: Path, count: int) -> list[Path]:
     kept = [each for each in (folder / "converted").iterdir() if not each.name.startswith(".")]
     assert len(kept) == count
     return kept
-
-
-@torch.no_grad()  # type: ignore[untyped-decorator]
-def a_pass(
-    denoiser: Any, name: str, frames: int = 2, size: tuple[int, int] = (4, 6), text: Tensor | None = None
-) -> Tensor:
-    random = torch.Generator().manual_seed(5)
-    latents = torch.randn(1, CHANNELS[name], frames, *size, generator=random)
-    text = torch.randn(1, 7, 32, generator=random) if text is None else text
-    times = torch.tensor([700.0])
-    if name == ONE:
-        times = times[:, None].expand(-1, frames * size[0] * size[1] // 4)
-    result: Tensor = denoiser(latents, times, text, return_dict=False)[0]
-    return result
 
 
 def apart(one: Tensor, other: Tensor) -> float:
@@ -210,7 +190,7 @@ def test_a_lora_of_a_job_is_fused_into_fp8_weights_and_leaves_no_trace(
     before = [a_pass(each, TWO) for each in model.denoisers]
     written = write_lora(tmp_path / "style.safetensors", true.denoisers[0], "lightx2v")
     adapters = model.job_adapters()
-    adapters.use((put(written, 0.7, expert="transformer_2"),))
+    adapters.use((lora_plan(written, 0.7, expert="transformer_2"),))
     merge_by_hand(true.denoisers[1], written, 0.7)
     high, low = (a_pass(each, TWO) for each in model.denoisers)
     assert torch.equal(high, before[0])
@@ -227,7 +207,7 @@ def test_a_change_of_loras_that_runs_out_of_memory_leaves_nothing_to_the_next_jo
     model = load(TWO)
     before = [a_pass(each, TWO) for each in model.denoisers]
     written = write_lora(tmp_path / "style.safetensors", load(TWO, "full").denoisers[0], "lightx2v")
-    adapters, loras = model.job_adapters(), (put(written, 0.7),)
+    adapters, loras = model.job_adapters(), (lora_plan(written, 0.7),)
     if on_before:
         adapters.use(loras)
     blocks = iter(range(1000))

@@ -7,13 +7,12 @@ from typing import Any
 import pytest
 import torch
 
-from tests.engine.families.wan.test_lora_requests import put
-from tests.fixtures.bench import MANIFESTS, TWO, TWO_OF_IMAGES, changed, changed_pipeline
-from tests.support.gguf_files import write_gguf
+from tests.fixtures.bench import MANIFESTS, TWO, TWO_OF_IMAGES, changed
+from tests.support.denoisers import a_pass
+from tests.support.gguf_files import FILES, in_gguf, write_gguf
 from tests.support.loading import context_of
-from tests.support.lora_files import write_lora
-from wan_mcp.catalog.denoisers import Expert, Gguf
-from wan_mcp.catalog.manifest import Manifest, Quantization
+from tests.support.lora_files import lora_plan, write_lora
+from wan_mcp.catalog.manifest import Quantization
 from wan_mcp.engine.device.device import resolve_device
 from wan_mcp.engine.device.memory import has_room
 from wan_mcp.engine.families.wan.gguf import unpack
@@ -22,25 +21,8 @@ from wan_mcp.engine.families.wan.lora import JobAdapters
 from wan_mcp.errors import JobFailed
 from wan_mcp.weights.installed import ExtraFile
 
-FILES = ("high.gguf", "low.gguf")
 BOUNDS = {"BF16": 0.001, "Q8_0": 0.002, "Q5_1": 0.015, "Q4_0": 0.03}
 """The largest relative error of one pass."""
-
-
-def in_gguf(manifest: Manifest) -> Manifest:
-    experts = tuple(
-        Expert(name=part, subfolder=part, gguf=Gguf(repository="a/b", file=file))
-        for part, file in zip(("transformer", "transformer_2"), FILES, strict=True)
-    )
-    return changed_pipeline(manifest, experts=experts)
-
-
-def a_pass(denoiser: Any) -> Any:
-    random = torch.Generator().manual_seed(0)
-    latents = torch.randn(1, denoiser.config.in_channels, 2, 8, 8, generator=random)
-    text = torch.randn(1, 12, 32, generator=random)
-    with torch.no_grad():
-        return denoiser(latents, timestep=torch.tensor([500]), encoder_hidden_states=text, return_dict=False)[0]
 
 
 Open = Callable[..., tuple[WanModel, WanModel]]
@@ -72,8 +54,8 @@ def test_a_pass_strays_no_further_than_its_bits(
 ) -> None:
     whole, small = both(name, kind, original_names=original_names)
     for exact, approximate in zip(whole.denoisers, small.denoisers, strict=True):
-        true = a_pass(exact)
-        error = ((a_pass(approximate) - true).norm() / true.norm()).item()
+        true = a_pass(exact, name)
+        error = ((a_pass(approximate, name) - true).norm() / true.norm()).item()
         record_property(f"{name} {kind}", error)
         assert 0 < error < BOUNDS[kind]
 
@@ -81,13 +63,13 @@ def test_a_pass_strays_no_further_than_its_bits(
 def test_weights_unpacked_once_compute_the_same_as_layer_by_layer(both: Open, monkeypatch: pytest.MonkeyPatch) -> None:
     _, small = both()
     (denoiser, _) = small.denoisers
-    before = a_pass(denoiser)
+    before = a_pass(denoiser, TWO)
     unpack(small.manifest, small.any_pipeline, small.device, ["transformer"])
     assert denoiser.blocks[0].ffn.net[2].weight.dtype is torch.uint8, "on a CPU it stays as it is"
     monkeypatch.setattr("diffusers.quantizers.gguf.gguf_quantizer.get_device", lambda: "cpu")
     denoiser.dequantize()
     assert denoiser.blocks[0].ffn.net[2].weight.dtype is torch.float32
-    torch.testing.assert_close(a_pass(denoiser), before)
+    torch.testing.assert_close(a_pass(denoiser, TWO), before)
 
 
 @pytest.mark.parametrize("lora", [False, True], ids=["plain", "with-a-lora"])
@@ -103,10 +85,10 @@ def test_where_fp8_is_asked_for_gguf_weights_are_converted_block_by_block_and_lo
     if lora:
         written = write_lora(tmp_path / "l.safetensors", whole.denoisers[0])
         for model in (ours, small):
-            model.job_adapters().use((put(written, 0.5),))
+            model.job_adapters().use((lora_plan(written, 0.5),))
     for converted, unpacked in zip(ours.denoisers, exact, strict=True):
-        true = a_pass(unpacked)
-        assert 0.001 < ((a_pass(converted) - true).norm() / true.norm()).item() < 0.05
+        true = a_pass(unpacked, TWO)
+        assert 0.001 < ((a_pass(converted, TWO) - true).norm() / true.norm()).item() < 0.05
 
 
 def test_weights_are_unpacked_only_where_a_job_still_has_room() -> None:
@@ -119,15 +101,15 @@ def test_weights_are_unpacked_only_where_a_job_still_has_room() -> None:
 def test_a_lora_of_a_request_goes_on_weights_in_few_bits_and_off_again(both: Open, tmp_path: Path) -> None:
     whole, small = both()
     written = write_lora(tmp_path / "l.safetensors", whole.denoisers[0])
-    before = a_pass(small.denoisers[0])
+    before = a_pass(small.denoisers[0], TWO)
     adapters = JobAdapters(small.manifest, small.any_pipeline)
-    adapters.use((put(written),))
-    with_lora = a_pass(small.denoisers[0])
+    adapters.use((lora_plan(written),))
+    with_lora = a_pass(small.denoisers[0], TWO)
     adapters.use(())
-    assert torch.equal(a_pass(small.denoisers[0]), before)
+    assert torch.equal(a_pass(small.denoisers[0], TWO), before)
     exact = JobAdapters(whole.manifest, whole.any_pipeline)
-    exact.use((put(written),))
-    true = a_pass(whole.denoisers[0])
+    exact.use((lora_plan(written),))
+    true = a_pass(whole.denoisers[0], TWO)
     assert ((with_lora - true).norm() / true.norm()).item() < BOUNDS["Q8_0"]
     assert ((with_lora - before).norm() / before.norm()).item() > 10 * BOUNDS["Q8_0"]
 

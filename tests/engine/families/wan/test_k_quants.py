@@ -12,9 +12,9 @@ import torch
 from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
 from diffusers.quantizers.gguf.utils import dequantize_gguf_tensor
 
-from tests.engine.families.wan.test_gguf import FILES, a_pass, in_gguf
 from tests.fixtures.bench import MANIFESTS, TWO
-from tests.support.gguf_files import write_gguf
+from tests.support.denoisers import a_pass
+from tests.support.gguf_files import FILES, in_gguf, write_gguf
 from tests.support.k_quants import K_QUANTS, decoded, encode
 from tests.support.loading import context_of
 from wan_mcp.engine.device.device import resolve_device
@@ -95,8 +95,8 @@ def test_a_pass_strays_no_further_than_the_bits_of_a_k_quant(
 ) -> None:
     whole, small = both(kind)
     for exact, approximate in zip(whole.denoisers, small.denoisers, strict=True):
-        true = a_pass(exact)
-        error = ((a_pass(approximate) - true).norm() / true.norm()).item()
+        true = a_pass(exact, TWO)
+        error = ((a_pass(approximate, TWO) - true).norm() / true.norm()).item()
         record_property(kind, error)
         assert 0 < error < BOUNDS[kind]
 

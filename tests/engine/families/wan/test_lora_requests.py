@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 
 from tests.fixtures.bench import MANIFESTS, ONE, TWO, Bench, changed, image_plan, video_plan
 from tests.support.loading import runner_in
-from tests.support.lora_files import STYLES, Written, merge_by_hand, write_lora
+from tests.support.lora_files import STYLES, lora_plan, merge_by_hand, write_lora
 from wan_mcp.catalog.catalog import Catalog
 from wan_mcp.catalog.manifest import Limits
 from wan_mcp.engine.families.wan.decode import FrameDecoder
@@ -19,13 +19,7 @@ from wan_mcp.files import sha256_of
 from wan_mcp.media.receipts import read_receipt
 from wan_mcp.planning.planner import Planner
 from wan_mcp.schema.jobs import Job
-from wan_mcp.schema.plans import LoraPlan
 from wan_mcp.schema.requests import ImageRequest, LoraRequest
-
-
-def put(written: Written | Path, scale: float = 1.0, expert: str | None = None) -> LoraPlan:
-    file = written.file if isinstance(written, Written) else written
-    return LoraPlan(name=file.stem, file=str(file), sha256=sha256_of(file), scale=scale, expert=expert)
 
 
 def pixels(job: Job) -> bytes:
@@ -62,7 +56,7 @@ def test_a_lora_does_what_its_weights_merged_by_hand_do_and_leaves_no_trace(
     (denoiser,) = denoisers(bench)
     untouched = {name: tensor.clone() for name, tensor in denoiser.state_dict().items()}
     written = write_lora(tmp_path / "style.safetensors", denoiser, style)
-    with_lora = latents_of(bench, monkeypatch, lora=(put(written, 0.7),))
+    with_lora = latents_of(bench, monkeypatch, lora=(lora_plan(written, 0.7),))
     after = latents_of(bench, monkeypatch)
     assert torch.equal(before, after)
     assert dict.fromkeys(untouched, True) == {
@@ -81,9 +75,9 @@ def test_several_loras_add_up_and_can_change_between_jobs_without_loading_the_mo
     (denoiser,) = denoisers(bench)
     one = write_lora(tmp_path / "one.safetensors", denoiser, "lightx2v", seed=1)
     two = write_lora(tmp_path / "two.safetensors", denoiser, "diffusers", seed=2)
-    both = latents_of(bench, monkeypatch, lora=(put(one, 0.5), put(two, -0.4)))
-    only_one = latents_of(bench, monkeypatch, lora=(put(one, 0.5),))
-    again = latents_of(bench, monkeypatch, lora=(put(one, 0.5), put(two, -0.4)))
+    both = latents_of(bench, monkeypatch, lora=(lora_plan(one, 0.5), lora_plan(two, -0.4)))
+    only_one = latents_of(bench, monkeypatch, lora=(lora_plan(one, 0.5),))
+    again = latents_of(bench, monkeypatch, lora=(lora_plan(one, 0.5), lora_plan(two, -0.4)))
     assert torch.equal(both, again)
     assert not torch.equal(both, only_one)
     assert denoisers(bench)[0] is denoiser
@@ -98,7 +92,7 @@ def test_a_lora_goes_to_one_expert_or_to_both(bench: Bench, tmp_path: Path, monk
     first, second = denoisers(bench)
     written = write_lora(tmp_path / "l.safetensors", first)
     for expert, on in (("transformer_2", [False, True]), ("transformer", [True, False]), (None, [True, True])):
-        bench.run(image_plan(TWO, lora=(put(written, expert=expert),)))
+        bench.run(image_plan(TWO, lora=(lora_plan(written, expert=expert),)))
         assert [bool(getattr(each, "peft_config", None)) for each in (first, second)] == on
 
 
@@ -123,7 +117,7 @@ def test_a_lora_for_another_architecture_is_refused_with_keys_that_do_not_match(
         "foreign": "lora_te_text_model.weight",
     }.items():
         with pytest.raises(JobFailed, match=words) as failure:
-            bench.run(image_plan(lora=(put(written), put(tmp_path / f"{name}.safetensors"))))
+            bench.run(image_plan(lora=(lora_plan(written), lora_plan(tmp_path / f"{name}.safetensors"))))
         assert failure.value.code == "lora_unfit"
     assert pixels(bench.run(image_plan())) == before
 
@@ -138,13 +132,13 @@ def test_a_lora_of_wan21_goes_on_wan22_without_its_layers_for_pictures(bench: Be
         tensors[f"diffusion_model.{layer}.lora_down.weight"] = torch.ones(4, 64)
         tensors[f"diffusion_model.{layer}.lora_up.weight"] = torch.ones(64, 4)
     save_file(tensors, tmp_path / "l21.safetensors")
-    bench.run(image_plan(lora=(put(tmp_path / "l21.safetensors"),)))
+    bench.run(image_plan(lora=(lora_plan(tmp_path / "l21.safetensors"),)))
 
 
 def test_a_result_names_its_loras_by_hash_and_scale_but_not_where_they_lie(bench: Bench, tmp_path: Path) -> None:
     bench.run(image_plan())
     written = write_lora(tmp_path / "style.safetensors", denoisers(bench)[0])
-    job = bench.run(image_plan(lora=(put(written, 0.8),)))
+    job = bench.run(image_plan(lora=(lora_plan(written, 0.8),)))
     receipt = read_receipt(Path(job.artifacts[0].path))
     assert receipt is not None
     assert receipt["request"]["lora"] == [
@@ -156,7 +150,7 @@ def test_a_result_names_its_loras_by_hash_and_scale_but_not_where_they_lie(bench
 def test_a_lora_that_changed_or_went_since_the_request_fails_its_job(bench: Bench, tmp_path: Path) -> None:
     bench.run(image_plan())
     written = write_lora(tmp_path / "l.safetensors", denoisers(bench)[0])
-    plan = image_plan(lora=(put(written),))
+    plan = image_plan(lora=(lora_plan(written),))
     write_lora(tmp_path / "l.safetensors", denoisers(bench)[0], seed=5)
     with pytest.raises(JobFailed, match="was changed"):
         bench.run(plan)

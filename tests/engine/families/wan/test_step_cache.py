@@ -1,6 +1,7 @@
 """Passes that are left out: which, what it does to the result, and that nothing of it stays behind."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,7 +9,9 @@ import torch
 from torch import Tensor
 
 from tests.fixtures.bench import ONE, TWO, Bench, video_plan
-from wan_mcp.engine.families.wan.loader import WanModel
+from tests.support.denoisers import in_fp8
+from tests.support.loading import context_of
+from wan_mcp.engine.families.wan.loader import WanModel, load_wan
 from wan_mcp.engine.families.wan.step_cache import PassCount, step_cache
 from wan_mcp.schema.enums import Task
 from wan_mcp.schema.plans import StepCache
@@ -67,3 +70,14 @@ def test_a_job_says_how_many_passes_it_left_out(bench: Bench) -> None:
     [note] = [note for note in job.notes if "passes" in note]
     assert note.startswith("step cache: ")
     assert note.endswith(f"of {2 * STEPS} passes were left out")
+
+
+def test_fast_blocks_can_be_left_out_and_run_again(embedded: Path) -> None:
+    model = load_wan(context_of(in_fp8(TWO), embedded / TWO, "fp8"))
+    assert model.converted
+    plain, _ = denoised(model, None)
+    assert torch.equal(denoised(model, HARDLY)[0], plain)
+    cached, count = denoised(model, ALWAYS)
+    assert count.left_out > STEPS
+    assert not torch.equal(cached, plain)
+    assert torch.equal(denoised(model, None)[0], plain)
