@@ -1,8 +1,10 @@
 """Sizes, times and foreign errors, as people and models read them."""
 
+import math
+
 import pytest
 
-from wan_mcp.text import duration, first_line, in_bytes, instant, last_line, shortened, time_left
+from wan_mcp.text import duration, first_line, in_bytes, instant, last_line, number, quoted, shortened, time_left
 
 
 @pytest.mark.parametrize(
@@ -63,3 +65,42 @@ def test_of_what_a_program_printed_the_last_line_is_told() -> None:
 def test_a_text_that_was_cut_ends_with_an_ellipsis() -> None:
     assert shortened("exactly", 7) == "exactly"
     assert shortened("one too many", 11) == "one too ma…"
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (2**31, "2147483648"),
+        (2.0**31, "2147483648"),
+        (10**15 + 1, "1000000000000001"),
+        (0.1, "0.1"),
+        (-0.0, "0"),
+        (-1.5, "-1.5"),
+        (1e-7, "1e-07"),
+        (1e308, "1e+308"),
+        (math.inf, "inf"),
+        (math.nan, "nan"),
+        (10**400, "1e400"),
+        (-(10**5000), "-1e5000"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",  # pytest cannot write the last number either
+)
+def test_numbers_are_written_whole_unless_they_are_absurd(value: float, words: str) -> None:
+    assert number(value) == quoted(value) == words
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ("wan", "'wan'"),
+        ("a\nb\x1b]0;c\x07", r"'a\nb\x1b]0;c\x07'"),
+        ("half \ud83d", r"'half \ud83d'"),
+        ("x" * 54_000_000, f"'{'x' * 59}…'"),
+        (True, "true"),
+        (["a", 1], "['a', 1]"),
+        ({"a": 10**5000}, "a dict"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_a_refused_value_is_shown_short_and_on_one_line(value: object, words: str) -> None:
+    assert quoted(value) == words

@@ -1,14 +1,18 @@
-"""Text formats for sizes, durations, instants and other libraries' errors; each has one format, used everywhere."""
+"""Text formats for sizes, durations, instants, refused values and other libraries' errors; each is used everywhere."""
 
+import math
 from collections import deque
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 
 from rich.filesize import decimal
 
-__all__ = ["duration", "first_line", "in_bytes", "instant", "last_line", "shortened", "time_left"]
+__all__ = ["duration", "first_line", "in_bytes", "instant", "last_line", "number", "quoted", "shortened", "time_left"]
 
 LINE_LENGTH = 300  # characters of a line that another program or library wrote
+QUOTED_LENGTH = 60  # characters of a caller's value in an error; paths are shown longer
+WHOLE = 10**21
+"""Numbers below this are written digit by digit; Python writes larger floats with an exponent as well."""
 
 
 def in_bytes(count: float) -> str:
@@ -57,3 +61,36 @@ def _filled(lines: Iterable[str]) -> Iterator[str]:
 def shortened(text: str, longest: int) -> str:
     """Return a text of at most `longest` characters; one that was cut ends with an ellipsis."""
     return text if len(text) <= longest else f"{text[: longest - 1]}…"
+
+
+def number(value: float) -> str:
+    """Return a number with all its digits: `2147483648`, `0.1`, `5` for 5.0; one of 22 digits or more as `1e400`."""
+    if isinstance(value, float):
+        if not math.isfinite(value) or abs(value) >= WHOLE or not value.is_integer():
+            return repr(value)
+        value = int(value)
+    if abs(value) < WHOLE:
+        return str(value)
+    # Python refuses to write integers of more than 4300 digits, and an error needs none of them.
+    return f"{'-' if value < 0 else ''}1e{math.floor(math.log10(abs(value)))}"
+
+
+def quoted(value: object, longest: int = QUOTED_LENGTH) -> str:
+    """Return a caller's value as an error shows it: short, on one line, in quotes unless it is a number.
+
+    Characters that do not print (line ends, terminal escapes, half surrogate pairs) are shown as Python writes them.
+    """
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int | float):
+        return number(value)
+    if isinstance(value, str):
+        return f"'{_printable(shortened(value, longest))}'"
+    try:
+        return _printable(shortened(repr(value), longest))
+    except ValueError:  # it holds an integer that Python does not write
+        return f"a {type(value).__name__}"
+
+
+def _printable(text: str) -> str:
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

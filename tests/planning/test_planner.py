@@ -10,6 +10,7 @@ from wan_mcp.catalog.catalog import Catalog, shipped_folder
 from wan_mcp.errors import BadRequest, BrokenManifest, UnknownModel
 from wan_mcp.planning.planner import Planner
 from wan_mcp.schema.enums import Task
+from wan_mcp.schema.parameters import MAX_SEED
 from wan_mcp.schema.plans import CaptionPlan, ImagePlan, InputImage, VideoPlan
 from wan_mcp.schema.requests import CaptionRequest, ImageRequest, VideoRequest
 from wan_mcp.settings import Settings
@@ -118,19 +119,30 @@ def test_a_seed_is_drawn_when_none_is_given_and_kept_when_one_is(planner: Planne
         ({"num_frames": 16}, "the nearest is 17"),
         ({"num_frames": 37}, "5 to 33"),
         ({"num_frames": 1}, "5 to 33"),
-        ({"num_frames": -3}, "num_frames: .* greater than or equal to 1, not '-3'"),
+        ({"num_frames": -3}, "num_frames: .* greater than or equal to 1, not -3"),
         ({"duration_s": 60.0}, "duration_s 60"),
         ({"duration_s": 0.1}, "duration_s 0.1"),
-        ({"duration_s": math.nan}, "duration_s: .* greater than 0, not 'nan'"),
+        ({"duration_s": math.nan}, "duration_s: .* greater than 0, not nan"),
         ({"duration_s": 2.0, "num_frames": 17}, "exclude each other"),
-        ({"steps": 0}, "steps: .* greater than or equal to 1, not '0'"),
+        ({"steps": 0}, "steps: .* greater than or equal to 1, not 0"),
         ({"steps": 51}, "1 to 50"),
         ({"guidance_scale": 0.5}, "1 to 12"),
         ({"guidance_scale": math.inf}, "1 to 12"),
         ({"guidance_scale_2": 3.0}, "one expert"),
-        ({"seed": -1}, "seed: .* greater than or equal to 0, not '-1'"),
+        ({"seed": -1}, r"seed: .* greater than or equal to 0 \(omit seed for a random one\), not -1"),
+        ({"seed": "-1"}, r"omit seed for a random one\), not -1$"),
+        ({"seed": 2**31 - 1, "count": 2}, "with count 2, .* it must be 0 to 2147483646. Omit seed for a random one"),
+        ({"seed": 10**400}, "not 1e400"),
+        ({"steps": 10**400}, "steps 1e400 is not allowed; it must be 1 to 50"),
+        ({"steps": -(10**5000)}, "not -1e5000"),
+        ({"steps": 10_000_001}, "steps 10000001 is not"),
+        ({"count": 10**400}, "count 1e400"),
+        ({"num_frames": 10**400}, "num_frames 1e400 .* the nearest is 33"),
+        ({"duration_s": 1e308}, r"duration_s 1e\+308"),
+        ({"duration_s": -0.0}, "greater than 0, not 0$"),
+        ({"guidance_scale": -math.inf}, "not -inf"),
         ({"seed": 2**31}, "seed: .* less than or equal to 2147483647"),
-        ({"count": 0}, "count: .* greater than or equal to 1, not '0'"),
+        ({"count": 0}, "count: .* greater than or equal to 1, not 0"),
         ({"count": 9}, "1 to 8"),
         ({"style": "baroque"}, "cinematic"),
     ],
@@ -208,6 +220,54 @@ def test_a_size_may_be_named_in_pixels(planner: Planner) -> None:
         video(planner, resolution="650x640", model="two-experts")
     with pytest.raises(BadRequest, match="921600 pixels"):
         video(planner, resolution="1600x1600", model="two-experts")
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        *("1280*720", "1280×720", "1280X720", "1280 x 720", "1280,720", "1280:720", "[1280, 720]", "(1280 720)"),
+        *("1280 by 720", "1280px x 720px", "720p", "720P", "720p (1280x720)", [1280, 720], [1280.0, 720]),
+    ],
+)
+def test_a_size_is_understood_as_people_and_other_programs_write_it(planner: Planner, written: Any) -> None:
+    plan = video(planner, resolution=written, model="two-experts")
+    assert (plan.width, plan.height) == (1280, 720)
+
+
+@pytest.mark.parametrize("written", ["square (128x128)", "SQUARE", "Square(128 × 128)", "square: [128, 128]"])
+def test_a_size_is_understood_as_a_refusal_lists_it(planner: Planner, written: str) -> None:
+    assert video(planner, resolution=written).width == 128
+
+
+def test_a_number_of_lines_follows_the_aspect_of_the_image(planner: Planner) -> None:
+    for source, size in ((None, (1280, 720)), (picture(90, 160), (720, 1280)), (picture(64, 64), (960, 960))):
+        model = "wan2.2-t2v-a14b" if source is None else "wan2.2-i2v-a14b"
+        plan = video(planner, image=source, resolution="720p", model=model)
+        assert (plan.width, plan.height) == size
+
+
+@pytest.mark.parametrize(
+    ("written", "reason"),
+    [
+        ("16:9", "'16:9' is an aspect ratio"),
+        ("square (1x1)", "no resolution"),
+        ("1080p", "no resolution '1080p'"),
+        ("128x128x3", "no resolution"),
+        ("9" * 10**6 + "x9", "no resolution '9{59}…'"),
+        ("a\nb\x1b[2J", r"no resolution 'a\\nb\\x1b\[2J'"),
+    ],
+)
+def test_what_is_not_a_size_is_refused_with_those_that_are(planner: Planner, written: str, reason: str) -> None:
+    with pytest.raises(BadRequest, match=f"{reason}.*" + r"available: square \(128x128\)"):
+        video(planner, resolution=written)
+
+
+def test_every_result_has_a_seed_that_can_be_asked_for(planner: Planner, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("secrets.randbelow", lambda limit: limit - 1)  # the largest that can be drawn
+    for count in (1, 8):
+        plan = video(planner, count=count)
+        assert plan.seed + count - 1 == MAX_SEED
+        assert video(planner, seed=plan.seed, count=count).seed == plan.seed
 
 
 def test_two_experts_have_two_guidance_scales(planner: Planner) -> None:

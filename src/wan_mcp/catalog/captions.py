@@ -12,12 +12,15 @@ from pydantic import Field, model_validator
 
 from wan_mcp.errors import BadRequest
 from wan_mcp.schema.enums import Frozen
+from wan_mcp.text import quoted, shortened
 
 __all__ = ["CaptionSpec", "Instruction"]
 
 VALUE = "{value}"
 LENGTH = "{length}"
 MAX_VALUE_LENGTH = 100  # characters of an option's value, e.g. of a person's name
+WORDS = re.compile(r"\s*\+?(\d+)(?:\.0*)?\s*")  # a number of words, also as JSON and spreadsheets write it: 80.0
+MAX_DIGITS = 9  # of a number of words
 
 
 class Instruction(Frozen):
@@ -94,8 +97,8 @@ class CaptionSpec(Frozen):
         """
         if kind is not None or self.types:
             kind = _named("caption_type", kind, self.types, model)
-        if length is not None and length.strip().isdecimal() and self.words is not None:
-            return self._in_words(int(length), kind)
+        if length is not None and self.words is not None and (given := WORDS.fullmatch(length)):
+            return self._in_words(given[1], kind)
         if length is not None or self.lengths:
             more = f"a number of words from {self.words[0]} to {self.words[1]}" if self.words else ""
             length = _named("length", length, self.lengths, model, more)
@@ -106,12 +109,14 @@ class CaptionSpec(Frozen):
             return chosen.sized.replace(LENGTH, words)
         return chosen.any.replace(LENGTH, words)
 
-    def _in_words(self, number: int, kind: str | None) -> str | None:
+    def _in_words(self, digits: str, kind: str | None) -> str | None:
         smallest, largest = self.words or (0, 0)
-        if not smallest <= number <= largest:
-            raise BadRequest(f"length {number} words is not allowed; it must be {smallest} to {largest}")
+        # Not of any length: Python refuses to read an integer of thousands of digits.
+        if len(digits) > MAX_DIGITS or not smallest <= int(digits) <= largest:
+            shown = shortened(digits, MAX_VALUE_LENGTH)
+            raise BadRequest(f"length {shown} words is not allowed; it must be {smallest} to {largest}")
         chosen = self.types[kind].words if kind else None
-        return chosen and chosen.replace(LENGTH, str(number))
+        return chosen and chosen.replace(LENGTH, str(int(digits)))
 
     def sentences(self, model: str, options: Iterable[str]) -> list[str]:
         """Return the sentences of the options that a caller names, in their order.
@@ -126,7 +131,7 @@ class CaptionSpec(Frozen):
             value = " ".join(value.split())
             if (VALUE in self.options[key]) != bool(value):
                 want = f"'{key}=…'" if VALUE in self.options[key] else f"'{key}' without '='"
-                raise BadRequest(f"extra_option '{option[:MAX_VALUE_LENGTH]}' is not allowed; write {want}")
+                raise BadRequest(f"extra_option {quoted(option)} is not allowed; write {want}")
             if given and len(value) > MAX_VALUE_LENGTH:
                 raise BadRequest(
                     f"the value of extra_option '{key}' is {len(value)} characters long; "
@@ -149,7 +154,7 @@ def _named(what: str, asked: str | None, names: Mapping[str, object], model: str
         return plain[_plain(asked)]
     has = ", ".join([*sorted(names), *([more] if more else [])])
     has = f"available: {has}" if has else "it has none; omit it"
-    raise BadRequest(f"model '{model}' has no {what} '{asked[:MAX_VALUE_LENGTH]}'; {has}")
+    raise BadRequest(f"model '{model}' has no {what} {quoted(asked)}; {has}")
 
 
 def _plain(name: str) -> str:

@@ -8,6 +8,7 @@ from typing import Any, Self
 from wan_mcp.catalog.manifest import Manifest
 from wan_mcp.errors import BrokenManifest, UnknownModel
 from wan_mcp.schema.enums import Task
+from wan_mcp.text import quoted
 
 __all__ = ["Catalog", "shipped_folder"]
 
@@ -79,7 +80,7 @@ class Catalog:
         if name in self.broken:
             raise self.broken[name]
         if name not in self.manifests:
-            raise UnknownModel(f"no model '{name}'; available: {', '.join(sorted(self.manifests))}")
+            raise UnknownModel(f"no model {quoted(name)}; available: {', '.join(sorted(self.manifests))}")
         return self.manifests[name]
 
     def serving(self, task: Task) -> list[str]:

@@ -35,7 +35,8 @@ class FrameRule(Frozen):
 
     def nearest(self, frames: float) -> int:
         """Return the allowed count nearest to `frames`."""
-        k = round((frames - self.offset) / self.multiple)
+        # Bounded first: a division makes a float, which an integer of hundreds of digits does not fit.
+        k = round((min(max(frames, self.minimum), self.maximum) - self.offset) / self.multiple)
         return min(max(self.multiple * k + self.offset, self.minimum), self.maximum)
 
     def describe(self) -> str:
@@ -82,5 +83,5 @@ class Sizes(Frozen):
         return next(size for size in self.named if size.name == self.default)
 
     def named_as(self, name: str) -> Resolution | None:
-        """Return the resolution of that name, or None."""
-        return next((r for r in self.named if r.name == name), None)
+        """Return the resolution of that name in any case, or None."""
+        return next((r for r in self.named if r.name.lower() == name.lower()), None)

@@ -20,6 +20,7 @@ from wan_mcp.schema.enums import JobState, Stage
 from wan_mcp.schema.jobs import Artifact, Job, JobError, Progress
 from wan_mcp.schema.plans import Plan
 from wan_mcp.schema.requests import Request
+from wan_mcp.text import quoted
 
 __all__ = ["JobStore", "new_job_id"]
 
@@ -111,7 +112,7 @@ class JobStore:
         """
         rows = self.database.read("SELECT * FROM jobs WHERE id = ?", job_id)
         if not rows:
-            raise UnknownJob(f"no job '{job_id}'; list_jobs shows the existing jobs")
+            raise UnknownJob(f"no job {quoted(job_id)}; list_jobs shows the existing jobs")
         return _job(rows[0])
 
     def newest(self, state: JobState | None = None, limit: int = 20) -> list[Job]:

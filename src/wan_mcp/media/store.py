@@ -14,6 +14,7 @@ from pathlib import Path
 from wan_mcp.errors import BadRequest, OutOfSpace
 from wan_mcp.files import atomic_file, is_disk_full, sweep_stale
 from wan_mcp.schema.enums import Kind
+from wan_mcp.text import quoted
 
 __all__ = ["MediaName", "MediaStore", "whole"]
 
@@ -60,7 +61,7 @@ class MediaName:
         kind = Kind(match["folder"]) if match else None
         if match is None or kind is None or match["extension"] != EXTENSIONS[kind]:
             raise BadRequest(
-                f"'{uri[:100]}' is not the wan:// address of a result; they look like wan://images/<id>.png"
+                f"{quoted(uri)} is not the wan:// address of a result; they look like wan://images/<id>.png"
             )
         return cls(kind, match["id"])
 

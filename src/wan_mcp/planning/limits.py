@@ -1,10 +1,13 @@
 """Checks of values: too long, too small or too large ones are refused with the allowed range."""
 
+import secrets
 from typing import TypeVar
 
 from wan_mcp.errors import BadRequest
+from wan_mcp.schema.parameters import MAX_SEED
+from wan_mcp.text import number
 
-__all__ = ["checked_or_default", "checked_text", "require_within"]
+__all__ = ["checked_or_default", "checked_text", "require_within", "resolve_seed"]
 
 N = TypeVar("N", int, float)
 
@@ -27,7 +30,7 @@ def require_within(what: str, value: float, smallest: float, largest: float) -> 
         BadRequest: The message names the bounds.
     """
     if not smallest <= value <= largest:
-        raise BadRequest(f"{what} {value:g} is not allowed; it must be {smallest:g} to {largest:g}")
+        raise BadRequest(f"{what} {number(value)} is not allowed; it must be {number(smallest)} to {number(largest)}")
 
 
 def checked_or_default(what: str, value: N | None, default: N, bounds: tuple[N, N]) -> N:
@@ -40,3 +43,20 @@ def checked_or_default(what: str, value: N | None, default: N, bounds: tuple[N, 
         return default
     require_within(what, value, *bounds)
     return value
+
+
+def resolve_seed(seed: int | None, count: int) -> int:
+    """Return the seed of the first of `count` results, which use it and the numbers after it; drawn if it is None.
+
+    Raises:
+        BadRequest: A result would get a seed beyond the largest one, which nobody could ask for again.
+    """
+    largest = MAX_SEED - (count - 1)
+    if seed is None:
+        return secrets.randbelow(largest + 1)
+    if not 0 <= seed <= largest:
+        uses = f" with count {number(count)}, which uses {number(count)} seeds in a row" if count > 1 else ""
+        raise BadRequest(
+            f"seed {number(seed)} is not allowed{uses}; it must be 0 to {largest}. Omit seed for a random one"
+        )
+    return seed

@@ -6,6 +6,7 @@ from wan_mcp.catalog.manifest import Manifest
 from wan_mcp.errors import BadRequest
 from wan_mcp.schema.plans import LoraPlan
 from wan_mcp.schema.requests import ImageRequest, VideoRequest
+from wan_mcp.text import number, quoted
 from wan_mcp.weights.lora_files import LoraFiles
 
 __all__ = ["resolve_loras", "resolve_steps"]
@@ -27,10 +28,11 @@ def resolve_loras(request: VideoRequest | ImageRequest, manifest: Manifest, file
     for lora in request.lora:
         if lora.expert is not None and lora.expert not in experts:
             has = f"available: {', '.join(experts)}" if len(experts) > 1 else "it has only one; omit expert"
-            raise BadRequest(f"model '{manifest.name}' has no expert '{lora.expert[:40]}'; {has}")
+            raise BadRequest(f"model '{manifest.name}' has no expert {quoted(lora.expert)}; {has}")
         if not math.isfinite(lora.scale) or abs(lora.scale) > MAX_LORA_SCALE:
             raise BadRequest(
-                f"lora scale {lora.scale:g} is not allowed; it must be {-MAX_LORA_SCALE:g} to {MAX_LORA_SCALE:g}"
+                f"lora scale {number(lora.scale)} is not allowed; "
+                f"it must be {number(-MAX_LORA_SCALE)} to {number(MAX_LORA_SCALE)}"
             )
     plans = []
     for lora in request.lora:

@@ -4,7 +4,6 @@ Nothing is corrected silently: a value that the manifest does not allow is refus
 and every adjustment (a duration to the frame rule, an image to a size) becomes a note.
 """
 
-import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -16,16 +15,16 @@ from wan_mcp.errors import BadRequest, BrokenManifest
 from wan_mcp.hardware.machine import Machine
 from wan_mcp.media.framing import cover
 from wan_mcp.planning.caption_instruction import resolve_caption
-from wan_mcp.planning.limits import checked_or_default, checked_text, require_within
+from wan_mcp.planning.limits import checked_or_default, checked_text, require_within, resolve_seed
 from wan_mcp.planning.loras import resolve_loras, resolve_steps
 from wan_mcp.planning.memory_check import MemoryCheck
 from wan_mcp.planning.quality import preset_of, resolve_step_cache, resolve_turbo
 from wan_mcp.planning.resolution import resolve_frames, resolve_size
 from wan_mcp.schema.enums import Kind, Task
-from wan_mcp.schema.parameters import MAX_SEED
 from wan_mcp.schema.plans import ImagePlan, InputImage, Plan, VideoPlan
 from wan_mcp.schema.requests import CaptionRequest, ImageRequest, Request, VideoRequest
 from wan_mcp.settings import Settings
+from wan_mcp.text import number, quoted
 from wan_mcp.weights.lora_files import LoraFiles
 
 __all__ = ["Choice", "Planner"]
@@ -168,8 +167,7 @@ class Planner:
             "guidance_scale", request.guidance_scale, defaults.guidance_scale, limits.guidance_scale
         )
         if request.negative_prompt and guidance <= 1:
-            notes.append(f"negative_prompt has no effect at guidance_scale {guidance:g}")
-        seed = secrets.randbelow(MAX_SEED + 1) if request.seed is None else request.seed
+            notes.append(f"negative_prompt has no effect at guidance_scale {number(guidance)}")
         require_within("count", request.count, 1, settings.max_count)
         steps = resolve_steps(checked_or_default("steps", request.steps, defaults.steps, limits.steps), manifest)
         common = {
@@ -187,7 +185,7 @@ class Planner:
             "precision": preset.precision if preset is not None else "auto",
             "lora": resolve_loras(request, manifest, self._loras),
             "guidance_scale": guidance,
-            "seed": seed,
+            "seed": resolve_seed(request.seed, request.count),
             "count": request.count,
             "even_at": manifest.costs.even_at,
             "image": image,
@@ -213,7 +211,7 @@ class Planner:
         if style is None:
             return prompt
         if style not in self._catalog.styles:
-            raise BadRequest(f"no style '{style}'; available: {_listed(self._catalog.styles)}")
+            raise BadRequest(f"no style {quoted(style)}; available: {_listed(self._catalog.styles)}")
         return self._catalog.styles[style].replace("{prompt}", prompt)
 
 

@@ -6,6 +6,7 @@ from wan_mcp.catalog.presets import Preset
 from wan_mcp.errors import BadRequest
 from wan_mcp.schema.plans import StepCache
 from wan_mcp.schema.requests import ImageRequest, VideoRequest
+from wan_mcp.text import quoted
 
 __all__ = ["preset_of", "resolve_step_cache", "resolve_turbo"]
 
@@ -23,7 +24,7 @@ def preset_of(manifest: Manifest, name: str) -> Preset:
         if known == name:
             return preset
     has = f"available: {', '.join(manifest.presets)}" if manifest.presets else "it has none; omit preset"
-    raise BadRequest(f"model '{manifest.name}' has no preset '{name[:40]}'; {has}")
+    raise BadRequest(f"model '{manifest.name}' has no preset {quoted(name)}; {has}")
 
 
 def resolve_turbo(

@@ -7,16 +7,20 @@ over the fields. Nothing here knows MCP or typer. The types below are shared by 
 
 import functools
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
+from itertools import islice
 from typing import Annotated, Any, Self, TypeVar, get_type_hints
 
-from pydantic import Field, ValidationError
+from pydantic import BeforeValidator, Field, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
 from pydantic.fields import FieldInfo
+from pydantic_core import PydanticCustomError
 
 from wan_mcp.errors import BadRequest
 from wan_mcp.schema.enums import Frozen
+from wan_mcp.text import number, quoted
 
 __all__ = [
     "MAX_SEED",
@@ -39,9 +43,27 @@ __all__ = [
 ]
 
 MAX_SEED = 2**31 - 1
-SHOWN = 60  # characters of a value or a name that was refused
+MOST_PROBLEMS = 5
+"""Problems that a refusal describes; a caller who sends thousands of wrong values needs no thousands of sentences."""
+NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?\s*", re.IGNORECASE)
 
 T = TypeVar("T")
+
+
+def _omit_for_random(value: Any, check: ValidatorFunctionWrapHandler) -> Any:
+    """Check a seed; other programs write -1 for a random one, so a refusal says how to ask for that here."""
+    try:
+        return check(value)
+    except ValidationError as error:
+        [problem] = error.errors()
+        raise PydanticCustomError("seed", "{why} (omit seed for a random one)", {"why": problem["msg"]}) from error
+
+
+def _size_of_pair(value: Any) -> Any:
+    """Return a width and a height in a list, as JSON has them, in the form WIDTHxHEIGHT."""
+    if isinstance(value, list | tuple) and len(value) == 2 and all(isinstance(each, int | float) for each in value):
+        return "x".join(map(number, value))
+    return value
 
 
 @dataclass(frozen=True)
@@ -69,6 +91,7 @@ Image = Annotated[
 ]
 Resolution = Annotated[
     str | None,
+    BeforeValidator(_size_of_pair),
     Field(description="Size name from list_resolutions, or WIDTHxHEIGHT. Default follows the start image."),
     CliOption(help="Size name from 'wan-mcp models --json', or WIDTHxHEIGHT. Default follows the start image."),
 ]
@@ -85,6 +108,7 @@ Seed = Annotated[
     Field(
         ge=0, le=MAX_SEED, description="The same seed and request give the same result. Default: random, and reported."
     ),
+    WrapValidator(_omit_for_random),
 ]
 Style = Annotated[
     str | None,
@@ -117,25 +141,29 @@ class Parameters(Frozen):
 
 def in_words(error: ValidationError, known: Iterable[str]) -> str:
     """Describe what is wrong with a caller's parameters; `known` are the names that are allowed."""
-    return "; ".join(_sentences(error, known))
+    more = error.error_count() - MOST_PROBLEMS
+    return "; ".join([*islice(_sentences(error, known), MOST_PROBLEMS), *([f"and {more} more"] if more > 0 else [])])
 
 
-def _sentences(error: ValidationError, known: Iterable[str]) -> Iterable[str]:
+def _sentences(error: ValidationError, known: Iterable[str]) -> Iterator[str]:
+    known = list(known)
     for problem in error.errors(include_url=False, include_context=False):
         what = ".".join(str(part) for part in problem["loc"])
         if problem["type"] == "extra_forbidden" and len(problem["loc"]) == 1:
             yield _unknown(what, known)
             continue
-        given = f", not {str(problem['input'])[:SHOWN]!r}" if problem["type"] != "missing" else ""
+        given = f", not {_shown(problem['input'])}" if problem["type"] != "missing" else ""
         yield f"{what}: {problem['msg'][0].lower()}{problem['msg'][1:]}{given}"
 
 
-def _unknown(name: str, known: Iterable[str]) -> str:
-    names = list(known)
+def _shown(value: object) -> str:
+    """Return a refused value as a refusal shows it; a number that was sent as a text is a number."""
+    return quoted(value).strip("'") if isinstance(value, str) and NUMBER.fullmatch(value) else quoted(value)
+
+
+def _unknown(name: str, names: list[str]) -> str:
     near = get_close_matches(name, names, n=1)
-    return f"no parameter '{name[:SHOWN]}'; " + (
-        f"did you mean {near[0]}?" if near else f"available: {', '.join(names)}"
-    )
+    return f"no parameter {quoted(name)}; " + (f"did you mean {near[0]}?" if near else f"available: {', '.join(names)}")
 
 
 def unfold(

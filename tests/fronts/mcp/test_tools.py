@@ -216,11 +216,40 @@ async def test_refusals_say_what_is_wrong_and_what_to_do(shared_settings: Settin
         assert "steps 99" in await video(steps=99)
         assert "no parameter 'frames'; did you mean num_frames?" in await video(frames=17)
         assert "steps: input should be a valid integer" in await video(steps="many")
-        assert "count: input should be greater than or equal to 1, not '0'" in await video(count=0)
+        assert "count: input should be greater than or equal to 1, not 0" in await video(count=0)
         assert "wait_s 4000 is too long; the limit is 3600 s" in await video(wait_s=4000)
         assert "prompt: field required" in await refused(runner, "generate_video")
         assert "list_jobs shows" in await refused(runner, "get_job", job_id="nothing")
         assert "list_jobs shows" in await refused(runner, "cancel_job", job_id="nothing")
+
+
+async def test_odd_values_are_refused_in_a_few_words_and_never_are_a_defect(
+    shared_settings: Settings, connect: Connect
+) -> None:
+    huge, long = 10**400, "x" * 1_000_000
+    image: list[dict[str, Any]] = [
+        *({name: huge} for name in ("steps", "count", "seed", "guidance_scale", "wait_s", "strength")),
+        *({name: long} for name in ("model", "style", "preset", "resolution", "steps", "image", long)),
+        {"seed": -1},
+        {"seed": 2**31 - 1, "count": 2},
+        {"lora": [{"name": 1}] * 1000},
+        {f"no_parameter_{i}": 1 for i in range(1000)},
+    ]
+    calls = [("generate_image", {"prompt": "a star"} | asked) for asked in image]
+    calls += [("generate_video", {"prompt": "a star", "num_frames": huge})]
+    calls += [
+        ("caption_image", {"image": "x.png", name: value}) for name in ("seed", "length") for value in (huge, long)
+    ]
+    calls += [(tool, {"job_id": long}) for tool in ("get_job", "cancel_job")]
+    async with connect(shared_settings) as runner:
+        for tool, arguments in calls:
+            text = await refused(runner, tool, **arguments)
+            assert "defect" not in text
+            assert len(text) < 1200
+        assert "omit seed for a random one" in await refused(runner, "generate_image", prompt="a star", seed=-1)
+        last = await runner.call("generate_image", prompt="a star", steps=1, seed=2**31 - 2, count=2)
+    seeds = [artifact["seed"] for artifact in last.job["artifacts"]]
+    assert seeds == [2**31 - 2, 2**31 - 1]
 
 
 async def test_numbers_sent_as_text_and_nulls_are_understood(shared_settings: Settings, connect: Connect) -> None:

@@ -21,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, create_model, model
 from wan_mcp.errors import UserError
 from wan_mcp.fronts.mcp.schemas import LeanParameters, LeanResult
 from wan_mcp.schema.parameters import in_words
+from wan_mcp.text import quoted
 
 __all__ = ["Call", "build_tool"]
 
@@ -53,7 +54,7 @@ def build_tool(function: Callable[..., Awaitable[CallToolResult]], title: str, a
             values = checked.validate_arguments(arguments)
         except ValidationError as error:
             # Only the names: the values are the caller's.
-            log.info("%s: arguments refused: %s", name, [problem["loc"] for problem in error.errors()])
+            log.info("%s: arguments refused: %s", name, quoted([problem["loc"] for problem in error.errors()], 300))
             return _error(f"{name}: {in_words(error, parameters['properties'])}")
         if declared.context_kwarg is not None:
             values[declared.context_kwarg] = ctx

@@ -21,6 +21,7 @@ from wan_mcp.schema.enums import JobState, Task
 from wan_mcp.schema.parameters import Model, unfold
 from wan_mcp.schema.requests import CaptionRequest, ImageRequest, Request, VideoRequest
 from wan_mcp.service.service import JobService
+from wan_mcp.text import number
 
 __all__ = ["build_tools"]
 
@@ -113,7 +114,7 @@ class _Tools:
             return min(settings.wait_s, settings.max_wait_s)
         if not wait_s <= settings.max_wait_s:  # NaN is refused too
             raise BadRequest(
-                f"wait_s {wait_s:g} is too long; the limit is {settings.max_wait_s:g} s. "
+                f"wait_s {number(wait_s)} is too long; the limit is {number(settings.max_wait_s)} s. "
                 "Use a shorter wait and call get_job again: the job keeps running"
             )
         return wait_s
