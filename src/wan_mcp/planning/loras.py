@@ -34,6 +34,8 @@ def resolve_loras(request: VideoRequest | ImageRequest, manifest: Manifest, file
                 f"lora scale {number(lora.scale)} is not allowed; "
                 f"it must be {number(-MAX_LORA_SCALE)} to {number(MAX_LORA_SCALE)}"
             )
+        if lora.scale == 0:
+            raise BadRequest("lora scale 0 changes nothing; omit the LoRA, or choose another scale")
     plans = []
     for lora in request.lora:
         file = files.find(lora)

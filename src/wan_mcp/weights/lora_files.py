@@ -1,4 +1,4 @@
-"""Adapters of requests: found in the allowed folders, checked to be safetensors, and hashed."""
+"""Adapters of requests: found in the allowed folders, checked by their headers, and hashed."""
 
 import json
 import struct
@@ -8,10 +8,12 @@ from pathlib import Path
 from wan_mcp.errors import BadRequest
 from wan_mcp.files import sha256_of
 from wan_mcp.schema.requests import LoraRequest
+from wan_mcp.weights.lora_keys import other_kind
 
 __all__ = ["LoraFiles"]
 
 SUFFIX = ".safetensors"
+METADATA = "__metadata__"
 MAX_HEADER_BYTES = 100_000_000  # as the format's own readers allow
 
 
@@ -29,7 +31,8 @@ class LoraFiles:
         """Return the file that a request names.
 
         Raises:
-            BadRequest: It is missing, outside the allowed folders, or not a safetensors file; the message says which.
+            BadRequest: It is missing, outside the allowed folders, not a safetensors file, or an adapter of a kind that
+                no model takes; the message says which.
         """
         if (lora.name is None) == (lora.path is None):
             raise BadRequest(f"a lora needs either a name (a file in {self._named}) or a path")
@@ -46,8 +49,9 @@ class LoraFiles:
         return self._hashes[key]
 
     def _by_name(self, name: str) -> Path:
-        there = {file.name.removesuffix(SUFFIX): file for file in sorted(self._named.glob(f"*{SUFFIX}"))}
-        file = there.get(name.removesuffix(SUFFIX))
+        files = sorted(file for file in self._named.glob("*") if file.suffix.lower() == SUFFIX)
+        there = {file.stem: file for file in files}
+        file = {file.name: file for file in files}.get(name) or there.get(_stem(name))
         if file is None:
             has = f"available: {', '.join(there)}" if there else "the folder has none"
             raise BadRequest(f"no lora '{name[:100]}' in {self._named}; {has}")
@@ -62,11 +66,17 @@ class LoraFiles:
                     f"the lora is outside the allowed folders ({', '.join(map(str, (self._named, *self._folders)))}); "
                     "copy it into one, or add its folder to WAN_MCP_LORA_DIRS"
                 )
+            if not file.is_file() and self._any_folder and Path(path).parent == Path.cwd():
+                file = self._named / file.name  # at a command line, a bare file name means either folder
             if not file.is_file():
                 raise BadRequest(f"no lora file {path[:200]}")
         except (OSError, ValueError, RuntimeError) as error:
             raise BadRequest(f"the lora {path[:200]} cannot be read: not a usable path") from error
         return file
+
+
+def _stem(name: str) -> str:
+    return name[: -len(SUFFIX)] if name.lower().endswith(SUFFIX) else name
 
 
 def _require_safetensors(file: Path) -> None:
@@ -77,8 +87,10 @@ def _require_safetensors(file: Path) -> None:
             header = json.loads(content.read(length)) if 0 < length <= MAX_HEADER_BYTES else None
     except (OSError, struct.error, ValueError) as error:
         raise _no_safetensors(file) from error
-    if file.suffix != SUFFIX or not isinstance(header, dict):
+    if file.suffix.lower() != SUFFIX or not isinstance(header, dict):
         raise _no_safetensors(file)
+    if kind := other_kind(key for key in header if key != METADATA):
+        raise BadRequest(f"the lora {file.name} {kind}")
 
 
 def _no_safetensors(file: Path) -> BadRequest:

@@ -79,6 +79,8 @@ def test_loras_of_the_command_line_reach_the_plan(wan: Wan, settings: Settings, 
         ("named", 0.8, "low-noise"),
         ("mine", 1.0, None),
     ]
+    run = wan("generate", "video", "a star", *model, "--lora", "named.safetensors", "--json")
+    assert json.loads(run.stdout)["plan"]["lora"][0]["name"] == "named"
     refused = wan("generate", "image", "a star", *model, "--lora", "nobody")
     assert refused.returncode == 2
     assert "available: named" in refused.stderr

@@ -17,7 +17,7 @@ def parse_lora(written: str) -> LoraRequest:
     """Parse an adapter written as `style`, `style:0.8` or `./style.safetensors:0.8@low-noise`.
 
     A word with a slash, or one that ends in .safetensors, is a path; any other is the name of a file in the home's
-    loras folder.
+    loras folder. A file name that is not in the current folder is looked up there as well (`LoraFiles`).
 
     Raises:
         typer.BadParameter: It does not have that form, or its scale is not a number.
@@ -30,7 +30,7 @@ def parse_lora(written: str) -> LoraRequest:
         strength = 1.0 if scale is None else float(scale)
     except ValueError as error:
         raise typer.BadParameter(f"the scale '{scale}' of '{written}' is not a number; write {FORM}") from error
-    if "/" in file or file.endswith(".safetensors"):
+    if "/" in file or file.lower().endswith(".safetensors"):
         return LoraRequest(path=str(Path(file).expanduser().absolute()), scale=strength, expert=found["expert"])
     return LoraRequest(name=file, scale=strength, expert=found["expert"])
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
 from tests.fixtures.bench import MANIFESTS, ONE, TWO, Bench, image_plan, video_plan
@@ -192,6 +193,32 @@ def test_a_lora_of_a_job_is_fused_into_fp8_weights_and_leaves_no_trace(
     adapters = model.job_adapters()
     adapters.use((lora_plan(written, 0.7, expert="transformer_2"),))
     merge_by_hand(true.denoisers[1], written, 0.7)
+    high, low = (a_pass(each, TWO) for each in model.denoisers)
+    assert torch.equal(high, before[0])
+    assert apart(low, a_pass(true.denoisers[1], TWO)) < 0.05 < 3 * 0.05 < apart(low, before[1])
+    adapters.use(())
+    assert all(map(torch.equal, before, [a_pass(each, TWO) for each in model.denoisers]))
+
+
+def test_patches_of_norms_and_biases_in_a_lora_reach_fp8_weights_and_leave_no_trace(
+    load: Callable[..., WanModel], tmp_path: Path
+) -> None:
+    model, true = load(TWO), load(TWO, "full")
+    before = [a_pass(each, TWO) for each in model.denoisers]
+    random = torch.Generator().manual_seed(4)
+    patches = {
+        "blocks.0.norm3.diff": "blocks.0.norm2.weight",
+        "blocks.1.modulation.diff": "blocks.1.scale_shift_table",
+        "time_embedding.0.diff_b": "condition_embedder.time_embedder.linear_1.bias",
+    }
+    parameters = dict(true.denoisers[1].named_parameters())
+    tensors = {key: torch.randn(parameters[name].shape, generator=random) for key, name in patches.items()}
+    save_file(tensors, tmp_path / "patches.safetensors")
+    adapters = model.job_adapters()
+    adapters.use((put(tmp_path / "patches.safetensors", 0.5, expert="transformer_2"),))
+    with torch.no_grad():
+        for key, name in patches.items():
+            parameters[name] += 0.5 * tensors[key]
     high, low = (a_pass(each, TWO) for each in model.denoisers)
     assert torch.equal(high, before[0])
     assert apart(low, a_pass(true.denoisers[1], TWO)) < 0.05 < 3 * 0.05 < apart(low, before[1])

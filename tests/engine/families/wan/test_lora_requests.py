@@ -184,6 +184,19 @@ def test_a_lora_is_found_by_name_in_the_home_and_by_path_in_the_allowed_folders(
     assert plan.lora[1].sha256 == sha256_of(mine)  # type: ignore[union-attr]
 
 
+def test_a_lora_is_found_whatever_the_case_of_its_ending(bench: Bench, planner: Planner) -> None:
+    folder = bench.settings.home / "loras"
+    save_file({"x": torch.ones(1)}, folder / "STYLE.SAFETENSORS")
+    for written in (
+        LoraRequest(name="STYLE"),
+        LoraRequest(name="STYLE.SAFETENSORS"),
+        LoraRequest(name="STYLE.safetensors"),
+        LoraRequest(path=str(folder / "STYLE.SAFETENSORS")),
+    ):
+        plan = planner.plan(ask(written))
+        assert [lora.name for lora in plan.lora] == ["STYLE"]  # type: ignore[union-attr]
+
+
 def test_what_is_asked_wrongly_is_refused_with_what_there_is(
     bench: Bench, planner: Planner, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
@@ -193,6 +206,7 @@ def test_what_is_asked_wrongly_is_refused_with_what_there_is(
     save_file({"x": torch.ones(1)}, outside)
     pickled = there.with_name("p.safetensors")
     pickled.write_bytes(pickle.dumps({"x": 1}))
+    save_file({"blocks.0.ffn.0.lokr_w1": torch.ones(1)}, there.with_name("lokr.safetensors"))
     one = LoraRequest(name="a")
     for request, words in (
         (ask(LoraRequest(name="z")), "available: a"),
@@ -204,6 +218,11 @@ def test_what_is_asked_wrongly_is_refused_with_what_there_is(
         (ask(LoraRequest(name="p")), "is not a safetensors"),
         (ask(LoraRequest(name="a", scale=float("nan"))), "scale"),
         (ask(LoraRequest(name="a", scale=11)), "-10 to 10"),
+        (ask(LoraRequest(name="a", scale=0)), "changes nothing"),
+        (
+            ask(LoraRequest(name="lokr")),
+            r"lokr\.safetensors is a LoKr \(blocks\.0\.ffn\.0\.lokr_w1\); only plain",
+        ),
         (ask(LoraRequest(name="a", expert="third")), "expert"),
         (ask(one, one, one), "at most 2"),
         (ask(one, model=TWO), "supports no LoRAs"),

@@ -19,7 +19,8 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from wan_mcp.engine.device.device import Device
-from wan_mcp.engine.families.wan.lora import Adapter, put_on
+from wan_mcp.engine.families.wan.lora_adapter import Adapter
+from wan_mcp.engine.families.wan.lora_injection import patch, put_on
 from wan_mcp.engine.ops.fp8_linear import FP8
 from wan_mcp.engine.transformer.block import BlockKind
 from wan_mcp.engine.transformer.checkpoint_cache import LAYOUT, WeightsCache
@@ -32,6 +33,8 @@ __all__ = ["Denoiser", "DenoiserSource", "FusedAdapter", "blank_denoiser", "load
 
 log = logging.getLogger(__name__)
 
+READING = 2
+"""What adapters mean: 2 since all of a file's tensors are applied. Weights that were converted before are others."""
 FusedAdapter = tuple[Adapter, str, float]
 """An adapter that is fused into weights, its file's sha256, its scale."""
 LoadPlain = Callable[[], Any]
@@ -64,6 +67,8 @@ class DenoiserSource:
             "adapters": [(sha256, scale) for _, sha256, scale in self.adapters],
             "kinds": [(kind.shape.describe(), kind.recipe, str(kind.dtype)) for kind in kinds],
         }
+        if self.adapters:
+            content["reading"] = READING
         if self.adapters and not device.is_cuda:
             content["fused_on"] = device.description
         return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:32]
@@ -188,7 +193,9 @@ class _Conversion:
         model.eval().requires_grad_(False)
         if source.adapters:
             _unpack(model, model)  # adapters fit plain layers only
-            put_on(model, [(adapter, scale) for adapter, _, scale in source.adapters])
+            adapters = [(adapter, scale) for adapter, _, scale in source.adapters]
+            patch(model, adapters)
+            put_on(model, adapters)
         blocks: list[BlockWeights] = []
         for number, kind in enumerate(kinds):
             block = model.blocks[number].to(device)
@@ -201,7 +208,8 @@ class _Conversion:
         _unpack(model, model)
         if source.adapters:
             _merge(model)
-            model.unload_lora()
+            if getattr(model, "peft_config", None):
+                model.unload_lora()
         model.to(device)
         if self.cache is not None:
             key, tensors, rest = (

@@ -13,7 +13,7 @@ from wan_mcp.engine.components.load_errors import translate_load_errors
 from wan_mcp.engine.families.protocol import LoadContext
 from wan_mcp.engine.families.wan.denoiser import DenoiserSource, FusedAdapter, blank_denoiser
 from wan_mcp.engine.families.wan.gguf import load_gguf_denoiser
-from wan_mcp.engine.families.wan.lora import fitted, read_adapter
+from wan_mcp.engine.families.wan.lora_adapter import fitted, read_adapter
 from wan_mcp.weights.installed import ExtraFile
 
 __all__ = ["PARTS", "denoiser_sources"]
@@ -69,6 +69,6 @@ def _own_adapters(
     found = []
     for lora in expert.lora:
         file = extra_files[lora.repository, lora.file]
-        adapter = fitted(read_adapter(file.path, lora.file), blank, manifest.name)
+        adapter = fitted(read_adapter(file.path, lora.file).for_part(expert.subfolder), blank, manifest.name)
         found.append((adapter, file.sha256, lora.scale))
     return tuple(found)

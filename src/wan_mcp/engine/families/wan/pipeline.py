@@ -98,6 +98,8 @@ class WanRunner:
             report.tell("changing LoRAs", slow=True)
             self._adapters.use(plan.lora)
             report.tell("")
+        for sentence in self._adapters.notes:
+            report.note(sentence)
         call = self._call(plan)
         note_cut_texts(plan, self._model.manifest, self._model.tokens_of, report)
         with _finishing() as files, self._recorded(plan):
