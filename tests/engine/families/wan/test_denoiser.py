@@ -215,7 +215,7 @@ def test_patches_of_norms_and_biases_in_a_lora_reach_fp8_weights_and_leave_no_tr
     tensors = {key: torch.randn(parameters[name].shape, generator=random) for key, name in patches.items()}
     save_file(tensors, tmp_path / "patches.safetensors")
     adapters = model.job_adapters()
-    adapters.use((put(tmp_path / "patches.safetensors", 0.5, expert="transformer_2"),))
+    adapters.use((lora_plan(tmp_path / "patches.safetensors", 0.5, expert="transformer_2"),))
     with torch.no_grad():
         for key, name in patches.items():
             parameters[name] += 0.5 * tensors[key]

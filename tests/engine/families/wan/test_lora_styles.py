@@ -72,12 +72,13 @@ class Studio:
 def _a_pass(denoiser: Any) -> Tensor:
     random = torch.Generator().manual_seed(1)
     with torch.no_grad():
-        return denoiser(  # type: ignore[no-any-return]
+        output: Tensor = denoiser(
             hidden_states=torch.randn(1, denoiser.config.in_channels, 1, 4, 4, generator=random),
             timestep=torch.tensor([500]),
             encoder_hidden_states=torch.randn(1, 6, denoiser.config.text_dim, generator=random),
             return_dict=False,
         )[0]
+    return output
 
 
 @pytest.fixture
@@ -192,7 +193,8 @@ def test_a_lora_of_low_precision_counts_with_the_values_that_it_holds(studio: St
 
 def test_each_layer_can_have_its_rank_and_its_alpha(studio: Studio) -> None:
     layers = layers_of(studio.model.denoisers[0])
-    mixed, plain = {}, {}
+    mixed: dict[str, Tensor] = {}
+    plain: dict[str, Tensor] = {}
     for number, (path, (down, up)) in enumerate(layers.items()):
         rank, alpha = number % RANK + 1, float(2 ** (number % 3))
         plain |= PLAIN(path, "", down[:rank] * (alpha / rank), up[:, :rank])
@@ -345,7 +347,7 @@ def test_a_tensor_that_peft_drops_is_never_dropped_in_silence(studio: Studio, mo
 def test_layers_for_a_start_image_are_left_out_with_a_note(studio: Studio) -> None:
     layers = layers_of(studio.model.denoisers[0])
     plain = studio.use(written(layers, PLAIN))
-    assert studio.adapters.notes == ()
+    assert not studio.adapters.notes
     more = written(layers, named("diffusion_model.THEIRS"))
     more |= other("diffusion_model.blocks.0.cross_attn.k_img", lora_A__weight=(4, 64), lora_B__weight=(64, 4))
     more |= other("diffusion_model.img_emb.proj.1", lora_A__weight=(4, 9), lora_B__weight=(9, 4))

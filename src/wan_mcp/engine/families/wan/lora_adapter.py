@@ -62,7 +62,8 @@ class AdapterFile:
         self._layers = list(layers)
         self._metadata = metadata
         marked = {layer.expert for layer in self._layers}
-        self.experts = {expert or FIRST for expert in marked} if SECOND in marked else marked - {None}
+        unmarked = FIRST if SECOND in marked else None
+        self.experts = {expert for each in marked if (expert := each or unmarked) is not None}
         """The denoisers that the file's keys name, FIRST or SECOND; empty if they do not say."""
 
     def for_part(self, part: str) -> Adapter:

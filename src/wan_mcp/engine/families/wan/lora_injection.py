@@ -56,7 +56,7 @@ def _require_whole(denoiser: Any, name: str, adapter: Adapter) -> None:
 
 
 def _same(there: Tensor, tensor: Tensor) -> bool:
-    return there.shape == tensor.shape and torch.equal(there, tensor.to(there.device, there.dtype))
+    return there.shape == tensor.shape and bool(torch.equal(there, tensor.to(there.device, there.dtype)))
 
 
 def patch(denoiser: Any, adapters: Sequence[tuple[Adapter, float]], kept: Patched | None = None) -> None:
