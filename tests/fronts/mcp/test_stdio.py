@@ -1,24 +1,21 @@
 """The server as a process: what reaches stdout, what is imported, how it ends."""
 
 import json
-import os
 import signal
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
-from mcp import Client, StdioServerParameters
+from mcp import Client
 from mcp.types import CallToolResult
 
-from tests.fixtures.mcp_server import ERAS
+from tests.fixtures.mcp_server import ERAS, Pace
 from tests.support.patience import PATIENCE_S
+from tests.support.stdio_fronts import front, piped
 from wan_mcp.settings import Settings
 
-FRONT = "from wan_mcp.settings import Settings; from wan_mcp.fronts.mcp.stdio import run_stdio; run_stdio(Settings())"
 NOISY = """
 import atexit, os, sys
 import wan_mcp.fronts.mcp
@@ -36,84 +33,37 @@ atexit.register(print, "at exit")
 HEAVY = ("torch", "diffusers", "transformers", "torchao", "PIL", "numpy", "pygments", "huggingface_hub")
 
 
-def front(settings: Settings, before: str = "", after: str = "") -> StdioServerParameters:
-    return StdioServerParameters(
-        command=sys.executable,
-        args=["-c", f"{before}\n{FRONT}\n{after}"],
-        env={**os.environ, **settings.environment()},
-    )
-
-
-class Pipe:
-    """A client that only knows lines."""
-
-    def __init__(self, process: subprocess.Popen[str]) -> None:
-        self.process = process
-
-    def send(self, **message: Any) -> None:
-        assert self.process.stdin is not None
-        self.process.stdin.write(json.dumps({"jsonrpc": "2.0", **message}) + "\n")
-        self.process.stdin.flush()
-
-    def receive(self) -> dict[str, Any]:
-        assert self.process.stdout is not None
-        message: dict[str, Any] = json.loads(self.process.stdout.readline())
-        return message
-
-    def initialize(self) -> None:
-        about = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "test", "version": "1"}}
-        self.send(id=1, method="initialize", params=about)
-        assert self.receive()["result"]["serverInfo"]["name"] == "wan_mcp"
-        self.send(method="notifications/initialized")
-
-
-@contextmanager
-def piped(parameters: StdioServerParameters) -> Iterator[Pipe]:
-    with subprocess.Popen(
-        [parameters.command, *parameters.args],
-        env=parameters.env,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        try:
-            yield Pipe(process)
-        finally:
-            process.kill()
-
-
-def test_a_front_answers_without_importing_anything_heavy(settings: Settings) -> None:
+def test_a_front_answers_without_importing_anything_heavy(settings: Settings, tmp_path: Path) -> None:
     report = f"import sys; print([name for name in {HEAVY!r} if name in sys.modules], file=sys.stderr)"
-    with piped(front(settings, after=report)) as pipe:
+    with piped(front(settings, after=report), tmp_path / "log") as pipe:
         pipe.initialize()
         pipe.send(id=2, method="tools/list")
         assert len(pipe.receive()["result"]["tools"]) == 7
         pipe.send(id=3, method="tools/call", params={"name": "list_resolutions", "arguments": {}})
         assert not pipe.receive()["result"]["isError"]
-        _, errors = pipe.process.communicate(timeout=PATIENCE_S)
-    assert errors.strip().endswith("[]"), errors
-    assert pipe.process.returncode == 0
+        _, status = pipe.hang_up(PATIENCE_S)
+        assert pipe.log().strip().endswith("[]"), pipe.log()
+    assert status == 0
 
 
-def test_nothing_but_protocol_reaches_stdout(settings: Settings) -> None:
-    with piped(front(settings, before=NOISY, after="print('after serving')")) as pipe:
+def test_nothing_but_protocol_reaches_stdout(settings: Settings, tmp_path: Path) -> None:
+    with piped(front(settings, before=NOISY, after="print('after serving')"), tmp_path / "log") as pipe:
         pipe.initialize()
-        out, errors = pipe.process.communicate(timeout=PATIENCE_S)
-    assert out == ""
+        out, _ = pipe.hang_up(PATIENCE_S)
+        log = pipe.log()
+    assert out == b""
     for words in ("while importing", "raw bytes", "from a child", "after serving", "at exit"):
-        assert words in errors
+        assert words in log
 
 
-def test_a_front_leaves_when_its_client_hangs_up_and_when_it_is_interrupted(settings: Settings) -> None:
-    with piped(front(settings)) as pipe:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_a_front_while_it_waits_for_a_message(
+    settings: Settings, tmp_path: Path, number: signal.Signals
+) -> None:
+    with piped(front(settings), tmp_path / "log") as pipe:
         pipe.initialize()
-        pipe.process.communicate(timeout=PATIENCE_S)
-        assert pipe.process.returncode == 0
-    with piped(front(settings)) as pipe:
-        pipe.initialize()
-        pipe.process.send_signal(signal.SIGINT)
-        assert pipe.process.wait(timeout=PATIENCE_S) == -signal.SIGINT
+        pipe.process.send_signal(number)
+        assert pipe.process.wait(timeout=PATIENCE_S) == -number
 
 
 @pytest.mark.anyio
@@ -140,3 +90,52 @@ async def test_a_job_is_submitted_in_one_process_and_got_in_another(engine: Call
         finished = await call("get_job", job_id=started.structured_content["job_id"])
         assert finished.structured_content is not None
     assert finished.structured_content["status"] == "succeeded"
+
+
+def test_nothing_is_written_once_the_client_has_hung_up(settings: Settings, pace: Pace, tmp_path: Path) -> None:
+    """A call is under way: mcp 1.30 fails on any message that comes after it has closed its end."""
+    with piped(front(settings), tmp_path / "log") as pipe:
+        pipe.initialize()
+        call = {"name": "generate_video", "arguments": {"prompt": "a star"}, "_meta": {"progressToken": 1}}
+        pipe.send(id=2, method="tools/call", params=call)
+        assert pipe.receive()["method"] == "notifications/progress"
+        pipe.send(id=3, method="ping")
+        while "id" not in pipe.receive():
+            pass
+        output, status = pipe.hang_up(PATIENCE_S)
+    messages = [json.loads(line) for line in output.splitlines()]
+    assert status == 0
+    assert [message for message in messages if message.get("method") != "notifications/progress"] == []
+
+
+def test_what_was_asked_before_the_end_of_the_input_is_answered(settings: Settings, tmp_path: Path) -> None:
+    with piped(front(settings), tmp_path / "log") as pipe:
+        pipe.initialize()
+        for number in range(2, 12):
+            pipe.send(id=number, method="tools/call", params={"name": "list_jobs", "arguments": {}})
+        output, status = pipe.hang_up(PATIENCE_S)
+    assert status == 0
+    assert {json.loads(line)["id"] for line in output.splitlines()} == set(range(2, 12))
+
+
+def test_a_front_ends_quietly_when_nobody_reads_its_answers(settings: Settings, tmp_path: Path) -> None:
+    with piped(front(settings), tmp_path / "log") as pipe:
+        pipe.initialize()
+        assert pipe.process.stdout is not None
+        pipe.process.stdout.close()
+        pipe.send(id=2, method="ping")
+        assert pipe.process.wait(timeout=PATIENCE_S) == 0
+        log = pipe.log()
+    assert log.count("no longer reads") == 1
+    assert "Traceback" not in log
+
+
+def test_a_call_that_cannot_be_interrupted_does_not_keep_a_front(settings: Settings, tmp_path: Path) -> None:
+    """As on a disk that does not answer: the thread that reads never comes back."""
+    hang = "import threading, wan_mcp.service.service as s; s.Queue.view = lambda *a: threading.Event().wait()"
+    with piped(front(settings, before=hang), tmp_path / "log") as pipe:
+        pipe.initialize()
+        pipe.send(id=2, method="tools/call", params={"name": "get_job", "arguments": {"job_id": "none"}})
+        pipe.send(id=3, method="ping")
+        assert pipe.receive()["id"] == 3
+        assert pipe.hang_up(60) == (b"", 0)

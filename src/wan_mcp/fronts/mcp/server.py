@@ -10,10 +10,12 @@ from starlette.applications import Starlette
 import wan_mcp
 from wan_mcp.fronts.mcp.prompts import add_prompts
 from wan_mcp.fronts.mcp.resources import add_resources
+from wan_mcp.fronts.mcp.stdio_streams import Incoming, Outgoing
 from wan_mcp.fronts.mcp.tools import build_tools
 from wan_mcp.service.service import JobService
+from wan_mcp.settings import Settings
 
-__all__ = ["build_http_app", "build_server"]
+__all__ = ["build_http_app", "build_server", "max_message_bytes", "serve_streams"]
 
 INSTRUCTIONS = (
     "Makes videos, images and captions on this machine. list_resolutions lists models, sizes, styles and "
@@ -21,6 +23,7 @@ INSTRUCTIONS = (
     "Always tell the user the path of a finished file."
 )
 STATIC = CacheHint(ttl_ms=3_600_000, scope="public")
+MESSAGE_SPARE = 1_000_000
 CACHE_HINTS: dict[CacheableMethod, CacheHint] = {
     "tools/list": STATIC,
     "prompts/list": STATIC,
@@ -42,6 +45,18 @@ def build_server(service: JobService) -> MCPServer[Any]:
     add_resources(server, service)
     add_prompts(server, service)
     return server
+
+
+def max_message_bytes(settings: Settings) -> int:
+    """Return the size of the largest message that a client may send: two images in base64, and room for the rest."""
+    return int(settings.image_max_mb * 1e6 * 2 * 4 / 3) + MESSAGE_SPARE
+
+
+async def serve_streams(server: MCPServer[Any], incoming: Incoming, outgoing: Outgoing) -> None:
+    """Serve one session until its incoming stream ends."""
+    # `run_stdio_async` does the same over the SDK's own transport; it takes no other.
+    lowlevel = server._lowlevel_server
+    await lowlevel.run(incoming, outgoing, lowlevel.create_initialization_options())
 
 
 def build_http_app(service: JobService, max_body_bytes: int) -> Starlette:

@@ -3,13 +3,14 @@
 import os
 import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 
+from wan_mcp.fronts.mcp.process_end import end_within
 from wan_mcp.logs import log_to_stderr
 from wan_mcp.settings import Settings
 
 __all__ = ["run_stdio"]
+
+GOODBYE_S = 4  # how long calls that cannot be interrupted may go on after the client has left
 
 
 def run_stdio(settings: Settings) -> None:
@@ -17,47 +18,45 @@ def run_stdio(settings: Settings) -> None:
     log_to_stderr(settings.log_level)
     # A front may end at any moment without harm, and while it waits for its client's next line
     # nothing gentler would end it.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
     with _Wire() as wire:
         import anyio  # from here on imports may print what they like
 
-        from wan_mcp.fronts.mcp.server import build_server
+        from wan_mcp.fronts.mcp.server import build_server, max_message_bytes, serve_streams
+        from wan_mcp.fronts.mcp.stdio_streams import stdio_streams
         from wan_mcp.service.service import serving
 
         async def serve() -> None:
             async with serving(settings) as service:
-                server = build_server(service)
-                with wire.open():
-                    await server.run_stdio_async()
+                most = max_message_bytes(settings)
+                async with stdio_streams(wire.stdin, wire.stdout, most, end_soon) as (incoming, outgoing):
+                    await serve_streams(build_server(service), incoming, outgoing)
+
+        def end_soon(client_left: bool) -> None:
+            end_within(GOODBYE_S, 0 if client_left else 1)
 
         anyio.run(serve)
 
 
 class _Wire:
-    """Stdout reserved for the protocol: anything else written to it goes to stderr.
+    """The client's ends of stdin and stdout, out of everybody else's reach.
 
-    The SDK ensures this while it serves; this class covers what is printed before, and what is in
-    buffers until the process exits.
+    What is printed goes to stderr, before, while and after this process serves, also what is in buffers until it
+    exits. What is read is empty.
     """
 
     def __enter__(self) -> "_Wire":
         reconfigure = getattr(sys.stdout, "reconfigure", None)
         if reconfigure is not None:
             reconfigure(line_buffering=True)  # a stray print goes where stdout points when it is made
-        self._stdout = os.dup(1)
+        self.stdin, self.stdout = os.dup(0), os.dup(1)
+        nothing = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(nothing, 0)
+        os.close(nothing)
         os.dup2(2, 1)
         return self
 
-    @contextmanager
-    def open(self) -> Iterator[None]:
-        """Connect stdout to the client for the duration of the block."""
-        sys.stdout.flush()
-        os.dup2(self._stdout, 1)
-        try:
-            yield
-        finally:
-            os.dup2(2, 1)
-
     def __exit__(self, *error: object) -> None:
         sys.stdout.flush()
-        os.close(self._stdout)
+        # A thread may still be reading or writing: the descriptors stay open until the process ends.
