@@ -6,6 +6,7 @@
     │   ├── BadImage           an input image that cannot be used
     │   ├── UnknownModel       no manifest of that name, or none for that task
     │   ├── UnknownJob         no job of that id
+    │   ├── UnreadableRow      a job's row that this version cannot understand
     │   ├── QueueFull          try again in about N seconds
     │   ├── OutOfSpace         the disk has no room for another result
     │   ├── BrokenManifest     a manifest file that does not follow the schema
@@ -31,6 +32,7 @@ __all__ = [
     "QueueFull",
     "UnknownJob",
     "UnknownModel",
+    "UnreadableRow",
     "UserError",
     "WanError",
     "WeightsUnavailable",
@@ -59,6 +61,10 @@ class UnknownModel(UserError):
 
 class UnknownJob(UserError):
     """No job has that id."""
+
+
+class UnreadableRow(UserError):
+    """A job's row cannot be understood: a newer version has written it, or it is damaged."""
 
 
 class QueueFull(UserError):

@@ -1,5 +1,6 @@
 """A damaged job table is set aside whole, and what can be read of it goes on."""
 
+import json
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -13,7 +14,7 @@ from wan_mcp.jobs.device_lock import engine_lock
 from wan_mcp.jobs.store import JobStore
 from wan_mcp.schema.enums import JobState
 from wan_mcp.schema.jobs import Job
-from wan_mcp.service.repair import defects, repair_table
+from wan_mcp.service.repair import defects, repair_table, unreadable_rows
 from wan_mcp.settings import Settings
 
 PAGE = 4096
@@ -134,6 +135,55 @@ def test_a_job_that_holds_nonsense_is_left_behind(settings: Settings) -> None:
             JobStore(database).get(jobs[30].id)
     finally:
         database.close()
+
+
+def spoil_rows(file: Path, jobs: list[Job], *assignments: str) -> None:
+    """Change the newest jobs of a table, one with each assignment."""
+    with closing(sqlite3.connect(file)) as raw:
+        for job, assignment in zip(jobs, assignments, strict=False):
+            raw.execute(f"UPDATE jobs SET {assignment} WHERE id = ?", (job.id,))
+        raw.commit()
+
+
+def test_rows_that_cannot_be_understood_are_mended_or_kept_aside(settings: Settings) -> None:
+    jobs = filled(settings.database, 12)
+    spoilt = (
+        "state = 'paused'",
+        "notes = 'x'",
+        "created_at = 1e300",
+        "attempt = -1",
+        "artifacts = 'x', error = '{'",
+        'progress = \'{"stage": "dreaming"}\'',
+        "plan = json_set(plan, '$.task', 'text-to-3d')",
+        "plan = ''",
+    )
+    spoil_rows(settings.database, jobs, *spoilt)
+    database = Database(settings.database)
+    assert [job.id for job in unreadable_rows(database)] == [job.id for job in reversed(jobs[: len(spoilt)])]
+    database.close()
+
+    told = repair_table(settings)
+
+    assert "6 jobs of the job table were mended, and 2 whose plan cannot be understood were removed" in told
+    [kept] = settings.home.glob("jobs.db.unreadable-*.jsonl")
+    assert str(kept) in told
+    held = [json.loads(line) for line in kept.read_text(encoding="utf-8").splitlines()]
+    assert [row["id"] for row in held] == [job.id for job in reversed(jobs[: len(spoilt)])]
+    assert "text-to-3d" in held[1]["plan"]
+    after = {job.id: job for job in jobs_of(settings.database)}
+    assert set(after) == {job.id for job in jobs} - {jobs[6].id, jobs[7].id}
+    paused = after[jobs[0].id]
+    assert paused.state is JobState.FAILED
+    assert paused.error is not None and "'paused'" in paused.error.message
+    assert {after[job.id].state for job in jobs[1:6]} == {JobState.QUEUED}
+    assert [after[job.id] for job in jobs[8:]] == jobs[8:], "it was not spoilt"
+    assert "nothing to repair" in repair_table(settings)
+
+
+def test_no_row_is_mended_while_an_engine_lives(settings: Settings) -> None:
+    spoil_rows(settings.database, filled(settings.database, 3), "notes = 'x'")
+    with engine_lock(settings.home, "cpu"), pytest.raises(HomeUnusable, match="an engine is running"):
+        repair_table(settings)
 
 
 @pytest.mark.parametrize("size", [0, 10, PAGE, 100_000])

@@ -8,7 +8,7 @@ from typing import Any, Self
 from wan_mcp.catalog.manifest import Manifest
 from wan_mcp.errors import BrokenManifest, UnknownModel
 from wan_mcp.schema.enums import Task
-from wan_mcp.text import quoted
+from wan_mcp.text import first_line, quoted
 
 __all__ = ["Catalog", "shipped_folder"]
 
@@ -48,7 +48,7 @@ class Catalog:
 
     def refresh(self) -> None:
         """Read all manifests again if a file was added, changed or removed."""
-        seen = [(file, _mtime(file)) for folder in self._folders for file in sorted(folder.glob("*.toml"))]
+        seen = [(file, _mtime(file)) for folder in self._folders for file in _files(folder)]
         if seen == self._seen:
             return
         manifests, broken = {}, {}
@@ -64,6 +64,9 @@ class Catalog:
             except BrokenManifest as error:
                 log.warning("%s", error)
                 broken[file.stem] = error
+            except Exception as error:  # whatever a file holds, it costs only its own model
+                log.exception("manifest %s cannot be read", file)
+                broken[file.stem] = BrokenManifest(f"manifest {file}: {first_line(error)}")
         for remark in remarks:
             if remark not in self.remarks:
                 log.warning("%s", remark)
@@ -88,8 +91,19 @@ class Catalog:
         return sorted(m.name for m in self.manifests.values() if task in m.tasks)
 
 
+def _files(folder: Path) -> list[Path]:
+    try:
+        return sorted(folder.glob("*.toml"))
+    except OSError as error:
+        log.warning("the manifests in %s cannot be listed: %s", folder, error)
+        return []
+
+
 def _mtime(file: Path) -> int:
-    return file.stat().st_mtime_ns if file.exists() else 0
+    try:
+        return file.stat().st_mtime_ns
+    except OSError:  # a link that leads nowhere, or a folder that may not be searched
+        return 0
 
 
 def _read_styles(file: Path) -> dict[str, str]:

@@ -8,14 +8,17 @@ is not worth one: without it the job is simply run again.
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import ExitStack, closing, contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from wan_mcp.errors import HomeUnusable, OutOfSpace
 
-__all__ = ["Database", "Watch", "translated"]
+__all__ = ["Database", "Remembered", "Watch", "translated"]
+
+T = TypeVar("T")
 
 BUSY_TIMEOUT_MS = 20_000
 
@@ -86,6 +89,17 @@ MIGRATIONS = (
 )
 
 
+# Changes that only add something, which versions without them do not notice. They do not count as a migration: the
+# version of the table stays, and an older wan-mcp can use the same home at the same time.
+ADDITIONS = (
+    "CREATE TABLE IF NOT EXISTS shrunk_requests (one INTEGER PRIMARY KEY CHECK (one = 1), seq INTEGER NOT NULL) STRICT",
+)
+ADDED_COLUMNS: tuple[tuple[str, str, str], ...] = ()
+"""Table, column and declaration of each column that was added in this way."""
+
+WAL_BYTES = 16_000_000  # a write-ahead log that has grown larger is cut when it is reset
+
+
 @contextmanager
 def translated(file: Path) -> Iterator[None]:
     """Translate SQLite's errors into ours.
@@ -148,7 +162,10 @@ class Database:
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self.file, isolation_level=None, check_same_thread=False)
         connection.row_factory = sqlite3.Row
+        # Text that is not UTF-8 would fail every query that meets it, not only its own row.
+        connection.text_factory = partial(str, encoding="utf-8", errors="replace")
         connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
+        connection.execute(f"PRAGMA journal_size_limit = {WAL_BYTES}")
         return connection
 
     def _migrate(self) -> None:
@@ -163,6 +180,11 @@ class Database:
                 for statement in migration.split(";"):
                     connection.execute(statement)
                 connection.execute(f"PRAGMA user_version = {number}")
+            for statement in ADDITIONS:
+                connection.execute(statement)
+            for table, column, declaration in ADDED_COLUMNS:
+                if column not in {row["name"] for row in connection.execute(f"PRAGMA table_info({table})")}:
+                    connection.execute(f"ALTER TABLE {table} ADD COLUMN {column} {declaration}")
 
     @contextmanager
     def _transaction(self, *, durable: bool) -> Iterator[sqlite3.Connection]:
@@ -197,6 +219,11 @@ class Database:
         with translated(self.file), self._read_lock:
             return self._reads.execute(sql, named or parameters).fetchall()
 
+    def version(self) -> int:
+        """Return a number that changes when anything is committed, by this process or another."""
+        version: int = self.read("PRAGMA data_version")[0][0]
+        return version
+
     def watch(self) -> "Watch":
         """Return a cheap detector of commits."""
         return Watch(self._connect())
@@ -206,6 +233,26 @@ class Database:
         with self._write_lock, self._read_lock:
             self._writes.close()
             self._reads.close()
+
+
+class Remembered:
+    """What was read from the table, kept until something is committed: nobody reads again what has not changed."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._kept: tuple[int, dict[Hashable, Any]] = (-1, {})
+
+    def get(self, key: Hashable, read: Callable[[], T]) -> T:
+        """Return what `read` returned for `key` since the last commit, or call it."""
+        version = self._database.version()  # before the read: what is kept may be newer than its number, never older
+        kept_version, kept = self._kept
+        if kept_version != version:
+            kept = {}
+            self._kept = version, kept
+        if key not in kept:
+            kept[key] = read()
+        value: T = kept[key]
+        return value
 
 
 class Watch:

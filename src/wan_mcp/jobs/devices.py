@@ -5,6 +5,7 @@ is started with it records the result here; until then `auto` is a separate name
 """
 
 from wan_mcp.jobs.database import Database
+from wan_mcp.jobs.rows import is_device_name
 
 __all__ = ["AUTO", "DeviceNames"]
 
@@ -23,7 +24,7 @@ class DeviceNames:
             kind, _, number = setting.partition(":")
             return kind if kind == "cpu" else f"{kind}:{int(number or 0)}"
         rows = self._database.read("SELECT device FROM auto_device")
-        return str(rows[0]["device"]) if rows else AUTO
+        return str(rows[0]["device"]) if rows and is_device_name(rows[0]["device"]) else AUTO
 
     def record_auto(self, device: str) -> None:
         """Record what auto currently resolves to on this machine."""

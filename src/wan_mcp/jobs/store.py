@@ -5,24 +5,23 @@ while the row still carries its `attempt`, so one that was given up for dead can
 work of the next.
 """
 
-import json
 import secrets
-import sqlite3
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
-
-from wan_mcp.errors import BadRequest, LeaseLost, QueueFull, UnknownJob
-from wan_mcp.jobs.database import Database
+from wan_mcp.errors import BadRequest, LeaseLost, QueueFull, UnknownJob, UnreadableRow
+from wan_mcp.jobs.asked import asks_for, kept
+from wan_mcp.jobs.database import Database, Remembered
+from wan_mcp.jobs.rows import COLUMNS, UnreadableJob, is_device_name, read_row
 from wan_mcp.schema.enums import JobState, Stage
 from wan_mcp.schema.jobs import Artifact, Job, JobError, Progress
 from wan_mcp.schema.plans import Plan
 from wan_mcp.schema.requests import Request
 from wan_mcp.text import quoted
 
-__all__ = ["JobStore", "new_job_id"]
+__all__ = ["JobListing", "JobStore", "new_job_id"]
 
 # Base32 without the letters that people and models mix up; 20 of them are 100 random bits.
 ID_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
@@ -31,36 +30,18 @@ ID_LENGTH = 20
 ENGINE_DEATHS_ALLOWED = 1
 DOWNLOADS_ALLOWED = 20  # attempts at a job in whose download an engine died
 
-_plan: TypeAdapter[Plan] = TypeAdapter(Plan)
-_request: TypeAdapter[Request] = TypeAdapter(Request)
+
+@dataclass(frozen=True)
+class JobListing:
+    """The newest rows of the table, in that order."""
+
+    jobs: list[Job]
+    unreadable: list[UnreadableJob]
 
 
 def new_job_id() -> str:
     """Return an id that cannot be guessed."""
     return "".join(secrets.choice(ID_ALPHABET) for _ in range(ID_LENGTH))
-
-
-def _job(row: sqlite3.Row) -> Job:
-    # Keys that we do not know are those of a newer version beside us: it may have written the row.
-    return Job(
-        id=row["id"],
-        request_id=row["request_id"],
-        state=JobState(row["state"]),
-        plan=_plan.validate_json(row["plan"], extra="ignore"),
-        created_at=row["created_at"],
-        started_at=row["started_at"],
-        updated_at=row["updated_at"],
-        finished_at=row["finished_at"],
-        progress=Progress.model_validate_json(row["progress"], extra="ignore") if row["progress"] else None,
-        error=JobError.model_validate_json(row["error"], extra="ignore") if row["error"] else None,
-        artifacts=tuple(Artifact.model_validate(a, extra="ignore") for a in json.loads(row["artifacts"])),
-        caption=row["caption"],
-        notes=tuple(json.loads(row["notes"])),
-        cancel_requested=bool(row["cancel_requested"]),
-        device=row["device"],
-        attempt=row["attempt"],
-        crashes=row["deaths"],
-    )
 
 
 class JobStore:
@@ -69,6 +50,7 @@ class JobStore:
     def __init__(self, database: Database, clock: Callable[[], float] = time.time) -> None:
         self.database = database
         self._clock = clock
+        self._remembered = Remembered(database)
 
     # What fronts do.
 
@@ -79,29 +61,34 @@ class JobStore:
             QueueFull: `queue_limit` jobs wait already.
             BadRequest: `request_id` was used for another request.
         """
-        asked = request.model_dump_json()
         with self.database.write() as connection:
             if request_id is not None:
-                row = connection.execute("SELECT * FROM jobs WHERE request_id = ?", (request_id,)).fetchone()
+                row = connection.execute(
+                    f"SELECT {COLUMNS}, request FROM jobs WHERE request_id = ?", (request_id,)
+                ).fetchone()
                 if row is not None:
                     return _same_request(row, request)
             waiting = connection.execute("SELECT count(*) FROM jobs WHERE state = 'queued'").fetchone()[0]
+            if waiting >= queue_limit:  # a row that nobody can read takes nobody's place
+                queued = connection.execute(f"SELECT {COLUMNS} FROM jobs WHERE state = 'queued'")
+                waiting = sum(isinstance(read_row(row), Job) for row in queued)
             if waiting >= queue_limit:
                 raise QueueFull(f"the queue is full ({waiting} jobs are waiting)")
             row = connection.execute(
                 "INSERT INTO jobs (id, request_id, request, state, plan, created_at)"
-                " VALUES (?, ?, ?, 'queued', ?, ?) RETURNING *",
-                (new_job_id(), request_id, asked, plan.model_dump_json(), self._clock()),
+                f" VALUES (?, ?, ?, 'queued', ?, ?) RETURNING {COLUMNS}",
+                (new_job_id(), request_id, kept(request), plan.model_dump_json(), self._clock()),
             ).fetchone()
-            return _job(row)
+            return _readable(row)
 
     def attached(self, request: Request, request_id: str) -> Job | None:
         """Return the job that `request_id` started, or None.
 
         Raises:
             BadRequest: it was used for another request.
+            UnreadableRow: its row cannot be understood.
         """
-        rows = self.database.read("SELECT * FROM jobs WHERE request_id = ?", request_id)
+        rows = self.database.read(f"SELECT {COLUMNS}, request FROM jobs WHERE request_id = ?", request_id)
         return _same_request(rows[0], request) if rows else None
 
     def get(self, job_id: str) -> Job:
@@ -109,33 +96,53 @@ class JobStore:
 
         Raises:
             UnknownJob: there is none of that id.
+            UnreadableRow: its row cannot be understood.
         """
-        rows = self.database.read("SELECT * FROM jobs WHERE id = ?", job_id)
-        if not rows:
-            raise UnknownJob(f"no job {quoted(job_id)}; list_jobs shows the existing jobs")
-        return _job(rows[0])
 
-    def newest(self, state: JobState | None = None, limit: int = 20) -> list[Job]:
-        """Return jobs of one state or all, newest first."""
+        def read() -> list[Job | UnreadableJob]:
+            return [read_row(row) for row in self.database.read(f"SELECT {COLUMNS} FROM jobs WHERE id = ?", job_id)]
+
+        match self._remembered.get(("job", job_id), read):
+            case [Job() as job]:
+                return job
+            case [UnreadableJob() as unreadable]:
+                raise UnreadableRow(str(unreadable))
+            case _:
+                raise UnknownJob(f"no job {quoted(job_id)}; list_jobs shows the existing jobs")
+
+    def listed(self, state: JobState | None = None, limit: int = 20) -> JobListing:
+        """Return the newest jobs of one state or all, and the unreadable rows among them."""
         rows = self.database.read(
-            "SELECT * FROM jobs WHERE :state IS NULL OR state = :state ORDER BY seq DESC LIMIT :limit",
+            f"SELECT {COLUMNS} FROM jobs WHERE :state IS NULL OR state = :state ORDER BY seq DESC LIMIT :limit",
             state=state,
             limit=limit,
         )
-        return [_job(row) for row in rows]
+        found = [read_row(row) for row in rows]
+        return JobListing(
+            [job for job in found if isinstance(job, Job)], [job for job in found if isinstance(job, UnreadableJob)]
+        )
+
+    def newest(self, state: JobState | None = None, limit: int = 20) -> list[Job]:
+        """Return jobs of one state or all, newest first."""
+        return self.listed(state, limit).jobs
 
     def unfinished(self) -> list[Job]:
         """Return running and queued jobs, in the order in which they are served."""
-        rows = self.database.read(
-            "SELECT * FROM jobs WHERE state IN ('running', 'queued') ORDER BY state = 'queued', seq"
-        )
-        return [_job(row) for row in rows]
+
+        def read() -> list[Job]:
+            rows = self.database.read(
+                f"SELECT {COLUMNS} FROM jobs WHERE state IN ('running', 'queued') ORDER BY state = 'queued', seq"
+            )
+            return [job for job in map(read_row, rows) if isinstance(job, Job)]
+
+        return self._remembered.get("unfinished", read)
 
     def cancel(self, job_id: str) -> Job:
         """Ask a job to stop: a queued one is cancelled at once, a running one by its engine.
 
         Raises:
             UnknownJob: there is none of that id.
+            UnreadableRow: its row cannot be understood; a queued one is cancelled all the same.
         """
         with self.database.write() as connection:
             connection.execute(
@@ -160,18 +167,24 @@ class JobStore:
     def claim(self, device: str, *, except_models: Sequence[str] = ()) -> Job | None:
         """Claim the oldest queued job that is not for one of these models; None if there is none."""
         with self.database.write(durable=False) as connection:  # a claim lost to a power cut is a queued job
-            row = connection.execute(
-                "UPDATE jobs SET state = 'running', device = :device, attempt = attempt + 1, progress = NULL,"
-                " artifacts = '[]', notes = '[]', started_at = coalesce(started_at, :now), updated_at = :now"
-                " WHERE seq = (SELECT seq FROM jobs WHERE state = 'queued' AND json_extract(plan, '$.model') NOT IN"
-                " (SELECT value FROM json_each(:except_models)) ORDER BY seq LIMIT 1) RETURNING *",
-                {"device": device, "now": self._clock(), "except_models": json.dumps(list(except_models))},
-            ).fetchone()
-        return _job(row) if row else None
+            queued = connection.execute(f"SELECT seq, {COLUMNS} FROM jobs WHERE state = 'queued' ORDER BY seq")
+            for candidate in queued:
+                job = read_row(candidate)
+                if isinstance(job, UnreadableJob) or job.plan.model in except_models:
+                    continue
+                queued.close()
+                row = connection.execute(
+                    "UPDATE jobs SET state = 'running', device = :device, attempt = attempt + 1, progress = NULL,"
+                    " artifacts = '[]', notes = '[]', started_at = coalesce(started_at, :now), updated_at = :now"
+                    f" WHERE seq = :seq RETURNING {COLUMNS}",
+                    {"device": device, "now": self._clock(), "seq": candidate["seq"]},
+                ).fetchone()
+                return _readable(row)
+        return None
 
     def has_queued(self) -> bool:
-        """Check whether a job is queued."""
-        return bool(self.database.read("SELECT 1 FROM jobs WHERE state = 'queued' LIMIT 1"))
+        """Check whether a job is queued that can be claimed."""
+        return any(job.state is JobState.QUEUED for job in self.unfinished())
 
     def report(self, job: Job, progress: Progress) -> bool:
         """Write the progress of a running job; return whether its cancellation was requested.
@@ -257,7 +270,7 @@ class JobStore:
     def devices_at_work(self) -> list[str]:
         """Return the devices whose engines have running jobs, or had when they died."""
         rows = self.database.read("SELECT DISTINCT device FROM jobs WHERE state = 'running' AND device IS NOT NULL")
-        return [row["device"] for row in rows]
+        return [row["device"] for row in rows if is_device_name(row["device"])]
 
     def requeue_orphans(self, device: str) -> list[Job]:
         """Requeue or fail the jobs that a dead engine left running, and return them.
@@ -276,9 +289,10 @@ class JobStore:
                 "UPDATE jobs SET progress = NULL,"
                 " state = CASE WHEN cancel_requested THEN 'cancelled' ELSE 'queued' END,"
                 " finished_at = CASE WHEN cancel_requested THEN ? END"
-                " WHERE state = 'running' AND device = ? AND json_extract(progress, '$.stage') IN (?, ?)"
-                " AND attempt < ? RETURNING *",
-                (self._clock(), device, Stage.DOWNLOAD, Stage.CHECK, DOWNLOADS_ALLOWED),
+                " WHERE state = 'running' AND device = ? AND attempt < ?"
+                " AND CASE WHEN json_valid(progress) THEN json_extract(progress, '$.stage') END IN (?, ?)"
+                f" RETURNING {COLUMNS}",
+                (self._clock(), device, DOWNLOADS_ALLOWED, Stage.DOWNLOAD, Stage.CHECK),
             ).fetchall()
             rows = connection.execute(
                 "UPDATE jobs SET deaths = deaths + 1, progress = NULL,"
@@ -286,24 +300,24 @@ class JobStore:
                 " WHEN deaths < :allowed THEN 'queued' ELSE 'failed' END,"
                 " error = CASE WHEN cancel_requested OR deaths < :allowed THEN NULL ELSE :error END,"
                 " finished_at = CASE WHEN cancel_requested OR deaths >= :allowed THEN :now END"
-                " WHERE state = 'running' AND device = :device RETURNING *",
+                " WHERE state = 'running' AND device = :device"
+                f" RETURNING {COLUMNS}",
                 {"device": device, "allowed": ENGINE_DEATHS_ALLOWED, "error": error, "now": self._clock()},
             ).fetchall()
-        return [_job(row) for row in blameless + rows]
+        return [job for job in map(read_row, blameless + rows) if isinstance(job, Job)]
 
 
-def _same_request(row: sqlite3.Row, request: Request) -> Job:
-    if not _asks_for(row["request"], request):
+def _same_request(row: Any, request: Request) -> Job:
+    if not asks_for(row["request"], request):
         raise BadRequest(
             f"request_id '{row['request_id']}' belongs to job {row['id']} of a different request; "
             "use a new request_id for a new request"
         )
-    return _job(row)
+    return _readable(row)
 
 
-def _asks_for(asked: str, request: Request) -> bool:
-    """Check whether a row has the same request. An older version, with fewer parameters, may have written it."""
-    try:
-        return _request.validate_json(asked) == request
-    except ValidationError:  # parameters of a newer version
-        return False
+def _readable(row: Any) -> Job:
+    job = read_row(row)
+    if isinstance(job, UnreadableJob):
+        raise UnreadableRow(str(job))
+    return job

@@ -98,7 +98,8 @@ class Timings:
         rows = self._database.read(
             "SELECT size, seconds FROM timings"
             " WHERE device = :device AND model = :model AND stage = :stage"
-            " AND (:variant IS NULL OR variant = :variant)",
+            " AND (:variant IS NULL OR variant = :variant)"
+            " AND size > 0 AND seconds BETWEEN 0 AND 1e9",  # a damaged row must not spoil an estimate
             device=device,
             model=model,
             stage=stage,

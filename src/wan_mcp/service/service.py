@@ -18,8 +18,9 @@ from anyio.to_thread import run_sync
 from wan_mcp.catalog.catalog import Catalog
 from wan_mcp.catalog.manifest import Manifest
 from wan_mcp.errors import OutOfSpace, QueueFull, WanError
+from wan_mcp.jobs.asked import shrink_requests
 from wan_mcp.jobs.database import Database
-from wan_mcp.jobs.store import JobStore
+from wan_mcp.jobs.store import JobListing, JobStore
 from wan_mcp.jobs.supervisor import Supervisor
 from wan_mcp.jobs.timings import Timings
 from wan_mcp.media.ingest import InputImages
@@ -89,6 +90,7 @@ class JobService:
         async with self._opening:
             if self._opened is None:
                 database = await run_sync(Database, self.settings.database)
+                await run_sync(shrink_requests, database)
                 store, timings = JobStore(database), Timings(database)
                 engines = Supervisor(self.settings, store)
                 queue = Queue(store, timings, engines, self.settings.precision)
@@ -197,8 +199,12 @@ class JobService:
 
     async def newest(self, state: JobState | None = None, limit: int = 20) -> list[Job]:
         """Return jobs of one state or all, newest first."""
+        return (await self.listed(state, limit)).jobs
+
+    async def listed(self, state: JobState | None = None, limit: int = 20) -> JobListing:
+        """Return the newest jobs of one state or all, and the unreadable rows among them."""
         table = await self._table()
-        return await run_sync(table.store.newest, state, limit)
+        return await run_sync(table.store.listed, state, limit)
 
     async def typical_times(self, models: Iterable[Manifest]) -> dict[str, TypicalTimes]:
         """Return how long default jobs of each model take on this machine with the model loaded.

@@ -1,6 +1,8 @@
 """`wan-mcp doctor`: says what is broken and what to do, and repairs the job table."""
 
 import json
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ from tests.fixtures.command_line import Wan
 from tests.fixtures.job_table import spoil
 from tests.support.distributions import Site
 from wan_mcp.engine.aot.compiler_check import compiler_fingerprint, default_compiler
+from wan_mcp.fronts.cli.doctor import _home
 from wan_mcp.settings import Settings
 
 
@@ -111,3 +114,17 @@ def test_a_damaged_job_table_is_found_and_repaired(wan: Wan, settings: Settings,
     assert "doctor --repair" in bad(found.stdout)[0]
     assert wan("doctor", "--repair").returncode == 0
     assert wan(*command).returncode == 0
+
+
+def test_unreadable_jobs_are_listed_and_named_by_doctor(wan: Wan, settings: Settings) -> None:
+    job_id = json.loads(wan("generate", "image", "a red star", "--json").stdout)["id"]
+    with closing(sqlite3.connect(settings.database)) as raw:
+        raw.execute("UPDATE jobs SET plan = json_set(plan, '$.task', 'text-to-3d')")
+        raw.commit()
+    run = wan("jobs")
+    assert (f"job {job_id} (succeeded) is unreadable" in run.stdout, run.returncode) == (True, 0), run.stderr
+    assert json.loads(wan("jobs", "list", "--json").stdout)[0]["id"] == job_id
+    run = wan("jobs", "show", job_id)
+    assert ("is unreadable" in run.stderr, "Traceback" in run.stderr, run.returncode) == (True, False, 2)
+    [finding] = [finding for finding in _home(settings) if not finding.good]  # doctor itself takes long
+    assert job_id in finding.says and "text-to-video" in finding.says

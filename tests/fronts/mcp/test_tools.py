@@ -298,10 +298,10 @@ async def test_a_defect_is_logged_and_not_shown(
 ) -> None:
     async with connect(settings) as runner:
 
-        async def newest(*_: object) -> None:
+        async def listed(*_: object) -> None:
             defect("an inner secret")
 
-        monkeypatch.setattr(runner.service, "newest", newest)
+        monkeypatch.setattr(runner.service, "listed", listed)
         text = await refused(runner, "list_jobs")
     assert "defect of the server" in text
     assert "log" in text

@@ -25,6 +25,7 @@ from wan_mcp.text import in_bytes, last_line
 __all__ = ["doctor"]
 
 PROBE_S = 120
+UNREADABLE_SHOWN = 10  # jobs
 # Runs in a process that may import torch, and prints its facts as one line of JSON.
 PROBE = """
 import json, platform
@@ -50,7 +51,8 @@ class Finding:
 def doctor(
     ctx: typer.Context,
     repair: Annotated[
-        bool, typer.Option("--repair", help="Move a damaged job table aside and recover the readable jobs.")
+        bool,
+        typer.Option("--repair", help="Recover the jobs of a damaged job table, and mend unreadable ones."),
     ] = False,
 ) -> None:
     """Check the installation, the home folder, the job table and the engine; exit code 1 if something is broken."""
@@ -137,7 +139,7 @@ def _home(settings: Settings) -> Iterator[Finding]:
     from wan_mcp.jobs.database import Database
     from wan_mcp.jobs.devices import DeviceNames
     from wan_mcp.jobs.workers import WorkerRegistry
-    from wan_mcp.service.repair import defects
+    from wan_mcp.service.repair import defects, unreadable_rows
 
     try:
         free = MediaStore(settings.home).free_bytes()
@@ -157,10 +159,15 @@ def _home(settings: Settings) -> Iterator[Finding]:
             return
         database = Database(settings.database)
         row = WorkerRegistry(database).get(DeviceNames(database).of(settings.device))
+        unreadable = unreadable_rows(database)
         database.close()
     except UserError as error:
         yield Finding("job table", str(error), good=False)
         return
     yield Finding("job table", str(settings.database))
+    for job in unreadable[:UNREADABLE_SHOWN]:
+        yield Finding("job", str(job), good=False)
+    if len(unreadable) > UNREADABLE_SHOWN:
+        yield Finding("job", f"{len(unreadable) - UNREADABLE_SHOWN} more are unreadable", good=False)
     alive = row is not None and row.process() is not None
     yield Finding("engine", f"running, pid {row.pid}" if alive and row else "not running; the next job starts one")

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from wan_mcp.jobs.store import JobListing
 from wan_mcp.schema.enums import JobState
 from wan_mcp.schema.jobs import Job
 from wan_mcp.service.service import JobView, serving
@@ -42,22 +43,27 @@ def list_jobs(
     from rich.markup import escape
     from rich.table import Table
 
-    async def read(settings: Settings) -> list[Job]:
+    async def read(settings: Settings) -> JobListing:
         async with serving(settings) as service:
-            return await service.newest(status, limit)
+            return await service.listed(status, limit)
 
     found = anyio.run(read, ctx.obj)
     if as_json:
-        typer.echo(json.dumps([job.model_dump(mode="json") for job in found], indent=2))
+        readable = [job.model_dump(mode="json") for job in found.jobs]
+        bad = [{"id": job.id, "state": job.state, "unreadable": job.reason} for job in found.unreadable]
+        typer.echo(json.dumps([*readable, *bad], indent=2))
         return
     table = Table(box=None)
     for column, width in (("id", 20), ("status", 9), ("made", 19), ("what", 13)):
         table.add_column(column, no_wrap=True, min_width=width)  # a narrow terminal cuts the last one
     table.add_column("asked", no_wrap=True, overflow="ellipsis")
-    for job in found:
+    for job in found.jobs:
         made = datetime.fromtimestamp(job.created_at).strftime("%Y-%m-%d %H:%M:%S")
         table.add_row(job.id, job.state, made, job.plan.task, escape(_asked(job)))
-    Console().print(table if found else "no jobs yet")
+    if found.jobs or not found.unreadable:
+        Console().print(table if found.jobs else "no jobs yet")
+    for unreadable in found.unreadable:
+        typer.echo(str(unreadable))
 
 
 @app.command()

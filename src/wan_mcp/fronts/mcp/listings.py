@@ -13,6 +13,7 @@ from wan_mcp.catalog.captions import CaptionSpec
 from wan_mcp.catalog.manifest import Licence, Manifest
 from wan_mcp.catalog.presets import PresetName
 from wan_mcp.errors import WanError
+from wan_mcp.jobs.store import JobListing
 from wan_mcp.schema.enums import JobState, Kind, Task
 from wan_mcp.schema.jobs import Job
 from wan_mcp.service.describe import fraction_of, what_it_is
@@ -105,6 +106,8 @@ class JobList(_Listed):
     """Some jobs, the newest first."""
 
     jobs: list[JobEntry]
+    unreadable: dict[str, str]
+    """By job id: why this version cannot understand the job's row."""
 
 
 async def model_list(service: JobService, model: str | None, task: Task | None) -> CallToolResult:
@@ -253,15 +256,19 @@ def _model_lines(listed: ModelList, task: Task | None, *, auto_download: bool) -
         yield f"not usable: {name}: {reason}"
 
 
-def job_list(jobs: list[Job]) -> CallToolResult:
+def job_list(found: JobListing) -> CallToolResult:
     """Return the result of `list_jobs`."""
-    listed = JobList(jobs=[_job_entry(job) for job in jobs])
+    listed = JobList(
+        jobs=[_job_entry(job) for job in found.jobs],
+        unreadable={job.id: job.reason for job in found.unreadable},
+    )
     lines = [
         f"{entry.job_id} {entry.status} {entry.progress:.0%} {what_it_is(job)}"
         + (f", “{entry.prompt}”" if entry.prompt else "")
         + (f": {entry.error}" if entry.error else "")
-        for entry, job in zip(listed.jobs, jobs, strict=True)
+        for entry, job in zip(listed.jobs, found.jobs, strict=True)
     ]
+    lines += [str(job) for job in found.unreadable]
     return _result("\n".join(lines) or "No matching jobs.", listed)
 
 

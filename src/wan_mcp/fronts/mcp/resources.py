@@ -75,8 +75,11 @@ def add_resources(server: MCPServer[Any], service: JobService) -> None:
     )  # fmt: skip
     @_errors_in_words
     async def gallery() -> str:
-        jobs = await service.newest(JobState.SUCCEEDED, GALLERY_JOBS)
-        return json.dumps({"results": [entry for job in jobs for entry in _gallery_entries(job)]}, indent=1)
+        listed = await service.listed(JobState.SUCCEEDED, GALLERY_JOBS)
+        gallery: dict[str, Any] = {"results": [entry for job in listed.jobs for entry in _gallery_entries(job)]}
+        if listed.unreadable:
+            gallery["unreadable"] = {job.id: job.reason for job in listed.unreadable}
+        return json.dumps(gallery, indent=1)
 
 
 def _errors_in_words(read: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[T]]:

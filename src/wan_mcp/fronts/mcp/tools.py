@@ -93,7 +93,7 @@ class _Tools:
         limit: Annotated[int, Field(ge=1, le=100, description="Maximum number of jobs to return.")] = 20,
     ) -> Annotated[CallToolResult, JobList]:
         """List the newest jobs of all clients, finished ones included."""
-        return job_list(await self._service.newest(status, limit))
+        return job_list(await self._service.listed(status, limit))
 
     async def _run(self, ctx: Call, request: Request, wait_s: float | None, request_id: str | None) -> CallToolResult:
         began, seconds = self._clock(), self._seconds(wait_s)

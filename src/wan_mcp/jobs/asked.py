@@ -1,0 +1,78 @@
+"""Requests as the job table keeps them: for comparison with a repeated request_id, and for nothing else.
+
+A request may carry a picture of many megabytes as a data URI. The picture itself lies in the media folder; the table
+keeps a hash in place of every long text, so that a row stays small whatever a client sends.
+"""
+
+import hashlib
+import json
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from wan_mcp.jobs.database import Database
+from wan_mcp.schema.requests import Request
+
+__all__ = ["asks_for", "kept", "shrink_requests"]
+
+LONGEST = 4096  # characters of a text that the table keeps as it is
+
+_request: TypeAdapter[Request] = TypeAdapter(Request)
+
+
+def kept(request: Request) -> str:
+    """Return a request as JSON, with a hash in place of each long text."""
+    return json.dumps(_with_hashes(request.model_dump(mode="json")), ensure_ascii=False)
+
+
+def asks_for(asked: str, request: Request) -> bool:
+    """Check whether a row has the same request.
+
+    An older version may have written the row: with fewer parameters, and with pictures in full.
+    """
+    try:
+        return _request.validate_python(_with_hashes(json.loads(asked))) == _request.validate_python(
+            json.loads(kept(request))
+        )
+    except (ValidationError, ValueError, RecursionError):  # parameters of a newer version, or nonsense
+        return False
+
+
+def shrink_requests(database: Database) -> int:
+    """Replace long texts that an older version has left in the table; return the number of rows that changed.
+
+    SQLite reads every byte of a row up to the last column that is asked for, so such rows make every look slow. Each
+    row is looked at once: the table remembers how far it has come.
+    """
+    [row] = database.read("SELECT (SELECT max(seq) FROM jobs) AS last, (SELECT max(seq) FROM shrunk_requests) AS done")
+    last, done = row["last"] or 0, row["done"] or 0
+    if done >= last:
+        return 0
+    large = database.read(
+        "SELECT seq FROM jobs WHERE seq > ? AND seq <= ? AND length(CAST(request AS BLOB)) > ?", done, last, LONGEST
+    )
+    changed = 0
+    for seq in (row["seq"] for row in large):
+        [row] = database.read("SELECT request FROM jobs WHERE seq = ?", seq)
+        try:
+            request = json.dumps(_with_hashes(json.loads(row["request"])), ensure_ascii=False)
+        except (ValueError, RecursionError):  # nonsense: it is left as it is
+            continue
+        with database.write(durable=False) as connection:
+            changed += connection.execute("UPDATE jobs SET request = ? WHERE seq = ?", (request, seq)).rowcount
+    with database.write(durable=False) as connection:
+        connection.execute("INSERT OR REPLACE INTO shrunk_requests VALUES (1, ?)", (last,))
+    return changed
+
+
+def _with_hashes(value: Any) -> Any:
+    match value:
+        case str() if len(value) > LONGEST:
+            digest = hashlib.sha256(value.encode("utf-8", "surrogatepass")).hexdigest()
+            return f"sha256:{digest} of {len(value)} characters"
+        case dict():
+            return {key: _with_hashes(each) for key, each in value.items()}
+        case list():
+            return [_with_hashes(each) for each in value]
+        case _:
+            return value

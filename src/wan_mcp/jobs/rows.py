@@ -1,0 +1,161 @@
+"""Rows of the job table as jobs; a row that this version cannot understand is that row's fault alone.
+
+A newer version beside this one may write words that this one does not know, and damage may write anything. Such a
+row is returned as an `UnreadableJob`: shown, never claimed, and never changed except by a person. Keys that are
+unknown are ignored; they belong to a newer version.
+"""
+
+import re
+import sqlite3
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from wan_mcp.schema.enums import JobState
+from wan_mcp.schema.jobs import Artifact, Job, JobError, Progress
+from wan_mcp.schema.plans import Plan
+from wan_mcp.text import first_line, shortened
+
+__all__ = ["COLUMNS", "UnreadableJob", "is_device_name", "read_row"]
+
+COLUMNS = (
+    "id, request_id, state, plan, progress, error, artifacts, caption, notes, cancel_requested, device, attempt,"
+    " deaths, created_at, started_at, updated_at, finished_at"
+)
+"""The columns that a job consists of. Not `request`: only a repeated request_id is compared with it."""
+
+REASON_SHOWN = 300  # characters
+END_OF_TIME = 253_402_300_800.0  # the year 10000, which no calendar of Python's has
+LARGEST = 2**64  # of any number in a row, seeds included
+LARGEST_SIZE = 10**9
+SIZES = ("width", "height", "steps", "count", "num_frames", "fps", "duration_s", "max_new_tokens", "tokens", "even_at")
+DEVICE_NAME = re.compile(r"auto|[a-z]{1,16}(:\d{1,4})?")
+
+_plan: TypeAdapter[Plan] = TypeAdapter(Plan)
+_artifacts: TypeAdapter[tuple[Artifact, ...]] = TypeAdapter(tuple[Artifact, ...])
+_notes: TypeAdapter[tuple[str, ...]] = TypeAdapter(tuple[str, ...])
+
+
+@dataclass(frozen=True)
+class UnreadableJob:
+    """A row that this version cannot understand."""
+
+    id: str
+    state: str
+    """The word in the row, which may be unknown."""
+    reason: str
+
+    def __str__(self) -> str:
+        """Return a sentence for people."""
+        return (
+            f"job {self.id} ({self.state}) is unreadable: {self.reason}. A newer version of wan-mcp has written it, or "
+            "it is damaged; other jobs are not affected, and 'wan-mcp doctor --repair' mends it or sets it aside"
+        )
+
+
+def read_row(row: sqlite3.Row | Mapping[str, Any]) -> Job | UnreadableJob:
+    """Return the job in a row with `COLUMNS`, or why it cannot be understood."""
+    try:
+        return _job(row)
+    except Exception as error:  # whatever nonsense a row holds, it costs nobody but itself
+        reason = _in_words(error)
+    return UnreadableJob(_shown(row["id"], 40), _shown(row["state"], 20), _shown(reason, REASON_SHOWN))
+
+
+def is_device_name(name: object) -> bool:
+    """Check whether a text from the table can be a device's name; lock files are named for devices."""
+    return isinstance(name, str) and DEVICE_NAME.fullmatch(name) is not None
+
+
+def _job(row: sqlite3.Row | Mapping[str, Any]) -> Job:
+    notes = _part("notes", _notes, row["notes"])
+    try:
+        progress = Progress.model_validate_json(row["progress"], extra="ignore") if row["progress"] else None
+        _check_numbers("progress", progress.model_dump() if progress else None)
+    except Exception as error:  # the job itself can be understood, and is more than its progress
+        progress = None
+        reason = _shown(_in_words(error), REASON_SHOWN)
+        notes += (f"the job's progress is unreadable for this version of wan-mcp ({reason})",)
+    job = Job(
+        id=row["id"],
+        request_id=row["request_id"],
+        state=_state(row["state"]),
+        plan=_read_plan(row["plan"]),
+        created_at=row["created_at"],
+        started_at=row["started_at"],
+        updated_at=row["updated_at"],
+        finished_at=row["finished_at"],
+        progress=progress,
+        error=JobError.model_validate_json(row["error"], extra="ignore") if row["error"] else None,
+        artifacts=_part("artifacts", _artifacts, row["artifacts"]),
+        caption=row["caption"],
+        notes=notes,
+        cancel_requested=bool(row["cancel_requested"]),
+        device=row["device"],
+        attempt=row["attempt"],
+        crashes=row["deaths"],
+    )
+    for name in ("created_at", "started_at", "updated_at", "finished_at"):
+        at = row[name]
+        if at is not None and not 0 <= at < END_OF_TIME:
+            raise ValueError(f"{name}: {at:g} is not a time")
+    for name in ("attempt", "deaths"):
+        if not 0 <= row[name] < 2**31:
+            raise ValueError(f"{name}: {row[name]} is not a count")
+    _check_numbers("artifacts", [artifact.model_dump() for artifact in job.artifacts])
+    if job.device is not None and not is_device_name(job.device):
+        raise ValueError(f"device: '{shortened(job.device, 40)}' is not a device")
+    return job
+
+
+def _state(word: str) -> JobState:
+    try:
+        return JobState(word)
+    except ValueError:
+        raise ValueError(f"state: '{shortened(str(word), 40)}' is not one of {', '.join(JobState)}") from None
+
+
+@lru_cache(maxsize=256)  # a plan never changes, and the queue is read at every commit
+def _read_plan(text: str) -> Plan:
+    plan: Plan = _part("plan", _plan, text)
+    _check_numbers("plan", plan.model_dump())
+    return plan
+
+
+def _part(name: str, adapter: TypeAdapter[Any], text: str) -> Any:
+    try:
+        return adapter.validate_json(text, extra="ignore")
+    except ValidationError as error:
+        raise ValueError(f"{name}: {_in_words(error)}") from error
+
+
+def _check_numbers(name: str, value: Any) -> None:
+    """Refuse numbers that no request has: a row may hold any, and arithmetic with them fails far from here."""
+    match value:
+        case dict():
+            for key, each in value.items():
+                if key in SIZES and each is not None and not 0 < each <= LARGEST_SIZE:
+                    raise ValueError(f"{name}.{key}: the number is out of range")
+                _check_numbers(f"{name}.{key}", each)
+        case list() | tuple():
+            for each in value:
+                _check_numbers(name, each)
+        case int() | float() if not -LARGEST <= value <= LARGEST:  # nor is NaN between them
+            raise ValueError(f"{name}: the number is out of range")
+
+
+def _shown(value: object, longest: int) -> str:
+    """Return a value of a row for a terminal or a model, which must not obey it."""
+    text = str(value)[: longest + 1]
+    return shortened("".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in text), longest)
+
+
+def _in_words(error: Exception) -> str:
+    if isinstance(error, ValidationError):
+        [first, *_] = error.errors(include_url=False, include_input=False)
+        place = ".".join(map(str, first["loc"]))
+        return shortened(f"{place}: {first['msg']}" if place else str(first["msg"]), REASON_SHOWN)
+    return shortened(str(error) if type(error) is ValueError else first_line(error), REASON_SHOWN)
