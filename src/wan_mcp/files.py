@@ -18,6 +18,8 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from wan_mcp.permissions import make_folder, set_modes
+
 __all__ = ["atomic_file", "atomic_folder", "is_disk_full", "pieces", "sha256_of", "sha256_of_listing", "sweep_stale"]
 
 SCRATCH = re.compile(r"\..+\.[0-9a-f]{16}\.part")
@@ -31,19 +33,21 @@ PIECE_BYTES = 4 * 1024 * 1024
 
 
 @contextmanager
-def atomic_file(target: Path, *, durable: bool = False) -> Iterator[Path]:
+def atomic_file(target: Path, *, durable: bool = False, private: bool = False) -> Iterator[Path]:
     """Write a file so that no part of it is ever seen under its name.
 
     Yields the path to write to, on the same disk; a program may write it by any means. If the block ends without an
     exception, the file gets its name, replacing one that had it; otherwise nothing is left. A `durable` file is on
-    the disk before it gets its name. Missing parent folders are made.
+    the disk before it gets its name. A `private` one gets the mode of the home's files. Missing parents are made.
 
     Raises:
         OSError: the folder cannot be written, or the disk is full.
     """
-    with _scratch(target) as scratch:
+    with _scratch(target, private=private) as scratch:
         file = scratch / UNFINISHED
         yield file
+        if private:
+            set_modes(file, target.parent)
         if durable:
             with file.open("rb+") as content:
                 os.fsync(content.fileno())
@@ -51,25 +55,30 @@ def atomic_file(target: Path, *, durable: bool = False) -> Iterator[Path]:
 
 
 @contextmanager
-def atomic_folder(target: Path) -> Iterator[Path]:
+def atomic_folder(target: Path, *, private: bool = False) -> Iterator[Path]:
     """Write a folder so that no part of it is ever seen under its name.
 
     Yields the folder to fill. If the block ends without an exception, it gets its name; otherwise nothing is left.
-    Missing parent folders are made.
+    A `private` one gets the modes of the home's folders and files. Missing parent folders are made.
 
     Raises:
         OSError: there is a folder of that name that is not empty, it cannot be written, or the disk is full.
     """
-    with _scratch(target) as scratch:
+    with _scratch(target, private=private) as scratch:
         yield scratch
+        if private:
+            set_modes(scratch, target.parent)
         scratch.rename(target)
 
 
 @contextmanager
-def _scratch(target: Path) -> Iterator[Path]:
+def _scratch(target: Path, *, private: bool) -> Iterator[Path]:
     """Make a folder next to `target` that is locked while the block runs, and removed after it."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    scratch, lock = _locked_scratch(target)
+    if private:
+        make_folder(target.parent)
+    else:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    scratch, lock = _locked_scratch(target, 0o700 if private else 0o777)
     try:
         yield scratch
     finally:
@@ -77,11 +86,11 @@ def _scratch(target: Path) -> Iterator[Path]:
         os.close(lock)
 
 
-def _locked_scratch(target: Path) -> tuple[Path, int]:
+def _locked_scratch(target: Path, mode: int) -> tuple[Path, int]:
     """Make a folder next to `target`; return it with the open file that locks it."""
     while True:
         scratch = target.with_name(f".{target.name[:NAME_KEPT]}.{secrets.token_hex(8)}.part")
-        scratch.mkdir()
+        scratch.mkdir(mode)
         with suppress(FileNotFoundError):  # a sweep may come between any two of these calls
             lock = os.open(scratch, os.O_RDONLY | os.O_DIRECTORY)
             with suppress(OSError):  # a file system without locks

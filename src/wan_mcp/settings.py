@@ -99,7 +99,9 @@ class Settings(BaseSettings):
         description="Maximum size of one resource read in KiB; larger files are read in byte ranges.",
     )
     http_token: str = Field(
-        default="", description="Bearer token that HTTP clients must send; required to listen beyond this machine."
+        default="",
+        repr=False,
+        description="Bearer token that HTTP clients must send; required to listen beyond this machine.",
     )
     http_hosts: str = Field(
         default="",
@@ -149,6 +151,8 @@ class Settings(BaseSettings):
         """Return these settings as environment variables, for a process that must use the same ones."""
         variables: dict[str, str] = {}
         for name in type(self).model_fields:
+            if name == "http_token":  # a front's secret, which no other process needs
+                continue
             value = getattr(self, name)
             text = os.pathsep.join(map(str, value)) if isinstance(value, tuple) else str(value)
             variables[f"{ENV_PREFIX}{name.upper()}"] = text

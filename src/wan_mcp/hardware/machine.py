@@ -5,6 +5,7 @@ import subprocess
 from dataclasses import dataclass
 
 from wan_mcp.catalog.manifest import Manifest
+from wan_mcp.child_environment import child_environment
 from wan_mcp.hardware.host_memory import main_memory
 from wan_mcp.schema.enums import ComputePrecision, RequestedPrecision
 from wan_mcp.settings import Settings
@@ -54,7 +55,9 @@ def _gpu(index: str) -> Machine | None:
         return None
     query = [tool, f"--id={index}", "--query-gpu=memory.total,compute_cap", "--format=csv,noheader,nounits"]
     try:
-        answer = subprocess.run(query, capture_output=True, text=True, timeout=TOOL_TIMEOUT_S, check=True)
+        answer = subprocess.run(
+            query, env=child_environment(), capture_output=True, text=True, timeout=TOOL_TIMEOUT_S, check=True
+        )
         memory, _, capability = answer.stdout.split("\n")[0].partition(",")
         numbers = tuple(int(number) for number in (capability or "0").split("."))
         return Machine("GPU", "bf16", int(memory) * MIB, numbers >= MIN_FP8_CAPABILITY)

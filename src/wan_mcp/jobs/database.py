@@ -8,13 +8,19 @@ is not worth one: without it the job is simply run again.
 import sqlite3
 import threading
 import time
+<<<<<<< HEAD
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from functools import partial
+=======
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager, suppress
+>>>>>>> bd929f2 (Close the home to other users, and code and secrets to children)
 from pathlib import Path
 from typing import Any, TypeVar
 
 from wan_mcp.errors import HomeUnusable, OutOfSpace
+from wan_mcp.permissions import create_file, open_home
 
 __all__ = ["Database", "Remembered", "Watch", "translated"]
 
@@ -142,13 +148,9 @@ class Database:
             OutOfSpace: the disk is full.
         """
         self.file = file
-        try:
-            file.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise HomeUnusable(
-                f"the home folder {file.parent} cannot be created ({error.strerror}); "
-                "set WAN_MCP_HOME to a writable folder"
-            ) from error
+        open_home(file.parent)
+        with suppress(OSError):  # opening the file says it better
+            create_file(file)
         with translated(file), ExitStack() as ends:
             self._writes = ends.enter_context(closing(self._connect()))
             self._writes.execute("PRAGMA journal_mode = WAL")

@@ -5,6 +5,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from wan_mcp.errors import HomeUnusable
+from wan_mcp.permissions import file_mode, make_folder
 
 __all__ = ["engine_lock"]
 
@@ -17,7 +18,8 @@ def engine_lock(home: Path, device: str) -> FileLock:
     """
     folder = home / "engines"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
+        mode = file_mode(folder)
     except OSError as error:
         raise HomeUnusable(f"the folder {folder} cannot be created: {error.strerror}") from error
-    return FileLock(folder / f"{device.replace(':', '-')}.lock", thread_local=False)
+    return FileLock(folder / f"{device.replace(':', '-')}.lock", mode=mode, thread_local=False)

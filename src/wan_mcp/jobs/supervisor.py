@@ -5,7 +5,6 @@ knows that no engine runs.
 """
 
 import logging
-import os
 import shlex
 import subprocess
 import sys
@@ -14,12 +13,14 @@ import time
 
 from filelock import Timeout
 
+from wan_mcp.child_environment import child_environment, temporary_in
 from wan_mcp.hardware.machine import Machine
 from wan_mcp.jobs.device_lock import engine_lock
 from wan_mcp.jobs.devices import DeviceNames
 from wan_mcp.jobs.loaded_models import LoadedModels
 from wan_mcp.jobs.store import JobStore
 from wan_mcp.jobs.workers import WorkerRegistry
+from wan_mcp.permissions import append_to
 from wan_mcp.schema.jobs import JobError
 from wan_mcp.settings import Settings
 from wan_mcp.text import last_line
@@ -137,14 +138,14 @@ class Supervisor:
                 log.error("engine %d never locked its device; ending it", self._started.pid)
                 self._started.kill()
             return
-        own = [sys.executable, "-m", "wan_mcp", "engine"]
+        own = [sys.executable, "-P", "-m", "wan_mcp", "engine"]  # -P: nothing is imported from the home
         command = shlex.split(self._settings.engine_command) or own
         file = self._settings.log_file
         try:
-            file.parent.mkdir(parents=True, exist_ok=True)
+            temporary = temporary_in(self._settings.home)
             if file.exists() and file.stat().st_size > LOG_BYTES:
                 file.replace(file.with_suffix(".old.log"))
-            with file.open("ab") as output:
+            with append_to(file) as output:
                 self._started = subprocess.Popen(
                     command,
                     stdin=subprocess.DEVNULL,
@@ -152,7 +153,7 @@ class Supervisor:
                     stderr=output,
                     start_new_session=True,
                     cwd=self._settings.home,
-                    env=os.environ | self._settings.environment(),
+                    env=child_environment(downloads=True) | self._settings.environment() | temporary,
                 )
         except OSError as error:
             log.error("cannot start an engine with %s: %s", shlex.join(command), error)

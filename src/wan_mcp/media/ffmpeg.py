@@ -2,6 +2,7 @@
 
 import subprocess
 
+from wan_mcp.child_environment import child_environment
 from wan_mcp.errors import JobFailed
 
 __all__ = ["command", "run"]
@@ -30,4 +31,6 @@ def run(*arguments: str) -> subprocess.CompletedProcess[bytes]:
     Raises:
         JobFailed: there is no ffmpeg.
     """
-    return subprocess.run(command("-nostdin", *arguments), capture_output=True, check=False, process_group=0)
+    return subprocess.run(
+        command("-nostdin", *arguments), env=child_environment(), capture_output=True, check=False, process_group=0
+    )

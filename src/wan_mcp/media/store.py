@@ -109,7 +109,7 @@ def whole(target: Path) -> Iterator[Path]:
         OutOfSpace: the disk is full.
     """
     try:
-        with atomic_file(target, durable=True) as temporary:
+        with atomic_file(target, durable=True, private=True) as temporary:
             yield temporary
     except OSError as error:
         if is_disk_full(error):

@@ -17,6 +17,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from wan_mcp.child_environment import child_environment
 from wan_mcp.errors import JobFailed, OutOfSpace
 from wan_mcp.media import ffmpeg
 from wan_mcp.media.contact_sheet import chosen_frames, contact_sheet
@@ -77,7 +78,12 @@ class VideoWriter:
             command = ffmpeg.command(*_encoding(size, fps, comment, temporary))
             # In a process group of its own, so that a Ctrl-C in an engine's terminal is the engine's to answer.
             self._process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=self._said, process_group=0
+                command,
+                env=child_environment(),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=self._said,
+                process_group=0,
             )
             self._open = ends.pop_all()
         self._thread = threading.Thread(target=self._feed, name="video", daemon=True)

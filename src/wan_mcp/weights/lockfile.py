@@ -64,7 +64,7 @@ class WeightsLock(Frozen):
         """
         place = _place(manifest, home)
         try:
-            with atomic_file(place) as fresh:
+            with atomic_file(place, private=True) as fresh:
                 fresh.write_text(self.model_dump_json(indent=1, by_alias=True), encoding="utf-8")
             sweep_stale(place.parent)
         except OSError as error:

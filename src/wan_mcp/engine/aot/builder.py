@@ -18,6 +18,7 @@ from typing import IO, Any
 import psutil
 from filelock import FileLock
 
+from wan_mcp.child_environment import child_environment, temporary_in
 from wan_mcp.engine.aot import child_process
 from wan_mcp.engine.aot.metadata import Input, PackageMetadata
 from wan_mcp.engine.aot.store import BUILD_PREFIX, PackageStore
@@ -67,16 +68,18 @@ def build_lock(home: Path) -> FileLock:
     """Return the lock held during a build: only one build runs at a time, across all engines."""
     folder = PackageStore(home / "packages")
     folder.make()
-    return FileLock(folder.folder / "build.lock", thread_local=False)
+    return FileLock(folder.folder / "build.lock", mode=0o600, thread_local=False)
 
 
 def environment(home: Path) -> dict[str, str]:
-    """Return the environment of build processes: separate caches, few threads."""
-    cache = home / "packages" / "compiler"
+    """Return the environment of build processes: no secrets, own caches, few threads.
+
+    Raises:
+        OSError: the folder of temporary files cannot be created.
+    """
     threads = str(max(1, min(THREADS, (os.cpu_count() or 2) // 2)))
-    return os.environ | {
-        "TORCHINDUCTOR_CACHE_DIR": str(cache),
-        "TRITON_CACHE_DIR": str(cache / "triton"),
+    own = child_environment() | temporary_in(home)
+    return own | {
         "TORCHINDUCTOR_COMPILE_THREADS": threads,
         "OMP_NUM_THREADS": threads,
     }

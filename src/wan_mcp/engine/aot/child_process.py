@@ -27,6 +27,7 @@ def start(
         stderr=errors,
         env=dict(environment),
         start_new_session=True,
+        umask=0o077,  # compilers leave the modes of their files to it
     )
 
 

@@ -16,6 +16,8 @@ from pathlib import Path
 
 from wan_mcp.engine.aot import child_process
 from wan_mcp.engine.aot.builder import environment
+from wan_mcp.files import atomic_file
+from wan_mcp.permissions import make_folder
 from wan_mcp.text import last_line
 
 __all__ = ["CompilerCheck", "check_compiler", "compiler_fingerprint", "default_compiler"]
@@ -46,7 +48,7 @@ def check_compiler(home: Path, *, patience_s: float = PATIENCE_S, alternative: s
         OSError: the home folder cannot be written.
     """
     folder = home / "packages"
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_folder(folder)
     known = folder / "compiler.json"
     mine = default_compiler()
     about = compiler_fingerprint(mine)
@@ -58,7 +60,8 @@ def check_compiler(home: Path, *, patience_s: float = PATIENCE_S, alternative: s
     fault = _fault(home, None, patience_s)
     if fault is None:
         if about is not None:
-            known.write_text(json.dumps(about))
+            with atomic_file(known, private=True) as fresh:
+                fresh.write_text(json.dumps(about))
         where = about["path"] if about else mine
         return CompilerCheck(
             True, f"{where} builds packages that this torch can load ({time.monotonic() - began:.0f} s)"

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from wan_mcp.engine.aot.metadata import PackageMetadata
 from wan_mcp.files import atomic_file, sha256_of, sweep_stale
+from wan_mcp.permissions import make_folder
 
 __all__ = ["BUILD_PREFIX", "InvalidPackage", "PackageStore"]
 
@@ -43,7 +44,7 @@ class PackageStore:
         Raises:
             OSError: it cannot be created.
         """
-        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_folder(self.folder)
         if self.folder.stat().st_mode & OTHERS_MAY_WRITE:  # it may have been created by hand
             self.folder.chmod(0o700)
 
@@ -92,9 +93,8 @@ class PackageStore:
     def publish(self, built: Path, name: str, metadata: PackageMetadata) -> None:
         """Publish a verified package under its name, atomically."""
         built.chmod(0o600)
-        with atomic_file(self.metadata(name)) as fresh:
+        with atomic_file(self.metadata(name), private=True) as fresh:
             fresh.write_text(metadata.model_dump_json(indent=1))
-            fresh.chmod(0o600)
             # Without metadata a package does not exist, so old metadata is removed first and new metadata written last.
             self.metadata(name).unlink(missing_ok=True)
             built.replace(self.package(name))

@@ -17,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from wan_mcp.files import atomic_file, sweep_stale
+from wan_mcp.permissions import make_folder
 
 __all__ = ["EmbeddingFiles"]
 
@@ -72,11 +73,11 @@ class EmbeddingFiles:
         kept = rows[:, :used].clone(memory_format=torch.contiguous_format)
         about = {"layout": LAYOUT, "tokens": str(rows.shape[1]), "sha256": _sha256(kept)}
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
+            make_folder(self._folder)
             if shutil.disk_usage(self._folder).free - kept.nbytes < self._reserve:
                 log.info("prompt embedding not kept: the disk is nearly full")
                 return
-            with atomic_file(self._file(key)) as fresh:
+            with atomic_file(self._file(key), private=True) as fresh:
                 save_file({"embedding": kept}, fresh, metadata=about)
             self._shrink()
         except (OSError, SafetensorError) as error:

@@ -22,6 +22,7 @@ from wan_mcp.engine.transformer.block import BlockKind
 from wan_mcp.engine.transformer.weight_store import WeightStore
 from wan_mcp.engine.transformer.weights import BlockWeights
 from wan_mcp.files import atomic_folder, sweep_stale
+from wan_mcp.permissions import make_folder
 from wan_mcp.text import in_bytes
 
 __all__ = ["CachedDenoiser", "WeightsCache"]
@@ -100,13 +101,13 @@ class WeightsCache:
         if self.find(key) is not None:
             return True
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
+            make_folder(self._folder)
             sweep_stale(self._folder)
             free, needed = shutil.disk_usage(self._folder).free, sum(map(_bytes, _all_tensors(blocks, rest)))
             if needed > free // 2:
                 log.info("converted weights not kept: %s, and %s free", in_bytes(needed), in_bytes(free))
                 return False
-            with atomic_folder(self._folder / key) as fresh:
+            with atomic_folder(self._folder / key, private=True) as fresh:
                 for number, tensors in enumerate(blocks):
                     save_file(_on_cpu(tensors), fresh / _name(number))
                 save_file(_on_cpu(rest), fresh / REST)

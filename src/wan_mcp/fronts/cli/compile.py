@@ -1,7 +1,6 @@
 """`wan-mcp compile`: build a model's block packages in advance, so that even the first job runs compiled."""
 
 import json
-import os
 import subprocess
 import sys
 from typing import Annotated
@@ -9,9 +8,11 @@ from typing import Annotated
 import typer
 
 from wan_mcp.catalog.catalog import Catalog
+from wan_mcp.child_environment import child_environment
 from wan_mcp.engine.aot import child_process
 from wan_mcp.engine.aot.builder import BuildFailed, BuildRequest, build
 from wan_mcp.errors import BadRequest
+from wan_mcp.permissions import append_to, open_home
 from wan_mcp.settings import Settings
 
 __all__ = ["compile_model"]
@@ -40,7 +41,7 @@ def compile_model(
             f"Nothing to compile: on this device and in this precision, '{name}' uses the stock diffusers blocks."
         )
         return
-    settings.log_file.parent.mkdir(parents=True, exist_ok=True)
+    open_home(settings.home)
     for number, each in enumerate(wanted, 1):
         _build(each, settings, f"{number} of {len(wanted)}" if len(wanted) > 1 else "the package")
 
@@ -48,7 +49,7 @@ def compile_model(
 def _resolve(name: str, settings: Settings) -> list[BuildRequest]:
     process = child_process.start(
         ["-m", AOT_TARGETS, name],
-        os.environ | settings.environment(),
+        child_environment() | settings.environment(),
         output=subprocess.PIPE,
         errors=None,
     )
@@ -75,7 +76,7 @@ def _build(wanted: BuildRequest, settings: Settings, what: str) -> None:
 
     screen = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
     try:
-        with settings.log_file.open("ab") as log, screen.status(f"{what}: waiting for another build") as status:
+        with append_to(settings.log_file) as log, screen.status(f"{what}: waiting for another build") as status:
             fresh = build(wanted, settings.home, lambda words: status.update(f"{what}: {words}"), log)
     except KeyboardInterrupt:
         screen.print("Stopped. The unfinished build was discarded.")

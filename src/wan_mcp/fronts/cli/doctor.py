@@ -17,6 +17,7 @@ import typer
 from wan_mcp import __version__
 from wan_mcp.catalog.catalog import Catalog
 from wan_mcp.catalog.families import FAMILIES
+from wan_mcp.child_environment import child_environment
 from wan_mcp.errors import UserError
 from wan_mcp.media.store import MediaStore
 from wan_mcp.settings import Settings, mistyped_variables
@@ -99,7 +100,12 @@ def _embedded(catalog: Catalog) -> Iterator[Finding]:
 def _libraries() -> Iterator[Finding]:
     try:
         run = subprocess.run(
-            [sys.executable, "-c", PROBE], capture_output=True, text=True, timeout=PROBE_S, check=False
+            [sys.executable, "-P", "-c", PROBE],  # -P: nothing is imported from the current folder
+            env=child_environment(),
+            capture_output=True,
+            text=True,
+            timeout=PROBE_S,
+            check=False,
         )
     except subprocess.TimeoutExpired:
         yield Finding("torch", f"importing it took longer than {PROBE_S} s", good=False)
@@ -119,7 +125,14 @@ def _ffmpeg() -> Finding:
         from imageio_ffmpeg import get_ffmpeg_exe
 
         program = get_ffmpeg_exe()
-        run = subprocess.run([program, "-version"], capture_output=True, text=True, timeout=PROBE_S, check=True)
+        run = subprocess.run(
+            [program, "-version"],
+            env=child_environment(),
+            capture_output=True,
+            text=True,
+            timeout=PROBE_S,
+            check=True,
+        )
     except (ImportError, RuntimeError, OSError, subprocess.SubprocessError) as error:
         return Finding("ffmpeg", f"does not run ({error}); set IMAGEIO_FFMPEG_EXE to a working ffmpeg", good=False)
     return Finding("ffmpeg", run.stdout.splitlines()[0])

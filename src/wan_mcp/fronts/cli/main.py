@@ -4,7 +4,9 @@ Heavy imports happen inside the commands: `wan-mcp stdio` has to answer within a
 """
 
 import logging
+import os
 import sys
+from contextlib import suppress
 from typing import Annotated
 
 import typer
@@ -74,7 +76,11 @@ def http(
 @app.command()
 def engine(ctx: typer.Context) -> None:
     """Run the engine of the device (started automatically when a job needs it)."""
+    from wan_mcp.child_environment import temporary_in
     from wan_mcp.engine.worker.loop import run_engine
+
+    with suppress(OSError):  # a home that cannot be used: the engine says so
+        os.environ.update(temporary_in(ctx.obj.home))  # before libraries read it
 
     def build():  # type: ignore[no-untyped-def]  # its type would import torch
         from wan_mcp.engine.runner import build_runner

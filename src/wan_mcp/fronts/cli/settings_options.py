@@ -40,6 +40,7 @@ def with_setting_flags(receive: Callable[[typer.Context, Settings], None]) -> Ca
             settings = Settings(**given)
         except ValidationError as error:
             raise BadRequest("; ".join(_sentences(error))) from error
+        os.environ.pop(variable("http_token"), None)  # read; no child process is given it
         receive(ctx, settings)
 
     root.__doc__ = receive.__doc__
