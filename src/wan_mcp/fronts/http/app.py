@@ -16,6 +16,7 @@ from starlette.routing import Route
 
 import wan_mcp
 from wan_mcp.errors import BadRequest, UserError
+from wan_mcp.fronts.http.callers import Callers
 from wan_mcp.fronts.http.guard import (
     BearerToken,
     TrustedHost,
@@ -24,6 +25,7 @@ from wan_mcp.fronts.http.guard import (
     known_names,
     refuse_open_door,
 )
+from wan_mcp.fronts.http.peer import can_tell_users
 from wan_mcp.fronts.mcp.server import build_http_app
 from wan_mcp.logs import log_to_stderr
 from wan_mcp.media.store import MediaName
@@ -39,14 +41,18 @@ BODY_SPARE = 1_000_000
 MEDIA_HEADERS = {"Cache-Control": "private, max-age=86400", "X-Content-Type-Options": "nosniff"}
 
 
-def build_app(service: JobService, host: str) -> Starlette:
-    """Return the application for a server that listens on `host`."""
+def build_app(service: JobService, host: str, *, own_user_only: bool = False) -> Starlette:
+    """Return the application for a server that listens on `host`; `own_user_only` as in `Callers`."""
     settings = service.settings
     most = int(settings.image_max_mb * 1e6 * 2 * 4 / 3) + BODY_SPARE  # two pictures in base64
     mcp = build_http_app(service, most)
     return Starlette(
         routes=[*mcp.routes, *_routes(service)],
-        middleware=[*_guards(host, settings), *mcp.user_middleware],
+        middleware=[
+            *_guards(host, settings),
+            Middleware(Callers, host, own_user_only=own_user_only),
+            *mcp.user_middleware,
+        ],
         lifespan=mcp.router.lifespan_context,
     )
 
@@ -84,9 +90,14 @@ def _routes(service: JobService) -> list[Route]:
     return [Route("/healthz", healthz), Route("/media/{folder}/{file}", media)]
 
 
-def settings_for(host: str, settings: Settings) -> Settings:
-    """Return the settings of a server on `host`: remote callers may use results, but not this machine's folders."""
-    return settings if is_loopback(host) else settings.model_copy(update={"image_dirs": (), "lora_dirs": ()})
+def settings_for(host: str, settings: Settings, *, callers_known: bool = True) -> Settings:
+    """Return the settings of a server on `host`.
+
+    Remote callers may use results, but not this machine's folders; nor may callers of whom nothing is known.
+    """
+    if is_loopback(host) and callers_known:
+        return settings
+    return settings.model_copy(update={"image_dirs": (), "lora_dirs": ()})
 
 
 def run_http(settings: Settings, host: str, port: int) -> None:
@@ -106,13 +117,21 @@ def run_http(settings: Settings, host: str, port: int) -> None:
 
 async def _serve(settings: Settings, host: str, listener: socket.socket) -> None:
     """Serve on a bound socket until the process is told to stop."""
-    async with serving(settings_for(host, settings)) as service:
+    own_user_only = not settings.http_token
+    callers_known = not own_user_only or can_tell_users()
+    if not callers_known:
+        log.warning(
+            "this system does not tell which user calls, so no folder is open over HTTP; "
+            "set WAN_MCP_HTTP_TOKEN to open them to the clients that send it"
+        )
+    async with serving(settings_for(host, settings, callers_known=callers_known)) as service:
         config = uvicorn.Config(
-            build_app(service, host),
+            build_app(service, host, own_user_only=own_user_only),
             log_config=None,
             access_log=False,
             timeout_graceful_shutdown=GOODBYE_S,
             ws="none",
+            proxy_headers=False,  # the caller is who is connected; see `Callers`
         )
         address, port = listener.getsockname()[:2]
         shown = f"[{address}]" if ":" in address else address

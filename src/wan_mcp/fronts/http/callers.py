@@ -1,0 +1,59 @@
+"""Who calls over HTTP: the user of this server, on this machine, or somebody elsewhere.
+
+The answer stays with the request, as `scope[NEAR]`: a caller that is not near reads and sends no paths of this machine.
+"""
+
+import logging
+
+from starlette.datastructures import Headers
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from wan_mcp.fronts.http.guard import is_loopback
+from wan_mcp.fronts.http.peer import Peer, peer_of
+
+__all__ = ["NEAR", "Callers"]
+
+log = logging.getLogger(__name__)
+
+NEAR = "wan_mcp.near"
+FORWARDED = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip", "via")
+"""Headers that proxies add: their clients may be anywhere."""
+
+
+class Callers:
+    """A middleware that marks each request as near or not, and may refuse those of other users of this machine."""
+
+    def __init__(self, app: ASGIApp, host: str, *, own_user_only: bool) -> None:
+        """Serve with `own_user_only` no other user of this machine, as far as the system tells who calls."""
+        self._app = app
+        self._loopback = is_loopback(host)
+        self._own_user_only = own_user_only
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a request."""
+        if scope["type"] == "http":
+            peer = self._peer(scope)
+            if peer is Peer.OTHER:
+                log.warning("refused %s %r with 401: another user's", scope["method"], scope["path"])
+                refusal = PlainTextResponse(
+                    "This server answers the user who started it. To use it as another user of this machine, start it "
+                    "with WAN_MCP_HTTP_TOKEN, and send that token as 'Authorization: Bearer …'.",
+                    status_code=401,
+                    headers={"WWW-Authenticate": 'Bearer realm="wan-mcp"'},
+                )
+                return await refusal(scope, receive, send)
+            headers = Headers(scope=scope)
+            forwarded = any(name in headers for name in FORWARDED)
+            scope[NEAR] = self._loopback and peer is Peer.SAME_USER and not forwarded
+            if self._loopback and forwarded and headers.get("x-forwarded-proto") in ("http", "https"):
+                scope["scheme"] = headers["x-forwarded-proto"]  # of the addresses that the proxy's client can use
+        return await self._app(scope, receive, send)
+
+    def _peer(self, scope: Scope) -> Peer:
+        if not self._own_user_only:
+            return Peer.SAME_USER  # they have sent the token, which only its owner gives away
+        client, server = scope.get("client"), scope.get("server")
+        if client is None or server is None or server[1] is None:
+            return Peer.UNKNOWN
+        return peer_of((client[0], client[1]), (server[0], server[1]))

@@ -1,0 +1,128 @@
+"""Whom the server on this machine answers: its own user, and everybody who sends the token."""
+
+import os
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from tests.fixtures.command_line import COMMAND, environment
+from wan_mcp.fronts.http.app import settings_for
+from wan_mcp.fronts.http.callers import NEAR, Callers
+from wan_mcp.fronts.http.peer import Peer, can_tell_users, peer_of
+from wan_mcp.settings import Settings
+
+NOBODY = 65534
+TOKEN = "a long secret"
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")
+pytestmark = pytest.mark.skipif(not can_tell_users(), reason="this system does not tell whose connections are")
+
+
+@contextmanager
+def served(settings: Settings, **variables: str) -> Iterator[int]:
+    """The command `wan-mcp http`; gives its port."""
+    command = [*COMMAND, "http", "--port", "0"]
+    own = environment(settings) | variables
+    with subprocess.Popen(command, env=own, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stderr is not None
+            line = next(line for line in process.stderr if "listening on" in line)
+            yield int(line.rpartition(":")[2].split("/")[0])
+        finally:
+            process.terminate()
+            process.communicate()
+
+
+@contextmanager
+def connected(port: int, user: int | None = None) -> Iterator[socket.socket]:
+    """A connection of this user or another."""
+    if user is not None:
+        os.seteuid(user)
+    try:
+        client = socket.create_connection(("127.0.0.1", port), timeout=30)
+    finally:
+        os.seteuid(os.getuid())
+    with client:
+        yield client
+
+
+def status(client: socket.socket, path: str = "/healthz", *headers: str) -> int:
+    lines = [f"GET {path} HTTP/1.1", "Host: localhost", "Connection: close", *headers, "", ""]
+    client.sendall("\r\n".join(lines).encode())
+    with client.makefile("rb") as answer:
+        return int(answer.read().split()[1])
+
+
+@as_root
+def test_another_user_of_this_machine_is_refused_on_every_route_and_the_own_user_is_not(settings: Settings) -> None:
+    with served(settings) as port:
+        with connected(port) as own:
+            assert status(own) == 200
+        for path in ("/mcp", "/healthz", "/media/videos/00000000000000000000-0.mp4", "/nothing"):
+            with connected(port, NOBODY) as other:
+                assert status(other, path) == 401
+        with connected(port, NOBODY) as liar:
+            assert status(liar, "/healthz", "X-Forwarded-For: 127.0.0.1", "Authorization: Bearer x") == 401
+
+
+@as_root
+def test_another_user_who_has_the_token_is_answered(settings: Settings) -> None:
+    with served(settings, WAN_MCP_HTTP_TOKEN=TOKEN) as port:
+        with connected(port, NOBODY) as other:
+            assert status(other, "/healthz", f"Authorization: Bearer {TOKEN}") == 200
+        with connected(port) as own:
+            assert status(own) == 401
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_a_connection_that_is_being_closed_is_nobodys(host: str) -> None:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        server = socket.create_server((host, 0), family=family)
+    except OSError:
+        pytest.skip(f"no {host} here")
+    with server:
+        there = server.getsockname()[:2]
+        with socket.create_connection(there) as client:
+            here = client.getsockname()[:2]
+            assert peer_of(here, there) is Peer.SAME_USER
+            client.shutdown(socket.SHUT_WR)
+            assert peer_of(here, there) is Peer.OTHER
+        assert peer_of(here, there) is Peer.OTHER
+    assert peer_of((host, 1), there) is Peer.OTHER
+
+
+def test_where_callers_are_unknown_no_folder_is_open(settings: Settings) -> None:
+    assert settings_for("127.0.0.1", settings).image_dirs == settings.image_dirs
+    unknown = settings_for("127.0.0.1", settings, callers_known=False)
+    assert (unknown.image_dirs, unknown.lora_dirs) == ((), ())
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("host", "header", "near"),
+    [
+        ("127.0.0.1", None, True),
+        ("::1", None, True),
+        ("0.0.0.0", None, False),
+        ("192.168.1.5", None, False),
+        ("127.0.0.1", "x-forwarded-for", False),
+        ("127.0.0.1", "forwarded", False),
+        ("127.0.0.1", "via", False),
+        ("127.0.0.1", "X-Real-IP", False),
+    ],
+)
+async def test_only_callers_on_this_machine_and_through_no_proxy_are_near(
+    host: str, header: str | None, near: bool
+) -> None:
+    seen = {}
+
+    async def app(scope, receive, send):  # type: ignore[no-untyped-def]
+        seen.update(scope)
+
+    headers = [(header.lower().encode(), b"x")] if header else []
+    scope = {"type": "http", "method": "GET", "path": "/", "headers": headers, "client": ("127.0.0.1", 9)}
+    await Callers(app, host, own_user_only=False)(scope, None, None)  # type: ignore[arg-type]
+    assert seen[NEAR] is near
