@@ -8,14 +8,9 @@ is not worth one: without it the job is simply run again.
 import sqlite3
 import threading
 import time
-<<<<<<< HEAD
 from collections.abc import Callable, Hashable, Iterator
-from contextlib import ExitStack, closing, contextmanager
-from functools import partial
-=======
-from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
->>>>>>> bd929f2 (Close the home to other users, and code and secrets to children)
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from wan_mcp.errors import BadRequest, OutOfSpace
 from wan_mcp.files import atomic_file, is_disk_full, sweep_stale
+from wan_mcp.permissions import make_folder
 from wan_mcp.schema.enums import Kind
 from wan_mcp.text import quoted
 
@@ -92,7 +93,7 @@ class MediaStore:
 
     def free_bytes(self) -> int:
         """Return the free disk space in bytes."""
-        self.home.mkdir(parents=True, exist_ok=True)
+        make_folder(self.home)
         return shutil.disk_usage(self.home).free
 
     def sweep(self) -> None:
