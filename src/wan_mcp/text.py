@@ -4,10 +4,22 @@ import math
 from collections import deque
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
+from difflib import get_close_matches
 
 from rich.filesize import decimal
 
-__all__ = ["duration", "first_line", "in_bytes", "instant", "last_line", "number", "quoted", "shortened", "time_left"]
+__all__ = [
+    "duration",
+    "first_line",
+    "in_bytes",
+    "instant",
+    "last_line",
+    "number",
+    "quoted",
+    "shortened",
+    "suggestion",
+    "time_left",
+]
 
 LINE_LENGTH = 300  # characters of a line that another program or library wrote
 QUOTED_LENGTH = 60  # characters of a caller's value in an error; paths are shown longer
@@ -94,3 +106,10 @@ def quoted(value: object, longest: int = QUOTED_LENGTH) -> str:
 
 def _printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """Return `did you mean X?` for a name that is close to a known one, else `available: X, Y, …`."""
+    names = list(known)
+    near = get_close_matches(name.lower(), names, n=1)
+    return f"did you mean {near[0]}?" if near else f"available: {', '.join(names)}"

@@ -13,6 +13,7 @@ import typer
 
 from wan_mcp.errors import JobFailed, UserError
 from wan_mcp.fronts.cli import compile, doctor, generate, jobs, models, pull
+from wan_mcp.fronts.cli.blank_options import BlankTolerantGroup
 from wan_mcp.fronts.cli.settings_options import with_setting_flags
 from wan_mcp.logs import log_to_stderr
 from wan_mcp.settings import Settings, mistyped_variables
@@ -25,6 +26,7 @@ USAGE = 2
 
 app = typer.Typer(
     name="wan-mcp",
+    cls=BlankTolerantGroup,
     help="A local media studio for MCP clients: video, images and captions on open weights.",
     no_args_is_help=True,
     add_completion=False,
