@@ -24,8 +24,7 @@ from wan_mcp.settings import Settings
 PROJECT = Path(__file__).parents[3] / "examples" / "family"
 MODEL = "tiny-ltx"
 CALL = {"prompt": "a red circle moving left", "model": MODEL, "seed": 7}
-STEPS = 400
-"""So many that some are seen: one takes some milliseconds."""
+STEPS = 4
 MANY_STEPS = 2000
 """Far more than are done before a cancel comes."""
 
@@ -81,21 +80,12 @@ def content_of(answer: CallToolResult) -> bytes:
 
 @pytest.mark.anyio
 async def test_a_family_of_another_package_makes_a_video_through_the_tools(connect: Connect, hub: LoopbackHub) -> None:
-    words: list[str] = []
-
-    async def listen(progress: float, total: float | None, message: str | None) -> None:
-        words.append(message or "")
-
     async with connect() as client:
-        answer = await client.call_tool(
-            "generate_video", {**CALL, "steps": STEPS, "wait_s": PATIENCE_S}, progress_callback=listen
-        )
+        answer = await client.call_tool("generate_video", {**CALL, "steps": STEPS, "wait_s": PATIENCE_S})
         again = await client.call_tool("generate_video", {**CALL, "steps": STEPS, "wait_s": PATIENCE_S})
         other = await client.call_tool("generate_video", {**CALL, "steps": STEPS, "wait_s": PATIENCE_S, "seed": 8})
     job = job_of(answer)
     assert job["status"] == "succeeded", job
-    # A message tells of the moment it is sent: short stages may fall between two. The steps last for seconds.
-    assert any(word.startswith("Denoising step") for word in words), "; ".join(words)
     assert hub.file_requests(), "nothing was downloaded"
     (artifact,) = job["artifacts"]
     video = Path(artifact["path"])
@@ -112,13 +102,14 @@ async def test_a_family_of_another_package_makes_a_video_through_the_tools(conne
 
 
 @pytest.mark.anyio
-async def test_a_job_of_another_packages_family_stops_between_two_steps(connect: Connect) -> None:
+async def test_a_job_of_another_packages_family_shows_its_steps_and_stops_between_two(connect: Connect) -> None:
     async with connect() as client:
         started = job_of(await client.call_tool("generate_video", {**CALL, "steps": MANY_STEPS, "wait_s": 0}))
         job_id, job = started["job_id"], started
         while not (job["stage"] == "denoising" and " step 0/" not in job["message"]):
             assert job["status"] in ("queued", "running"), job
-            job = job_of(await client.call_tool("get_job", {"job_id": job_id, "wait_s": 0.2}))
+            job = job_of(await client.call_tool("get_job", {"job_id": job_id, "wait_s": 0}))
+        assert job["message"].startswith("Denoising step ") and f"/{MANY_STEPS}" in job["message"]
         await client.call_tool("cancel_job", {"job_id": job_id})
         stopped = job_of(await client.call_tool("get_job", {"job_id": job_id, "wait_s": PATIENCE_S}))
         assert (stopped["status"], stopped["artifacts"]) == ("cancelled", [])
