@@ -13,6 +13,10 @@ from pathlib import Path
 import psutil
 import pytest
 
+# The tests share the cores out among themselves: more threads in each would only wait for one another. Engines and
+# other processes that tests start inherit it. Before torch, which reads it once.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import wan_mcp.engine  # noqa: F401  # before torch: tests compute as an engine does
 from tests.support.patience import PATIENCE_S
 from wan_mcp.settings import ENV_PREFIX, Settings

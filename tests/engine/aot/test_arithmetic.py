@@ -16,6 +16,7 @@ from wan_mcp.catalog.catalog import Catalog
 from wan_mcp.engine.aot.cache_key import cache_key_of
 from wan_mcp.engine.aot.registry import PackageRegistry
 from wan_mcp.engine.aot.signature import example_inputs, example_weights
+from wan_mcp.engine.attention import Turbo, attention_mode
 from wan_mcp.engine.components.install import EMBEDDED
 from wan_mcp.engine.families.wan.loader import load_wan
 from wan_mcp.engine.ops.fp8_linear import FP8, PLAIN, QuantScheme
@@ -50,6 +51,20 @@ def test_one_package_serves_all_sizes_texts_and_weights(kind: BlockKind, home: P
                     eager = run_block(kind, hidden, key, value, padding, times, cos, sin, weights)
                     made = run(kind, hidden, key, value, padding, times, cos, sin, weights)
                     assert apart(made, eager) < ALLOWED[kind.recipe]
+
+
+@torch.no_grad()  # type: ignore[untyped-decorator]
+def test_a_package_asks_the_process_that_runs_it_for_the_attention_kernel(home: Path, opened: Open) -> None:
+    run = opened(home).runner(IN_PLAIN, CPU)
+    assert run is not None
+    torch.manual_seed(3)
+    arguments = (*example_inputs(IN_PLAIN, 300, 48, CPU), example_weights(IN_PLAIN, CPU))
+    dense = run(IN_PLAIN, *arguments)
+    with attention_mode(Turbo(density=0.3, dense_steps=0)):  # which the process that compiled it knew nothing of
+        sparse = run(IN_PLAIN, *arguments)
+        assert apart(sparse, run_block(IN_PLAIN, *arguments)) < ALLOWED[PLAIN]
+    assert apart(sparse, dense) > 100 * ALLOWED[PLAIN]
+    assert torch.equal(run(IN_PLAIN, *arguments), dense)
 
 
 @pytest.mark.parametrize("recipe", [PLAIN, FP8])

@@ -1,15 +1,10 @@
 """What blocks call gives softmax attention, whichever kernels a device has, and stays one node in packages."""
 
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 from torch import Tensor, nn
 
 from tests.fixtures.attention import distance, exact
-from tests.support.patience import PATIENCE_S
 from wan_mcp.engine.attention import (
     KERNEL_NAMES,
     Attention,
@@ -55,39 +50,12 @@ class OnlyAttention(nn.Module):  # type: ignore[misc]
         return attend_self(query, key, value).flatten(-2)
 
 
-IN_A_FRESH_PROCESS = """
-import sys, torch
-from wan_mcp.engine.attention import Turbo, attend_self, attention_mode
-
-package = torch._inductor.aoti_load_package(sys.argv[1])
-product = torch.load(sys.argv[2])
-attended = [part.unflatten(-1, (4, 16)) for part in product.split(64, -1)]
-with torch.no_grad():
-    dense = package(product)
-    assert torch.equal(dense, attend_self(*attended).flatten(-2))
-    with attention_mode(Turbo(density=0.3, dense_steps=0)):
-        sparse = package(product)
-        assert torch.equal(sparse, attend_self(*attended).flatten(-2))
-    assert not torch.allclose(sparse, dense, atol=0.01)
-    assert torch.equal(package(product), dense)
-"""
-
-
-@pytest.mark.filterwarnings("ignore::FutureWarning")  # torch's own, while it compiles
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_a_compiled_package_asks_the_process_that_runs_it_for_the_kernel(tmp_path: Path) -> None:
+def test_exported_it_is_one_node() -> None:
     length = torch.export.Dim("length", min=16, max=100_000)
-    product = torch.randn(1, 300, 192)
-    with torch.no_grad():
-        program = torch.export.export(OnlyAttention(), (product[:, :50],), dynamic_shapes=({1: length},), strict=False)
-        assert [str(node.target) for node in program.graph.nodes].count("wan_mcp.attend_self.default") == 1
-        package = torch._inductor.aoti_compile_and_package(program, package_path=str(tmp_path / "block.pt2"))
-    torch.save(product, tmp_path / "product.pt")
-    done = subprocess.run(
-        [sys.executable, "-c", IN_A_FRESH_PROCESS, package, str(tmp_path / "product.pt")],
-        capture_output=True, text=True, timeout=PATIENCE_S, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    program = torch.export.export(
+        OnlyAttention(), (torch.randn(1, 50, 192),), dynamic_shapes=({1: length},), strict=False
+    )
+    assert [str(node.target) for node in program.graph.nodes].count("wan_mcp.attend_self.default") == 1
 
 
 class Broken:

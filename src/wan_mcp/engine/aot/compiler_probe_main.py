@@ -16,6 +16,10 @@ from wan_mcp.engine.aot.child_process import exit_with_parent
 
 __all__ = ["probe_compiler"]
 
+SCALAR = {"cpp.vec_isa_ok": False}
+"""Inductor tries every instruction set that the CPU has with a compilation each, which takes 12 s in a new cache. The
+check is about loading, so its package uses none of them."""
+
 
 class _OneLine(nn.Module):  # type: ignore[misc]
     def forward(self, numbers: Tensor) -> Tensor:
@@ -30,7 +34,9 @@ def probe_compiler(file: Path) -> None:
     """
     with torch.no_grad():
         program = torch.export.export(_OneLine(), (torch.zeros(4),), strict=False)
-        torch._inductor.aoti_compile_and_package(program, package_path=str(file), inductor_configs=known_flags())
+        torch._inductor.aoti_compile_and_package(
+            program, package_path=str(file), inductor_configs=known_flags() | SCALAR
+        )
         loader = torch._C._aoti.AOTIModelPackageLoader(str(file), "model", False, 1, -1)
         (result,) = loader.boxed_run([torch.zeros(4)])
     if not torch.equal(result, torch.ones(4)):
