@@ -4,7 +4,19 @@ import math
 
 import pytest
 
-from wan_mcp.text import duration, first_line, in_bytes, instant, last_line, number, quoted, shortened, time_left
+from wan_mcp.text import (
+    duration,
+    escaped,
+    first_line,
+    in_bytes,
+    instant,
+    last_line,
+    number,
+    one_line,
+    quoted,
+    shortened,
+    time_left,
+)
 
 
 @pytest.mark.parametrize(
@@ -104,3 +116,26 @@ def test_numbers_are_written_whole_unless_they_are_absurd(value: float, words: s
 )
 def test_a_refused_value_is_shown_short_and_on_one_line(value: object, words: str) -> None:
     assert quoted(value) == words
+
+
+@pytest.mark.parametrize(
+    ("text", "shown", "line"),
+    [
+        ("red \x1b]0;title\x07 circle", r"red \x1b]0;title\x07 circle", r"red \x1b]0;title\x07 circle"),
+        ("\x9b31m \x90q\x9c", r"\x9b31m \x90q\x9c", r"\x9b31m \x90q\x9c"),
+        ("a\r\nb\n\nc\td", r"a\r\nb\n\nc\td", "a b c d"),
+        ("a\x0bb\x85c\u2028d\u2029e", r"a\x0bb\x85c\u2028d\u2029e", "a b c d e"),
+        ("\u202etxt.exe\u2066 \u200b\ufeff", r"\u202etxt.exe\u2066 \u200b\ufeff", r"\u202etxt.exe\u2066 \u200b\ufeff"),
+        ("half \ud83d \x00\x7f\x08", r"half \ud83d \x00\x7f\x08", r"half \ud83d \x00\x7f\x08"),
+        ("hidden \U000e0041", r"hidden \U000e0041", r"hidden \U000e0041"),
+        ("👩‍🎨 é ש 字 می‌خواهم [red]", "👩‍🎨 é ש 字 می‌خواهم [red]", "👩‍🎨 é ש 字 می‌خواهم [red]"),
+    ],
+)
+def test_what_a_terminal_would_obey_is_shown_and_all_else_stays(text: str, shown: str, line: str) -> None:
+    assert escaped(text) == shown
+    assert one_line(text) == line
+    assert not any(ord(c) < 32 or 0x7F <= ord(c) < 0xA0 for c in escaped(text) + one_line(text))
+
+
+def test_line_ends_of_a_long_text_can_be_kept() -> None:
+    assert escaped("a\n\tb\r\x1b", keep="\n\t") == "a\n\tb\\r\\x1b"

@@ -28,12 +28,12 @@ FORMER_SCRATCH = re.compile(r"\..+\.([0-9a-f]{8}|([0-9a-f]{8}\.)?\d+)(\.part)?|\
 STALE_S = 3600.0
 """Age beyond which an unfinished file has no writer, where there is no lock to ask."""
 UNFINISHED = "content.part"  # not the target's name or suffix: a recursive search must find whole files only
-NAME_KEPT = 100  # characters of the target's name in its scratch folder's name: file systems limit the length
+NAME_KEPT = 50  # characters of the target's name in its scratch folder's name: file systems limit the bytes
 PIECE_BYTES = 4 * 1024 * 1024
 
 
 @contextmanager
-def atomic_file(target: Path, *, durable: bool = False, private: bool = False) -> Iterator[Path]:
+def atomic_file(target: Path, *, durable: bool = False, private: bool = False, replace: bool = True) -> Iterator[Path]:
     """Write a file so that no part of it is ever seen under its name.
 
     Yields the path to write to, on the same disk; a program may write it by any means. If the block ends without an
@@ -41,6 +41,7 @@ def atomic_file(target: Path, *, durable: bool = False, private: bool = False) -
     the disk before it gets its name. A `private` one gets the mode of the home's files. Missing parents are made.
 
     Raises:
+        FileExistsError: without `replace`, something has that name by now.
         OSError: the folder cannot be written, or the disk is full.
     """
     with _scratch(target, private=private) as scratch:
@@ -51,7 +52,25 @@ def atomic_file(target: Path, *, durable: bool = False, private: bool = False) -
         if durable:
             with file.open("rb+") as content:
                 os.fsync(content.fileno())
-        file.replace(target)
+        if replace:
+            file.replace(target)
+        else:
+            _give_new_name(file, target)
+
+
+def _give_new_name(file: Path, target: Path) -> None:
+    """Rename a file unless something has the name, at whatever moment it came to be there."""
+    try:
+        os.link(file, target)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without hard links, such as exFAT: reserve the name first
+        os.close(os.open(target, os.O_CREAT | os.O_EXCL))
+        try:
+            file.replace(target)
+        except OSError:
+            target.unlink()
+            raise
 
 
 @contextmanager

@@ -3,6 +3,8 @@
 import logging
 import sys
 
+from wan_mcp.text import escaped
+
 __all__ = ["log_to_stderr"]
 
 
@@ -11,4 +13,14 @@ def log_to_stderr(level: str) -> None:
 
     Call it before a server is built: the SDK would otherwise choose a format made for terminals.
     """
-    logging.basicConfig(stream=sys.stderr, level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Lines("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=level, handlers=[handler])
+
+
+class _Lines(logging.Formatter):
+    """Entries in which nothing that others wrote steers a terminal, or looks like another entry."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Format an entry; its lines after the first are indented."""
+        return escaped(super().format(record), keep="\n\t").replace("\n", "\n    ")

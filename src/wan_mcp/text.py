@@ -1,28 +1,40 @@
 """Text formats for sizes, durations, instants, refused values and other libraries' errors; each is used everywhere."""
 
 import math
+import re
 from collections import deque
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
-from difflib import get_close_matches
 
 from rich.filesize import decimal
 
 __all__ = [
     "duration",
+    "escaped",
     "first_line",
     "in_bytes",
     "instant",
     "last_line",
     "number",
+    "one_line",
     "quoted",
     "shortened",
-    "suggestion",
     "time_left",
 ]
 
 LINE_LENGTH = 300  # characters of a line that another program or library wrote
 QUOTED_LENGTH = 60  # characters of a caller's value in an error; paths are shown longer
+LINE_ENDS = re.compile("(?:\r\n|[\n\r\t\v\f\x1c-\x1e\x85\u2028\u2029])+")
+UNSEEN = re.compile(
+    "[\x00-\x1f\x7f-\x9f"  # C0, among them ESC; DEL; C1
+    "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # what changes the direction of writing
+    "\u00ad\u180e\u200b\u2028\u2029\u2060-\u2065\u206a-\u206f\ufeff\ufff9-\ufffb"  # no width, or the end of a line
+    "\ud800-\udfff\U000e0000-\U000e007f]"  # half surrogate pairs, which no terminal can be sent; tags
+)
+"""Characters that a reader cannot see and that a terminal, an editor or a model may obey.
+
+The joiners U+200C and U+200D are not among them: emoji and several scripts need them.
+"""
 WHOLE = 10**21
 """Numbers below this are written digit by digit; Python writes larger floats with an exponent as well."""
 
@@ -97,19 +109,26 @@ def quoted(value: object, longest: int = QUOTED_LENGTH) -> str:
     if isinstance(value, int | float):
         return number(value)
     if isinstance(value, str):
-        return f"'{_printable(shortened(value, longest))}'"
+        return f"'{escaped(shortened(value, longest))}'"
     try:
-        return _printable(shortened(repr(value), longest))
+        return escaped(shortened(repr(value), longest))
     except ValueError:  # it holds an integer that Python does not write
         return f"a {type(value).__name__}"
 
 
-def _printable(text: str) -> str:
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+def escaped(text: str, *, keep: str = "") -> str:
+    """Return a text that others wrote so that a terminal shows it and obeys nothing in it.
+
+    Control characters, what changes the direction of writing, and half surrogate pairs are shown as Python writes
+    them (`\\x1b`), except for those to `keep`, such as line ends.
+    """
+    return UNSEEN.sub(lambda found: found[0] if found[0] in keep else _python_escape(found[0]), text)
 
 
-def suggestion(name: str, known: Iterable[str]) -> str:
-    """Return `did you mean X?` for a name that is close to a known one, else `available: X, Y, …`."""
-    names = list(known)
-    near = get_close_matches(name.lower(), names, n=1)
-    return f"did you mean {near[0]}?" if near else f"available: {', '.join(names)}"
+def one_line(text: str) -> str:
+    """Return a text that others wrote on one line: line ends and tabs as blanks, the rest as `escaped`."""
+    return escaped(LINE_ENDS.sub(" ", text))
+
+
+def _python_escape(character: str) -> str:
+    return character.encode("unicode_escape").decode()

@@ -1,6 +1,8 @@
 """Videos on disk: playable, repeatable, whole or not there, and readable again."""
 
+import re
 import stat
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +13,7 @@ import pytest
 from tests.fixtures.media import VIDEO, moving_circle, noise
 from tests.support.videos import probe, read_frames, write_video
 from wan_mcp.errors import JobFailed, OutOfSpace
+from wan_mcp.media import ffmpeg
 from wan_mcp.media.receipts import read_receipt
 from wan_mcp.media.store import MediaStore
 
@@ -153,3 +156,16 @@ def test_a_front_may_import_the_media_modules_and_stay_light() -> None:
     heavy += "print([m for m in ('torch', 'numpy', 'PIL', 'imageio_ffmpeg') if m in sys.modules])"
     run = subprocess.run([sys.executable, "-c", heavy], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "[]"
+
+
+def test_every_player_reads_from_a_video_that_its_colours_are_bt709(media: MediaStore) -> None:
+    write_video(media, VIDEO, moving_circle(5), 8, {"seed": 7}, 7)
+    content = media.path(VIDEO).read_bytes()
+    at = content.index(b"colr")
+    assert content[at + 4 : at + 8] == b"nclx"
+    assert struct.unpack(">HHHB", content[at + 8 : at + 15]) == (1, 1, 1, 0)  # primaries, transfer, matrix, full range
+    run = ffmpeg.run("-i", str(media.path(VIDEO)), "-c", "copy", "-bsf:v", "trace_headers", "-f", "null", "-")
+    headers = run.stderr.decode()
+    for name in ("colour_primaries", "transfer_characteristics", "matrix_coefficients"):
+        assert re.findall(rf"{name}\s+[01]+ = (\d+)", headers) == ["1"], headers
+    assert re.findall(r"video_full_range_flag\s+[01]+ = (\d+)", headers) == ["0"]

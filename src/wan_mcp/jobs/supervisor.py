@@ -113,7 +113,7 @@ class Supervisor:
                 last = last_line(lines)
         except OSError:
             last = None
-        return f"{last}." if last else "no output was logged."
+        return f"{last.rstrip('.')}." if last else "no output was logged."
 
     def _bury_if_dead(self, device: str) -> bool:
         if not self._bury(device):

@@ -1,7 +1,7 @@
 """Read the receipt back from a finished file: a JSON object that says how the file was made.
 
-Images carry it in a text chunk, videos in the comment of their metadata. Pillow is imported where it is used, so that a
-front may import this module.
+PNG files carry it in a text chunk, JPEG and WebP files in their EXIF, videos in the comment of their metadata. Pillow
+is imported where it is used, so that a front may import this module.
 """
 
 import json
@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from wan_mcp.media import ffmpeg
-from wan_mcp.media.images import RECEIPT_KEY
+from wan_mcp.media.images import IMAGE_DESCRIPTION, RECEIPT_KEY
 
 __all__ = ["read_receipt"]
 
 
 def read_receipt(path: Path) -> dict[str, Any] | None:
-    """Return the receipt in an mp4 or a PNG that wan-mcp wrote; None if the file carries none.
+    """Return the receipt in an mp4 or an image that wan-mcp wrote; None if the file carries none.
 
     Raises:
         OSError: a file with a name other than `*.mp4` cannot be read as an image.
@@ -36,7 +36,7 @@ def _text_chunk(path: Path) -> str | None:
 
     with Image.open(path) as picture:
         picture.load()  # text may lie behind the pixels
-        text = picture.info.get(RECEIPT_KEY)
+        text = picture.info.get(RECEIPT_KEY) or picture.getexif().get(IMAGE_DESCRIPTION)
     return text if isinstance(text, str) else None
 
 

@@ -34,6 +34,7 @@ __all__ = ["VideoWriter"]
 SMALL_PIXELS = 320 * 320  # up to this size bytes cost nothing, and every block artefact shows
 POSTER_QUALITY = 95  # a poster is also taken as an input picture
 COLOURS = "bt709"
+TAGS = f"setparams=color_primaries={COLOURS}:color_trc={COLOURS}:colorspace={COLOURS}:range=tv"
 WAITING = 2  # batches of frames that may wait for the encoder
 NO_SPACE = ("No space left on device", "Disk quota exceeded")
 
@@ -199,10 +200,11 @@ def _encoding(size: tuple[int, int], fps: float, comment: str, target: Path) -> 
     rate = Fraction(fps).limit_denominator(1001)
     return [
         *("-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", str(rate), "-i", "-"),
-        # Say which RGB → YUV matrix is used: unsaid, players guess by size and colours shift.
-        *("-vf", f"scale=out_color_matrix={COLOURS}:out_range=tv:flags=accurate_rnd+full_chroma_int+bicubic"),
+        # Say which RGB → YUV matrix is used: unsaid, players guess by size and colours shift. From ffmpeg 9 on, tags
+        # come from the frames, where `setparams` puts them; before, from the flags.
+        *("-vf", f"scale=out_color_matrix={COLOURS}:out_range=tv:flags=accurate_rnd+full_chroma_int+bicubic,{TAGS}"),
         *("-c:v", "libx264", "-pix_fmt", "yuv420p", "-crf", effort[0], "-preset", effort[1], "-threads", effort[2]),
         *("-colorspace", COLOURS, "-color_primaries", COLOURS, "-color_trc", COLOURS, "-color_range", "tv"),
-        *("-fflags", "+bitexact", "-flags:v", "+bitexact", "-movflags", "+faststart"),
+        *("-fflags", "+bitexact", "-flags:v", "+bitexact", "-movflags", "+faststart+write_colr"),
         *("-metadata", f"comment={comment}", "-f", "mp4", "-y", os.fspath(target)),
     ]

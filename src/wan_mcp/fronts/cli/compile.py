@@ -12,6 +12,7 @@ from wan_mcp.child_environment import child_environment
 from wan_mcp.engine.aot import child_process
 from wan_mcp.engine.aot.builder import BuildFailed, BuildRequest, build
 from wan_mcp.errors import BadRequest
+from wan_mcp.fronts.cli.terminal import echo
 from wan_mcp.permissions import append_to, open_home
 from wan_mcp.settings import Settings
 
@@ -37,9 +38,7 @@ def compile_model(
     Catalog.of(settings.home).get(name)  # refuses an unknown name before torch is loaded
     wanted = _resolve(name, settings)
     if not wanted:
-        typer.echo(
-            f"Nothing to compile: on this device and in this precision, '{name}' uses the stock diffusers blocks."
-        )
+        echo(f"Nothing to compile: on this device and in this precision, '{name}' uses the stock diffusers blocks.")
         return
     open_home(settings.home)
     for number, each in enumerate(wanted, 1):
@@ -72,9 +71,9 @@ def _resolve(name: str, settings: Settings) -> list[BuildRequest]:
 
 
 def _build(wanted: BuildRequest, settings: Settings, what: str) -> None:
-    from rich.console import Console
+    from wan_mcp.fronts.cli.screen import Screen
 
-    screen = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+    screen = Screen()
     try:
         with append_to(settings.log_file) as log, screen.status(f"{what}: waiting for another build") as status:
             fresh = build(wanted, settings.home, lambda words: status.update(f"{what}: {words}"), log)
@@ -85,4 +84,4 @@ def _build(wanted: BuildRequest, settings: Settings, what: str) -> None:
         screen.print(f"{what} could not be built: {error}.", style="red")
         screen.print(f"'wan-mcp doctor' checks the compiler; the log is {settings.log_file}")
         sys.exit(FAILED)
-    typer.echo(f"{settings.home / 'packages' / f'{wanted.name}.pt2'}{'' if fresh else ' (already built)'}")
+    echo(f"{settings.home / 'packages' / f'{wanted.name}.pt2'}{'' if fresh else ' (already built)'}")

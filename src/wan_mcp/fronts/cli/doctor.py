@@ -19,6 +19,7 @@ from wan_mcp.catalog.catalog import Catalog
 from wan_mcp.catalog.families import FAMILIES
 from wan_mcp.child_environment import child_environment
 from wan_mcp.errors import UserError
+from wan_mcp.fronts.cli.terminal import echo
 from wan_mcp.media.store import MediaStore
 from wan_mcp.settings import Settings, mistyped_variables
 from wan_mcp.text import in_bytes, last_line
@@ -61,12 +62,12 @@ def doctor(
     if repair:
         from wan_mcp.service.repair import repair_table
 
-        typer.echo(repair_table(settings))
+        echo(repair_table(settings))
     broken = False
     for finding in _findings(settings):
         broken |= not finding.good
-        typer.secho("ok  " if finding.good else "BAD ", fg="green" if finding.good else "red", nl=False)
-        typer.echo(f"{finding.what}: {finding.says}")
+        echo("ok  " if finding.good else "BAD ", fg="green" if finding.good else "red", nl=False)
+        echo(f"{finding.what}: {finding.says}")
     if broken:
         sys.exit(1)
 

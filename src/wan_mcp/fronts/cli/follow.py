@@ -1,21 +1,23 @@
-"""Follow a job in a terminal: a progress bar, Ctrl-C to cancel, and the results copied to their target."""
+"""Follow a job in a terminal: a progress bar, Ctrl-C to cancel, and the results at their targets."""
 
 import json
-import shutil
 import signal
 import sys
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import anyio
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 
-from wan_mcp.errors import BadRequest, UserError
+from wan_mcp.errors import UserError
+from wan_mcp.fronts.cli.delivery import Delivery
+from wan_mcp.fronts.cli.screen import Screen
+from wan_mcp.fronts.cli.terminal import echo, echo_path
+from wan_mcp.fronts.cli.usage_errors import in_cli_words
 from wan_mcp.schema.enums import JobState
 from wan_mcp.schema.jobs import Job
 from wan_mcp.schema.requests import Request
@@ -23,62 +25,15 @@ from wan_mcp.service.background import background
 from wan_mcp.service.describe import fraction_of, sentence
 from wan_mcp.service.service import JobService, JobView, serving
 from wan_mcp.settings import Settings
-from wan_mcp.text import duration
+from wan_mcp.text import duration, one_line
 
-__all__ = ["Delivery", "run_request"]
+__all__ = ["run_request"]
 
 FAILED = 1
 INTERRUPTED = 130
+LINE_EVERY_S = 10.0
 
-screen = Console(stderr=True, highlight=False)
-
-
-@dataclass(frozen=True)
-class Delivery:
-    """Where and how the caller wants the result."""
-
-    output: Path | None = None
-    force: bool = False
-    as_json: bool = False
-    detach: bool = False
-
-    def check(self, count: int) -> None:
-        """Refuse a delivery that would fail, before anything runs.
-
-        Raises:
-            BadRequest: a file of that name exists, or its folder does not.
-        """
-        if self.output is None:
-            return
-        if not self.output.absolute().parent.is_dir():
-            raise BadRequest(f"no folder {self.output.absolute().parent}; create it or choose another -o")
-        taken = [str(target) for target in self._targets(count) if target.exists()]
-        if taken and not self.force:
-            raise BadRequest(f"{', '.join(taken)} already exists; choose another -o or add --force")
-
-    def _targets(self, count: int) -> list[Path]:
-        if self.output is None:
-            return []
-        if count == 1:
-            return [self.output]
-        return [self.output.with_stem(f"{self.output.stem}-{number}") for number in range(1, count + 1)]
-
-    def deliver(self, job: Job) -> list[Path]:
-        """Copy the results to their targets and return the paths to print.
-
-        Raises:
-            BadRequest: A target cannot be written; the message names the result's own path.
-        """
-        sources = [Path(artifact.path) for artifact in job.artifacts]
-        if self.output is None:
-            return sources
-        targets = self._targets(len(sources))
-        for source, target in zip(sources, targets, strict=True):
-            try:
-                shutil.copyfile(source, target)
-            except OSError as error:
-                raise BadRequest(f"{target} cannot be written ({error.strerror}); the result is {source}") from error
-        return targets
+screen = Screen()
 
 
 def run_request(settings: Settings, request: Request, delivery: Delivery) -> None:
@@ -87,7 +42,7 @@ def run_request(settings: Settings, request: Request, delivery: Delivery) -> Non
     Raises:
         UserError: the request is refused.
     """
-    delivery.check(getattr(request, "count", 1))
+    delivery.check(request.kind, getattr(request, "count", None) or 1)
     job = anyio.run(_run, settings, request, delivery)
     paths = delivery.deliver(job) if job.state is JobState.SUCCEEDED else []
     if delivery.as_json:
@@ -104,16 +59,16 @@ def run_request(settings: Settings, request: Request, delivery: Delivery) -> Non
 
 
 def _say(text: str, style: str | None = None) -> None:
-    """Print a line to stderr verbatim: a prompt or a reason may look like markup."""
-    screen.print(text, style=style, markup=False, soft_wrap=True)
+    """Print a line to stderr, in the words of the command line."""
+    screen.print(one_line(in_cli_words(text)), style=style)
 
 
 def _tell(job: Job, paths: list[Path]) -> None:
     if job.state is JobState.SUCCEEDED:
         for path in paths:
-            typer.echo(path)
-        if job.caption is not None:
-            typer.echo(job.caption)
+            echo_path(path)
+        if job.caption is not None and not paths:
+            echo(job.caption)
         if job.artifacts:
             _say(f"seed {job.plan.seed}")
         for note in (*job.plan.notes, *job.notes):
@@ -140,14 +95,29 @@ async def _run(settings: Settings, request: Request, delivery: Delivery) -> Job:
 
 
 async def _follow(service: JobService, job_id: str) -> None:
+    if not screen.is_terminal:
+        await service.wait(job_id, float("inf"), _Lines())
+        return
     columns = (SpinnerColumn(), BarColumn(bar_width=30), TextColumn("{task.percentage:>3.0f}%  {task.description}"))
     with Progress(*columns, console=screen, transient=True) as bar:
         line = bar.add_task("Submitted", total=1.0)
 
         async def show(view: JobView) -> None:
-            bar.update(line, completed=fraction_of(view.job), description=escape(sentence(view)))
+            bar.update(line, completed=fraction_of(view.job), description=escape(one_line(sentence(view))))
 
         await service.wait(job_id, float("inf"), show)
+
+
+class _Lines:
+    """A job's progress where no bar can be drawn: a line now and then, so that a long job is not silent."""
+
+    def __init__(self) -> None:
+        self._said_at = time.monotonic()
+
+    async def __call__(self, view: JobView) -> None:
+        if time.monotonic() - self._said_at >= LINE_EVERY_S and not view.job.state.final:
+            self._said_at = time.monotonic()
+            _say(f"{fraction_of(view.job):.0%} {sentence(view)}")
 
 
 @asynccontextmanager

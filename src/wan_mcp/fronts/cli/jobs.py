@@ -6,12 +6,13 @@ from typing import Annotated
 
 import typer
 
+from wan_mcp.fronts.cli.terminal import echo
 from wan_mcp.jobs.store import JobListing
 from wan_mcp.schema.enums import JobState
 from wan_mcp.schema.jobs import Job
 from wan_mcp.service.service import JobView, serving
 from wan_mcp.settings import Settings
-from wan_mcp.text import shortened
+from wan_mcp.text import one_line, shortened
 
 __all__ = ["app"]
 
@@ -39,9 +40,9 @@ def list_jobs(
 ) -> None:
     """List jobs, newest first."""
     import anyio
-    from rich.console import Console
-    from rich.markup import escape
     from rich.table import Table
+
+    from wan_mcp.fronts.cli.screen import Screen
 
     async def read(settings: Settings) -> JobListing:
         async with serving(settings) as service:
@@ -59,11 +60,13 @@ def list_jobs(
     table.add_column("asked", no_wrap=True, overflow="ellipsis")
     for job in found.jobs:
         made = datetime.fromtimestamp(job.created_at).strftime("%Y-%m-%d %H:%M:%S")
-        table.add_row(job.id, job.state, made, job.plan.task, escape(_asked(job)))
+        table.add_row(job.id, job.state, made, job.plan.task, one_line(_asked(job)))
     if found.jobs or not found.unreadable:
-        Console().print(table if found.jobs else "no jobs yet")
+        Screen(stderr=False, whole=True).print(
+            table if found.jobs else f"no {status} jobs" if status else "no jobs yet"
+        )
     for unreadable in found.unreadable:
-        typer.echo(str(unreadable))
+        echo(one_line(str(unreadable)))
 
 
 @app.command()
@@ -91,7 +94,7 @@ def cancel(ctx: typer.Context, job_id: JobId) -> None:
             return await service.wait(job_id, CANCEL_WAIT_S)
 
     job = anyio.run(stop, ctx.obj).job
-    typer.echo(f"job {job.id} is {job.state}" if job.state.final else f"job {job.id} will stop after its current step")
+    echo(f"job {job.id} is {job.state}" if job.state.final else f"job {job.id} will stop after its current step")
 
 
 def _asked(job: Job) -> str:

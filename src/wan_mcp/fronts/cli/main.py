@@ -13,8 +13,9 @@ import typer
 
 from wan_mcp.errors import JobFailed, UserError
 from wan_mcp.fronts.cli import compile, doctor, generate, jobs, models, pull
-from wan_mcp.fronts.cli.blank_options import BlankTolerantGroup
 from wan_mcp.fronts.cli.settings_options import with_setting_flags
+from wan_mcp.fronts.cli.terminal import echo
+from wan_mcp.fronts.cli.usage_errors import USAGE, UsageError, in_cli_words, show_usage_error
 from wan_mcp.logs import log_to_stderr
 from wan_mcp.settings import Settings, mistyped_variables
 
@@ -22,11 +23,12 @@ __all__ = ["app", "main"]
 
 log = logging.getLogger(__name__)
 
-USAGE = 2
+ABORTED = 1
+SERVERS = ("stdio", "http", "engine")
+"""The commands whose stderr is a log."""
 
 app = typer.Typer(
     name="wan-mcp",
-    cls=BlankTolerantGroup,
     help="A local media studio for MCP clients: video, images and captions on open weights.",
     no_args_is_help=True,
     add_completion=False,
@@ -38,7 +40,9 @@ app = typer.Typer(
 def _remember(ctx: typer.Context, settings: Settings) -> None:
     """A local media studio for MCP clients: video, images and captions on open weights."""
     ctx.obj = settings
-    log_to_stderr(settings.log_level if ctx.invoked_subcommand in ("stdio", "http", "engine") else "ERROR")
+    # A person reads sentences; the log of what a command does for them is for who asks for it.
+    logs = ctx.invoked_subcommand in SERVERS or "log_level" in settings.model_fields_set
+    log_to_stderr(settings.log_level if logs else "CRITICAL")
     for sentence in mistyped_variables():
         log.warning(sentence)
 
@@ -100,7 +104,13 @@ def engine(ctx: typer.Context) -> None:
 def main() -> None:
     """Run the command line. A user's error is printed as one sentence, not as a traceback."""
     try:
-        app()
+        code = app(prog_name="wan-mcp", standalone_mode=False)
+    except UsageError as error:
+        show_usage_error(error)
+    except typer.Abort:
+        sys.exit(ABORTED)
     except (UserError, JobFailed) as error:
-        typer.secho(str(error), fg="red", err=True)
+        echo(in_cli_words(str(error)), fg="red", err=True)
         sys.exit(USAGE)
+    if isinstance(code, int):
+        sys.exit(code)

@@ -11,10 +11,11 @@ import typer
 from wan_mcp.catalog.catalog import Catalog
 from wan_mcp.catalog.manifest import Manifest
 from wan_mcp.catalog.memory_fit import Placement, default_shape, fits, needed_bytes, placement_for, weights_bytes
+from wan_mcp.fronts.cli.terminal import echo
 from wan_mcp.hardware.machine import Machine, this_machine
 from wan_mcp.schema.enums import Task
 from wan_mcp.settings import Settings
-from wan_mcp.text import in_bytes
+from wan_mcp.text import in_bytes, one_line
 from wan_mcp.weights.installed import is_installed
 
 __all__ = ["app"]
@@ -40,21 +41,21 @@ def default(
     catalog = Catalog.of(settings.home)
     if styles:
         for name, template in catalog.styles.items():
-            typer.echo(f"{name}: {template}")
+            echo(one_line(f"{name}: {template}"))
     elif as_json:
         rows = [m.model_dump(mode="json") | {"ready": is_installed(m, settings.home)} for m in _sorted(catalog)]
         typer.echo(json.dumps(rows, indent=2))
     else:
         _list(catalog, settings)
     for error in catalog.broken.values():
-        typer.secho(f"not usable: {error}", fg="red", err=True)
+        echo(f"not usable: {error}", fg="red", err=True)
 
 
 @app.command()
 def check(file: Annotated[Path, typer.Argument(help="A manifest (TOML).")]) -> None:
     """Check a manifest and report what is wrong with it."""
-    manifest = Manifest.read(file, typer.echo)
-    typer.echo(f"{file}: '{manifest.name}' is a valid manifest ({', '.join(manifest.tasks)})")
+    manifest = Manifest.read(file, echo)
+    echo(f"{file}: '{manifest.name}' is a valid manifest ({', '.join(manifest.tasks)})")
 
 
 def _sorted(catalog: Catalog) -> list[Manifest]:
@@ -62,18 +63,18 @@ def _sorted(catalog: Catalog) -> list[Manifest]:
 
 
 def _list(catalog: Catalog, settings: Settings) -> None:
-    from rich.console import Console
+    from wan_mcp.fronts.cli.screen import Screen
 
-    machine, console = this_machine(settings), Console()
+    machine, console = this_machine(settings), Screen(stderr=False)
     models = [_described(manifest, machine, settings) for manifest in _sorted(catalog)]
     if console.width < WIDE:
         for model in models:
-            typer.echo(_in_lines(model, _titled(machine), console.width))
+            echo(_in_lines(model, _titled(machine), console.width))
     else:
         console.print(_table(models, _titled(machine)))
     for manifest in _sorted(catalog):
         if manifest.licence.conditions:
-            typer.echo(f"{manifest.name}: {manifest.licence.conditions}")
+            echo(one_line(f"{manifest.name}: {manifest.licence.conditions}"))
 
 
 @dataclass(frozen=True)
@@ -91,8 +92,8 @@ class _Described:
 def _described(manifest: Manifest, machine: Machine, settings: Settings) -> _Described:
     frames = manifest.frames.describe() if manifest.frames else ""
     licence = manifest.licence.id + (" (gated)" if manifest.licence.gated else "")
-    facts = (_sizes(manifest), frames, licence, _weights(manifest, settings))
-    return _Described(manifest.name, manifest.tasks, facts, _verdict(machine, manifest, settings))
+    facts = (_sizes(manifest), frames, one_line(licence), _weights(manifest, settings))
+    return _Described(one_line(manifest.name), manifest.tasks, facts, _verdict(machine, manifest, settings))
 
 
 def _table(models: list[_Described], machine: str) -> Any:

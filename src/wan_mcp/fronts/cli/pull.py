@@ -11,6 +11,7 @@ import typer
 from wan_mcp.catalog.catalog import Catalog
 from wan_mcp.catalog.manifest import Manifest
 from wan_mcp.errors import UnknownModel, WeightsUnavailable
+from wan_mcp.fronts.cli.terminal import echo, echo_path
 from wan_mcp.settings import Settings
 from wan_mcp.text import in_bytes
 from wan_mcp.weights.download_progress import Download
@@ -20,7 +21,7 @@ from wan_mcp.weights.lockfile import WeightsLock
 from wan_mcp.weights.repositories import sources
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from wan_mcp.fronts.cli.screen import Screen
 
 __all__ = ["pull"]
 
@@ -44,17 +45,17 @@ def pull(
     ] = False,
 ) -> None:
     """Download a model's weights. An interrupted download resumes."""
-    from rich.console import Console
+    from wan_mcp.fronts.cli.screen import Screen
 
     settings: Settings = ctx.obj
-    screen = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+    screen = Screen()
     catalog = Catalog.of(settings.home)
     if variant is not None:
         model = _variant(catalog, model, variant)
         screen.print(f"'{variant}' is the model '{model}'")
     manifest = catalog.get(model)
     if manifest.weights.repository is None:
-        typer.echo(f"'{model}' ships with wan-mcp: nothing to pull.")
+        echo(f"'{model}' ships with wan-mcp: nothing to pull.")
         return
     try:
         _remember_ctrl_c()
@@ -70,7 +71,7 @@ def pull(
         sys.exit(INTERRUPTED)
     lock = WeightsLock.read(manifest, settings.home)
     if lock is not None:
-        typer.echo(lock.folder)
+        echo_path(lock.folder)
 
 
 _stopped = threading.Event()
@@ -111,7 +112,7 @@ def _variant(catalog: Catalog, model: str, variant: str) -> str:
     )
 
 
-def _fetch(manifest: Manifest, settings: Settings, screen: "Console", *, update: bool) -> None:
+def _fetch(manifest: Manifest, settings: Settings, screen: "Screen", *, update: bool) -> None:
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
     licence = manifest.licence
@@ -135,7 +136,7 @@ def _fetch(manifest: Manifest, settings: Settings, screen: "Console", *, update:
     screen.print(f"Downloaded {in_bytes(done.came)}; commit {done.lock.commit[:12]} is complete")
 
 
-def _verify(manifest: Manifest, settings: Settings, screen: "Console") -> None:
+def _verify(manifest: Manifest, settings: Settings, screen: "Screen") -> None:
     lock = WeightsLock.read(manifest, settings.home)
     if lock is None:
         return
@@ -148,7 +149,7 @@ def _verify(manifest: Manifest, settings: Settings, screen: "Console") -> None:
         screen.print(f"All {len(lock.files)} files are intact")
 
 
-def _tell_news(manifest: Manifest, settings: Settings, screen: "Console") -> None:
+def _tell_news(manifest: Manifest, settings: Settings, screen: "Screen") -> None:
     """Report that everything is downloaded, and whether the repository has a newer commit."""
     lock = WeightsLock.read(manifest, settings.home)
     screen.print(f"'{manifest.name}' is already downloaded, commit {lock.commit[:12] if lock else ''}")
