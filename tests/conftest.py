@@ -124,7 +124,7 @@ def settings(tmp_path: Path) -> Iterator[Settings]:
 @pytest.fixture
 def old_manifest(settings: Settings) -> Path:
     """A manifest of one's own in the home of `settings`: what a user of 0.1.0 got by copying one and renaming it."""
-    text = (Path(__file__).parent / "manifests" / "0.1.0" / "wan2.2-t2v-a14b.toml").read_text(encoding="utf-8")
+    text = (Path(__file__).parent / "catalog" / "0.1.0" / "wan2.2-t2v-a14b.toml").read_text(encoding="utf-8")
     file = settings.home / "manifests" / "my-wan.toml"
     file.parent.mkdir(parents=True)
     file.write_text(text.replace('name = "wan2.2-t2v-a14b"', 'name = "my-wan"'), encoding="utf-8")
