@@ -15,11 +15,16 @@ from wan_mcp.fronts.cli.delivery import Delivery
 from wan_mcp.media.images import write_image
 from wan_mcp.media.receipts import read_receipt
 from wan_mcp.media.store import MediaStore
-from wan_mcp.schema.enums import JobState, Kind, Task
+from wan_mcp.schema.enums import JobState, Kind
 from wan_mcp.schema.jobs import Job
-from wan_mcp.schema.plans import CaptionPlan, ImagePlan, InputImage
 
 RECEIPT = {"request": {"prompt": "a “red” circle", "seed": 7}}
+
+
+def job_of(**results: Any) -> Job:
+    """A finished job with these results; what it was asked is of no matter here."""
+    values: dict[str, Any] = {"id": "j", "state": JobState.SUCCEEDED, "plan": None}
+    return Job.model_construct(**(values | results))
 
 
 @pytest.fixture
@@ -28,8 +33,7 @@ def pictures(tmp_path: Path) -> Job:
     media = MediaStore(tmp_path / "home")
     pixels = np.tile(np.arange(64, dtype=np.uint8)[:, None, None], (1, 48, 3))
     first = write_image(media, IMAGE, pixels, RECEIPT, 7)
-    plan = ImagePlan.model_construct(kind=Kind.IMAGE, task=Task.TEXT_TO_IMAGE, count=2)
-    return Job.model_construct(id="j", state=JobState.SUCCEEDED, plan=plan, artifacts=(first, first), caption=None)
+    return job_of(artifacts=(first, first))
 
 
 def only(job: Job) -> Job:
@@ -158,11 +162,7 @@ def test_a_full_disk_leaves_no_part_of_a_file(
 
 
 def test_a_caption_is_written_as_it_is(tmp_path: Path) -> None:
-    image = InputImage(sha256="0", file="f", width=1, height=1, source="s")
-    plan = CaptionPlan.model_construct(kind=Kind.CAPTION, task=Task.IMAGE_TO_TEXT, image=image)
-    job = Job.model_construct(
-        id="j", state=JobState.SUCCEEDED, plan=plan, artifacts=(), caption="a “red”\x1b[31m\ncircle"
-    )
+    job = job_of(caption="a “red”\x1b[31m\ncircle")
     target = tmp_path / "cat.txt"
     delivery = Delivery(target)
     delivery.check(Kind.CAPTION, 1)
