@@ -25,7 +25,7 @@ OPTIONS = {
     "--steps --guidance --guidance-2 --turbo --seed --style --lora --count --output --force --json --detach",
     "generate image": "prompt --negative --model --preset --image --strength --resolution --steps --guidance --seed "
     "--style --lora --count --output --force --json --detach",
-    "caption": "image --model --type --length --prompt --option --seed --json --detach",
+    "caption": "image --model --type --length --prompt --option --seed --output --force --json --detach",
 }
 
 
