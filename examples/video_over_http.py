@@ -24,7 +24,7 @@ async def main(prompt: str, url: str) -> None:
         while job["status"] in ("queued", "running"):
             await asyncio.sleep(1)
             job = (await client.call_tool("get_job", {"job_id": job["job_id"], "wait_s": 0})).structured_content
-            print(f"{100 * job['progress']:3.0f} % {job['message']}")
+            print(f"{100 * job['progress']:3.0f} % {job['stage'] or job['status']}")
         if job["status"] != "succeeded":
             sys.exit(job["message"])
         for artifact in job["artifacts"]:

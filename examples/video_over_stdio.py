@@ -29,7 +29,7 @@ async def main(prompt: str, command: str) -> None:
             # A call waits for 45 seconds at most. The job continues, and get_job waits again.
             unfinished = {"job_id": result.structured_content["job_id"]}
             result = await client.call_tool("get_job", unfinished, progress_callback=show)
-        if result.is_error:
+        if result.is_error or result.structured_content["status"] != "succeeded":
             sys.exit(result.content[0].text)
         for artifact in result.structured_content["artifacts"]:
             print(artifact["path"])

@@ -33,6 +33,8 @@ async def main(prompt: str, command: str) -> None:
         while job["status"] in ("queued", "running"):
             print(job["message"])
             job = await call("get_job", job_id=job["job_id"])
+        if job["status"] != "succeeded":
+            sys.exit(job["message"])
         print(*(artifact["path"] for artifact in job["artifacts"]), sep="\n")
 
 

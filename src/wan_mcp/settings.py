@@ -5,19 +5,24 @@ the settings of the front that starts it through the environment.
 """
 
 import os
+import re
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from platformdirs import user_data_path
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from wan_mcp.schema.blanks import filled_in
 from wan_mcp.schema.enums import AttentionKernel, Kind, RequestedPrecision
 
-__all__ = ["ENV_PREFIX", "Settings", "mistyped_variables"]
+__all__ = ["ENV_PREFIX", "KEPT_BLANKS", "Settings", "mistyped_variables"]
 
 ENV_PREFIX = "WAN_MCP_"
+KEPT_BLANKS = frozenset({"image_dirs"})
+"""Settings whose empty text has a meaning: no folders. Any other empty setting was left out."""
+DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
 
 
 def _picture_folders() -> tuple[Path, ...]:
@@ -36,7 +41,6 @@ class Settings(BaseSettings):
     )
     device: str = Field(
         default="auto",
-        pattern=r"^(auto|cpu|cuda(:\d+)?)$",
         description="Device of the engine: auto (the first GPU, else the CPU), cpu, cuda:0, cuda:1 …",
     )
     precision: RequestedPrecision = Field(
@@ -111,9 +115,31 @@ class Settings(BaseSettings):
         default="",
         description="The whole command that starts an engine, e.g. 'nice -n 10 /…/.venv/bin/wan-mcp engine'.",
     )
-    log_level: str = Field(
-        default="INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="Log level: DEBUG, INFO, WARNING, ERROR."
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        default="INFO", description="Log level: DEBUG, INFO, WARNING, ERROR."
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _leave_blanks_out(cls, given: dict[str, Any]) -> dict[str, Any]:
+        return filled_in(given, cls.model_fields, KEPT_BLANKS)
+
+    @field_validator("device", "precision", "attention", mode="before")
+    @classmethod
+    def _in_small_letters(cls, value: Any) -> Any:
+        return value.lower() if isinstance(value, str) else value
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _in_capitals(cls, value: Any) -> Any:
+        return value.upper() if isinstance(value, str) else value
+
+    @field_validator("device", mode="after")
+    @classmethod
+    def _known_device(cls, value: str) -> str:
+        if not DEVICE.fullmatch(value):
+            raise ValueError("must be auto, cpu, cuda, or cuda: with a number, such as cuda:0")
+        return value
 
     @field_validator("image_dirs", "lora_dirs", mode="before")
     @classmethod

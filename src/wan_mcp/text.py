@@ -5,6 +5,7 @@ import re
 from collections import deque
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
+from difflib import get_close_matches
 
 from rich.filesize import decimal
 
@@ -19,6 +20,7 @@ __all__ = [
     "one_line",
     "quoted",
     "shortened",
+    "suggestion",
     "time_left",
 ]
 
@@ -132,3 +134,10 @@ def one_line(text: str) -> str:
 
 def _python_escape(character: str) -> str:
     return character.encode("unicode_escape").decode()
+
+
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """Return `did you mean X?` for a name that is close to a known one, else `available: X, Y, …`."""
+    names = list(known)
+    near = get_close_matches(name.lower(), names, n=1)
+    return f"did you mean {near[0]}?" if near else f"available: {', '.join(names)}"

@@ -68,7 +68,12 @@ def test_one_line_in_a_request_is_a_parameter_of_its_tool() -> None:
     )
     properties = tool.input_schema["properties"]
     assert list(properties) == [*VideoRequest.parameters(), "loudness", "wait_s"]
-    assert properties["loudness"] == {"type": "number", "minimum": 0, "maximum": 1, "description": "How loud it is."}
+    assert properties["loudness"] == {
+        "type": ["number", "null"],
+        "minimum": 0,
+        "maximum": 1,
+        "description": "How loud it is.",
+    }
     assert AudibleRequest.model_validate(heard.structured_content) == AudibleRequest(prompt="rain", loudness=0.5)
     assert refusal(too_loud) == "hear: loudness: input should be less than or equal to 1, not 2"
     assert refusal(misspelt) == "hear: no parameter 'loudnes'; did you mean loudness?"

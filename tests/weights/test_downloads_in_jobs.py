@@ -296,8 +296,9 @@ async def test_a_client_sees_which_models_are_ready(settings: Settings, tmp_path
     async def look(changed: Settings) -> tuple[dict[str, bool], str]:
         async with serving(changed) as service, Client(build_server(service)) as client:
             answer = await client.call_tool("list_resolutions", {})
+            details = await client.call_tool("list_resolutions", {"model": name})
         assert answer.structured_content is not None
-        return {m["name"]: m["ready"] for m in answer.structured_content["models"]}, str(answer.content)
+        return {m["name"]: m["ready"] for m in answer.structured_content["models"]}, str(details.content)
 
     ready, words = await look(settings)
     assert (ready["wan-mini"], ready[name]) == (True, False)

@@ -39,6 +39,8 @@ class Catalog:
         self.broken: dict[str, BrokenManifest] = {}
         self.styles: dict[str, str] = {}
         self.remarks: tuple[str, ...] = ()
+        self.version = 0
+        """A number that changes when the files are read again."""
         self.refresh()
 
     @classmethod
@@ -72,6 +74,7 @@ class Catalog:
                 log.warning("%s", remark)
         self.manifests, self.broken, self.styles, self._seen = manifests, broken, styles, seen
         self.remarks = tuple(remarks)
+        self.version += 1
 
     def get(self, name: str) -> Manifest:
         """Return the manifest of that name.

@@ -118,6 +118,11 @@ class Timings:
         nearest = min(medians, key=lambda other: abs(other - work.size))
         return medians[nearest] * work.size / nearest
 
+    def latest(self) -> int:
+        """Return a number that changes with each measurement."""
+        [row] = self._database.read("SELECT coalesce(max(rowid), 0) FROM timings")
+        return int(row[0])
+
     def latest_way(self, device: str, plan: Plan) -> str | None:
         """Return how an engine last ran a plan's model for plans of this kind; None if none has.
 

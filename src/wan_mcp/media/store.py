@@ -21,6 +21,8 @@ __all__ = ["MediaName", "MediaStore", "whole"]
 
 EXTENSIONS = {Kind.VIDEO: "mp4", Kind.IMAGE: "png"}
 MIME_TYPES = {Kind.VIDEO: "video/mp4", Kind.IMAGE: "image/png"}
+PICTURES = re.compile(r"wan://videos/(?P<id>[0-9a-z]{20}-[0-9]{1,3})\.(?P<what>sheet|poster)\.jpg")
+"""The addresses of a video's small pictures."""
 ADDRESS = re.compile(r"wan://(?P<folder>video|image)s/(?P<id>[0-9a-z]{20}-[0-9]{1,3})\.(?P<extension>mp4|png)")
 
 
@@ -85,6 +87,18 @@ class MediaStore:
     def poster(self, name: MediaName) -> Path:
         """Return the path of a video's poster: its first frame as a JPEG."""
         return self.path(name).with_suffix(".poster.jpg")
+
+    def find(self, address: str) -> tuple[Path, str]:
+        """Return the path and the media type of a wan:// address: of a result, or of a video's sheet or poster.
+
+        Raises:
+            BadRequest: It is neither.
+        """
+        if (match := PICTURES.fullmatch(address)) is not None:
+            video = MediaName(Kind.VIDEO, match["id"])
+            return (self.sheet if match["what"] == "sheet" else self.poster)(video), "image/jpeg"
+        name = MediaName.parse(address)
+        return self.path(name), name.mime_type
 
     @property
     def inputs(self) -> Path:

@@ -13,14 +13,14 @@ N = TypeVar("N", int, float)
 
 
 def checked_text(what: str, text: str, longest: int) -> str:
-    """Return the text without surrounding white space.
+    """Return the text as it was sent.
 
     Raises:
         BadRequest: It has more than `longest` characters.
     """
     if len(text) > longest:
         raise BadRequest(f"{what} is {len(text)} characters long; the limit is {longest}")
-    return text.strip()
+    return text
 
 
 def require_within(what: str, value: float, smallest: float, largest: float) -> None:

@@ -120,12 +120,12 @@ class Planner:
         Raises:
             UserError: the model does not do that task, or has no such preset.
         """
-        image = None if task in (Task.TEXT_TO_VIDEO, Task.TEXT_TO_IMAGE) else ""
-        last_image = "" if task is Task.FIRST_LAST_FRAME_TO_VIDEO else None
+        image = None if task in (Task.TEXT_TO_VIDEO, Task.TEXT_TO_IMAGE) else "-"
+        last_image = "-" if task is Task.FIRST_LAST_FRAME_TO_VIDEO else None
         request: Request
         match task.kind:
             case Kind.CAPTION:
-                request = CaptionRequest(image="", model=model)
+                request = CaptionRequest(image="-", model=model)
             case Kind.IMAGE:
                 request = ImageRequest(prompt="-", image=image, model=model, preset=preset)
             case Kind.VIDEO:
@@ -134,6 +134,15 @@ class Planner:
         size = default_shape(choice.asked)
         picture = InputImage(sha256="", file="", width=size.width, height=size.height, source="")
         return self._plan(request, choice, picture, None)
+
+    def misfit(self, manifest: Manifest, machine: Machine | None = None) -> str | None:
+        """Return why `resolve` would refuse a default job of a model on this machine; None if it would not."""
+        plan = self.typical(manifest.name, manifest.tasks[0])
+        try:
+            self._memory_check.check(plan, manifest, machine)
+        except BadRequest as error:
+            return str(error)
+        return None
 
     def _plan(self, request: Request, choice: Choice, image: InputImage | None, last_image: InputImage | None) -> Plan:
         if isinstance(request, CaptionRequest):
@@ -152,7 +161,7 @@ class Planner:
         manifest, preset = choice.manifest, choice.preset
         limits, defaults, settings = manifest.limits, manifest.defaults_of(request.preset), self._settings
         prompt = checked_text("prompt", request.prompt, limits.prompt_characters)
-        if not prompt:
+        if not prompt.strip():
             raise BadRequest("prompt is empty; describe what the result should show")
         negative = request.negative_prompt if request.negative_prompt is not None else defaults.negative_prompt
         notes: list[str] = []
@@ -174,9 +183,9 @@ class Planner:
             "task": choice.task,
             "model": manifest.name,
             "preset": request.preset,
-            "prompt": self._styled(prompt, request.style),
+            "prompt": self._styled(prompt.strip(), request.style),
             "prompt_asked": prompt,
-            "negative_prompt": checked_text("negative_prompt", negative, limits.prompt_characters),
+            "negative_prompt": checked_text("negative_prompt", negative, limits.prompt_characters).strip(),
             "style": request.style,
             "width": size.width,
             "height": size.height,

@@ -7,11 +7,8 @@ over the fields. Nothing here knows MCP or typer. The types below are shared by 
 
 import functools
 import inspect
-import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
-from itertools import islice
 from typing import Annotated, Any, Self, TypeVar, get_type_hints
 
 from pydantic import BeforeValidator, Field, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
@@ -19,8 +16,9 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
 from wan_mcp.errors import BadRequest
-from wan_mcp.schema.enums import Frozen
-from wan_mcp.text import number, quoted
+from wan_mcp.schema.blanks import Form
+from wan_mcp.schema.refusals import in_words
+from wan_mcp.text import number
 
 __all__ = [
     "MAX_SEED",
@@ -38,14 +36,10 @@ __all__ = [
     "Steps",
     "Style",
     "default_of",
-    "in_words",
     "unfold",
 ]
 
 MAX_SEED = 2**31 - 1
-MOST_PROBLEMS = 5
-"""Problems that a refusal describes; a caller who sends thousands of wrong values needs no thousands of sentences."""
-NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?\s*", re.IGNORECASE)
 
 T = TypeVar("T")
 
@@ -75,7 +69,11 @@ class CliOption:
 
 
 Prompt = Annotated[str, Field(description="What the result should show: subject, motion, setting, camera, light.")]
-NegativePrompt = Annotated[str | None, Field(description="What the result should not show."), CliOption("--negative")]
+NegativePrompt = Annotated[
+    str | None,
+    Field(description="What the result should not show. Default: the model's; a single space for none."),
+    CliOption("--negative"),
+]
 Model = Annotated[
     str | None,
     Field(description="Model name from list_resolutions."),
@@ -118,7 +116,7 @@ Style = Annotated[
 Count = Annotated[int, Field(ge=1, description="Number of results; result i uses seed + i.")]
 
 
-class Parameters(Frozen):
+class Parameters(Form):
     """The base of requests."""
 
     @classmethod
@@ -128,42 +126,15 @@ class Parameters(Frozen):
 
     @classmethod
     def of(cls, given: Mapping[str, Any]) -> Self:
-        """Build a request from parameters by their names; None means that one was not given.
+        """Build a request from parameters by their names; a blank means that one was not given (see `blanks`).
 
         Raises:
             BadRequest: A name is not a parameter, or a value is not allowed; the message says which and why.
         """
         try:
-            return cls(**{name: value for name, value in given.items() if value is not None})
+            return cls(**given)
         except ValidationError as error:
             raise BadRequest(in_words(error, cls.parameters())) from error
-
-
-def in_words(error: ValidationError, known: Iterable[str]) -> str:
-    """Describe what is wrong with a caller's parameters; `known` are the names that are allowed."""
-    more = error.error_count() - MOST_PROBLEMS
-    return "; ".join([*islice(_sentences(error, known), MOST_PROBLEMS), *([f"and {more} more"] if more > 0 else [])])
-
-
-def _sentences(error: ValidationError, known: Iterable[str]) -> Iterator[str]:
-    known = list(known)
-    for problem in error.errors(include_url=False, include_context=False):
-        what = ".".join(str(part) for part in problem["loc"])
-        if problem["type"] == "extra_forbidden" and len(problem["loc"]) == 1:
-            yield _unknown(what, known)
-            continue
-        given = f", not {_shown(problem['input'])}" if problem["type"] != "missing" else ""
-        yield f"{what}: {problem['msg'][0].lower()}{problem['msg'][1:]}{given}"
-
-
-def _shown(value: object) -> str:
-    """Return a refused value as a refusal shows it; a number that was sent as a text is a number."""
-    return quoted(value).strip("'") if isinstance(value, str) and NUMBER.fullmatch(value) else quoted(value)
-
-
-def _unknown(name: str, names: list[str]) -> str:
-    near = get_close_matches(name, names, n=1)
-    return f"no parameter {quoted(name)}; " + (f"did you mean {near[0]}?" if near else f"available: {', '.join(names)}")
 
 
 def unfold(

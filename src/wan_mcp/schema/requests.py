@@ -4,7 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from wan_mcp.schema.enums import Frozen, Kind
+from wan_mcp.schema.blanks import Form, SkipBlanks
+from wan_mcp.schema.enums import Kind
 from wan_mcp.schema.parameters import (
     CliOption,
     Count,
@@ -24,16 +25,16 @@ from wan_mcp.schema.parameters import (
 __all__ = ["CaptionRequest", "ImageRequest", "LoraRequest", "Request", "VideoRequest"]
 
 
-class LoraRequest(Frozen):
+class LoraRequest(Form):
     """A low-rank adapter that a request applies to the model: a file on this machine, by name or by path."""
 
-    name: str | None = Field(default=None, description="File in WAN_MCP_HOME/loras.")
+    name: str | None = Field(default=None, description="Name of a LoRA file of the server.")
     path: str | None = None
     scale: float = 1.0
     expert: str | None = Field(default=None, description="Apply to this expert only.")
 
 
-Loras = Annotated[tuple[LoraRequest, ...], Field(description="LoRAs by name or path, each with a scale.")]
+Loras = Annotated[tuple[LoraRequest, ...], SkipBlanks, Field(description="LoRAs by name or path, each with a scale.")]
 
 
 class VideoRequest(Parameters):
@@ -107,6 +108,7 @@ class CaptionRequest(Parameters):
     prompt: Annotated[str | None, Field(description="Your own instruction, instead of a type and a length.")] = None
     extra_options: Annotated[
         tuple[str, ...],
+        SkipBlanks,
         Field(description="What to add (caption_options in list_resolutions), e.g. lighting, name=Ada."),
         CliOption("--option", "What to add (caption.options in 'wan-mcp models --json'), e.g. lighting or name=Ada."),
     ] = ()

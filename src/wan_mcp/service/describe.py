@@ -1,12 +1,12 @@
 """Descriptions of jobs: the same sentence in results, progress notifications and lists."""
 
-from wan_mcp.schema.enums import JobState
-from wan_mcp.schema.jobs import Job, Progress
+from wan_mcp.schema.enums import JobState, Kind, Stage
+from wan_mcp.schema.jobs import Job
 from wan_mcp.schema.plans import VideoPlan
 from wan_mcp.service.service import JobView
 from wan_mcp.text import duration, one_line, time_left
 
-__all__ = ["fraction_of", "sentence", "what_it_is"]
+__all__ = ["fraction_of", "sentence", "stage_of", "what_it_is"]
 
 
 def fraction_of(job: Job) -> float:
@@ -14,6 +14,14 @@ def fraction_of(job: Job) -> float:
     if job.state is JobState.SUCCEEDED:
         return 1.0
     return job.progress.fraction if job.progress else 0.0
+
+
+def stage_of(job: Job) -> str | None:
+    """Return the stage that a job's last report names, in the words of its kind: captioners do not denoise."""
+    if job.progress is None:
+        return None
+    captions = job.plan.kind is Kind.CAPTION and job.progress.stage is Stage.DENOISE
+    return "captioning" if captions else str(job.progress.stage)
 
 
 def what_it_is(job: Job) -> str:
@@ -39,7 +47,7 @@ def sentence(view: JobView) -> str:
         case JobState.RUNNING if job.cancel_requested:
             return "Stopping after the current step"
         case JobState.RUNNING:
-            return f"{_stage(job.progress)}{time_left(view.eta_s)}"
+            return f"{_stage(job)}{time_left(view.eta_s)}"
         case JobState.SUCCEEDED:
             return f"Done in {duration((job.finished_at or 0.0) - (job.started_at or 0.0))}"
         case JobState.FAILED:
@@ -48,10 +56,11 @@ def sentence(view: JobView) -> str:
             return "Cancelled"
 
 
-def _stage(progress: Progress | None) -> str:
-    if progress is None:
+def _stage(job: Job) -> str:
+    progress, stage = job.progress, stage_of(job)
+    if progress is None or stage is None:
         return "Starting"
-    text = progress.stage.capitalize()
+    text = stage.capitalize()
     if progress.step is not None:
         text += f" step {progress.step}/{progress.steps}"
     if progress.items > 1:

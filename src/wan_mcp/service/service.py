@@ -7,7 +7,7 @@ when it hangs. Blocking work runs in threads; nothing here imports torch.
 import logging
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -31,8 +31,8 @@ from wan_mcp.schema.jobs import Job
 from wan_mcp.schema.plans import Plan
 from wan_mcp.schema.requests import Request, VideoRequest
 from wan_mcp.service.background import background
+from wan_mcp.service.model_status import Measured, ModelStatus, model_statuses, what_statuses_depend_on
 from wan_mcp.service.queue import JobView, Queue
-from wan_mcp.service.typical_times import TypicalTimes, typical_times
 from wan_mcp.settings import Settings
 from wan_mcp.text import duration, in_bytes
 
@@ -206,21 +206,39 @@ class JobService:
         table = await self._table()
         return await run_sync(table.store.listed, state, limit)
 
-    async def typical_times(self, models: Iterable[Manifest]) -> dict[str, TypicalTimes]:
-        """Return how long default jobs of each model take on this machine with the model loaded.
+    async def model_statuses(self, models: Iterable[Manifest]) -> dict[str, ModelStatus]:
+        """Return what each model means on this machine; without a usable job table, no times."""
+        measured = await self._measured()
+        try:
+            return await run_sync(model_statuses, models, self._planner, self.settings, measured)
+        except (WanError, OSError, sqlite3.Error) as error:
+            log.warning("no measured times: %s", error)
+            return await run_sync(model_statuses, models, self._planner, self.settings, None)
 
-        Raises:
-            HomeUnusable: the job table cannot be used.
-        """
+    async def models_version(self) -> Hashable:
+        """Return a value that stays equal as long as the catalog and the statuses of its models do."""
+        measured = await self._measured()
+
+        def version() -> Hashable:
+            catalog = self.catalog
+            models = catalog.manifests.values()
+            try:
+                return catalog.version, what_statuses_depend_on(models, self.settings, measured)
+            except (WanError, OSError, sqlite3.Error):
+                return catalog.version, what_statuses_depend_on(models, self.settings, None)
+
+        return await run_sync(version)
+
+    async def _measured(self) -> Measured | None:
+        """Return what has been measured; None without a job table, or with one that cannot be opened."""
         if not self._has_table():
-            return {}
-        table = await self._table()
-
-        def times() -> dict[str, TypicalTimes]:
-            device = table.engines.device
-            return {model.name: typical_times(self._planner, table.timings, device, model) for model in models}
-
-        return await run_sync(times)
+            return None
+        try:
+            table = await self._table()
+        except (WanError, OSError, sqlite3.Error) as error:
+            log.warning("no measured times: %s", error)
+            return None
+        return Measured(table.timings, table.engines)
 
     async def _keep(self) -> None:
         """Watch for commits and supervise the engine, for as long as this front runs."""

@@ -106,7 +106,7 @@ async def test_a_job_of_another_packages_family_shows_its_steps_and_stops_betwee
     async with connect() as client:
         started = job_of(await client.call_tool("generate_video", {**CALL, "steps": MANY_STEPS, "wait_s": 0}))
         job_id, job = started["job_id"], started
-        while not (job["stage"] == "denoising" and "step 0/" not in job["message"]):
+        while not (job["stage"] == "denoising" and " step 0/" not in job["message"]):
             assert job["status"] in ("queued", "running"), job
             job = job_of(await client.call_tool("get_job", {"job_id": job_id, "wait_s": 0}))
         assert job["message"].startswith("Denoising step ") and f"/{MANY_STEPS}" in job["message"]

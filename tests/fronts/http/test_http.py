@@ -135,6 +135,49 @@ async def test_media_are_served_whole_and_in_ranges(shared_settings: Settings) -
     assert (missing.status_code, outside.status_code) == (404, 404)
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1", "studio.example"])
+async def test_results_carry_urls_that_can_be_fetched(settings: Settings, host: str) -> None:
+    settings = settings.model_copy(update={"http_hosts": "studio.example"})
+    names: dict[str, str] = {} if host == "127.0.0.1" else {"Host": f"{host}:8000"}
+    with anyio.fail_after(PATIENCE_S):
+        async with site(settings, **names) as http, http.client() as client:
+            answer = await client.call_tool("generate_video", {"prompt": "a star", "steps": 2})
+            job = answer.structured_content
+            assert job is not None
+            [artifact] = job["artifacts"]
+            resource = await client.read_resource(f"wan://jobs/{job['job_id']}")
+            gallery = await client.read_resource("wan://gallery")
+            url, sheet = artifact["url"], artifact["sheet"]
+            fetched = await http.web.get(url[url.index("/media/") :])
+    assert (fetched.status_code, len(fetched.content)) == (200, artifact["bytes"])
+    assert url.startswith(f"{http.url}/media/" if host == "127.0.0.1" else f"http://{host}:8000/media/")
+    text = answer.content[0].text  # type: ignore[union-attr]
+    assert url in text
+    everything = answer.model_dump_json() + resource.model_dump_json() + gallery.model_dump_json()
+    if host == "127.0.0.1":  # the client is on this machine
+        assert await anyio.Path(artifact["path"]).is_file()
+        assert await anyio.Path(sheet).is_file()
+        assert "Give the user the file's path" in text
+    else:
+        assert sheet.startswith(f"http://{host}:8000/media/")
+        assert str(settings.home) not in everything
+        assert "Give the user the file's URL" in text
+
+
+async def test_sheets_and_posters_are_served(settings: Settings) -> None:
+    with anyio.fail_after(PATIENCE_S):
+        async with site(settings) as http, http.client() as client:
+            answer = await client.call_tool("generate_video", {"prompt": "a star", "steps": 2})
+            assert answer.structured_content is not None
+            [artifact] = answer.structured_content["artifacts"]
+            sheet = await http.web.get(artifact["sheet_uri"].replace("wan://", "/media/"))
+            poster = await http.web.get(artifact["uri"].replace("wan://", "/media/").replace(".mp4", ".poster.jpg"))
+            other = await http.web.get(artifact["uri"].replace("wan://", "/media/").replace(".mp4", ".other.jpg"))
+    assert (sheet.status_code, sheet.headers["content-type"], sheet.content[:2]) == (200, "image/jpeg", b"\xff\xd8")
+    assert artifact["poster_uri"] is None  # the fake engine makes none
+    assert (poster.status_code, other.status_code) == (404, 404)
+
+
 async def test_health_says_whether_the_job_table_can_be_used(settings: Settings, tmp_path: Path) -> None:
     async with site(settings) as http:
         well = await http.web.get("/healthz")

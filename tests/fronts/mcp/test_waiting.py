@@ -1,7 +1,6 @@
 """A call and its job are two things: how long a call lasts, who follows a job, how one is stopped."""
 
 from collections.abc import Callable
-from pathlib import Path
 
 import anyio
 import pytest
@@ -10,11 +9,11 @@ from mcp.types import TextContent
 from tests.fixtures.job_table import video_plan
 from tests.fixtures.mcp_server import ERAS, Connect, Pace, denoising
 from tests.support.patience import PATIENCE_S
+from wan_mcp.fronts.mcp.places import Places
 from wan_mcp.fronts.mcp.results import job_result
-from wan_mcp.media.store import MediaStore
 from wan_mcp.schema.enums import JobState
 from wan_mcp.schema.jobs import Job
-from wan_mcp.service.service import JobView
+from wan_mcp.service.service import JobService, JobView
 from wan_mcp.settings import Settings
 
 pytestmark = pytest.mark.anyio
@@ -114,9 +113,10 @@ async def test_a_running_job_stops_within_a_step_and_the_next_one_runs(
     assert after.job["status"] == "succeeded"
 
 
-async def test_a_job_that_is_still_stopping_says_so(tmp_path: Path) -> None:
+async def test_a_job_that_is_still_stopping_says_so(settings: Settings) -> None:
+    service = JobService(settings)
     job = Job(id="j", request_id=None, state=JobState.RUNNING, plan=video_plan(), created_at=0, cancel_requested=True)
-    [words] = (await job_result(JobView(job), MediaStore(tmp_path))).content
+    [words] = (await job_result(service, JobView(job), Places(service.media))).content
     assert isinstance(words, TextContent)
     assert "is stopping; call get_job(" in words.text
     assert "runs in the background" not in words.text
@@ -134,9 +134,13 @@ async def test_a_queued_job_is_cancelled_at_once_and_a_finished_one_stays(
             pace.allow(100)
             await runner.call("get_job", job_id=first)
             finished = await runner.call("cancel_job", job_id=first)
+            again = await runner.call("cancel_job", job_id=second)
     assert waiting.job["queue_position"] in (1, 2)  # the engine may have claimed the first already
     assert cancelled.job["status"] == "cancelled"
     assert finished.job["status"] == "succeeded"
+    assert f"Job {first} had already succeeded: there was nothing to stop." in finished.text
+    assert again.job["status"] == "cancelled"
+    assert f"Job {second} was already cancelled: there was nothing to stop." in again.text
 
 
 async def test_a_full_queue_says_so_and_takes_jobs_again_later(

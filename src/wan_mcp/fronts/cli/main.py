@@ -13,6 +13,7 @@ import typer
 
 from wan_mcp.errors import JobFailed, UserError
 from wan_mcp.fronts.cli import compile, doctor, generate, jobs, models, pull
+from wan_mcp.fronts.cli.blank_options import BlankTolerantGroup
 from wan_mcp.fronts.cli.settings_options import with_setting_flags
 from wan_mcp.fronts.cli.terminal import echo
 from wan_mcp.fronts.cli.usage_errors import USAGE, UsageError, in_cli_words, show_usage_error
@@ -29,6 +30,7 @@ SERVERS = ("stdio", "http", "engine")
 
 app = typer.Typer(
     name="wan-mcp",
+    cls=BlankTolerantGroup,
     help="A local media studio for MCP clients: video, images and captions on open weights.",
     no_args_is_help=True,
     add_completion=False,

@@ -79,5 +79,6 @@ def _sentences(error: ValidationError) -> list[str]:
     sentences = []
     for problem in error.errors(include_url=False, include_context=False):
         name = str(problem["loc"][0]) if problem["loc"] else "settings"
-        sentences.append(f"{variable(name)} (--{name.replace('_', '-')}): {problem['msg']}, not {problem['input']!r}")
+        what = problem["msg"].removeprefix("Value error, ")
+        sentences.append(f"{variable(name)} (--{name.replace('_', '-')}): {what}, not {problem['input']!r}")
     return sentences

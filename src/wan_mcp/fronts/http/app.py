@@ -28,7 +28,6 @@ from wan_mcp.fronts.http.guard import (
 from wan_mcp.fronts.http.peer import can_tell_users
 from wan_mcp.fronts.mcp.server import build_http_app
 from wan_mcp.logs import log_to_stderr
-from wan_mcp.media.store import MediaName
 from wan_mcp.service.service import JobService, serving
 from wan_mcp.settings import Settings
 
@@ -77,15 +76,14 @@ def _routes(service: JobService) -> list[Route]:
         return JSONResponse({"status": "ok", "version": wan_mcp.__version__})
 
     async def media(request: Request) -> Response:
-        """Serve a result's file; players may request ranges of it."""
+        """Serve a result's file, or a video's sheet or poster; players may request ranges of it."""
         try:
-            name = MediaName.parse(f"wan://{request.path_params['folder']}/{request.path_params['file']}")
+            path, mime_type = service.media.find(f"wan://{request.path_params['folder']}/{request.path_params['file']}")
         except BadRequest as error:
             raise HTTPException(404) from error
-        path = service.media.path(name)
         if not await anyio.Path(path).is_file():
             raise HTTPException(404)
-        return FileResponse(path, media_type=name.mime_type, headers=MEDIA_HEADERS)
+        return FileResponse(path, media_type=mime_type, headers=MEDIA_HEADERS)
 
     return [Route("/healthz", healthz), Route("/media/{folder}/{file}", media)]
 

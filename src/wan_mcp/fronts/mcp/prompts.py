@@ -1,6 +1,6 @@
 """Prompts for people, and completion of the arguments of prompts and resource addresses."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any
 
 from mcp.server.mcpserver import MCPServer
@@ -8,6 +8,7 @@ from mcp.types import (
     Completion,
     CompletionArgument,
     CompletionContext,
+    Prompt,
     PromptReference,
     ResourceTemplateReference,
 )
@@ -16,11 +17,13 @@ from pydantic import Field
 from wan_mcp.catalog.catalog import Catalog
 from wan_mcp.schema.enums import Kind
 from wan_mcp.service.service import JobService
+from wan_mcp.text import suggestion
 
-__all__ = ["add_prompts"]
+__all__ = ["add_prompts", "wrong_prompt"]
 
 MAX_VALUES = 100  # the protocol's limit
 JOBS_LOOKED_AT = 50
+SHOWN = 60  # characters of a name that was refused
 
 
 def add_prompts(server: MCPServer[Any], service: JobService) -> None:
@@ -70,6 +73,21 @@ def add_prompts(server: MCPServer[Any], service: JobService) -> None:
             values = await _ids(service, reference.uri)
         matching = [value for value in values if value.startswith(argument.value)]
         return Completion(values=matching[:MAX_VALUES], total=len(matching), has_more=len(matching) > MAX_VALUES)
+
+
+def wrong_prompt(prompts: Iterable[Prompt], name: str, given: Mapping[str, str]) -> str | None:
+    """Return what is wrong with a request for a prompt, and what is allowed; None if nothing is."""
+    by_name = {prompt.name: prompt for prompt in prompts}
+    if name not in by_name:
+        return f"no prompt '{name[:SHOWN]}'; {suggestion(name, by_name)}"
+    arguments = {argument.name: argument for argument in by_name[name].arguments or []}
+    unknown = [f"no argument '{each[:SHOWN]}'; {suggestion(each, arguments)}" for each in given.keys() - arguments]
+    missing = [
+        f"argument '{each}' is missing: {argument.description}"
+        for each, argument in arguments.items()
+        if argument.required and not given.get(each)
+    ]
+    return f"{name}: {'; '.join([*sorted(unknown), *missing])}" if unknown or missing else None
 
 
 def _prompt_values(catalog: Catalog, name: str, model: str | None) -> Iterable[str]:

@@ -6,7 +6,9 @@ here, with the alternatives.
 
 import functools
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
@@ -15,19 +17,33 @@ from mcp.server.mcpserver import MCPServer
 from mcp.server.mcpserver.exceptions import ResourceError, ResourceNotFoundError
 
 from wan_mcp.errors import BadRequest, UnknownJob, UserError
-from wan_mcp.fronts.mcp.results import structured
+from wan_mcp.fronts.mcp.places import Places
+from wan_mcp.fronts.mcp.results import result_file, structured
+from wan_mcp.jobs.store import JobListing
 from wan_mcp.media.store import MediaName
 from wan_mcp.schema.enums import JobState, Kind
 from wan_mcp.schema.jobs import Job
 from wan_mcp.service.service import JobService
 from wan_mcp.text import instant
 
-__all__ = ["add_resources"]
+__all__ = ["add_resources", "reading"]
 
 GALLERY_JOBS = 30
+_reader: ContextVar[Places] = ContextVar("_reader")
+"""How the client of the current read reaches files. The SDK passes no context to a resource without parameters."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+
+@contextmanager
+def reading(places: Places) -> Iterator[None]:
+    """Read resources for a client that reaches files by `places`, for the duration of the block."""
+    token = _reader.set(places)
+    try:
+        yield
+    finally:
+        _reader.reset(token)
 
 
 def add_resources(server: MCPServer[Any], service: JobService) -> None:
@@ -51,8 +67,14 @@ def add_resources(server: MCPServer[Any], service: JobService) -> None:
         return await _media(MediaName(Kind.IMAGE, id), offset, length)
 
     async def _media(name: MediaName, offset: str, length: str) -> bytes:
-        path = media.path(_checked(name))
-        return await run_sync(_read, path, name.uri, offset, length, most)
+        return await _file(name.uri, offset, length)
+
+    async def _file(address: str, offset: str = "", length: str = "") -> bytes:
+        try:
+            path, _ = media.find(address)
+        except BadRequest as error:
+            raise ResourceNotFoundError(f"no result {address[:100]}; wan://gallery lists the newest") from error
+        return await run_sync(_read, path, address, offset, length, most, _reader.get().best(path))
 
     @server.resource(
         "wan://videos/{id}.sheet.jpg", title="Contact sheet", mime_type="image/jpeg",
@@ -60,15 +82,22 @@ def add_resources(server: MCPServer[Any], service: JobService) -> None:
     )  # fmt: skip
     @_errors_in_words
     async def sheet(id: str) -> bytes:
-        name = _checked(MediaName(Kind.VIDEO, id))
-        return await run_sync(_read, media.sheet(name), f"wan://videos/{id}.sheet.jpg", "", "", most)
+        return await _file(f"wan://videos/{id}.sheet.jpg")
+
+    @server.resource(
+        "wan://videos/{id}.poster.jpg", title="Poster", mime_type="image/jpeg", description="A video's first frame.",
+    )  # fmt: skip
+    @_errors_in_words
+    async def poster(id: str) -> bytes:
+        return await _file(f"wan://videos/{id}.poster.jpg")
 
     @server.resource(
         "wan://jobs/{id}", title="Job", mime_type="application/json", description="The current state of a job."
     )
     @_errors_in_words
     async def job(id: str) -> str:
-        return structured(await service.view(id)).model_dump_json(indent=1)
+        view = await service.view(id)
+        return (await run_sync(structured, service, view, _reader.get())).model_dump_json(indent=1)
 
     @server.resource(
         "wan://gallery", title="Gallery", mime_type="application/json", description="The newest results.",
@@ -76,10 +105,7 @@ def add_resources(server: MCPServer[Any], service: JobService) -> None:
     @_errors_in_words
     async def gallery() -> str:
         listed = await service.listed(JobState.SUCCEEDED, GALLERY_JOBS)
-        gallery: dict[str, Any] = {"results": [entry for job in listed.jobs for entry in _gallery_entries(job)]}
-        if listed.unreadable:
-            gallery["unreadable"] = {job.id: job.reason for job in listed.unreadable}
-        return json.dumps(gallery, indent=1)
+        return await run_sync(_gallery, listed, _reader.get())
 
 
 def _errors_in_words(read: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[T]]:
@@ -97,14 +123,7 @@ def _errors_in_words(read: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[T
     return reading
 
 
-def _checked(name: MediaName) -> MediaName:
-    try:
-        return MediaName.parse(name.uri)
-    except BadRequest as error:
-        raise ResourceNotFoundError(f"no result {name.uri[:100]}; wan://gallery lists the newest") from error
-
-
-def _read(path: Path, uri: str, offset: str, length: str, most: int) -> bytes:
+def _read(path: Path, uri: str, offset: str, length: str, most: int, place: str) -> bytes:
     """Return `length` bytes of a file from `offset`, or all the rest.
 
     Raises:
@@ -122,7 +141,7 @@ def _read(path: Path, uri: str, offset: str, length: str, most: int) -> bytes:
                 raise BadRequest(
                     f"{uri} has {size} bytes; one read returns at most {most}. "
                     f"Read it in pieces: {uri}?offset=0&length={most}, then offset={most} and so on; "
-                    f"or open the file {path}"
+                    f"or open {place}"
                 )
             file.seek(begin)
             return file.read(count)
@@ -138,7 +157,15 @@ def _whole_number(what: str, text: str) -> int | None:
     return int(text)
 
 
-def _gallery_entries(job: Job) -> list[dict[str, Any]]:
+def _gallery(listed: JobListing, places: Places) -> str:
+    gallery: dict[str, Any] = {"results": [entry for job in listed.jobs for entry in _gallery_entries(job, places)]}
+    if listed.unreadable:
+        gallery["unreadable"] = {job.id: job.reason for job in listed.unreadable}
+    return json.dumps(gallery, indent=1)
+
+
+def _gallery_entries(job: Job, places: Places) -> list[dict[str, Any]]:
     plan, finished = job.plan, instant(job.finished_at)
     about = {"job_id": job.id, "model": plan.model, "prompt": plan.prompt_asked, "finished_at": finished}
-    return [about | artifact.model_dump(mode="json", exclude_none=True) for artifact in job.artifacts]
+    files = [result_file(artifact, places) for artifact in job.artifacts]
+    return [about | file.model_dump(mode="json", exclude_none=True) for file in files]

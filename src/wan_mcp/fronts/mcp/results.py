@@ -1,12 +1,14 @@
-"""The results of calls about jobs: structured data for programs, text and images for models.
+"""The results of calls about jobs: structured data, text, links and images.
 
-Results contain no media. A video is returned as a link, a path and a contact sheet that a model
-can look at; an image as a link, a path and a small preview. The whole result stays below the
-limit of the strictest client.
+Hosts differ in what they show their model: the text, the structure, or both. So each is enough by itself: `message` is
+the text. Results contain no media. A video is returned as a link, a place and a contact sheet that a model can look at;
+an image as a link, a place and a small preview. The whole result stays below the limit of the strictest client.
 """
 
 import base64
 import logging
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from anyio.to_thread import run_sync
@@ -14,65 +16,105 @@ from mcp.types import Annotations, CallToolResult, ContentBlock, ImageContent, R
 from pydantic import BaseModel, ConfigDict
 
 from wan_mcp.errors import BadRequest
+from wan_mcp.fronts.mcp.places import Places
+from wan_mcp.fronts.mcp.wording import Asked, in_words
 from wan_mcp.media.images import preview_jpeg
-from wan_mcp.media.store import MediaName, MediaStore
+from wan_mcp.media.store import MediaName
 from wan_mcp.schema.enums import JobState, Kind
 from wan_mcp.schema.jobs import Artifact, Job, JobError
-from wan_mcp.service.describe import fraction_of, sentence, what_it_is
-from wan_mcp.service.service import JobView
-from wan_mcp.text import escaped, instant, one_line
+from wan_mcp.service.describe import fraction_of, stage_of
+from wan_mcp.service.repeatable_request import repeatable_request
+from wan_mcp.service.service import JobService, JobView
+from wan_mcp.text import instant
 
-__all__ = ["JobResult", "job_result", "structured"]
+__all__ = ["JobOutline", "JobResult", "ResultFile", "job_result", "result_file", "structured"]
 
 log = logging.getLogger(__name__)
 
-PREVIEW_BYTES = 60_000  # of one picture
-PICTURES_BYTES = 75_000  # of all pictures in a result; 100,000 characters as base64
-FOLLOW_S = 45
-LINE_ENDS = "\n\t"  # a caption may have several lines
+OF_A_JOB = Asked()
+PICTURE_BYTES = 25_000
+"""Of one picture: frameworks that turn a result into text make 1.4 characters of each byte."""
+PICTURES_BYTES = 75_000
+"""Of all pictures in a result; 100,000 characters as base64."""
 
 
-class JobResult(BaseModel):
-    """A job as every tool reports it."""
+class FileOutline(BaseModel):
+    """The part of a file whose schema is published. `path` is null on other machines, `url` on stdio."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    uri: str
+    path: str | None
+    url: str | None
+    sheet: str | None
+    """Path, or URL on another machine, of a JPEG with frames of the video."""
+
+
+class ResultFile(FileOutline):
+    """A finished file, as one client finds it."""
+
+    mime_type: str
+    bytes: int
+    width: int
+    height: int
+    frames: int | None
+    fps: float | None
+    duration_s: float | None
+    seed: int
+    sheet_uri: str | None
+    poster: str | None
+    """Path or URL of a JPEG of the video's first frame."""
+    poster_uri: str | None
+
+
+class JobOutline(BaseModel):
+    """The part of a job whose schema each tool publishes; a short one, because some hosts send it to their model."""
 
     model_config = ConfigDict(extra="forbid")
 
     job_id: str
-    kind: Kind
     status: JobState
-    stage: str | None
     progress: float
-    eta_s: float | None
-    queue_position: int | None
     message: str
     error: JobError | None
-    seed: int | None
-    request: dict[str, Any]
-    artifacts: list[Artifact]
+    artifacts: Sequence[FileOutline]
     caption: str | None
     notes: list[str]
+
+
+class JobResult(JobOutline):
+    """A job as every tool reports it."""
+
+    kind: Kind
+    stage: str | None
+    eta_s: float | None
+    queue_position: int | None
+    seed: int | None
+    request: dict[str, Any]
+    artifacts: Sequence[ResultFile]
     created_at: str
     started_at: str | None
     finished_at: str | None
 
 
-def structured(view: JobView) -> JobResult:
-    """Return a job as structured data."""
+def structured(service: JobService, view: JobView, places: Places, asked: Asked = OF_A_JOB) -> JobResult:
+    """Return a job as structured data; reads the media folder."""
     job = view.job
-    shows_stage = job.progress is not None and job.state in (JobState.RUNNING, JobState.FAILED)
+    shows_stage = job.state in (JobState.RUNNING, JobState.FAILED)
+    manifest = service.catalog.manifests.get(job.plan.model)
     return JobResult(
         job_id=job.id,
         kind=job.plan.kind,
         status=job.state,
-        stage=job.progress.stage if job.progress and shows_stage else None,
+        stage=stage_of(job) if shows_stage else None,
         progress=fraction_of(job),
         eta_s=None if view.eta_s is None else round(view.eta_s, 1),
         queue_position=view.queue_position,
-        message=sentence(view),
+        message=in_words(view, places, asked),
         error=job.error,
         seed=job.plan.seed,
-        request=job.plan.model_dump(mode="json"),
-        artifacts=list(job.artifacts),
+        request=repeatable_request(job.plan, manifest, service.settings.home),
+        artifacts=[result_file(artifact, places) for artifact in job.artifacts],
         caption=job.caption,
         notes=[*job.plan.notes, *job.notes],
         created_at=instant(job.created_at) or "",
@@ -81,72 +123,38 @@ def structured(view: JobView) -> JobResult:
     )
 
 
-async def job_result(view: JobView, media: MediaStore) -> CallToolResult:
-    """Return a job as a tool's result; for a failed job, an error result with the reason."""
+async def job_result(service: JobService, view: JobView, places: Places, asked: Asked = OF_A_JOB) -> CallToolResult:
+    """Return a job as a tool's result. A failed job is an answer like any other: the call has not failed."""
     job = view.job
-    pictures = await run_sync(_pictures, job, media) if job.state is JobState.SUCCEEDED else []
-    content: list[ContentBlock] = [TextContent(type="text", text=_text(view))]
-    content += [_link(artifact) for artifact in job.artifacts]
+    facts = await run_sync(structured, service, view, places, asked)
+    pictures = await run_sync(_pictures, job, places) if job.state is JobState.SUCCEEDED else []
+    content: list[ContentBlock] = [TextContent(type="text", text=facts.message)]
+    content += [_link(artifact, places) for artifact in job.artifacts]
     content += [
         ImageContent(type="image", data=base64.b64encode(data).decode(), mime_type="image/jpeg") for data in pictures
     ]
-    return CallToolResult(
-        content=content,
-        structured_content=structured(view).model_dump(mode="json"),
-        is_error=job.state is JobState.FAILED,
+    return CallToolResult(content=content, structured_content=facts.model_dump(mode="json"))
+
+
+def result_file(artifact: Artifact, places: Places) -> ResultFile:
+    """Return a file of a job as its client finds it; reads the media folder."""
+    path, (sheet, poster) = Path(artifact.path), places.small_pictures(artifact)
+    return ResultFile(
+        **artifact.model_dump(exclude={"path"}),
+        path=places.path(path),
+        url=places.url(path),
+        sheet=sheet and places.best(sheet),
+        sheet_uri=sheet and _address(sheet),
+        poster=poster and places.best(poster),
+        poster_uri=poster and _address(poster),
     )
 
 
-def _text(view: JobView) -> str:
-    job = view.job
-    match job.state:
-        case JobState.SUCCEEDED:
-            lines = [f"Job {job.id} succeeded: {what_it_is(job)}."]
-        case JobState.FAILED:
-            code = job.error.code if job.error else "unknown"
-            lines = [f"Job {job.id} failed ({code}): {sentence(view)}"]
-        case JobState.CANCELLED:
-            lines = [f"Job {job.id} is cancelled."]
-        case _ if job.cancel_requested:
-            lines = [
-                f"Job {job.id} is stopping; call get_job(job_id='{job.id}', wait_s=10) to see when it has stopped."
-            ]
-        case _:
-            done = f"{fraction_of(job):.0%} done. " if fraction_of(job) >= 0.01 else ""
-            lines = [
-                f"Job {job.id} is {job.state}. {sentence(view)}. {done}"
-                f"It runs in the background: call get_job(job_id='{job.id}', wait_s={FOLLOW_S}) for the result, "
-                f"cancel_job(job_id='{job.id}') to stop it."
-            ]
-    if job.caption is not None:
-        lines.append(f"Caption: {escaped(job.caption, keep=LINE_ENDS)}")
-    lines += [f"File: {artifact.path} ({artifact.uri}, seed {artifact.seed})" for artifact in job.artifacts]
-    lines += [f"Note: {one_line(note)}." for note in (*job.plan.notes, *job.notes)]
-    if job.plan.style is not None:
-        lines.append(f"Style '{job.plan.style}' made the prompt: {one_line(job.plan.prompt)}")
-    if job.state is JobState.SUCCEEDED:
-        lines += _what_next(job)
-    return "\n".join(lines)
+def _address(path: Path) -> str:
+    return f"wan://{path.parent.name}/{path.name}"
 
 
-def _what_next(job: Job) -> list[str]:
-    match job.plan.kind:
-        case Kind.VIDEO:
-            return [
-                "Give the user the file's path. The image shows frames of the video in reading order. "
-                "For a variation, repeat the call with another seed."
-            ]
-        case Kind.IMAGE:
-            return [f"Give the user the file's path. To animate it: generate_video(image='{_first(job)}', prompt=…)."]
-        case Kind.CAPTION:
-            return []
-
-
-def _first(job: Job) -> str:
-    return job.artifacts[0].uri if job.artifacts else ""
-
-
-def _link(artifact: Artifact) -> ResourceLink:
+def _link(artifact: Artifact, places: Places) -> ResourceLink:
     size = f"{artifact.width}x{artifact.height}"
     if artifact.duration_s is not None:
         size += f", {artifact.duration_s:g} s"
@@ -156,25 +164,26 @@ def _link(artifact: Artifact) -> ResourceLink:
         uri=artifact.uri,
         mime_type=artifact.mime_type,
         size=artifact.bytes,
-        description=f"{size}, file {artifact.path}",
+        description=f"{size}, file {places.best(Path(artifact.path))}",
         annotations=Annotations(audience=["user"], priority=1.0),
     )
 
 
-def _pictures(job: Job, media: MediaStore) -> list[bytes]:
-    """Return small JPEGs of the results, as many as fit into the result."""
+def _pictures(job: Job, places: Places) -> list[bytes]:
+    """Return a small JPEG of each result: the sheet of a video, a preview of an image."""
     pictures: list[bytes] = []
-    room = PICTURES_BYTES
-    share = min(PREVIEW_BYTES, PICTURES_BYTES // max(1, len(job.artifacts)))
+    share = min(PICTURE_BYTES, PICTURES_BYTES // max(1, len(job.artifacts)))
     for artifact in job.artifacts:
         try:
-            name = MediaName.parse(artifact.uri)
-            video = name.kind is Kind.VIDEO
-            picture = media.sheet(name).read_bytes() if video else preview_jpeg(media.path(name), share)
+            pictures.append(_picture(MediaName.parse(artifact.uri), places, share))
         except (OSError, ValueError, BadRequest) as error:
             log.warning("no preview of %s: %s", artifact.uri, error)
-            continue
-        if len(picture) <= min(room, PREVIEW_BYTES):
-            pictures.append(picture)
-            room -= len(picture)
     return pictures
+
+
+def _picture(name: MediaName, places: Places, most: int) -> bytes:
+    if name.kind is not Kind.VIDEO:
+        return preview_jpeg(places.media.path(name), most)
+    sheet = places.media.sheet(name)
+    whole = sheet.read_bytes()
+    return whole if len(whole) <= most else preview_jpeg(sheet, most)

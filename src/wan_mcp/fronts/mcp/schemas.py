@@ -6,8 +6,8 @@ enumeration. These generators express the same in a third of the space.
 
 from typing import Any, ClassVar
 
-from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, NoDefault
-from pydantic_core import CoreSchema, core_schema
+from pydantic.json_schema import GenerateJsonSchema, NoDefault
+from pydantic_core import core_schema
 
 __all__ = ["LeanParameters", "LeanResult"]
 
@@ -33,17 +33,37 @@ class _Lean(GenerateJsonSchema):
             del kept["additionalProperties"]
         return kept
 
+    def enum_schema(self, schema: core_schema.EnumSchema) -> Schema:
+        """Return the type of an enumeration's values, without the values."""
+        return {"type": super().enum_schema(schema)["type"]}
+
 
 class LeanParameters(_Lean):
-    """A tool's parameters. Null is not mentioned: a parameter without a value is left out, and null is understood."""
+    """A tool's parameters, in the few keywords that the converters of all hosts read.
 
-    def generate(self, schema: CoreSchema, mode: JsonSchemaMode = "validation") -> Schema:
-        """Return the schema of all parameters, and of no others."""
-        return super().generate(schema, mode) | {"additionalProperties": False}
+    - An optional one may be null: strict function calling sends a value for each.
+    - No `additionalProperties` and no `exclusiveMinimum`: Google's SDK and API refuse them; no `maxLength`: OpenAI's
+      strict mode does. A tool refuses unknown arguments and such values itself.
+    - No `enum`: with null among its values it breaks Gemini, and without null strict callers must choose one. The
+      descriptions name the values.
+    """
 
     def nullable_schema(self, schema: core_schema.NullableSchema) -> Schema:
-        """Return the schema of the value itself, without null."""
-        return self.generate_inner(schema["schema"])
+        """Return the schema of a value or null."""
+        return _or_null(self.generate_inner(schema["schema"]))
+
+    def default_schema(self, schema: core_schema.WithDefaultSchema) -> Schema:
+        """Return the schema of an optional value: null stands for the default of any type."""
+        return _or_null(super().default_schema(schema))
+
+    def str_schema(self, schema: core_schema.StringSchema) -> Schema:
+        """Return the type of texts, without their longest length."""
+        return {"type": super().str_schema(schema)["type"]}
+
+    def float_schema(self, schema: core_schema.FloatSchema) -> Schema:
+        """Return the schema of a number, without excluded bounds."""
+        published = super().float_schema(schema)
+        return {key: value for key, value in published.items() if key not in ("exclusiveMinimum", "exclusiveMaximum")}
 
     def get_default_value(self, schema: core_schema.WithDefaultSchema) -> Any:
         """Return a default, unless it is null or an empty list."""
@@ -58,9 +78,12 @@ class LeanResult(_Lean):
 
     def nullable_schema(self, schema: core_schema.NullableSchema) -> Schema:
         """Return the schema of a value or null."""
-        value = self.generate_inner(schema["schema"])
-        return value | {"type": [value["type"], "null"]}
+        return _or_null(self.generate_inner(schema["schema"]))
 
     def get_default_value(self, schema: core_schema.WithDefaultSchema) -> Any:
         """Return no default: a result contains every value."""
         return NoDefault
+
+
+def _or_null(schema: Schema) -> Schema:
+    return schema if isinstance(schema["type"], list) else schema | {"type": [schema["type"], "null"]}

@@ -2,14 +2,17 @@
 
 from typing import Any
 
+from mcp import MCPError
 from mcp.server.caching import CacheableMethod, CacheHint
-from mcp.server.mcpserver import MCPServer
+from mcp.server.mcpserver import Context, MCPServer
 from mcp.server.transport_security import TransportSecuritySettings
+from mcp.types import INVALID_PARAMS
 from starlette.applications import Starlette
 
 import wan_mcp
-from wan_mcp.fronts.mcp.prompts import add_prompts
-from wan_mcp.fronts.mcp.resources import add_resources
+from wan_mcp.fronts.mcp.places import Places
+from wan_mcp.fronts.mcp.prompts import add_prompts, wrong_prompt
+from wan_mcp.fronts.mcp.resources import add_resources, reading
 from wan_mcp.fronts.mcp.stdio_streams import Incoming, Outgoing
 from wan_mcp.fronts.mcp.tools import build_tools
 from wan_mcp.service.service import JobService
@@ -20,7 +23,7 @@ __all__ = ["build_http_app", "build_server", "max_message_bytes", "serve_streams
 INSTRUCTIONS = (
     "Makes videos, images and captions on this machine. list_resolutions lists models, sizes, styles and "
     "usual times. A call that is not done within wait_s returns a job_id: continue with get_job. "
-    "Always tell the user the path of a finished file."
+    "Always tell the user the path or the URL of a finished file."
 )
 STATIC = CacheHint(ttl_ms=3_600_000, scope="public")
 MESSAGE_SPARE = 1_000_000
@@ -32,15 +35,43 @@ CACHE_HINTS: dict[CacheableMethod, CacheHint] = {
 }
 
 
+class _Server(MCPServer[Any]):
+    """The SDK's server, with reads that know their client and refusals of prompts in words."""
+
+    def __init__(self, service: JobService, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._media = service.media
+
+    async def read_resource(self, uri: Any, context: Context[Any, Any] | None = None) -> Any:
+        """Read a resource for the client of `context`."""
+        with reading(Places(self._media) if context is None else Places.of(self._media, context)):
+            return await super().read_resource(uri, context)
+
+    async def get_prompt(
+        self, name: str, arguments: dict[str, Any] | None = None, context: Context[Any, Any] | None = None
+    ) -> Any:
+        """Return a prompt with its arguments filled in.
+
+        Raises:
+            MCPError: There is no such prompt, or an argument is missing or unknown; the message says which.
+        """
+        why = wrong_prompt(await self.list_prompts(), name, arguments or {})
+        if why is not None:
+            raise MCPError(INVALID_PARAMS, why)
+        return await super().get_prompt(name, arguments, context)
+
+
 def build_server(service: JobService) -> MCPServer[Any]:
     """Build a server over `service`, which must be serving for as long as the server runs."""
-    server: MCPServer[Any] = MCPServer(
+    server = _Server(
+        service,
         "wan_mcp",
         title="Wan studio",
         version=wan_mcp.__version__,
         instructions=INSTRUCTIONS,
         tools=build_tools(service),
         cache_hints=CACHE_HINTS,
+        subscriptions=False,  # nothing would ever be sent: clients follow a job by its progress, or by get_job
     )
     add_resources(server, service)
     add_prompts(server, service)

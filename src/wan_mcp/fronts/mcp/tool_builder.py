@@ -1,15 +1,17 @@
 """Build an SDK tool from a function: lean schemas, checked arguments, and errors in words.
 
-The SDK derives all of this from a function as well, but has no hook for three things: it ignores unknown arguments, it
-answers refused ones in pydantic's lines, and it puts `Error executing tool NAME: ` before the text of a `ToolError`.
-So a tool here gets its arguments as they were sent, checks them itself and always returns a finished result.
+The SDK derives all of this from a function as well, but has no hook for four things: it ignores unknown arguments, it
+reads texts that look like JSON as JSON, it answers refused arguments in pydantic's lines, and it puts
+`Error executing tool NAME: ` before the text of a `ToolError`. So a tool here gets its arguments as they were sent,
+checks them itself and always returns a finished result.
 """
 
 import functools
 import inspect
+import json
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 from mcp import MCPError
 from mcp.server.mcpserver import Context
@@ -20,7 +22,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError, create_model, model
 
 from wan_mcp.errors import UserError
 from wan_mcp.fronts.mcp.schemas import LeanParameters, LeanResult
-from wan_mcp.schema.parameters import in_words
+from wan_mcp.schema.blanks import filled_in
+from wan_mcp.schema.refusals import in_words
 from wan_mcp.text import quoted
 
 __all__ = ["Call", "build_tool"]
@@ -29,6 +32,9 @@ log = logging.getLogger(__name__)
 
 Call = Context[Any, Any]
 Arguments = dict[str, Any]
+
+ADDED_BY_HOSTS = frozenset({"action", "chatInput", "sessionId", "toolCallId"})
+"""Arguments that n8n's agent adds to every call (n8n issue 21500); the model that calls cannot leave them out."""
 
 
 def build_tool(function: Callable[..., Awaitable[CallToolResult]], title: str, annotations: ToolAnnotations) -> Tool:
@@ -45,17 +51,22 @@ def build_tool(function: Callable[..., Awaitable[CallToolResult]], title: str, a
         function, title=title, description=description, annotations=annotations, structured_output=False
     )
     name = declared.name
-    checked = FuncMetadata(arg_model=create_model(name, __base__=(_Checked, declared.fn_metadata.arg_model)))
+    checked = _checked(name, declared.fn_metadata.arg_model)
     [_, result] = get_args(inspect.signature(function).return_annotation)
-    parameters = checked.arg_model.model_json_schema(schema_generator=LeanParameters)
+    parameters = checked.model_json_schema(schema_generator=LeanParameters)
 
     async def answer(ctx: Call, arguments: Arguments) -> CallToolResult:
+        added = sorted(ADDED_BY_HOSTS.intersection(arguments) - checked.model_fields.keys())
+        result = await call(ctx, {key: value for key, value in arguments.items() if key not in added})
+        return _noted(result, f"ignored what the host added to the call: {', '.join(added)}") if added else result
+
+    async def call(ctx: Call, arguments: Arguments) -> CallToolResult:
         try:
-            values = checked.validate_arguments(arguments)
+            values = checked.model_validate(arguments).model_dump_one_level()
         except ValidationError as error:
             # Only the names: the values are the caller's.
             log.info("%s: arguments refused: %s", name, quoted([problem["loc"] for problem in error.errors()], 300))
-            return _error(f"{name}: {in_words(error, parameters['properties'])}")
+            return _error(f"{name}: {in_words(error, checked.model_fields)}")
         if declared.context_kwarg is not None:
             values[declared.context_kwarg] = ctx
         try:
@@ -84,19 +95,31 @@ def build_tool(function: Callable[..., Awaitable[CallToolResult]], title: str, a
 
 
 class _Checked(ArgModelBase):
-    """Arguments of a tool: unknown ones are refused, and null means that one was left out."""
+    """Arguments of a tool: unknown ones are refused, and a blank means that one was left out."""
 
     model_config = ConfigDict(extra="forbid")
 
     @model_validator(mode="before")
     @classmethod
-    def _leave_nulls_out(cls, given: Arguments) -> Arguments:
-        fields = cls.model_fields
-        return {
-            name: value
-            for name, value in given.items()
-            if value is not None or name not in fields or fields[name].is_required()
-        }
+    def _as_meant(cls, given: Arguments) -> Arguments:
+        lists = {name for name, field in cls.model_fields.items() if get_origin(field.annotation) is tuple}
+        sent = {name: _list_of(value) if name in lists else value for name, value in given.items()}
+        return filled_in(sent, cls.model_fields)
+
+
+def _checked(name: str, declared: type[ArgModelBase]) -> type[ArgModelBase]:
+    return create_model(name, __base__=(_Checked, declared))
+
+
+def _list_of(value: Any) -> Any:
+    """Return the list that a text of JSON holds; some models write lists as texts. Any other value as it is."""
+    if not isinstance(value, str):
+        return value
+    try:
+        read = json.loads(value)
+    except (ValueError, RecursionError):
+        return value
+    return read if isinstance(read, list) else value
 
 
 class _AsSent(ArgModelBase):
@@ -112,6 +135,19 @@ class _AsSent(ArgModelBase):
 @functools.cache  # five tools answer with a job
 def _result_schema(result: type[BaseModel]) -> dict[str, Any]:
     return result.model_json_schema(schema_generator=LeanResult)
+
+
+def _noted(result: CallToolResult, note: str) -> CallToolResult:
+    """Return a result with one note more, in its text and in its structure."""
+    line = f"\nNote: {note}."
+    first, *others = result.content
+    if isinstance(first, TextContent):
+        first = first.model_copy(update={"text": first.text + line})
+    facts = result.structured_content
+    if facts is not None:
+        facts = facts | {"message": facts["message"] + line}
+        facts |= {"notes": [*facts["notes"], note]} if "notes" in facts else {}
+    return result.model_copy(update={"content": [first, *others], "structured_content": facts})
 
 
 def _error(text: str) -> CallToolResult:

@@ -5,29 +5,35 @@ it is when the wait is over. It never cancels a job because its caller has disco
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Annotated
 
 from mcp.server.mcpserver.tools import Tool
 from mcp.types import CallToolResult, ToolAnnotations
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from wan_mcp.errors import BadRequest
-from wan_mcp.fronts.mcp.listings import JobList, ModelList, job_list, model_list
+from wan_mcp.fronts.mcp.job_list import JobListOutline, job_list
+from wan_mcp.fronts.mcp.model_list import ModelListOutline, ModelLists
+from wan_mcp.fronts.mcp.places import Places
 from wan_mcp.fronts.mcp.progress import ProgressReports
-from wan_mcp.fronts.mcp.results import JobResult, job_result
+from wan_mcp.fronts.mcp.results import JobOutline, job_result
 from wan_mcp.fronts.mcp.tool_builder import Call, build_tool
+from wan_mcp.fronts.mcp.wording import Asked
 from wan_mcp.schema.enums import JobState, Task
 from wan_mcp.schema.parameters import Model, unfold
 from wan_mcp.schema.requests import CaptionRequest, ImageRequest, Request, VideoRequest
-from wan_mcp.service.service import JobService
+from wan_mcp.service.service import JobService, JobView
 from wan_mcp.text import number
 
 __all__ = ["build_tools"]
 
 CANCEL_WAIT_S = 5.0  # long enough for most models' step, so that the answer is usually the end
 
-JobAnswer = Annotated[CallToolResult, JobResult]
+JobAnswer = Annotated[CallToolResult, JobOutline]
+
+AnyCase = BeforeValidator(lambda value: value.lower() if isinstance(value, str) else value)
+"""Annotates words that mean the same in capitals."""
 
 WaitS = Annotated[
     float | None, Field(ge=0, description="Seconds to wait (default 45). The job continues after that: see get_job.")
@@ -39,12 +45,18 @@ RequestId = Annotated[
 JobId = Annotated[str, Field(description="Job id, from the tool that started the job.")]
 
 
+def _one_of(words: Iterable[str]) -> str:
+    *others, last = words
+    return f"{', '.join(others)} or {last}"
+
+
 class _Tools:
     """The functions behind the tools."""
 
     def __init__(self, service: JobService, clock: Callable[[], float] = time.monotonic) -> None:
         self._service = service
         self._clock = clock
+        self._models = ModelLists(service)
 
     async def generate_video(
         self, ctx: Call, request: VideoRequest, wait_s: WaitS = None, request_id: RequestId = None
@@ -70,28 +82,31 @@ class _Tools:
     async def list_resolutions(
         self,
         model: Model = None,
-        task: Annotated[Task | None, Field(description="Only models that do this.")] = None,
-    ) -> Annotated[CallToolResult, ModelList]:
-        """List the models with their tasks, sizes, video lengths, limits, defaults, presets, caption types and the
-        usual seconds of a job on this machine; and the styles."""
-        return await model_list(self._service, model, task)
+        task: Annotated[Task | None, AnyCase, Field(description=f"Only models that do this: {_one_of(Task)}.")] = None,
+    ) -> Annotated[CallToolResult, ModelListOutline]:
+        """List the models: what they make, which is the default, whether it fits this machine and its usual seconds;
+        and the styles. With model: its sizes, video lengths, limits, defaults, presets and caption types."""
+        return await self._models.answer(model, task)
 
     async def get_job(self, ctx: Call, job_id: JobId, wait_s: WaitS = None) -> JobAnswer:
         """Get a job's result, waiting up to wait_s; or its stage, progress and time left."""
         began, seconds = self._clock(), self._seconds(wait_s)
-        return await self._follow(job_id, began + seconds, ProgressReports(ctx.report_progress))
+        return await self._follow(ctx, job_id, began + seconds, ProgressReports(ctx.report_progress))
 
-    async def cancel_job(self, job_id: JobId) -> JobAnswer:
+    async def cancel_job(self, ctx: Call, job_id: JobId) -> JobAnswer:
         """Stop a queued or running job; finished jobs are unchanged."""
-        view = await self._service.cancel(job_id)
-        view = await self._service.wait(view.job.id, min(CANCEL_WAIT_S, self._service.settings.wait_s))
-        return await job_result(view, self._service.media)
+        before = await self._service.view(job_id)
+        await self._service.cancel(job_id)
+        view = await self._service.wait(job_id, min(CANCEL_WAIT_S, self._service.settings.wait_s))
+        return await self._answer(ctx, view, Asked(to_stop=True, had_ended=before.job.state.final))
 
     async def list_jobs(
         self,
-        status: Annotated[JobState | None, Field(description="Only jobs in this state.")] = None,
+        status: Annotated[
+            JobState | None, AnyCase, Field(description=f"Only jobs in this state: {_one_of(JobState)}.")
+        ] = None,
         limit: Annotated[int, Field(ge=1, le=100, description="Maximum number of jobs to return.")] = 20,
-    ) -> Annotated[CallToolResult, JobList]:
+    ) -> Annotated[CallToolResult, JobListOutline]:
         """List the newest jobs of all clients, finished ones included."""
         return job_list(await self._service.listed(status, limit))
 
@@ -100,13 +115,16 @@ class _Tools:
         reports = ProgressReports(ctx.report_progress)
         await reports.begin("Checking the request")
         view = await self._service.submit(request, request_id)
-        return await self._follow(view.job.id, began + seconds, reports)
+        return await self._follow(ctx, view.job.id, began + seconds, reports)
 
-    async def _follow(self, job_id: str, until: float, reports: ProgressReports) -> CallToolResult:
+    async def _follow(self, ctx: Call, job_id: str, until: float, reports: ProgressReports) -> CallToolResult:
         """Wait for a job at most `until` (on our clock) and report its progress."""
         view = await self._service.wait(job_id, max(0.0, until - self._clock()), reports.show)
         await reports.finish(view)
-        return await job_result(view, self._service.media)
+        return await self._answer(ctx, view, Asked())
+
+    async def _answer(self, ctx: Call, view: JobView, asked: Asked) -> CallToolResult:
+        return await job_result(self._service, view, Places.of(self._service.media, ctx), asked)
 
     def _seconds(self, wait_s: float | None) -> float:
         settings = self._service.settings

@@ -1,0 +1,326 @@
+"""The answer of `list_resolutions`: one line a model, or everything about one.
+
+An answer is kept for as long as nothing changes that it depends on: agents ask often, and many of them at once.
+"""
+
+from collections import OrderedDict
+from collections.abc import Hashable, Iterable
+from typing import Any
+
+from mcp.types import CallToolResult, TextContent
+from pydantic import BaseModel, ConfigDict
+
+from wan_mcp.catalog.captions import CaptionSpec
+from wan_mcp.catalog.catalog import Catalog
+from wan_mcp.catalog.manifest import Licence, Manifest
+from wan_mcp.catalog.presets import PresetName
+from wan_mcp.schema.enums import Kind, Task
+from wan_mcp.service.model_status import ModelStatus
+from wan_mcp.service.service import JobService
+from wan_mcp.text import duration, in_bytes, one_line, shortened
+
+__all__ = ["ModelList", "ModelListOutline", "ModelLists"]
+
+TEXT_CHARACTERS = 2000
+"""Of the list of all models; one that would be longer names the models that do not fit without their tasks."""
+REASON_CHARACTERS = 160  # of why a manifest is broken
+KEPT_ANSWERS = 32
+INPUTS = {
+    Task.TEXT_TO_VIDEO: "text",
+    Task.IMAGE_TO_VIDEO: "image",
+    Task.FIRST_LAST_FRAME_TO_VIDEO: "first+last frame",
+    Task.TEXT_TO_IMAGE: "text",
+    Task.IMAGE_TO_IMAGE: "image",
+    Task.IMAGE_TO_TEXT: "image",
+}
+
+
+class _Listed(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class SizeEntry(_Listed):
+    """A named size."""
+
+    name: str
+    width: int
+    height: int
+    aspect: float
+
+
+class FrameEntry(_Listed):
+    """The frame counts that a video may have."""
+
+    rule: str
+    minimum: int
+    maximum: int
+    default: int
+    fps: float
+    min_duration_s: float
+    max_duration_s: float
+
+
+class ModelLine(_Listed):
+    """A model in the list of all."""
+
+    name: str
+    tasks: list[Task]
+    default: bool
+    fits: bool
+    ready: bool
+    usual_seconds: dict[Task, float]
+
+
+class ModelEntry(ModelLine):
+    """A model and its options."""
+
+    misfit: str | None
+    title: str
+    summary: str
+    resolutions: list[SizeEntry]
+    default_resolution: str | None
+    free_sizes: str | None
+    frames: FrameEntry | None
+    defaults: dict[str, Any]
+    limits: dict[str, list[float]]
+    caption_types: list[str]
+    caption_lengths: list[str]
+    caption_options: list[str]
+    presets: dict[str, dict[str, Any]]
+    weights_gb: float
+    embedded: bool
+    licence: str
+
+
+class ModelListOutline(_Listed):
+    """The part of the list whose schema is published."""
+
+    message: str
+
+
+class ModelList(ModelListOutline):
+    """All models in short, or the requested one with everything."""
+
+    models: list[ModelEntry | ModelLine]
+    default_models: dict[Kind, str]
+    styles: dict[str, str]
+    broken: dict[str, str]
+
+
+class ModelLists:
+    """The lists of one service's models."""
+
+    def __init__(self, service: JobService) -> None:
+        self._service = service
+        self._version: Hashable = None
+        self._kept: OrderedDict[tuple[str | None, Task | None], CallToolResult] = OrderedDict()
+
+    async def answer(self, model: str | None, task: Task | None) -> CallToolResult:
+        """Return the list: of the models that do `task`, or of `model` with its options.
+
+        Raises:
+            UnknownModel: there is no such model.
+            BrokenManifest: its file breaks the schema.
+        """
+        version = await self._service.models_version()  # taken before the list, so that no change between is missed
+        if version != self._version:
+            self._kept.clear()
+            self._version = version
+        kept = self._kept.get((model, task))
+        if kept is None:
+            kept = await self._list(model, task)
+            if version == self._version:
+                self._kept[model, task] = kept
+                if len(self._kept) > KEPT_ANSWERS:
+                    self._kept.popitem(last=False)
+        return kept
+
+    async def _list(self, model: str | None, task: Task | None) -> CallToolResult:
+        catalog, settings = self._service.catalog, self._service.settings
+        defaults = settings.default_models
+        asked = list(catalog.manifests.values()) if model is None else [catalog.get(model)]
+        chosen = [manifest for manifest in asked if task is None or task in manifest.tasks]
+        statuses = await self._service.model_statuses(chosen)
+        lines = [_line(each, statuses[each.name], defaults) for each in chosen]
+        broken = {name: str(error) for name, error in catalog.broken.items()} if model is None else {}
+        # What can be used now comes first.
+        lines.sort(key=lambda line: (not line.default, not line.fits, not line.ready, line.name))
+        listed = ModelList(
+            message="",
+            models=lines,
+            default_models=defaults,
+            styles=catalog.styles,
+            broken=broken,
+        )
+        if model is None:
+            listed.message = _in_short(listed, catalog, task, auto_download=settings.auto_download)
+        else:
+            entries = [_entry(each, line, statuses[each.name]) for each, line in zip(chosen, lines, strict=True)]
+            listed.models = [*entries]
+            words = _in_full(entries, sorted(listed.styles), task, auto_download=settings.auto_download)
+            listed.message = "\n".join(words)
+        return CallToolResult(
+            content=[TextContent(type="text", text=listed.message)], structured_content=listed.model_dump(mode="json")
+        )
+
+
+def _line(manifest: Manifest, status: ModelStatus, defaults: dict[Kind, str]) -> ModelLine:
+    return ModelLine(
+        name=manifest.name,
+        tasks=list(manifest.tasks),
+        default=manifest.name in defaults.values(),
+        fits=status.misfit is None,
+        ready=status.ready,
+        usual_seconds={task: round(seconds, 2) for task, seconds in status.times.by_task.items()},
+    )
+
+
+def _in_short(listed: ModelList, catalog: Catalog, task: Task | None, *, auto_download: bool) -> str:
+    """Return one line a model; if that is too long, those that do not fit share one."""
+    ends = [f"styles: {', '.join(sorted(listed.styles))}"] if listed.styles else []
+    ends += [
+        one_line(f"not usable: {name}: {shortened(why, REASON_CHARACTERS)}") for name, why in listed.broken.items()
+    ]
+    if not listed.models:
+        return "\n".join([f"No installed model does {task}." if task else "No models are installed.", *ends])
+    begins = ["* default. list_resolutions(model='NAME') lists sizes, lengths, limits and presets."]
+    if not auto_download:
+        begins.append("Jobs download nothing here: 'wan-mcp pull NAME' fetches a model first.")
+    sizes = {each.name: each.weights for each in catalog.manifests.values()}
+
+    def line(model: ModelLine) -> str:
+        here = "ready" if model.ready else f"{in_bytes(sizes[model.name].disk_bytes)} to download"
+        facts = [_makes(model.tasks), f"fits, {here}" if model.fits else "too large here"]
+        if model.usual_seconds:
+            facts.append("usually " + "/".join(duration(each) for each in model.usual_seconds.values()))
+        return f"{model.name}{'*' if model.default else ''}: {'; '.join(facts)}"
+
+    whole = "\n".join([*begins, *map(line, listed.models), *ends])
+    if len(whole) <= TEXT_CHARACTERS:
+        return whole
+    fitting = [line(model) for model in listed.models if model.fits or model.default]
+    others = ", ".join(model.name for model in listed.models if not (model.fits or model.default))
+    tail = [*([f"too large here: {others}"] if others else []), *ends]
+    text = "\n".join([*begins, *fitting, *tail])
+    return text if len(text) <= TEXT_CHARACTERS else _cut(text)
+
+
+def _cut(text: str) -> str:
+    more = "\n… and more: narrow it with task=."
+    return text[: TEXT_CHARACTERS - len(more)].rpartition("\n")[0] + more
+
+
+def _makes(tasks: Iterable[Task]) -> str:
+    """Return what a model makes of what: `text/image to video, text to image`."""
+    inputs: dict[Kind, list[str]] = {}
+    for task in tasks:
+        inputs.setdefault(task.kind, []).append(INPUTS[task])
+    return ", ".join(f"{'/'.join(names)} to {kind}" for kind, names in inputs.items())
+
+
+def _entry(manifest: Manifest, line: ModelLine, status: ModelStatus) -> ModelEntry:
+    sizes, frames, defaults, limits = manifest.sizes, manifest.frames, manifest.defaults, manifest.limits
+    named = sizes.named if sizes else ()
+    free = f"WIDTHxHEIGHT in multiples of {sizes.multiple}, up to {sizes.max_pixels} pixels" if sizes else ""
+    makes = {"steps": defaults.steps, "guidance_scale": defaults.guidance_scale} if sizes else {}
+    if manifest.pipeline.boundary_ratio is not None:
+        makes["guidance_scale_2"] = defaults.second_guidance_scale
+    if Task.IMAGE_TO_IMAGE in manifest.tasks and not manifest.pipeline.edits:
+        makes["strength"] = defaults.strength
+    ranges = {"steps": limits.steps, "guidance_scale": limits.guidance_scale, "strength": limits.strength}
+    return ModelEntry(
+        **line.model_dump(),
+        misfit=status.misfit,
+        title=manifest.title,
+        summary=manifest.summary,
+        resolutions=[SizeEntry(name=r.name, width=r.width, height=r.height, aspect=round(r.aspect, 3)) for r in named],
+        default_resolution=sizes.default if sizes else None,
+        free_sizes=free if sizes and sizes.free else None,
+        frames=None
+        if frames is None
+        else FrameEntry(
+            rule=frames.describe(),
+            minimum=frames.minimum,
+            maximum=frames.maximum,
+            default=frames.default,
+            fps=frames.fps,
+            min_duration_s=round(frames.minimum / frames.fps, 3),
+            max_duration_s=round(frames.maximum / frames.fps, 3),
+        ),
+        defaults={**makes, **({"negative_prompt": defaults.negative_prompt} if sizes else {})},
+        limits={name: list(bounds) for name, bounds in ranges.items() if name in makes},
+        caption_types=list(manifest.caption.types) if manifest.caption else [],
+        caption_lengths=_lengths(manifest.caption) if manifest.caption else [],
+        caption_options=manifest.caption.listed_options() if manifest.caption else [],
+        presets={name: _preset(manifest, name, status.times.by_preset.get(name)) for name in manifest.presets},
+        weights_gb=round(manifest.weights.disk_bytes / 1e9, 3),
+        embedded=manifest.weights.embedded is not None,
+        licence=_licence(manifest.licence),
+    )
+
+
+def _preset(manifest: Manifest, name: PresetName, seconds: float | None) -> dict[str, Any]:
+    """Return a preset's values and usual time; for a preset served by another model, that model's values."""
+    preset = manifest.presets[name]
+    values: dict[str, Any] = {"model": preset.model} if preset.model else {"steps": manifest.defaults_of(name).steps}
+    values |= preset.values | ({"turbo": True} if preset.turbo else {})
+    values |= {"precision": preset.precision} if preset.precision != "auto" else {}
+    return values | ({} if seconds is None else {"usual_seconds": round(seconds, 2)})
+
+
+def _preset_in_words(name: str, values: dict[str, Any]) -> str:
+    words = values["model"] if "model" in values else f"{values['steps']} steps"
+    words += ", turbo" if values.get("turbo") else ""
+    return f"{name} ({words}" + (f", {duration(values['usual_seconds'])})" if "usual_seconds" in values else ")")
+
+
+def _licence(licence: Licence) -> str:
+    gate = " (gated: accept its licence on the hub first)" if licence.gated else ""
+    return f"{licence.id}{gate}" + (f"; {licence.conditions}" if licence.conditions else "")
+
+
+def _lengths(caption: CaptionSpec) -> list[str]:
+    words = [f"{caption.words[0]} to {caption.words[1]} (words)"] if caption.words else []
+    return [*caption.lengths, *words]
+
+
+def _in_full(
+    models: Iterable[ModelEntry], styles: list[str], task: Task | None, *, auto_download: bool
+) -> Iterable[str]:
+    if not models:
+        yield f"This model does not do {task}."
+    for model in models:
+        yield one_line(f"{model.name}: {model.summary}")
+        yield f"  tasks: {', '.join(model.tasks)}" + ("; used when no model is named" if model.default else "")
+        yield f"  this machine: {model.misfit or 'has enough memory'}"
+        if not model.embedded:
+            missing = "its first job downloads them" if auto_download else f"run 'wan-mcp pull {model.name}'"
+            here = "on this machine" if model.ready else f"not downloaded ({missing})"
+            yield f"  weights: {model.weights_gb:g} GB, {here}; licence {model.licence}"
+        if model.resolutions:
+            sizes = ", ".join(f"{r.name} {r.width}x{r.height}" for r in model.resolutions)
+            free = f"; or {model.free_sizes}" if model.free_sizes else ""
+            yield f"  resolutions: {sizes} (default {model.default_resolution}){free}"
+        if (frames := model.frames) is not None:
+            yield (
+                f"  frames: {frames.rule}, default {frames.default} at {frames.fps:g} fps "
+                f"({frames.min_duration_s:g} to {frames.max_duration_s:g} s)"
+            )
+        if model.limits:
+            ranges = (
+                f"{name} {a:g} to {b:g} (default {model.defaults[name]})" if a < b else f"{name} fixed at {a:g}"
+                for name, (a, b) in model.limits.items()
+            )
+            yield f"  values: {', '.join(ranges)}"
+        if model.presets:
+            yield f"  presets: {', '.join(_preset_in_words(name, each) for name, each in model.presets.items())}"
+        if model.caption_types:
+            lengths = f"; lengths: {', '.join(model.caption_lengths)}" if model.caption_lengths else ""
+            yield f"  caption types: {', '.join(model.caption_types)}{lengths}"
+        if model.caption_options:
+            yield f"  extra options: {', '.join(model.caption_options)}"
+        if model.usual_seconds:
+            times = (f"{name} {duration(seconds)}" for name, seconds in model.usual_seconds.items())
+            yield f"  usual time of a default job: {', '.join(times)}"
+    if styles:
+        yield f"styles: {', '.join(styles)}"

@@ -1,0 +1,68 @@
+"""What the models of a catalog mean on this machine: whether they fit, are downloaded, and how long they need."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from wan_mcp.catalog.manifest import Manifest
+from wan_mcp.hardware.machine import Machine
+from wan_mcp.jobs.supervisor import Supervisor
+from wan_mcp.jobs.timings import Timings
+from wan_mcp.planning.planner import Planner
+from wan_mcp.service.typical_times import TypicalTimes, typical_times
+from wan_mcp.settings import Settings
+from wan_mcp.weights.installed import is_installed
+
+__all__ = ["Measured", "ModelStatus", "model_statuses", "what_statuses_depend_on"]
+
+
+@dataclass(frozen=True)
+class ModelStatus:
+    """One model on this machine."""
+
+    misfit: str | None
+    """Why its default job would be refused; None if it fits."""
+    ready: bool
+    """True if it needs no download."""
+    times: TypicalTimes
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What the job table knows about this machine."""
+
+    timings: Timings
+    engines: Supervisor
+
+
+def model_statuses(
+    models: Iterable[Manifest], planner: Planner, settings: Settings, measured: Measured | None
+) -> dict[str, ModelStatus]:
+    """Return the status of each model; without the job table, no times.
+
+    Raises:
+        HomeUnusable: the job table cannot be used.
+    """
+    machine = measured.engines.machine() if measured else None
+    device = measured.engines.device if measured else ""
+    return {
+        model.name: ModelStatus(
+            planner.misfit(model, machine),
+            is_installed(model, settings.home),
+            typical_times(planner, measured.timings, device, model) if measured else TypicalTimes({}, {}),
+        )
+        for model in models
+    }
+
+
+def what_statuses_depend_on(
+    models: Iterable[Manifest], settings: Settings, measured: Measured | None
+) -> tuple[int | None, str | None, Machine | None, tuple[bool, ...]]:
+    """Return a value that stays equal as long as every status of these manifests does; cheap to work out.
+
+    Raises:
+        HomeUnusable: the job table cannot be used.
+    """
+    installed = tuple(is_installed(model, settings.home) for model in models)
+    if measured is None:
+        return None, None, None, installed
+    return measured.timings.latest(), measured.engines.device, measured.engines.machine(), installed
