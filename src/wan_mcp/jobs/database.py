@@ -155,6 +155,7 @@ class Database:
             self._reads.execute("PRAGMA query_only = 1")
             self._read_lock = threading.Lock()
             ends.pop_all()
+        self._identity = _identity(file)
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self.file, isolation_level=None, check_same_thread=False)
@@ -221,6 +222,15 @@ class Database:
         version: int = self.read("PRAGMA data_version")[0][0]
         return version
 
+    def in_place(self) -> bool:
+        """Check that the path still leads to the file that was opened, and not to none or to another."""
+        try:
+            return self._identity == _identity(self.file)
+        except FileNotFoundError:
+            return False
+        except OSError:  # a folder that may not be searched says nothing about the file
+            return True
+
     def watch(self) -> "Watch":
         """Return a cheap detector of commits."""
         return Watch(self._connect())
@@ -250,6 +260,11 @@ class Remembered:
             kept[key] = read()
         value: T = kept[key]
         return value
+
+
+def _identity(file: Path) -> tuple[int, int]:
+    status = file.stat()
+    return status.st_dev, status.st_ino
 
 
 class Watch:

@@ -139,8 +139,13 @@ class Supervisor:
                 self._started.kill()
             return
         own = [sys.executable, "-P", "-m", "wan_mcp", "engine"]  # -P: nothing is imported from the home
-        command = shlex.split(self._settings.engine_command) or own
         file = self._settings.log_file
+        try:
+            command = shlex.split(self._settings.engine_command) or own
+        except ValueError as error:  # such as a quotation mark without its partner
+            log.error("cannot start an engine with %s: %s", self._settings.engine_command, error)
+            self._count_failed_start(f"('{self._settings.engine_command}': {error}).")
+            return
         try:
             temporary = temporary_in(self._settings.home)
             if file.exists() and file.stat().st_size > LOG_BYTES:

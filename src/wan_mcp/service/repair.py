@@ -82,7 +82,7 @@ def repair_table(settings: Settings) -> str:
             database.close()
     return (
         f"the job table was damaged ({found}); it was moved to {aside}, and {saved} of its jobs were recovered. "
-        "Restart all running servers: they still have the old table open."
+        "Running servers open the new table by themselves."
     )
 
 

@@ -12,7 +12,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import anyio
-import psutil
 from anyio.to_thread import run_sync
 
 from wan_mcp.catalog.catalog import Catalog
@@ -30,7 +29,7 @@ from wan_mcp.schema.enums import JobState
 from wan_mcp.schema.jobs import Job
 from wan_mcp.schema.plans import Plan
 from wan_mcp.schema.requests import Request, VideoRequest
-from wan_mcp.service.background import background
+from wan_mcp.service.background import Health, background, retried
 from wan_mcp.service.model_status import Measured, ModelStatus, model_statuses, what_statuses_depend_on
 from wan_mcp.service.queue import JobView, Queue
 from wan_mcp.settings import Settings
@@ -74,7 +73,9 @@ class JobService:
             any_folder=any_image_folder,
         )
         self._opened: _Table | None = None
+        self._left: list[_Table] = []
         self._opening = anyio.Lock()
+        self._health = Health()
         self._changed = anyio.Event()
         self._wanted = anyio.Event()
         self._due: dict[object, float] = {}  # of each who waits: when its job may be done, 0 for any moment
@@ -86,8 +87,16 @@ class JobService:
         return self._catalog
 
     async def _table(self) -> _Table:
-        """Return the job table, opened at first use, so that a front can answer even without one."""
+        """Return the job table, opened at first use, so that a front can answer even without one.
+
+        A table whose file was removed or set aside while this front runs is opened again: what is written into a
+        file without a name is lost.
+        """
         async with self._opening:
+            if self._opened is not None and not self._opened.store.database.in_place():
+                log.warning("the job table %s was removed or replaced; opening it again", self.settings.database)
+                self._left.append(self._opened)  # closed at the end: calls under way may still use it
+                self._opened = None
             if self._opened is None:
                 database = await run_sync(Database, self.settings.database)
                 await run_sync(shrink_requests, database)
@@ -122,7 +131,7 @@ class JobService:
             self._wanted.set()  # also when the caller has disconnected: the row may exist
         try:
             await run_sync(table.engines.supervise)
-        except (WanError, OSError, psutil.Error):  # the job is there all the same, and `_keep` tries again
+        except Exception:  # the job is there all the same, and `_keep` tries again
             log.exception("cannot supervise the engine")
         return await self.view(job.id)
 
@@ -240,19 +249,18 @@ class JobService:
             return None
         return Measured(table.timings, table.engines)
 
+    @property
+    def trouble(self) -> str | None:
+        """Why the engine is not supervised at present, in words; None while it is."""
+        return self._health.trouble
+
     async def _keep(self) -> None:
         """Watch for commits and supervise the engine, for as long as this front runs."""
-        if self._has_table():
-            self._wanted.set()  # an earlier front may have left unfinished work
+        if self._has_table() or self._health.trouble is not None:
+            self._wanted.set()  # an earlier front, or an earlier try, may have left unfinished work
         while True:
             await self._wanted.wait()
-            try:
-                table = await self._table()
-                await self._follow(table)
-            except (WanError, OSError, sqlite3.Error, psutil.Error):
-                log.exception("cannot supervise the engine; trying again")
-                await anyio.sleep(REST_S)
-                self._wanted.set()
+            await self._follow(await self._table())
 
     async def _follow(self, table: _Table) -> None:
         watch = table.store.database.watch()
@@ -263,10 +271,14 @@ class JobService:
                     changed, self._changed = self._changed, anyio.Event()
                     changed.set()
                 if time.monotonic() >= next_turn or self._wanted.is_set():
+                    if table is not await self._table():
+                        self._wanted.set()
+                        return
                     self._wanted = anyio.Event()
                     busy = bool(await run_sync(table.store.unfinished))
                     if busy:
                         await run_sync(table.engines.supervise)
+                    self._health.works()
                     next_turn = time.monotonic() + (TEND_S if busy else REST_S)
                 if self._due:
                     near = min(self._due.values()) < time.monotonic() + NEAR_S
@@ -279,8 +291,9 @@ class JobService:
 
     def close(self) -> None:
         """Close the job table."""
-        if self._opened is not None:
-            self._opened.store.database.close()
+        for table in (*self._left, self._opened):
+            if table is not None:
+                table.store.database.close()
 
 
 @asynccontextmanager
@@ -288,7 +301,7 @@ async def serving(settings: Settings, *, any_image_folder: bool = False) -> Asyn
     """Provide a job service that supervises the engine until the block ends; jobs and engine keep running."""
     service = JobService(settings, any_image_folder=any_image_folder)
     try:
-        async with background(service._keep):
+        async with background(retried(service._keep, "jobs are not supervised", service._health)):
             yield service
     finally:
         service.close()

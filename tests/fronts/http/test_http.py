@@ -1,28 +1,22 @@
 """The server over HTTP, with real sockets: both eras, media with ranges, who is let in, how it stops."""
 
-import os
 import signal
 import subprocess
-import sys
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import anyio
 import httpx2
 import pytest
-import uvicorn
 from anyio.to_thread import run_sync
 from mcp import Client
-from mcp.client.streamable_http import streamable_http_client
 from mcp.types import CallToolResult
 
 from tests.fixtures.mcp_server import ERAS, Pace, png
+from tests.support.http_fronts import Site, running, site
 from tests.support.patience import PATIENCE_S
 from wan_mcp.errors import UserError
-from wan_mcp.fronts.http.app import build_app, listen, run_http, settings_for
+from wan_mcp.fronts.http.app import build_app, listen, run_http
 from wan_mcp.fronts.http.guard import is_loopback, refuse_open_door
 from wan_mcp.schema.enums import JobState
 from wan_mcp.service.service import serving
@@ -32,35 +26,6 @@ pytestmark = pytest.mark.anyio
 EVERYWHERE = "0.0.0.0"
 TOKEN = "a long secret"
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
-
-
-@dataclass
-class Site:
-    """A running server."""
-
-    url: str
-    web: httpx2.AsyncClient
-
-    @asynccontextmanager
-    async def client(self, mode: str = ERAS[1]) -> AsyncIterator[Client]:
-        """An MCP client of it."""
-        transport = streamable_http_client(f"{self.url}/mcp", http_client=self.web)
-        async with Client(transport, mode=mode) as client:
-            yield client
-
-
-@asynccontextmanager
-async def site(settings: Settings, host: str = "127.0.0.1", **headers: str) -> AsyncIterator[Site]:
-    """A server that believes to listen on `host`; in truth only this machine reaches it."""
-    listener = listen("127.0.0.1", 0)
-    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-    async with serving(settings_for(host, settings)) as service, anyio.create_task_group() as tasks:
-        config = uvicorn.Config(build_app(service, host), log_config=None, ws="none", timeout_graceful_shutdown=1)
-        server = uvicorn.Server(config)
-        tasks.start_soon(server.serve, [listener])
-        async with httpx2.AsyncClient(base_url=url, headers=headers, timeout=PATIENCE_S) as web:
-            yield Site(url, web)
-        server.should_exit = True
 
 
 @pytest.mark.parametrize("mode", ERAS)
@@ -302,21 +267,6 @@ def test_a_taken_port_is_named(settings: Settings) -> None:
         run_http(settings, "127.0.0.1", taken.getsockname()[1])
 
 
-@contextmanager
-def running(settings: Settings) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """The server as a process; gives it and its address."""
-    code = "from wan_mcp.fronts.http.app import run_http; from wan_mcp.settings import Settings\n"
-    command = [sys.executable, "-c", code + "run_http(Settings(), '127.0.0.1', 0)"]
-    environment = os.environ | settings.environment()
-    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stderr is not None
-            line = next(line for line in process.stderr if "listening on" in line)
-            yield process, line.split()[-1]
-        finally:
-            process.kill()
-
-
 def test_a_signal_stops_the_server_while_a_client_waits_and_the_job_goes_on(settings: Settings, pace: Pace) -> None:
     async def stop_while_a_client_waits(process: subprocess.Popen[str], url: str) -> None:
         with anyio.fail_after(PATIENCE_S):
@@ -337,5 +287,5 @@ def test_a_signal_stops_the_server_while_a_client_waits_and_the_job_goes_on(sett
                 view = await service.wait(job.id, PATIENCE_S)
         assert view.job.state is JobState.SUCCEEDED
 
-    with running(settings) as (process, url):
-        anyio.run(stop_while_a_client_waits, process, url)
+    with running(settings) as front:
+        anyio.run(stop_while_a_client_waits, front.process, f"{front.url}/mcp")

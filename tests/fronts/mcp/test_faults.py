@@ -97,7 +97,13 @@ async def test_the_next_job_runs_after_one_has_failed(engine: Callable[..., Sett
 
 
 @pytest.mark.parametrize(
-    ("command", "says"), [("no-such-program engine", "No such file or directory"), ("true", "exit code 0")]
+    ("command", "says"),
+    [
+        ("no-such-program engine", "No such file or directory"),
+        ("true", "exit code 0"),
+        ("it's", "No closing quotation"),
+        ("nice -n 10 \\", "No escaped character"),
+    ],
 )
 async def test_a_command_that_starts_no_engine_fails_the_job_and_says_which_setting_it_is(
     connect: Connect, settings: Settings, command: str, says: str
@@ -118,7 +124,7 @@ async def test_a_front_that_could_not_tend_the_engine_tries_again(
     def troubled(self: Supervisor) -> None:
         turns.append(self)
         if len(turns) < 3:
-            raise HomeUnusable("the table stayed locked")
+            raise [HomeUnusable("the table stayed locked"), RecursionError("nobody has thought of it")][len(turns) - 1]
         supervise(self)
 
     monkeypatch.setattr(Supervisor, "supervise", troubled)

@@ -125,7 +125,7 @@ def run_engine(settings: Settings, build: Callable[[], Runner], resolve: Callabl
             # A front that found the lock held relies on this engine for its job: check again after releasing the lock.
             engine.rows.unregister(settings.device)
             lock.release()
-            if signals.leaving or not engine.store.has_queued():
+            if signals.leaving or not database.in_place() or not engine.store.has_queued():
                 break
             if not try_acquire(lock):
                 break
@@ -187,6 +187,9 @@ class _Engine:
         idle_until = time.monotonic() + self.settings.engine_idle_s
         alive_at = time.monotonic() + ALIVE_S
         while not self._leaving():
+            if not self.store.database.in_place():
+                log.warning("the job table was removed or replaced; leaving, for an engine that serves the new one")
+                return None
             coming = self._downloads.models()
             if self.store.has_queued() and (job := self.store.claim(self.settings.device, except_models=coming)):
                 return job

@@ -1,22 +1,34 @@
 """The HTTP front: MCP at /mcp, media at /media with ranges, and /healthz, all behind the guards."""
 
+import asyncio
 import logging
 import signal
 import socket
+from stat import S_ISREG
 from types import FrameType
+from typing import Any
 
 import anyio
 import uvicorn
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
+from starlette.staticfiles import NotModifiedResponse, StaticFiles
 
 import wan_mcp
 from wan_mcp.errors import BadRequest, UserError
 from wan_mcp.fronts.http.callers import Callers
+from wan_mcp.fronts.http.connections import (
+    ACCEPTED_AT_ONCE,
+    Connection,
+    Listener,
+    max_connections,
+    quiet_without_descriptors,
+)
 from wan_mcp.fronts.http.guard import (
     BearerToken,
     TrustedHost,
@@ -26,6 +38,9 @@ from wan_mcp.fronts.http.guard import (
     refuse_open_door,
 )
 from wan_mcp.fronts.http.peer import can_tell_users
+from wan_mcp.fronts.http.quiet_end import QuietEnd
+from wan_mcp.fronts.mcp.http_entry import ENDPOINT
+from wan_mcp.fronts.mcp.process_end import end_within
 from wan_mcp.fronts.mcp.server import build_http_app
 from wan_mcp.logs import log_to_stderr
 from wan_mcp.service.service import JobService, serving
@@ -36,22 +51,33 @@ __all__ = ["build_app", "listen", "run_http", "settings_for"]
 log = logging.getLogger(__name__)
 
 GOODBYE_S = 3  # how long open calls may go on when the server stops; their jobs go on anyway
-BODY_SPARE = 1_000_000
+LAST_CALL_S = 2  # and how much longer something that cannot be interrupted
+CROSS_ORIGIN: dict[str, Any] = {
+    "allow_origin_regex": ".*",  # untrusted ones were refused before
+    "allow_methods": ["GET", "HEAD", "POST"],
+    "allow_headers": ["*"],
+    "allow_private_network": True,
+    "expose_headers": [
+        "Mcp-Session-Id", "MCP-Protocol-Version", "Accept-Ranges", "Content-Length", "Content-Range", "ETag",
+        "WWW-Authenticate",
+    ],
+}  # fmt: skip
+CONDITIONS = StaticFiles()  # for its check of If-None-Match and If-Modified-Since
 MEDIA_HEADERS = {"Cache-Control": "private, max-age=86400", "X-Content-Type-Options": "nosniff"}
 
 
 def build_app(service: JobService, host: str, *, own_user_only: bool = False) -> Starlette:
     """Return the application for a server that listens on `host`; `own_user_only` as in `Callers`."""
-    settings = service.settings
-    most = int(settings.image_max_mb * 1e6 * 2 * 4 / 3) + BODY_SPARE  # two pictures in base64
-    mcp = build_http_app(service, most)
+    mcp = build_http_app(service)
     return Starlette(
         routes=[*mcp.routes, *_routes(service)],
         middleware=[
-            *_guards(host, settings),
+            Middleware(QuietEnd),
+            *_guards(host, service.settings),
             Middleware(Callers, host, own_user_only=own_user_only),
             *mcp.user_middleware,
         ],
+        exception_handlers={HTTPException: _in_words},
         lifespan=mcp.router.lifespan_context,
     )
 
@@ -62,17 +88,24 @@ def _guards(host: str, settings: Settings) -> list[Middleware]:
     guards = [
         Middleware(TrustedHost, names, any_address=not is_loopback(host)),
         Middleware(TrustedOrigin, names),
+        Middleware(CORSMiddleware, **CROSS_ORIGIN),
     ]
     return guards + ([Middleware(BearerToken, settings.http_token)] if settings.http_token else [])
 
 
 def _routes(service: JobService) -> list[Route]:
     async def healthz(request: Request) -> Response:
-        """Report whether this front works: whether it can read the job table."""
+        """Report whether this front works: whether it can read the job table, and supervises the engine."""
         try:
             await service.newest(limit=1)
+            trouble = service.trouble
         except UserError as error:
-            return JSONResponse({"status": "unusable", "reason": str(error)}, status_code=503)
+            trouble = str(error)
+        except Exception as error:  # such as no thread to spare
+            log.exception("the health check failed")
+            trouble = f"{type(error).__name__}: {error}"
+        if trouble is not None:
+            return JSONResponse({"status": "unusable", "reason": trouble}, status_code=503)
         return JSONResponse({"status": "ok", "version": wan_mcp.__version__})
 
     async def media(request: Request) -> Response:
@@ -81,11 +114,33 @@ def _routes(service: JobService) -> list[Route]:
             path, mime_type = service.media.find(f"wan://{request.path_params['folder']}/{request.path_params['file']}")
         except BadRequest as error:
             raise HTTPException(404) from error
-        if not await anyio.Path(path).is_file():
+        try:
+            status = await anyio.Path(path).stat()
+        except OSError as error:
+            raise HTTPException(404) from error
+        if not S_ISREG(status.st_mode):
             raise HTTPException(404)
-        return FileResponse(path, media_type=mime_type, headers=MEDIA_HEADERS)
+        response = FileResponse(path, media_type=mime_type, headers=MEDIA_HEADERS, stat_result=status)
+        if CONDITIONS.is_not_modified(response.headers, request.headers):
+            return NotModifiedResponse(response.headers)
+        return response
 
     return [Route("/healthz", healthz), Route("/media/{folder}/{file}", media)]
+
+
+async def _in_words(request: Request, error: Exception) -> Response:
+    """Answer a request that no route serves."""
+    assert isinstance(error, HTTPException)
+    match error.status_code:
+        case 404:
+            words = f"Nothing is at this address. MCP is at {ENDPOINT}, results are at /media/videos/ID.mp4 and "
+            words += "/media/images/ID.png, and /healthz reports whether the server works."
+        case 405:
+            allowed = (error.headers or {}).get("Allow", "GET")
+            words = f"Method {request.method} is not allowed here; allowed: {allowed}."
+        case _:
+            words = error.detail
+    return PlainTextResponse(f"{words}\n", error.status_code, error.headers)
 
 
 def settings_for(host: str, settings: Settings, *, callers_known: bool = True) -> Settings:
@@ -107,14 +162,24 @@ def run_http(settings: Settings, host: str, port: int) -> None:
     log_to_stderr(settings.log_level)
     refuse_open_door(host, settings.http_token)
     listener = listen(host, port)
-    # uvicorn stops in good order at these and then raises them again, for handlers such as this one.
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _already_stopped)
+        signal.signal(number, signal.SIG_DFL)  # until there is something to stop in good order
     anyio.run(_serve, settings, host, listener)
+
+
+class _Server(uvicorn.Server):
+    """A server that ends soon after it was told to, whatever still runs."""
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Stop at a signal."""
+        log.info("stopping at signal %d", sig)
+        end_within(GOODBYE_S + LAST_CALL_S, 0)
+        super().handle_exit(sig, frame)
 
 
 async def _serve(settings: Settings, host: str, listener: socket.socket) -> None:
     """Serve on a bound socket until the process is told to stop."""
+    asyncio.get_running_loop().set_exception_handler(quiet_without_descriptors)
     own_user_only = not settings.http_token
     callers_known = not own_user_only or can_tell_users()
     if not callers_known:
@@ -123,18 +188,33 @@ async def _serve(settings: Settings, host: str, listener: socket.socket) -> None
             "set WAN_MCP_HTTP_TOKEN to open them to the clients that send it"
         )
     async with serving(settings_for(host, settings, callers_known=callers_known)) as service:
+        app = build_app(service, host, own_user_only=own_user_only)
         config = uvicorn.Config(
-            build_app(service, host, own_user_only=own_user_only),
+            app,
+            http=Connection,
             log_config=None,
             access_log=False,
             timeout_graceful_shutdown=GOODBYE_S,
+            limit_concurrency=max_connections(),
+            backlog=ACCEPTED_AT_ONCE,
+            lifespan="off",
             ws="none",
             proxy_headers=False,  # the caller is who is connected; see `Callers`
         )
         address, port = listener.getsockname()[:2]
         shown = f"[{address}]" if ":" in address else address
-        log.info("listening on http://%s:%d/mcp", shown, port)
-        await uvicorn.Server(config).serve(sockets=[listener])
+        log.info("listening on http://%s:%d%s", shown, port, ENDPOINT)
+        server = _Server(config)
+        # uvicorn handles these while it serves, and raises them again when it has stopped.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, server.handle_exit)
+        try:
+            # Entered here and not by uvicorn, which would go on without it if it failed.
+            async with app.router.lifespan_context(app):
+                await server.serve(sockets=[listener])
+        except BaseException:  # a background task has failed: without it, this process is of no use
+            end_within(LAST_CALL_S, 1)
+            raise
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -145,14 +225,11 @@ def listen(host: str, port: int) -> socket.socket:
     """
     try:
         [(family, *_, address), *_] = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        listener = socket.create_server(address[:2], family=family)
+        made = socket.create_server(address[:2], family=family)
     except OSError as error:
         raise UserError(f"cannot listen on {host} port {port}: {error.strerror}; choose another --port") from error
     # Connections inherit it. asyncio does this for its own sockets only, and without it every
     # answer waits some 40 ms for the client's delayed acknowledgement.
+    listener = Listener(fileno=made.detach())
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return listener
-
-
-def _already_stopped(number: int, frame: FrameType | None) -> None:
-    log.info("stopped by signal %d", number)

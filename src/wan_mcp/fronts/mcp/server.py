@@ -1,5 +1,6 @@
 """The MCP server: one for both protocol eras and all transports, over a job service that its caller owns."""
 
+import logging
 from typing import Any
 
 from mcp import MCPError
@@ -10,6 +11,7 @@ from mcp.types import INVALID_PARAMS
 from starlette.applications import Starlette
 
 import wan_mcp
+from wan_mcp.fronts.mcp.http_entry import ENDPOINT, HttpEntry
 from wan_mcp.fronts.mcp.places import Places
 from wan_mcp.fronts.mcp.prompts import add_prompts, wrong_prompt
 from wan_mcp.fronts.mcp.resources import add_resources, reading
@@ -19,6 +21,8 @@ from wan_mcp.service.service import JobService
 from wan_mcp.settings import Settings
 
 __all__ = ["build_http_app", "build_server", "max_message_bytes", "serve_streams"]
+
+log = logging.getLogger(__name__)
 
 INSTRUCTIONS = (
     "Makes videos, images and captions on this machine. list_resolutions lists models, sizes, styles and "
@@ -90,11 +94,18 @@ async def serve_streams(server: MCPServer[Any], incoming: Incoming, outgoing: Ou
     await lowlevel.run(incoming, outgoing, lowlevel.create_initialization_options())
 
 
-def build_http_app(service: JobService, max_body_bytes: int) -> Starlette:
+def build_http_app(service: JobService) -> Starlette:
     """Build the server as an ASGI application with the endpoint /mcp. It does not authenticate its callers."""
-    return build_server(service).streamable_http_app(
+    most = max_message_bytes(service.settings)
+    app = build_server(service).streamable_http_app(
+        streamable_http_path=ENDPOINT,
         stateless_http=True,  # any process can answer any request
         json_response=False,  # progress needs a stream
-        max_request_body_size=max_body_bytes,
+        max_request_body_size=most,
         transport_security=TransportSecuritySettings(enable_dns_rebinding_protection=False),
     )
+    app.add_middleware(HttpEntry, most)
+    if not log.isEnabledFor(logging.DEBUG):
+        # It says at each request of a stateless server that a session without a name ends.
+        logging.getLogger("mcp.server.streamable_http").setLevel(logging.WARNING)
+    return app
