@@ -43,6 +43,20 @@ class FrameRule(Frozen):
         """Describe the rule in words."""
         return f"{self.multiple}k+{self.offset}, {self.minimum} to {self.maximum}"
 
+    @property
+    def shortest_s(self) -> float:
+        """The duration of the fewest frames, in seconds."""
+        return round(self.minimum / self.fps, 3)
+
+    @property
+    def longest_s(self) -> float:
+        """The duration of the most frames, in seconds."""
+        return round(self.maximum / self.fps, 3)
+
+    def in_words(self) -> str:
+        """Describe the lengths of a video as all lists and refusals do: in frames, and in seconds."""
+        return f"{self.describe()} frames at {self.fps:g} fps ({self.shortest_s:g} to {self.longest_s:g} s)"
+
 
 class Resolution(Frozen):
     """A named size in pixels."""

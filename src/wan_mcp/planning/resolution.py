@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from wan_mcp.catalog.manifest import Manifest
 from wan_mcp.catalog.sizes import Resolution, Sizes
 from wan_mcp.errors import BadRequest
-from wan_mcp.planning.limits import require_within
 from wan_mcp.schema.plans import InputImage
 from wan_mcp.schema.requests import VideoRequest
 from wan_mcp.text import number, quoted, shortened
@@ -115,7 +114,7 @@ def resolve_frames(request: VideoRequest, manifest: Manifest, notes: list[str]) 
     if request.num_frames is not None:
         if not rule.allows(request.num_frames):
             raise BadRequest(
-                f"num_frames {number(request.num_frames)} is not allowed by '{manifest.name}': {rule.describe()}; "
+                f"num_frames {number(request.num_frames)} is not allowed by '{manifest.name}': {rule.in_words()}; "
                 f"the nearest is {rule.nearest(request.num_frames)}"
             )
         return request.num_frames
@@ -124,7 +123,9 @@ def resolve_frames(request: VideoRequest, manifest: Manifest, notes: list[str]) 
     shortest, longest = rule.minimum / rule.fps, rule.maximum / rule.fps
     half = 0.5 / rule.fps  # half a frame either way still means the shortest or the longest
     if not shortest - half <= request.duration_s <= longest + half:
-        require_within("duration_s", request.duration_s, round(shortest, 3), round(longest, 3))
+        raise BadRequest(
+            f"duration_s {number(request.duration_s)} is not allowed by '{manifest.name}': {rule.in_words()}"
+        )
     frames = rule.nearest(request.duration_s * rule.fps)
     if not math.isclose(frames / rule.fps, request.duration_s, abs_tol=1e-3):
         notes.append(

@@ -16,7 +16,9 @@ def test_the_table_has_every_model_with_its_licence_and_where_its_weights_are(wa
         assert [lines[place + number].split()[number == 0] for number in range(len(manifest.tasks))] == [
             *manifest.tasks
         ]
-    assert "in the package" in next(line for line in lines if line.startswith("wan-mini "))
+    mini = next(line for line in lines if line.startswith("wan-mini "))
+    assert "in the package" in mini
+    assert "4k+1, 5 to 33 frames at 8 fps" in mini
 
 
 def test_in_a_narrow_terminal_every_word_stays_whole(wan: Wan) -> None:

@@ -22,7 +22,7 @@ __all__ = ["app"]
 
 WIDE = 140
 """Terminal columns that the table needs without cutting words."""
-FACTS = ("sizes", "frames", "licence", "weights")
+FACTS = ("sizes", "length", "licence", "weights")
 INDENT = "    "
 
 app = typer.Typer(help="List models, check a manifest.", invoke_without_command=True, rich_markup_mode=None)
@@ -90,7 +90,7 @@ class _Described:
 
 
 def _described(manifest: Manifest, machine: Machine, settings: Settings) -> _Described:
-    frames = manifest.frames.describe() if manifest.frames else ""
+    frames = manifest.frames.in_words() if manifest.frames else ""
     licence = manifest.licence.id + (" (gated)" if manifest.licence.gated else "")
     facts = (_sizes(manifest), frames, one_line(licence), _weights(manifest, settings))
     return _Described(one_line(manifest.name), manifest.tasks, facts, _verdict(machine, manifest, settings))
