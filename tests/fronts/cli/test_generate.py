@@ -39,6 +39,27 @@ def test_several_results_get_numbered_names(wan: Wan, tmp_path: Path) -> None:
     assert (tmp_path / "star-1.png").read_bytes() != (tmp_path / "star-2.png").read_bytes()
 
 
+def test_the_ending_of_the_output_decides_its_kind_and_others_cost_no_job(wan: Wan, tmp_path: Path) -> None:
+    run = wan("generate", "image", "a red star", "-o", "STAR.JPG")
+    assert run.stdout == "STAR.JPG\n"
+    assert (tmp_path / "STAR.JPG").read_bytes().startswith(b"\xff\xd8\xff")
+    for kind, name in (("image", "star.gif"), ("video", "star.webm"), ("video", "star"), ("image", ".")):
+        refused = wan("generate", kind, "a red star", "-o", name, "--force")
+        assert refused.returncode == 2
+        assert len(refused.stderr.splitlines()) == 1
+        assert "needs" in refused.stderr or "is a folder" in refused.stderr
+    assert len(jobs(wan)) == 1
+
+
+def test_an_engine_that_cannot_start_costs_one_sentence_and_no_lines_of_a_log(wan: Wan, settings: Settings) -> None:
+    run = wan("generate", "image", "a red star", settings=settings.model_copy(update={"engine_command": "false"}))
+    assert run.returncode == 1
+    [sentence] = run.stderr.splitlines()
+    assert "The engine cannot start" in sentence
+    assert ".." not in sentence
+    assert "ERROR" not in sentence
+
+
 def test_every_parameter_reaches_the_plan(wan: Wan) -> None:
     given = {"--negative": "blur", "--resolution": "landscape", "--steps": 3, "--guidance": 2.5, "--seed": 9}
     options = [part for pair in (given | {"--style": "noir", "--frames": 9}).items() for part in pair]

@@ -2,7 +2,9 @@
 
 import json
 import logging
+from typing import Any
 
+import anyio
 import pytest
 
 from tests.fixtures.command_line import Wan
@@ -13,9 +15,10 @@ from wan_mcp.jobs.database import Database
 from wan_mcp.jobs.store import JobStore
 from wan_mcp.logs import log_to_stderr
 from wan_mcp.planning.planner import Planner
-from wan_mcp.schema.enums import JobState
-from wan_mcp.schema.jobs import JobError
+from wan_mcp.schema.enums import JobState, Stage
+from wan_mcp.schema.jobs import Job, JobError, Progress
 from wan_mcp.schema.requests import ImageRequest
+from wan_mcp.service.service import JobView
 from wan_mcp.settings import Settings
 
 EVIL = "A\x1b]0;OWNED\x07\x1b[2J\x9b31m\u202e\r\nforged"
@@ -84,3 +87,17 @@ def test_log_lines_cannot_be_forged(capsys: pytest.CaptureFixture[str], monkeypa
     assert first.split(" ", 2)[2].startswith("WARNING x: prompt A\\x1b]0;OWNED\\x07")
     assert rest
     assert all(line.startswith("    ") for line in rest)
+
+
+def test_a_job_without_a_terminal_is_not_silent_for_long(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    progress = Progress(stage=Stage.DENOISE, step=1, steps=4, fraction=0.2, detail=EVIL)
+    values: dict[str, Any] = {"id": "j", "state": JobState.RUNNING, "plan": None, "progress": progress}
+    view = JobView(Job.model_construct(**values), None, 60.0)
+    lines = follow._Lines()
+    anyio.run(lines, view)
+    assert not capsys.readouterr().err
+    monkeypatch.setattr(follow, "LINE_EVERY_S", 0.0)
+    anyio.run(lines, view)
+    assert f"20% Denoising step 1/4 ({SEEN}), about 60 s left" in capsys.readouterr().err

@@ -22,7 +22,7 @@ from wan_mcp.errors import UserError
 from wan_mcp.fronts.cli.terminal import echo
 from wan_mcp.media.store import MediaStore
 from wan_mcp.settings import Settings, mistyped_variables
-from wan_mcp.text import in_bytes, last_line
+from wan_mcp.text import in_bytes, last_line, one_line
 
 __all__ = ["doctor"]
 
@@ -67,7 +67,7 @@ def doctor(
     for finding in _findings(settings):
         broken |= not finding.good
         echo("ok  " if finding.good else "BAD ", fg="green" if finding.good else "red", nl=False)
-        echo(f"{finding.what}: {finding.says}")
+        echo(one_line(f"{finding.what}: {finding.says}"))
     if broken:
         sys.exit(1)
 

@@ -19,6 +19,7 @@ from wan_mcp.fronts.cli.terminal import echo
 from wan_mcp.fronts.cli.usage_errors import USAGE, UsageError, in_cli_words, show_usage_error
 from wan_mcp.logs import log_to_stderr
 from wan_mcp.settings import Settings, mistyped_variables
+from wan_mcp.text import one_line
 
 __all__ = ["app", "main"]
 
@@ -42,8 +43,8 @@ app = typer.Typer(
 def _remember(ctx: typer.Context, settings: Settings) -> None:
     """A local media studio for MCP clients: video, images and captions on open weights."""
     ctx.obj = settings
-    # A person reads sentences; the log of what a command does for them is for who asks for it.
-    logs = ctx.invoked_subcommand in SERVERS or "log_level" in settings.model_fields_set
+    # A person reads sentences. The log of one command is for those who ask for it on that command's line.
+    logs = ctx.invoked_subcommand in SERVERS or ctx.params.get("log_level") is not None
     log_to_stderr(settings.log_level if logs else "CRITICAL")
     for sentence in mistyped_variables():
         log.warning(sentence)
@@ -112,7 +113,7 @@ def main() -> None:
     except typer.Abort:
         sys.exit(ABORTED)
     except (UserError, JobFailed) as error:
-        echo(in_cli_words(str(error)), fg="red", err=True)
+        echo(one_line(in_cli_words(str(error))), fg="red", err=True)
         sys.exit(USAGE)
     if isinstance(code, int):
         sys.exit(code)

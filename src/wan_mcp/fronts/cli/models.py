@@ -48,7 +48,7 @@ def default(
     else:
         _list(catalog, settings)
     for error in catalog.broken.values():
-        echo(f"not usable: {error}", fg="red", err=True)
+        echo(one_line(f"not usable: {error}"), fg="red", err=True)
 
 
 @app.command()
