@@ -107,7 +107,7 @@ def test_every_gap_is_filled_from_the_manifest(planner: Planner) -> None:
     "asked", [{"num_frames": 16}, {"num_frames": 1}, {"num_frames": 10**9}, {"duration_s": 0.1}, {"duration_s": 1e9}]
 )
 def test_a_length_that_is_not_allowed_is_refused_with_the_range_in_frames_and_in_seconds(
-    planner: Planner, asked: dict[str, float]
+    planner: Planner, asked: dict[str, Any]
 ) -> None:
     with pytest.raises(BadRequest, match=r"'wan-mini': 4k\+1, 5 to 33 frames at 8 fps \(0\.625 to 4\.125 s\)"):
         video(planner, **asked)
