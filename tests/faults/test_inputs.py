@@ -32,6 +32,15 @@ def bomb(width: int, height: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
 
 
+def blank_webp(width: int, height: int) -> bytes:
+    """A lossless WebP of one colour: each of its five prefix codes has one symbol, so pixels take no bits."""
+    fields = [(width - 1, 14), (height - 1, 14), (0, 1), (0, 3), (0, 3), *[(1, 4)] * 5]
+    bits = sum(value << sum(size for _, size in fields[:place]) for place, (value, _) in enumerate(fields))
+    body = b"\x2f" + bits.to_bytes(8, "little")
+    body = b"VP8L" + len(body).to_bytes(4, "little") + body + b"\0" * (len(body) % 2)
+    return b"RIFF" + (4 + len(body)).to_bytes(4, "little") + b"WEBP" + body
+
+
 def data_uri(data: bytes) -> str:
     return f"data:image/png;base64,{base64.b64encode(data).decode()}"
 
@@ -44,7 +53,16 @@ BAD_PICTURES = {
     "nothing at all": (data_uri(b""), "not a readable image"),
     "a tiny picture": (data_uri(png(2, 2)), "only 2x2 pixels"),
     "broken base64": ("data:image/png;base64,@@@@", "not valid base64"),
-    "another kind of data": ("data:text/html;base64,PGI+", "must look like data:image/png"),
+    "another kind of data": ("data:text/html;base64,PGI+", "not a readable image"),
+    "a data URI without data": ("data:image/png;base64", "must look like data:image/png"),
+    "base64 alone": (data_uri(png(40, 30)).partition(",")[2], "put 'data:image/png;base64,' in front"),
+    "an address of no form": ("file://[", "on another machine"),
+    "somebody's home": ("~root/x.png", "outside the allowed folders"),
+    "a relative path": ("x.png", "use an absolute path"),
+    "a quoted path": ("'/nowhere/x.png'", "read as it is written"),
+    "a path of Windows": ("C:\\Users\\me\\x.png", "read as it is written"),
+    "a canvas of a gigabyte in 28 bytes": (data_uri(blank_webp(7070, 7070)), "needs about 849.7 MB of memory"),
+    "a path of a megabyte": ("/" + "x/" * 500_000, "neither a path nor a URI"),
     "a file that is not there": ("/nowhere/at/all.png", "outside the allowed folders"),
     "a file outside the folders": ("/etc/passwd", "outside the allowed folders"),
     "a network address": ("http://127.0.0.1:1/x.png", "image URLs are not supported"),

@@ -17,7 +17,7 @@ from wan_mcp.permissions import make_folder
 from wan_mcp.schema.enums import Kind
 from wan_mcp.text import quoted
 
-__all__ = ["MediaName", "MediaStore", "whole"]
+__all__ = ["MediaName", "MediaStore", "no_room_in_words", "whole"]
 
 EXTENSIONS = {Kind.VIDEO: "mp4", Kind.IMAGE: "png"}
 MIME_TYPES = {Kind.VIDEO: "video/mp4", Kind.IMAGE: "image/png"}
@@ -123,10 +123,20 @@ def whole(target: Path) -> Iterator[Path]:
     Raises:
         OutOfSpace: the disk is full.
     """
+    with no_room_in_words(target.parent), atomic_file(target, durable=True, private=True) as temporary:
+        yield temporary
+
+
+@contextmanager
+def no_room_in_words(folder: Path) -> Iterator[None]:
+    """Write into a folder.
+
+    Raises:
+        OutOfSpace: the disk is full.
+    """
     try:
-        with atomic_file(target, durable=True, private=True) as temporary:
-            yield temporary
+        yield
     except OSError as error:
         if is_disk_full(error):
-            raise OutOfSpace(f"no space left on the disk of {target.parent}; free some and try again") from error
+            raise OutOfSpace(f"no space left on the disk of {folder}; free some and try again") from error
         raise

@@ -91,11 +91,12 @@ class Planner:
         machine: Machine | None = None,
         *,
         choice: Choice | None = None,
+        notes: Iterable[str] = (),
     ) -> Plan:
         """Return the plan of a job that will run: like `plan`, but also refuse what does not fit this machine.
 
         `machine` is as an engine has reported it; without it, the driver's own tool is asked. `choice` is that of
-        `choose`, where it was made already.
+        `choose`, where it was made already. `notes` say how the images were ingested.
 
         Raises:
             BadRequest, UnknownModel, BrokenManifest: as `plan`; or the result is too large for this machine.
@@ -103,7 +104,7 @@ class Planner:
         choice = choice or self.choose(request)
         plan = self._plan(request, choice, image, last_image)
         self._memory_check.check(plan, choice.manifest, machine)
-        return plan
+        return plan.model_copy(update={"notes": (*notes, *plan.notes)})
 
     def plan(self, request: Request, image: InputImage | None = None, last_image: InputImage | None = None) -> Plan:
         """Resolve every parameter of a request; `image` and `last_image` are its ingested images.

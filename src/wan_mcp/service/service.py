@@ -24,10 +24,10 @@ from wan_mcp.jobs.supervisor import Supervisor
 from wan_mcp.jobs.timings import Timings
 from wan_mcp.media.ingest import InputImages
 from wan_mcp.media.store import MediaStore
-from wan_mcp.planning.planner import Planner
+from wan_mcp.planning.planner import Choice, Planner
 from wan_mcp.schema.enums import JobState
 from wan_mcp.schema.jobs import Job
-from wan_mcp.schema.plans import Plan
+from wan_mcp.schema.plans import InputImage, Plan
 from wan_mcp.schema.requests import Request, VideoRequest
 from wan_mcp.service.background import Health, background, retried
 from wan_mcp.service.model_status import Measured, ModelStatus, model_statuses, what_statuses_depend_on
@@ -72,6 +72,7 @@ class JobService:
             settings.image_max_megapixels,
             any_folder=any_image_folder,
         )
+        self._ingesting = anyio.CapacityLimiter(1)
         self._opened: _Table | None = None
         self._left: list[_Table] = []
         self._opening = anyio.Lock()
@@ -122,7 +123,7 @@ class JobService:
         if request_id is not None and (job := await run_sync(table.store.attached, request, request_id)):
             return await self.view(job.id)
         await run_sync(self._check_space)
-        plan = await run_sync(self._settle, table, request)
+        plan = await self._settle(table, request)
         try:
             job = await run_sync(table.store.submit, request, plan, request_id, self.settings.queue_limit)
         except QueueFull as full:
@@ -135,14 +136,29 @@ class JobService:
             log.exception("cannot supervise the engine")
         return await self.view(job.id)
 
-    def _settle(self, table: _Table, request: Request) -> Plan:
-        self._catalog.refresh()
-        choice = self._planner.choose(request)  # an unknown model is refused before any image is read
-        image = self._inputs.take(request.image) if request.image else None
-        last = (
-            self._inputs.take(request.last_image) if isinstance(request, VideoRequest) and request.last_image else None
-        )
-        return self._planner.resolve(request, image, last, table.engines.machine(), choice=choice)
+    async def _settle(self, table: _Table, request: Request) -> Plan:
+        def choose() -> Choice:
+            self._catalog.refresh()
+            return self._planner.choose(request)
+
+        choice = await run_sync(choose)  # an unknown model is refused before any image is read
+        notes: list[str] = []
+        image = await self._take("image", request.image, notes)
+        last = await self._take("last_image", request.last_image, notes) if isinstance(request, VideoRequest) else None
+
+        def resolve() -> Plan:
+            return self._planner.resolve(request, image, last, table.engines.machine(), choice=choice, notes=notes)
+
+        return await run_sync(resolve)
+
+    async def _take(self, what: str, source: str | None, notes: list[str]) -> InputImage | None:
+        if not source:
+            return None
+        of_image: list[str] = []
+        # Images wait for each other, and must not fill the pool of threads that answers everything else meanwhile.
+        image = await run_sync(self._inputs.take, source, of_image, limiter=self._ingesting)
+        notes += [f"{what}: {note}" for note in of_image]
+        return image
 
     def _check_space(self) -> None:
         free = self.media.free_bytes()
