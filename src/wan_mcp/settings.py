@@ -96,7 +96,12 @@ class Settings(BaseSettings):
     image_max_mb: float = Field(
         default=20, gt=0, description="Maximum size of an input image in MB, as a file or data URI."
     )
-    image_max_megapixels: float = Field(default=50, gt=0, description="Maximum size of an input image in megapixels.")
+    image_max_megapixels: float = Field(
+        default=50,
+        gt=0,
+        description="Maximum size of an input image in megapixels. Its pixels may also take no more than 256 MB of "
+        "memory while they are decoded: 64 megapixels of most formats, 15 of WebP and AVIF.",
+    )
     resource_max_kb: int = Field(
         default=384,
         ge=3,

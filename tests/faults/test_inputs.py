@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from tests.fixtures.faults import Connect, facts, words
+from tests.support.image_files import SIDEWAYS, blank_webp, encoded, exif, picture, profile_of
 from wan_mcp.settings import Settings
 
 pytestmark = pytest.mark.anyio
@@ -30,15 +31,6 @@ def bomb(width: int, height: int) -> bytes:
     header = width.to_bytes(4, "big") + height.to_bytes(4, "big") + b"\x08\x02\x00\x00\x00"
     rows = zlib.compress(b"\0" * 10_000_000, 9)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
-
-
-def blank_webp(width: int, height: int) -> bytes:
-    """A lossless WebP of one colour: each of its five prefix codes has one symbol, so pixels take no bits."""
-    fields = [(width - 1, 14), (height - 1, 14), (0, 1), (0, 3), (0, 3), *[(1, 4)] * 5]
-    bits = sum(value << sum(size for _, size in fields[:place]) for place, (value, _) in enumerate(fields))
-    body = b"\x2f" + bits.to_bytes(8, "little")
-    body = b"VP8L" + len(body).to_bytes(4, "little") + body + b"\0" * (len(body) % 2)
-    return b"RIFF" + (4 + len(body)).to_bytes(4, "little") + b"WEBP" + body
 
 
 def data_uri(data: bytes) -> str:
@@ -119,3 +111,23 @@ async def test_a_prompt_in_any_script_reaches_the_result_unchanged(connect: Conn
     async with connect(shared_settings) as client:
         result = await client.call_tool("generate_image", {"prompt": prompt})
         assert facts(result)["request"]["prompt"] == prompt
+
+
+async def test_an_odd_photo_is_taken_and_the_answer_says_what_was_changed(
+    connect: Connect, shared_settings: Settings
+) -> None:
+    """Sideways, with a text where Exif has a number, in a colour space of print, and in lines as `base64` prints it."""
+    grey = Image.new("CMYK", (60, 40), (0, 0, 0, 128))
+    photo = encoded(grey, "JPEG", exif=exif(SIDEWAYS, (0x11A, 2, 6, 38)), icc_profile=profile_of("LAB"))
+    lines = base64.encodebytes(photo).decode()
+    async with connect(shared_settings) as client:
+        job = facts(await client.call_tool("caption_image", {"image": f"DATA:;base64,\n{lines}"}))
+        moving = await client.call_tool("generate_video", {"prompt": "it moves", "image": data_uri(animation())})
+    assert job["caption"] == "a picture of 40x60"
+    assert job["notes"] == ["image: colour profile ignored: it is for Lab images; colours taken as sRGB"]
+    assert "image: only the first of 2 frames is used" in facts(moving)["notes"]
+    assert "image: only the first of 2 frames is used" in words(moving)
+
+
+def animation() -> bytes:
+    return encoded(picture(), "GIF", save_all=True, append_images=[Image.new("RGB", (60, 40))])

@@ -8,21 +8,21 @@ import pytest
 from PIL import Image
 
 from tests.fixtures.image_files import Take
-from tests.support.image_files import SIZE, chunk, encoded, exif, jpeg_with, picture, png_with, tiff_with
+from tests.support.image_files import SIDEWAYS, SIZE, chunk, encoded, exif, jpeg_with, picture, png_with, tiff_with
 from wan_mcp.errors import BadImage
 from wan_mcp.media.store import MediaStore
 
-SIX, RESOLUTION = (0x112, 3, 1, 6), 0x11A
-SIDEWAYS = {
-    "resolution as text": exif(SIX, (RESOLUTION, 2, 6, 38)),
-    "resolution -1/0": exif(SIX, (RESOLUTION, 10, 1, 38), tail=struct.pack("<ii", -1, 0)),
-    "resolution beyond the file": exif(SIX, (RESOLUTION, 5, 1, 4_000_000)),
-    "an unknown type": exif(SIX, (0x9999, 99, 1, 0)),
-    "a count of 4 billion": exif(SIX, (0x9999, 7, 2**32 - 1, 0)),
-    "a pointer to nowhere": exif(SIX, (0x8769, 4, 1, 2**31)),
+RESOLUTION = 0x11A
+TURNED = {
+    "resolution as text": exif(SIDEWAYS, (RESOLUTION, 2, 6, 38)),
+    "resolution -1/0": exif(SIDEWAYS, (RESOLUTION, 10, 1, 38), tail=struct.pack("<ii", -1, 0)),
+    "resolution beyond the file": exif(SIDEWAYS, (RESOLUTION, 5, 1, 4_000_000)),
+    "an unknown type": exif(SIDEWAYS, (0x9999, 99, 1, 0)),
+    "a count of 4 billion": exif(SIDEWAYS, (0x9999, 7, 2**32 - 1, 0)),
+    "a pointer to nowhere": exif(SIDEWAYS, (0x8769, 4, 1, 2**31)),
     "an orientation of four bytes": exif((0x112, 4, 1, 6)),
-    "a thumbnail that is cut short": exif(SIX) + b"\xff\xd8\xff\xe0",
-    "fewer entries than it says": b"Exif\0\0II*\0\x08\0\0\0\x09\0" + struct.pack("<HHII", *SIX),
+    "a thumbnail that is cut short": exif(SIDEWAYS) + b"\xff\xd8\xff\xe0",
+    "fewer entries than it says": b"Exif\0\0II*\0\x08\0\0\0\x09\0" + struct.pack("<HHII", *SIDEWAYS),
 }
 UPRIGHT = {
     "noise": b"Exif\0\0noise-noise",
@@ -35,13 +35,13 @@ UPRIGHT = {
 
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP"])
-@pytest.mark.parametrize("name", [*SIDEWAYS, *UPRIGHT])
+@pytest.mark.parametrize("name", [*TURNED, *UPRIGHT])
 def test_odd_exif_costs_neither_the_pixels_nor_an_orientation_that_can_be_read(
     take: Take, form: str, name: str
 ) -> None:
-    data = encoded(picture(), form, exif=(SIDEWAYS | UPRIGHT)[name], quality=95)
+    data = encoded(picture(), form, exif=(TURNED | UPRIGHT)[name], quality=95)
     size, pixel, notes = take(data)
-    assert size == (SIZE[::-1] if name in SIDEWAYS else SIZE)
+    assert size == (SIZE[::-1] if name in TURNED else SIZE)
     assert notes == []
     if name in UPRIGHT:
         assert np.abs(np.subtract(pixel, (200, 30, 30))).max() < 12

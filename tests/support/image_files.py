@@ -65,3 +65,41 @@ def exif(*entries: tuple[int, int, int, int], tail: bytes = b"72dpi\0") -> bytes
 def profile_of(space: Any) -> bytes:
     """An ICC profile that Pillow makes."""
     return ImageCms.ImageCmsProfile(ImageCms.createProfile(space)).tobytes()
+
+
+SIDEWAYS = (0x112, 3, 1, 6)
+"""The entry of an Exif block for an image that must be turned by 90 degrees to be seen upright."""
+
+
+def blank_webp(width: int, height: int) -> bytes:
+    """A lossless WebP of one colour: each of its five prefix codes has one symbol, so pixels take no bits."""
+    fields = [(width - 1, 14), (height - 1, 14), (0, 1), (0, 3), (0, 3), *[(1, 4)] * 5]
+    bits = sum(value << sum(size for _, size in fields[:place]) for place, (value, _) in enumerate(fields))
+    body = b"\x2f" + bits.to_bytes(8, "little")
+    body = b"VP8L" + len(body).to_bytes(4, "little") + body + b"\0" * (len(body) % 2)
+    return b"RIFF" + (4 + len(body)).to_bytes(4, "little") + b"WEBP" + body
+
+
+def blank_png(width: int, height: int, bits: int, colour_type: int) -> bytes:
+    """A PNG of one half transparent colour or grey, made a row at a time."""
+    channels = {0: 1, 2: 3, 4: 2, 6: 4}[colour_type]
+    compressor = zlib.compressobj(1)
+    row = b"\0" + b"\x80" * (width * channels * bits // 8)
+    rows = b"".join(compressor.compress(row) for _ in range(height)) + compressor.flush()
+    head = struct.pack(">IIBBBBB", width, height, bits, colour_type, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+
+
+def blank_float_tiff(width: int, height: int) -> bytes:
+    """A TIFF of one grey in floating point: all its strips, of 16 rows, are the same bytes of the file."""
+    strip, strips = zlib.compress(struct.pack("<f", 0.5) * width * 16, 1), (height + 15) // 16
+    offsets = 8 + 2 + 12 * 10 + 4
+    data = offsets + 8 * strips
+    entries = [
+        *((256, 4, 1, width), (257, 4, 1, height), (258, 3, 1, 32), (259, 3, 1, 8), (262, 3, 1, 1)),
+        *((273, 4, strips, offsets), (277, 3, 1, 1), (278, 4, 1, 16), (279, 4, strips, offsets + 4 * strips)),
+        (339, 3, 1, 3),
+    ]
+    directory = struct.pack("<H", len(entries)) + b"".join(struct.pack("<HHII", *entry) for entry in entries) + bytes(4)
+    places = struct.pack(f"<{2 * strips}I", *[data] * strips, *[len(strip)] * strips)
+    return b"II*\0" + struct.pack("<I", 8) + directory + places + strip

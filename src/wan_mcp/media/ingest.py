@@ -11,10 +11,10 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from wan_mcp.errors import BadImage
-from wan_mcp.files import make_folder
 from wan_mcp.media.decode import decode_to_png
 from wan_mcp.media.sources import MISSING_HEAD, data_of_uri, is_base64_of_image, path_of_file_uri, scheme_of
 from wan_mcp.media.store import MediaName, MediaStore, no_room_in_words, whole
+from wan_mcp.permissions import make_folder
 from wan_mcp.schema.enums import Kind
 from wan_mcp.schema.plans import InputImage
 from wan_mcp.text import escaped, in_bytes, quoted

@@ -99,8 +99,11 @@ class UprightRows:
         from PIL import Image
 
         values = np.asarray(piece)
-        greys = np.nan_to_num(values.astype(np.float64), nan=0.0, posinf=self.white, neginf=0.0)
-        colours = Image.fromarray((greys.clip(0, self.white) * (255 / self.white)).round().astype(np.uint8))
+        exact = np.float64 if piece.mode == "I" else np.float32  # which has all sixteen bits
+        greys = np.nan_to_num(values.astype(exact), nan=0.0, posinf=self.white, neginf=0.0)
+        np.clip(greys, 0, self.white, out=greys)
+        greys *= 255 / self.white
+        colours = Image.fromarray(greys.round().astype(np.uint8))
         key = piece.info.get("transparency")
         if not isinstance(key, int):
             return colours, None
