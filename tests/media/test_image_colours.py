@@ -122,6 +122,7 @@ def test_what_a_png_says_of_its_colours_without_a_profile_is_applied(take: Take)
         (png_with(chunk(b"gAMA", struct.pack(">I", 1))), "its gamma is impossible"),
         (png_with(chunk(b"cICP", b"\x09\x10\0\1")), "colour space 9/16 is not supported"),
     ],
+    ids=lambda value: value if isinstance(value, str) else "",  # not the bytes
 )
 def test_a_profile_that_cannot_be_used_is_ignored_with_a_note(take: Take, data: bytes, reason: str) -> None:
     _, pixel, [note] = take(data)
@@ -163,6 +164,7 @@ def floats() -> bytes:
         (encoded(Image.fromarray(np.zeros((20, 20), np.uint16)), "PNG"), "16 bits per channel reduced to 8"),
         (floats(), "values scaled to 8 bits; 300 became white"),
     ],
+    ids=lambda value: value if isinstance(value, str) else "",  # not the bytes
 )
 def test_what_is_left_out_of_an_image_becomes_a_note(take: Take, data: bytes, note: str) -> None:
     assert take(data)[2] == [note]

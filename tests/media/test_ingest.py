@@ -178,6 +178,7 @@ def truncated() -> bytes:
         (encoded(Image.new("RGB", (10, 4)), "PNG"), "only 10x4"),
         (b"\0" * 600_000, "600.0 kB; the limit is 500.0 kB"),
     ],
+    ids=lambda value: value if isinstance(value, str) else "",  # not the bytes
 )
 def test_what_is_no_usable_picture_is_refused_with_the_reason(
     inputs: InputImages, folder: Path, data: bytes, reason: str
