@@ -241,7 +241,7 @@ async def test_pictures_are_refused_with_the_reason(
         assert "outside the allowed folders" in await caption(str(outside))
         assert "not a readable image" in await caption(str(inside / "cut.png"))
         assert "not a readable image" in await caption(str(inside / "text.png"))
-        assert "no file /" in await caption(str(inside / "none.png"))
+        assert "no file '/" in await caption(str(inside / "none.png"))
         assert "image URLs are not supported" in await caption("https://example.org/a.png")
         assert "not valid base64" in await caption(DATA_URI + "???")
         assert "is not the wan:// address" in await caption("wan://images/../../etc/passwd")
