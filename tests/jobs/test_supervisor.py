@@ -28,11 +28,12 @@ def test_a_pid_that_belongs_to_another_process_by_now_is_not_the_engine(database
     row = rows.get("cpu")
     assert row is not None
     assert row.process() == psutil.Process()
-    with database.write() as connection:
-        connection.execute("UPDATE engines SET pid_created = pid_created - 100")
-    row = rows.get("cpu")
-    assert row is not None
-    assert row.process() is None
+    for change in ("identity = identity || '0'", "identity = 'another boot' || identity", "identity = NULL"):
+        with database.write() as connection:
+            connection.execute(f"UPDATE engines SET pid_created = pid_created - 100, {change}")
+        row = rows.get("cpu")
+        assert row is not None
+        assert row.process() is None
 
 
 def test_an_engine_that_left_is_not_there_any_more(database: Database) -> None:

@@ -95,7 +95,16 @@ MIGRATIONS = (
 ADDITIONS = (
     "CREATE TABLE IF NOT EXISTS shrunk_requests (one INTEGER PRIMARY KEY CHECK (one = 1), seq INTEGER NOT NULL) STRICT",
 )
-ADDED_COLUMNS: tuple[tuple[str, str, str], ...] = ()
+ADDED_COLUMNS = (
+    ("engines", "identity", "TEXT"),
+    ("engines", "silent_until", "REAL"),
+    ("engines", "silence_s", "REAL"),
+    ("engines", "oom_kills", "INTEGER"),
+    ("engines", "ended", "TEXT"),
+    ("jobs", "evidence", "TEXT"),
+    ("jobs", "settings", "TEXT"),
+    ("jobs", "engine", "TEXT"),
+)
 """Table, column and declaration of each column that was added in this way."""
 
 WAL_BYTES = 16_000_000  # a write-ahead log that has grown larger is cut when it is reset

@@ -2,12 +2,13 @@
 
 from pathlib import Path
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from wan_mcp.errors import HomeUnusable
+from wan_mcp.jobs.rows import is_device_name
 from wan_mcp.permissions import file_mode, make_folder
 
-__all__ = ["engine_lock"]
+__all__ = ["engine_lock", "locked_devices"]
 
 
 def engine_lock(home: Path, device: str) -> FileLock:
@@ -23,3 +24,19 @@ def engine_lock(home: Path, device: str) -> FileLock:
     except OSError as error:
         raise HomeUnusable(f"the folder {folder} cannot be created: {error.strerror}") from error
     return FileLock(folder / f"{device.replace(':', '-')}.lock", mode=mode, thread_local=False)
+
+
+def locked_devices(home: Path) -> list[str]:
+    """Return the devices of this home whose locks are held at the moment, by whatever process."""
+    found = []
+    for file in sorted((home / "engines").glob("*.lock")):
+        device = file.stem.replace("-", ":")
+        if not is_device_name(device):
+            continue
+        try:
+            engine_lock(home, device).acquire(blocking=False).lock.release()
+        except Timeout:
+            found.append(device)
+        except OSError:  # it may not be opened by this user: nobody here can use it
+            continue
+    return found

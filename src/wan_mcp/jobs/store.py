@@ -6,14 +6,16 @@ work of the next.
 """
 
 import secrets
+import sqlite3
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from wan_mcp.errors import BadRequest, LeaseLost, QueueFull, UnknownJob, UnreadableRow
 from wan_mcp.jobs.asked import asks_for, kept
 from wan_mcp.jobs.database import Database, Remembered
+from wan_mcp.jobs.evidence import Death, Evidence
 from wan_mcp.jobs.rows import COLUMNS, UnreadableJob, is_device_name, read_row
 from wan_mcp.schema.enums import JobState, Stage
 from wan_mcp.schema.jobs import Artifact, Job, JobError, Progress
@@ -27,7 +29,6 @@ __all__ = ["JobListing", "JobStore", "new_job_id"]
 ID_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 ID_LENGTH = 20
 
-ENGINE_DEATHS_ALLOWED = 1
 DOWNLOADS_ALLOWED = 20  # attempts at a job in whose download an engine died
 
 
@@ -54,8 +55,12 @@ class JobStore:
 
     # What fronts do.
 
-    def submit(self, request: Request, plan: Plan, request_id: str | None, queue_limit: int) -> Job:
+    def submit(
+        self, request: Request, plan: Plan, request_id: str | None, queue_limit: int, settings: str | None = None
+    ) -> Job:
         """Queue a job; a repeated `request_id` returns the job that it started.
+
+        `settings` is the `settings_key` of the front that asks.
 
         Raises:
             QueueFull: `queue_limit` jobs wait already.
@@ -75,9 +80,9 @@ class JobStore:
             if waiting >= queue_limit:
                 raise QueueFull(f"the queue is full ({waiting} jobs are waiting)")
             row = connection.execute(
-                "INSERT INTO jobs (id, request_id, request, state, plan, created_at)"
-                f" VALUES (?, ?, ?, 'queued', ?, ?) RETURNING {COLUMNS}",
-                (new_job_id(), request_id, kept(request), plan.model_dump_json(), self._clock()),
+                "INSERT INTO jobs (id, request_id, request, state, plan, created_at, settings)"
+                f" VALUES (?, ?, ?, 'queued', ?, ?, ?) RETURNING {COLUMNS}",
+                (new_job_id(), request_id, kept(request), plan.model_dump_json(), self._clock(), settings),
             ).fetchone()
             return _readable(row)
 
@@ -128,12 +133,17 @@ class JobStore:
 
     def unfinished(self) -> list[Job]:
         """Return running and queued jobs, in the order in which they are served."""
+        return [job for job, _ in self._line()]
 
-        def read() -> list[Job]:
+    def _line(self) -> list[tuple[Job, Evidence]]:
+        def read() -> list[tuple[Job, Evidence]]:
             rows = self.database.read(
-                f"SELECT {COLUMNS} FROM jobs WHERE state IN ('running', 'queued') ORDER BY state = 'queued', seq"
+                f"SELECT {COLUMNS}, evidence FROM jobs"
+                " WHERE state IN ('running', 'queued') ORDER BY state = 'queued', seq"
             )
-            return [job for job in map(read_row, rows) if isinstance(job, Job)]
+            found = [(read_row(row), Evidence.parse(row["evidence"])) for row in rows]
+            line = [(job, evidence) for job, evidence in found if isinstance(job, Job)]
+            return sorted(line, key=lambda each: each[0].state is JobState.QUEUED and each[1].waits)
 
         return self._remembered.get("unfinished", read)
 
@@ -154,37 +164,78 @@ class JobStore:
             )
         return self.get(job_id)
 
-    def fail_queued(self, error: JobError) -> int:
-        """Fail all queued jobs, because no engine can start; return their number."""
+    def fail_queued(self, error: JobError, settings: str | None = None) -> int:
+        """Fail queued jobs, because no engine can start; return their number.
+
+        With `settings`, only those of fronts with that `settings_key`, and those that nobody claims as their own.
+        """
+        failed = 0
         with self.database.write() as connection:
-            return connection.execute(
-                "UPDATE jobs SET state = 'failed', error = ?, finished_at = ? WHERE state = 'queued'",
-                (error.model_dump_json(), self._clock()),
-            ).rowcount
+            rows = connection.execute(
+                f"SELECT seq, {COLUMNS} FROM jobs WHERE state = 'queued'"
+                " AND (:settings IS NULL OR settings IS NULL OR settings = :settings)",
+                {"settings": settings},
+            ).fetchall()
+            for row in rows:
+                if isinstance(read_row(row), Job):
+                    failed += self._fail(connection, row["seq"], error)
+        return failed
+
+    def fail_hopeless(self, devices: Collection[str]) -> list[Job]:
+        """Fail the queued jobs that no engine of these devices can run, by what their evidence says; return them."""
+        if not any(job.state is JobState.QUEUED and evidence.fails(devices) for job, evidence in self._line()):
+            return []
+        failed = []
+        with self.database.write() as connection:
+            for row in connection.execute(
+                f"SELECT seq, {COLUMNS}, evidence FROM jobs WHERE state = 'queued'"
+            ).fetchall():
+                job, reason = read_row(row), Evidence.parse(row["evidence"]).fails(devices)
+                if isinstance(job, Job) and reason is not None:
+                    self._fail(connection, row["seq"], _died(reason))
+                    failed.append(job)
+        return failed
+
+    def _fail(self, connection: sqlite3.Connection, seq: int, error: JobError) -> int:
+        return connection.execute(
+            "UPDATE jobs SET state = 'failed', error = ?, finished_at = ? WHERE seq = ? AND state = 'queued'",
+            (error.model_dump_json(), self._clock(), seq),
+        ).rowcount
 
     # What engines do.
 
-    def claim(self, device: str, *, except_models: Sequence[str] = ()) -> Job | None:
-        """Claim the oldest queued job that is not for one of these models; None if there is none."""
-        with self.database.write(durable=False) as connection:  # a claim lost to a power cut is a queued job
-            queued = connection.execute(f"SELECT seq, {COLUMNS} FROM jobs WHERE state = 'queued' ORDER BY seq")
-            for candidate in queued:
-                job = read_row(candidate)
-                if isinstance(job, UnreadableJob) or job.plan.model in except_models:
-                    continue
-                queued.close()
-                row = connection.execute(
-                    "UPDATE jobs SET state = 'running', device = :device, attempt = attempt + 1, progress = NULL,"
-                    " artifacts = '[]', notes = '[]', started_at = coalesce(started_at, :now), updated_at = :now"
-                    f" WHERE seq = :seq RETURNING {COLUMNS}",
-                    {"device": device, "now": self._clock(), "seq": candidate["seq"]},
-                ).fetchone()
-                return _readable(row)
-        return None
+    def claim(self, device: str, *, except_models: Sequence[str] = (), engine: str | None = None) -> Job | None:
+        """Claim the oldest queued job that is not for one of these models; None if there is none.
 
-    def has_queued(self) -> bool:
-        """Check whether a job is queued that can be claimed."""
-        return any(job.state is JobState.QUEUED for job in self.unfinished())
+        `engine` is the identity of the engine that claims (`Processes.identity`).
+        """
+        with self.database.write(durable=False) as connection:  # a claim lost to a power cut is a queued job
+            rows = connection.execute(f"SELECT seq, {COLUMNS}, evidence FROM jobs WHERE state = 'queued' ORDER BY seq")
+            waiting: int | None = None
+            for candidate in rows:
+                job, evidence = read_row(candidate), Evidence.parse(candidate["evidence"])
+                if isinstance(job, UnreadableJob) or job.plan.model in except_models or evidence.bars(device):
+                    continue
+                waiting = candidate["seq"] if waiting is None or not evidence.waits else waiting
+                if not evidence.waits:
+                    break
+            rows.close()
+            if waiting is None:
+                return None
+            row = connection.execute(
+                "UPDATE jobs SET state = 'running', device = :device, engine = :engine, attempt = attempt + 1,"
+                " progress = NULL, artifacts = '[]', notes = '[]', started_at = coalesce(started_at, :now),"
+                f" updated_at = :now WHERE seq = :seq RETURNING {COLUMNS}",
+                {"device": device, "engine": engine, "now": self._clock(), "seq": waiting},
+            ).fetchone()
+            return _readable(row)
+
+    def has_queued(self, device: str | None = None) -> bool:
+        """Check whether a job is queued that can be claimed (by an engine of `device`, or of any)."""
+        return any(
+            job.state is JobState.QUEUED and not (device is not None and evidence.bars(device))
+            for job, evidence in self._line()
+        )
 
     def report(self, job: Job, progress: Progress) -> bool:
         """Write the progress of a running job; return whether its cancellation was requested.
@@ -272,42 +323,65 @@ class JobStore:
         rows = self.database.read("SELECT DISTINCT device FROM jobs WHERE state = 'running' AND device IS NOT NULL")
         return [row["device"] for row in rows if is_device_name(row["device"])]
 
-    def requeue_orphans(self, device: str) -> list[Job]:
+    def has_running(self, device: str) -> bool:
+        """Check whether a job is running on a device, or was when its engine died."""
+        return any(job.state is JobState.RUNNING and job.device == device for job in self.unfinished())
+
+    def has_evidence(self) -> bool:
+        """Check whether engines have died over a job that is queued."""
+        return any(job.state is JobState.QUEUED and evidence.deaths for job, evidence in self._line())
+
+    def requeue_orphans(
+        self,
+        device: str,
+        death_of: Callable[[str | None], Death] = lambda engine: Death.CRASHED,
+        devices: Collection[str] | None = None,
+    ) -> list[Job]:
         """Requeue or fail the jobs that a dead engine left running, and return them.
 
-        Once, a job goes back to its old place in the queue: generation is deterministic, so the
-        repeat gives the same result. The second time it fails, for it may be what kills engines; one
-        whose weights were coming or being checked is not to blame, and goes on there.
+        A job goes back to its place in the queue: generation is deterministic, so the repeat gives the same result. It
+        fails when its evidence says that no engine of `devices` (those that live or can be started; by default only
+        `device`) can run it; `death_of` returns how the engine of an identity died. A job whose weights were coming or
+        being checked is not to blame.
         """
-        error = JobError(
-            code="engine_died",
-            message="The engine died twice while it ran this job (out of memory, or a crash); "
-            "try a smaller size, fewer frames or another model. The engine's log has the details.",
-        ).model_dump_json()
+        settled: list[sqlite3.Row] = []
         with self.database.write() as connection:
-            blameless = connection.execute(
-                "UPDATE jobs SET progress = NULL,"
-                " state = CASE WHEN cancel_requested THEN 'cancelled' ELSE 'queued' END,"
-                " finished_at = CASE WHEN cancel_requested THEN ? END"
-                " WHERE state = 'running' AND device = ? AND attempt < ?"
-                " AND CASE WHEN json_valid(progress) THEN json_extract(progress, '$.stage') END IN (?, ?)"
-                f" RETURNING {COLUMNS}",
-                (self._clock(), device, DOWNLOADS_ALLOWED, Stage.DOWNLOAD, Stage.CHECK),
-            ).fetchall()
             rows = connection.execute(
-                "UPDATE jobs SET deaths = deaths + 1, progress = NULL,"
-                " state = CASE WHEN cancel_requested THEN 'cancelled'"
-                " WHEN deaths < :allowed THEN 'queued' ELSE 'failed' END,"
-                " error = CASE WHEN cancel_requested OR deaths < :allowed THEN NULL ELSE :error END,"
-                " finished_at = CASE WHEN cancel_requested OR deaths >= :allowed THEN :now END"
-                " WHERE state = 'running' AND device = :device"
-                f" RETURNING {COLUMNS}",
-                {"device": device, "allowed": ENGINE_DEATHS_ALLOWED, "error": error, "now": self._clock()},
+                f"SELECT seq, {COLUMNS}, evidence, engine FROM jobs WHERE state = 'running' AND device = ?", (device,)
             ).fetchall()
-        return [job for job in map(read_row, blameless + rows) if isinstance(job, Job)]
+            for row in rows:
+                job, evidence, deaths = read_row(row), Evidence.parse(row["evidence"]), row["deaths"]
+                if isinstance(job, UnreadableJob):
+                    continue  # a newer version's, which will find it
+                coming = job.progress is not None and job.progress.stage in (Stage.DOWNLOAD, Stage.CHECK)
+                if not coming or job.attempt >= DOWNLOADS_ALLOWED:
+                    evidence, deaths = evidence.after(death_of(row["engine"]), device), deaths + 1
+                reason = None if coming and deaths == row["deaths"] else evidence.fails(devices or (device,))
+                state = JobState.CANCELLED if job.cancel_requested else JobState.FAILED if reason else JobState.QUEUED
+                values = {
+                    "seq": row["seq"],
+                    "state": state,
+                    "deaths": deaths,
+                    "evidence": str(evidence),
+                    "error": _died(reason).model_dump_json() if reason and state is JobState.FAILED else None,
+                    "finished_at": self._clock() if state.final else None,
+                }
+                settled += connection.execute(
+                    "UPDATE jobs SET state = :state, deaths = :deaths, evidence = :evidence, error = :error,"
+                    f" finished_at = :finished_at, progress = NULL WHERE seq = :seq RETURNING {COLUMNS}",
+                    values,
+                ).fetchall()
+        return [job for job in map(read_row, settled) if isinstance(job, Job)]
 
 
-def _same_request(row: Any, request: Request) -> Job:
+def _died(reason: str) -> JobError:
+    return JobError(
+        code="engine_died",
+        message=f"{reason}; try a smaller size, fewer frames or another model. The engine's log has the details.",
+    )
+
+
+def _same_request(row: sqlite3.Row, request: Request) -> Job:
     if not asks_for(row["request"], request):
         raise BadRequest(
             f"request_id '{row['request_id']}' belongs to job {row['id']} of a different request; "
@@ -316,7 +390,7 @@ def _same_request(row: Any, request: Request) -> Job:
     return _readable(row)
 
 
-def _readable(row: Any) -> Job:
+def _readable(row: sqlite3.Row) -> Job:
     job = read_row(row)
     if isinstance(job, UnreadableJob):
         raise UnreadableRow(str(job))

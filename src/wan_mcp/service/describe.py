@@ -43,7 +43,8 @@ def sentence(view: JobView) -> str:
             ahead = (view.queue_position or 1) - 1
             again = " again, because its engine died" if job.crashes else ""
             place = "next to run" if ahead == 0 else f"{ahead} job{'s' if ahead > 1 else ''} ahead"
-            return f"Queued{again}: {place}{time_left(view.eta_s)}"
+            waits = "" if view.hindrance is None else f"; it waits because {view.hindrance}"
+            return f"Queued{again}: {place}{time_left(view.eta_s)}{waits}"
         case JobState.RUNNING if job.cancel_requested:
             return "Stopping after the current step"
         case JobState.RUNNING:

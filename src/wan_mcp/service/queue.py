@@ -23,6 +23,8 @@ class JobView:
     """1 for the next job to run; None unless queued."""
     eta_s: float | None = None
     """Seconds until it is done; None while nothing similar has been measured."""
+    hindrance: str | None = None
+    """Why no engine takes it at the moment, in a sentence; None if nothing is known to hinder one."""
 
 
 class Queue:
@@ -49,10 +51,17 @@ class Queue:
         # A job that waits for a download is out of line, and its time is unknown.
         coming = {other.plan.model for other in unfinished if _downloads(other)}
         if job.plan.model in coming:
-            return JobView(job, queue_position=sum(other.plan.model == job.plan.model for other in ahead))
+            position = sum(other.plan.model == job.plan.model for other in ahead)
+            return JobView(job, queue_position=position, hindrance=self._engines.hindrance)
         line = [other for other in ahead if other.plan.model not in coming]
         position = sum(other.state is JobState.QUEUED for other in line) + 1
-        return JobView(job, queue_position=position, eta_s=self._seconds([*line, job]))
+        hindrance = self._engines.hindrance
+        return JobView(
+            job,
+            queue_position=position,
+            eta_s=self._seconds([*line, job]) if hindrance is None else None,
+            hindrance=hindrance,
+        )
 
     def _seconds(self, line: list[Job]) -> float | None:
         """Return the seconds until the last job in `line` is done; None if any is unknown."""

@@ -94,7 +94,7 @@ def _repair_rows(settings: Settings) -> str:
         with _without_engines(settings):
             bad = [row for row in _rows(database) if _defect(row) is not None]
             kept = settings.database.with_name(f"jobs.db.unreadable-{_stamp()}.jsonl")
-            with atomic_file(kept, durable=True) as temporary:
+            with atomic_file(kept, durable=True, private=True) as temporary:
                 temporary.write_text("".join(json.dumps(dict(row)) + "\n" for row in bad), encoding="utf-8")
             mended = sum(_mend(row, database) for row in bad)
     except OSError as error:

@@ -96,6 +96,7 @@ class JobService:
         async with self._opening:
             if self._opened is not None and not self._opened.store.database.in_place():
                 log.warning("the job table %s was removed or replaced; opening it again", self.settings.database)
+                self._opened.engines.leave()
                 self._left.append(self._opened)  # closed at the end: calls under way may still use it
                 self._opened = None
             if self._opened is None:
@@ -103,6 +104,7 @@ class JobService:
                 await run_sync(shrink_requests, database)
                 store, timings = JobStore(database), Timings(database)
                 engines = Supervisor(self.settings, store)
+                await run_sync(engines.join)
                 queue = Queue(store, timings, engines, self.settings.precision)
                 self._opened = _Table(store, timings, engines, queue)
         return self._opened
@@ -125,7 +127,9 @@ class JobService:
         await run_sync(self._check_space)
         plan = await self._settle(table, request)
         try:
-            job = await run_sync(table.store.submit, request, plan, request_id, self.settings.queue_limit)
+            job = await run_sync(
+                table.store.submit, request, plan, request_id, self.settings.queue_limit, table.engines.settings_key
+            )
         except QueueFull as full:
             raise QueueFull(f"{full}; {await self._when_to_come_back(table)}") from full
         finally:
@@ -309,6 +313,7 @@ class JobService:
         """Close the job table."""
         for table in (*self._left, self._opened):
             if table is not None:
+                table.engines.leave()
                 table.store.database.close()
 
 

@@ -38,7 +38,7 @@ def acquire_device(
         return lock, device
     other = None
     try:
-        rows.register(device, time.time() + settings.load_deadline_s)
+        rows.register(device, time.monotonic() + settings.load_deadline_s)
         found = resolve(AUTO)
         names.record_auto(found)
         if found == device:

@@ -10,6 +10,7 @@ import logging
 import signal
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from types import FrameType
 from typing import Protocol
@@ -17,10 +18,15 @@ from typing import Protocol
 from wan_mcp.engine.worker.acquire_device import acquire_device, try_acquire
 from wan_mcp.engine.worker.downloads import Downloads
 from wan_mcp.engine.worker.reporter import EngineShutdown, Reporter
-from wan_mcp.errors import HomeUnusable, JobCancelled, JobFailed, LeaseLost, OutOfSpace
+from wan_mcp.errors import HomeUnusable, JobCancelled, JobFailed, LeaseLost, OutOfSpace, WanError
 from wan_mcp.hardware.machine import Machine
 from wan_mcp.jobs.database import Database, Watch
+from wan_mcp.jobs.evidence import Death
+from wan_mcp.jobs.fronts import Presence
 from wan_mcp.jobs.loaded_models import LoadedModels
+from wan_mcp.jobs.orphans import death_in, living_devices, settle_orphans
+from wan_mcp.jobs.processes import Processes
+from wan_mcp.jobs.starts import StartLog
 from wan_mcp.jobs.store import JobStore
 from wan_mcp.jobs.timings import Timings
 from wan_mcp.jobs.workers import WorkerRegistry
@@ -125,11 +131,15 @@ def run_engine(settings: Settings, build: Callable[[], Runner], resolve: Callabl
             # A front that found the lock held relies on this engine for its job: check again after releasing the lock.
             engine.rows.unregister(settings.device)
             lock.release()
-            if signals.leaving or not database.in_place() or not engine.store.has_queued():
+            if signals.leaving or not database.in_place() or not engine.store.has_queued(device):
                 break
             if not try_acquire(lock):
                 break
             engine.register()
+    except BaseException:
+        with suppress(WanError):
+            engine.rows.crash(device)  # evidence, if a job was running
+        raise
     finally:
         engine.rows.unregister(settings.device)
         lock.release()
@@ -150,20 +160,30 @@ class _Engine:
 
     def register(self) -> None:
         """Register this process as the engine of the device."""
-        self.rows.register(self.settings.device, time.time() + self.settings.load_deadline_s)
+        self.rows.register(self.settings.device, time.monotonic() + self.settings.load_deadline_s)
         if self._runner is not None:
             self._sign_of_life()
 
     def start(self, build: Callable[[], Runner], began: float) -> None:
         """Settle a dead predecessor's job, and build the runner. `began` is the process's start (monotonic)."""
+        processes = Processes()
+        fronts = Presence(self.settings.home, "").others
+
+        def devices() -> list[str]:
+            others = living_devices(self.settings.home, self.rows, processes, fronts())
+            return [self.settings.device, *others]
+
+        def death_of(engine: str | None) -> Death:
+            return death_in(self.rows, engine, None, processes)
+
+        settle_orphans(self.store, self.settings.device, death_of, devices)
         self.register()
-        for job in self.store.requeue_orphans(self.settings.device):
-            log.warning("an engine died over job %s, which is now %s", job.id, job.state)
         MediaStore(self.settings.home).sweep()
         self._runner = build()
         if (machine := self._runner.machine()) is not None:
             self.rows.record_machine(self.settings.device, machine)
         self._sign_of_life()
+        StartLog.leave(self.settings.log_file)
         seconds = time.monotonic() - began
         self._timings.record_start(self.settings.device, seconds)
         log.info("engine ready for %s after %.1f s", self.settings.device, seconds)
@@ -191,7 +211,9 @@ class _Engine:
                 log.warning("the job table was removed or replaced; leaving, for an engine that serves the new one")
                 return None
             coming = self._downloads.models()
-            if self.store.has_queued() and (job := self.store.claim(self.settings.device, except_models=coming)):
+            if self.store.has_queued(self.settings.device) and (
+                job := self.store.claim(self.settings.device, except_models=coming, engine=self.rows.me())
+            ):
                 return job
             now = time.monotonic()
             if coming:
@@ -206,7 +228,7 @@ class _Engine:
 
     def _sign_of_life(self) -> None:
         loaded = self._runner.loaded() if self._runner is not None else None
-        self.rows.heartbeat(self.settings.device, time.time() + ALIVE_S + self.settings.step_deadline_s, loaded)
+        self.rows.heartbeat(self.settings.device, time.monotonic() + ALIVE_S + self.settings.step_deadline_s, loaded)
 
     def _run(self, job: Job) -> None:
         log.info("job %s: %s with %s, attempt %d", job.id, job.plan.task, job.plan.model, job.attempt)

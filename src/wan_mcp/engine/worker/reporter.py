@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 WRITE_S = 0.2  # minimum time between two writes of progress; each wakes all waiting processes, on the same cores
 ALIVE_S = 1.0  # a change of the deadline that justifies a separate write
 LOOK_S = 0.02  # how often the database is polled for commits that may set the cancel flag
+STOPPED_S = 2.0  # this thread is never silent for so long, unless its process is stopped
 SLOW_STEP = 10  # a step may take this many times as long as the previous one
 
 
@@ -69,7 +70,7 @@ class Reporter:
         self._detail = ""
         self._stage_left_s: float | None = None
         self._note: Progress | None = None
-        self._deadline_at = time.time() + settings.load_deadline_s
+        self._deadline_at = time.monotonic() + settings.load_deadline_s
         self._deadline_written = 0.0
         self._stop = threading.Event()
         self._cancelled = threading.Event()
@@ -146,7 +147,7 @@ class Reporter:
         Raises:
             JobCancelled, LeaseLost, EngineShutdown: as `check`.
         """
-        self._deadline_at = max(self._deadline_at, time.time() + self._settings.step_deadline_s)
+        self._deadline_at = max(self._deadline_at, time.monotonic() + self._settings.step_deadline_s)
         self.check()
 
     def runs_as(self, way: str) -> None:
@@ -202,7 +203,7 @@ class Reporter:
 
     def _mark(self, seconds_allowed: float) -> None:
         self._mark_at = time.monotonic()
-        self._deadline_at = time.time() + seconds_allowed
+        self._deadline_at = time.monotonic() + seconds_allowed
         step, steps = self._steps or (None, None)
         self._note = Progress(
             stage=self._stage,
@@ -227,8 +228,12 @@ class Reporter:
     def _write_on(self) -> None:
         watch = self._store.database.watch()
         written: Progress | None = None
+        looked_at = time.monotonic()
         try:
             while not self._stop.is_set():
+                gap, looked_at = time.monotonic() - looked_at, time.monotonic()
+                if gap > STOPPED_S:  # this process was stopped: what it was doing has as much time as it had then
+                    self._deadline_at += gap
                 if watch.changed() and self._store.cancel_requested(self.job):
                     self._cancelled.set()
                 if self._note is not None and self._note is not written:

@@ -152,6 +152,8 @@ def _compiler(settings: Settings) -> Finding:
 def _home(settings: Settings) -> Iterator[Finding]:
     from wan_mcp.jobs.database import Database
     from wan_mcp.jobs.devices import DeviceNames
+    from wan_mcp.jobs.in_the_way import InTheWay
+    from wan_mcp.jobs.processes import Processes
     from wan_mcp.jobs.workers import WorkerRegistry
     from wan_mcp.service.repair import defects, unreadable_rows
 
@@ -174,6 +176,8 @@ def _home(settings: Settings) -> Iterator[Finding]:
         database = Database(settings.database)
         row = WorkerRegistry(database).get(DeviceNames(database).of(settings.device))
         unreadable = unreadable_rows(database)
+        names, rows = DeviceNames(database), WorkerRegistry(database)
+        in_the_way = InTheWay(settings.home, rows, Processes()).now(names.of(settings.device))
         database.close()
     except UserError as error:
         yield Finding("job table", str(error), good=False)
@@ -183,5 +187,8 @@ def _home(settings: Settings) -> Iterator[Finding]:
         yield Finding("job", str(job), good=False)
     if len(unreadable) > UNREADABLE_SHOWN:
         yield Finding("job", f"{len(unreadable) - UNREADABLE_SHOWN} more are unreadable", good=False)
+    if in_the_way is not None:
+        yield Finding("engine", in_the_way, good=False)
+        return
     alive = row is not None and row.process() is not None
     yield Finding("engine", f"running, pid {row.pid}" if alive and row else "not running; the next job starts one")

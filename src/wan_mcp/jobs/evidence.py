@@ -1,0 +1,82 @@
+"""What the deaths of engines say about a job: the rules by which one is run again, or failed.
+
+Evidence belongs to a job and a device: how each engine died that ran the job. docs/decisions has the rules as a table.
+Nothing here reads or writes anything.
+"""
+
+import json
+from collections.abc import Collection
+from dataclasses import dataclass
+from enum import StrEnum
+
+__all__ = ["Death", "Evidence"]
+
+CRASHES_ALLOWED = 1  # on all devices together
+HANGS_ALLOWED = 2
+KILLS_ALLOWED = 5
+KILLS_IN_PLACE = 1  # after more, other jobs go first
+
+
+class Death(StrEnum):
+    """How an engine died that was running a job."""
+
+    CRASHED = "crashed"
+    """By itself: an exception, an exit code, a fatal signal, or for want of memory."""
+    HUNG = "hung"
+    """Ended by a front, after a whole deadline without a sign of life."""
+    KILLED = "killed"
+    """Without a trace: kill -9 by anybody, a power cut. Almost never the job's fault."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """The deaths of the engines that ran a job, oldest first, each with its device."""
+
+    deaths: tuple[tuple[Death, str], ...] = ()
+
+    @classmethod
+    def parse(cls, text: str | None) -> "Evidence":
+        """Parse the column; words that are unknown or wrong are no evidence."""
+        try:
+            entries = json.loads(text or "[]")
+            return cls(tuple((Death(how), str(device)) for how, device in entries if how in list(Death)))
+        except (ValueError, TypeError, RecursionError):
+            return cls()
+
+    def __str__(self) -> str:
+        """Return the text for the column."""
+        return json.dumps([[how, device] for how, device in self.deaths])
+
+    def after(self, death: Death, device: str) -> "Evidence":
+        """Return the evidence after another death."""
+        return Evidence((*self.deaths, (death, device)))
+
+    def count(self, death: Death, device: str | None = None) -> int:
+        """Return how often engines (of one device, or any) died in this way."""
+        return sum(how is death and device in (None, where) for how, where in self.deaths)
+
+    def bars(self, device: str) -> bool:
+        """Check whether engines of a device are not to take the job any more."""
+        return self.count(Death.CRASHED, device) > CRASHES_ALLOWED
+
+    @property
+    def waits(self) -> bool:
+        """True if other jobs go first: whatever kills engines, it must not hold them up."""
+        return self.count(Death.KILLED) > KILLS_IN_PLACE
+
+    def fails(self, devices: Collection[str]) -> str | None:
+        """Return why the job cannot be run by an engine of any of these devices; None while one may.
+
+        `devices` are those with a living engine, or with a front that can start one.
+        """
+        if self.count(Death.KILLED) > KILLS_ALLOWED:
+            return f"The engine was killed {self.count(Death.KILLED)} times while it ran this job"
+        if self.count(Death.HUNG) > HANGS_ALLOWED:
+            return f"The engine hung {self.count(Death.HUNG)} times while it ran this job"
+        crashed = {device for how, device in self.deaths if how is Death.CRASHED}
+        if self.count(Death.CRASHED) <= CRASHES_ALLOWED:
+            return None
+        if len(crashed) > 1 or not any(not self.bars(device) for device in devices):
+            times = {2: "twice"}.get(self.count(Death.CRASHED), f"{self.count(Death.CRASHED)} times")
+            return f"The engine died {times} while it ran this job (out of memory, or a crash)"
+        return None
