@@ -10,10 +10,10 @@ This is the one place for what SDK 2.3 does not do for a stateless server:
   server that does not work.
 """
 
+import asyncio
 import logging
 from dataclasses import dataclass
 
-import anyio
 from mcp.types import INVALID_REQUEST
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import Response
@@ -29,6 +29,11 @@ ENDPOINT = "/mcp"
 HEADERS_AFTER_S = 0.3  # an answer that comes sooner has its own status
 BODIES_IN_MEMORY = 8  # of the largest size, in all requests together
 JSON_TYPE, STREAM_TYPE = "application/json", "text/event-stream"
+STREAM_HEADERS = [
+    (b"content-type", STREAM_TYPE.encode()),
+    (b"cache-control", b"no-cache, no-transform"),
+    (b"x-accel-buffering", b"no"),
+]
 
 
 class HttpEntry:
@@ -99,10 +104,10 @@ class HttpEntry:
             return unread.pop() if unread else await receive()
 
         answer = _Answer(send)
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(answer.begin_after, HEADERS_AFTER_S)
+        try:
             await self._app({**scope, "headers": headers.raw}, replay, answer.send)
-            tasks.cancel_scope.cancel()
+        finally:
+            answer.end()
 
 
 @dataclass
@@ -121,36 +126,33 @@ class _Answer:
 
     def __init__(self, send: Send) -> None:
         self._send = send
-        self._started = False
-        self._early = False
+        self._early: asyncio.Task[None] | None = None
         self._wrapped = False  # whether what comes is JSON, to be sent as an event
-        self._lock = anyio.Lock()
+        # Cheaper than a task for each request, of which next to none takes so long.
+        self._timer = asyncio.get_running_loop().call_later(HEADERS_AFTER_S, self._begin)
 
-    async def begin_after(self, seconds: float) -> None:
-        """Send the headers of a stream after some seconds, unless the answer has begun."""
-        await anyio.sleep(seconds)
-        async with self._lock:
-            if not self._started:
-                self._started = self._early = True
-                headers = [
-                    (b"content-type", STREAM_TYPE.encode()),
-                    (b"cache-control", b"no-cache, no-transform"),
-                    (b"x-accel-buffering", b"no"),
-                ]
-                await self._send({"type": "http.response.start", "status": 200, "headers": headers})
-                await self._send({"type": "http.response.body", "body": b": \r\n\r\n", "more_body": True})
+    def _begin(self) -> None:
+        self._early = asyncio.create_task(self._send_headers())
+
+    async def _send_headers(self) -> None:
+        await self._send({"type": "http.response.start", "status": 200, "headers": STREAM_HEADERS})
+        await self._send({"type": "http.response.body", "body": b": \r\n\r\n", "more_body": True})
+
+    def end(self) -> None:
+        """Begin nothing any more."""
+        self._timer.cancel()
 
     async def send(self, message: Message) -> None:
         """Send a part of the SDK's answer."""
-        async with self._lock:
+        self.end()
+        if self._early is not None:
+            await self._early
             if message["type"] == "http.response.start":
-                self._started = True
-                if self._early:
-                    self._wrapped = Headers(raw=message["headers"]).get("content-type", "").startswith(JSON_TYPE)
-                    return
-            elif self._wrapped and message.get("body"):
+                self._wrapped = Headers(raw=message["headers"]).get("content-type", "").startswith(JSON_TYPE)
+                return
+            if self._wrapped and message.get("body"):
                 message = {**message, "body": b"event: message\r\ndata: " + message["body"] + b"\r\n\r\n"}
-            await self._send(message)
+        await self._send(message)
 
 
 def _wrong_method(method: str) -> Response | None:

@@ -7,6 +7,7 @@ from collections import OrderedDict
 from collections.abc import Hashable, Iterable
 from typing import Any
 
+import anyio
 from mcp.types import CallToolResult, TextContent
 from pydantic import BaseModel, ConfigDict
 
@@ -113,6 +114,10 @@ class ModelLists:
     def __init__(self, service: JobService) -> None:
         self._service = service
         self._version: Hashable = None
+        # Many clients that ask at once share one look at the files, and one list.
+        self._one_at_a_time = anyio.Lock()
+        self._asked = 0
+        self._looked = 0
         self._kept: OrderedDict[tuple[str | None, Task | None], CallToolResult] = OrderedDict()
 
     async def answer(self, model: str | None, task: Task | None) -> CallToolResult:
@@ -122,18 +127,22 @@ class ModelLists:
             UnknownModel: there is no such model.
             BrokenManifest: its file breaks the schema.
         """
-        version = await self._service.models_version()  # taken before the list, so that no change between is missed
-        if version != self._version:
-            self._kept.clear()
-            self._version = version
-        kept = self._kept.get((model, task))
-        if kept is None:
-            kept = await self._list(model, task)
-            if version == self._version:
-                self._kept[model, task] = kept
+        self._asked += 1
+        asked = self._asked
+        async with self._one_at_a_time:
+            if self._looked < asked:  # else somebody has looked since this call came
+                coming = self._asked
+                version = await self._service.models_version()  # before the list, so that no change between is missed
+                self._looked = coming
+                if version != self._version:
+                    self._kept.clear()
+                    self._version = version
+            kept = self._kept.get((model, task))
+            if kept is None:
+                self._kept[model, task] = kept = await self._list(model, task)
                 if len(self._kept) > KEPT_ANSWERS:
                     self._kept.popitem(last=False)
-        return kept
+            return kept
 
     async def _list(self, model: str | None, task: Task | None) -> CallToolResult:
         catalog, settings = self._service.catalog, self._service.settings
