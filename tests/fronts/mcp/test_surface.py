@@ -1,6 +1,7 @@
 """What a client and its model see before anything is called: names, schemas, and what they cost."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -140,6 +141,28 @@ async def test_the_tools_cost_a_model_at_most_2200_tokens(settings: Settings, co
     given = ("name", "description", "inputSchema")
     assert tokens([{key: tool[key] for key in given} for tool in tools]) <= MODEL_TOKENS
     assert tokens([{key: tool[key] for key in (*given, "outputSchema")} for tool in tools]) <= LIST_TOKENS
+
+
+@pytest.mark.parametrize(
+    ("wish", "tool"),
+    [
+        ("make a picture of a cat", "generate_image"),
+        ("animate a picture", "generate_video"),
+        ("list models", "list_resolutions"),
+        ("describe a photo", "caption_image"),
+        ("stop a running job", "cancel_job"),
+        ("history of my videos", "list_jobs"),
+        ("progress of a job", "get_job"),
+    ],
+)
+async def test_a_host_that_loads_tools_on_demand_finds_the_right_one(
+    settings: Settings, connect: Connect, wish: str, tool: str
+) -> None:
+    """Claude Code looks at names, descriptions and these hints, and ranks by the words they share."""
+    hints = {each.name: (each.meta or {})["anthropic/searchHint"] for each in await tools_of(settings, connect)}
+    wanted = {word for word in wish.split() if len(word) > 2}
+    found = {name: len(wanted & set(re.findall(r"\w+", hint))) for name, hint in hints.items()}
+    assert found[tool] == max(found.values()) > 0
 
 
 async def test_both_eras_see_the_same_tools_again_and_again(settings: Settings, connect: Connect) -> None:

@@ -33,11 +33,17 @@ log = logging.getLogger(__name__)
 Call = Context[Any, Any]
 Arguments = dict[str, Any]
 
+SEARCH_HINT = "anthropic/searchHint"
 ADDED_BY_HOSTS = frozenset({"action", "chatInput", "sessionId", "toolCallId"})
 """Arguments that n8n's agent adds to every call (n8n issue 21500); the model that calls cannot leave them out."""
 
 
-def build_tool(function: Callable[..., Awaitable[CallToolResult]], title: str, annotations: ToolAnnotations) -> Tool:
+def build_tool(
+    function: Callable[..., Awaitable[CallToolResult]],
+    title: str,
+    annotations: ToolAnnotations,
+    search_hint: str | None = None,
+) -> Tool:
     """Build a tool that has the name, the parameters and the docstring of `function`.
 
     Args:
@@ -45,10 +51,16 @@ def build_tool(function: Callable[..., Awaitable[CallToolResult]], title: str, a
             raises is for the caller to read. Any other exception is a defect: it is logged, and its text is not shown.
         title: The name that people see.
         annotations: Hints for clients.
+        search_hint: Words by which hosts that load tools on demand (Claude Code) should find this one.
     """
     description = " ".join((function.__doc__ or "").split())
     declared = Tool.from_function(
-        function, title=title, description=description, annotations=annotations, structured_output=False
+        function,
+        title=title,
+        description=description,
+        annotations=annotations,
+        meta=None if search_hint is None else {SEARCH_HINT: search_hint},
+        structured_output=False,
     )
     name = declared.name
     checked = _checked(name, declared.fn_metadata.arg_model)

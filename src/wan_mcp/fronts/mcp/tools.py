@@ -32,6 +32,17 @@ CANCEL_WAIT_S = 5.0  # long enough for most models' step, so that the answer is 
 
 JobAnswer = Annotated[CallToolResult, JobOutline]
 
+HINTS = {
+    "video": "make create animate a video, clip, movie, film, animation from text or from a picture, photo, image",
+    "image": "make create draw paint generate edit change a picture, image, photo, drawing, illustration, art",
+    "caption": "describe caption explain what a picture, image, photo or video shows; alt text, prompt from an image",
+    "models": "list models, sizes, resolutions, styles, presets, durations; which model fits this machine, how long",
+    "job": "get result, status, progress of a video, image or caption job; wait for it, download the file",
+    "cancel": "cancel stop abort a running video, image or caption job",
+    "jobs": "list jobs, history, queue, recent videos, pictures and captions; find a lost job",
+}
+"""Words of a search by which a host that loads tools on demand finds each."""
+
 AnyCase = BeforeValidator(lambda value: value.lower() if isinstance(value, str) else value)
 """Annotates words that mean the same in capitals."""
 
@@ -145,11 +156,11 @@ def build_tools(service: JobService) -> list[Tool]:
     reads = ToolAnnotations(read_only_hint=True, idempotent_hint=True, open_world_hint=False)
     stops = ToolAnnotations(read_only_hint=False, destructive_hint=True, idempotent_hint=True, open_world_hint=False)
     return [
-        build_tool(unfold(tools.generate_video), "Generate video", makes),
-        build_tool(unfold(tools.generate_image), "Generate image", makes),
-        build_tool(unfold(tools.caption_image), "Caption image", makes),
-        build_tool(tools.list_resolutions, "Models, sizes and styles", reads),
-        build_tool(tools.get_job, "Get job", reads),
-        build_tool(tools.cancel_job, "Cancel job", stops),
-        build_tool(tools.list_jobs, "List jobs", reads),
+        build_tool(unfold(tools.generate_video), "Generate video", makes, HINTS["video"]),
+        build_tool(unfold(tools.generate_image), "Generate image", makes, HINTS["image"]),
+        build_tool(unfold(tools.caption_image), "Caption image", makes, HINTS["caption"]),
+        build_tool(tools.list_resolutions, "Models, sizes and styles", reads, HINTS["models"]),
+        build_tool(tools.get_job, "Get job", reads, HINTS["job"]),
+        build_tool(tools.cancel_job, "Cancel job", stops, HINTS["cancel"]),
+        build_tool(tools.list_jobs, "List jobs", reads, HINTS["jobs"]),
     ]
