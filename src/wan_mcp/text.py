@@ -20,6 +20,7 @@ __all__ = [
     "one_line",
     "quoted",
     "shortened",
+    "spelled",
     "suggestion",
     "time_left",
 ]
@@ -141,3 +142,16 @@ def suggestion(name: str, known: Iterable[str]) -> str:
     names = list(known)
     near = get_close_matches(name.lower(), names, n=1)
     return f"did you mean {near[0]}?" if near else f"available: {', '.join(names)}"
+
+
+def spelled(name: str, known: Iterable[str]) -> str | None:
+    """Return the known name that `name` means: the same, or the same but for capitals, blanks and underscores."""
+    names = list(known)
+    if name in names:
+        return name
+    plain = {_plain(each): each for each in reversed(names)}
+    return plain.get(_plain(name))
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[\s_]+", "-", name.strip().casefold())

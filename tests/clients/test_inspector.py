@@ -103,7 +103,12 @@ def test_the_inspector_makes_a_video_and_saves_one_that_plays(
 @pytest.mark.parametrize("transport", TRANSPORTS)
 def test_the_inspector_shows_why_a_call_was_refused(inspector: Inspector, transport: str) -> None:
     result = inspector.call(transport, "generate_video", {**VIDEO, "steps": 9999}, status=TOOL_ERROR)
-    assert result["content"] == [{"type": "text", "text": "steps 9999 is not allowed; it must be 1 to 50"}]
+    assert result["content"] == [
+        {
+            "type": "text",
+            "text": "steps 9999 is not allowed; it must be 1 to 50 for 'wan-mini'. Omit steps for its default, 12",
+        }
+    ]
 
 
 def frames_of(video: Path) -> int:

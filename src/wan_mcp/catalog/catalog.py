@@ -7,8 +7,8 @@ from typing import Any, Self
 
 from wan_mcp.catalog.manifest import Manifest
 from wan_mcp.errors import BrokenManifest, UnknownModel
-from wan_mcp.schema.enums import Task
-from wan_mcp.text import first_line, quoted
+from wan_mcp.schema.enums import Kind, Task
+from wan_mcp.text import first_line, quoted, spelled, suggestion
 
 __all__ = ["Catalog", "shipped_folder"]
 
@@ -76,18 +76,23 @@ class Catalog:
         self.remarks = tuple(remarks)
         self.version += 1
 
-    def get(self, name: str) -> Manifest:
-        """Return the manifest of that name.
+    def get(self, name: str, kind: Kind | None = None) -> Manifest:
+        """Return the manifest of that name, however its capitals are written.
+
+        Args:
+            name: The name of a model.
+            kind: What the model shall make: a refusal lists no models that make something else.
 
         Raises:
-            UnknownModel: There is none; the message lists the models.
+            UnknownModel: There is none; the message says which was meant, or lists the models.
             BrokenManifest: its file breaks the schema.
         """
         if name in self.broken:
             raise self.broken[name]
-        if name not in self.manifests:
-            raise UnknownModel(f"no model {quoted(name)}; available: {', '.join(sorted(self.manifests))}")
-        return self.manifests[name]
+        if (known := spelled(name, self.manifests)) is not None:
+            return self.manifests[known]
+        able = [m.name for m in self.manifests.values() if kind is None or any(task.kind is kind for task in m.tasks)]
+        raise UnknownModel(f"no model {quoted(name)}; {suggestion(name, sorted(able))}")
 
     def serving(self, task: Task) -> list[str]:
         """Return the names of the models that support `task`."""

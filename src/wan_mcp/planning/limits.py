@@ -23,25 +23,26 @@ def checked_text(what: str, text: str, longest: int) -> str:
     return text
 
 
-def require_within(what: str, value: float, smallest: float, largest: float) -> None:
+def require_within(what: str, value: float, smallest: float, largest: float, way_out: str = "") -> None:
     """Raise `BadRequest` for a value outside these bounds, or NaN.
 
     Raises:
-        BadRequest: The message names the bounds.
+        BadRequest: The message names the bounds, and ends with `way_out`: whose bounds they are, what to do.
     """
     if not smallest <= value <= largest:
-        raise BadRequest(f"{what} {number(value)} is not allowed; it must be {number(smallest)} to {number(largest)}")
+        bounds = number(smallest) if smallest == largest else f"{number(smallest)} to {number(largest)}"
+        raise BadRequest(f"{what} {number(value)} is not allowed; it must be {bounds}{way_out}")
 
 
-def checked_or_default(what: str, value: N | None, default: N, bounds: tuple[N, N]) -> N:
-    """Return the value after a check of its bounds, or the default if it is None.
+def checked_or_default(model: str, what: str, value: N | None, default: N, bounds: tuple[N, N]) -> N:
+    """Return the value after a check of the model's bounds, or the default if it is None.
 
     Raises:
         BadRequest: It is out of bounds.
     """
     if value is None:
         return default
-    require_within(what, value, *bounds)
+    require_within(what, value, *bounds, f" for '{model}'. Omit {what} for its default, {number(default)}")
     return value
 
 

@@ -11,7 +11,7 @@ from wan_mcp.catalog.catalog import Catalog
 from wan_mcp.catalog.manifest import Defaults, Manifest
 from wan_mcp.catalog.memory_fit import default_shape
 from wan_mcp.catalog.presets import Preset
-from wan_mcp.errors import BadRequest, BrokenManifest
+from wan_mcp.errors import BadRequest, BrokenManifest, UnknownModel
 from wan_mcp.hardware.machine import Machine
 from wan_mcp.media.framing import cover
 from wan_mcp.planning.caption_instruction import resolve_caption
@@ -23,8 +23,8 @@ from wan_mcp.planning.resolution import resolve_frames, resolve_size
 from wan_mcp.schema.enums import Kind, Task
 from wan_mcp.schema.plans import ImagePlan, InputImage, Plan, VideoPlan
 from wan_mcp.schema.requests import CaptionRequest, ImageRequest, Request, VideoRequest
-from wan_mcp.settings import Settings
-from wan_mcp.text import number, quoted
+from wan_mcp.settings import ENV_PREFIX, Settings
+from wan_mcp.text import number, quoted, spelled, suggestion
 from wan_mcp.weights.lora_files import LoraFiles
 
 __all__ = ["Choice", "Planner"]
@@ -62,7 +62,7 @@ class Planner:
             BrokenManifest: its preset points to a model that has none of that name.
         """
         task = task_of(request)
-        asked = manifest = self._catalog.get(request.model or self._settings.default_models[request.kind])
+        asked = manifest = self._model_asked(request)
         preset = None
         if not isinstance(request, CaptionRequest) and request.preset is not None:
             manifest, preset = self._serving_preset(asked, request.preset)
@@ -70,6 +70,18 @@ class Planner:
             able = ", ".join(self._catalog.serving(task)) or "none of the installed models"
             raise BadRequest(f"model '{manifest.name}' does not do {task}; models that do: {able}")
         return Choice(task, asked, manifest, preset)
+
+    def _model_asked(self, request: Request) -> Manifest:
+        default = self._settings.default_models[request.kind]
+        try:
+            return self._catalog.get(request.model or default, request.kind)
+        except UnknownModel as error:
+            if request.model is not None:
+                raise
+            setting = f"{ENV_PREFIX}{request.kind.upper()}_MODEL"
+            raise UnknownModel(
+                f"{error} ({setting} names it as the default; pass model, or change {setting})"
+            ) from error
 
     def _serving_preset(self, manifest: Manifest, name: str) -> tuple[Manifest, Preset]:
         preset = preset_of(manifest, name)
@@ -166,6 +178,7 @@ class Planner:
             raise BadRequest("prompt is empty; describe what the result should show")
         negative = request.negative_prompt if request.negative_prompt is not None else defaults.negative_prompt
         notes: list[str] = []
+        style = self._style(request.style)
         if manifest is not choice.asked:
             notes.append(f"preset '{request.preset}' of '{choice.asked.name}' uses the model '{manifest.name}'")
         size = resolve_size(request.resolution, manifest, image, notes)
@@ -174,20 +187,22 @@ class Planner:
                 framing = cover((picture.width, picture.height), (size.width, size.height))
                 notes += filter(None, [framing.describe(what)])
         guidance = checked_or_default(
-            "guidance_scale", request.guidance_scale, defaults.guidance_scale, limits.guidance_scale
+            manifest.name, "guidance_scale", request.guidance_scale, defaults.guidance_scale, limits.guidance_scale
         )
         if request.negative_prompt and guidance <= 1:
             notes.append(f"negative_prompt has no effect at guidance_scale {number(guidance)}")
         require_within("count", request.count, 1, settings.max_count)
-        steps = resolve_steps(checked_or_default("steps", request.steps, defaults.steps, limits.steps), manifest)
+        steps = resolve_steps(
+            checked_or_default(manifest.name, "steps", request.steps, defaults.steps, limits.steps), manifest
+        )
         common = {
             "task": choice.task,
             "model": manifest.name,
             "preset": request.preset,
-            "prompt": self._styled(prompt.strip(), request.style),
+            "prompt": self._styled(prompt.strip(), style),
             "prompt_asked": prompt,
             "negative_prompt": checked_text("negative_prompt", negative, limits.prompt_characters).strip(),
-            "style": request.style,
+            "style": style,
             "width": size.width,
             "height": size.height,
             "steps": steps,
@@ -220,9 +235,14 @@ class Planner:
     def _styled(self, prompt: str, style: str | None) -> str:
         if style is None:
             return prompt
-        if style not in self._catalog.styles:
-            raise BadRequest(f"no style {quoted(style)}; available: {_listed(self._catalog.styles)}")
         return self._catalog.styles[style].replace("{prompt}", prompt)
+
+    def _style(self, asked: str | None) -> str | None:
+        if asked is None:
+            return None
+        if (style := spelled(asked, self._catalog.styles)) is None:
+            raise BadRequest(f"no style {quoted(asked)}; {suggestion(asked, sorted(self._catalog.styles))}")
+        return style
 
 
 def task_of(request: Request) -> Task:
@@ -255,7 +275,9 @@ def _strength(request: ImageRequest, manifest: Manifest) -> float | None:
         if request.strength is not None:
             raise BadRequest(f"model '{manifest.name}' edits images by prompt and has no strength; omit strength")
         return None
-    return checked_or_default("strength", request.strength, manifest.defaults.strength, manifest.limits.strength)
+    return checked_or_default(
+        manifest.name, "strength", request.strength, manifest.defaults.strength, manifest.limits.strength
+    )
 
 
 def _second_guidance(request: VideoRequest, manifest: Manifest, defaults: Defaults) -> float | None:
@@ -264,4 +286,6 @@ def _second_guidance(request: VideoRequest, manifest: Manifest, defaults: Defaul
             raise BadRequest(f"model '{manifest.name}' has only one expert; omit guidance_scale_2")
         return None
     bounds = manifest.limits.guidance_scale
-    return checked_or_default("guidance_scale_2", request.guidance_scale_2, defaults.second_guidance_scale, bounds)
+    return checked_or_default(
+        manifest.name, "guidance_scale_2", request.guidance_scale_2, defaults.second_guidance_scale, bounds
+    )

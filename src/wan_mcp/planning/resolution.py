@@ -124,7 +124,8 @@ def resolve_frames(request: VideoRequest, manifest: Manifest, notes: list[str]) 
     half = 0.5 / rule.fps  # half a frame either way still means the shortest or the longest
     if not shortest - half <= request.duration_s <= longest + half:
         raise BadRequest(
-            f"duration_s {number(request.duration_s)} is not allowed by '{manifest.name}': {rule.in_words()}"
+            f"duration_s {number(request.duration_s)} is not allowed by '{manifest.name}': {rule.in_words()}. "
+            "Omit duration_s for the default; list_resolutions(model='NAME') has the lengths of others"
         )
     frames = rule.nearest(request.duration_s * rule.fps)
     if not math.isclose(frames / rule.fps, request.duration_s, abs_tol=1e-3):

@@ -81,6 +81,7 @@ Model = Annotated[
 ]
 Preset = Annotated[
     str | None,
+    BeforeValidator(lambda value: value.strip().lower() if isinstance(value, str) else value),
     Field(description="Quality preset: draft, standard or best. Explicit parameters override it."),
 ]
 Image = Annotated[

@@ -39,7 +39,7 @@ class Places:
         near = not forwarded and _is_loopback(request.base_url.hostname or "")
         return cls(media, str(request.base_url).rstrip("/"), near)
 
-    def url(self, path: Path) -> str | None:
+    def url_of(self, path: Path) -> str | None:
         """Return the URL of a file in the media folder; None on stdio."""
         return None if self.base_url is None else f"{self.base_url}/media/{path.parent.name}/{path.name}"
 
@@ -58,7 +58,7 @@ class Places:
 
     def best(self, path: Path) -> str:
         """Return the one place that a person would open: the path, or the URL from another machine."""
-        return self.path(path) or self.url(path) or str(path)
+        return self.path(path) or self.url_of(path) or str(path)
 
 
 def _is_loopback(host: str) -> bool:

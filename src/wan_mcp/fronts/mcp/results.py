@@ -142,7 +142,7 @@ def result_file(artifact: Artifact, places: Places) -> ResultFile:
     return ResultFile(
         **artifact.model_dump(exclude={"path"}),
         path=places.path(path),
-        url=places.url(path),
+        url=places.url_of(path),
         sheet=sheet and places.best(sheet),
         sheet_uri=sheet and _address(sheet),
         poster=poster and places.best(poster),

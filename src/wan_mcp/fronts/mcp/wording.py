@@ -73,7 +73,7 @@ def _state(view: JobView, asked: Asked) -> Iterable[str]:
 def _file(artifact: Artifact, places: Places) -> str:
     path = Path(artifact.path)
     also = [artifact.uri, f"seed {artifact.seed}"]
-    if places.same_machine and (url := places.url(path)) is not None:
+    if places.same_machine and (url := places.url_of(path)) is not None:
         also.insert(0, url)
     line = f"File: {places.best(path)} ({', '.join(also)})"
     sheet, _ = places.small_pictures(artifact)
