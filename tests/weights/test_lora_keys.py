@@ -12,6 +12,9 @@ from wan_mcp.weights.lora_keys import LoraKey, Part, other_kind, parse_lora_key
         ("blocks.0.ffn.0.lora_B.bias", "blocks.0.ffn.0", Part.UP_BIAS, "", None),
         ("base_model.model.blocks.0.ffn.0.lora_B.default.weight", "blocks.0.ffn.0", Part.UP, "default", None),
         ("transformer.blocks.0.ffn.0.lora_A.x y.weight", "blocks.0.ffn.0", Part.DOWN, "x y", None),
+        ("transformer.blocks.0.ffn.0.lora_A.weight.weight", "blocks.0.ffn.0", Part.DOWN, "weight", None),
+        ("blocks.0.ffn.0.lora_B.my.style-2.bias", "blocks.0.ffn.0", Part.UP_BIAS, "my.style-2", None),
+        ("blocks.0.ffn.0.lora_A", "blocks.0.ffn.0", Part.DOWN, "", None),
         ("pipe.dit2.blocks.0.ffn.0.lora_down.weight", "blocks.0.ffn.0", Part.DOWN, "", "transformer_2"),
         ("high_noise_model.blocks.0.ffn.0.lora_up.weight", "blocks.0.ffn.0", Part.UP, "", "transformer"),
         ("lora_unet__blocks_0_ffn_0.alpha", "blocks_0_ffn_0", Part.ALPHA, "", None),
@@ -26,7 +29,10 @@ def test_a_name_says_layer_part_adapter_and_expert(
     assert parse_lora_key(name) == LoraKey(name, layer, part, adapter, expert)
 
 
-@pytest.mark.parametrize("name", ["blocks.0.ffn.0.weight", "blocks.0.ffn.0.lora_A.bias", "lora_A.weight", ""])
+@pytest.mark.parametrize(
+    "name",
+    ["blocks.0.ffn.0.weight", "blocks.0.ffn.0.lora_A.bias", "blocks.0.ffn.0.lora_A.default", "lora_A.weight", ""],
+)
 def test_other_names_are_of_no_lora(name: str) -> None:
     assert parse_lora_key(name) is None
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from wan_mcp.errors import BadRequest
 from wan_mcp.files import sha256_of
 from wan_mcp.schema.requests import LoraRequest
+from wan_mcp.text import one_line, quoted
 from wan_mcp.weights.lora_keys import other_kind
 
 __all__ = ["LoraFiles"]
@@ -54,7 +55,7 @@ class LoraFiles:
         file = {file.name: file for file in files}.get(name) or there.get(_stem(name))
         if file is None:
             has = f"available: {', '.join(there)}" if there else "the folder has none"
-            raise BadRequest(f"no lora '{name[:100]}' in {self._named}; {has}")
+            raise BadRequest(f"no lora {quoted(name, 100)} in {self._named}; {one_line(has)}")
         return file
 
     def _by_path(self, path: str) -> Path:
@@ -69,9 +70,9 @@ class LoraFiles:
             if not file.is_file() and self._any_folder and Path(path).parent == Path.cwd():
                 file = self._named / file.name  # at a command line, a bare file name means either folder
             if not file.is_file():
-                raise BadRequest(f"no lora file {path[:200]}")
+                raise BadRequest(f"no lora file {one_line(path[:200])}")
         except (OSError, ValueError, RuntimeError) as error:
-            raise BadRequest(f"the lora {path[:200]} cannot be read: not a usable path") from error
+            raise BadRequest(f"the lora {one_line(path[:200])} cannot be read: not a usable path") from error
         return file
 
 
@@ -90,11 +91,11 @@ def _require_safetensors(file: Path) -> None:
     if file.suffix.lower() != SUFFIX or not isinstance(header, dict):
         raise _no_safetensors(file)
     if kind := other_kind(key for key in header if key != METADATA):
-        raise BadRequest(f"the lora {file.name} {kind}")
+        raise BadRequest(one_line(f"the lora {file.name} {kind}"))
 
 
 def _no_safetensors(file: Path) -> BadRequest:
     return BadRequest(
-        f"the lora {file.name} is not a safetensors file. Other formats can run code and are not supported; "
+        f"the lora {one_line(file.name)} is not a safetensors file. Other formats can run code and are not supported; "
         "convert it to .safetensors"
     )

@@ -31,7 +31,7 @@ FLAT_ROOT = re.compile(r"(?:lora_(?:unet|transformer|dit|diffusion_model|wan)|ly
 """How kohya-ss and LyCORIS begin a name, the rest of which has underscores instead of dots."""
 LOW_RANK = re.compile(
     r"(?P<layer>.+?)[._]lora(?:_linear_layer)?[._](?P<side>A|B|down|up)"
-    r"(?:\.(?!(?:weight|bias)$)(?P<adapter>[^.]+))?(?:\.(?P<kind>weight|bias))?"
+    r"(?:(?:\.(?P<adapter>.+?))?\.(?P<kind>weight|bias))?"
 )
 SINGLE = re.compile(r"(?P<layer>.+)\.(?P<part>alpha|diff|diff_b|diff_m)")
 OTHER_KINDS = {

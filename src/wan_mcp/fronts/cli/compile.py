@@ -81,7 +81,7 @@ def _build(wanted: BuildRequest, settings: Settings, what: str) -> None:
         screen.print("Stopped. The unfinished build was discarded.")
         sys.exit(INTERRUPTED)
     except (BuildFailed, OSError) as error:
-        screen.print(f"{what} could not be built: {error}.", style="red")
+        screen.print(f"{what} could not be built: {str(error).rstrip('.')}.", style="red")
         screen.print(f"'wan-mcp doctor' checks the compiler; the log is {settings.log_file}")
         sys.exit(FAILED)
     echo(f"{settings.home / 'packages' / f'{wanted.name}.pt2'}{'' if fresh else ' (already built)'}")
