@@ -158,3 +158,14 @@ def test_pixels_that_are_missing_are_not_made_up(take: Take, form: str) -> None:
     data = encoded(image, form)
     with pytest.raises(BadImage, match="or truncated"):
         take(data[: len(data) // 2])
+
+
+def test_a_broken_exif_block_costs_an_avif_neither_its_pixels_nor_its_orientation(take: Take) -> None:
+    """AVIF says how it lies in a property of the image, not in Exif."""
+    tags = Image.Exif()
+    tags[0x112], tags[0x10F] = 6, "maker" * 9
+    whole = encoded(picture(), "AVIF", exif=tags.tobytes(), quality=95)
+    start, end = whole.index(b"MM\0*"), whole.index(b"maker" * 9) + 45
+    for junk in (b"noise" * 40, b"\xff" * 200, b"II*\0" + b"\xff" * 200):
+        assert take(whole[:start] + junk[: end - start] + whole[end:]) == take(whole)
+    assert take(whole)[0] == SIZE[::-1]

@@ -125,6 +125,7 @@ def test_a_failed_job_is_one_sentence_and_exit_code_1(wan: Wan, engine: Choose) 
         (("video", " "), "prompt is empty"),
         (("video", "x", "--model", "sora"), "no model 'sora'"),
         (("video", "x", "--steps", "many"), "--steps"),
+        (("image", "x", "--seed", "2147483647", "--count", "2"), "it must be 0 to 2147483646"),
         (("image", "x", "--image", "missing.png"), "no file 'missing.png'"),
         (("sculpture", "x"), "sculpture"),
     ],
