@@ -162,7 +162,8 @@ def _recorded() -> list[tuple[Tensor, Tensor, Tensor]]:
     def listen(query: Tensor, key: Tensor, value: Tensor, *others: Any, **options: Any) -> Tensor:
         if query.shape == key.shape:
             found.append((query, key, value))
-        return attend(query, key, value, *others, **options)
+        out: Tensor = attend(query, key, value, *others, **options)
+        return out
 
     with contextlib.ExitStack() as stack:
         transformer_wan.dispatch_attention_fn = listen

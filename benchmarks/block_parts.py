@@ -52,8 +52,8 @@ def products(width: int, ffn: int, tokens: int, device: torch.device, seconds: f
     given = {}
     for name, (outs, ins) in layers.items():
         weight, bias = torch.randn(outs, ins, device=device) * ins**-0.5, torch.randn(outs, device=device) * 0.02
-        rows = torch.randn(tokens, ins, device=device).bfloat16()
-        given[name] = (quantize_rowwise(rows), quantize_linear(weight, bias, FP8, torch.bfloat16))
+        inputs = torch.randn(tokens, ins, device=device).bfloat16()
+        given[name] = (quantize_rowwise(inputs), quantize_linear(weight, bias, FP8, torch.bfloat16))
     idle = torch.cuda.clock_rate(device) if device.type == "cuda" else None
     taken: dict[str, list[float]] = {name: [] for name in layers}
     clocks, powers, began = [], [], time.monotonic()
@@ -92,9 +92,9 @@ def texts(width: int, heads: int, tokens: int, device: torch.device, times: int)
     """Attention to the text both ways."""
     query, key, value = (torch.randn(1, n, heads, width // heads, device=device).bfloat16() for n in (tokens, 512, 512))
     if device.type == "cuda":
-        turned = [each.transpose(1, 2) for each in (query, key, value)]
+        q, k, v = (each.transpose(1, 2) for each in (query, key, value))
         with sdpa_kernel([SDPBackend.CUDNN_ATTENTION]):
-            took = median(lambda: scaled_dot_product_attention(*turned), device, times)
+            took = median(lambda: scaled_dot_product_attention(q, k, v), device, times)
         yield {"row": "text", "way": "cuDNN", "keys": 512, "ms": took}
     padding = torch.ones(1, device=device)
     for keys in TEXTS:
@@ -103,7 +103,7 @@ def texts(width: int, heads: int, tokens: int, device: torch.device, times: int)
         yield {"row": "text", "way": "ours", "keys": keys, "ms": took}
 
 
-@torch.no_grad()  # type: ignore[untyped-decorator]
+@torch.no_grad()
 def main() -> None:
     """Measure, print and keep."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -253,7 +253,8 @@ def _block(shape: BlockShape, tokens: int, device: torch.device, times: int) -> 
 
     def run(*, joined: bool) -> Tensor:
         with patch.object(block, "uses_fused_attention", lambda _recipe, _device: joined):
-            return block.ExportableBlock(kind)(*inputs, weights)
+            out: Tensor = block.ExportableBlock(kind)(*inputs, weights)
+            return out
 
     apart = _apart(run(joined=True).float(), run(joined=False).float())
     for row in _in_turns({STEPS: partial(run, joined=False), JOINED: partial(run, joined=True)}, device, times):

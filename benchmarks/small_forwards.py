@@ -140,7 +140,7 @@ def ti2v_5b(device: Device, *, tiny: bool) -> Denoiser:
     return load_denoiser(DenoiserSource("random", whole, load, "random"), kinds, device, None)
 
 
-@torch.no_grad()  # type: ignore[untyped-decorator]
+@torch.no_grad()
 def forwards(denoiser: Denoiser, device: Device, size: tuple[int, int, int]) -> Row:
     """Forwards of one size (height, width, frames), which two texts take in turns."""
     height, width, frames = size

@@ -61,8 +61,11 @@ OURS = "0.1.0: plain torch, a whole layer at once"
 NOW = "torchao, some rows at a time"
 
 
-class PlainInt8(nn.Module):  # type: ignore[misc]
+class PlainInt8(nn.Module):
     """What version 0.1.0 had: groups of 128, whose scale lets their largest number be 127."""
+
+    weight: Tensor
+    scale: Tensor
 
     def __init__(self, layer: nn.Linear) -> None:
         super().__init__()

@@ -37,11 +37,11 @@ class _Outside:
         return tensor
 
 
-class _Tape(TorchDispatchMode):  # type: ignore[misc]
+class _Tape(TorchDispatchMode):
     """Does operations and notes them."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # torch has no annotations on it
         self.steps: list[tuple[Any, Any, Any, list[Any]]] = []
         self._made: dict[int, Tensor] = {}
 

@@ -6,8 +6,10 @@ pixels, x to the right, y downwards, angles in radians, `progress` runs 0..1 ove
 """
 
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from math import pi
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -72,12 +74,15 @@ class Scenes:
         return int(self.shape.shape[0])
 
     def __getitem__(self, index: "Tensor | slice") -> "Scenes":
-        picked = {f.name: getattr(self, f.name) for f in fields(self)}
-        return Scenes(**{k: v[index] if isinstance(v, Tensor) else v for k, v in picked.items()})
+        return self._each(lambda tensor: tensor[index])
 
     def to(self, device: "torch.device | str") -> "Scenes":
-        moved = {f.name: getattr(self, f.name) for f in fields(self)}
-        return Scenes(**{k: v.to(device) if isinstance(v, Tensor) else v for k, v in moved.items()})
+        return self._each(lambda tensor: tensor.to(device))
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> "Scenes":
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        changed: dict[str, Any] = {k: change(v) for k, v in values.items() if isinstance(v, Tensor)}
+        return replace(self, **changed)
 
 
 def poses(scenes: Scenes, progress: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -122,12 +127,16 @@ def sample(count: int, size: tuple[int, int], frames: int, seed: int, test: str 
         amount=unplaced, phase=unplaced, hops=unplaced, width=width, height=height, frames=frames,
     )  # fmt: skip
     tries = [_geometry(scenes, rng) for _ in range(_CANDIDATES)]
-    apart = torch.stack([_apart(replace(scenes, **each)) for each in tries])  # [candidates, N]
+    apart = torch.stack([_apart(_placed(scenes, each)) for each in tries])  # [candidates, N]
     first = apart.int().argmax(0)  # the first candidate whose objects never touch
-    chosen = {name: torch.stack([each[name] for each in tries])[first, torch.arange(count)] for name in tries[0]}
+    placed = {name: torch.stack([each[name] for each in tries])[first, torch.arange(count)] for name in tries[0]}
     # Where no candidate keeps two objects apart, there is only one.
     present = present & torch.stack([torch.ones(count, dtype=torch.bool), apart.any(0)], 1)
-    return replace(scenes, present=present, **chosen)
+    return replace(_placed(scenes, placed), present=present)
+
+
+def _placed(scenes: Scenes, geometry: dict[str, Tensor]) -> Scenes:
+    return replace(scenes, **cast("dict[str, Any]", geometry))  # which of the fields is known where they are made
 
 
 def _attributes(count: int, allowed: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
@@ -149,7 +158,7 @@ def _attributes(count: int, allowed: Tensor, rng: torch.Generator) -> tuple[Tens
     for row in (~legal).nonzero().flatten().tolist():
         choices = combinations[combinations[:, 0] != picked[row, 0, 0]]
         if len(choices):
-            partner[row] = choices[torch.randint(len(choices), (1,), generator=rng).item()]
+            partner[row] = choices[torch.randint(len(choices), (), generator=rng)]
     both = torch.stack([picked[:, 0], partner], 1)
     return both[..., 0], both[..., 1], both[..., 2]
 
@@ -196,5 +205,5 @@ def _apart(scenes: Scenes) -> Tensor:
     """[N] whether the two objects keep a gap all the time (true where there is only one)."""
     centre, scale, _ = poses(scenes, torch.linspace(0, 1, 17))
     reach = (scenes.side * torch.tensor(CIRCUMRADIUS)[scenes.shape])[..., None] * scale
-    gap = (centre[:, 0] - centre[:, 1]).norm(dim=-1) - reach.sum(1)
+    gap: Tensor = (centre[:, 0] - centre[:, 1]).norm(dim=-1) - reach.sum(1)
     return (gap.min(-1).values > _GAP) | ~scenes.present[:, 1]

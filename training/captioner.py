@@ -107,7 +107,7 @@ def train(
     return model
 
 
-@torch.no_grad()  # type: ignore[untyped-decorator]
+@torch.no_grad()
 def accuracy(model: BlipForConditionalGeneration, device: torch.device, smoke: bool) -> float:
     """Share of fresh renders whose caption is right word for word."""
     words = caption_layout.caption_tokenizer()

@@ -32,7 +32,8 @@ def decode(vae: AutoencoderKLWan, latents: Tensor) -> Tensor:
     if latents.shape[2] > 1:
         parts.append(vae.decoder(hidden[:, :, 1:], feat_cache=vae._feat_map, feat_idx=[0]))
     vae.clear_cache()
-    return unpatchify(torch.cat(parts, 2), vae.config.patch_size)
+    pixels: Tensor = unpatchify(torch.cat(parts, 2), vae.config.patch_size)
+    return pixels
 
 
 def statistics(vae: AutoencoderKLWan, device: "torch.device | str") -> tuple[Tensor, Tensor]:
@@ -44,7 +45,7 @@ def statistics(vae: AutoencoderKLWan, device: "torch.device | str") -> tuple[Ten
     )
 
 
-@torch.no_grad()  # type: ignore[untyped-decorator]
+@torch.no_grad()
 def importance(vae: AutoencoderKLWan, clips: Tensor) -> Tensor:
     """How much each normalized latent channel matters to the picture, [1, 16, 1, 1, 1] with mean about 1.
 

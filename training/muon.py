@@ -16,7 +16,7 @@ _ITERATIONS = 5
 
 def orthogonal(matrices: Tensor) -> Tensor:
     """Nearest (semi-)orthogonal matrices of a stack [N, r, c], by a quintic Newton-Schulz iteration in bfloat16."""
-    x = matrices.bfloat16()
+    x: Tensor = matrices.bfloat16()
     tall = x.shape[1] > x.shape[2]
     if tall:
         x = x.mT
@@ -39,7 +39,7 @@ class Muon:
             (group, torch.zeros(len(group), *shape, device=group[0].device)) for shape, group in by_shape.items()
         ]
 
-    @torch.no_grad()  # type: ignore[untyped-decorator]
+    @torch.no_grad()
     def step(self) -> None:
         for group, momentum in self._groups:
             gradient = torch.stack([parameter.grad for parameter in group if parameter.grad is not None])

@@ -52,7 +52,7 @@ class Pool:
         for filled in range(0, count, 128):
             self.renew(min(128, count - filled))
 
-    @torch.no_grad()  # type: ignore[untyped-decorator]
+    @torch.no_grad()
     def renew(self, count: int) -> None:
         """Replace the oldest `count` clips by fresh ones."""
         count = min(count, len(self.latents) - self._next)

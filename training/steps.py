@@ -61,11 +61,11 @@ class Average:
         self._decay = decay
         self.values = [parameter.detach().clone() for parameter in parameters]
 
-    @torch.no_grad()  # type: ignore[untyped-decorator]
+    @torch.no_grad()
     def update(self) -> None:
         torch._foreach_lerp_(self.values, [p.detach() for p in self._parameters], 1 - self._decay)
 
-    @torch.no_grad()  # type: ignore[untyped-decorator]
+    @torch.no_grad()
     def swap(self) -> None:
         """Exchange the averaged and the live values; calling it twice changes nothing."""
         for value, parameter in zip(self.values, self._parameters, strict=True):

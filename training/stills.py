@@ -70,7 +70,7 @@ def _ratio(a: float, b: float) -> float:
     return max(a / b, b / a)
 
 
-@torch.no_grad()  # type: ignore[untyped-decorator]
+@torch.no_grad()
 def redrawn(pipeline: WanPipeline, clips: Tensor, shown: list[Picture], level: float, rng: Random) -> Tensor:
     """Stills [N, 3, H, W] denoised by the generator from renders noised to `level`."""
     device = clips.device

@@ -69,7 +69,7 @@ def lessons() -> list[Lesson]:
     return mixture
 
 
-class Denoiser(nn.Module):  # type: ignore[misc]
+class Denoiser(nn.Module):
     """Text encoder and transformer as one module, with the loss of a batch."""
 
     def __init__(self, vocabulary: int) -> None:
@@ -100,7 +100,7 @@ class Denoiser(nn.Module):  # type: ignore[misc]
             tokens_per_frame = clean.shape[3] * clean.shape[4] // 4
             moving = torch.arange(clean.shape[2] * tokens_per_frame, device=clean.device) >= tokens_per_frame
             timestep = timestep[:, None] * moving
-        flow = self.transformer(noisy, timestep, text, return_dict=False)[0].float()
+        flow: Tensor = self.transformer(noisy, timestep, text, return_dict=False)[0].float()
         # Most of a clip is plain background. Outlines are settled at little noise, so there the objects weigh more; at
         # much noise such a weight would draw objects where only some of the possible clips have one.
         error = (flow - (noise - clean)).square() * weights * (1 + OBJECT_WEIGHT * (1 - sigma) * objects)

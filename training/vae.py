@@ -33,7 +33,7 @@ def outline_weights(clips: Tensor, background: Tensor) -> Tensor:
     inside = ((clips - background[:, :, None, None, None]).abs().amax(1, keepdim=True) > 0.12).float()
     flat = inside.transpose(1, 2).flatten(0, 1)  # [B * T, 1, H, W]
     band = functional.max_pool2d(flat, 5, 1, 2) + functional.max_pool2d(-flat, 5, 1, 2)
-    return 1 + 3 * inside + 8 * band.unflatten(0, (clips.shape[0], clips.shape[2])).transpose(1, 2)
+    return 1 + 3 * inside + 8 * torch.unflatten(band, 0, (clips.shape[0], clips.shape[2])).transpose(1, 2)
 
 
 def losses(vae: AutoencoderKLWan, clips: Tensor, weights: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
@@ -115,7 +115,7 @@ class _Clips:
         return render(scenes, self._device, crop=crop), scenes.background_rgb / 127.5 - 1
 
 
-@torch.no_grad()  # type: ignore[untyped-decorator]
+@torch.no_grad()
 def _register_statistics(vae: AutoencoderKLWan, device: torch.device, smoke: bool) -> None:
     """Measure the latents' mean and deviation per channel over fresh clips and put them into the config."""
     gathered = []
@@ -132,7 +132,7 @@ def _register_statistics(vae: AutoencoderKLWan, device: torch.device, smoke: boo
     )
 
 
-@torch.no_grad()  # type: ignore[untyped-decorator]
+@torch.no_grad()
 def quality(vae: AutoencoderKLWan, device: torch.device, smoke: bool = False) -> dict[str, float]:
     """PSNR (dB) and the mean error along outlines (0..255) on fresh clips, by size and length."""
     result = {}
@@ -152,7 +152,7 @@ def quality(vae: AutoencoderKLWan, device: torch.device, smoke: bool = False) ->
     return result
 
 
-@torch.no_grad()  # type: ignore[untyped-decorator]
+@torch.no_grad()
 def _picture(vae: AutoencoderKLWan, device: torch.device, path: Path) -> None:
     """Rendered and rebuilt frames, one above the other, to look at."""
     rows = []

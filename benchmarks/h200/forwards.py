@@ -105,7 +105,7 @@ def _apart(one: torch.Tensor, other: torch.Tensor) -> float:
     return round(float((one - other).norm() / other.norm()), 5)
 
 
-@torch.no_grad()  # type: ignore[untyped-decorator]
+@torch.no_grad()
 def exactness(sheet: Sheet, tiny: bool) -> None:
     """Every block of a denoiser with outlier channels, in FP8 with all that is quick, against bf16 in diffusers."""
     eager = models.denoiser(tiny)

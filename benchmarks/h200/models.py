@@ -85,7 +85,7 @@ def denoiser(tiny: bool) -> Any:
     return model.eval().requires_grad_(False)
 
 
-@torch.no_grad()  # type: ignore[untyped-decorator]
+@torch.no_grad()
 def outliers(model: Any) -> None:
     """Give a random denoiser what trained ones have: channels of the residual stream that are tens of times larger.
 

@@ -30,8 +30,7 @@ _FARTHEST = 30.0
 def lab(rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
     """[..., 3] RGB 0..255 to CIE Lab (L 0..100)."""
     flat = np.ascontiguousarray(rgb.reshape(1, -1, 3)).astype(np.float32) / 255
-    converted: NDArray[np.float32] = cv2.cvtColor(flat, cv2.COLOR_RGB2LAB).reshape(rgb.shape)
-    return converted
+    return np.asarray(cv2.cvtColor(flat, cv2.COLOR_RGB2LAB), np.float32).reshape(rgb.shape)
 
 
 def name(rgb: NDArray[np.uint8], references: dict[str, tuple[int, int, int]]) -> str | None:

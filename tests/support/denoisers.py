@@ -17,7 +17,7 @@ def in_fp8(name: str, *exclude: str) -> Manifest:
     return changed(MANIFESTS[name], quantization=Quantization(recipe="fp8-rowwise", exclude=exclude))
 
 
-@torch.no_grad()  # type: ignore[untyped-decorator]
+@torch.no_grad()
 def a_pass(
     denoiser: Any, name: str, frames: int = 2, size: tuple[int, int] = (4, 6), text: Tensor | None = None
 ) -> Tensor:

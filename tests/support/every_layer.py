@@ -156,7 +156,7 @@ def _embedded(manifest: Manifest) -> Manifest:
     return changed(manifest, weights=weights)
 
 
-@torch.no_grad()  # type: ignore[untyped-decorator]
+@torch.no_grad()
 def wan_in_other_precisions(folder: Path) -> Iterator[str]:
     """Forward passes of a denoiser in FP8 and from GGUF, and of a text encoder in int8."""
     cpu = resolve_device("cpu")

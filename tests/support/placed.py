@@ -37,14 +37,14 @@ def same_bits(one: Tensor, other: Tensor) -> bool:
     return bool(torch.equal(one.view(torch.uint8), other.view(torch.uint8)))
 
 
-class Placements(TorchDispatchMode):  # type: ignore[misc]
+class Placements(TorchDispatchMode):
     """Within it, each operation is tried with its operands at all offsets: together, and one at a time.
 
     An operation is tried once for each set of shapes, strides and types.
     """
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # torch has no annotations on it
         self.tried: dict[str, int] = {}
         """Operations, and with how many sets of operands they were tried."""
         self.differing: dict[str, str] = {}

@@ -53,12 +53,13 @@ def test_one_package_serves_all_sizes_texts_and_weights(kind: BlockKind, home: P
                     assert apart(made, eager) < ALLOWED[kind.recipe]
 
 
-@torch.no_grad()  # type: ignore[untyped-decorator]
+@torch.no_grad()
 def test_a_package_asks_the_process_that_runs_it_for_the_attention_kernel(home: Path, opened: Open) -> None:
     run = opened(home).runner(IN_PLAIN, CPU)
     assert run is not None
     torch.manual_seed(3)
-    arguments = (*example_inputs(IN_PLAIN, 300, 48, CPU), example_weights(IN_PLAIN, CPU))
+    hidden, key, value, padding, times, cos, sin = example_inputs(IN_PLAIN, 300, 48, CPU)
+    arguments = (hidden, key, value, padding, times, cos, sin, example_weights(IN_PLAIN, CPU))
     dense = run(IN_PLAIN, *arguments)
     with attention_mode(Turbo(density=0.3, dense_steps=0)):  # which the process that compiled it knew nothing of
         sparse = run(IN_PLAIN, *arguments)
@@ -86,7 +87,7 @@ def test_both_experts_of_both_layouts_run_in_one_package(
     assert packages.compiled({kind}, CPU) == [cache_key_of(kind, CPU).hash]
 
 
-@torch.no_grad()  # type: ignore[untyped-decorator]
+@torch.no_grad()
 def test_wan_mini_in_fp8_runs_compiled(compiled_mini: Path, opened: Open) -> None:
     manifest = Catalog.of(compiled_mini).get("wan-mini")
     true = load_wan(context_of(manifest, EMBEDDED / "wan-mini", "full")).denoisers[0]

@@ -57,7 +57,7 @@ def in_plain_torch(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     yield run
 
 
-@torch.no_grad()  # type: ignore[untyped-decorator]
+@torch.no_grad()
 @pytest.mark.parametrize("kind", KINDS, ids=named)
 def test_the_kernels_compute_what_plain_torch_does(kind: BlockKind, in_plain_torch: Any) -> None:
     from wan_mcp.engine.ops import modulate_triton as kernels  # needs Triton
@@ -71,7 +71,7 @@ def test_the_kernels_compute_what_plain_torch_does(kind: BlockKind, in_plain_tor
         assert apart(made, in_plain_torch(kind, inputs, weights)) < (0.005 if kind.recipe == PLAIN else 0.03)
 
 
-@torch.no_grad()  # type: ignore[untyped-decorator]
+@torch.no_grad()
 @pytest.mark.parametrize("kind", [kind_of(FP8), kind_of(PLAIN, per_token=True)], ids=named)
 def test_a_package_computes_what_the_kernels_do(
     kind: BlockKind, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

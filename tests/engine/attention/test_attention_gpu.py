@@ -58,7 +58,8 @@ def needs_hopper(gpu: torch.device) -> None:
 def test_the_passes_round_as_plain_torch_does(gpu: torch.device, width: int) -> None:
     query, key, value = (each.bfloat16() for each in like_a_denoisers(width, (5, 9, 21), 6, device=gpu))
     fused = torch.stack([torch.cat([each, each.flip(1) / 2]) for each in (query, key, value)], 2)
-    given, wanted = quantize_qkv(*fused.unbind(2)), quantize_qkv_reference(*fused.unbind(2))
+    query, key, value = fused.unbind(2)
+    given, wanted = quantize_qkv(query, key, value), quantize_qkv_reference(query, key, value)
     for name in ("query_scale", "key_scale", "value_scale", "value_mean"):
         assert distance(getattr(given, name), getattr(wanted, name).double()) < 1e-4, name
     for name in ("query", "key", "value"):  # now and then a number falls on the other side of a rounding

@@ -168,7 +168,7 @@ def test_it_is_used_only_where_its_kernel_is_the_one_for_the_shape(trial: FusedA
     assert kernel.calls == 0
 
 
-class OnlyRows(nn.Module):  # type: ignore[misc]
+class OnlyRows(nn.Module):
     def forward(self, product: Tensor, norm: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
         rows, scales = fused_self_attention(product, norm, norm, cos, sin, 4, 1e-6)
         return rows.float() * 2, scales
@@ -202,7 +202,7 @@ def test_blocks_join_where_both_products_are_in_fp8_on_a_gpu() -> None:
     assert not uses_fused_attention(FP8, CPU)
 
 
-@torch.no_grad()  # type: ignore[untyped-decorator]
+@torch.no_grad()
 def test_a_block_computes_the_same_with_the_operator_as_without(monkeypatch: pytest.MonkeyPatch) -> None:
     kind = BlockKind(BlockShape(256, 4, 96, True, False, 1e-6), FP8, torch.bfloat16)
 

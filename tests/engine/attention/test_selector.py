@@ -44,10 +44,11 @@ def test_the_operator_keeps_the_rules_of_operators(data: Data) -> None:
     torch.library.opcheck(attend_self, tuple(torch.stack(data, 2).unbind(2)))
 
 
-class OnlyAttention(nn.Module):  # type: ignore[misc]
+class OnlyAttention(nn.Module):
     def forward(self, product: Tensor) -> Tensor:
         query, key, value = (part.unflatten(-1, (4, 16)) for part in product.split(64, -1))
-        return attend_self(query, key, value).flatten(-2)
+        out: Tensor = attend_self(query, key, value)
+        return out.flatten(-2)
 
 
 def test_exported_it_is_one_node() -> None:

@@ -174,7 +174,7 @@ def model(embedded: Path) -> WanModel:
     return load_wan(context_of(manifest, embedded / TWO, "fp8", sha256="known"))
 
 
-@torch.no_grad()  # type: ignore[untyped-decorator]
+@torch.no_grad()
 def a_pass(model: WanModel, text: torch.Tensor, seed: int = 0, denoiser: int = 0) -> torch.Tensor:
     """A forward of a denoiser over latents of this seed."""
     random = torch.Generator().manual_seed(seed)

@@ -127,7 +127,7 @@ def test_a_job_that_cuda_refuses_to_record_goes_on_and_nothing_is_broken(
     assert replays(caplog) == [(2 * STEPS - 2, 2 * STEPS)] * 2
 
 
-@torch.no_grad()  # type: ignore[untyped-decorator]
+@torch.no_grad()
 def test_recordings_share_memory_and_what_a_capture_refuses_leaves_all_others_alone() -> None:
     recorder, given = CudaGraphCapture(GPU), torch.ones(1 << 20, device=GPU)
     weight = torch.randn(1024, 1024, device=GPU, dtype=torch.bfloat16)

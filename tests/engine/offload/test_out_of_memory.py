@@ -55,11 +55,11 @@ def test_other_errors_are_not_taken_for_want_of_memory() -> None:
     assert not is_out_of_memory(ValueError("out of memory"))
 
 
-class Refused(TorchDispatchMode):  # type: ignore[misc]
+class Refused(TorchDispatchMode):
     """After so many operations there is no memory for the next."""
 
     def __init__(self, after: int) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # torch has no annotations on it
         self._left = after
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

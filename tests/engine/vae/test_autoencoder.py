@@ -1,5 +1,6 @@
 """The fast coders give what the autoencoder of diffusers gives, however the frames are shared out."""
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from wan_mcp.engine.vae.autoencoder import Decoder, is_supported
 from wan_mcp.engine.vae.chunked import ChunkedVAE
 from wan_mcp.engine.vae.layers import CausalState
 
-CLOSE = {"rtol": 1e-4, "atol": 2e-5}
+assert_close = partial(torch.testing.assert_close, rtol=1e-4, atol=2e-5)
 
 
 def theirs(vae: Any, latents: Any) -> Any:
@@ -29,12 +30,12 @@ def test_any_number_of_latent_frames_at_once_decodes_alike(
     parts = list(ChunkedVAE(vae).decode(latents))
     assert sum(ready for ready, _ in parts) == 6
     assert max(ready for ready, _ in parts) == min(most, 5)
-    torch.testing.assert_close(torch.cat([p for _, p in parts]).clamp(-1, 1), wanted, **CLOSE)
+    assert_close(torch.cat([p for _, p in parts]).clamp(-1, 1), wanted)
 
 
 def test_a_single_latent_frame_is_a_picture(vae: Any) -> None:
     latents = random_latents(vae, 1)
-    torch.testing.assert_close(decoded(vae, latents), theirs(vae, latents), **CLOSE)
+    assert_close(decoded(vae, latents), theirs(vae, latents))
 
 
 @pytest.mark.parametrize("most", [1, 8])
@@ -42,7 +43,7 @@ def test_a_clip_encodes_alike(vae: Any, most: int, monkeypatch: pytest.MonkeyPat
     pictures = random_pictures(vae, 21)
     wanted = vae._encode(pictures)
     monkeypatch.setattr(fast, "latent_frames_per_call", lambda *_: most)
-    torch.testing.assert_close(ChunkedVAE(vae).encode(pictures), wanted, **CLOSE)
+    assert_close(ChunkedVAE(vae).encode(pictures), wanted)
 
 
 @pytest.mark.parametrize("count", [9, 81])
@@ -51,7 +52,7 @@ def test_a_picture_and_what_does_not_move_after_it_encodes_alike(count: int, end
     vae = random_vae("first generation")
     pictures = random_pictures(vae, count)
     pictures[:, :, 1 : None if ends == "still" else -1] = 0
-    torch.testing.assert_close(ChunkedVAE(vae).encode(pictures), vae._encode(pictures), **CLOSE)
+    assert_close(ChunkedVAE(vae).encode(pictures), vae._encode(pictures))
 
 
 @pytest.mark.parametrize("layout", ["second generation", "wan-mini"])
@@ -59,7 +60,7 @@ def test_stillness_in_the_middle_encodes_alike(layout: str) -> None:
     vae = random_vae(layout)
     pictures = random_pictures(vae, 29)
     pictures[:, :, 6:22] = pictures[:, :, 6:7]
-    torch.testing.assert_close(ChunkedVAE(vae).encode(pictures), vae._encode(pictures), **CLOSE)
+    assert_close(ChunkedVAE(vae).encode(pictures), vae._encode(pictures))
 
 
 def test_what_does_not_move_is_hardly_computed() -> None:
@@ -93,14 +94,14 @@ def test_clips_that_are_decoded_by_turns_do_not_mix() -> None:
         for clip, run, part in zip(clips, runs, parts, strict=True):
             part.append(decoder(clip[0, :, start:end].permute(1, 2, 3, 0).contiguous(), run))
     for clip, part in zip(clips, parts, strict=True):
-        torch.testing.assert_close(torch.cat(part).clamp(-1, 1), theirs(vae, clip), **CLOSE)
+        assert_close(torch.cat(part).clamp(-1, 1), theirs(vae, clip))
 
 
 def test_the_autoencoder_itself_still_works_beside_them(vae: Any) -> None:
     latents = random_latents(vae, 3)
     before = theirs(vae, latents)
     decoded(vae, latents)
-    torch.testing.assert_close(theirs(vae, latents), before, **CLOSE)
+    assert_close(theirs(vae, latents), before)
 
 
 def test_the_weights_are_not_kept_twice() -> None:

@@ -21,7 +21,7 @@ SCALAR = {"cpp.vec_isa_ok": False}
 check is about loading, so its package uses none of them."""
 
 
-class _OneLine(nn.Module):  # type: ignore[misc]
+class _OneLine(nn.Module):
     def forward(self, numbers: Tensor) -> Tensor:
         return numbers + 1
 

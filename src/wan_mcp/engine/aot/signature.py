@@ -12,6 +12,9 @@ from wan_mcp.engine.aot.metadata import Input
 from wan_mcp.engine.ops.fp8_linear import FP8, MIN_GEMM_ROWS, quantize_rowwise
 from wan_mcp.engine.transformer.block import BlockKind, weight_names
 
+Layout = dict[str, tuple[tuple[int | str, ...], torch.dtype]]
+"""Shapes, with names for dynamic dimensions, and dtypes."""
+
 __all__ = ["ACTIVATIONS", "dynamic_sizes", "example_inputs", "example_weights", "expected_inputs"]
 
 ACTIVATIONS = ("hidden", "text_key", "text_value", "padding", "temb", "cos", "sin")
@@ -29,11 +32,11 @@ def expected_inputs(kind: BlockKind) -> tuple[Input, ...]:
     """Return all inputs of a package of this kind, in order."""
     return tuple(
         Input.contiguous(name, shape, str(dtype).removeprefix("torch."))
-        for name, (shape, dtype) in (_activations(kind) | _weights(kind)).items()
+        for name, (shape, dtype) in [*_activations(kind).items(), *_weights(kind).items()]
     )
 
 
-def _activations(kind: BlockKind) -> dict[str, tuple[tuple[int | str, ...], torch.dtype]]:
+def _activations(kind: BlockKind) -> Layout:
     shape, dtype = kind.shape, kind.dtype
     text = (1, "text", shape.heads, shape.head_dim)
     temb = (1, "tokens", 6, shape.width) if shape.temb_per_token else (1, 6, shape.width)
@@ -62,13 +65,14 @@ def _layers(kind: BlockKind) -> dict[str, tuple[int, int]]:
     }
 
 
-def _weights(kind: BlockKind) -> dict[str, tuple[tuple[int | str, ...], torch.dtype]]:
+def _weights(kind: BlockKind) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
     width = kind.shape.width
-    found: dict[str, tuple[tuple[int | str, ...], torch.dtype]] = {
+    found: dict[str, tuple[tuple[int, ...], torch.dtype]] = {
         "scale_shift_table": ((1, 6, width), torch.float32),
         "norm2.weight": ((width,), torch.float32),
         "norm2.bias": ((width,), torch.float32),
-    } | dict.fromkeys(("attn1.norm_q", "attn1.norm_k", "attn2.norm_q"), ((width,), kind.dtype))
+    }
+    found |= dict.fromkeys(("attn1.norm_q", "attn1.norm_k", "attn2.norm_q"), ((width,), kind.dtype))
     for layer, (rows, columns) in _layers(kind).items():
         weight = torch.float8_e4m3fn if kind.recipe == FP8 else kind.dtype
         found |= {f"{layer}.weight": ((rows, columns), weight), f"{layer}.bias": ((rows,), kind.dtype)}
@@ -82,7 +86,7 @@ def example_inputs(kind: BlockKind, tokens: int, text: int, device: Any) -> list
     sizes = {"tokens": tokens, "text": text}
     tensors = []
     for name, (shape, dtype) in _activations(kind).items():
-        numbers = torch.randn([sizes.get(n, n) if isinstance(n, str) else n for n in shape], device=device)
+        numbers = torch.randn([sizes[n] if isinstance(n, str) else n for n in shape], device=device)
         special = {"cos": numbers.cos(), "sin": numbers.sin(), "padding": numbers.abs() * 100 + 1}
         tensors.append(special.get(name, numbers * 0.5).to(dtype))
     return tensors

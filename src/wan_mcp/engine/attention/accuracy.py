@@ -98,7 +98,8 @@ class AttentionAccuracy:
     @lru_cache(maxsize=4)
     def of(cls, device: torch.device, head_dim: int) -> "AttentionAccuracy":
         """Return a check for a GPU, in bf16."""
-        return cls.on(*(tensor.bfloat16() for tensor in like_a_denoisers(head_dim, device=device)))
+        query, key, value = (tensor.bfloat16() for tensor in like_a_denoisers(head_dim, device=device))
+        return cls.on(query, key, value)
 
     @classmethod
     def on(cls, query: Tensor, key: Tensor, value: Tensor, rows: int = ROWS) -> "AttentionAccuracy":

@@ -86,14 +86,14 @@ def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     return attention_of(query.device)(query, key, value)
 
 
-@torch.library.custom_op("wan_mcp::attend_self", mutates_args=())  # type: ignore[untyped-decorator]
+@torch.library.custom_op("wan_mcp::attend_self", mutates_args=())
 def attend_self(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """Compute self-attention of equally shaped tensors: `attend`, or sparse attention if the mode is sparse."""
     sparse = _sparse_now(query)
     return attend(query, key, value) if sparse is None else sparse(query, key, value)
 
 
-@attend_self.register_fake  # type: ignore[untyped-decorator]
+@attend_self.register_fake
 def _(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     return torch.empty(query.shape, dtype=query.dtype, device=query.device)
 

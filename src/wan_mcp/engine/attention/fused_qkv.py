@@ -83,7 +83,7 @@ class QKVProjection:
     def part(self, number: int) -> Tensor:
         """Return query, key or value (0, 1 or 2) as in the product, (1, tokens, heads, head_dim)."""
         channels = self.product[..., number * self.width : (number + 1) * self.width]
-        return torch.Tensor.unflatten(channels, -1, (self.heads, -1))
+        return torch.unflatten(channels, -1, (self.heads, -1))
 
     def to_qkv(self, steps: FusedOps = plain_steps) -> tuple[Tensor, Tensor, Tensor]:
         """Return query and key after RMS norm and RoPE, and value, (1, tokens, heads, head_dim) each."""

@@ -2,7 +2,6 @@
 
 from typing import Protocol, get_args
 
-import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -72,5 +71,5 @@ class TorchKernel:
 
     @staticmethod
     def _attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        heads = (tensor.transpose(1, 2) for tensor in (query, key, value))
-        return torch.Tensor.contiguous(F.scaled_dot_product_attention(*heads).transpose(1, 2))
+        query, key, value = (tensor.transpose(1, 2) for tensor in (query, key, value))
+        return F.scaled_dot_product_attention(query, key, value).transpose(1, 2).contiguous()

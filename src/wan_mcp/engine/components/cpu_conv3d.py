@@ -23,7 +23,7 @@ def use_onednn(module: Any) -> int:
     convolutions = [part for part in module.modules() if isinstance(part, torch.nn.Conv3d)]
     for convolution in convolutions:
         # The method that nn.Conv3d calls to convolve, and Wan's causal subclass after its padding.
-        convolution._conv_forward = types.MethodType(_convolve, convolution)
+        setattr(convolution, "_conv_forward", types.MethodType(_convolve, convolution))  # noqa: B010 - of one instance
     return len(convolutions)
 
 

@@ -5,7 +5,7 @@ all weights once.
 """
 
 import logging
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -36,7 +36,7 @@ def offload_layerwise(part: nn.Module, device: torch.device, *, often: bool = Fa
             _LayerOffload(layer, device)
 
 
-class OffloadedEncoder(nn.Module):  # type: ignore[misc]
+class OffloadedEncoder(nn.Module):
     """A text encoder in main memory whose layers are copied to the device one by one while it runs.
 
     It is called like the encoder. It owns no weights, so that they stay in place when a pipeline is moved.
@@ -56,7 +56,7 @@ class OffloadedEncoder(nn.Module):  # type: ignore[misc]
     @property
     def dtype(self) -> torch.dtype:
         """Return the dtype of the computation."""
-        return self._encoder[0].dtype
+        return cast("torch.dtype", self._encoder[0].dtype)  # a property of transformers' models
 
     @property
     def config(self) -> Any:

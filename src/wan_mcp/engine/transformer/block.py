@@ -92,7 +92,7 @@ def run_block(
         return product(rows, layers[layer], recipe, dtype)
 
     def in_heads(rows: Tensor) -> Tensor:
-        return rows.unflatten(-1, (shape.heads, shape.head_dim))
+        return torch.unflatten(rows, -1, (shape.heads, shape.head_dim))
 
     def prepared(
         rows: Tensor, *, shift: int = NO_CHUNK, normalize: bool = False, gelu: bool = False
@@ -147,7 +147,7 @@ def context_keys_values(kind: BlockKind, text: Tensor, weights: list[Tensor]) ->
     return key.unflatten(-1, heads).contiguous(), value.unflatten(-1, heads).contiguous()
 
 
-class ExportableBlock(nn.Module):  # type: ignore[misc]
+class ExportableBlock(nn.Module):
     """`run_block` as a module without parameters, for `torch.export`: the weights are inputs.
 
     One compiled package therefore serves every layer and every denoiser of a kind, and owns none of their tensors.

@@ -25,7 +25,7 @@ MIN_CONTEXT_TOKENS = 2
 CONTEXTS_KEPT = 2  # with classifier-free guidance a step reads two texts
 
 
-class FastBlock(nn.Module):  # type: ignore[misc]
+class FastBlock(nn.Module):
     """One block: its kind and index, and the text's keys and values, computed when a text is first used."""
 
     def __init__(self, kind: BlockKind, number: int, shared: "FastBlocks") -> None:
@@ -81,12 +81,13 @@ class FastBlocks:
         """Runs a block; may be replaced between two forwards."""
         self.changes = 0
         """Incremented when weights are replaced or texts forgotten: saved references to inputs are then stale."""
-        self.blocks = nn.ModuleList(FastBlock(each.kind, number, self) for number, each in enumerate(weights))
+        self._blocks = [FastBlock(each.kind, number, self) for number, each in enumerate(weights)]
+        self.blocks = nn.ModuleList(self._blocks)
 
     @property
     def kinds(self) -> set[BlockKind]:
         """Return the kinds of the blocks: one, or two if a manifest excludes some blocks from quantization."""
-        return {block.kind for block in self.blocks}
+        return {block.kind for block in self._blocks}
 
     def replace(self, weights: Sequence[BlockWeights]) -> None:
         """Replace the blocks' weights by others of the same kinds, between two forwards."""
@@ -101,7 +102,7 @@ class FastBlocks:
     def forget_texts(self) -> None:
         """Forget the texts of previous jobs."""
         self.changes += 1
-        for block in self.blocks:
+        for block in self._blocks:
             block.forget()
 
     def static_inputs(self, latents: Tensor, text: Tensor) -> list[Tensor] | None:
@@ -113,7 +114,7 @@ class FastBlocks:
         if tables is None or prepared is None:
             return None
         found: list[Tensor] = [*tables, prepared, self.texts.padding_of(prepared)]
-        for block in self.blocks:
+        for block in self._blocks:
             pair = block.known(prepared)
             if pair is None:
                 return None
@@ -121,7 +122,7 @@ class FastBlocks:
         return found
 
 
-class RotaryTables(nn.Module):  # type: ignore[misc]
+class RotaryTables(nn.Module):
     """The rotary tables with each angle once: (tokens, head_dim / 2) float32, cached for the last size."""
 
     def __init__(self, rope: Any) -> None:
@@ -149,7 +150,7 @@ class RotaryTables(nn.Module):  # type: ignore[misc]
         self._last = None
 
 
-class ContextCache(nn.Module):  # type: ignore[misc]
+class ContextCache(nn.Module):
     """The layers that prepare the text for a denoiser, run once per text instead of at every step.
 
     Pipelines pad texts to a fixed length. One token of the padding is kept and weighted by the number of padding

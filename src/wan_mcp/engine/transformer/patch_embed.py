@@ -10,7 +10,7 @@ from torch import Tensor, nn
 __all__ = ["PatchEmbedLinear"]
 
 
-class PatchEmbedLinear(nn.Module):  # type: ignore[misc]
+class PatchEmbedLinear(nn.Module):
     """Replacement for a `Conv3d` with stride equal to kernel size; its weights have the same names and shapes."""
 
     def __init__(self, convolution: nn.Conv3d) -> None:
@@ -27,4 +27,5 @@ class PatchEmbedLinear(nn.Module):  # type: ignore[misc]
         places = cut.shape[2:8:2]
         patches = cut.permute(0, 2, 4, 6, 1, 3, 5, 7).flatten(4).flatten(1, 3)
         rows = F.linear(patches, self.weight.flatten(1), self.bias)
-        return rows.transpose(1, 2).unflatten(2, places)
+        embedded: Tensor = rows.transpose(1, 2).unflatten(2, places)
+        return embedded

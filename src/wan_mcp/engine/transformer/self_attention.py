@@ -19,7 +19,7 @@ def uses_fused_attention(recipe: QuantScheme, device: torch.device) -> bool:
     return recipe == FP8 and device.type == "cuda"
 
 
-@torch.library.custom_op("wan_mcp::fused_self_attention", mutates_args=())  # type: ignore[untyped-decorator]
+@torch.library.custom_op("wan_mcp::fused_self_attention", mutates_args=())
 def fused_self_attention(
     product: Tensor, query_norm: Tensor, key_norm: Tensor, cos: Tensor, sin: Tensor, heads: int, eps: float
 ) -> tuple[Tensor, Tensor]:
@@ -48,7 +48,7 @@ def fused_self_attention(
     return steps.modulate_quantize(attended, cos, cos, eps, NO_CHUNK, normalize=False, gelu=False, fp8=True)
 
 
-@fused_self_attention.register_fake  # type: ignore[untyped-decorator]
+@fused_self_attention.register_fake
 def _(
     product: Tensor, query_norm: Tensor, key_norm: Tensor, cos: Tensor, sin: Tensor, heads: int, eps: float
 ) -> tuple[Tensor, Tensor]:

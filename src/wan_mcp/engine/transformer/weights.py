@@ -60,7 +60,7 @@ def text_names(kind: BlockKind) -> list[str]:
     return [f"{TEXT_LAYER}.{part}" for part in linear_parts(kind.recipe)] + ["attn2.norm_k"]
 
 
-@torch.no_grad()  # type: ignore[untyped-decorator]
+@torch.no_grad()
 def block_weights(kind: BlockKind, state: Mapping[str, Tensor], device: torch.device) -> BlockWeights:
     """Convert the state of a `WanTransformerBlock` to the weights of one block, on `device`.
 

@@ -80,7 +80,8 @@ def upsample_nearest(x: Activations, frames: int) -> Tensor:
     kept, height, width, channels = x.value.shape
     channels //= frames
     if x.value.is_cuda:
-        return _kernels().upsample_nearest(x.value, x.bias, x.residual, frames)
+        upsampled: Tensor = _kernels().upsample_nearest(x.value, x.bias, x.residual, frames)
+        return upsampled
     value = _sum(x).view(kept, height, 1, width, 1, frames, channels).permute(0, 5, 1, 2, 3, 4, 6)
     return value.expand(-1, -1, -1, 2, -1, 2, -1).reshape(kept * frames, 2 * height, 2 * width, channels)
 

@@ -68,7 +68,7 @@ class ChunkedVAE:
         self._decoder = Decoder(vae)
         self._encoder = Encoder(vae)
 
-    @torch.no_grad()  # type: ignore[untyped-decorator]
+    @torch.no_grad()
     def decode(self, latents: Tensor) -> Iterator[tuple[int, Tensor]]:
         """Yield numbers of latent frames and their pixels (images, height, width, 3), float32, not clamped.
 
@@ -83,7 +83,7 @@ class ChunkedVAE:
             yield end - start, self._decoder(frames[start:end], run)
             start = end
 
-    @torch.no_grad()  # type: ignore[untyped-decorator]
+    @torch.no_grad()
     def encode(self, pictures: Tensor) -> Tensor:
         """Encode (1, 3, 1 + 4 * k, height, width); return means and log-variances (1, 2 * channels, frames, …)."""
         rows = pictures[0].permute(1, 2, 3, 0).contiguous()

@@ -53,7 +53,7 @@ def _channels_last(conv: Any, *, pad_inputs: bool = False, pad_outputs: bool = F
     """Return a convolution's weight, converted to channels-last in place, or a zero-padded copy if needed."""
     layout = torch.channels_last_3d if conv.weight.dim() == 5 else torch.channels_last
     conv.weight.data = conv.weight.data.to(memory_format=layout)
-    weight = conv.weight.detach()
+    weight: Tensor = conv.weight.detach()
     outputs = -weight.shape[0] % MULTIPLE if pad_outputs else 0
     inputs = -weight.shape[1] % MULTIPLE if pad_inputs else 0
     if outputs or inputs:

@@ -50,7 +50,7 @@ class FrameDecoder:
                 done += ready
                 yield pixels
 
-    @torch.no_grad()  # type: ignore[untyped-decorator]
+    @torch.no_grad()
     def _as_the_pipelines(self, latents: Any) -> "Generator[tuple[int, NDArray[np.uint8]]]":
         """One latent frame at a time: `AutoencoderKLWan._decode` with its order of operations and precisions."""
         vae, processor = self._model.vae, self._model.any_pipeline.video_processor
@@ -77,7 +77,7 @@ class FrameDecoder:
         finally:
             vae.clear_cache()  # a decode that was stopped leaves its features behind
 
-    @torch.no_grad()  # type: ignore[untyped-decorator]
+    @torch.no_grad()
     def _fast(self, coders: ChunkedVAE, latents: Any) -> "Generator[tuple[int, NDArray[np.uint8]]]":
         """Several latent frames at a time, one call ahead of what is given."""
         vae = self._model.vae

@@ -117,7 +117,7 @@ class AdapterFile:
         if (alpha := layer.tensors.get(Part.ALPHA)) is not None:
             return float(alpha.item()) / rank
         alphas = self._metadata.get("alpha_pattern") or {}
-        written = alphas.get(get_pattern_key(alphas, layer.path), self._metadata.get("lora_alpha"))
+        written = alphas.get(get_pattern_key(list(alphas), layer.path), self._metadata.get("lora_alpha"))
         if written is None:
             return 1.0
         return float(written) / (rank**0.5 if self._metadata.get("use_rslora") else rank)
