@@ -26,7 +26,7 @@ from benchmarks.records import keep
 from benchmarks.timing import milliseconds
 from wan_mcp.catalog.catalog import Catalog, shipped_folder
 from wan_mcp.engine.attention import Turbo, attend_self, attention_mode, choose_attention
-from wan_mcp.engine.attention.accuracy import AttentionAccuracy, like_a_denoisers
+from wan_mcp.engine.attention.accuracy import AttentionAccuracy, synthetic_qkv
 from wan_mcp.engine.attention.block_sparse import BlockKernel, TorchBlocks, attend_sparsely
 from wan_mcp.engine.attention.sdpa import Kernel
 from wan_mcp.engine.attention.selector import KERNEL_NAMES, kernel_of
@@ -81,7 +81,7 @@ def _trial(data: str, grid: tuple[int, int, int], heads: int, device: torch.devi
         shape = (1, grid[0] * grid[1] * grid[2], heads, WIDTH)
         made = [torch.randn(shape, generator=random, device=device, dtype=dtype) for _ in range(3)]
     else:
-        made = [each.to(dtype) for each in like_a_denoisers(WIDTH, grid, heads, device=device)]
+        made = [each.to(dtype) for each in synthetic_qkv(WIDTH, grid, heads, device=device)]
     return AttentionAccuracy.on(made[0], made[1], made[2])
 
 

@@ -29,7 +29,7 @@ from benchmarks.records import RESULTS
 from benchmarks.timing import milliseconds
 from devkit.machine import hardware, versions
 from wan_mcp.engine.attention.cross_attention import attend_context
-from wan_mcp.engine.ops.fp8_linear import FP8, product, quantize_rowwise
+from wan_mcp.engine.ops.fp8_linear import FP8, quantize_rowwise, scaled_linear
 from wan_mcp.engine.ops.quantize_weights import quantize_linear
 from wan_mcp.engine.transformer.patch_embed import PatchEmbedLinear
 
@@ -59,7 +59,7 @@ def products(width: int, ffn: int, tokens: int, device: torch.device, seconds: f
     clocks, powers, began = [], [], time.monotonic()
     while time.monotonic() - began < seconds:
         for name, (rows, layer) in given.items():
-            taken[name].append(milliseconds(lambda: product(rows, layer, FP8, torch.bfloat16), device))  # noqa: B023
+            taken[name].append(milliseconds(lambda: scaled_linear(rows, layer, FP8, torch.bfloat16), device))  # noqa: B023
         if device.type == "cuda":
             clocks.append(torch.cuda.clock_rate(device))
             powers.append(torch.cuda.power_draw(device) / 1e3)

@@ -39,7 +39,7 @@ from benchmarks.timing import milliseconds
 from devkit.machine import hardware
 from wan_mcp.engine.aot.signature import example_inputs, example_weights
 from wan_mcp.engine.attention import QKVProjection, attend, attend_self, choose_attention, fused_attention
-from wan_mcp.engine.attention.accuracy import FusedAccuracy, like_a_denoisers_product
+from wan_mcp.engine.attention.accuracy import FusedAccuracy, synthetic_qkv_projection
 from wan_mcp.engine.attention.cudnn_fp8 import CudnnFp8
 from wan_mcp.engine.attention.fp8_quantize import QuantizedQKV, dequantize_out, quantize_qkv, quantize_qkv_reference
 from wan_mcp.engine.attention.fused_qkv import (
@@ -83,33 +83,33 @@ class Ways:
         if device.type == "cuda" and self.kernel is None:
             raise RuntimeError("cuDNN has no FP8 attention here; install wan-mcp[hopper] on a Hopper GPU")
 
-    def normalized(self, joined: QKVProjection) -> tuple[Tensor, Tensor, Tensor]:
+    def normalized(self, projection: QKVProjection) -> tuple[Tensor, Tensor, Tensor]:
         """Query, key and value as the first step gives them."""
-        return joined.to_qkv(self._steps)
+        return projection.to_qkv(self._steps)
 
-    def rows(self, attended: Tensor, joined: QKVProjection) -> tuple[Tensor, Tensor]:
+    def rows(self, attended: Tensor, projection: QKVProjection) -> tuple[Tensor, Tensor]:
         """The third step; without a modulation any two tensors do."""
-        rows, any_ = attended.flatten(-2), joined.cos
+        rows, any_ = attended.flatten(-2), projection.cos
         return self._steps.modulate_quantize(
-            rows, any_, any_, joined.eps, NO_CHUNK, normalize=False, gelu=False, fp8=True
+            rows, any_, any_, projection.eps, NO_CHUNK, normalize=False, gelu=False, fp8=True
         )
 
-    def attended(self, joined: QKVProjection) -> Tensor:
+    def attended(self, projection: QKVProjection) -> Tensor:
         """Attention (1, tokens, heads, head width) after the first two of three steps."""
-        return torch.as_tensor(attend_self(*self.normalized(joined)))
+        return torch.as_tensor(attend_self(*self.normalized(projection)))
 
-    def in_steps(self, joined: QKVProjection) -> tuple[Tensor, Tensor]:
+    def in_steps(self, projection: QKVProjection) -> tuple[Tensor, Tensor]:
         """Rows and scales after three steps."""
-        return self.rows(self.attended(joined), joined)
+        return self.rows(self.attended(projection), projection)
 
-    def quantize_qkv(self, joined: QKVProjection) -> dict[str, QuantizedQKV]:
+    def quantize_qkv(self, projection: QKVProjection) -> dict[str, QuantizedQKV]:
         """What the kernel is given on each way."""
         in_steps, jointly = (
             (quantize_qkv, quantize_projection)
             if self.kernel
             else (quantize_qkv_reference, quantize_projection_reference)
         )
-        return {STEPS: in_steps(*self.normalized(joined)), JOINED: jointly(joined)}
+        return {STEPS: in_steps(*self.normalized(projection)), JOINED: jointly(projection)}
 
     def output(self, inputs: QuantizedQKV) -> Tensor:
         """The kernel alone, in e4m3."""
@@ -120,12 +120,12 @@ class Ways:
         self.kernel.run(inputs.query, inputs.key, inputs.value, inputs.query_scale, inputs.key_scale, out)
         return out
 
-    def jointly(self, joined: QKVProjection) -> tuple[Tensor, Tensor]:
+    def jointly(self, projection: QKVProjection) -> tuple[Tensor, Tensor]:
         """Rows and scales of the joined way."""
         if self.kernel is None:
-            inputs = quantize_projection_reference(joined)
+            inputs = quantize_projection_reference(projection)
             return output_rows_reference(self.output(inputs), inputs)
-        made = fused_attention(joined)
+        made = fused_attention(projection)
         if made is None:
             raise RuntimeError("the joined way is not used here; the log says why")
         return made
@@ -161,15 +161,15 @@ def _measured(device: torch.device, *, tiny: bool) -> Iterator[Row]:
     times = TINY_TIMES if tiny else TIMES
     ways = Ways(device, width)
     for number, (size, grid) in enumerate(grids.items()):
-        trial = FusedAccuracy.on(like_a_denoisers_product(width, grid, heads, device=device))
-        where = {"size": size, "tokens": trial.joined.product.shape[1]}
+        trial = FusedAccuracy.on(synthetic_qkv_projection(width, grid, heads, device=device))
+        where = {"size": size, "tokens": trial.projection.qkv.shape[1]}
         for row in _errors(ways, trial):
             yield {"row": "error"} | where | row
-        both = {STEPS: partial(ways.in_steps, trial.joined), JOINED: partial(ways.jointly, trial.joined)}
+        both = {STEPS: partial(ways.in_steps, trial.projection), JOINED: partial(ways.jointly, trial.projection)}
         for row in _in_turns(both, device, times):
             yield {"row": "time"} | where | row
         if number == 0:
-            for row in _passes(ways, trial.joined, device, times):
+            for row in _passes(ways, trial.projection, device, times):
                 yield {"row": "pass"} | where | row
     del trial, both
     size, grid = next(iter(grids.items()))
@@ -179,11 +179,11 @@ def _measured(device: torch.device, *, tiny: bool) -> Iterator[Row]:
 
 
 def _errors(ways: Ways, trial: FusedAccuracy) -> Iterator[Row]:
-    joined = trial.joined
-    both = ways.quantize_qkv(joined)
+    projection = trial.projection
+    both = ways.quantize_qkv(projection)
     output = ways.output(both[JOINED])[0].float() * both[JOINED].value_scale + both[JOINED].value_mean
-    attended = {STEPS: ways.attended(joined)[0], JOINED: output.to(joined.product.dtype)}
-    made = {STEPS: ways.in_steps(joined), JOINED: ways.jointly(joined)}
+    attended = {STEPS: ways.attended(projection)[0], JOINED: output.to(projection.qkv.dtype)}
+    made = {STEPS: ways.in_steps(projection), JOINED: ways.jointly(projection)}
     after = {way: (rows.float() * scales).view_as(output) for way, (rows, scales) in made.items()}
     for way, inputs in both.items():
         yield {
@@ -199,16 +199,19 @@ def _apart(one: Tensor, other: Tensor) -> float:
     return round(float((one - other).norm() / other.norm()), 5)
 
 
-def _passes(ways: Ways, joined: QKVProjection, device: torch.device, times: int) -> Iterator[Row]:
-    query, key, value = ways.normalized(joined)
-    attended = ways.attended(joined)
-    alone: dict[str, Call] = {"normalize": lambda: ways.normalized(joined), "rows": lambda: ways.rows(attended, joined)}
+def _passes(ways: Ways, projection: QKVProjection, device: torch.device, times: int) -> Iterator[Row]:
+    query, key, value = ways.normalized(projection)
+    attended = ways.attended(projection)
+    alone: dict[str, Call] = {
+        "normalize": lambda: ways.normalized(projection),
+        "rows": lambda: ways.rows(attended, projection),
+    }
     if ways.kernel is not None:
         inputs = quantize_qkv(query, key, value)
         output = ways.output(inputs)
         alone |= {
             "round": lambda: quantize_qkv(query, key, value),
-            "restore": lambda: dequantize_out(output, inputs, joined.product.dtype),
+            "restore": lambda: dequantize_out(output, inputs, projection.qkv.dtype),
             "kernel": lambda: ways.output(inputs),
         }
     for name, call in alone.items():
@@ -216,7 +219,7 @@ def _passes(ways: Ways, joined: QKVProjection, device: torch.device, times: int)
     if ways.kernel is None:
         return
     with _last_launches() as launches:
-        jointly = quantize_projection(joined)
+        jointly = quantize_projection(projection)
         output_rows(ways.output(jointly), jointly)
     for name in PASSES:
         tuning = {"tuning": asdict(getattr(LAUNCH_CONFIGS, name))} if hasattr(LAUNCH_CONFIGS, name) else {}

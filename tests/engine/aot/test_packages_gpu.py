@@ -93,8 +93,8 @@ def test_a_package_computes_what_the_kernels_do(
     assert run.works
     jointly: list[bool] = []
 
-    def noted(joined: QKVProjection) -> tuple[Tensor, Tensor] | None:
-        made = fused_attention(joined)
+    def noted(projection: QKVProjection) -> tuple[Tensor, Tensor] | None:
+        made = fused_attention(projection)
         jointly.append(made is not None)
         return made
 

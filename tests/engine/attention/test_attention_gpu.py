@@ -12,8 +12,8 @@ from wan_mcp.engine.attention import KERNEL_NAMES, Turbo, attend, attend_self, a
 from wan_mcp.engine.attention.accuracy import (
     AttentionAccuracy,
     FusedAccuracy,
-    like_a_denoisers,
-    like_a_denoisers_product,
+    synthetic_qkv,
+    synthetic_qkv_projection,
 )
 from wan_mcp.engine.attention.block_sparse import TorchBlocks, attend_sparsely
 from wan_mcp.engine.attention.cross_attention import attend_context, context_kernel
@@ -44,7 +44,7 @@ def gpu() -> torch.device:
 
 @pytest.fixture(scope="module")
 def long(gpu: torch.device) -> AttentionAccuracy:
-    query, key, value = (each.bfloat16() for each in like_a_denoisers(128, GRID, heads=40, device=gpu))
+    query, key, value = (each.bfloat16() for each in synthetic_qkv(128, GRID, heads=40, device=gpu))
     return AttentionAccuracy.on(query, key, value)
 
 
@@ -56,7 +56,7 @@ def needs_hopper(gpu: torch.device) -> None:
 
 @pytest.mark.parametrize("width", [64, 128])
 def test_the_passes_round_as_plain_torch_does(gpu: torch.device, width: int) -> None:
-    query, key, value = (each.bfloat16() for each in like_a_denoisers(width, (5, 9, 21), 6, device=gpu))
+    query, key, value = (each.bfloat16() for each in synthetic_qkv(width, (5, 9, 21), 6, device=gpu))
     fused = torch.stack([torch.cat([each, each.flip(1) / 2]) for each in (query, key, value)], 2)
     query, key, value = fused.unbind(2)
     given, wanted = quantize_qkv(query, key, value), quantize_qkv_reference(query, key, value)
@@ -125,7 +125,7 @@ def test_turbo_leaves_out_the_blocks_that_plain_torch_leaves_out(gpu: torch.devi
     sparse = sparse_attention_of(gpu, width)
     if sparse is None:
         pytest.skip("no kernel for blocks")
-    made = (each.bfloat16() for each in like_a_denoisers(width, (11, 30, 52), 40, device=gpu))
+    made = (each.bfloat16() for each in synthetic_qkv(width, (11, 30, 52), 40, device=gpu))
     query, key, value = made
     choose_attention(gpu)
     with attention_mode(Turbo(density=0.4, dense_steps=0), grid=(11, 30, 52)):
@@ -141,11 +141,11 @@ def test_turbo_leaves_out_the_blocks_that_plain_torch_leaves_out(gpu: torch.devi
 def test_the_joined_passes_round_as_plain_torch_does(
     gpu: torch.device, width: int, heads: int, grid: tuple[int, int, int]
 ) -> None:
-    joined = FusedAccuracy.on(like_a_denoisers_product(width, grid, heads, device=gpu)).joined
-    product = torch.randn(1, joined.product.shape[1], 3 * width * heads + 64, device=gpu).bfloat16()
-    product[..., :-64] = joined.product
-    strided = replace(joined, product=product[..., :-64])
-    given, wanted = quantize_projection(strided), quantize_projection_reference(joined)
+    projection = FusedAccuracy.on(synthetic_qkv_projection(width, grid, heads, device=gpu)).projection
+    product = torch.randn(1, projection.qkv.shape[1], 3 * width * heads + 64, device=gpu).bfloat16()
+    product[..., :-64] = projection.qkv
+    strided = replace(projection, qkv=product[..., :-64])
+    given, wanted = quantize_projection(strided), quantize_projection_reference(projection)
     for name in ("query_scale", "key_scale", "value_scale", "value_mean"):
         assert distance(getattr(given, name), getattr(wanted, name).double()) < 1e-4, name
     for name in ("query", "key", "value"):  # now and then a number falls on the other side of a rounding
@@ -163,21 +163,21 @@ def test_joined_attention_is_as_exact_as_in_three_steps(
 ) -> None:
     needs_hopper(gpu)
     assert choose_attention(gpu).name == "cudnn-fp8, joined"
-    trial = FusedAccuracy.on(like_a_denoisers_product(128, grid, 40, device=gpu))
-    made = attention_of(gpu).joined(trial.joined)
+    trial = FusedAccuracy.on(synthetic_qkv_projection(128, grid, 40, device=gpu))
+    made = attention_of(gpu).fused(trial.projection)
     assert made is not None
 
-    def by_operator(joined: QKVProjection) -> tuple[Tensor, Tensor]:
-        inputs = (joined.product, joined.query_norm, joined.key_norm, joined.cos, joined.sin)
-        rows, scales = fused_self_attention(*inputs, joined.heads, joined.eps)
+    def by_operator(projection: QKVProjection) -> tuple[Tensor, Tensor]:
+        inputs = (projection.qkv, projection.query_norm, projection.key_norm, projection.cos, projection.sin)
+        rows, scales = fused_self_attention(*inputs, projection.heads, projection.eps)
         return rows, scales
 
-    jointly = by_operator(trial.joined)
+    jointly = by_operator(trial.projection)
     assert torch.equal(jointly[0].float(), made[0].float())
     assert torch.equal(jointly[1], made[1])
-    monkeypatch.setattr(self_attention, "fused_attention", lambda joined: None)
-    apart = by_operator(trial.joined)
+    monkeypatch.setattr(self_attention, "fused_attention", lambda projection: None)
+    apart = by_operator(trial.projection)
     assert not torch.equal(jointly[0].float(), apart[0].float())
-    error = trial.error(lambda joined: jointly)
-    assert error < min(FP8_LIMIT, 1.1 * trial.error(lambda joined: apart))
+    error = trial.error(lambda projection: jointly)
+    assert error < min(FP8_LIMIT, 1.1 * trial.error(lambda projection: apart))
     assert distance(jointly[0].float() * jointly[1], apart[0].double() * apart[1]) < FP8_LIMIT

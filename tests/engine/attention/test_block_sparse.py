@@ -47,11 +47,11 @@ def test_the_more_is_kept_the_closer_it_is_and_half_is_close(trial: AttentionAcc
 
 
 def test_the_router_finds_more_of_softmaxs_mass_than_chance(data: Data) -> None:
-    laid = to_blocks(*data, torch.arange(304), 16)
-    query, key = laid.query, laid.key
+    blocked = to_blocks(*data, torch.arange(304), 16)
+    query, key = blocked.query, blocked.key
     weights = (query @ key.transpose(-1, -2) / 8).softmax(-1)
     mass = weights.unflatten(3, (19, 16)).sum(-1).unflatten(2, (19, 16)).mean(3)
-    kept = kept_blocks(block_scores(laid), 5)
+    kept = kept_blocks(block_scores(blocked), 5)
     found = mass.gather(-1, kept.long()).sum(-1).mean()
     best = mass.topk(5).values.sum(-1).mean()
     assert found > 0.9 * best

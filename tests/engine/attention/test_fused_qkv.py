@@ -15,7 +15,7 @@ from tests.support.simulated_fp8 import by_eight_bits, output_in_eight_bits
 from wan_mcp.engine.aot.compile_main import export_block
 from wan_mcp.engine.aot.signature import example_inputs, example_weights
 from wan_mcp.engine.attention import Attention, QKVProjection, Turbo, attend_self, attention_in_use, attention_mode
-from wan_mcp.engine.attention.accuracy import FusedAccuracy, like_a_denoisers_product
+from wan_mcp.engine.attention.accuracy import FusedAccuracy, synthetic_qkv_projection
 from wan_mcp.engine.attention.fp8_quantize import quantize_qkv_reference
 from wan_mcp.engine.attention.fused_qkv import output_rows_reference, quantize_projection_reference
 from wan_mcp.engine.attention.sdpa import TorchKernel
@@ -30,7 +30,7 @@ CPU = torch.device("cpu")
 
 
 class InTorch(TorchKernel):
-    """The joined kernel, simulated; it counts, and fails if told."""
+    """The projection kernel, simulated; it counts, and fails if told."""
 
     def __init__(self) -> None:
         super().__init__("sdpa")
@@ -38,34 +38,42 @@ class InTorch(TorchKernel):
 
     error: Exception | None
 
-    def attend_fused(self, joined: QKVProjection) -> tuple[Tensor, Tensor]:
+    def attend_fused(self, projection: QKVProjection) -> tuple[Tensor, Tensor]:
         self.calls += 1
         if self.error is not None:
             raise self.error
-        inputs = quantize_projection_reference(joined)
+        inputs = quantize_projection_reference(projection)
         return output_rows_reference(output_in_eight_bits(inputs), inputs)
 
 
 @pytest.fixture(scope="module")
 def trial() -> FusedAccuracy:
     """A product (1, 315, 3 * 256) of 4 heads, in bf16."""
-    return FusedAccuracy.on(like_a_denoisers_product(64, GRID, heads=4))
+    return FusedAccuracy.on(synthetic_qkv_projection(64, GRID, heads=4))
 
 
 @pytest.fixture
 def kernel(monkeypatch: pytest.MonkeyPatch) -> Iterator[InTorch]:
     """The simulated kernel, chosen for the CPU."""
     kernel = InTorch()
-    monkeypatch.setitem(_IN_USE, CPU, Attention([kernel, TorchKernel("sdpa")], head_dim=64, joined=kernel))
+    monkeypatch.setitem(_IN_USE, CPU, Attention([kernel, TorchKernel("sdpa")], head_dim=64, fused=kernel))
     yield kernel
 
 
-def inputs_of(joined: QKVProjection) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, int, float]:
-    return joined.product, joined.query_norm, joined.key_norm, joined.cos, joined.sin, joined.heads, joined.eps
+def inputs_of(projection: QKVProjection) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, int, float]:
+    return (
+        projection.qkv,
+        projection.query_norm,
+        projection.key_norm,
+        projection.cos,
+        projection.sin,
+        projection.heads,
+        projection.eps,
+    )
 
 
-def in_three_steps(joined: QKVProjection) -> tuple[Tensor, Tensor]:
-    return quantize_rowwise(attend_self(*joined.to_qkv())[0].flatten(-2))
+def in_three_steps(projection: QKVProjection) -> tuple[Tensor, Tensor]:
+    return quantize_rowwise(attend_self(*projection.to_qkv())[0].flatten(-2))
 
 
 def same(one: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor]) -> bool:
@@ -73,18 +81,18 @@ def same(one: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor]) -> bool:
 
 
 def test_joined_it_is_as_exact_as_in_three_steps(trial: FusedAccuracy) -> None:
-    apart = by_eight_bits(quantize_qkv_reference(*(each.bfloat16() for each in trial.joined.to_qkv())))
-    jointly = by_eight_bits(quantize_projection_reference(trial.joined))
+    apart = by_eight_bits(quantize_qkv_reference(*(each.bfloat16() for each in trial.projection.to_qkv())))
+    jointly = by_eight_bits(quantize_projection_reference(trial.projection))
     assert trial.trial.error_of(jointly[0]) < min(0.025, 1.05 * trial.trial.error_of(apart[0]))
     assert trial.error(InTorch().attend_fused) < 0.8 * FP8_LIMIT
 
 
 def test_bounds_that_look_at_nothing_are_bounds_and_fine_enough_beside_one_channel_that_is_very_strong() -> None:
-    made = like_a_denoisers_product(64, GRID, heads=4)
+    made = synthetic_qkv_projection(64, GRID, heads=4)
     for norm in (made.query_norm, made.key_norm):
         norm[77] = 100.0  # in the second head
     trial = FusedAccuracy.on(made)
-    inputs = quantize_projection_reference(trial.joined)
+    inputs = quantize_projection_reference(trial.projection)
     for each in (inputs.query, inputs.key):
         assert each.float().abs().max() < 440
     others = [0, 2, 3]
@@ -93,28 +101,28 @@ def test_bounds_that_look_at_nothing_are_bounds_and_fine_enough_beside_one_chann
 
 
 def test_keys_with_a_large_mean_cost_nothing_though_only_a_sample_of_them_is_looked_at(trial: FusedAccuracy) -> None:
-    joined = trial.joined
+    projection = trial.projection
     shift = torch.cat([torch.zeros(256), 5 * torch.randn(256), 40 * torch.randn(256)]).bfloat16()
     # Without angles, which would keep the keys from having a mean.
-    still = replace(joined, cos=torch.ones_like(joined.cos), sin=torch.zeros_like(joined.sin))
-    moved = FusedAccuracy.on(replace(still, product=joined.product + shift))
-    value = moved.joined.part(2).float().mean(1)
-    error = by_eight_bits(quantize_projection_reference(moved.joined))[0, moved.trial.rows] - moved.trial.exact
+    still = replace(projection, cos=torch.ones_like(projection.cos), sin=torch.zeros_like(projection.sin))
+    moved = FusedAccuracy.on(replace(still, qkv=projection.qkv + shift))
+    value = moved.projection.part(2).float().mean(1)
+    error = by_eight_bits(quantize_projection_reference(moved.projection))[0, moved.trial.rows] - moved.trial.exact
     assert error.norm() < 0.05 * (moved.trial.exact - value).norm()
 
 
 def test_nothing_but_zeros_stays_zeros(trial: FusedAccuracy) -> None:
-    rows, scales = InTorch().attend_fused(replace(trial.joined, product=torch.zeros_like(trial.joined.product)))
+    rows, scales = InTorch().attend_fused(replace(trial.projection, qkv=torch.zeros_like(trial.projection.qkv)))
     assert not rows.float().any()
     assert scales.isfinite().all()
 
 
 def test_the_operator_keeps_the_rules_of_operators(trial: FusedAccuracy) -> None:
-    torch.library.opcheck(fused_self_attention, inputs_of(trial.joined))
+    torch.library.opcheck(fused_self_attention, inputs_of(trial.projection))
 
 
 def test_without_a_kernel_for_it_the_operator_takes_the_three_steps(trial: FusedAccuracy) -> None:
-    assert same(fused_self_attention(*inputs_of(trial.joined)), in_three_steps(trial.joined))
+    assert same(fused_self_attention(*inputs_of(trial.projection)), in_three_steps(trial.projection))
 
 
 def test_receipts_tell_the_joined_way_from_the_three_steps(kernel: InTorch) -> None:
@@ -123,31 +131,31 @@ def test_receipts_tell_the_joined_way_from_the_three_steps(kernel: InTorch) -> N
 
 
 def test_the_operator_goes_through_the_kernel_for_it(trial: FusedAccuracy, kernel: InTorch) -> None:
-    assert same(fused_self_attention(*inputs_of(trial.joined)), InTorch().attend_fused(trial.joined))
+    assert same(fused_self_attention(*inputs_of(trial.projection)), InTorch().attend_fused(trial.projection))
     assert kernel.calls == 1
 
 
 def test_in_steps_that_leave_out_blocks_the_kernel_is_not_asked(trial: FusedAccuracy, kernel: InTorch) -> None:
     with attention_mode(Turbo(density=0.3, dense_steps=1), grid=GRID) as mode:
-        fused_self_attention(*inputs_of(trial.joined))
+        fused_self_attention(*inputs_of(trial.projection))
         assert kernel.calls == 1
         mode.step += 1
-        sparse = fused_self_attention(*inputs_of(trial.joined))
-        assert same(sparse, in_three_steps(trial.joined))
+        sparse = fused_self_attention(*inputs_of(trial.projection))
+        assert same(sparse, in_three_steps(trial.projection))
     assert kernel.calls == 1
-    assert not same(sparse, in_three_steps(trial.joined))
+    assert not same(sparse, in_three_steps(trial.projection))
 
 
 def test_where_it_fails_at_a_shape_three_steps_are_taken_and_it_is_not_asked_again_for_it(
     trial: FusedAccuracy, kernel: InTorch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    joined, kernel.error = trial.joined, RuntimeError("out of resource\nmore words")
+    projection, kernel.error = trial.projection, RuntimeError("out of resource\nmore words")
     for _ in range(2):
-        assert same(fused_self_attention(*inputs_of(joined)), in_three_steps(joined))
+        assert same(fused_self_attention(*inputs_of(projection)), in_three_steps(projection))
     assert kernel.calls == 1
     assert "simulated, joined, does not support [1, 315, 4, 64]: RuntimeError: out of resource" in caplog.text
     kernel.error = None
-    shorter = replace(joined, product=joined.product[:, :99], cos=joined.cos[:99], sin=joined.sin[:99])
+    shorter = replace(projection, qkv=projection.qkv[:, :99], cos=projection.cos[:99], sin=projection.sin[:99])
     fused_self_attention(*inputs_of(shorter))
     assert kernel.calls == 2
 
@@ -156,15 +164,15 @@ def test_a_full_memory_is_not_taken_for_a_broken_kernel(trial: FusedAccuracy, ke
     kernel.error = torch.OutOfMemoryError("full")
     for _ in range(2):
         with pytest.raises(torch.OutOfMemoryError):
-            fused_self_attention(*inputs_of(trial.joined))
+            fused_self_attention(*inputs_of(trial.projection))
 
 
 @pytest.mark.parametrize("better", [True, False])
 def test_it_is_used_only_where_its_kernel_is_the_one_for_the_shape(trial: FusedAccuracy, better: bool) -> None:
     kernel, other, last = InTorch(), TorchKernel("flash"), TorchKernel("sdpa")
     kernels = [other, kernel, last] if better else [kernel, last]
-    attention = Attention(list(kernels), head_dim=64 if better else 128, joined=kernel)
-    assert attention.joined(trial.joined) is None
+    attention = Attention(list(kernels), head_dim=64 if better else 128, fused=kernel)
+    assert attention.fused(trial.projection) is None
     assert kernel.calls == 0
 
 
@@ -175,8 +183,8 @@ class OnlyRows(nn.Module):
 
 
 def test_exported_it_is_one_node_for_all_numbers_of_tokens(trial: FusedAccuracy) -> None:
-    joined, length = trial.joined, torch.export.Dim("length", min=16, max=100_000)
-    inputs = (joined.product, joined.query_norm, joined.cos, joined.sin)
+    projection, length = trial.projection, torch.export.Dim("length", min=16, max=100_000)
+    inputs = (projection.qkv, projection.query_norm, projection.cos, projection.sin)
     shapes = ({1: length}, None, {0: length}, {0: length})
     program = torch.export.export(OnlyRows(), inputs, dynamic_shapes=shapes, strict=False)
     assert [str(node.target) for node in program.graph.nodes].count("wan_mcp.fused_self_attention.default") == 1

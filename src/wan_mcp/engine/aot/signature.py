@@ -73,11 +73,14 @@ def _weights(kind: BlockKind) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
         "norm2.bias": ((width,), torch.float32),
     }
     found |= dict.fromkeys(("attn1.norm_q", "attn1.norm_k", "attn2.norm_q"), ((width,), kind.dtype))
-    for layer, (rows, columns) in _layers(kind).items():
+    for layer, (out_features, in_features) in _layers(kind).items():
         weight = torch.float8_e4m3fn if kind.recipe == FP8 else kind.dtype
-        found |= {f"{layer}.weight": ((rows, columns), weight), f"{layer}.bias": ((rows,), kind.dtype)}
+        found |= {
+            f"{layer}.weight": ((out_features, in_features), weight),
+            f"{layer}.bias": ((out_features,), kind.dtype),
+        }
         if kind.recipe == FP8:
-            found[f"{layer}.scale"] = ((1, rows), torch.float32)
+            found[f"{layer}.scale"] = ((1, out_features), torch.float32)
     return {name: found[name] for name in weight_names(kind)}
 
 
@@ -99,11 +102,11 @@ def example_weights(kind: BlockKind, device: Any) -> list[Tensor]:
         numbers = torch.randn(shape, device=device, dtype=torch.float32) * 0.1 if len(shape) != 2 else None
         if numbers is not None:
             tensors[name] = (numbers + 1 if ".norm" in name or name == "norm2.weight" else numbers).to(dtype)
-    for layer, (rows, columns) in _layers(kind).items():
+    for layer, (out_features, in_features) in _layers(kind).items():
         pieces: list[tuple[Tensor, ...]] = []
-        for first in range(0, rows, ROWS_AT_ONCE):  # conversion needs several times the layer's memory
-            size = (min(ROWS_AT_ONCE, rows - first), columns)
-            weight = torch.randn(size, device=device, dtype=kind.dtype).mul_(columns**-0.5)
+        for first in range(0, out_features, ROWS_AT_ONCE):  # conversion needs several times the layer's memory
+            size = (min(ROWS_AT_ONCE, out_features - first), in_features)
+            weight = torch.randn(size, device=device, dtype=kind.dtype).mul_(in_features**-0.5)
             pieces.append(quantize_rowwise(weight) if kind.recipe == FP8 else (weight,))
         tensors[f"{layer}.weight"] = torch.cat([piece[0] for piece in pieces])
         if kind.recipe == FP8:

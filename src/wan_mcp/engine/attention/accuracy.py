@@ -10,7 +10,7 @@ from torch import Tensor
 
 from wan_mcp.engine.attention.fused_qkv import QKVProjection
 
-__all__ = ["AttentionAccuracy", "FusedAccuracy", "like_a_denoisers", "like_a_denoisers_product"]
+__all__ = ["AttentionAccuracy", "FusedAccuracy", "synthetic_qkv", "synthetic_qkv_projection"]
 
 GRID = (9, 20, 26)
 HEADS = 8
@@ -35,7 +35,7 @@ def _angles(tokens: int, head_dim: int, device: torch.device | str) -> Tensor:
     return places[:, None] * THETA ** (-pairs / head_dim)
 
 
-def like_a_denoisers_product(
+def synthetic_qkv_projection(
     head_dim: int,
     grid: tuple[int, int, int] = GRID,
     heads: int = HEADS,
@@ -70,15 +70,15 @@ def like_a_denoisers_product(
     )
 
 
-def like_a_denoisers(
+def synthetic_qkv(
     head_dim: int,
     grid: tuple[int, int, int] = GRID,
     heads: int = HEADS,
     seed: int = 0,
     device: torch.device | str = "cpu",
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the query, key and value (1, tokens, heads, head_dim), float32, of `like_a_denoisers_product`."""
-    query, key, value = like_a_denoisers_product(head_dim, grid, heads, seed, device).to_qkv()
+    """Return the query, key and value (1, tokens, heads, head_dim), float32, of `synthetic_qkv_projection`."""
+    query, key, value = synthetic_qkv_projection(head_dim, grid, heads, seed, device).to_qkv()
     return query, key, value.contiguous()
 
 
@@ -98,7 +98,7 @@ class AttentionAccuracy:
     @lru_cache(maxsize=4)
     def of(cls, device: torch.device, head_dim: int) -> "AttentionAccuracy":
         """Return a check for a GPU, in bf16."""
-        query, key, value = (tensor.bfloat16() for tensor in like_a_denoisers(head_dim, device=device))
+        query, key, value = (tensor.bfloat16() for tensor in synthetic_qkv(head_dim, device=device))
         return cls.on(query, key, value)
 
     @classmethod
@@ -130,23 +130,23 @@ class AttentionAccuracy:
 class FusedAccuracy:
     """A QKV projection, and the exact attention of some of its queries."""
 
-    joined: QKVProjection
+    projection: QKVProjection
     trial: AttentionAccuracy
 
     @classmethod
     def of(cls, device: torch.device, head_dim: int) -> "FusedAccuracy":
         """Return a check for a GPU, in bf16."""
-        return cls.on(like_a_denoisers_product(head_dim, device=device))
+        return cls.on(synthetic_qkv_projection(head_dim, device=device))
 
     @classmethod
-    def on(cls, joined: QKVProjection, dtype: torch.dtype = torch.bfloat16, rows: int = ROWS) -> "FusedAccuracy":
+    def on(cls, projection: QKVProjection, dtype: torch.dtype = torch.bfloat16, rows: int = ROWS) -> "FusedAccuracy":
         """Return a check on this projection, cast to `dtype`."""
-        product, *norms = (x.to(dtype) for x in (joined.product, joined.query_norm, joined.key_norm))
-        inputs = replace(joined, product=product, query_norm=norms[0], key_norm=norms[1])
-        exact = replace(inputs, product=product.float())
+        qkv, *norms = (x.to(dtype) for x in (projection.qkv, projection.query_norm, projection.key_norm))
+        inputs = replace(projection, qkv=qkv, query_norm=norms[0], key_norm=norms[1])
+        exact = replace(inputs, qkv=qkv.float())
         return cls(inputs, AttentionAccuracy.on(*exact.to_qkv(), rows))
 
     def error(self, kernel: Callable[[QKVProjection], tuple[Tensor, Tensor]]) -> float:
         """Return the relative error of a kernel's e4m3 rows and scales; see `AttentionAccuracy.error`."""
-        rows, scales = kernel(self.joined)
-        return self.trial.error_of((rows.float() * scales).view(len(rows), self.joined.heads, -1))
+        rows, scales = kernel(self.projection)
+        return self.trial.error_of((rows.float() * scales).view(len(rows), self.projection.heads, -1))

@@ -43,9 +43,9 @@ def to_blocks(query: Tensor, key: Tensor, value: Tensor, order: Tensor, block: i
     """
     part = block // PARTS
     if not query.is_cuda:
-        laid = [x.transpose(1, 2).index_select(2, order) for x in (query, key, value)]
-        means = [x.unflatten(2, (-1, part)).mean(3, dtype=torch.float32) for x in laid[:2]]
-        return BlockedQKV(laid[0], laid[1], laid[2], means[0], means[1], None)
+        blocked = [x.transpose(1, 2).index_select(2, order) for x in (query, key, value)]
+        means = [x.unflatten(2, (-1, part)).mean(3, dtype=torch.float32) for x in blocked[:2]]
+        return BlockedQKV(blocked[0], blocked[1], blocked[2], means[0], means[1], None)
 
     from wan_mcp.engine.attention.block_layout_triton import gather_blocks_kernel
 
@@ -54,22 +54,22 @@ def to_blocks(query: Tensor, key: Tensor, value: Tensor, order: Tensor, block: i
     places, pairs, device = len(order), batch * heads, query.device
     value_mean = value.mean(1, dtype=torch.float32).view(pairs, width)
     shape = (batch, heads, places, width)
-    laid = [torch.empty(shape, dtype=torch.bfloat16, device=device) for _ in range(3)]
+    blocked = [torch.empty(shape, dtype=torch.bfloat16, device=device) for _ in range(3)]
     means = [torch.empty(batch, heads, places // part, width, device=device) for _ in range(2)]
     strides = [x.stride(place) for x in (query, key, value) for place in (0, 1, 2)]
     gather_blocks_kernel[(-(-places // (part * TILES)), pairs)](
-        query, key, value, order, hadamard(width, device), value_mean, *laid, *means,
+        query, key, value, order, hadamard(width, device), value_mean, *blocked, *means,
         places, heads, width**-0.5, *strides, HEAD_DIM=width, BLOCK_M=part, TILES=TILES, num_warps=4, num_stages=2,
     )  # fmt: skip
-    return BlockedQKV(laid[0], laid[1], laid[2], means[0], means[1], value_mean)
+    return BlockedQKV(blocked[0], blocked[1], blocked[2], means[0], means[1], value_mean)
 
 
-def from_blocks(output: Tensor, laid: BlockedQKV, places: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return attention's output, shaped like `laid.query`, as (batch, tokens, heads, head_dim).
+def from_blocks(output: Tensor, blocked: BlockedQKV, places: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return attention's output, shaped like `blocked.query`, as (batch, tokens, heads, head_dim).
 
     `places` maps token → position.
     """
-    if laid.value_mean is None:
+    if blocked.value_mean is None:
         return output.transpose(1, 2).index_select(1, places).to(dtype)
 
     from wan_mcp.engine.attention.block_layout_triton import scatter_blocks_kernel
@@ -77,31 +77,31 @@ def from_blocks(output: Tensor, laid: BlockedQKV, places: Tensor, dtype: torch.d
     batch, heads, length, width = output.shape
     result = torch.empty(batch, len(places), heads, width, dtype=dtype, device=output.device)
     scatter_blocks_kernel[(SCATTER.num_programs(len(places)), batch * heads)](
-        output.contiguous(), places, laid.value_mean, result,
+        output.contiguous(), places, blocked.value_mean, result,
         length, len(places), heads, *result.stride()[:3], HEAD_DIM=width, **SCATTER.options(),
     )  # fmt: skip
     return result
 
 
-def block_scores(laid: BlockedQKV) -> Tensor:
+def block_scores(blocked: BlockedQKV) -> Tensor:
     """Return the router's score of each key block for each query block: (batch, heads, blocks, blocks) float32.
 
     The score of a block with itself is infinite.
     """
-    batch, heads, lines, width = laid.query_means.shape
+    batch, heads, lines, width = blocked.query_means.shape
     blocks = lines // PARTS
-    scores = torch.empty(batch, heads, blocks, blocks, device=laid.query.device)
-    if laid.query.is_cuda:
+    scores = torch.empty(batch, heads, blocks, blocks, device=blocked.query.device)
+    if blocked.query.is_cuda:
         from wan_mcp.engine.attention.block_layout_triton import block_score_kernel
 
         block_score_kernel[(-(-blocks // BLOCK_B), batch * heads)](
-            laid.query_means, laid.key_means, scores, blocks, width**-0.5,
+            blocked.query_means, blocked.key_means, scores, blocks, width**-0.5,
             HEAD_DIM=width, PARTS=PARTS, BLOCK_B=BLOCK_B, num_warps=4,
         )  # fmt: skip
         return scores
     for first in range(0, heads, HEADS_AT_ONCE):
         chunk = slice(first, first + HEADS_AT_ONCE)
-        parts = laid.query_means[:, chunk] @ laid.key_means[:, chunk].transpose(-1, -2) * width**-0.5
+        parts = blocked.query_means[:, chunk] @ blocked.key_means[:, chunk].transpose(-1, -2) * width**-0.5
         parts = parts.unflatten(3, (blocks, PARTS)).logsumexp(-1)
         scores[:, chunk] = parts.unflatten(2, (blocks, PARTS)).logsumexp(3)
     scores.diagonal(dim1=-2, dim2=-1).fill_(torch.inf)

@@ -107,12 +107,12 @@ def attend_sparsely(
         grid: frames, rows and columns of the tokens, if known; blocks are then boxes of the grid.
     """
     order, places = padded_order(query.shape[1], grid, kernel.block, query.device)
-    laid = to_blocks(query, key, value, order, kernel.block)
+    blocked = to_blocks(query, key, value, order, kernel.block)
     count = len(order) // kernel.block
     keep = max(1, min(count, round(count * density)))
-    kept = kept_blocks(block_scores(laid), keep) if keep < count else _all_blocks(laid.query, count)
-    out = kernel(laid.query, laid.key, laid.value, kept, query.shape[1])
-    return from_blocks(out, laid, places, query.dtype)
+    kept = kept_blocks(block_scores(blocked), keep) if keep < count else _all_blocks(blocked.query, count)
+    out = kernel(blocked.query, blocked.key, blocked.value, kept, query.shape[1])
+    return from_blocks(out, blocked, places, query.dtype)
 
 
 def _all_blocks(query: Tensor, count: int) -> Tensor:

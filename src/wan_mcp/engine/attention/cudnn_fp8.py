@@ -73,9 +73,9 @@ class CudnnFp8:
         inputs = quantize_qkv(query, key, value)
         return dequantize_out(self._output(inputs), inputs, query.dtype)
 
-    def attend_fused(self, joined: QKVProjection) -> tuple[Tensor, Tensor]:
+    def attend_fused(self, projection: QKVProjection) -> tuple[Tensor, Tensor]:
         """See `FusedKernel`."""
-        inputs = quantize_projection(joined)
+        inputs = quantize_projection(projection)
         return output_rows(self._output(inputs), inputs)
 
     def _output(self, inputs: QuantizedQKV) -> Tensor:

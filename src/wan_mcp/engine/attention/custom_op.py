@@ -98,10 +98,10 @@ def _(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     return torch.empty(query.shape, dtype=query.dtype, device=query.device)
 
 
-def fused_attention(joined: QKVProjection) -> tuple[Tensor, Tensor] | None:
-    """Compute fused dense self-attention, see `Attention.joined`; return None if the kernel or mode is another."""
-    query = joined.part(0)
-    return attention_of(query.device).joined(joined) if _sparse_now(query) is None else None
+def fused_attention(projection: QKVProjection) -> tuple[Tensor, Tensor] | None:
+    """Compute fused dense self-attention, see `Attention.fused`; return None if the kernel or mode is another."""
+    query = projection.part(0)
+    return attention_of(query.device).fused(projection) if _sparse_now(query) is None else None
 
 
 def _sparse_now(query: Tensor) -> Callable[[Tensor, Tensor, Tensor], Tensor] | None:

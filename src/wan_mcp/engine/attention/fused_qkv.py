@@ -64,7 +64,7 @@ LAUNCH_CONFIGS = LaunchConfigs()
 class QKVProjection:
     """The QKV projection of one block, with the norm weights and rotary tables to compute Q, K and V from it."""
 
-    product: Tensor
+    qkv: Tensor
     """(1, tokens, 3 * width): query, key and value of each token."""
     query_norm: Tensor
     """(width): weights of the query's RMS norm over all heads."""
@@ -78,61 +78,61 @@ class QKVProjection:
     @property
     def width(self) -> int:
         """Return the width of all heads."""
-        return int(self.product.shape[-1]) // 3
+        return int(self.qkv.shape[-1]) // 3
 
     def part(self, number: int) -> Tensor:
-        """Return query, key or value (0, 1 or 2) as in the product, (1, tokens, heads, head_dim)."""
-        channels = self.product[..., number * self.width : (number + 1) * self.width]
+        """Return query, key or value (0, 1 or 2) as in `qkv`, (1, tokens, heads, head_dim)."""
+        channels = self.qkv[..., number * self.width : (number + 1) * self.width]
         return torch.unflatten(channels, -1, (self.heads, -1))
 
     def to_qkv(self, steps: FusedOps = plain_steps) -> tuple[Tensor, Tensor, Tensor]:
         """Return query and key after RMS norm and RoPE, and value, (1, tokens, heads, head_dim) each."""
         norms = [self.query_norm, self.key_norm]
-        out = steps.qk_rms_norm_rope(self.product, norms, self.cos, self.sin, self.width, self.eps, rotate=True)
+        out = steps.qk_rms_norm_rope(self.qkv, norms, self.cos, self.sin, self.width, self.eps, rotate=True)
         query, key = out.unflatten(-1, (self.heads, -1)).split(1)
         return query, key, self.part(2)
 
 
-def quantize_projection(joined: QKVProjection, launches: LaunchConfigs = LAUNCH_CONFIGS) -> QuantizedQKV:
+def quantize_projection(projection: QKVProjection, launches: LaunchConfigs = LAUNCH_CONFIGS) -> QuantizedQKV:
     """Quantize the inputs of attention to e4m3, from a projection on CUDA whose channels are contiguous."""
     from wan_mcp.engine.attention import fused_qkv_triton as kernels
 
-    product, heads, full = joined.product, joined.heads, joined.width
-    tokens, width, device = product.shape[1], full // heads, product.device
-    stride, rotation = product.stride(1), hadamard(width, device)
-    cos, sin = joined.cos.contiguous(), joined.sin.contiguous()
+    qkv, heads, full = projection.qkv, projection.heads, projection.width
+    tokens, width, device = qkv.shape[1], full // heads, qkv.device
+    stride, rotation = qkv.stride(1), hadamard(width, device)
+    cos, sin = projection.cos.contiguous(), projection.sin.contiguous()
 
     sampled, launch = -(-tokens // SAMPLE_STRIDE), launches.sum_k_sample
     partial_key = torch.empty(launch.num_programs(sampled), full, device=device)
     kernels.sum_k_sample_kernel[(len(partial_key),)](
-        product, joined.key_norm, cos, sin, partial_key, tokens, stride, SAMPLE_STRIDE, joined.eps,
+        qkv, projection.key_norm, cos, sin, partial_key, tokens, stride, SAMPLE_STRIDE, projection.eps,
         NUM_HEADS=heads, HEAD_DIM=width, BLOCK_M=launch.block_m, BLOCK_H=launch.block_h, NUM_STAGES=launch.num_stages,
         num_warps=launch.num_warps,
     )  # fmt: skip
     launch = launches.v_amax_reduce
     partial_value = torch.empty(launch.num_programs(tokens), 3, full, device=device)
     kernels.v_amax_reduce_kernel[(len(partial_value), -(-heads // launch.block_h))](
-        product, partial_value, tokens, stride, full,
+        qkv, partial_value, tokens, stride, full,
         BLOCK_N=launch.block_h * width, NUM_STAGES=launch.num_stages, **launch.options(),
     )  # fmt: skip
     weights, means = torch.empty(2, 2, full, device=device).unbind()
     value_mean, value_scale = torch.empty(2, heads, width, device=device).unbind()
     bounds, scales = torch.empty(heads, 2, device=device), torch.empty(2, device=device)
     kernels.finalize_qkv_scales_kernel[(heads,)](
-        partial_key, partial_value, joined.query_norm, joined.key_norm, weights, means, value_mean, value_scale, bounds,
-        len(partial_key), len(partial_value), sampled, tokens, HEADROOM * FP8_MAX, full**0.5, full,
+        partial_key, partial_value, projection.query_norm, projection.key_norm, weights, means, value_mean, value_scale,
+        bounds, len(partial_key), len(partial_value), sampled, tokens, HEADROOM * FP8_MAX, full**0.5, full,
         HEAD_DIM=width, BLOCK_P=32,
     )  # fmt: skip
     out = torch.empty(3, 1, tokens, heads, width, dtype=torch.float8_e4m3fn, device=device)
     launch = launches.quantize_qk
     kernels.quantize_qk_kernel[(2 * launch.num_programs(tokens),)](
-        product, weights, means, cos, sin, rotation, bounds, out, scales, tokens, stride, joined.eps, width**0.5,
+        qkv, weights, means, cos, sin, rotation, bounds, out, scales, tokens, stride, projection.eps, width**0.5,
         NUM_HEADS=heads, HEAD_DIM=width, BLOCK_H=launch.block_h, BLOCK_ALL_H=1 << (heads - 1).bit_length(),
         NUM_STAGES=launch.num_stages, **launch.options(),
     )  # fmt: skip
     launch = launches.quantize_v
     kernels.quantize_v_kernel[(launch.num_programs(tokens), -(-heads // launch.block_h))](
-        product, value_mean, value_scale, out[2], tokens, stride, full,
+        qkv, value_mean, value_scale, out[2], tokens, stride, full,
         BLOCK_N=launch.block_h * width, NUM_STAGES=launch.num_stages, **launch.options(),
     )  # fmt: skip
     return QuantizedQKV(out[0], out[1], out[2], scales[:1], scales[1:], value_scale, value_mean)
@@ -165,12 +165,12 @@ def output_rows(
     return rows, scales
 
 
-def quantize_projection_reference(joined: QKVProjection) -> QuantizedQKV:
+def quantize_projection_reference(projection: QKVProjection) -> QuantizedQKV:
     """Compute `quantize_projection` in plain torch, on any device: the reference for the kernels."""
-    query, key, value = replace(joined, product=joined.product.float()).to_qkv()
-    heads, width, root = joined.heads, query.shape[-1], joined.width**0.5
+    query, key, value = replace(projection, qkv=projection.qkv.float()).to_qkv()
+    heads, width, root = projection.heads, query.shape[-1], projection.width**0.5
     key_mean, value_mean = key[:, ::SAMPLE_STRIDE].mean(1, keepdim=True), value.mean(1, keepdim=True)
-    norms = torch.stack([joined.query_norm, joined.key_norm]).float().abs()
+    norms = torch.stack([projection.query_norm, projection.key_norm]).float().abs()
     query_bound, most = root * norms.view(2, heads, width).amax(2)
     key_bound = most + torch.linalg.vector_norm(key_mean, dim=-1).view(heads)
     bounds = torch.stack([query_bound.amax(), key_bound.amax()]).clamp(min=MIN_AMAX)

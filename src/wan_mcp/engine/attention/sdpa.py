@@ -44,7 +44,7 @@ class Kernel(Protocol):
 class FusedKernel(Kernel, Protocol):
     """A kernel that also computes everything between two matrix products of a block."""
 
-    def attend_fused(self, joined: QKVProjection) -> tuple[Tensor, Tensor]:
+    def attend_fused(self, projection: QKVProjection) -> tuple[Tensor, Tensor]:
         """Compute self-attention, quantized for the next product: (tokens, width) e4m3, scales (tokens, 1) float32."""
 
 

@@ -39,6 +39,8 @@ KERNEL_NAMES: tuple[str, ...] = get_args(AttentionKernel)
 """Kernel names that `choose_attention` accepts, in addition to `auto`."""
 FP8_LIMIT, LIMIT = 0.04, 0.01
 """Maximum error of an 8-bit kernel, and of any other: at least twice the error of correct kernels."""
+FUSED_SUFFIX = ", joined"
+"""Marks the name of a kernel that runs fused with the steps around it; receipts and timings of homes have this word."""
 HEAD_WIDTH = 128
 """The head_dim of all Wan models except our small demo model."""
 
@@ -46,20 +48,20 @@ HEAD_WIDTH = 128
 class Attention:
     """Self- and cross-attention on one device, by kernels that passed their accuracy checks."""
 
-    def __init__(self, kernels: list[Kernel], head_dim: int = HEAD_WIDTH, joined: FusedKernel | None = None) -> None:
+    def __init__(self, kernels: list[Kernel], head_dim: int = HEAD_WIDTH, fused: FusedKernel | None = None) -> None:
         """Set the checked kernels for this head_dim, best first; the last must support every input.
 
-        `joined` is the one that also passed its check fused with the steps around it, if any.
+        `fused` is the one that also passed its check fused with the steps around it, if any.
         """
         self._kernels = kernels
         self._head_width = head_dim
-        self._joined = joined
+        self._fused = fused
         self._refused: set[tuple[str, torch.Size]] = set()
 
     @property
     def name(self) -> str:
         """Return the name of the best kernel, the one for long sequences, marked if fused: its bits differ."""
-        return self._kernels[0].name + (", joined" if self._joined is not None else "")
+        return self._kernels[0].name + (FUSED_SUFFIX if self._fused is not None else "")
 
     def __call__(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """See `attend`."""
@@ -69,17 +71,17 @@ class Attention:
                 return out
         return self._kernels[-1](query, key, value)
 
-    def joined(self, joined: QKVProjection) -> tuple[Tensor, Tensor] | None:
+    def fused(self, projection: QKVProjection) -> tuple[Tensor, Tensor] | None:
         """Compute fused self-attention, see `FusedKernel.attend_fused`.
 
         Return None if this shape uses another kernel, or the fused one failed; the caller then runs three steps.
         """
-        query, kernel, name = joined.part(0), self._joined, f"{self.name},"
+        query, kernel, name = projection.part(0), self._fused, f"{self.name},"
         if kernel is None or (name, query.shape) in self._refused:
             return None
         if next(self._proved_for(query, query), None) is not kernel:
             return None
-        return self._attempt(name, query, partial(kernel.attend_fused, joined))
+        return self._attempt(name, query, partial(kernel.attend_fused, projection))
 
     def _proved_for(self, query: Tensor, key: Tensor) -> Iterator[Kernel]:
         """Yield the kernels for these shapes, best first, without the last."""
@@ -102,7 +104,7 @@ class Attention:
 
 _IN_USE: dict[torch.device, Attention] = {}
 _TRIED: dict[tuple[torch.device, str, int], Kernel | None] = {}
-_TRIED_JOINED: dict[tuple[torch.device, int], FusedKernel | None] = {}
+_TRIED_FUSED: dict[tuple[torch.device, int], FusedKernel | None] = {}
 
 
 def choose_attention(
@@ -138,7 +140,7 @@ def choose_attention(
             "no_attention",
             f"Attention kernel {force} does not work on {device}; see the log for the reason. Use {AUTO}.",
         )
-    attention = _IN_USE[device] = Attention(kernels, head_dim, _joined_of(device, kernels[0], head_dim))
+    attention = _IN_USE[device] = Attention(kernels, head_dim, _fused_of(device, kernels[0], head_dim))
     log.info("attention on %s: %s", device, " > ".join(kernel.name for kernel in kernels))
     return attention
 
@@ -184,18 +186,18 @@ def _try(device: torch.device, name: str, head_dim: int) -> Kernel | None:
     return kernel if exact else None
 
 
-def _joined_of(device: torch.device, kernel: Kernel, head_dim: int) -> FusedKernel | None:
+def _fused_of(device: torch.device, kernel: Kernel, head_dim: int) -> FusedKernel | None:
     """Return the kernel if it can also run fused and is accurate enough that way; checked once."""
     if not isinstance(kernel, CudnnFp8):
         return None
     key = (device, head_dim)
-    if key not in _TRIED_JOINED:
+    if key not in _TRIED_FUSED:
         exact = _is_exact(
-            device, f"{kernel.name}, joined", head_dim, FP8_LIMIT,
+            device, kernel.name + FUSED_SUFFIX, head_dim, FP8_LIMIT,
             lambda: FusedAccuracy.of(device, head_dim).error(kernel.attend_fused),
         )  # fmt: skip
-        _TRIED_JOINED[key] = kernel if exact else None
-    return _TRIED_JOINED[key]
+        _TRIED_FUSED[key] = kernel if exact else None
+    return _TRIED_FUSED[key]
 
 
 def _is_exact(device: torch.device, name: str, head_dim: int, limit: float, measure: Callable[[], float]) -> bool:

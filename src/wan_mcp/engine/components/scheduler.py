@@ -8,7 +8,7 @@ from diffusers.schedulers.scheduling_unipc_multistep import UniPCMultistepSchedu
 
 from wan_mcp.catalog.manifest import Pipeline
 
-__all__ = ["fix_noise_levels", "let_samples_go", "scheduler_for"]
+__all__ = ["clear_model_outputs", "fix_noise_levels", "scheduler_for"]
 
 
 def scheduler_for(pipeline: Pipeline, own: Any) -> Any:
@@ -30,7 +30,7 @@ def scheduler_for(pipeline: Pipeline, own: Any) -> Any:
     )
 
 
-def let_samples_go(scheduler: Any) -> None:
+def clear_model_outputs(scheduler: Any) -> None:
     """Clear the latents of a scheduler's last steps, which multistep schedulers keep until their next run."""
     if isinstance(scheduler, UniPCMultistepScheduler):
         # As in `set_timesteps` when the next run begins; but that allocates memory, and there may be none.

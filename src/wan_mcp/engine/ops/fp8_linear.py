@@ -19,8 +19,8 @@ __all__ = [
     "PLAIN",
     "QuantScheme",
     "linear",
-    "product",
     "quantize_rowwise",
+    "scaled_linear",
 ]
 
 QuantScheme = Literal["plain", "fp8-rowwise"]
@@ -35,16 +35,16 @@ MIN_SCALE = 1e-12
 """Minimum scale, for rows of zeros."""
 
 
-def quantize_rowwise(rows: Tensor) -> tuple[Tensor, Tensor]:
-    """Quantize rows (…, n) to e4m3 with float32 scales (…, 1): rows ≈ quantized * scale."""
-    wide = rows.float()
+def quantize_rowwise(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Quantize rows (…, n) to e4m3 with float32 scales (…, 1): x ≈ quantized * scale."""
+    wide = x.float()
     scale = (wide.abs().amax(-1, keepdim=True) / FP8_MAX).clamp(min=MIN_SCALE)
     return (wide / scale).clamp(-FP8_MAX, FP8_MAX).to(torch.float8_e4m3fn), scale
 
 
-def product(rows: tuple[Tensor, Tensor], layer: list[Tensor], recipe: QuantScheme, dtype: torch.dtype) -> Tensor:
-    """Apply the layer to quantized rows (tokens, in) and their scales; return (1, tokens, out) in `dtype`."""
-    inputs, row_scales = rows
+def scaled_linear(x: tuple[Tensor, Tensor], layer: list[Tensor], recipe: QuantScheme, dtype: torch.dtype) -> Tensor:
+    """Apply the layer to inputs (tokens, in), quantized with their scales; return (1, tokens, out) in `dtype`."""
+    inputs, input_scale = x
     if recipe == PLAIN:
         weight, bias = layer
         return F.linear(inputs, weight, bias)[None]
@@ -53,10 +53,10 @@ def product(rows: tuple[Tensor, Tensor], layer: list[Tensor], recipe: QuantSchem
         missing = MIN_GEMM_ROWS - tokens
         # Converted from another dtype: not every operation of torch supports e4m3.
         filled = F.pad(inputs.view(torch.uint8), (0, 0, 0, missing)).view(inputs.dtype)
-        rows = (filled, F.pad(row_scales, (0, 0, 0, missing), value=1.0))
-        return product(rows, layer, recipe, dtype)[:, :tokens]
+        x = (filled, F.pad(input_scale, (0, 0, 0, missing), value=1.0))
+        return scaled_linear(x, layer, recipe, dtype)[:, :tokens]
     out = torch._scaled_mm(
-        inputs, weight.t(), scale_a=row_scales, scale_b=scale, bias=bias, out_dtype=dtype, use_fast_accum=True
+        inputs, weight.t(), scale_a=input_scale, scale_b=scale, bias=bias, out_dtype=dtype, use_fast_accum=True
     )
     return out[None]
 
@@ -64,5 +64,5 @@ def product(rows: tuple[Tensor, Tensor], layer: list[Tensor], recipe: QuantSchem
 def linear(inputs: Tensor, layer: list[Tensor], recipe: QuantScheme, dtype: torch.dtype) -> Tensor:
     """Apply the layer to (1, tokens, in); return (1, tokens, out) in `dtype`."""
     if recipe == PLAIN:
-        return product((inputs[0].to(dtype), inputs), layer, recipe, dtype)
-    return product(quantize_rowwise(inputs[0]), layer, recipe, dtype)
+        return scaled_linear((inputs[0].to(dtype), inputs), layer, recipe, dtype)
+    return scaled_linear(quantize_rowwise(inputs[0]), layer, recipe, dtype)

@@ -43,7 +43,7 @@ class FusedOps(Protocol):
 
     def modulate_quantize(
         self,
-        rows: Tensor,
+        x: Tensor,
         temb: Tensor,
         scale_shift_table: Tensor,
         eps: float,
@@ -53,10 +53,10 @@ class FusedOps(Protocol):
         gelu: bool,
         fp8: bool,
     ) -> tuple[Tensor, Tensor]:
-        """Normalize and modulate rows (1, tokens, n), apply GELU, and quantize them for the next product.
+        """Normalize and modulate `x` (1, tokens, n), apply GELU, and quantize it for the next product.
 
         Returns:
-            (tokens, n) in e4m3 and scales (tokens, 1) float32, or in the rows' dtype and no scales.
+            (tokens, n) in e4m3 and scales (tokens, 1) float32, or in the dtype of `x` and no scales.
         """
         ...
 
@@ -92,9 +92,9 @@ class FusedOps(Protocol):
         ...
 
     def qk_rms_norm_rope(
-        self, rows: Tensor, weights: list[Tensor], cos: Tensor, sin: Tensor, width: int, eps: float, *, rotate: bool
+        self, x: Tensor, weights: list[Tensor], cos: Tensor, sin: Tensor, width: int, eps: float, *, rotate: bool
     ) -> Tensor:
-        """Apply RMS norm, and the rotary embedding if `rotate`, to the first parts of rows (1, tokens, n).
+        """Apply RMS norm, and the rotary embedding if `rotate`, to the first parts of `x` (1, tokens, n).
 
         Each part is `width` wide; there are as many as `weights` (width), one or two. Angles are as for
         `apply_rotary_emb`.
@@ -115,11 +115,11 @@ def fused_ops_for(device: Any) -> FusedOps:
     try:
         from wan_mcp.engine.ops import modulate_triton as kernels
 
-        rows = torch.zeros(1, 2, 64, dtype=torch.bfloat16, device=device)
+        x = torch.zeros(1, 2, 64, dtype=torch.bfloat16, device=device)
         temb = torch.zeros(1, 6, 64, device=device)
-        kernels.modulate_quantize(rows, temb, temb, 1e-6, 0, normalize=True, gelu=False, fp8=False)
+        kernels.modulate_quantize(x, temb, temb, 1e-6, 0, normalize=True, gelu=False, fp8=False)
         if torch.cuda.get_device_capability(device) >= MIN_FP8_CAPABILITY:
-            kernels.modulate_quantize(rows, temb, temb, 1e-6, NO_CHUNK, normalize=False, gelu=True, fp8=True)
+            kernels.modulate_quantize(x, temb, temb, 1e-6, NO_CHUNK, normalize=False, gelu=True, fp8=True)
     except torch.OutOfMemoryError:  # temporary; an exception is not cached
         raise
     except Exception as error:  # without a C compiler, or on a GPU that Triton does not know
@@ -129,7 +129,7 @@ def fused_ops_for(device: Any) -> FusedOps:
 
 
 def modulate_quantize(
-    rows: Tensor,
+    x: Tensor,
     temb: Tensor,
     scale_shift_table: Tensor,
     eps: float,
@@ -140,13 +140,13 @@ def modulate_quantize(
     fp8: bool,
 ) -> tuple[Tensor, Tensor]:
     """See `FusedOps`."""
-    wide = rows.float()
+    wide = x.float()
     if normalize:
         wide = F.layer_norm(wide, wide.shape[-1:], None, None, eps)
     wide = _modulated(wide, temb, scale_shift_table, shift)
     if gelu:
         wide = F.gelu(wide, approximate="tanh")
-    return _prepared(wide, rows.dtype, fp8=fp8)
+    return _prepared(wide, x.dtype, fp8=fp8)
 
 
 def residual_modulate_quantize(
@@ -182,23 +182,23 @@ def gated_residual(residual: Tensor, gemm: Tensor, temb: Tensor, scale_shift_tab
 
 
 def qk_rms_norm_rope(
-    rows: Tensor, weights: list[Tensor], cos: Tensor, sin: Tensor, width: int, eps: float, *, rotate: bool
+    x: Tensor, weights: list[Tensor], cos: Tensor, sin: Tensor, width: int, eps: float, *, rotate: bool
 ) -> Tensor:
     """See `FusedOps`."""
     parts = []
-    for part, weight in zip(rows[0].split(width, dim=-1), weights, strict=False):
+    for part, weight in zip(x[0].split(width, dim=-1), weights, strict=False):
         wide = part.float()
         wide = wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + eps) * weight.float()
         parts.append(apply_rotary_emb(wide, cos, sin) if rotate else wide)
-    return torch.stack(parts).to(rows.dtype)
+    return torch.stack(parts).to(x.dtype)
 
 
-def apply_rotary_emb(rows: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotate each pair of neighbouring channels of a head of rows (tokens, heads * width) by its angle.
+def apply_rotary_emb(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotate each pair of neighbouring channels of a head of `x` (tokens, heads * width) by its angle.
 
     `cos` and `sin` are (tokens, width / 2). Su et al. 2021 (RoPE), in the pairing that Wan was trained with.
     """
-    pairs = rows.unflatten(-1, (-1, cos.shape[-1], 2))
+    pairs = x.unflatten(-1, (-1, cos.shape[-1], 2))
     first, second = pairs[..., 0], pairs[..., 1]
     cos, sin = cos[:, None, :], sin[:, None, :]
     return torch.stack([first * cos - second * sin, first * sin + second * cos], -1).flatten(-3)

@@ -161,15 +161,15 @@ def _programs(tokens: int, *, shared: bool) -> tuple[int, int]:
     return (PROGRAMS, PROGRAMS) if shared else (tokens, 0)
 
 
-def _prepared(rows: Tensor, *, fp8: bool) -> tuple[Tensor, Tensor]:
-    tokens, width = rows.shape[-2:]
-    made = torch.empty((tokens, width), dtype=torch.float8_e4m3fn if fp8 else rows.dtype, device=rows.device)
-    return made, torch.empty((tokens if fp8 else 0, 1), dtype=torch.float32, device=rows.device)
+def _prepared(x: Tensor, *, fp8: bool) -> tuple[Tensor, Tensor]:
+    tokens, width = x.shape[-2:]
+    made = torch.empty((tokens, width), dtype=torch.float8_e4m3fn if fp8 else x.dtype, device=x.device)
+    return made, torch.empty((tokens if fp8 else 0, 1), dtype=torch.float32, device=x.device)
 
 
 @triton_op("wan_mcp::modulate_quantize", mutates_args={})
 def modulate_quantize(
-    rows: Tensor,
+    x: Tensor,
     temb: Tensor,
     scale_shift_table: Tensor,
     eps: float,
@@ -180,11 +180,11 @@ def modulate_quantize(
     fp8: bool,
 ) -> tuple[Tensor, Tensor]:
     """See `FusedOps`."""
-    tokens, width = rows.shape[-2:]
-    made, scales = _prepared(rows, fp8=fp8)
+    tokens, width = x.shape[-2:]
+    made, scales = _prepared(x, fp8=fp8)
     programs, step = _programs(tokens, shared=shift != NO_CHUNK)
     wrap_triton(_modulate_quantize_kernel)[(programs,)](
-        rows, rows, temb, scale_shift_table, scale_shift_table, scale_shift_table, rows, made, scales,
+        x, x, temb, scale_shift_table, scale_shift_table, scale_shift_table, x, made, scales,
         tokens, N_COLS=width, BLOCK_N=triton.next_power_of_2(width), ROW_STEP=step, EPS=eps,
         TEMB_PER_TOKEN=temb.dim() == 4, ADD=False, GATE=NO_CHUNK, NORM=normalize, AFFINE=False,
         SHIFT=shift, GELU=gelu, STORE=True, QUANTIZE=fp8, num_warps=NUM_WARPS,
@@ -228,14 +228,14 @@ def gated_residual(residual: Tensor, gemm: Tensor, temb: Tensor, scale_shift_tab
 
 @triton_op("wan_mcp::qk_rms_norm_rope", mutates_args={})
 def qk_rms_norm_rope(
-    rows: Tensor, weights: list[Tensor], cos: Tensor, sin: Tensor, width: int, eps: float, *, rotate: bool
+    x: Tensor, weights: list[Tensor], cos: Tensor, sin: Tensor, width: int, eps: float, *, rotate: bool
 ) -> Tensor:
     """See `FusedOps`."""
-    tokens = rows.shape[-2]
-    out = torch.empty((len(weights), tokens, width), dtype=rows.dtype, device=rows.device)
+    tokens = x.shape[-2]
+    out = torch.empty((len(weights), tokens, width), dtype=x.dtype, device=x.device)
     wrap_triton(_qk_rms_norm_rope_kernel)[(tokens, len(weights))](
-        rows, weights[0], weights[-1], cos, sin, out, tokens,
-        STRIDE_T=rows.stride(-2), N_COLS=width, BLOCK_N=triton.next_power_of_2(width), HALF_DIM=cos.shape[-1], EPS=eps,
+        x, weights[0], weights[-1], cos, sin, out, tokens,
+        STRIDE_T=x.stride(-2), N_COLS=width, BLOCK_N=triton.next_power_of_2(width), HALF_DIM=cos.shape[-1], EPS=eps,
         ROPE=rotate, num_warps=NUM_WARPS,
     )  # fmt: skip
     return out

@@ -35,11 +35,11 @@ def quantize_fp8_rowwise(weight: Tensor) -> tuple[Tensor, Tensor]:
 
     quantized = torch.empty_like(weight, dtype=torch.float8_e4m3fn, memory_format=torch.contiguous_format)
     scale = torch.empty(weight.shape[0], 1, device=weight.device)
-    for rows in _chunks(weight):
+    for chunk in _chunks(weight):
         # In float32, since torchao rounds the scales to the dtype of the weights. The lower bound avoids a
         # division by zero in rows of zeros. It also keeps torchao from using another installed kernel with other bits.
-        part = Float8Tensor.from_hp(weight[rows].float(), granularity=PerRow(), hp_value_lb=FP8_MAX * MIN_SCALE)
-        quantized[rows], scale[rows] = part.qdata, part.scale
+        part = Float8Tensor.from_hp(weight[chunk].float(), granularity=PerRow(), hp_value_lb=FP8_MAX * MIN_SCALE)
+        quantized[chunk], scale[chunk] = part.qdata, part.scale
     return quantized, scale
 
 
@@ -57,9 +57,9 @@ def quantize_int8_groupwise(weight: Tensor, group_size: int) -> "Int8Tensor":
 
     quantized = torch.empty_like(weight, dtype=torch.int8, memory_format=torch.contiguous_format)
     scale = torch.empty(weight.shape[0], weight.shape[1] // group_size, device=weight.device)
-    for rows in _chunks(weight):
-        part = Int8Tensor.from_hp(weight[rows], granularity=PerGroup(group_size))
-        quantized[rows], scale[rows] = part.qdata, part.scale
+    for chunk in _chunks(weight):
+        part = Int8Tensor.from_hp(weight[chunk], granularity=PerGroup(group_size))
+        quantized[chunk], scale[chunk] = part.qdata, part.scale
     return Int8Tensor(quantized, scale, [1, group_size], weight.dtype)
 
 
@@ -76,7 +76,7 @@ def quantize_linear(weight: Tensor, bias: Tensor, recipe: QuantScheme, dtype: to
 
 def _chunks(weight: Tensor) -> Iterator[slice]:
     """Yield slices of rows to quantize at a time."""
-    rows, columns = weight.shape
-    step = max(1, (CPU_CHUNK if weight.device.type == "cpu" else CHUNK) // columns)
-    for first in range(0, rows, step):
-        yield slice(first, min(first + step, rows))
+    out_features, in_features = weight.shape
+    step = max(1, (CPU_CHUNK if weight.device.type == "cpu" else CHUNK) // in_features)
+    for first in range(0, out_features, step):
+        yield slice(first, min(first + step, out_features))

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from wan_mcp.engine.attention import attend_self
 from wan_mcp.engine.attention.cross_attention import attend_context
 from wan_mcp.engine.ops import modulate as plain_steps
-from wan_mcp.engine.ops.fp8_linear import FP8, QuantScheme, linear, product
+from wan_mcp.engine.ops.fp8_linear import FP8, QuantScheme, linear, scaled_linear
 from wan_mcp.engine.ops.modulate import NO_CHUNK, fused_ops_for
 from wan_mcp.engine.transformer.config import BlockShape
 from wan_mcp.engine.transformer.self_attention import fused_self_attention, uses_fused_attention
@@ -88,18 +88,16 @@ def run_block(
     layers = {layer: [named[f"{layer}.{part}"] for part in linear_parts(recipe)] for layer in LINEARS}
     scale_shift_table = named["scale_shift_table"]
 
-    def apply(layer: str, rows: tuple[Tensor, Tensor]) -> Tensor:
-        return product(rows, layers[layer], recipe, dtype)
+    def apply(layer: str, x: tuple[Tensor, Tensor]) -> Tensor:
+        return scaled_linear(x, layers[layer], recipe, dtype)
 
-    def in_heads(rows: Tensor) -> Tensor:
-        return torch.unflatten(rows, -1, (shape.heads, shape.head_dim))
+    def in_heads(x: Tensor) -> Tensor:
+        return torch.unflatten(x, -1, (shape.heads, shape.head_dim))
 
     def prepared(
-        rows: Tensor, *, shift: int = NO_CHUNK, normalize: bool = False, gelu: bool = False
+        x: Tensor, *, shift: int = NO_CHUNK, normalize: bool = False, gelu: bool = False
     ) -> tuple[Tensor, Tensor]:
-        return steps.modulate_quantize(
-            rows, temb, scale_shift_table, eps, shift, normalize=normalize, gelu=gelu, fp8=fp8
-        )
+        return steps.modulate_quantize(x, temb, scale_shift_table, eps, shift, normalize=normalize, gelu=gelu, fp8=fp8)
 
     def added(
         to: Tensor, what: Tensor, *, gate: int = NO_CHUNK, shift: int = NO_CHUNK, norm: str | None = None
@@ -108,29 +106,29 @@ def run_block(
             (named[f"{norm}.weight"], named[f"{norm}.bias"]) if norm else (scale_shift_table, scale_shift_table)
         )
         affine = norm is not None
-        sum_, rows, scales = steps.residual_modulate_quantize(
+        sum_, inputs, scales = steps.residual_modulate_quantize(
             to, what, temb, scale_shift_table, weight, bias, eps, gate, shift,
             normalize=affine or shift != NO_CHUNK, affine=affine, fp8=fp8,
         )  # fmt: skip
-        return sum_, (rows, scales)
+        return sum_, (inputs, scales)
 
-    joined = apply("attn1.qkv", prepared(hidden, shift=SHIFT, normalize=True))
+    qkv = apply("attn1.qkv", prepared(hidden, shift=SHIFT, normalize=True))
     norms = [named["attn1.norm_q"], named["attn1.norm_k"]]
     if uses_fused_attention(recipe, hidden.device):
-        rows = fused_self_attention(joined, *norms, cos, sin, shape.heads, eps)
+        inputs = fused_self_attention(qkv, *norms, cos, sin, shape.heads, eps)
     else:
-        query, key = in_heads(steps.qk_rms_norm_rope(joined, norms, cos, sin, shape.width, eps, rotate=True)).split(1)
-        rows = prepared(attend_self(query, key, in_heads(joined[..., 2 * shape.width :])).flatten(-2))
-    attended = apply("attn1.out", rows)
+        query, key = in_heads(steps.qk_rms_norm_rope(qkv, norms, cos, sin, shape.width, eps, rotate=True)).split(1)
+        inputs = prepared(attend_self(query, key, in_heads(qkv[..., 2 * shape.width :])).flatten(-2))
+    attended = apply("attn1.out", inputs)
 
-    hidden, rows = added(hidden, attended, gate=GATE, norm="norm2" if shape.cross_norm else None)
-    query = apply("attn2.q", rows)
+    hidden, inputs = added(hidden, attended, gate=GATE, norm="norm2" if shape.cross_norm else None)
+    query = apply("attn2.q", inputs)
     query = in_heads(steps.qk_rms_norm_rope(query, [named["attn2.norm_q"]], cos, sin, shape.width, eps, rotate=False))
     attended = attend_context(query, text_key, text_value, padding).flatten(-2)
     attended = apply("attn2.out", prepared(attended))
 
-    hidden, rows = added(hidden, attended, shift=FFN_SHIFT)
-    inner = prepared(apply("ffn.up", rows), gelu=True)
+    hidden, inputs = added(hidden, attended, shift=FFN_SHIFT)
+    inner = prepared(apply("ffn.up", inputs), gelu=True)
     return steps.gated_residual(hidden, apply("ffn.down", inner), temb, scale_shift_table, FFN_GATE)
 
 

@@ -26,6 +26,6 @@ class PatchEmbedLinear(nn.Module):
         cut = latents.unflatten(4, (-1, width)).unflatten(3, (-1, height)).unflatten(2, (-1, frames))
         places = cut.shape[2:8:2]
         patches = cut.permute(0, 2, 4, 6, 1, 3, 5, 7).flatten(4).flatten(1, 3)
-        rows = F.linear(patches, self.weight.flatten(1), self.bias)
-        embedded: Tensor = rows.transpose(1, 2).unflatten(2, places)
+        tokens = F.linear(patches, self.weight.flatten(1), self.bias)
+        embedded: Tensor = tokens.transpose(1, 2).unflatten(2, places)
         return embedded

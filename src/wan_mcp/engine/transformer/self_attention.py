@@ -21,12 +21,12 @@ def uses_fused_attention(recipe: QuantScheme, device: torch.device) -> bool:
 
 @torch.library.custom_op("wan_mcp::fused_self_attention", mutates_args=())
 def fused_self_attention(
-    product: Tensor, query_norm: Tensor, key_norm: Tensor, cos: Tensor, sin: Tensor, heads: int, eps: float
+    qkv: Tensor, query_norm: Tensor, key_norm: Tensor, cos: Tensor, sin: Tensor, heads: int, eps: float
 ) -> tuple[Tensor, Tensor]:
     """Attend from all tokens to all, with RMS norm and RoPE before attention and quantization to FP8 after it.
 
     Args:
-        product: (1, tokens, 3 * width): query, key and value.
+        qkv: (1, tokens, 3 * width): query, key and value.
         query_norm: (width), weights of the RMS norm over all heads.
         key_norm: likewise.
         cos: (tokens, head_dim / 2) float32, see `modulate.apply_rotary_emb`.
@@ -37,21 +37,21 @@ def fused_self_attention(
     Returns:
         (tokens, width) e4m3 and scales (tokens, 1) float32, as `modulate_quantize` returns them.
     """
-    product = product if product.stride(-1) == 1 else product.contiguous()
-    joined = QKVProjection(product, query_norm, key_norm, cos, sin, heads, eps)
-    out = fused_attention(joined)
+    qkv = qkv if qkv.stride(-1) == 1 else qkv.contiguous()
+    projection = QKVProjection(qkv, query_norm, key_norm, cos, sin, heads, eps)
+    out = fused_attention(projection)
     if out is not None:
         return out
-    steps = fused_ops_for(product.device)
-    attended = attend_self(*joined.to_qkv(steps)).flatten(-2)
+    steps = fused_ops_for(qkv.device)
+    attended = attend_self(*projection.to_qkv(steps)).flatten(-2)
     # Without modulation, these two tensors are not read.
     return steps.modulate_quantize(attended, cos, cos, eps, NO_CHUNK, normalize=False, gelu=False, fp8=True)
 
 
 @fused_self_attention.register_fake
 def _(
-    product: Tensor, query_norm: Tensor, key_norm: Tensor, cos: Tensor, sin: Tensor, heads: int, eps: float
+    qkv: Tensor, query_norm: Tensor, key_norm: Tensor, cos: Tensor, sin: Tensor, heads: int, eps: float
 ) -> tuple[Tensor, Tensor]:
-    tokens, width = product.shape[1], product.shape[2] // 3
-    rows = torch.empty((tokens, width), dtype=torch.float8_e4m3fn, device=product.device)
-    return rows, torch.empty((tokens, 1), dtype=torch.float32, device=product.device)
+    tokens, width = qkv.shape[1], qkv.shape[2] // 3
+    out = torch.empty((tokens, width), dtype=torch.float8_e4m3fn, device=qkv.device)
+    return out, torch.empty((tokens, 1), dtype=torch.float32, device=qkv.device)

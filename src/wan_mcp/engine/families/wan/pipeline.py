@@ -17,7 +17,7 @@ from wan_mcp.engine.components.hooks import cancellation_hooks
 from wan_mcp.engine.components.input_images import open_framed
 from wan_mcp.engine.components.prompt_cache import PromptEmbeddings, note_cut_texts
 from wan_mcp.engine.components.receipt import receipt_of
-from wan_mcp.engine.components.scheduler import let_samples_go
+from wan_mcp.engine.components.scheduler import clear_model_outputs
 from wan_mcp.engine.cuda_graphs.capture import graph_capture_for
 from wan_mcp.engine.cuda_graphs.graphs import ReplayCount, capturing
 from wan_mcp.engine.families.protocol import LoadContext, unsupported
@@ -200,7 +200,7 @@ class WanRunner:
             ):
                 latents = pipeline(**call, generator=generator, callback_on_step_end=end_step)[0]
         finally:
-            let_samples_go(pipeline.scheduler)
+            clear_model_outputs(pipeline.scheduler)
         if plan.turbo and not model.can_leave_out:
             report.note("turbo changed nothing: nothing on this device can leave out parts of attention, it was dense")
         if plan.step_cache is not None:
