@@ -62,6 +62,9 @@ class FakeStudio:
     def download(self, job: Job, report: Reporter) -> None:
         """Never asked for."""
 
+    def close(self) -> None:
+        """Nothing is open."""
+
     def run(self, job: Job, report: Reporter) -> str | None:
         """Pretend to run a job's plan."""
         plan = job.plan

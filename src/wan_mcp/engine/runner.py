@@ -139,6 +139,14 @@ class ModelRunner:
                 self._recover(_slot(plan.kind))
             raise
 
+    def close(self) -> None:
+        """End the builds, drop all models, and free their memory; this waits for converted weights to be written."""
+        acceleration, self._acceleration = self._acceleration, None
+        if acceleration is not None:
+            acceleration.close()
+        for slot in list(self._models):
+            self._drop(slot)
+
     def _run(self, job_id: str, plan: Plan, manifest: Manifest, report: Reporter) -> str | None:
         slot, requested = _slot(plan.kind), precision_asked(self._settings.precision, plan)
         precision, shape = self.machine().precision_of(manifest, requested), plan.shape or default_shape(manifest)

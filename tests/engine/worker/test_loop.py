@@ -1,19 +1,27 @@
 """The engine's real loop over the real runner: jobs in, files and reasons out."""
 
+import os
 import signal
+import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
-from tests.fixtures.bench import TWO, Bench, caption_plan, image_plan, video_plan
+from tests.fixtures.bench import MANIFESTS, TWO, Bench, caption_plan, changed, image_plan, video_plan
 from tests.support.patience import PATIENCE_S
+from wan_mcp.catalog.manifest import Quantization
+from wan_mcp.engine.aot import child_process
 from wan_mcp.engine.device.device import device_name
 from wan_mcp.engine.worker.loop import run_engine
+from wan_mcp.engine.worker.reporter import Reporter
 from wan_mcp.errors import JobCancelled
 from wan_mcp.jobs.database import Database
+from wan_mcp.jobs.device_lock import engine_lock
+from wan_mcp.jobs.loaded_models import LoadedModels
 from wan_mcp.jobs.store import JobStore
 from wan_mcp.jobs.timings import Timings
 from wan_mcp.jobs.workers import WorkerRegistry
@@ -138,6 +146,59 @@ def test_a_full_media_disk_fails_the_job_with_what_to_do(bench: Bench, monkeypat
     assert error is not None
     assert error.code == "out_of_space"
     assert not list((bench.settings.home / "media" / "images").iterdir())
+
+
+def test_an_engine_that_ends_leaves_no_build_no_model_and_no_open_pipe(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("wan_mcp.engine.aot.registry.BUILD", "tests.support.endless_build")
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[3]))
+    bench.runner._settings = bench.settings.model_copy(update={"precision": "fp8"})
+    bench.catalog.manifests[TWO] = changed(MANIFESTS[TWO], quantization=Quantization(recipe="fp8-rowwise"))
+    started: list[subprocess.Popen[bytes]] = []
+
+    def noted(*arguments: Any, **options: Any) -> subprocess.Popen[bytes]:
+        assert bench.runner.loaded().generator is not None, "while a model is loaded"
+        started.append(start(*arguments, **options))
+        return started[-1]
+
+    start = child_process.start
+    monkeypatch.setattr(child_process, "start", noted)
+    job = submit(bench, video_plan(TWO))
+    serve(bench)
+    assert finished(bench, job).state is JobState.SUCCEEDED
+    (build,) = started
+    assert build.returncode is not None and build.stdin is not None and build.stdin.closed
+    assert bench.runner.loaded() == LoadedModels()
+
+
+def test_a_second_signal_ends_an_engine_that_is_still_closing(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    def signalled(job: Job, report: Reporter) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        report.check()
+
+    closing: list[object] = []
+    monkeypatch.setattr(bench.runner, "run", signalled)
+    monkeypatch.setattr(bench.runner, "close", lambda: closing.append(signal.getsignal(signal.SIGTERM)))
+    job = submit(bench, image_plan())
+    serve(bench)
+    assert closing == [signal.SIG_DFL]
+    assert bench.store.get(job).state is JobState.QUEUED
+
+
+def test_an_engine_whose_runner_does_not_close_still_gives_its_device_back(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken() -> None:
+        raise RuntimeError("the device is gone")
+
+    monkeypatch.setattr(bench.runner, "close", broken)
+    job = submit(bench, image_plan())
+    serve(bench)
+    assert finished(bench, job).state is JobState.SUCCEEDED
+    assert WorkerRegistry(bench.store.database).get("cpu") is None
+    with engine_lock(bench.settings.home, "cpu").acquire(blocking=False):
+        assert "did not close in good order" in caplog.text
 
 
 def test_a_job_that_stops_between_its_last_frame_and_its_file_leaves_no_half_file_and_no_encoder(bench: Bench) -> None:

@@ -75,6 +75,9 @@ class Runner(Protocol):
             JobCancelled, LeaseLost, EngineShutdown: propagated from `report`.
         """
 
+    def close(self) -> None:
+        """End all child processes and threads, and free the device's memory. Called once, at the engine's end."""
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -94,7 +97,7 @@ class DeviceLost(Exception):
 
 
 class _Signals:
-    """Records that the process should shut down; the job checks it at its next step."""
+    """Records that the process should shut down, which the job checks at its next step; a second signal kills it."""
 
     def __init__(self) -> None:
         self.leaving = False
@@ -103,6 +106,7 @@ class _Signals:
 
     def _leave(self, number: int, frame: FrameType | None) -> None:
         self.leaving = True
+        signal.signal(number, signal.SIG_DFL)
 
 
 def run_engine(settings: Settings, build: Callable[[], Runner], resolve: Callable[[str], str]) -> None:
@@ -141,6 +145,7 @@ def run_engine(settings: Settings, build: Callable[[], Runner], resolve: Callabl
             engine.rows.crash(device)  # evidence, if a job was running
         raise
     finally:
+        engine.close()  # before another engine may start: it would find the device's memory taken
         engine.rows.unregister(settings.device)
         lock.release()
         database.close()
@@ -187,6 +192,17 @@ class _Engine:
         seconds = time.monotonic() - began
         self._timings.record_start(self.settings.device, seconds)
         log.info("engine ready for %s after %.1f s", self.settings.device, seconds)
+
+    def close(self) -> None:
+        """Close the runner. An error is only logged: the process ends, which frees whatever is left."""
+        if self._runner is None:
+            return
+        runner, self._runner = self._runner, None
+        try:
+            self.rows.heartbeat(self.settings.device, time.time() + self.settings.load_deadline_s)
+            runner.close()
+        except Exception:
+            log.exception("the engine did not close in good order")
 
     def serve_until_idle(self) -> None:
         """Claim and run jobs until the idle timeout, or until a signal requests shutdown."""
