@@ -6,7 +6,7 @@ import torch
 
 from wan_mcp.errors import JobFailed
 
-__all__ = ["require_finite"]
+__all__ = ["bad_numbers", "require_finite"]
 
 
 def require_finite(tensor: Any, what: str) -> None:
@@ -16,10 +16,11 @@ def require_finite(tensor: Any, what: str) -> None:
         JobFailed: `tensor` holds NaN or infinity.
     """
     if not torch.isfinite(tensor).all():
-        raise _bad_numbers(what)
+        raise bad_numbers(what)
 
 
-def _bad_numbers(what: str) -> JobFailed:
+def bad_numbers(what: str) -> JobFailed:
+    """Return the failure of a job whose latents or frames (`what`) hold NaN or infinity."""
     return JobFailed(
         "bad_numbers",
         f"The model's {what} contain NaN or infinity. "

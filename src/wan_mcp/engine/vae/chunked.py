@@ -1,12 +1,12 @@
 """Encoding and decoding of whole clips by an autoencoder's fast coders, in chunks that fit in memory."""
 
 from collections.abc import Iterator
-from types import MethodType
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from wan_mcp.engine.compat import replace_vae_encoder, vae_encode
 from wan_mcp.engine.vae.autoencoder import Decoder, Encoder, is_supported
 from wan_mcp.engine.vae.chunk_size import latent_frames_per_call
 from wan_mcp.engine.vae.layers import CausalState
@@ -99,8 +99,7 @@ class ChunkedVAE:
 def install_fast_coders(vae: Any) -> ChunkedVAE | None:
     """Make an autoencoder encode single clips with the fast coders, and return them; None if it is unsupported.
 
-    Call it when the weights are in their final place. It replaces `vae._encode`, which all pipelines call. Batches and
-    tiles are still encoded by the autoencoder itself.
+    Call it when the weights are in their final place. Batches and tiles are still encoded by the autoencoder itself.
     """
     if not is_supported(vae):
         return None
@@ -109,8 +108,7 @@ def install_fast_coders(vae: Any) -> ChunkedVAE | None:
     def encode(vae: Any, pictures: Tensor) -> Tensor:
         if pictures.shape[0] == 1 and not vae.use_tiling:
             return coders.encode(pictures)
-        encoded: Tensor = type(vae)._encode(vae, pictures)
-        return encoded
+        return vae_encode(vae, pictures)
 
-    vae._encode = MethodType(encode, vae)
+    replace_vae_encoder(vae, encode)
     return coders

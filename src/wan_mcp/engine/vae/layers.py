@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
+from wan_mcp.engine.compat import causal_margin
 from wan_mcp.engine.vae.activations import Activations, materialize, materialize_into, normalize_into, upsample_nearest
 from wan_mcp.engine.vae.conv_selector import convolve, use_triton_conv
 
@@ -67,7 +68,7 @@ class CausalConvolution:
 
     def __init__(self, conv: Any, **padding: bool) -> None:
         self._weight = _channels_last(conv, **padding)
-        self._margin = conv._padding[0]  # pixels of zeros around each frame
+        self._margin = causal_margin(conv)
         self.history = int(conv.kernel_size[0]) - 1
         self.inputs = int(self._weight.shape[1])
         self.bias = F.pad(conv.bias.detach(), (0, self._weight.shape[0] - conv.bias.shape[0]))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from wan_mcp.catalog.memory_fit import RESERVE_BYTES, activation_bytes
+from wan_mcp.engine.compat import repeated_blocks
 from wan_mcp.engine.components.hooks import cancellation_hooks
 from wan_mcp.engine.components.input_images import open_framed
 from wan_mcp.engine.components.numerics import require_finite
@@ -151,19 +152,13 @@ def _listening(
     parts = model.parts
     hooks = [(parts.text_encoder, check), (parts.vae.encoder, check)]
     hooks += [(parts.transformer, denoising), (parts.vae.decoder, decoding)]
-    blocks = [(block, check) for part in (parts.text_encoder, parts.transformer) for block in _blocks(part)]
+    blocks = [(block, check) for part in (parts.text_encoder, parts.transformer) for block in repeated_blocks(part)]
     with cancellation_hooks(model.device, hooks, blocks):
         try:
             yield
         finally:
             if hasattr(parts.vae, "clear_cache"):
                 parts.vae.clear_cache()  # a decode that was stopped leaves its features behind
-
-
-def _blocks(part: Any) -> list[Any]:
-    """The blocks that a transformer repeats, by the names that its class gives."""
-    names = set(getattr(part, "_repeated_blocks", None) or getattr(part, "_no_split_modules", None) or ())
-    return [module for module in part.modules() if type(module).__name__ in names]
 
 
 def load_image_family(context: LoadContext) -> ImageRunner:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from diffusers.models.autoencoders.autoencoder_kl_wan import unpatchify
 
-from wan_mcp.engine.components.numerics import _bad_numbers, require_finite
+from wan_mcp.engine.compat import decoder_features
+from wan_mcp.engine.components.numerics import bad_numbers, require_finite
 from wan_mcp.engine.families.wan.loader import WanModel
 from wan_mcp.engine.vae.chunked import ChunkedVAE
 from wan_mcp.engine.worker.reporter import Reporter
@@ -60,13 +61,8 @@ class FrameDecoder:
         try:
             hidden = vae.post_quant_conv(latents / (1.0 / deviation) + mean)
             for index in range(latents.shape[2]):
-                vae._conv_idx = [0]
-                video = vae.decoder(
-                    hidden[:, :, index : index + 1],
-                    feat_cache=vae._feat_map,
-                    feat_idx=vae._conv_idx,
-                    first_chunk=index == 0,
-                )
+                features = decoder_features(vae)
+                video = vae.decoder(hidden[:, :, index : index + 1], **features, first_chunk=index == 0)
                 if vae.config.patch_size is not None:
                     video = unpatchify(video, patch_size=vae.config.patch_size)
                 video = torch.clamp(video, min=-1.0, max=1.0)
@@ -117,7 +113,7 @@ class _Landing:
         if self._there is not None:
             self._there.synchronize()
         if not self._finite:
-            raise _bad_numbers("frames")
+            raise bad_numbers("frames")
         frames: NDArray[np.uint8] = self._pixels.numpy()
         return frames
 

@@ -13,11 +13,11 @@ from typing import Any
 import torch
 from accelerate import init_empty_weights
 from diffusers import WanTransformer3DModel
-from diffusers.quantizers.gguf.utils import _dequantize_gguf_and_restore_linear
 from peft.tuners.tuners_utils import BaseTunerLayer
 from safetensors import SafetensorError
 from torch import Tensor
 
+from wan_mcp.engine.compat import dequantize_gguf
 from wan_mcp.engine.device.device import Device
 from wan_mcp.engine.families.wan.lora_adapter import Adapter
 from wan_mcp.engine.families.wan.lora_injection import patch, put_on
@@ -231,7 +231,7 @@ def _rest_of(model: Any) -> dict[str, Tensor]:
 def _unpack(part: Any, model: Any) -> None:
     """Turn GGUF layers into plain ones."""
     if getattr(model, "hf_quantizer", None) is not None:
-        _dequantize_gguf_and_restore_linear(part)
+        dequantize_gguf(part)
 
 
 def _merge(part: Any) -> None:

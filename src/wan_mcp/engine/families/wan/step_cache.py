@@ -12,9 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from diffusers.hooks import FirstBlockCacheConfig
-from diffusers.hooks._helpers import TransformerBlockMetadata, TransformerBlockRegistry
-from diffusers.hooks.first_block_cache import _FBC_LEADER_BLOCK_HOOK
 
+from wan_mcp.engine.compat import first_block_cache_state, register_wan_block
 from wan_mcp.engine.transformer.fast_blocks import FastBlock
 from wan_mcp.schema.plans import StepCache
 
@@ -22,10 +21,7 @@ __all__ = ["PassCount", "step_cache"]
 
 log = logging.getLogger(__name__)
 
-# What diffusers knows of its own Wan blocks: they give the hidden states alone.
-TransformerBlockRegistry.register(
-    FastBlock, TransformerBlockMetadata(return_hidden_states_index=0, return_encoder_hidden_states_index=None)
-)
+register_wan_block(FastBlock)
 
 
 @dataclass
@@ -60,11 +56,10 @@ def step_cache(denoisers: Sequence[Any], config: StepCache | None) -> Iterator[P
 @contextmanager
 def _cached(denoiser: Any, config: StepCache, count: PassCount) -> Iterator[None]:
     denoiser.enable_cache(FirstBlockCacheConfig(threshold=config.threshold))
-    states = denoiser.blocks[0]._diffusers_hook.get_hook(_FBC_LEADER_BLOCK_HOOK).state_manager
 
     def passed(module: Any, inputs: Any, output: Any) -> None:
         count.passes += 1
-        count.full += states.get_state().should_compute
+        count.full += first_block_cache_state(denoiser).should_compute
 
     handle = denoiser.register_forward_hook(passed)
     try:
