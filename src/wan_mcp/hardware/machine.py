@@ -10,7 +10,7 @@ from wan_mcp.hardware.host_memory import main_memory
 from wan_mcp.schema.enums import ComputePrecision, RequestedPrecision
 from wan_mcp.settings import Settings
 
-__all__ = ["MIN_FP8_CAPABILITY", "Machine", "this_machine"]
+__all__ = ["MIN_FP8_CAPABILITY", "Machine", "listed_gpus", "this_machine"]
 
 TOOL = "nvidia-smi"
 TOOL_TIMEOUT_S = 10
@@ -47,6 +47,25 @@ def this_machine(settings: Settings) -> Machine:
         if settings.device != "auto" and shutil.which(TOOL) is None:
             return Machine("GPU", "bf16", None)
     return Machine("CPU", "fp32", main_memory())
+
+
+def listed_gpus() -> tuple[str, ...]:
+    """Return the names of all GPUs that the driver's tool lists, whether or not torch can use them."""
+    tool = shutil.which(TOOL)
+    if tool is None:
+        return ()
+    try:
+        answer = subprocess.run(
+            [tool, "--query-gpu=name", "--format=csv,noheader"],
+            env=child_environment(),
+            capture_output=True,
+            text=True,
+            timeout=TOOL_TIMEOUT_S,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return ()
+    return tuple(line.strip() for line in answer.stdout.splitlines() if line.strip())
 
 
 def _gpu(index: str) -> Machine | None:

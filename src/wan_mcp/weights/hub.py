@@ -22,6 +22,7 @@ __all__ = ["DEFAULT_REVISION", "Hub", "Listing", "RemoteFile"]
 
 DEFAULT_REVISION = "main"
 LISTING_TIMEOUT_S = 15.0
+GREETING_TIMEOUT_S = 8.0
 HASH = re.compile(r"^([0-9a-f]{40}|[0-9a-f]{64})$")
 
 
@@ -100,6 +101,39 @@ class Hub:
                 "hub_broken", f"The server's listing of {repository} has no hashes. Check HF_ENDPOINT."
             )
         return Listing(info.id, names[0], files)
+
+    def greeting(self) -> str:
+        """Return in a few words that the hub answers, and as whom it knows this machine.
+
+        Raises:
+            WeightsUnavailable: It cannot be reached, or does not accept the token; with what to do.
+        """
+        import httpx2
+        from huggingface_hub import get_session
+        from huggingface_hub.errors import OfflineModeIsEnabled
+        from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
+
+        headers = build_hf_headers(token=self.token, library_name="wan-mcp")
+        try:
+            answer = get_session().get(f"{self.endpoint}/api/whoami-v2", headers=headers, timeout=GREETING_TIMEOUT_S)
+        except OfflineModeIsEnabled:
+            return "not asked, because HF_HUB_OFFLINE is set: nothing is downloaded"
+        except (httpx2.HTTPError, OSError) as error:
+            raise WeightsUnavailable(
+                "hub_unreachable",
+                f"{self.endpoint} cannot be reached ({type(error).__name__}), so no model can be downloaded; "
+                "check the network, the proxy and HF_ENDPOINT",
+            ) from error
+        has_token = "authorization" in {name.lower() for name in headers}
+        if answer.status_code in (401, 403) and has_token:
+            raise WeightsUnavailable(
+                "hub_token",
+                f"{self.endpoint} does not accept the token of this machine (HF_TOKEN, or 'hf auth login'): it has "
+                "expired or is mistyped; set a valid one, or none for public models",
+            )
+        if answer.status_code >= 500:
+            raise WeightsUnavailable("hub_broken", f"{self.endpoint} answers with status {answer.status_code}")
+        return "it accepts the token" if has_token else "reachable, no token (only gated models need one)"
 
     @contextmanager
     def open(self, repository: str, commit: str, file: str, offset: int) -> Iterator["httpx2.Response"]:

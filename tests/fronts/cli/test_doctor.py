@@ -11,7 +11,7 @@ from tests.fixtures.command_line import Wan
 from tests.fixtures.job_table import spoil
 from tests.support.distributions import Site
 from wan_mcp.engine.aot.compiler_check import compiler_fingerprint, default_compiler
-from wan_mcp.fronts.cli.doctor import _home
+from wan_mcp.fronts.cli.checks.home import check_home
 from wan_mcp.settings import Settings
 
 
@@ -126,5 +126,5 @@ def test_unreadable_jobs_are_listed_and_named_by_doctor(wan: Wan, settings: Sett
     assert json.loads(wan("jobs", "list", "--json").stdout)[0]["id"] == job_id
     run = wan("jobs", "show", job_id)
     assert ("is unreadable" in run.stderr, "Traceback" in run.stderr, run.returncode) == (True, False, 2)
-    [finding] = [finding for finding in _home(settings) if not finding.good]  # doctor itself takes long
+    [finding] = [finding for finding in check_home(settings) if not finding.good]  # doctor itself takes long
     assert job_id in finding.says and "text-to-video" in finding.says
