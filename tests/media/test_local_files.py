@@ -8,7 +8,7 @@ import psutil
 import pytest
 
 from wan_mcp.media import local_files
-from wan_mcp.media.local_files import NotAllowed, open_allowed
+from wan_mcp.media.local_files import NotAllowed, open_allowed, open_result
 
 
 @pytest.fixture
@@ -95,3 +95,12 @@ def test_no_descriptor_is_left_open(allowed: Path) -> None:
             with suppress(OSError):
                 read(path, allowed)
     assert process.num_fds() == before
+
+
+def test_a_link_in_the_media_folder_is_not_a_result(allowed: Path) -> None:
+    (allowed / "link.png").symlink_to(allowed.parent / "secret.png")
+    for path in (allowed / "link.png", allowed, allowed / "none.png"):
+        with pytest.raises(FileNotFoundError):
+            open_result(path)
+    with open_result(allowed / "mine.png") as file:
+        assert file.read() == b"mine"

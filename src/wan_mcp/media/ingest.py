@@ -4,6 +4,7 @@ What an engine reads later is our own PNG copy under its content's hash, so a jo
 on a file that may change, and no second decoder ever sees foreign bytes.
 """
 
+import os
 import re
 import shutil
 import tempfile
@@ -11,9 +12,11 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from wan_mcp.errors import BadImage
+from wan_mcp.files import writing_to
 from wan_mcp.media.decode import decode_to_png
+from wan_mcp.media.local_files import NotAllowed, open_allowed, open_result
 from wan_mcp.media.sources import MISSING_HEAD, data_of_uri, is_base64_of_image, path_of_file_uri, scheme_of
-from wan_mcp.media.store import MediaName, MediaStore, no_room_in_words, whole
+from wan_mcp.media.store import MediaName, MediaStore, whole
 from wan_mcp.permissions import make_folder
 from wan_mcp.schema.enums import Kind
 from wan_mcp.schema.plans import InputImage
@@ -77,9 +80,11 @@ class InputImages:
 
     def _from_result(self, name: MediaName, origin: str) -> tuple[bytes, str]:
         path = self._media.path(name) if name.kind is Kind.IMAGE else self._media.poster(name)
-        if not path.is_file():
-            raise BadImage(f"no result {name.uri}; it may have been deleted")
-        return path.read_bytes(), origin
+        try:
+            with open_result(path) as file:
+                return file.read(), origin
+        except FileNotFoundError as error:
+            raise BadImage(f"no result {name.uri}; it may have been deleted") from error
 
     def _from_path(self, source: str) -> tuple[bytes, str]:
         if len(source) > LONGEST_PATH:  # resolving it would take hours
@@ -88,20 +93,23 @@ class InputImages:
         try:
             # Only one's own home: what `~name` stands for would say who has an account here.
             path = (Path(source).expanduser() if source == "~" or source.startswith("~/") else Path(source)).resolve()
-            allowed = [folder.resolve() for folder in (*self._folders, self._media.home / "media")]
-            if not self._any_folder and not any(path.is_relative_to(folder) for folder in allowed):
-                folders = ", ".join(map(str, self._folders)) or "none, only results of earlier jobs"
-                raise BadImage(
-                    f"the image is outside the allowed folders ({folders}){_how_read(source)}; "
-                    "copy it into one, send it as a data URI, or add its folder to WAN_MCP_IMAGE_DIRS"
-                )
-            if not path.is_file():
-                raise BadImage(f"no file {shown}{_how_read(source)}")
-            if (video := self._video_of(path)) is not None:
-                return self._from_result(video, str(path))
-            if (size := path.stat().st_size) > self._max_bytes:
-                raise self._too_many_bytes(size)
-            return path.read_bytes(), escaped(str(path))
+            with open_allowed(path, None if self._any_folder else [*self._folders, self._media.home / "media"]) as file:
+                if (video := self._video_of(path)) is not None:
+                    return self._from_result(video, str(path))
+                if (size := os.fstat(file.fileno()).st_size) > self._max_bytes:
+                    raise self._too_many_bytes(size)
+                data = file.read(self._max_bytes + 1)  # it may grow meanwhile
+            if len(data) > self._max_bytes:
+                raise self._too_many_bytes(len(data))
+            return data, escaped(str(path))
+        except NotAllowed as error:
+            folders = ", ".join(map(str, self._folders)) or "none, only results of earlier jobs"
+            raise BadImage(
+                f"the image is outside the allowed folders ({folders}){_how_read(source)}; "
+                "copy it into one, send it as a data URI, or add its folder to WAN_MCP_IMAGE_DIRS"
+            ) from error
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise BadImage(f"no file {shown}{_how_read(source)}") from error
         except (OSError, ValueError, RuntimeError) as error:
             reason = getattr(error, "strerror", None) or "not a usable path"
             raise BadImage(f"the file {shown} cannot be read: {reason}") from error
@@ -117,7 +125,7 @@ class InputImages:
     def _keep(self, data: bytes, origin: str, notes: list[str]) -> InputImage:
         folder = self._media.inputs
         # Its name is its hash, which is known when it is written. A nameless file leaves nothing if this process dies.
-        with no_room_in_words(folder):
+        with writing_to(folder):
             make_folder(folder)
             with tempfile.TemporaryFile(dir=folder) as png:
                 digest, width, height = decode_to_png(data, png, self._max_pixels, notes)

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-__all__ = ["NotAllowed", "open_allowed"]
+__all__ = ["NotAllowed", "open_allowed", "open_result"]
 
 OPEN_FILES = "/proc/self/fd"  # only Linux has it
 OTHERS_MAY_WRITE = stat.S_IWGRP | stat.S_IWOTH
@@ -47,6 +47,24 @@ def open_allowed(path: Path, folders: Iterable[Path] | None) -> Iterator[BinaryI
             yield file
     finally:
         os.close(descriptor)
+
+
+def open_result(path: Path) -> BinaryIO:
+    """Open a file of the media folder for reading.
+
+    Raises:
+        FileNotFoundError: there is none; a link is not a result, wherever it leads.
+    """
+
+    def opener(name: str, flags: int) -> int:
+        return os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
+
+    try:
+        return open(path, "rb", opener=opener)  # Path.open takes no opener
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.EMLINK, errno.EISDIR):
+            raise FileNotFoundError(errno.ENOENT, "it is not a result", str(path)) from error
+        raise
 
 
 def _require_inside(path: Path, allowed: list[Path] | None) -> None:

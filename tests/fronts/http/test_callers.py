@@ -10,8 +10,9 @@ import pytest
 
 from tests.fixtures.command_line import COMMAND, environment
 from wan_mcp.fronts.http.app import settings_for
-from wan_mcp.fronts.http.callers import NEAR, Callers
+from wan_mcp.fronts.http.callers import Callers
 from wan_mcp.fronts.http.peer import Peer, can_tell_users, peer_of
+from wan_mcp.fronts.mcp.places import NEAR
 from wan_mcp.settings import Settings
 
 NOBODY = 65534
@@ -89,9 +90,9 @@ def test_a_connection_that_is_being_closed_is_nobodys(host: str) -> None:
             here = client.getsockname()[:2]
             assert peer_of(here, there) is Peer.SAME_USER
             client.shutdown(socket.SHUT_WR)
-            assert peer_of(here, there) is Peer.OTHER
-        assert peer_of(here, there) is Peer.OTHER
-    assert peer_of((host, 1), there) is Peer.OTHER
+            assert peer_of(here, there) is Peer.GONE
+        assert peer_of(here, there) is Peer.GONE
+    assert peer_of((host, 1), there) is Peer.GONE
 
 
 def test_where_callers_are_unknown_no_folder_is_open(settings: Settings) -> None:

@@ -39,7 +39,9 @@ from wan_mcp.fronts.http.guard import (
 )
 from wan_mcp.fronts.http.peer import can_tell_users
 from wan_mcp.fronts.http.quiet_end import QuietEnd
+from wan_mcp.fronts.mcp.discretion import discreet
 from wan_mcp.fronts.mcp.http_entry import ENDPOINT
+from wan_mcp.fronts.mcp.places import NEAR
 from wan_mcp.fronts.mcp.process_end import end_within
 from wan_mcp.fronts.mcp.server import build_http_app
 from wan_mcp.logs import log_to_stderr
@@ -105,7 +107,8 @@ def _routes(service: JobService) -> list[Route]:
             log.exception("the health check failed")
             trouble = f"{type(error).__name__}: {error}"
         if trouble is not None:
-            return JSONResponse({"status": "unusable", "reason": trouble}, status_code=503)
+            reason = trouble if request.scope.get(NEAR) is True else discreet(trouble, service.settings.home)
+            return JSONResponse({"status": "unusable", "reason": reason}, status_code=503)
         return JSONResponse({"status": "ok", "version": wan_mcp.__version__})
 
     async def media(request: Request) -> Response:
@@ -115,7 +118,7 @@ def _routes(service: JobService) -> list[Route]:
         except BadRequest as error:
             raise HTTPException(404) from error
         try:
-            status = await anyio.Path(path).stat()
+            status = await anyio.Path(path).lstat()  # a link is not a result, wherever it leads
         except OSError as error:
             raise HTTPException(404) from error
         if not S_ISREG(status.st_mode):

@@ -11,12 +11,12 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from wan_mcp.fronts.http.guard import is_loopback
 from wan_mcp.fronts.http.peer import Peer, peer_of
+from wan_mcp.fronts.mcp.places import NEAR
 
-__all__ = ["NEAR", "Callers"]
+__all__ = ["Callers"]
 
 log = logging.getLogger(__name__)
 
-NEAR = "wan_mcp.near"
 FORWARDED = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip", "via")
 """Headers that proxies add: their clients may be anywhere."""
 
@@ -34,8 +34,9 @@ class Callers:
         """Serve a request."""
         if scope["type"] == "http":
             peer = self._peer(scope)
-            if peer is Peer.OTHER:
-                log.warning("refused %s %r with 401: another user's", scope["method"], scope["path"])
+            if peer in (Peer.OTHER, Peer.GONE):
+                level = logging.WARNING if peer is Peer.OTHER else logging.DEBUG
+                log.log(level, "refused %s %r with 401: its user is %s", scope["method"], scope["path"], peer.name)
                 refusal = PlainTextResponse(
                     "This server answers the user who started it. To use it as another user of this machine, start it "
                     "with WAN_MCP_HTTP_TOKEN, and send that token as 'Authorization: Bearer …'.",

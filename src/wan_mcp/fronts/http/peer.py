@@ -32,7 +32,9 @@ class Peer(Enum):
     SAME_USER = auto()
     """The user of this process."""
     OTHER = auto()
-    """Another user, or a connection that is being closed, whose owner is not known for sure."""
+    """Another user."""
+    GONE = auto()
+    """The client has hung up, or begun to: nobody owns its end for sure any more."""
     UNKNOWN = auto()
     """This system does not tell."""
 
@@ -48,11 +50,12 @@ def peer_of(client: Address, server: Address) -> Peer:
     try:
         state, user = _owner(client, server)
     except LookupError:
-        return Peer.OTHER
+        return Peer.GONE
     except (AttributeError, OSError, ValueError, struct.error):  # not Linux, or netlink is not allowed
         return Peer.UNKNOWN
-    # A closing socket belongs to nobody any more, and the kernel calls that user 0.
-    return Peer.SAME_USER if state == ESTABLISHED and user == os.geteuid() else Peer.OTHER
+    if state != ESTABLISHED:  # the kernel may call the owner of a closing socket user 0
+        return Peer.GONE
+    return Peer.SAME_USER if user == os.geteuid() else Peer.OTHER
 
 
 def _owner(client: Address, server: Address) -> tuple[int, int]:

@@ -14,10 +14,10 @@ from wan_mcp.errors import BadRequest
 from wan_mcp.media.store import MediaName, MediaStore
 from wan_mcp.schema.jobs import Artifact
 
-__all__ = ["Places"]
+__all__ = ["NEAR", "Places"]
 
-FORWARDED = ("forwarded", "x-forwarded-for", "via")
-"""Headers that a proxy adds: its client may be anywhere."""
+NEAR = "wan_mcp.near"
+"""Key of a request's scope under which the HTTP front says that its client is the server's user on this machine."""
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,7 @@ class Places:
         request = context.request_context.request
         if not isinstance(request, Request):
             return cls(media)
-        forwarded = any(header in request.headers for header in FORWARDED)
-        near = not forwarded and _is_loopback(request.base_url.hostname or "")
+        near = request.scope.get(NEAR) is True and _is_loopback(request.base_url.hostname or "")
         return cls(media, str(request.base_url).rstrip("/"), near)
 
     def url_of(self, path: Path) -> str | None:

@@ -6,6 +6,7 @@ here, with the alternatives.
 
 import functools
 import json
+import os
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -20,6 +21,7 @@ from wan_mcp.errors import BadRequest, UnknownJob, UserError
 from wan_mcp.fronts.mcp.places import Places
 from wan_mcp.fronts.mcp.results import result_file, structured
 from wan_mcp.jobs.store import JobListing
+from wan_mcp.media.local_files import open_result
 from wan_mcp.media.store import MediaName
 from wan_mcp.schema.enums import JobState, Kind
 from wan_mcp.schema.jobs import Job
@@ -131,8 +133,8 @@ def _read(path: Path, uri: str, offset: str, length: str, most: int, place: str)
     """
     start, wanted = _whole_number("offset", offset), _whole_number("length", length)
     try:
-        with path.open("rb") as file:
-            size = path.stat().st_size
+        with open_result(path) as file:
+            size = os.fstat(file.fileno()).st_size
             begin = start or 0
             if begin > 0 and begin >= size:
                 raise BadRequest(f"offset {begin} is past the end of {uri}, which has {size} bytes")

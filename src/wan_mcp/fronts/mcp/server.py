@@ -1,16 +1,19 @@
 """The MCP server: one for both protocol eras and all transports, over a job service that its caller owns."""
 
 import logging
+from dataclasses import replace
 from typing import Any
 
 from mcp import MCPError
 from mcp.server.caching import CacheableMethod, CacheHint
 from mcp.server.mcpserver import Context, MCPServer
+from mcp.server.mcpserver.exceptions import ResourceError, ResourceNotFoundError
 from mcp.server.transport_security import TransportSecuritySettings
 from mcp.types import INVALID_PARAMS
 from starlette.applications import Starlette
 
 import wan_mcp
+from wan_mcp.fronts.mcp.discretion import discreet
 from wan_mcp.fronts.mcp.http_entry import ENDPOINT, HttpEntry
 from wan_mcp.fronts.mcp.places import Places
 from wan_mcp.fronts.mcp.prompts import add_prompts, wrong_prompt
@@ -48,8 +51,18 @@ class _Server(MCPServer[Any]):
 
     async def read_resource(self, uri: Any, context: Context[Any, Any] | None = None) -> Any:
         """Read a resource for the client of `context`."""
-        with reading(Places(self._media) if context is None else Places.of(self._media, context)):
-            return await super().read_resource(uri, context)
+        places = Places(self._media) if context is None else Places.of(self._media, context)
+        try:
+            with reading(places):
+                found = await super().read_resource(uri, context)
+        except (ResourceError, ResourceNotFoundError) as error:
+            raise error if places.same_machine else type(error)(discreet(str(error), self._media.home)) from error
+        return found if places.same_machine else [self._discreet(each) for each in found]
+
+    def _discreet(self, read: Any) -> Any:
+        if not isinstance(read.content, str):
+            return read
+        return replace(read, content=discreet(read.content, self._media.home))
 
     async def get_prompt(
         self, name: str, arguments: dict[str, Any] | None = None, context: Context[Any, Any] | None = None

@@ -6,13 +6,14 @@ it is when the wait is over. It never cancels a job because its caller has disco
 
 import time
 from collections.abc import Callable, Iterable
-from typing import Annotated
+from typing import Annotated, Any
 
 from mcp.server.mcpserver.tools import Tool
 from mcp.types import CallToolResult, ToolAnnotations
 from pydantic import BeforeValidator, Field
 
 from wan_mcp.errors import BadRequest
+from wan_mcp.fronts.mcp.discretion import discreet_result, require_no_paths
 from wan_mcp.fronts.mcp.job_list import JobListOutline, job_list
 from wan_mcp.fronts.mcp.model_list import ModelListOutline, ModelLists
 from wan_mcp.fronts.mcp.places import Places
@@ -20,6 +21,7 @@ from wan_mcp.fronts.mcp.progress import ProgressReports
 from wan_mcp.fronts.mcp.results import JobOutline, job_result
 from wan_mcp.fronts.mcp.tool_builder import Call, build_tool
 from wan_mcp.fronts.mcp.wording import Asked
+from wan_mcp.media.store import MediaStore
 from wan_mcp.schema.enums import JobState, Task
 from wan_mcp.schema.parameters import Model, unfold
 from wan_mcp.schema.requests import CaptionRequest, ImageRequest, Request, VideoRequest
@@ -125,6 +127,8 @@ class _Tools:
         began, seconds = self._clock(), self._seconds(wait_s)
         reports = ProgressReports(ctx.report_progress)
         await reports.begin("Checking the request")
+        if not Places.of(self._service.media, ctx).same_machine:
+            require_no_paths(request)
         view = await self._service.submit(request, request_id)
         return await self._follow(ctx, view.job.id, began + seconds, reports)
 
@@ -155,7 +159,7 @@ def build_tools(service: JobService) -> list[Tool]:
     makes = ToolAnnotations(read_only_hint=False, destructive_hint=False, idempotent_hint=False, open_world_hint=False)
     reads = ToolAnnotations(read_only_hint=True, idempotent_hint=True, open_world_hint=False)
     stops = ToolAnnotations(read_only_hint=False, destructive_hint=True, idempotent_hint=True, open_world_hint=False)
-    return [
+    built = [
         build_tool(unfold(tools.generate_video), "Generate video", makes, HINTS["video"]),
         build_tool(unfold(tools.generate_image), "Generate image", makes, HINTS["image"]),
         build_tool(unfold(tools.caption_image), "Caption image", makes, HINTS["caption"]),
@@ -164,3 +168,15 @@ def build_tools(service: JobService) -> list[Tool]:
         build_tool(tools.cancel_job, "Cancel job", stops, HINTS["cancel"]),
         build_tool(tools.list_jobs, "List jobs", reads, HINTS["jobs"]),
     ]
+    return [_discreet(tool, service.media) for tool in built]
+
+
+def _discreet(tool: Tool, media: MediaStore) -> Tool:
+    """Return the tool with answers that tell a client elsewhere no place on this machine."""
+    answer = tool.fn
+
+    async def answer_discreetly(ctx: Call, arguments: dict[str, Any]) -> CallToolResult:
+        result: CallToolResult = await answer(ctx=ctx, arguments=arguments)
+        return result if Places.of(media, ctx).same_machine else discreet_result(result, media.home)
+
+    return tool.model_copy(update={"fn": answer_discreetly})

@@ -1,0 +1,76 @@
+"""What a client elsewhere reads and sends: nothing that names a place on this machine.
+
+Answers are made for everybody alike; this is the last step of those for a client that is not near. It works on words,
+so that a path is hidden wherever it comes from: a job of another client, an error, a manifest's remark.
+"""
+
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+from mcp.types import CallToolResult, TextContent
+
+from wan_mcp.errors import BadRequest
+from wan_mcp.schema.requests import CaptionRequest, Request, VideoRequest
+from wan_mcp.settings import user_folder
+
+__all__ = ["HIDDEN", "discreet", "discreet_result", "require_no_paths"]
+
+HIDDEN = "(a file on the server's machine)"
+NOT_PATHS = frozenset({"prompt", "negative_prompt", "caption"})
+"""Keys whose values are other people's words, which may look like anything."""
+QUOTED = re.compile(r"""(['"“])(?:~[^/'"”]*)?/[^'"”/]+/[^'"”]+(['"”])""")
+BARE = re.compile(r"""(?<![\w./:~-])(?:~[\w.-]*)?(?:/[^\s/'",;:()<>]+){2,}/?""")
+"""An absolute path of two names or more; neither a part of a URL nor of a media type."""
+
+
+def discreet(text: str, home: Path) -> str:
+    """Return the text with every path of this machine hidden."""
+    for root in (home, Path(sys.prefix), user_folder()):
+        if root is not None and root != Path("/"):  # these may contain blanks
+            text = re.sub(re.escape(str(root)) + r"""(?![\w.-])[^\s'",;()]*""", HIDDEN, text)
+    return BARE.sub(HIDDEN, QUOTED.sub(rf"\1{HIDDEN}\2", text))
+
+
+def discreet_result(result: CallToolResult, home: Path) -> CallToolResult:
+    """Return a tool's result with every path of this machine hidden, in its texts and in its structure."""
+    content = [
+        block.model_copy(update={"text": discreet(block.text, home)}) if isinstance(block, TextContent) else block
+        for block in result.content
+    ]
+    structure = _hidden(result.structured_content, home)
+    return result.model_copy(update={"content": content, "structured_content": structure})
+
+
+def _hidden(value: Any, home: Path) -> Any:
+    if isinstance(value, str):
+        return HIDDEN if _is_path(value) else discreet(value, home)
+    if isinstance(value, list):
+        return [_hidden(each, home) for each in value]
+    if isinstance(value, dict):
+        return {key: each if key in NOT_PATHS else _hidden(each, home) for key, each in value.items()}
+    return value
+
+
+def _is_path(text: str) -> bool:
+    return text.startswith(("/", "~/", "file:")) and "\n" not in text
+
+
+def require_no_paths(request: Request) -> None:
+    """Refuse a request of a client elsewhere that names a file of this machine.
+
+    Raises:
+        BadRequest: It does; the message says what to send.
+    """
+    images = (request.image, request.last_image if isinstance(request, VideoRequest) else None)
+    for image in images:
+        if image and not image.lstrip().lower().startswith(("data:", "wan:")):
+            raise BadRequest(
+                "the image is a path, and you are not on the server's machine; send the image as a data URI, or the "
+                "wan:// address of a result"
+            )
+    if not isinstance(request, CaptionRequest) and any(lora.path is not None for lora in request.lora):
+        raise BadRequest(
+            "the lora is a path, and you are not on the server's machine; use the name of one in the server's folder"
+        )
