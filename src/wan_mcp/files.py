@@ -18,9 +18,21 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from wan_mcp.errors import HomeUnusable, OutOfSpace
 from wan_mcp.permissions import make_folder, set_modes
 
-__all__ = ["atomic_file", "atomic_folder", "is_disk_full", "pieces", "sha256_of", "sha256_of_listing", "sweep_stale"]
+__all__ = [
+    "atomic_file",
+    "atomic_folder",
+    "is_disk_full",
+    "not_writable",
+    "pieces",
+    "require_writable",
+    "sha256_of",
+    "sha256_of_listing",
+    "sweep_stale",
+    "writing_to",
+]
 
 SCRATCH = re.compile(r"\..+\.[0-9a-f]{16}\.part")
 FORMER_SCRATCH = re.compile(r"\..+\.([0-9a-f]{8}|([0-9a-f]{8}\.)?\d+)(\.part)?|\.tmp[A-Za-z0-9]{6}")
@@ -29,6 +41,8 @@ STALE_S = 3600.0
 """Age beyond which an unfinished file has no writer, where there is no lock to ask."""
 UNFINISHED = "content.part"  # not the target's name or suffix: a recursive search must find whole files only
 NAME_KEPT = 50  # characters of the target's name in its scratch folder's name: file systems limit the bytes
+REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EEXIST, errno.ELOOP)
+"""Errors that say that something cannot be written in a place, whatever the program does."""
 PIECE_BYTES = 4 * 1024 * 1024
 
 
@@ -164,6 +178,51 @@ def _remove(file: Path) -> None:
     else:
         with suppress(OSError):
             file.unlink()
+
+
+@contextmanager
+def writing_to(folder: Path) -> Iterator[None]:
+    """Say in words what keeps the block from writing to `folder`; other errors pass unchanged.
+
+    Raises:
+        OutOfSpace: the disk is full.
+        HomeUnusable: the folder may not or cannot be written; the message names it.
+    """
+    try:
+        yield
+    except OSError as error:
+        if is_disk_full(error):
+            raise OutOfSpace(f"no space left on the disk of {folder}; free some and try again") from error
+        if error.errno in REFUSED:
+            raise not_writable(folder, error.strerror) from error
+        raise
+
+
+def not_writable(folder: Path, why: str | None) -> HomeUnusable:
+    """Return the error of a folder of the home that may not be written."""
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent  # it is the nearest folder that refuses to hold another
+    return HomeUnusable(
+        f"the folder {folder} may not be written ({why}); give the user who runs wan-mcp the right to write it, "
+        "or set WAN_MCP_HOME to another folder"
+    )
+
+
+def require_writable(*paths: Path) -> None:
+    """Check that files can be created in folders, or files written, that are there or are still to be made.
+
+    Raises:
+        HomeUnusable: one may not be written; the message names it.
+    """
+    for path in paths:
+        place = path
+        try:
+            while not place.exists() and place != place.parent:
+                place = place.parent
+        except OSError as error:  # a folder that may not be searched
+            raise not_writable(path.parent, error.strerror) from error
+        if not os.access(place, os.W_OK | (os.X_OK if place.is_dir() else 0)):
+            raise not_writable(place, "permission denied")
 
 
 def is_disk_full(error: OSError) -> bool:

@@ -17,17 +17,44 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from wan_mcp.schema.blanks import filled_in
 from wan_mcp.schema.enums import AttentionKernel, Kind, RequestedPrecision
 
-__all__ = ["ENV_PREFIX", "KEPT_BLANKS", "Settings", "mistyped_variables"]
+__all__ = ["ENV_PREFIX", "KEPT_BLANKS", "Settings", "mistyped_variables", "user_folder"]
 
 ENV_PREFIX = "WAN_MCP_"
 KEPT_BLANKS = frozenset({"image_dirs"})
 """Settings whose empty text has a meaning: no folders. Any other empty setting was left out."""
-DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
+DEVICE = re.compile(r"auto|cpu|cuda(:[0-9]+)?")
+
+
+def user_folder() -> Path | None:
+    """Return the user's home directory; None for a user without one, as in some containers."""
+    try:
+        return Path.home()
+    except RuntimeError:
+        return None
+
+
+def _data_folder() -> Path:
+    try:
+        return user_data_path("wan-mcp", appauthor=False)
+    except RuntimeError:  # no home directory: refused with the reason, unless WAN_MCP_HOME is set
+        return Path("~/.local/share/wan-mcp")
 
 
 def _picture_folders() -> tuple[Path, ...]:
-    home = Path.home()
-    return tuple(home / name for name in ("Pictures", "Downloads", "Desktop", "Documents", "Videos"))
+    home = user_folder()
+    return tuple(home / name for name in ("Pictures", "Downloads", "Desktop", "Documents", "Videos") if home)
+
+
+def _expanded(path: Path) -> Path:
+    """Return the path with the home directory in place of `~`.
+
+    Raises:
+        ValueError: there is none.
+    """
+    try:
+        return path.expanduser()
+    except RuntimeError as error:
+        raise ValueError(f"there is no home directory for '{path.parts[0]}'; write an absolute path") from error
 
 
 class Settings(BaseSettings):
@@ -36,7 +63,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, frozen=True, extra="ignore")
 
     home: Path = Field(
-        default_factory=lambda: user_data_path("wan-mcp", appauthor=False),
+        default_factory=_data_folder,
         description="Folder that holds all state: the job table, media, logs and your own manifests.",
     )
     device: str = Field(
@@ -143,20 +170,21 @@ class Settings(BaseSettings):
     @classmethod
     def _known_device(cls, value: str) -> str:
         if not DEVICE.fullmatch(value):
-            raise ValueError("must be auto, cpu, cuda, or cuda: with a number, such as cuda:0")
+            apple = "; Apple's GPUs (mps) are not supported, use cpu" if value.startswith("mps") else ""
+            raise ValueError(f"must be auto, cpu, cuda, or cuda: with a number, such as cuda:0{apple}")
         return value
 
     @field_validator("image_dirs", "lora_dirs", mode="before")
     @classmethod
     def _split_folders(cls, value: Any) -> Any:
         if isinstance(value, str):
-            return tuple(Path(part).expanduser() for part in value.split(os.pathsep) if part)
+            return tuple(_expanded(Path(part)) for part in value.split(os.pathsep) if part)
         return value
 
     @field_validator("home", mode="after")
     @classmethod
     def _absolute(cls, value: Path) -> Path:
-        return value.expanduser().absolute()
+        return _expanded(value).absolute()
 
     @property
     def database(self) -> Path:

@@ -5,6 +5,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from wan_mcp.errors import HomeUnusable
+from wan_mcp.files import require_writable
 from wan_mcp.jobs.rows import is_device_name
 from wan_mcp.permissions import file_mode, make_folder
 
@@ -15,7 +16,7 @@ def engine_lock(home: Path, device: str) -> FileLock:
     """Return the lock that an engine for `device` holds while it runs.
 
     Raises:
-        HomeUnusable: its folder cannot be made.
+        HomeUnusable: its folder cannot be made or may not be written.
     """
     folder = home / "engines"
     try:
@@ -23,7 +24,9 @@ def engine_lock(home: Path, device: str) -> FileLock:
         mode = file_mode(folder)
     except OSError as error:
         raise HomeUnusable(f"the folder {folder} cannot be created: {error.strerror}") from error
-    return FileLock(folder / f"{device.replace(':', '-')}.lock", mode=mode, thread_local=False)
+    file = folder / f"{device.replace(':', '-')}.lock"
+    require_writable(file)
+    return FileLock(file, mode=mode, thread_local=False)
 
 
 def locked_devices(home: Path) -> list[str]:
@@ -37,6 +40,6 @@ def locked_devices(home: Path) -> list[str]:
             engine_lock(home, device).acquire(blocking=False).lock.release()
         except Timeout:
             found.append(device)
-        except OSError:  # it may not be opened by this user: nobody here can use it
+        except (HomeUnusable, OSError):  # it may not be opened by this user: nobody here can use it
             continue
     return found

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from filelock import Timeout
 
 from wan_mcp.child_environment import child_environment, temporary_in
+from wan_mcp.errors import HomeUnusable, OutOfSpace
+from wan_mcp.files import writing_to
 from wan_mcp.hardware.machine import Machine
 from wan_mcp.jobs.device_lock import engine_lock
 from wan_mcp.jobs.devices import DeviceNames
@@ -238,10 +240,19 @@ class Supervisor:
                 "wan_mcp",
                 "engine",
             ]
-            output = StartLog(self._settings.log_file)
-            temporary = temporary_in(self._settings.home)
+            with writing_to(self._settings.log_file.parent):
+                output = StartLog(self._settings.log_file)
+                temporary = temporary_in(self._settings.home)
             environment = child_environment(downloads=True) | self._settings.environment() | temporary
             process = self._processes.start(command, environment, self._settings.home, output.file)
+        except OutOfSpace as error:
+            log.error("cannot start an engine yet: %s", error)
+            self._pause()
+            return
+        except HomeUnusable as error:
+            log.error("cannot start an engine: %s", error)
+            self._count_failed_start(f"({error}).")
+            return
         except (OSError, ValueError) as error:
             log.error("cannot start an engine with %s: %s", self._settings.engine_command, error)
             if isinstance(error, OSError) and is_passing(error):

@@ -11,13 +11,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from wan_mcp.errors import BadRequest, OutOfSpace
-from wan_mcp.files import atomic_file, is_disk_full, sweep_stale
+from wan_mcp.errors import BadRequest
+from wan_mcp.files import atomic_file, require_writable, sweep_stale, writing_to
 from wan_mcp.permissions import make_folder
 from wan_mcp.schema.enums import Kind
 from wan_mcp.text import quoted
 
-__all__ = ["MediaName", "MediaStore", "no_room_in_words", "whole"]
+__all__ = ["MediaName", "MediaStore", "whole"]
 
 EXTENSIONS = {Kind.VIDEO: "mp4", Kind.IMAGE: "png"}
 MIME_TYPES = {Kind.VIDEO: "video/mp4", Kind.IMAGE: "image/png"}
@@ -106,9 +106,22 @@ class MediaStore:
         return self._folder / "inputs"
 
     def free_bytes(self) -> int:
-        """Return the free disk space in bytes."""
-        make_folder(self.home)
-        return shutil.disk_usage(self.home).free
+        """Return the free disk space in bytes.
+
+        Raises:
+            HomeUnusable: the home folder cannot be made.
+        """
+        with writing_to(self.home):
+            make_folder(self.home)
+            return shutil.disk_usage(self.home).free
+
+    def require_writable(self) -> None:
+        """Check that images and results can be written.
+
+        Raises:
+            HomeUnusable: a folder may not be written; the message names it.
+        """
+        require_writable(self.inputs, *(self._folder / f"{kind}s" for kind in EXTENSIONS))
 
     def sweep(self) -> None:
         """Remove the unfinished files of killed writers."""
@@ -122,21 +135,7 @@ def whole(target: Path) -> Iterator[Path]:
 
     Raises:
         OutOfSpace: the disk is full.
+        HomeUnusable: the media folder may not be written.
     """
-    with no_room_in_words(target.parent), atomic_file(target, durable=True, private=True) as temporary:
+    with writing_to(target.parent), atomic_file(target, durable=True, private=True) as temporary:
         yield temporary
-
-
-@contextmanager
-def no_room_in_words(folder: Path) -> Iterator[None]:
-    """Write into a folder.
-
-    Raises:
-        OutOfSpace: the disk is full.
-    """
-    try:
-        yield
-    except OSError as error:
-        if is_disk_full(error):
-            raise OutOfSpace(f"no space left on the disk of {folder}; free some and try again") from error
-        raise

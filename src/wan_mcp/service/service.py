@@ -17,6 +17,7 @@ from anyio.to_thread import run_sync
 from wan_mcp.catalog.catalog import Catalog
 from wan_mcp.catalog.manifest import Manifest
 from wan_mcp.errors import OutOfSpace, QueueFull, WanError
+from wan_mcp.files import require_writable
 from wan_mcp.jobs.asked import shrink_requests
 from wan_mcp.jobs.database import Database
 from wan_mcp.jobs.store import JobListing, JobStore
@@ -124,7 +125,7 @@ class JobService:
         table = await self._table()
         if request_id is not None and (job := await run_sync(table.store.attached, request, request_id)):
             return await self.view(job.id)
-        await run_sync(self._check_space)
+        await run_sync(self._check_home)
         plan = await self._settle(table, request)
         try:
             job = await run_sync(
@@ -164,7 +165,15 @@ class JobService:
         notes += [f"{what}: {note}" for note in of_image]
         return image
 
-    def _check_space(self) -> None:
+    def _check_home(self) -> None:
+        """Refuse a job that nothing could be written for.
+
+        Raises:
+            HomeUnusable: a folder may not be written; the message names it.
+            OutOfSpace: the disk is nearly full.
+        """
+        self.media.require_writable()
+        require_writable(self.settings.log_file, self.settings.home / "engines")
         free = self.media.free_bytes()
         if free < self.settings.min_free_bytes:
             raise OutOfSpace(

@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 import wan_mcp
 from tests.conftest import ending_engines
@@ -76,3 +77,26 @@ def test_no_command_but_the_engine_imports_torch(wan: Wan, tmp_path: Path) -> No
         run = wan(*arguments, **found)
         assert run.returncode == 0, run.stderr
         assert "imported" not in run.stderr
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("WAN_MCP_HOME", "~nobody-here/x"),
+        ("WAN_MCP_IMAGE_DIRS", "/pictures:~nobody-here"),
+        ("WAN_MCP_LORA_DIRS", "~nobody-here/loras"),
+    ],
+)
+def test_the_home_of_a_user_who_does_not_exist_is_refused_in_words(wan: Wan, variable: str, value: str) -> None:
+    run = wan("jobs", **{variable: value})
+    assert run.returncode == 2
+    assert variable in run.stderr
+    assert "there is no home directory for '~nobody-here'" in run.stderr
+    assert "Traceback" not in run.stderr
+
+
+@pytest.mark.parametrize("device", ["mps", "mps:0", "cuda:", "cuda:-1", "cuda:x", "gpu", "cuda:\u0661"])
+def test_a_device_that_does_not_exist_is_refused_with_those_that_do(device: str) -> None:
+    with pytest.raises(ValidationError, match="must be auto, cpu, cuda, or cuda: with") as refused:
+        Settings(device=device)
+    assert ("Apple" in str(refused.value)) == device.startswith("mps")

@@ -305,6 +305,8 @@ class _Engine:
             return JobError(code=failure.code, message=str(failure))
         if isinstance(failure, OutOfSpace):
             return JobError(code="out_of_space", message=str(failure))
+        if isinstance(failure, HomeUnusable):
+            return JobError(code="home_unusable", message=f"{str(failure)[:1].upper()}{str(failure)[1:]}.")
         log.exception("job %s failed unexpectedly", job.id, exc_info=failure)
         return JobError(
             code="internal",

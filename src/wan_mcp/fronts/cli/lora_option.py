@@ -1,6 +1,7 @@
 """The value of --lora: an adapter written as one word."""
 
 import re
+from contextlib import suppress
 from pathlib import Path
 
 import typer
@@ -31,7 +32,10 @@ def parse_lora(written: str) -> LoraRequest:
     except ValueError as error:
         raise typer.BadParameter(f"the scale '{scale}' of '{written}' is not a number; write {FORM}") from error
     if "/" in file or file.lower().endswith(".safetensors"):
-        return LoraRequest(path=str(Path(file).expanduser().absolute()), scale=strength, expert=found["expert"])
+        place = Path(file)
+        with suppress(RuntimeError):  # no such user, or none with a home directory: it is a name like any other
+            place = place.expanduser()
+        return LoraRequest(path=str(place.absolute()), scale=strength, expert=found["expert"])
     return LoraRequest(name=file, scale=strength, expert=found["expert"])
 
 

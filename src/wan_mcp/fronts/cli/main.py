@@ -18,7 +18,7 @@ from wan_mcp.fronts.cli.settings_options import with_setting_flags
 from wan_mcp.fronts.cli.terminal import echo
 from wan_mcp.fronts.cli.usage_errors import USAGE, UsageError, in_cli_words, show_usage_error
 from wan_mcp.logs import log_to_stderr
-from wan_mcp.settings import Settings, mistyped_variables
+from wan_mcp.settings import Settings, mistyped_variables, user_folder
 from wan_mcp.text import one_line
 
 __all__ = ["app", "main"]
@@ -43,6 +43,8 @@ app = typer.Typer(
 def _remember(ctx: typer.Context, settings: Settings) -> None:
     """A local media studio for MCP clients: video, images and captions on open weights."""
     ctx.obj = settings
+    if user_folder() is None:
+        os.environ["HOME"] = str(settings.home)  # libraries and compilers keep their caches below it
     # A person reads sentences. The log of one command is for those who ask for it on that command's line.
     logs = ctx.invoked_subcommand in SERVERS or ctx.params.get("log_level") is not None
     log_to_stderr(settings.log_level if logs else "CRITICAL")

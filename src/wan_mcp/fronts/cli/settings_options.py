@@ -2,6 +2,7 @@
 
 import inspect
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,7 +12,7 @@ from pydantic import ValidationError
 
 from wan_mcp import __version__
 from wan_mcp.errors import BadRequest
-from wan_mcp.settings import ENV_PREFIX, Settings
+from wan_mcp.settings import ENV_PREFIX, Settings, user_folder
 
 __all__ = ["default_in_words", "variable", "with_setting_flags"]
 
@@ -27,8 +28,8 @@ def default_in_words(name: str) -> str:
     default = field.get_default(call_default_factory=True)
     if isinstance(default, tuple):
         default = os.pathsep.join(map(str, default))
-    text = str(default).replace(str(Path.home()), "~")
-    return text or "none"
+    home, text = user_folder(), str(default)
+    return (text.replace(str(home), "~") if home else text) or "none"
 
 
 def with_setting_flags(receive: Callable[[typer.Context, Settings], None]) -> Callable[..., None]:
@@ -39,6 +40,8 @@ def with_setting_flags(receive: Callable[[typer.Context, Settings], None]) -> Ca
         try:
             settings = Settings(**given)
         except ValidationError as error:
+            if "--help" in sys.argv:  # of a subcommand; it needs no settings
+                return
             raise BadRequest("; ".join(_sentences(error))) from error
         os.environ.pop(variable("http_token"), None)  # read; no child process is given it
         receive(ctx, settings)
