@@ -10,10 +10,12 @@ import anyio
 import psutil
 import pytest
 from mcp import Client, StdioServerParameters
+from mcp.types import CallToolResult
 
-from tests.fixtures.faults import words
+from tests.fixtures.faults import Connect, words
 from tests.support.image_files import blank_float_tiff, blank_png, blank_webp
 from tests.support.patience import PATIENCE_S
+from wan_mcp.media import decode
 from wan_mcp.settings import Settings
 
 pytestmark = pytest.mark.anyio
@@ -60,3 +62,24 @@ async def test_many_large_images_at_once_stay_within_the_memory_of_a_front(engin
     assert sum("needs about 849.7 MB of memory; the limit is 256.0 MB" in answer for answer in answers) == 4
     assert sum(answer.startswith("Job ") for answer in answers) == 5, answers
     assert peak < BUDGET_MB
+
+
+async def test_calls_without_images_are_answered_while_many_images_wait(
+    connect: Connect, engine: Callable[..., Settings]
+) -> None:
+    """More than there are threads for blocking work (40)."""
+    uri = f"data:;base64,{base64.b64encode(blank_png(20, 20, 8, 2)).decode()}"
+    taken: list[CallToolResult] = []
+
+    async def caption(client: Client) -> None:
+        taken.append(await client.call_tool("caption_image", {"image": uri, "wait_s": 0}))
+
+    with anyio.fail_after(PATIENCE_S):
+        async with connect(engine("works")) as client, anyio.create_task_group() as calls:
+            with decode._decoding:  # another image takes its time
+                for _ in range(45):
+                    calls.start_soon(caption, client)
+                for _ in range(3):
+                    assert not (await client.call_tool("list_jobs", {})).is_error
+                assert taken == []
+    assert len(taken) == 45

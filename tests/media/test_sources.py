@@ -133,7 +133,8 @@ def test_whether_somebody_has_an_account_here_is_not_told(inputs: InputImages) -
 
 
 def test_a_video_is_taken_by_its_path_as_by_its_address(inputs: InputImages, media: MediaStore) -> None:
+    """In whichever case the scheme is written."""
     write_video(media, VIDEO, moving_circle(), 8, {}, 1)
     by_path = inputs.take(str(media.path(VIDEO)))
-    assert by_path.sha256 == inputs.take(VIDEO.uri).sha256
+    assert by_path.sha256 == inputs.take(VIDEO.uri).sha256 == inputs.take(f" WAN{VIDEO.uri[3:]}\n").sha256
     assert by_path.source == str(media.path(VIDEO))

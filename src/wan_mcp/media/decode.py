@@ -132,15 +132,13 @@ def _fit(image: "Image.Image", data: bytes) -> int:
     Raises:
         BadImage: It needs more.
     """
-    original, needed = image.size, 0
-    for scale in SCALES if image.format in ("JPEG", "MPO") else SCALES[:1]:
-        if scale > 1:
-            image.draft(None, (max(1, original[0] // scale), max(1, original[1] // scale)))
-        needed = _bytes_needed(image, original, data)
-        if needed <= BUDGET_BYTES:
-            return scale
-    _require_memory(image.format or "", needed)
-    return 1
+    scales = SCALES if image.format in ("JPEG", "MPO") else SCALES[:1]
+    needed = {scale: _bytes_needed(image, scale, data) for scale in scales}
+    scale = next((scale for scale in scales if needed[scale] <= BUDGET_BYTES), scales[-1])
+    _require_memory(image.format or "", needed[scale])
+    if scale > 1:
+        image.draft(None, (image.width // scale, image.height // scale))
+    return scale
 
 
 def _require_memory(kind: str, needed: int) -> None:
@@ -152,17 +150,17 @@ def _require_memory(kind: str, needed: int) -> None:
         )
 
 
-def _bytes_needed(image: "Image.Image", original: tuple[int, int], data: bytes) -> int:
-    """Return about how much memory the pixels take while they are decoded."""
+def _bytes_needed(image: "Image.Image", scale: int, data: bytes) -> int:
+    """Return about how much memory the pixels take while they are decoded at 1/`scale` of the size."""
     per_pixel = CANVAS_BYTES.get(image.format or "", BYTES.get(image.mode, 4))
-    needed = image.width * image.height * per_pixel
+    needed = -(-image.width // scale) * -(-image.height // scale) * per_pixel
     if image.format in ("JPEG", "MPO"):
         layers: list[tuple[int, int, int, int]] = getattr(image, "layer", [])
         if "progressive" in image.info or scan_components_of_jpeg(data) < len(layers):
             # The coefficients of the whole image, two bytes each, are held until its last scan.
             widest, highest = max((h for _, h, _, _ in layers), default=1), max((v for _, _, v, _ in layers), default=1)
             share = sum(h * v for _, h, v, _ in layers) / max(1, widest * highest)
-            needed += int(2 * original[0] * original[1] * share)
+            needed += int(2 * image.width * image.height * share)
     if image.format == "TIFF":
         tags: Any = getattr(image, "tag_v2", {})
         bits = max(tags.get(BITS) or (8,)) * (tags.get(SAMPLES) or 1)

@@ -69,7 +69,8 @@ class InputImages:
                     raise self._too_many_bytes(len(source) * 3 // 4 if data is None else len(data))
                 return data, "data URI"
             case "wan":
-                return self._from_result(MediaName.parse(source.strip()), source.strip())
+                address = "wan" + source.strip()[len("wan") :]  # the scheme in lower case
+                return self._from_result(MediaName.parse(address), address)
             case "file":
                 return self._from_path(path_of_file_uri(source))
             case scheme if scheme and source.strip()[len(scheme) :].startswith("://"):
