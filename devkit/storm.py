@@ -134,7 +134,7 @@ class Storm:
             if process is None:
                 return False
             process.kill()
-            process.wait(timeout=30)
+            process.wait(timeout=JOB_PATIENCE_S)
             return True
         finally:
             database.close()

@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from tests.support.patience import PATIENCE_S
 from wan_mcp.engine.imports import EXPECTED, library_imports
 
 LIBRARIES = ("torchao", "diffusers", "transformers", "peft")
@@ -25,7 +26,9 @@ sys.exit("torchao" not in sys.modules or "diffusers" not in sys.modules)
 
 def run(code: str) -> subprocess.CompletedProcess[str]:
     """Run code in a process of its own, in which every warning is an error."""
-    return subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=110)
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=PATIENCE_S
+    )
 
 
 def test_diffusers_and_torchao_are_imported_together_without_a_warning() -> None:

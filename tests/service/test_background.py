@@ -21,7 +21,7 @@ async def test_the_task_runs_until_the_block_ends() -> None:
         finally:
             seen.append("task ended")
 
-    with anyio.fail_after(5):
+    with anyio.fail_after(PATIENCE_S):
         async with background(task):
             await began.wait()
             seen.append("block ended")
@@ -41,7 +41,7 @@ async def test_a_task_that_fails_ends_the_block() -> None:
     async def task() -> None:
         raise OSError("no disk")
 
-    with anyio.fail_after(5), pytest.raises(ExceptionGroup) as caught:
+    with anyio.fail_after(PATIENCE_S), pytest.raises(ExceptionGroup) as caught:
         async with background(task):
             await anyio.sleep_forever()
     [error] = caught.value.exceptions
@@ -49,7 +49,7 @@ async def test_a_task_that_fails_ends_the_block() -> None:
 
 
 async def test_a_block_that_is_cancelled_is_left_at_once() -> None:
-    with anyio.fail_after(5), anyio.CancelScope() as scope:
+    with anyio.fail_after(PATIENCE_S), anyio.CancelScope() as scope:
         async with background(anyio.sleep_forever):
             scope.cancel()
             await anyio.sleep_forever()

@@ -6,6 +6,7 @@ to a store, and renamings. A `Fault` makes the next matching answers go wrong.
 
 import hashlib
 import json
+import socket
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ from urllib.parse import unquote, urlsplit
 
 from tests.support.patience import PATIENCE_S
 
-__all__ = ["Fault", "LoopbackHub", "Request", "blob_id", "loopback_hub"]
+__all__ = ["Fault", "LoopbackHub", "Request", "blob_id", "loopback_hub", "refusing_endpoint"]
 
 PIECE = 64 * 1024
 HOLD_S = PATIENCE_S  # the longest that an answer is held: a test that holds one releases it sooner
@@ -46,6 +47,8 @@ class Fault:
     go: threading.Event = field(default_factory=threading.Event)
     held: threading.Event = field(default_factory=threading.Event)
     """Set when an answer is being held."""
+    expired: threading.Event = field(default_factory=threading.Event)
+    """Set when an answer was held for the longest time and `go` was not set: a client has waited for it."""
 
 
 @dataclass(frozen=True)
@@ -270,7 +273,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(body[: fault.hold_at])
             self.wfile.flush()
             fault.held.set()
-            fault.go.wait(HOLD_S)
+            if not fault.go.wait(HOLD_S):
+                fault.expired.set()
             body = body[fault.hold_at :]
         if fault.cut_at is not None:
             body = body[: fault.cut_at]
@@ -281,6 +285,14 @@ class _Handler(BaseHTTPRequestHandler):
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
+
+
+@contextmanager
+def refusing_endpoint() -> Iterator[str]:
+    """The address of a hub that is gone: a port on which nobody else can listen meanwhile."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield f"http://127.0.0.1:{taken.getsockname()[1]}"
 
 
 @contextmanager

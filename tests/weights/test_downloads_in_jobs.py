@@ -19,7 +19,7 @@ from mcp.types import CallToolResult
 from tests.fixtures.bench import Ear
 from tests.fixtures.hub import FILES, LARGE, REPOSITORY, manifest_of
 from tests.support.layouts import save_tiny, write_in_small
-from tests.support.loopback import HOLD_S, Fault, LoopbackHub
+from tests.support.loopback import Fault, LoopbackHub
 from tests.support.patience import PATIENCE_S
 from wan_mcp.catalog.catalog import Catalog, shipped_folder
 from wan_mcp.engine.components.install import Installed, install
@@ -125,7 +125,6 @@ class Onlooker(threading.Thread):
         self._job, self._fault = job, fault
         self.seen: list[Progress] = []
         self.deadline_at = 0.0
-        self.cancelled_at = 0.0
         self.start()
 
     def run(self) -> None:
@@ -137,7 +136,6 @@ class Onlooker(threading.Thread):
                 self.seen.append(progress)
         row = WorkerRegistry(self._database).get("cpu")
         self.deadline_at = row.deadline_at if row else 0.0
-        self.cancelled_at = time.monotonic()
         store.cancel(self._job.id)
         watch.close()
         self._database.close()
@@ -152,9 +150,8 @@ def test_a_download_shows_in_the_job_renews_its_deadline_and_stops_when_cancelle
     onlooker = Onlooker(bench, job, fault)
     with Ear(job, bench.store, bench.settings) as ear, pytest.raises(JobCancelled):
         bench.install(ear)
-    stopped_at = time.monotonic()
     onlooker.join(PATIENCE_S)
-    assert stopped_at - onlooker.cancelled_at < HOLD_S / 2  # the answer that is being held is not waited for
+    assert not fault.expired.is_set()  # the answer that is being held is not waited for
     assert onlooker.seen[-1].stage is Stage.DOWNLOAD
     assert "of 515.0 kB" in onlooker.seen[-1].detail
     assert onlooker.deadline_at > time.time()

@@ -12,7 +12,8 @@ from wan_mcp.jobs.timings import Timings, stage_work
 from wan_mcp.jobs.workers import WorkerRegistry
 from wan_mcp.schema.enums import Stage
 
-STEP_S, LOAD_S = 30.0, 500.0
+STEP_S, LOAD_S = 3000.0, 50_000.0
+"""So long that no pause of a busy machine is as long."""
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 import pytest
 
 from tests.fixtures.command_line import COMMAND, environment
+from tests.support.patience import PATIENCE_S
 from wan_mcp.fronts.http.app import settings_for
 from wan_mcp.fronts.http.callers import Callers
 from wan_mcp.fronts.http.peer import Peer, can_tell_users, peer_of
@@ -42,7 +43,7 @@ def connected(port: int, user: int | None = None) -> Iterator[socket.socket]:
     if user is not None:
         os.seteuid(user)
     try:
-        client = socket.create_connection(("127.0.0.1", port), timeout=30)
+        client = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S)
     finally:
         os.seteuid(os.getuid())
     with client:
