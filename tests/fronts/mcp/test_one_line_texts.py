@@ -20,8 +20,9 @@ async def test_prompts_are_on_one_line_of_the_text_and_untouched_in_the_data(
         async with connect(shared_settings) as runner:
             made = await runner.call("generate_image", prompt=EVIL, style="noir", steps=1)
             listed = await runner.call("list_jobs", limit=1)
-    assert SEEN in listed.text
-    assert len(listed.text.splitlines()) == 1
+    entry_line, *next_step = listed.text.splitlines()
+    assert SEEN in entry_line
+    assert len(next_step) == 1
     assert made.result.structured_content is not None
     for answer in (made, listed):
         assert not set(answer.text) & set("\r\x1b\x07\x9b\u202e\u2028\U000e0041")

@@ -55,13 +55,13 @@ def job_list(found: JobListing) -> CallToolResult:
     entries = [_entry(job) for job in found.jobs]
     lines = [
         f"{entry.job_id} {entry.status} {entry.progress:.0%} {what_it_is(job)}"
-        + (f", “{one_line(entry.prompt)}”" if entry.prompt else "")
-        + (f": {one_line(entry.error)}" if entry.error else "")
+        + (f", “{entry.prompt}”" if entry.prompt else "")
+        + (f": {entry.error}" if entry.error else "")
         + (f" ({', '.join(entry.uris)})" if entry.uris else "")
         for entry, job in zip(entries, found.jobs, strict=True)
     ]
     lines += [str(job) for job in found.unreadable]
-    message = "\n".join([*lines, *_next_step(found.jobs)]) or "No matching jobs."
+    message = "\n".join([*map(one_line, lines), *_next_step(found.jobs)]) or "No matching jobs."
     unreadable = {job.id: job.reason for job in found.unreadable}
     facts: dict[str, Any] = JobList(message=message, jobs=entries, unreadable=unreadable).model_dump(mode="json")
     return CallToolResult(content=[TextContent(type="text", text=message)], structured_content=facts)

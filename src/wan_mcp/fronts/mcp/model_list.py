@@ -167,7 +167,7 @@ class ModelLists:
             entries = [_entry(each, line, statuses[each.name]) for each, line in zip(chosen, lines, strict=True)]
             listed.models = [*entries]
             words = _in_full(entries, sorted(listed.styles), task, auto_download=settings.auto_download)
-            listed.message = "\n".join(words)
+            listed.message = "\n".join(map(one_line, words))
         return CallToolResult(
             content=[TextContent(type="text", text=listed.message)], structured_content=listed.model_dump(mode="json")
         )
@@ -186,7 +186,7 @@ def _line(manifest: Manifest, status: ModelStatus, defaults: dict[Kind, str]) ->
 
 def _in_short(listed: ModelList, catalog: Catalog, task: Task | None, *, auto_download: bool) -> str:
     """Return one line a model; if that is too long, those that do not fit share one."""
-    ends = [f"styles: {', '.join(sorted(listed.styles))}"] if listed.styles else []
+    ends = [one_line(f"styles: {', '.join(sorted(listed.styles))}")] if listed.styles else []
     ends += [
         one_line(f"not usable: {name}: {shortened(why, REASON_CHARACTERS)}") for name, why in listed.broken.items()
     ]
@@ -202,7 +202,7 @@ def _in_short(listed: ModelList, catalog: Catalog, task: Task | None, *, auto_do
         facts = [_makes(model.tasks), f"fits, {here}" if model.fits else "too large here"]
         if model.usual_seconds:
             facts.append("usually " + "/".join(duration(each) for each in model.usual_seconds.values()))
-        return f"{model.name}{'*' if model.default else ''}: {'; '.join(facts)}"
+        return one_line(f"{model.name}{'*' if model.default else ''}: {'; '.join(facts)}")
 
     whole = "\n".join([*begins, *map(line, listed.models), *ends])
     if len(whole) <= TEXT_CHARACTERS:
