@@ -97,6 +97,7 @@ async def test_one_model_is_listed_with_everything(settings: Settings, connect: 
     assert (mini["frames"]["rule"], mini["frames"]["default"]) == ("4k+1, 5 to 33", 17)
     assert "text-to-video" in mini["usual_seconds"]
     assert "usual time of a default job: text-to-video" in answer.text
+    assert "length: 4k+1, 5 to 33 frames at 8 fps (0.625 to 4.125 s), default 17" in answer.text
     assert "used when no model is named" in answer.text
     assert (draft.job["request"]["preset"], draft.job["request"]["steps"]) == ("draft", 6)
     assert "'wan-mini' does not support turbo" in refused.text

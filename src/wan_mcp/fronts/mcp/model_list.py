@@ -253,8 +253,8 @@ def _entry(manifest: Manifest, line: ModelLine, status: ModelStatus) -> ModelEnt
             maximum=frames.maximum,
             default=frames.default,
             fps=frames.fps,
-            min_duration_s=round(frames.minimum / frames.fps, 3),
-            max_duration_s=round(frames.maximum / frames.fps, 3),
+            min_duration_s=frames.shortest_s,
+            max_duration_s=frames.longest_s,
         ),
         defaults={**makes, **({"negative_prompt": defaults.negative_prompt} if sizes else {})},
         limits={name: list(bounds) for name, bounds in ranges.items() if name in makes},
@@ -312,8 +312,8 @@ def _in_full(
             yield f"  resolutions: {sizes} (default {model.default_resolution}){free}"
         if (frames := model.frames) is not None:
             yield (
-                f"  frames: {frames.rule}, default {frames.default} at {frames.fps:g} fps "
-                f"({frames.min_duration_s:g} to {frames.max_duration_s:g} s)"
+                f"  length: {frames.rule} frames at {frames.fps:g} fps "
+                f"({frames.min_duration_s:g} to {frames.max_duration_s:g} s), default {frames.default}"
             )
         if model.limits:
             ranges = (
