@@ -90,6 +90,18 @@ def test_a_check_finds_damage_and_mends_it(person: Person) -> None:
     assert (folder / LARGE).read_bytes() == FILES[LARGE]
 
 
+def test_a_pull_says_which_commit_of_which_repository_it_trusts(person: Person, hub: LoopbackHub) -> None:
+    _, _, words = person.run("pull", "tiny")
+    assert f"Trusting {hub.endpoint}/{REPOSITORY} at the newest commit of 'main', since the manifest pins none" in words
+    assert str(person.home / "weights") in words
+    [commit] = hub.repositories[REPOSITORY].commits
+    manifest = person.home / "manifests" / "tiny.toml"
+    pinned = MANIFEST.replace('"acme/tiny",', f'"acme/tiny", revision = "{commit}",')
+    manifest.write_text(pinned, encoding="utf-8")
+    _, _, words = person.run("pull", "tiny", "--update")
+    assert f"at {commit}, as the manifest says" in words
+
+
 def test_a_pull_that_fails_says_why_in_a_sentence(person: Person, hub: LoopbackHub) -> None:
     hub.add(REPOSITORY, FILES, token="secret", gated=True)
     code, output, words = person.run("pull", "tiny")

@@ -16,6 +16,7 @@ from wan_mcp.settings import Settings
 from wan_mcp.text import in_bytes
 from wan_mcp.weights.download_progress import Download
 from wan_mcp.weights.fetch import fetch, news
+from wan_mcp.weights.hub import DEFAULT_REVISION, Hub
 from wan_mcp.weights.installed import damaged_files, discard, is_installed
 from wan_mcp.weights.lockfile import WeightsLock
 from wan_mcp.weights.repositories import sources
@@ -120,6 +121,8 @@ def _fetch(manifest: Manifest, settings: Settings, screen: "Screen", *, update: 
     for words in (licence.conditions, "Gated: accept its licence on Hugging Face first." if licence.gated else None):
         if words:
             screen.print(words)
+    for source in sources(manifest):
+        screen.print(_trusted(source, settings, update=update))
     columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
     with Progress(*columns, TextColumn("{task.description}", markup=False), console=screen, transient=True) as bar:
         line = bar.add_task("asking the hub", total=None)
@@ -134,6 +137,18 @@ def _fetch(manifest: Manifest, settings: Settings, screen: "Screen", *, update: 
     for note in done.notes:
         screen.print(note)
     screen.print(f"Downloaded {in_bytes(done.came)}; commit {done.lock.commit[:12]} is complete")
+    screen.print(f"Commits and the SHA-256 of every file are locked in {settings.home / 'weights'}")
+
+
+def _trusted(source: Manifest, settings: Settings, *, update: bool) -> str:
+    """Return which commit of which repository is trusted, and why that one."""
+    lock, pinned = WeightsLock.read(source, settings.home), source.weights.revision
+    where = f"Trusting {Hub.from_environment().endpoint}/{source.weights.repository}"
+    if lock is not None and not update:
+        return f"{where} at commit {lock.commit}, as locked before"
+    if pinned is not None:
+        return f"{where} at {pinned}, as the manifest says"
+    return f"{where} at the newest commit of '{DEFAULT_REVISION}', since the manifest pins none"
 
 
 def _verify(manifest: Manifest, settings: Settings, screen: "Screen") -> None:
