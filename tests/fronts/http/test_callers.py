@@ -6,6 +6,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import psutil
 import pytest
 
 from tests.fixtures.command_line import COMMAND, environment
@@ -128,3 +129,33 @@ async def test_only_callers_on_this_machine_and_through_no_proxy_are_near(
     scope = {"type": "http", "method": "GET", "path": "/", "headers": headers, "client": ("127.0.0.1", 9)}
     await Callers(app, host, own_user_only=False)(scope, None, None)  # type: ignore[arg-type]
     assert seen[NEAR] is near
+
+
+@pytest.mark.parametrize("flag", [("--http-token", TOKEN), (f"--http-token={TOKEN}",)])
+def test_a_token_given_as_a_flag_is_in_no_command_line_and_no_childs_environment(
+    settings: Settings, flag: tuple[str, ...]
+) -> None:
+    command = [*COMMAND, *flag, "http", "--port", "0"]
+    with subprocess.Popen(command, env=environment(settings), stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stderr is not None
+            said = []
+            for line in process.stderr:
+                said.append(line)
+                if "listening on" in line:
+                    break
+            seen = psutil.Process(process.pid).cmdline()
+            port = int(said[-1].rpartition(":")[2].split("/")[0])
+            with connected(port) as without:
+                assert status(without) == 401
+            with connected(port) as own:
+                assert status(own, "/healthz", f"Authorization: Bearer {TOKEN}") == 200
+        finally:
+            process.terminate()
+            process.communicate()
+    assert "http" in seen
+    assert TOKEN not in " ".join(seen)
+    assert TOKEN not in "".join(said)
+    assert any("WAN_MCP_HTTP_TOKEN" in line for line in said)
+    assert TOKEN not in str(settings.model_copy(update={"http_token": TOKEN}))
+    assert TOKEN not in str(settings.model_copy(update={"http_token": TOKEN}).environment())

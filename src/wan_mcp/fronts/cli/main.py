@@ -14,7 +14,7 @@ import typer
 from wan_mcp.errors import JobFailed, UserError
 from wan_mcp.fronts.cli import compile, doctor, generate, jobs, models, pull
 from wan_mcp.fronts.cli.blank_options import BlankTolerantGroup
-from wan_mcp.fronts.cli.settings_options import with_setting_flags
+from wan_mcp.fronts.cli.settings_options import variable, with_setting_flags
 from wan_mcp.fronts.cli.terminal import echo
 from wan_mcp.fronts.cli.usage_errors import USAGE, UsageError, in_cli_words, show_usage_error
 from wan_mcp.logs import log_to_stderr
@@ -79,9 +79,24 @@ def http(
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 picks a free one.")] = 8000,
 ) -> None:
     """Serve MCP clients over HTTP at /mcp."""
+    _take_token_off_the_command_line(ctx.obj)
     from wan_mcp.fronts.http.app import run_http
 
     run_http(ctx.obj, host, port)
+
+
+def _take_token_off_the_command_line(settings: Settings) -> None:
+    """Start this process again with the token in its environment: every user can read the command lines of all."""
+    flag, given = "--http-token", sys.orig_argv
+    if not any(word == flag or word.startswith(f"{flag}=") for word in sys.argv):
+        return
+    log.warning("the token was on the command line, which every user can read; set WAN_MCP_HTTP_TOKEN instead")
+    kept = [
+        word
+        for before, word in zip(["", *given], given, strict=False)
+        if word != flag and before != flag and not word.startswith(f"{flag}=")
+    ]
+    os.execve(sys.executable, kept, os.environ | {variable("http_token"): settings.http_token})
 
 
 @app.command()
