@@ -90,12 +90,14 @@ def test_log_lines_cannot_be_forged(capsys: pytest.CaptureFixture[str], monkeypa
 
 
 def test_a_job_without_a_terminal_is_not_silent_for_long(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    settings: Settings, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     progress = Progress(stage=Stage.DENOISE, step=1, steps=4, fraction=0.2, detail=EVIL)
-    values: dict[str, Any] = {"id": "j", "state": JobState.RUNNING, "plan": None, "progress": progress}
+    plan = Planner(settings, Catalog.of(settings.home)).plan(ImageRequest(prompt="x"))
+    values: dict[str, Any] = {"id": "j", "state": JobState.RUNNING, "plan": plan, "progress": progress}
     view = JobView(Job.model_construct(**values), None, 60.0)
     lines = follow._Lines()
+    monkeypatch.setattr(follow, "LINE_EVERY_S", float("inf"))
     anyio.run(lines, view)
     assert not capsys.readouterr().err
     monkeypatch.setattr(follow, "LINE_EVERY_S", 0.0)
