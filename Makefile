@@ -2,7 +2,7 @@
 # The recipes that need more than a line are in scripts/.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo check rest test test-random lint format docs clean
+.PHONY: help demo check rest test test-random lint format docs lock sbom clean
 
 # PYTHON=python3.13 VENV=.venv-3.13 make test: with another Python, in an environment of its own.
 VENV ?= .venv
@@ -29,6 +29,8 @@ help:
 	@echo "make lint         what is checked without running: style, types, import order, file lengths, generated docs"
 	@echo "make format       set the style right"
 	@echo "make docs         write every generated part of the documentation"
+	@echo "make lock         write the hashes of all versions into locks/; HASHES=1 make demo installs only those files"
+	@echo "make sbom         write sbom.json, a list of all that is installed in .venv (CycloneDX)"
 	@echo "make clean        remove what these make: .venv, .cache and demo"
 
 demo: $(RUN)
@@ -70,6 +72,12 @@ format: $(DEV)
 
 docs: $(DEV)
 	$(VENV)/bin/python scripts/generate_docs.py
+
+lock:
+	@scripts/lock
+
+sbom: $(RUN)
+	@scripts/sbom
 
 clean:
 	rm -rf .venv .venv-* .cache demo
