@@ -10,6 +10,7 @@ from typing import Literal
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
+from torch.torch_version import TorchVersion
 
 __all__ = [
     "FP8",
@@ -33,6 +34,8 @@ MIN_GEMM_ROWS = 128
 """Minimum rows: cuBLAS has no FP8 product for few, long rows, so smaller inputs are padded with rows of zeros."""
 MIN_SCALE = 1e-12
 """Minimum scale, for rows of zeros."""
+CPU_SCALES_ROWS = TorchVersion(torch.__version__) >= "2.13"
+"""Whether a CPU's FP8 product accepts a scale for each row. torch 2.11 accepts one for the tensor and refuses rows."""
 
 
 def quantize_rowwise(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -55,9 +58,14 @@ def scaled_linear(x: tuple[Tensor, Tensor], layer: list[Tensor], recipe: QuantSc
         filled = F.pad(inputs.view(torch.uint8), (0, 0, 0, missing)).view(inputs.dtype)
         x = (filled, F.pad(input_scale, (0, 0, 0, missing), value=1.0))
         return scaled_linear(x, layer, recipe, dtype)[:, :tokens]
-    out = torch._scaled_mm(
-        inputs, weight.t(), scale_a=input_scale, scale_b=scale, bias=bias, out_dtype=dtype, use_fast_accum=True
-    )
+    if inputs.is_cuda or CPU_SCALES_ROWS:
+        out = torch._scaled_mm(
+            inputs, weight.t(), scale_a=input_scale, scale_b=scale, bias=bias, out_dtype=dtype, use_fast_accum=True
+        )
+    else:
+        one = torch.ones((), device=inputs.device)
+        product = torch._scaled_mm(inputs, weight.t(), scale_a=one, scale_b=one, out_dtype=torch.float32)
+        out = (product * input_scale * scale + bias).to(dtype)
     return out[None]
 
 
