@@ -206,6 +206,12 @@ class Settings(BaseSettings):
         """Free disk space in bytes that is kept in reserve."""
         return self.min_free_mb * 1_000_000
 
+    def asked_of_engine(self) -> dict[str, Any]:
+        """Return the settings that concern how an engine computes, and that differ from their defaults."""
+        names = ("device", "precision", "attention", "compile", "threads")
+        fields = type(self).model_fields
+        return {name: value for name in names if (value := getattr(self, name)) != fields[name].default}
+
     def environment(self) -> dict[str, str]:
         """Return these settings as environment variables, for a process that must use the same ones."""
         variables: dict[str, str] = {}

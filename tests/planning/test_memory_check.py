@@ -37,10 +37,10 @@ def test_a_video_that_is_too_large_is_refused_with_the_sizes_and_lengths_that_fi
     with pytest.raises(BadRequest) as refusal:
         planner.resolve(video("720p-landscape"))
     words = str(refusal.value)
-    assert "1280x720 with 81 frames of 'wan2.2-t2v-a14b-4step' needs about 17.3 GB" in words
-    assert "in fp8, and this GPU has 8.6 GB. Try 480p-landscape (832x480) with up to 77 frames" in words
+    assert "1280x720 with 81 frames of 'wan2.2-t2v-a14b-4step' needs about 19.1 GB" in words
+    assert "in fp8, and this GPU has 8.6 GB. Try 480p-landscape (832x480) with up to 53 frames" in words
     assert "720p" not in words.partition("Try")[2]
-    planner.resolve(video(num_frames=77))
+    planner.resolve(video(num_frames=53))
     planner.resolve(ImageRequest(prompt="rain", model=MODEL, resolution="720p-landscape"))
 
 

@@ -155,8 +155,8 @@ def test_what_fits_is_worked_out_in_the_precision_of_the_preset(tmp_path: Path) 
     for old, new in (('"wan2.2-t2v-a14b"', '"exact"'), ("[presets.best]\n", '[presets.best]\nprecision = "full"\n')):
         assert old in text
         text = text.replace(old, new, 1)
-    plans, small = planner(tmp_path, text), Machine("GPU", "bf16", 9_200_000_000, has_fp8=True)
+    plans, small = planner(tmp_path, text), Machine("GPU", "bf16", 11_000_000_000, has_fp8=True)
     request = {"prompt": "a ring", "model": "exact", "resolution": "480p-landscape"}
     plans.resolve(VideoRequest.of({**request, "preset": "standard"}), machine=small)
-    with pytest.raises(BadRequest, match=r"needs about 9\.\d+ GB of memory in bf16"):
+    with pytest.raises(BadRequest, match=r"needs about 11\.\d+ GB of memory in bf16"):
         plans.resolve(VideoRequest.of({**request, "preset": "best"}), machine=small)

@@ -36,6 +36,11 @@ RESERVE_BYTES = 1_000_000_000
 """Reserved on a GPU: the driver's context (about half of it) and what an allocator cannot use."""
 STREAMED_SHARE = 0.08
 """Share of one expert on the device while its blocks are streamed: three of 40 blocks in turn."""
+KEPT_SHARE = 0.018
+"""Size of what stays on a GPU wherever the blocks are, relative to all denoisers in bf16: the layers around the blocks,
+and the VAE (1.0 GB of A14B's 57.6)."""
+TEXT_SHARE = 0.013
+"""Size of a text's keys and values in one expert, and of gaps between large blocks, relative to the same: 0.7 GB."""
 RETRY_FRACTION = 0.75
 """Share of a result's working memory that is worth retrying with after it ran out."""
 BYTES_PER_VALUE: dict[ComputePrecision, int] = {"fp32": 4, "bf16": 2}
@@ -88,10 +93,17 @@ def denoiser_bytes(manifest: Manifest, precision: ComputePrecision) -> int | Non
 
 def activation_bytes(manifest: Manifest, shape: Shape, precision: ComputePrecision) -> int:
     """Return a job's peak memory without the weights: in a denoiser's pass, or in the decoder."""
-    costs = manifest.costs
-    tokens = costs.tokens(shape.width, shape.height, shape.frames)
-    decoded = shape.width * shape.height * min(shape.frames, costs.token[0])
-    return max(tokens * costs.token_bytes, decoded * costs.pixel_bytes) * _wide(precision)
+    return max(_pass_bytes(manifest, shape, precision), _decoder_bytes(manifest, shape, precision))
+
+
+def _pass_bytes(manifest: Manifest, shape: Shape, precision: ComputePrecision) -> int:
+    tokens = manifest.costs.tokens(shape.width, shape.height, shape.frames)
+    return tokens * manifest.costs.token_bytes * _wide(precision)
+
+
+def _decoder_bytes(manifest: Manifest, shape: Shape, precision: ComputePrecision) -> int:
+    decoded = shape.width * shape.height * min(shape.frames, manifest.costs.token[0])
+    return decoded * manifest.costs.pixel_bytes * _wide(precision)
 
 
 def room_for_blocks(
@@ -126,10 +138,13 @@ def needed_bytes(manifest: Manifest, precision: ComputePrecision, shape: Shape) 
     weights = weights_bytes(manifest, precision)
     if weights is None:
         return 0
-    if precision not in CPU_PRECISIONS and manifest.family.capabilities.offload:
-        experts = max(1, len(manifest.pipeline.experts))
-        weights = round((denoiser_bytes(manifest, precision) or 0) / experts * STREAMED_SHARE)
-    return weights + activation_bytes(manifest, shape, precision) + RESERVE_BYTES
+    if precision in CPU_PRECISIONS or not manifest.family.capabilities.offload:
+        return weights + activation_bytes(manifest, shape, precision) + RESERVE_BYTES
+    wide = denoiser_bytes(manifest, "bf16") or 0
+    streamed = (denoiser_bytes(manifest, precision) or 0) / max(1, len(manifest.pipeline.experts)) * STREAMED_SHARE
+    in_a_pass = _pass_bytes(manifest, shape, precision) + round(streamed + wide * TEXT_SHARE)
+    # While the decoder works, blocks and texts can give way.
+    return RESERVE_BYTES + round(wide * KEPT_SHARE) + max(in_a_pass, _decoder_bytes(manifest, shape, precision))
 
 
 def fits(manifest: Manifest, memory_bytes: int, precision: ComputePrecision, shape: Shape) -> bool:

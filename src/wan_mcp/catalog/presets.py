@@ -41,5 +41,10 @@ class Preset(Frozen):
 
 
 def precision_asked(settings: RequestedPrecision, plan: Plan) -> RequestedPrecision:
-    """Return the precision of a plan's denoisers: that of the settings, or if they are `auto`, of its preset."""
+    """Return the precision of a plan's denoisers: as its caller set it, or else the engine's settings, or its preset.
+
+    `settings` are those of the engine; `auto` leaves the choice to the preset.
+    """
+    if plan.engine is not None and plan.engine.precision is not None:
+        return plan.engine.precision
     return plan.precision if settings == "auto" else settings

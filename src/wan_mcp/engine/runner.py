@@ -13,6 +13,7 @@ from wan_mcp.catalog.catalog import Catalog
 from wan_mcp.catalog.manifest import Manifest
 from wan_mcp.catalog.memory_fit import default_shape, needed_bytes
 from wan_mcp.catalog.presets import precision_asked
+from wan_mcp.engine.asked_settings import unmet_settings
 from wan_mcp.engine.components.install import EMBEDDED, Installed, install
 from wan_mcp.engine.device.device import Device, resolve_device
 from wan_mcp.engine.device.memory import available_bytes, reachable_bytes, require_fit
@@ -159,6 +160,8 @@ class ModelRunner:
             report.enter(Stage.LOAD, detail=manifest.title)
             weights = _Weights(manifest, requested, self._commit(manifest))
             self._models[slot] = weights, load_model(self._context(weights, installed, slot))
+        for sentence in unmet_settings(plan, manifest, self.device):
+            report.note(sentence)
         _, runner = self._models[slot]
         self._make_room(slot, runner.needed_bytes(shape))
         return runner.run(job_id, plan, report)

@@ -21,7 +21,7 @@ from wan_mcp.planning.memory_check import MemoryCheck
 from wan_mcp.planning.quality import preset_of, resolve_step_cache, resolve_turbo
 from wan_mcp.planning.resolution import resolve_frames, resolve_size
 from wan_mcp.schema.enums import Kind, Task
-from wan_mcp.schema.plans import ImagePlan, InputImage, Plan, VideoPlan
+from wan_mcp.schema.plans import EngineSettings, ImagePlan, InputImage, Plan, VideoPlan
 from wan_mcp.schema.requests import CaptionRequest, ImageRequest, Request, VideoRequest
 from wan_mcp.settings import ENV_PREFIX, Settings
 from wan_mcp.text import number, quoted, spelled, suggestion
@@ -158,11 +158,13 @@ class Planner:
         return None
 
     def _plan(self, request: Request, choice: Choice, image: InputImage | None, last_image: InputImage | None) -> Plan:
+        asked = self._settings.asked_of_engine()
+        engine = EngineSettings(**asked) if asked else None
         if isinstance(request, CaptionRequest):
             if image is None:
                 raise BadRequest("a caption needs an image")
-            return resolve_caption(request, choice.manifest, image)
-        return self._generation_plan(request, choice, image, last_image)
+            return resolve_caption(request, choice.manifest, image).model_copy(update={"engine": engine})
+        return self._generation_plan(request, choice, image, last_image).model_copy(update={"engine": engine})
 
     def _generation_plan(
         self,

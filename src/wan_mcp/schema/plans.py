@@ -6,13 +6,23 @@ the media file carries as its receipt. Nothing here knows MCP, SQLite or torch.
 """
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from wan_mcp.schema.enums import Frozen, Kind, PlanPrecision, Task
+from wan_mcp.schema.enums import AttentionKernel, Frozen, Kind, PlanPrecision, RequestedPrecision, Task
 
-__all__ = ["CaptionPlan", "ImagePlan", "InputImage", "LoraPlan", "Plan", "Shape", "StepCache", "VideoPlan"]
+__all__ = [
+    "CaptionPlan",
+    "EngineSettings",
+    "ImagePlan",
+    "InputImage",
+    "LoraPlan",
+    "Plan",
+    "Shape",
+    "StepCache",
+    "VideoPlan",
+]
 
 
 @dataclass(frozen=True)
@@ -58,6 +68,25 @@ class StepCache(Frozen):
     )
 
 
+def _not_asked(value: Any) -> bool:
+    """Leave it out of a stored plan, as plans were before it could be asked for."""
+    return value is None
+
+
+class EngineSettings(Frozen):
+    """Settings of an engine that the caller of a job set to other values than the defaults.
+
+    The engine that runs the job may have been started with others. It follows these where it can, and otherwise adds a
+    note.
+    """
+
+    device: str | None = Field(default=None, exclude_if=_not_asked)
+    precision: RequestedPrecision | None = Field(default=None, exclude_if=_not_asked)
+    attention: AttentionKernel | None = Field(default=None, exclude_if=_not_asked)
+    compile: bool | None = Field(default=None, exclude_if=_not_asked)
+    threads: int | None = Field(default=None, exclude_if=_not_asked)
+
+
 class _GenerationPlan(Frozen):
     task: Task
     model: str
@@ -82,6 +111,7 @@ class _GenerationPlan(Frozen):
     count: int
     image: InputImage | None = None
     notes: tuple[str, ...] = Field(default=(), description="What was resized, cropped or fitted, in sentences.")
+    engine: EngineSettings | None = Field(default=None, exclude_if=_not_asked)
 
     @property
     def frames(self) -> int:
@@ -154,6 +184,7 @@ class CaptionPlan(Frozen):
     extra_options: tuple[str, ...] = ()
     seed: int | None = Field(default=None, description="Seed of the sampling; null if the model is deterministic.")
     notes: tuple[str, ...] = ()
+    engine: EngineSettings | None = Field(default=None, exclude_if=_not_asked)
 
     # Not fields: a plan as it is stored has only what a caption can be asked for.
     count: ClassVar[int] = 1

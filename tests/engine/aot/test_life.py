@@ -17,7 +17,7 @@ from wan_mcp.engine.aot import builder as building
 from wan_mcp.engine.aot import child_process
 from wan_mcp.engine.aot import registry as packages_of_engine
 from wan_mcp.engine.aot.builder import BuildFailed, build, build_lock
-from wan_mcp.engine.aot.registry import PackageRegistry
+from wan_mcp.engine.aot.registry import BUILD_BYTES, PackageRegistry
 from wan_mcp.engine.transformer.block import BlockKind, run_block
 
 pytestmark = pytest.mark.timeout(600)  # see test_arithmetic
@@ -75,10 +75,67 @@ def test_a_build_for_which_a_gpu_has_no_room_is_tried_again_at_the_next_job(
     monkeypatch.setattr(child_process, "start", refused)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     packages = opened(tmp_path)
-    for times in (1, 2):
+    for times in (1, 2, 3):
+        assert packages.pending({IN_PLAIN}, CPU)
         packages.request(IN_PLAIN, CPU)
         wait_for_build(packages)
         assert len(started) == times
+    for _ in range(3):  # but not at every job of an engine's life
+        assert not packages.pending({IN_PLAIN}, CPU)
+        packages.request(IN_PLAIN, CPU)
+        assert not packages.building
+    assert len(started) == 3
+
+
+@pytest.fixture
+def endless(monkeypatch: pytest.MonkeyPatch) -> list[subprocess.Popen[bytes]]:
+    """Builds that do not end by themselves; those that were started."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def noted(*arguments: Any, **options: Any) -> subprocess.Popen[bytes]:
+        started.append(start(*arguments, **options))
+        return started[-1]
+
+    start = child_process.start
+    monkeypatch.setattr(child_process, "start", noted)
+    monkeypatch.setattr(packages_of_engine, "BUILD", "tests.support.endless_build")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    return started
+
+
+def test_no_build_is_started_until_the_gpu_has_memory_for_it(
+    tmp_path: Path, endless: list[subprocess.Popen[bytes]], caplog: pytest.LogCaptureFixture
+) -> None:
+    free = BUILD_BYTES - 1
+    packages = PackageRegistry(tmp_path, lambda device: free)
+    for _ in range(5):
+        with caplog.at_level("INFO"):
+            packages.request(IN_PLAIN, CPU)
+        assert not packages.building and packages.waiting and packages.pending({IN_PLAIN}, CPU)
+    assert endless == [] and "2.7 GB are needed" in caplog.text
+    free = BUILD_BYTES
+    packages.request(IN_PLAIN, CPU)
+    assert packages.building and not packages.waiting and len(endless) == 1
+    packages.close()
+    assert endless[0].returncode is not None
+
+
+def test_a_build_that_a_job_leaves_no_room_for_is_stopped_and_starts_again_after_the_job(
+    tmp_path: Path, endless: list[subprocess.Popen[bytes]]
+) -> None:
+    packages = PackageRegistry(tmp_path)
+    assert not packages.hold(held=True)
+    packages.request(IN_PLAIN, CPU)
+    assert not packages.building and packages.waiting
+    for times in (1, 2, 3):
+        packages.hold(held=False)
+        assert packages.building and len(endless) == times
+        assert packages.hold(held=True), "it was running"
+        assert endless[-1].returncode is not None and not packages.building
+    packages.hold(held=False)
+    packages.request(IN_PLAIN, CPU)
+    assert not packages.building and len(endless) == 3, "an engine does not go on like this for ever"
+    packages.close()
 
 
 def test_a_folder_that_others_might_write_is_closed_to_them_before_anything_is_built(tmp_path: Path) -> None:
@@ -159,7 +216,7 @@ import sys, time, psutil, torch
 from pathlib import Path
 from tests.fixtures.aot_packages import CPU, IN_PLAIN
 from wan_mcp.engine.aot.builder import COMPILE
-from wan_mcp.engine.aot.registry import PackageRegistry
+from wan_mcp.engine.aot.registry import BUILD_BYTES, PackageRegistry
 packages = PackageRegistry(Path(sys.argv[1]))
 packages.request(IN_PLAIN, CPU)
 while not (found := [p for p in psutil.Process().children(recursive=True) if COMPILE in p.cmdline()]):

@@ -7,11 +7,12 @@ import torch
 from torch import Tensor
 
 from tests.fixtures.attention import GRID, distance, exact
-from wan_mcp.engine.attention import Turbo, attend_self, attention_mode
+from wan_mcp.engine.attention import SparseCount, Turbo, attend, attend_self, attention_mode, custom_op
 from wan_mcp.engine.attention.accuracy import AttentionAccuracy
 from wan_mcp.engine.attention.block_layout import block_scores, to_blocks
-from wan_mcp.engine.attention.block_router import box_order, kept_blocks, padded_order
+from wan_mcp.engine.attention.block_router import BLOCK, box_order, kept_blocks, padded_order
 from wan_mcp.engine.attention.block_sparse import TorchBlocks, attend_sparsely
+from wan_mcp.engine.attention.selector import SparseAttention
 
 Data = tuple[Tensor, Tensor, Tensor]
 CPU = torch.device("cpu")
@@ -110,6 +111,30 @@ def test_whoever_drives_the_steps_moves_the_mode_on(data: Data) -> None:
         assert torch.equal(attend_self(*data), dense)
         mode.step += 1
         assert not torch.equal(attend_self(*data), dense)
+
+
+def test_what_turbo_did_is_counted(data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
+    count = SparseCount()
+    with attention_mode(Turbo(density=0.4, dense_steps=1), grid=GRID, count=count) as mode:
+        attend_self(*data)
+        assert count == SparseCount(), "the first step is dense by intent"
+        mode.step += 1
+        attend_self(*data)
+        assert count == SparseCount(sparse=1)
+        short = tuple(each[:, :BLOCK] for each in data)
+        mode.grid = None
+        assert torch.equal(attend_self(*short), attend(*short)), "one block: none to leave out"
+        assert count == SparseCount(sparse=1, dense=1)
+
+        def fails(*_: object) -> None:
+            raise RuntimeError("no such kernel image")
+
+        monkeypatch.setattr(TorchBlocks, "__call__", fails)
+        broken, mode.grid = SparseAttention(TorchBlocks()), GRID
+        monkeypatch.setattr(custom_op, "sparse_attention_of", lambda *_: broken)
+        for _ in range(2):
+            assert torch.equal(attend_self(*data), attend(*data))
+        assert count == SparseCount(sparse=1, dense=3)
 
 
 def test_turbo_is_of_the_thread_that_asked_for_it(data: Data) -> None:

@@ -9,11 +9,15 @@ from tests.fixtures.experts import a_pass, load_experts
 from tests.support.watched_streams import WatchedStreamed
 from wan_mcp.catalog.catalog import Catalog
 from wan_mcp.catalog.manifest import Manifest
-from wan_mcp.catalog.memory_fit import Placement, activation_bytes, room_for_blocks
+from wan_mcp.catalog.memory_fit import RESERVE_BYTES, Placement, activation_bytes, fits, room_for_blocks
+from wan_mcp.engine.aot.registry import BUILD_BYTES
 from wan_mcp.engine.device.device import Device, resolve_device
 from wan_mcp.engine.device.memory import available_bytes, require_fit
 from wan_mcp.engine.families.wan import memory_plan as planning
 from wan_mcp.engine.families.wan.memory_plan import make_room, memory_plan
+from wan_mcp.engine.offload.block_swap import BlockSwap
+from wan_mcp.engine.offload.pinned_memory import PinnedPool
+from wan_mcp.engine.offload.slots import RING, SlotPlan, plan_slots
 from wan_mcp.engine.transformer.weight_store import ResidentWeights
 from wan_mcp.errors import JobFailed
 from wan_mcp.schema.enums import Task
@@ -21,6 +25,19 @@ from wan_mcp.schema.plans import ImagePlan, Shape, VideoPlan
 
 GB = 10**9
 GPU = Device(torch.device("cuda", 0), "bf16", "a card")
+
+
+class Sizes(BlockSwap):
+    """The blocks of A14B in FP8: their sizes alone."""
+
+    BLOCK = 312_000_000
+
+    def __init__(self) -> None:
+        streams = WatchedStreamed(0).streams
+        super().__init__(torch.device("cpu"), PinnedPool(0, lambda pages: True), streams, 0)
+
+    def slot_plan(self, budget: int | None = None) -> SlotPlan:
+        return plan_slots([[self.BLOCK] * 40] * 2, self._budget if budget is None else budget)
 
 
 @pytest.fixture(scope="module")
@@ -108,11 +125,11 @@ def test_blocks_get_what_each_job_leaves_and_stay_where_the_difference_is_small(
     free: dict[str, int] = {}
     monkeypatch.setattr(planning, "available_bytes", lambda device: free["bytes"] - streamed.evictable_bytes)
 
-    def room_for(plan: VideoPlan, blocks: float) -> int:
+    def room_for(plan: VideoPlan, blocks: float, build_bytes: int = 0) -> int:
         """Have so many blocks' room beside this job; how many are held after a pass."""
         taken = 100 * GB - room_for_blocks(a14b, 100 * GB, "fp8", plan.shape)
         free["bytes"] = taken + planning.SCATTERED_BYTES + int(blocks * size)
-        make_room(streamed, a14b, GPU, "fp8", plan)
+        assert make_room(streamed, a14b, GPU, "fp8", plan, build_bytes) == (build_bytes <= (blocks - RING) * size)
         a_pass(experts[0])
         return streamed.evictable_bytes // size
 
@@ -124,7 +141,47 @@ def test_blocks_get_what_each_job_leaves_and_stay_where_the_difference_is_small(
     more = activation_bytes(a14b, Shape(1280, 720, 81), "fp8") - activation_bytes(a14b, video().shape, "fp8")
     assert more > 0
     assert room_for(video(1280, 720), 5) == 5
-    make_room(ResidentWeights(torch.device("cpu")), a14b, GPU, "fp8", video())  # nothing to move
+    assert room_for(video(), 9, build_bytes=2 * size) == 7, "a build has its share"
+    assert room_for(video(), 4, build_bytes=2 * size) == 4, "none where the job would not fit beside it"
+
+
+@pytest.mark.parametrize(("spare", "builds"), [(-1, False), (0, True)])
+def test_blocks_that_stay_allow_a_build_where_it_fits_beside_the_job(
+    a14b: Manifest, monkeypatch: pytest.MonkeyPatch, spare: int, builds: bool
+) -> None:
+    job = activation_bytes(a14b, video().shape, "fp8") + RESERVE_BYTES + planning.SCATTERED_BYTES
+    monkeypatch.setattr(planning, "available_bytes", lambda device: job + BUILD_BYTES + spare)
+    resident = ResidentWeights(torch.device("cpu"))
+    assert make_room(resident, a14b, GPU, "fp8", video(), BUILD_BYTES) is builds
+    assert make_room(resident, a14b, GPU, "fp8", video()), "nothing is to be built"
+
+
+@pytest.mark.parametrize("card", [16, 20, 24, 32, 40, 48])
+@pytest.mark.parametrize("plan", [video(), video(1280, 720), video(num_frames=5), image(720, 1280), image(832, 480)])
+def test_on_every_card_blocks_job_and_build_fit_together(
+    a14b: Manifest, monkeypatch: pytest.MonkeyPatch, card: int, plan: VideoPlan | ImagePlan
+) -> None:
+    if not fits(a14b, card * GB, "fp8", plan.shape):
+        pytest.skip("refused before it becomes a job")
+    held = Sizes()
+    monkeypatch.setattr(planning, "available_bytes", lambda device: card * GB - held.evictable_bytes)
+    builds = make_room(held, a14b, GPU, "fp8", plan, BUILD_BYTES)
+    job = activation_bytes(a14b, plan.shape, "fp8") + RESERVE_BYTES + BUILD_BYTES * builds
+    assert held.slot_plan().bytes + job <= card * GB
+    if card >= 24 and plan.shape != video(1280, 720).shape:
+        assert builds, "its packages are built beside the first job"
+
+
+def test_blocks_get_smaller_each_time_that_memory_runs_out_and_stay_so() -> None:
+    held = Sizes()
+    held.resize(20 * GB)
+    sizes = [held.slot_plan().bytes]
+    while held.shrink():
+        sizes.append(held.slot_plan().bytes)
+    assert sizes == sorted(sizes, reverse=True) and sizes[-1] == held.least_bytes == RING * Sizes.BLOCK
+    assert len(sizes) < 12
+    held.resize(20 * GB)
+    assert held.slot_plan().bytes == held.least_bytes, "the next job does not try the same again"
 
 
 def test_streamed_blocks_say_where_they_are() -> None:

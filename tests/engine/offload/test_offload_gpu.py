@@ -1,6 +1,7 @@
 """On a GPU: streamed blocks, and running out of memory by force."""
 
 import gc
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,12 +12,14 @@ from tests.fixtures.bench import MANIFESTS, TWO, Bench, changed, image_plan, vid
 from tests.fixtures.experts import BLOCKS, a_pass, load_experts
 from tests.support import tiny_models as models
 from wan_mcp.catalog.manifest import Quantization
+from wan_mcp.engine.aot.registry import BUILD_BYTES
 from wan_mcp.engine.offload.block_swap import BlockSwap
 from wan_mcp.engine.offload.pinned_memory import PinnedPool, cuda_pin
 from wan_mcp.engine.offload.streams import CudaStreams
 from wan_mcp.engine.ops.fp8_linear import FP8, PLAIN, QuantScheme
 from wan_mcp.engine.transformer.weight_store import ResidentWeights, WeightStore
 from wan_mcp.errors import JobFailed
+from wan_mcp.media.receipts import read_receipt
 
 pytestmark = pytest.mark.gpu
 GPU = torch.device("cuda", 0)
@@ -95,3 +98,22 @@ def test_a_job_that_the_gpu_has_no_memory_for_fails_with_advice_and_the_next_one
     assert failure.value.code == "out_of_memory"
     assert torch.cuda.memory_allocated() <= held + (32 << 20), large_blocks()
     assert picture() == before
+
+
+def test_a_package_is_built_after_a_job_that_left_no_room_for_it(bench: Bench) -> None:
+    bench.runner._settings = bench.settings
+    gc.collect()
+    torch.cuda.empty_cache()
+    free, _ = torch.cuda.mem_get_info(GPU)
+    rest = torch.empty(free - BUILD_BYTES - 1_000_000_000, dtype=torch.uint8, device=GPU)  # less than job and build
+    before = Path(bench.run(image_plan(TWO)).artifacts[0].path)
+    packages = bench.runner._acceleration._packages  # type: ignore[union-attr]
+    assert packages is not None and packages.building, "there is room for it between two jobs"
+    give_up = time.monotonic() + 400
+    while packages.building:
+        assert time.monotonic() < give_up
+        time.sleep(0.2)
+    after = Path(bench.run(image_plan(TWO)).artifacts[0].path)
+    assert "packages" not in (read_receipt(before) or {}) and (read_receipt(after) or {})["packages"]
+    bench.runner.close()
+    del rest

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from tests.fixtures.bench import BLIP, MANIFESTS, ONE, TWO, Bench, caption_plan, changed, image_plan, video_plan
 from tests.support.loading import unload
@@ -14,6 +15,7 @@ from wan_mcp.engine import runner as studio_module
 from wan_mcp.engine.device.device import Device
 from wan_mcp.engine.families.wan import memory_plan as planning
 from wan_mcp.engine.families.wan import pipeline
+from wan_mcp.engine.families.wan.decode import FrameDecoder
 from wan_mcp.engine.families.wan.memory_plan import MemoryPlan
 from wan_mcp.engine.transformer.weight_store import ResidentWeights
 from wan_mcp.errors import JobFailed
@@ -101,6 +103,62 @@ def test_a_job_that_is_cancelled_among_streamed_blocks_spares_the_next(
         with pytest.raises(RuntimeError):
             fp8.run(plan, ear)
         assert made(fp8, plan) == resident
+
+
+@pytest.mark.parametrize("at", ["denoising", "decoding"])
+def test_a_job_that_runs_out_of_memory_goes_on_with_fewer_blocks_on_the_device(
+    fp8: Bench, streaming: Callable[[int], Told], monkeypatch: pytest.MonkeyPatch, at: str
+) -> None:
+    plan = video_plan(TWO, steps=4, count=2)
+    resident = made(fp8, plan)
+    told = streaming(1 << 30)
+    everything, decode = 0, FrameDecoder.frames
+
+    def short(blocks: float) -> None:
+        nonlocal everything
+        everything = max(everything, told.slot_plan().bytes)
+        if told.evictable_bytes > blocks * everything:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 340.00 MiB.")
+
+    def get(item: Any) -> Any:
+        tensors = WatchedStreamed.get(told, item)
+        short(0.5 if item[1] == 1 else 1)  # in the middle of a pass
+        return tensors
+
+    def frames(self: FrameDecoder, latents: Any, report: Any) -> Any:
+        for number, some in enumerate(decode(self, latents, report)):
+            if number == 1:  # when the first are in the file
+                short(0.5)
+            yield some
+
+    if at == "denoising":
+        monkeypatch.setattr(told, "get", get)
+    else:
+        monkeypatch.setattr(FrameDecoder, "frames", frames)
+    assert made(fp8, plan) == resident
+    if at == "denoising":
+        assert 0 < told.slot_plan().bytes <= 0.5 * everything
+    else:
+        assert told.evictable_bytes == 0 and told.slot_plan().bytes == everything, "they come back with the next pass"
+    assert not list((fp8.settings.home / "media").rglob(".*.part"))
+
+
+def test_a_job_that_does_not_fit_with_the_fewest_blocks_fails_with_advice(
+    fp8: Bench, streaming: Callable[[int], Told], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = streaming(1 << 30)
+    tries: list[int] = []
+
+    def refused(item: Any) -> Any:
+        tries.append(told.slot_plan().bytes)
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
+
+    with monkeypatch.context() as patch, pytest.raises(JobFailed) as failure:
+        patch.setattr(told, "get", refused)
+        fp8.run(video_plan(TWO))
+    assert failure.value.code == "out_of_memory"
+    assert tries == sorted(set(tries), reverse=True) and tries[-1] == told.least_bytes
+    assert made(fp8, video_plan(TWO))
 
 
 def test_what_cannot_fit_is_refused_before_the_model_in_use_is_let_go(bench: Bench) -> None:

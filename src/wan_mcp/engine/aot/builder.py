@@ -25,7 +25,17 @@ from wan_mcp.engine.aot.store import BUILD_PREFIX, PackageStore
 from wan_mcp.files import sha256_of
 from wan_mcp.text import in_bytes
 
-__all__ = ["EXIT_NO_MEMORY", "BuildFailed", "BuildRequest", "InsufficientMemory", "build", "build_lock", "environment"]
+__all__ = [
+    "CONTEXT_BYTES",
+    "EXIT_NO_MEMORY",
+    "GPU_BYTES",
+    "BuildFailed",
+    "BuildRequest",
+    "InsufficientMemory",
+    "build",
+    "build_lock",
+    "environment",
+]
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +48,11 @@ MEMORY_BYTES = 12_000_000_000
 """Memory limit of a build and its child processes; a block needed 2 GB."""
 PATIENCE_S = 1200.0
 LOOK_S = 0.25
+GPU_BYTES = 2_000_000_000
+"""Memory limit of a build on a GPU: 329 MB were measured for compiling a block of A14B, and verifying needs its weights
+and inputs twice."""
+CONTEXT_BYTES = 700_000_000
+"""What the driver takes for another process on a GPU: 610 MB on an H100."""
 EXIT_NO_MEMORY = 75
 """Exit code for "retry later, a job needs the GPU's memory" (EX_TEMPFAIL of sysexits.h)."""
 
@@ -147,7 +162,7 @@ def _child(wanted: BuildRequest, home: Path, errors: Errors, module: str, file: 
         finally:
             child_process.end(process)
         if process.returncode == EXIT_NO_MEMORY:
-            raise InsufficientMemory("less than 2 GB of GPU memory is free")
+            raise InsufficientMemory(f"less than {in_bytes(GPU_BYTES)} of GPU memory is free")
         if process.returncode:
             raise BuildFailed(_reason(process.returncode))
         answer.seek(0)

@@ -6,14 +6,12 @@ from typing import Any
 
 import torch
 
-from wan_mcp.engine.aot.builder import EXIT_NO_MEMORY
+from wan_mcp.engine.aot.builder import EXIT_NO_MEMORY, GPU_BYTES
 from wan_mcp.text import in_bytes
 
 __all__ = ["limit_gpu_memory"]
 
 log = logging.getLogger(__name__)
-
-BYTES = 2_000_000_000
 
 
 def limit_gpu_memory(device: Any) -> None:
@@ -22,7 +20,7 @@ def limit_gpu_memory(device: Any) -> None:
         return
     torch.cuda.set_device(device)  # Triton compiles and launches on the current device
     free, total = torch.cuda.mem_get_info(device)
-    if free < BYTES:
+    if free < GPU_BYTES:
         log.info("only %s of GPU memory are free, and a job may need them", in_bytes(free))
         sys.exit(EXIT_NO_MEMORY)
-    torch.cuda.set_per_process_memory_fraction(min(BYTES / total, 1.0), device)
+    torch.cuda.set_per_process_memory_fraction(min(GPU_BYTES / total, 1.0), device)

@@ -2,6 +2,7 @@
 
 from wan_mcp.engine.attention.custom_op import (
     AttentionMode,
+    SparseCount,
     Turbo,
     attend,
     attend_self,
@@ -24,6 +25,7 @@ __all__ = [
     "Attention",
     "AttentionMode",
     "QKVProjection",
+    "SparseCount",
     "Turbo",
     "attend",
     "attend_self",

@@ -14,7 +14,7 @@ from wan_mcp.engine.attention.block_layout import block_scores, from_blocks, to_
 from wan_mcp.engine.attention.block_router import BLOCK, Grid, kept_blocks, padded_order
 from wan_mcp.engine.attention.cudnn_fp8 import is_long
 
-__all__ = ["BlockKernel", "CudnnBlocks", "DenseSage", "TorchBlocks", "attend_sparsely"]
+__all__ = ["BlockKernel", "CudnnBlocks", "DenseSage", "TorchBlocks", "attend_sparsely", "leaves_out"]
 
 
 class BlockKernel(Protocol):
@@ -109,10 +109,20 @@ def attend_sparsely(
     order, places = padded_order(query.shape[1], grid, kernel.block, query.device)
     blocked = to_blocks(query, key, value, order, kernel.block)
     count = len(order) // kernel.block
-    keep = max(1, min(count, round(count * density)))
+    keep = _blocks_kept(count, density)
     kept = kept_blocks(block_scores(blocked), keep) if keep < count else _all_blocks(blocked.query, count)
     out = kernel(blocked.query, blocked.key, blocked.value, kept, query.shape[1])
     return from_blocks(out, blocked, places, query.dtype)
+
+
+def leaves_out(tokens: int, block: int, density: float) -> bool:
+    """Check whether attention over that share of the key blocks skips any of them."""
+    count = -(-tokens // block)
+    return _blocks_kept(count, density) < count
+
+
+def _blocks_kept(count: int, density: float) -> int:
+    return max(1, min(count, round(count * density)))
 
 
 def _all_blocks(query: Tensor, count: int) -> Tensor:

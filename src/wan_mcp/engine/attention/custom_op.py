@@ -4,11 +4,10 @@ To `torch.export` and AOTInductor the op is one opaque node. A compiled package 
 that runs the package chooses the kernel for its device, and a step may run sparse attention with the same package.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -17,7 +16,7 @@ from wan_mcp.engine.attention.block_router import Grid
 from wan_mcp.engine.attention.fused_qkv import QKVProjection
 from wan_mcp.engine.attention.selector import attention_of, sparse_attention_of
 
-__all__ = ["AttentionMode", "Turbo", "attend", "attend_self", "attention_mode", "fused_attention"]
+__all__ = ["AttentionMode", "SparseCount", "Turbo", "attend", "attend_self", "attention_mode", "fused_attention"]
 
 
 @dataclass(frozen=True)
@@ -35,6 +34,15 @@ class Turbo:
 
 
 @dataclass
+class SparseCount:
+    """The self-attentions that turbo should have made sparse."""
+
+    sparse: int = 0
+    dense: int = 0
+    """Those that attended to everything all the same: no kernel, too few tokens, or a failed kernel."""
+
+
+@dataclass
 class AttentionMode:
     """The current mode of self-attention; the denoising loop advances `step`."""
 
@@ -44,6 +52,7 @@ class AttentionMode:
     """The number of the denoising step, from 0."""
     grid: Grid | None = None
     """Latent frames, rows and columns of the tokens (after patches), of which blocks of keys are boxes."""
+    count: SparseCount = field(default_factory=SparseCount)
 
     @property
     def density(self) -> float:
@@ -55,7 +64,9 @@ _MODE: ContextVar[AttentionMode | None] = ContextVar("attention mode", default=N
 
 
 @contextmanager
-def attention_mode(turbo: Turbo | None = None, step: int = 0, grid: Grid | None = None) -> Iterator[AttentionMode]:
+def attention_mode(
+    turbo: Turbo | None = None, step: int = 0, grid: Grid | None = None, count: SparseCount | None = None
+) -> Iterator[AttentionMode]:
     """Run self-attention densely or, by `turbo`, sparsely, in this thread; see `AttentionMode`.
 
     One step at a time, `with attention_mode(turbo, step): …`, or around all of them:
@@ -64,7 +75,7 @@ def attention_mode(turbo: Turbo | None = None, step: int = 0, grid: Grid | None 
             …                    # and at the end of each step
             mode.step += 1
     """
-    mode = AttentionMode(turbo, step, grid)
+    mode = AttentionMode(turbo, step, grid, SparseCount() if count is None else count)
     token = _MODE.set(mode)
     try:
         yield mode
@@ -89,8 +100,16 @@ def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
 @torch.library.custom_op("wan_mcp::attend_self", mutates_args=())
 def attend_self(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """Compute self-attention of equally shaped tensors: `attend`, or sparse attention if the mode is sparse."""
-    sparse = _sparse_now(query)
-    return attend(query, key, value) if sparse is None else sparse(query, key, value)
+    mode = _sparse_mode()
+    if mode is None:
+        return attend(query, key, value)
+    sparse = sparse_attention_of(query.device, query.shape[-1])
+    out = sparse(query, key, value, mode.density, mode.grid) if sparse is not None else None
+    if out is None:
+        mode.count.dense += 1
+        return attend(query, key, value)
+    mode.count.sparse += 1
+    return out
 
 
 @attend_self.register_fake
@@ -100,16 +119,18 @@ def _(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
 
 def fused_attention(projection: QKVProjection) -> tuple[Tensor, Tensor] | None:
     """Compute fused dense self-attention, see `Attention.fused`; return None if the kernel or mode is another."""
-    query = projection.part(0)
-    return attention_of(query.device).fused(projection) if _sparse_now(query) is None else None
+    query, mode = projection.part(0), _sparse_mode()
+    if mode is not None:
+        sparse = sparse_attention_of(query.device, query.shape[-1])
+        if sparse is not None and sparse.supports(query, mode.density):
+            return None
+    out = attention_of(query.device).fused(projection)
+    if out is not None and mode is not None:
+        mode.count.dense += 1
+    return out
 
 
-def _sparse_now(query: Tensor) -> Callable[[Tensor, Tensor, Tensor], Tensor] | None:
-    """Return the sparse attention for these queries in this step, if it applies."""
+def _sparse_mode() -> AttentionMode | None:
+    """Return the mode if this step is to attend sparsely."""
     mode = _MODE.get()
-    if mode is None or mode.density >= 1:
-        return None
-    sparse = sparse_attention_of(query.device, query.shape[-1])
-    if sparse is None or not sparse.supports(query):
-        return None
-    return partial(sparse, density=mode.density, grid=mode.grid)
+    return None if mode is None or mode.density >= 1 else mode

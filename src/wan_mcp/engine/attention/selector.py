@@ -12,7 +12,14 @@ from torch import Tensor
 
 from wan_mcp.engine.attention.accuracy import AttentionAccuracy, FusedAccuracy
 from wan_mcp.engine.attention.block_router import Grid
-from wan_mcp.engine.attention.block_sparse import BlockKernel, CudnnBlocks, DenseSage, TorchBlocks, attend_sparsely
+from wan_mcp.engine.attention.block_sparse import (
+    BlockKernel,
+    CudnnBlocks,
+    DenseSage,
+    TorchBlocks,
+    attend_sparsely,
+    leaves_out,
+)
 from wan_mcp.engine.attention.cudnn_fp8 import CudnnFp8
 from wan_mcp.engine.attention.fused_qkv import QKVProjection
 from wan_mcp.engine.attention.sdpa import ANY, TORCH_KERNELS, FusedKernel, Kernel, TorchKernel
@@ -227,26 +234,31 @@ def _unless_it_fails(device: torch.device, name: str, call: Callable[[], T]) -> 
 
 
 class SparseAttention:
-    """Self-attention over a share of the blocks, with dense attention as the fallback."""
+    """Self-attention over a share of the blocks."""
 
     def __init__(self, kernel: BlockKernel) -> None:
         self._kernel: BlockKernel | None = kernel
-        self.supports = kernel.supports
 
-    def __call__(self, query: Tensor, key: Tensor, value: Tensor, density: float, grid: Grid | None) -> Tensor:
-        """See `attend_sparsely`."""
+    def supports(self, query: Tensor, density: float) -> bool:
+        """Check whether attention from these queries would be sparse: the kernel works, and leaves blocks out."""
+        kernel = self._kernel
+        return kernel is not None and kernel.supports(query) and leaves_out(query.shape[1], kernel.block, density)
+
+    def __call__(self, query: Tensor, key: Tensor, value: Tensor, density: float, grid: Grid | None) -> Tensor | None:
+        """See `attend_sparsely`; None if the queries are not supported, or the kernel failed."""
         if grid is not None and math.prod(grid) != query.shape[1]:
             raise ValueError(f"a grid of {grid} does not match {query.shape[1]} tokens")
-        if self._kernel is not None:
-            try:
-                with _on(query.device):
-                    return attend_sparsely(self._kernel, query, key, value, density, grid)
-            except torch.OutOfMemoryError:
-                raise
-            except Exception as error:
-                log.warning("%s is disabled: %s", self._kernel.name, first_line(error))
-                self._kernel = None
-        return attention_of(query.device)(query, key, value)
+        if self._kernel is None or not self.supports(query, density):
+            return None
+        try:
+            with _on(query.device):
+                return attend_sparsely(self._kernel, query, key, value, density, grid)
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:
+            log.warning("%s is disabled: %s", self._kernel.name, first_line(error))
+            self._kernel = None
+        return None
 
 
 @lru_cache(maxsize=8)

@@ -67,6 +67,8 @@ class ReplayCount:
 
     passes: int = 0
     replayed: int = 0
+    release: Callable[[], None] = lambda: None
+    """Releases all graphs, and captures no others; any memory that they had is free then."""
 
 
 def block_flops(shape: BlockShape, tokens: int) -> float:
@@ -100,6 +102,7 @@ def capturing(
             forward.give_up()
         recorder.close()
 
+    count.release = give_up
     forwards += [_GraphedForward(model, blocks, recorder, count, give_up) for model, blocks in denoisers]
     try:
         with ExitStack() as stack:
@@ -107,6 +110,7 @@ def capturing(
                 stack.enter_context(_standing_in(model, forward))
             yield count
     finally:
+        count.release = lambda: None
         forwards.clear()  # breaks a cycle with `give_up`, which would keep the model alive after its last use
         recorder.close()
     if count.replayed:

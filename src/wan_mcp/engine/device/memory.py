@@ -10,7 +10,7 @@ from wan_mcp.hardware.host_memory import free_main_memory, main_memory
 from wan_mcp.schema.enums import ComputePrecision
 from wan_mcp.schema.plans import Plan
 
-__all__ = ["available_bytes", "has_room", "reachable_bytes", "require_fit"]
+__all__ = ["available_bytes", "free_gpu_bytes", "has_room", "reachable_bytes", "require_fit"]
 
 
 KEPT_FREE = 0.15
@@ -20,6 +20,11 @@ KEPT_FREE = 0.15
 def has_room(needed: int, free: int, total: int) -> bool:
     """Check whether enough of a device's memory stays free after allocating `needed` more bytes."""
     return needed <= free - KEPT_FREE * total
+
+
+def free_gpu_bytes(device: torch.device) -> int | None:
+    """Return the bytes of a GPU that another process could allocate now; None for a CPU."""
+    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else None
 
 
 def available_bytes(device: Device) -> int:

@@ -1,19 +1,25 @@
 """Out-of-memory errors as a job's failure with advice, instead of a crash of the engine."""
 
+import gc
 import logging
 import traceback
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 
 from wan_mcp.catalog.manifest import Manifest
 from wan_mcp.catalog.memory_fit import offer_sizes, smaller_sizes
+from wan_mcp.engine.device.device import Device
 from wan_mcp.errors import JobFailed
 from wan_mcp.schema.plans import Plan
+from wan_mcp.text import first_line
 
-__all__ = ["MemoryGuard", "advice", "is_out_of_memory"]
+__all__ = ["MemoryGuard", "advice", "is_out_of_memory", "release_tensors", "retry_with_less"]
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 OOM_MESSAGES = (
     "not enough memory",
@@ -45,7 +51,7 @@ class MemoryGuard:
         del trace
         if error is not None and is_out_of_memory(error):
             log.warning("out of memory: %s", str(error))  # as text: an error in a log record would keep tensors alive
-            _let_go(error)
+            release_tensors(error)
             raise JobFailed("out_of_memory", advice(self.plan, self.manifest))
 
 
@@ -56,7 +62,31 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(words in str(error) for words in OOM_MESSAGES)
 
 
-def _let_go(error: BaseException) -> None:
+def retry_with_less(work: Callable[[], T], give_way: Callable[[], bool], device: Device) -> T:
+    """Return the result of `work`; each time that memory runs out, it runs again after `give_way` has freed some.
+
+    A manifest's figures are estimates, and other processes use a GPU as well: a job that fits must not fail for them.
+    Where weights are changes no bits of a result, so neither does this.
+
+    Raises:
+        As `work`; also when memory ran out and `give_way` returned false: nothing on the device can give way any more.
+    """
+    while True:
+        try:
+            return work()
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            failure = error
+        log.warning("out of memory, trying again with less on the device: %s", first_line(failure))
+        release_tensors(failure)
+        if not give_way():
+            raise failure
+        gc.collect()
+        device.free_memory()
+
+
+def release_tensors(error: BaseException) -> None:
     """Clear the frames of an error's traceback and drop them: they reference the tensors that fill the memory.
 
     A frame whose function called `locals()`, as diffusers pipelines do, keeps a copy of them when it is cleared.

@@ -17,6 +17,10 @@ from wan_mcp.text import in_bytes
 
 __all__ = ["BlockSwap"]
 
+ALL = 1 << 62
+"""A budget for all blocks."""
+SHRINK = 0.75
+"""Factor by which blocks shrink when memory has run out."""
 MIN_GROWTH = 1.1
 """Factor by which the budget must grow before blocks are placed again, which copies all of them once."""
 
@@ -54,6 +58,8 @@ class BlockSwap:
         self._streams = streams
         self._budget = budget
         self._ring = ring
+        self._shortage = 0
+        """Bytes by which budgets were too large so far: memory ran out."""
         self._blocks: dict[Item, BlockWeights] = {}
         self._layouts: dict[Item, BlockLayout] = {}
         self._lengths: list[int] = []
@@ -98,8 +104,24 @@ class BlockSwap:
     def evictable_bytes(self) -> int:
         return sum(place.buffer.nbytes for place in self._places)
 
+    @property
+    def least_bytes(self) -> int:
+        """Return the device memory that blocks need at least: that of the ring."""
+        return self.slot_plan(0).bytes
+
+    def shrink(self) -> bool:
+        held, budget = self.slot_plan().bytes, min(self._budget, self.slot_plan(ALL).bytes)
+        self.evict()
+        if held <= self.least_bytes:
+            return False
+        self._budget = max(self.least_bytes, round(held * SHRINK))
+        self._shortage += budget - self._budget
+        return True
+
     def resize(self, budget: int) -> None:
         """Change the budget, if the current placement exceeds it or a larger one is worth the copies."""
+        if self._shortage:
+            budget = max(0, min(budget, self.slot_plan(ALL).bytes) - self._shortage)
         held, wanted = self.evictable_bytes, self.slot_plan(budget).bytes
         if held > budget or wanted > MIN_GROWTH * held:
             self.evict()

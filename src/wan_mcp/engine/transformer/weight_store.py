@@ -52,6 +52,9 @@ class WeightStore(Protocol):
     def evict(self) -> None:
         """Free the device's memory, if the blocks can be loaded again."""
 
+    def shrink(self) -> bool:
+        """Free the device's memory and use less of it from now on; return false if that is not possible."""
+
 
 class ResidentWeights:
     """Blocks that stay on the device."""
@@ -90,3 +93,6 @@ class ResidentWeights:
 
     def evict(self) -> None:
         pass
+
+    def shrink(self) -> bool:
+        return False

@@ -15,6 +15,7 @@ from wan_mcp.catalog.manifest import Manifest
 from wan_mcp.engine.device.device import Device
 from wan_mcp.engine.families.image import loader as pictures
 from wan_mcp.engine.families.image.loader import choose_plan
+from wan_mcp.engine.families.image.pipeline import ImageRunner
 from wan_mcp.engine.offload import layerwise as visiting
 from wan_mcp.errors import JobCancelled
 from wan_mcp.schema.requests import CaptionRequest
@@ -60,6 +61,33 @@ def test_an_image_is_the_same_to_the_bit_wherever_its_parts_live(
     moved = {id(tensor) for tensor in far_away}
     assert all((id(tensor) in moved) is (plan == "streamed") for tensor in parts.transformer.parameters())
     assert not [tensor for tensor in parts.vae.parameters() if id(tensor) in moved]
+
+
+@pytest.mark.parametrize("name", ["z-image-turbo", "qwen-image-edit-2511"])
+def test_an_image_that_runs_out_of_memory_is_made_with_more_parts_in_main_memory(
+    name: str, place: Place, served: Served, monkeypatch: pytest.MonkeyPatch, far_away: list[Any]
+) -> None:
+    manifest = served(name)
+    task = manifest.tasks[0]
+    before = pixels(place.run(request(name, task)).artifacts[0].path)
+    shutil.rmtree(place.settings.home / "embeddings", ignore_errors=True)
+    place.new_runner()
+    monkeypatch.setattr(pictures, "_has_own_memory", lambda device: True)
+    seen: list[str] = []
+    paint = ImageRunner._paint
+
+    def short(self: ImageRunner, *arguments: Any) -> Any:
+        seen.append(self._model.offload)
+        made = paint(self, *arguments)
+        if self._model.offload != "streamed":
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 340.00 MiB.")
+        return made
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ImageRunner, "_paint", short)
+        assert pixels(place.run(request(name, task)).artifacts[0].path) == before
+    assert seen == ["resident", "encoder-offloaded", "streamed"]
+    assert pixels(place.run(request(name, task)).artifacts[0].path) == before, "and so is the next"
 
 
 def test_a_captioner_makes_way_before_an_image_model_has_to_come_from_main_memory(

@@ -279,7 +279,11 @@ def test_turbo_changes_the_video_where_blocks_are_ours_and_says_so_where_they_ar
     unload(bench.runner)
     dense, quick = bench.run(video_plan(**size)), bench.run(video_plan(turbo=True, **size))
     assert Path(dense.artifacts[0].path).read_bytes() != Path(quick.artifacts[0].path).read_bytes()
-    assert not any("turbo changed nothing" in note for note in quick.notes)
+    assert not any(note.startswith("turbo ") for note in quick.notes)
+    for steps, why in ((1, "the first step always"), (2, "too few tokens")):
+        nothing = bench.run(video_plan(turbo=True, steps=steps, count=2))
+        (said,) = [note for note in nothing.notes if note.startswith("turbo ")]  # once, not for each result
+        assert said.startswith("turbo changed nothing: ") and why in said
     again = bench.run(video_plan(**size))
     assert Path(dense.artifacts[0].path).read_bytes() == Path(again.artifacts[0].path).read_bytes()
 

@@ -4,9 +4,9 @@ One set of parts serves all tasks of a model. Where the parts go follows from wh
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, get_type_hints
+from typing import Any, Literal, get_args, get_type_hints
 
 import diffusers
 import torch
@@ -37,9 +37,11 @@ DESCRIPTIONS: dict[ImageOffload, str] = {
     "streamed": "the text encoder and the denoiser come to the device layer by layer, in every pass",
 }
 """What each plan means. Results are the same to the bit; only the last costs time in every step."""
+ORDER: tuple[ImageOffload, ...] = get_args(ImageOffload)
+"""From most to least memory on the device."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class ImageModel:
     """A loaded image model."""
 
@@ -48,6 +50,18 @@ class ImageModel:
     pipelines: dict[Task, Any]
     """The pipeline of each task that the manifest lists; they share their parts, so one runs at a time."""
     weights_sha256: str
+    offload: ImageOffload = "resident"
+    """Where its parts are."""
+
+    def give_way(self) -> bool:
+        """Stop a build, and move another part to main memory, after memory ran out; return whether it can help."""
+        stopped = self.context.acceleration is not None and self.context.acceleration.pause()
+        if not _has_own_memory(self.device) or self.offload == ORDER[-1]:
+            return stopped
+        self.offload = ORDER[ORDER.index(self.offload) + 1]
+        log.info("%s from now on: %s", self.manifest.name, DESCRIPTIONS[self.offload])
+        _offload(self.pipelines.values(), self.device, self.offload)
+        return True
 
     @property
     def manifest(self) -> Manifest:
@@ -113,7 +127,7 @@ def load_image_model(context: LoadContext) -> ImageModel:
     pipelines = {task: _pipeline(family.pipelines[task], loaded) for task in manifest.tasks}
     for pipeline in pipelines.values():
         pipeline.set_progress_bar_config(disable=True)
-    return ImageModel(context, family, pipelines, context.weights_sha256)
+    return ImageModel(context, family, pipelines, context.weights_sha256, plan)
 
 
 def _plan_for(manifest: Manifest, loaded: Any, device: Device) -> ImageOffload:
@@ -150,12 +164,25 @@ def _place(loaded: Any, device: Device, plan: ImageOffload) -> None:
     if plan == "resident":
         loaded.to(device.torch)
         return
-    loaded.register_modules(text_encoder=OffloadedEncoder(loaded.text_encoder, device.torch))
+    _offload([loaded], device, plan)
     loaded.vae.to(device.torch)
-    if plan == "streamed":
-        offload_layerwise(loaded.transformer, device.torch, often=True)
-    else:
+    if plan != "streamed":
         loaded.transformer.to(device.torch)
+
+
+def _offload(pipelines: Iterable[Any], device: Device, plan: ImageOffload) -> None:
+    """Leave in main memory, or move there, what the plan does not keep on the device; pipelines share their parts."""
+    first, *others = pipelines
+    if not isinstance(first.text_encoder, OffloadedEncoder):
+        encoder = OffloadedEncoder(first.text_encoder, device.torch)
+        for pipeline in (first, *others):
+            pipeline.register_modules(text_encoder=encoder)
+    if plan == "streamed":
+        offload_layerwise(first.transformer, device.torch, often=True)
+
+
+def _has_own_memory(device: Device) -> bool:
+    return device.is_cuda
 
 
 def _bytes(part: Any) -> int:

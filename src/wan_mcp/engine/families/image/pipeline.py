@@ -6,7 +6,8 @@ which of them is at work, and are where a job hears that it should stop.
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 
@@ -17,6 +18,7 @@ from wan_mcp.engine.components.input_images import open_framed
 from wan_mcp.engine.components.numerics import require_finite
 from wan_mcp.engine.components.prompt_cache import PromptEmbeddings, note_cut_texts
 from wan_mcp.engine.components.receipt import receipt_of
+from wan_mcp.engine.device.out_of_memory import retry_with_less
 from wan_mcp.engine.families.image.loader import ImageModel, load_image_model
 from wan_mcp.engine.families.protocol import LoadContext, unsupported
 from wan_mcp.engine.worker.reporter import Reporter
@@ -28,6 +30,8 @@ from wan_mcp.schema.plans import ImagePlan, Plan, Shape
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+T = TypeVar("T")
 
 __all__ = ["ImageRunner", "load_image_family"]
 
@@ -51,13 +55,13 @@ class ImageRunner:
         if not isinstance(plan, ImagePlan) or plan.task not in self._model.pipelines:
             raise unsupported(plan)
         report.enter(Stage.ENCODE)
-        call = self._call(plan) | self._texts(plan, report)
+        call = self._call(plan) | self._fitting(partial(self._texts, plan, report))
         note_cut_texts(plan, self._model.manifest, self._model.tokens_of, report)
         for index in range(plan.count):
             seed, item = plan.seed + index, index + 1
             if index:
                 report.enter(Stage.ENCODE, item=item)
-            pixels = self._paint(plan, call, seed, item, report)
+            pixels = self._fitting(partial(self._paint, plan, call, seed, item, report))
             report.enter(Stage.WRITE, item=item)
             name = MediaName.of(job_id, index, plan.kind)
             report.add(write_image(self._media, name, pixels, receipt_of(plan, seed, self._model), seed))
@@ -72,6 +76,10 @@ class ImageRunner:
 
     def close(self) -> None:
         """Do nothing: no work outlasts a job."""
+
+    def _fitting(self, work: Callable[[], T]) -> T:
+        """Return the result of `work`; see `retry_with_less`."""
+        return retry_with_less(work, self._model.give_way, self._model.device)
 
     def _call(self, plan: ImagePlan) -> dict[str, Any]:
         """The pipeline's arguments that all results of a plan share."""

@@ -144,10 +144,30 @@ class WanModel:
         Raises:
             JobFailed: the settings ask for what does not work here.
         """
-        make_room(self.weight_store, self.manifest, self.device, self.precision, plan)
-        if self.context.acceleration is not None:
-            blocks = [each.blocks for each in self.converted.values()]
-            self.context.acceleration.prepare(blocks, self.context.requested)
+        blocks, acceleration = [each.blocks for each in self.converted.values()], self.context.acceleration
+        build_bytes = acceleration.build_bytes(blocks) if acceleration is not None else 0
+        builds = make_room(self.weight_store, self.manifest, self.device, self.precision, plan, build_bytes)
+        if acceleration is not None:
+            acceleration.prepare(blocks, self.context.requested, plan.engine, builds=builds)
+
+    def finish(self) -> None:
+        """Use the device between two jobs for a build that the last one left no room for."""
+        acceleration = self.context.acceleration
+        if acceleration is not None and acceleration.waiting:
+            self.weight_store.evict()
+            self.device.free_memory()
+            acceleration.resume()
+
+    def give_way(self, *, decoding: bool = False) -> bool:
+        """Free memory of the device after it ran out; return whether trying again can help.
+
+        For `decoding` all blocks can go; they come back with the next pass.
+        """
+        acceleration = self.context.acceleration
+        stopped = acceleration is not None and acceleration.pause()
+        smaller = self.weight_store.evictable_bytes > 0 if decoding else self.weight_store.shrink()
+        self.forget()
+        return stopped or smaller
 
     @property
     def can_leave_out(self) -> bool:

@@ -36,6 +36,9 @@ log = logging.getLogger(__name__)
 SCATTERED_BYTES = 1_500_000_000
 """Beside large blocks, measured with two experts of 14B: 0.8 GB for a text's keys and values, and 1 GB that an
 allocator has and cannot use; the reserve has a part of it."""
+GRAPHS_BYTES = 700_000_000
+"""The most that CUDA graphs of small passes hold: 480 MiB measured with TI2V-5B at 704x1280x9, of which the largest
+pass that is recorded has a fifth more tokens."""
 MOVING = (Placement.SWAPPED, Placement.OFFLOADED)
 DESCRIPTIONS = {
     Placement.RESIDENT_FP8: "all blocks on the device, in FP8",
@@ -132,16 +135,30 @@ def make_room(
     device: Device,
     precision: ComputePrecision,
     plan: VideoPlan | ImagePlan,
-) -> None:
-    """Give blocks that can move as much of the device as this job leaves; between two jobs."""
-    if isinstance(weight_store, BlockSwap):
-        memory = available_bytes(device) + weight_store.evictable_bytes
-        room = room_for_blocks(manifest, memory, precision, plan.shape) - SCATTERED_BYTES
-        weight_store.resize(max(0, room))
-        log.info("%s: %s", manifest.name, weight_store.describe())
+    build_bytes: int = 0,
+) -> bool:
+    """Give blocks that can move as much of the device as this job leaves; between two jobs.
+
+    `build_bytes` is what the build of a package would need beside the job. Return whether that much was left for it.
+    """
+    if not build_bytes and not isinstance(weight_store, BlockSwap):
+        return True
+    memory = available_bytes(device) + weight_store.evictable_bytes
+    room = room_for_blocks(manifest, memory, precision, plan.shape) - SCATTERED_BYTES - build_bytes
+    if not isinstance(weight_store, BlockSwap):
+        return room >= 0
+    builds = room >= weight_store.least_bytes
+    weight_store.resize(max(0, room if builds else room + build_bytes))
+    log.info("%s: %s", manifest.name, weight_store.describe())
+    if build_bytes and builds:
+        device.free_memory()  # a build is another process, which cannot use what our allocator keeps
+    return builds
 
 
 def job_bytes(manifest: Manifest, precision: ComputePrecision, shape: Shape, *, blocks_move: bool) -> int:
     """What making a result takes beside a loaded model's weights, and with all of its blocks if these can move."""
-    blocks = (denoiser_bytes(manifest, precision) or 0) + SCATTERED_BYTES if blocks_move else 0
-    return activation_bytes(manifest, shape, precision) + RESERVE_BYTES + blocks
+    working = activation_bytes(manifest, shape, precision)
+    if not blocks_move:
+        # A CUDA graph has memory of its own for one more pass; it is recorded where a pass is small.
+        return working + min(working, GRAPHS_BYTES) + RESERVE_BYTES
+    return working + RESERVE_BYTES + (denoiser_bytes(manifest, precision) or 0) + SCATTERED_BYTES

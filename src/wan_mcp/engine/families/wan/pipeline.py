@@ -8,11 +8,12 @@ import logging
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, closing, contextmanager
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import torch
 
-from wan_mcp.engine.attention import Turbo, attention_mode
+from wan_mcp.engine.attention import SparseCount, Turbo, attention_mode
 from wan_mcp.engine.components.hooks import cancellation_hooks
 from wan_mcp.engine.components.input_images import open_framed
 from wan_mcp.engine.components.prompt_cache import PromptEmbeddings, note_cut_texts
@@ -20,6 +21,7 @@ from wan_mcp.engine.components.receipt import receipt_of
 from wan_mcp.engine.components.scheduler import clear_model_outputs
 from wan_mcp.engine.cuda_graphs.capture import graph_capture_for
 from wan_mcp.engine.cuda_graphs.graphs import ReplayCount, capturing
+from wan_mcp.engine.device.out_of_memory import retry_with_less
 from wan_mcp.engine.families.protocol import LoadContext, unsupported
 from wan_mcp.engine.families.wan.decode import FrameDecoder
 from wan_mcp.engine.families.wan.expert_schedule import announce_passes
@@ -39,6 +41,7 @@ from wan_mcp.schema.plans import CaptionPlan, ImagePlan, Plan, Shape, VideoPlan
 __all__ = ["WanRunner", "load_wan_family"]
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 
 class _Files:
@@ -93,25 +96,62 @@ class WanRunner:
             raise unsupported(plan)
         report.enter(Stage.ENCODE)
         self._model.prepare(plan)
+        try:
+            self._run(job_id, plan, report)
+        finally:
+            self._model.finish()
+
+    def _run(self, job_id: str, plan: VideoPlan | ImagePlan, report: Reporter) -> None:
         report.runs_as(self._model.way)
+        asked = plan.engine.attention if plan.engine is not None else None
+        if asked is not None and not self._model.kinds:
+            report.note(f"attention {asked} has no effect on '{plan.model}' here, whose attention is that of diffusers")
         if self._adapters.change_for(plan.lora):
             report.tell("changing LoRAs", slow=True)
             self._adapters.use(plan.lora)
             report.tell("")
         for sentence in self._adapters.notes:
             report.note(sentence)
-        call = self._call(plan)
-        note_cut_texts(plan, self._model.manifest, self._model.tokens_of, report)
-        with _finishing() as files, self._recorded(plan):
+        turbo = SparseCount()
+        with _finishing() as files, self._recorded(plan) as graphs:
+            fitting = partial(self._fitting, graphs)
+            call = fitting(partial(self._call, plan))
+            note_cut_texts(plan, self._model.manifest, self._model.tokens_of, report)
             for index in range(plan.count):
                 seed, item = plan.seed + index, index + 1
-                latents = self._denoise(plan, call, seed, item, report)
+                latents = fitting(partial(self._denoise, plan, call, seed, item, report, turbo))
                 files.require_no_failure()
                 report.enter(Stage.DECODE, item=item)
-                finish = self._decode(MediaName.of(job_id, index, plan.kind), plan, latents, seed, report)
+                name = MediaName.of(job_id, index, plan.kind)
+                finish = fitting(partial(self._decode, name, plan, latents, seed, report), decoding=True)
                 del latents
                 files.finish(finish, report.add)  # before anything that may raise: what is open is closed then
                 report.enter(Stage.WRITE, item=item)
+        if plan.turbo and (note := self._turbo_note(plan, turbo)) is not None:
+            report.note(note)
+
+    def _fitting(self, graphs: ReplayCount, work: Callable[[], T], *, decoding: bool = False) -> T:
+        """Return the result of `work`; see `retry_with_less`."""
+
+        def give_way() -> bool:
+            graphs.release()
+            return self._model.give_way(decoding=decoding)
+
+        return retry_with_less(work, give_way, self._model.device)
+
+    def _turbo_note(self, plan: VideoPlan | ImagePlan, count: SparseCount) -> str | None:
+        """Return what a caller who asked for turbo should know, if it did less than that."""
+        if not count.sparse:
+            if plan.steps_run <= Turbo().dense_steps:
+                why = "the first step always attends to everything, and there is no other"
+            elif self._model.can_leave_out:
+                why = "a result of this size has too few tokens to leave any out, attention was dense"
+            else:
+                why = "nothing on this device can leave out parts of attention, it was dense"
+            return f"turbo changed nothing: {why}"
+        if count.dense:
+            return f"turbo worked in part: {count.dense} of {count.dense + count.sparse} attentions were dense"
+        return None
 
     def needed_bytes(self, shape: Shape) -> int:
         """Return what making a result takes in addition to what is there.
@@ -170,7 +210,13 @@ class WanRunner:
         return {"video": [open_framed(self._media, plan.image, plan)], "strength": strength}
 
     def _denoise(
-        self, plan: VideoPlan | ImagePlan, call: dict[str, Any], seed: int, item: int, report: Reporter
+        self,
+        plan: VideoPlan | ImagePlan,
+        call: dict[str, Any],
+        seed: int,
+        item: int,
+        report: Reporter,
+        turbo: SparseCount,
     ) -> Any:
         """The finished latents of one result."""
         model, pipeline = self._model, self._model.pipelines[plan.task]
@@ -196,13 +242,11 @@ class WanRunner:
             with (
                 cancellation_hooks(model.device, parts, [(block, report.alive) for block in model.blocks]),
                 step_cache(model.denoisers, plan.step_cache) as count,
-                attention_mode(Turbo() if plan.turbo else None, grid=model.grid_of(plan)) as mode,
+                attention_mode(Turbo() if plan.turbo else None, grid=model.grid_of(plan), count=turbo) as mode,
             ):
                 latents = pipeline(**call, generator=generator, callback_on_step_end=end_step)[0]
         finally:
             clear_model_outputs(pipeline.scheduler)
-        if plan.turbo and not model.can_leave_out:
-            report.note("turbo changed nothing: nothing on this device can leave out parts of attention, it was dense")
         if plan.step_cache is not None:
             report.note(f"step cache: {count.left_out} of {count.passes} passes were left out")
         return latents
