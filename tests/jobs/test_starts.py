@@ -13,7 +13,7 @@ import pytest
 from tests.conftest import fake_engine
 from tests.fixtures.job_table import video_plan, video_request
 from tests.support.patience import PATIENCE_S
-from wan_mcp.jobs import in_the_way
+from wan_mcp.jobs import in_the_way, supervisor
 from wan_mcp.jobs.database import Database
 from wan_mcp.jobs.device_lock import engine_lock
 from wan_mcp.jobs.fronts import Presence
@@ -128,6 +128,44 @@ def test_who_holds_a_device_and_is_no_engine_is_named(
     supervise([front], lambda: store.get(job.id).state is JobState.SUCCEEDED)
     assert front.hindrance is None
     assert looker.now("cpu") is None, "it is an engine of ours"
+
+
+def test_a_fatal_signal_is_known_to_fronts_that_did_not_start_the_engine(store: JobStore, settings: Settings) -> None:
+    starter, witness = (
+        Supervisor(settings.model_copy(update={"engine_command": fake_engine("aborts")}), store) for _ in "12"
+    )
+    job = submit(store, starter)
+    starter.supervise()  # and never again: only the other sees the lock free
+    supervise([witness], lambda: store.get(job.id).state is JobState.FAILED)
+    failed = store.get(job.id)
+    assert failed.crashes == 2
+    assert failed.error is not None and "died twice" in failed.error.message
+    assert settings.log_file.read_text(encoding="utf-8").count("Fatal Python error: Aborted") == 2
+
+
+def test_an_engine_that_was_stopped_is_not_taken_for_one_that_hangs(
+    store: JobStore, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor, "OVERDUE_GRACE_S", 0.3)
+    changes = {"engine_command": fake_engine("strolls"), "step_deadline_s": 1.0, "load_deadline_s": 30.0}
+    front = Supervisor(settings.model_copy(update=changes), store)
+    job = store.submit(video_request(), video_plan(steps=30), None, 99)
+
+    def denoises() -> bool:
+        progress = store.get(job.id).progress
+        return progress is not None and (progress.step or 0) > 0
+
+    supervise([front], denoises)
+    row = front._rows.get("cpu")
+    assert row is not None
+    for _ in range(2):
+        os.kill(row.pid, signal.SIGSTOP)
+        end = time.monotonic() + 2.0  # longer than the deadline and the grace
+        supervise([front], lambda end=end: time.monotonic() > end)  # type: ignore[misc]
+        os.kill(row.pid, signal.SIGCONT)
+    supervise([front], lambda: not store.unfinished())
+    done = store.get(job.id)
+    assert (done.state, done.crashes, done.attempt) == (JobState.SUCCEEDED, 0, 1)
 
 
 @pytest.mark.parametrize(

@@ -168,6 +168,10 @@ def _kill(job: Job) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def _abort(job: Job) -> None:
+    os.abort()
+
+
 def _kill_once(job: Job) -> None:
     if job.crashes == 0:
         _kill(job)
@@ -190,6 +194,7 @@ TRICKS: dict[str, Trick] = {
     "fails": _fail,
     "exits": _exit,
     "killed": _kill,
+    "aborts": _abort,
     "killed_once": _kill_once,
     "hangs_once": _hang_once,
     "prints": _print,

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from wan_mcp.jobs.device_lock import locked_devices
 from wan_mcp.jobs.evidence import Death
+from wan_mcp.jobs.fatal_signals import FatalSignals
 from wan_mcp.jobs.fronts import Front
 from wan_mcp.jobs.processes import Processes
 from wan_mcp.jobs.starts import by_others
@@ -30,8 +31,19 @@ def settle_orphans(
         log.warning("an engine died while running job %s, which is now %s", job.id, job.state)
 
 
-def death_in(rows: WorkerRegistry, identity: str | None, code: int | None, processes: Processes) -> Death:
-    """Return how the engine of that identity died; `code` is its exit code, where it is known."""
+def death_in(
+    rows: WorkerRegistry,
+    identity: str | None,
+    code: int | None,
+    processes: Processes,
+    signals: FatalSignals | None = None,
+) -> Death:
+    """Return how the engine of that identity died; `code` is its exit code, where it is known.
+
+    `signals` has the trace of a fatal signal, if there was one.
+    """
+    if signals is not None and signals.take():
+        return Death.CRASHED
     if identity is None:  # an engine of 0.1.0, which says nothing
         return Death.CRASHED
     row = rows.of(identity)

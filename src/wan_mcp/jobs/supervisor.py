@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from dataclasses import dataclass
+from functools import partial
 
 from filelock import Timeout
 
@@ -20,6 +21,7 @@ from wan_mcp.hardware.machine import Machine
 from wan_mcp.jobs.device_lock import engine_lock
 from wan_mcp.jobs.devices import DeviceNames
 from wan_mcp.jobs.evidence import Death
+from wan_mcp.jobs.fatal_signals import FatalSignals
 from wan_mcp.jobs.fronts import Presence, settings_key
 from wan_mcp.jobs.in_the_way import InTheWay
 from wan_mcp.jobs.loaded_models import LoadedModels
@@ -286,13 +288,14 @@ class Supervisor:
         lock = engine_lock(self._settings.home, device)
         try:
             with lock.acquire(blocking=False):
-                settle_orphans(self._store, device, self._death_of, self._living)
+                signals = FatalSignals.of(self._settings, device)
+                settle_orphans(self._store, device, partial(self._death_of, signals), self._living)
         except Timeout:
             return False
         return True
 
-    def _death_of(self, engine: str | None) -> Death:
-        return death_in(self._rows, engine, self._exits.get(engine or ""), self._processes)
+    def _death_of(self, signals: FatalSignals, engine: str | None) -> Death:
+        return death_in(self._rows, engine, self._exits.get(engine or ""), self._processes, signals)
 
     def _end_if_overdue(self, device: str) -> None:
         row, now = self._rows.get(device), self._processes.now()

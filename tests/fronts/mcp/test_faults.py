@@ -1,6 +1,8 @@
 """Engines that misbehave for real, as the client of a tool sees it."""
 
-from collections.abc import Callable
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 
 import anyio
@@ -10,7 +12,9 @@ from tests.fixtures.mcp_server import Answer, Connect
 from tests.support.patience import PATIENCE_S
 from wan_mcp.catalog.catalog import shipped_folder
 from wan_mcp.errors import HomeUnusable
+from wan_mcp.jobs import in_the_way
 from wan_mcp.jobs.database import Database
+from wan_mcp.jobs.device_lock import engine_lock
 from wan_mcp.jobs.supervisor import Supervisor
 from wan_mcp.settings import Settings
 
@@ -160,3 +164,34 @@ async def test_a_model_that_is_added_while_a_server_runs_can_be_used(
             after = await runner.call("generate_video", prompt="a red circle", model="mine", steps=2)
     assert "no model 'mine'" in before.text
     assert after.job["status"] == "succeeded"
+
+
+@pytest.fixture
+def stranger(settings: Settings) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that holds the lock of the CPU until it reads a line, and is not an engine."""
+    lock = engine_lock(settings.home, "cpu").lock_file
+    hold = f"import fcntl; f = open({str(lock)!r}, 'w'); fcntl.flock(f, fcntl.LOCK_EX); print(1, flush=True); input()"
+    with subprocess.Popen([sys.executable, "-c", hold], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        yield process
+        process.kill()
+
+
+async def test_a_job_that_waits_for_a_stranger_at_the_devices_lock_says_who_it_is(
+    engine: Callable[..., Settings],
+    connect: Connect,
+    monkeypatch: pytest.MonkeyPatch,
+    stranger: subprocess.Popen[bytes],
+) -> None:
+    monkeypatch.setattr(in_the_way, "PATIENCE_S", 0.1)
+    with anyio.fail_after(PATIENCE_S):
+        async with connect(engine("works")) as runner:
+            job_id = await runner.start(steps=1)
+            await runner.until(job_id, lambda view: view.hindrance is not None)
+            waiting = await runner.call("get_job", job_id=job_id, wait_s=0)
+            stranger.kill()
+            done = await runner.call("get_job", job_id=job_id)
+    assert "it waits because the device's lock" in waiting.text
+    assert f"is held by process {stranger.pid} (" in waiting.text or sys.platform != "linux"
+    assert done.job["status"] == "succeeded"

@@ -22,6 +22,7 @@ from wan_mcp.errors import HomeUnusable, JobCancelled, JobFailed, LeaseLost, Out
 from wan_mcp.hardware.machine import Machine
 from wan_mcp.jobs.database import Database, Watch
 from wan_mcp.jobs.evidence import Death
+from wan_mcp.jobs.fatal_signals import FatalSignals
 from wan_mcp.jobs.fronts import Presence
 from wan_mcp.jobs.loaded_models import LoadedModels
 from wan_mcp.jobs.orphans import death_in, living_devices, settle_orphans
@@ -146,6 +147,7 @@ def run_engine(settings: Settings, build: Callable[[], Runner], resolve: Callabl
         raise
     finally:
         engine.close()  # before another engine may start: it would find the device's memory taken
+        engine.fatal_signals.stop()
         engine.rows.unregister(settings.device)
         lock.release()
         database.close()
@@ -162,6 +164,7 @@ class _Engine:
         self._leaving = leaving
         self._runner: Runner | None = None
         self._downloads = Downloads(self._download)
+        self.fatal_signals = FatalSignals.of(settings, settings.device)
 
     def register(self) -> None:
         """Register this process as the engine of the device."""
@@ -179,9 +182,10 @@ class _Engine:
             return [self.settings.device, *others]
 
         def death_of(engine: str | None) -> Death:
-            return death_in(self.rows, engine, None, processes)
+            return death_in(self.rows, engine, None, processes, FatalSignals.of(self.settings, self.settings.device))
 
         settle_orphans(self.store, self.settings.device, death_of, devices)
+        self.fatal_signals.watch()
         self.register()
         MediaStore(self.settings.home).sweep()
         self._runner = build()
@@ -209,10 +213,7 @@ class _Engine:
         watch = self.store.database.watch()
         try:
             while not self._leaving() and (job := self._next(watch)) is not None:
-                if self._runner is not None and self._runner.needs_download(job):
-                    self._downloads.start(job)
-                else:
-                    self._run(job)
+                self._serve(job)
                 self._sign_of_life()
         finally:
             watch.close()
@@ -246,9 +247,24 @@ class _Engine:
         loaded = self._runner.loaded() if self._runner is not None else None
         self.rows.heartbeat(self.settings.device, time.monotonic() + ALIVE_S + self.settings.step_deadline_s, loaded)
 
-    def _run(self, job: Job) -> None:
+    def _serve(self, job: Job) -> None:
+        """Run a job, or download its weights first."""
+        assert self._runner is not None, "jobs are claimed after the engine has started"
+        try:
+            report = Reporter(job, self.store, self.settings, self._leaving)
+            needs_download = self._runner.needs_download(job)
+        except (OutOfSpace, HomeUnusable):
+            raise
+        except Exception as failure:  # nothing that a plan says may cost another job
+            self._write(job, Outcome(JobState.FAILED, error=self._said_of(failure, job)))
+            return
+        if needs_download:
+            self._downloads.start(job)
+        else:
+            self._run(job, report)
+
+    def _run(self, job: Job, report: Reporter) -> None:
         log.info("job %s: %s with %s, attempt %d", job.id, job.plan.task, job.plan.model, job.attempt)
-        report = Reporter(job, self.store, self.settings, self._leaving)
 
         def run(runner: Runner) -> Outcome:
             return Outcome(JobState.SUCCEEDED, caption=runner.run(job, report))
