@@ -72,6 +72,9 @@ class LightRunner:
             )
         return None
 
+    def close(self) -> None:
+        """Do nothing: it has no processes and no memory to free."""
+
 
 def main() -> None:
     """Be an engine."""
