@@ -38,6 +38,7 @@ def nameless() -> Iterator[Nameless]:
             own = environment(settings_for(home)) | variables
             for name in ("HOME", "USER", "LOGNAME", "XDG_DATA_HOME", *(() if with_home else ("WAN_MCP_HOME",))):
                 own.pop(name, None)
+            own.pop("COVERAGE_PROCESS_CONFIG", None)  # this user may not write where coverage is measured
             return subprocess.run(
                 [*become, sys.executable, "-m", "wan_mcp", *arguments],
                 env=own | {"PYTHONDONTWRITEBYTECODE": "1"},

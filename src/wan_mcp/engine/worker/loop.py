@@ -203,7 +203,7 @@ class _Engine:
             return
         runner, self._runner = self._runner, None
         try:
-            self.rows.heartbeat(self.settings.device, time.time() + self.settings.load_deadline_s)
+            self.rows.heartbeat(self.settings.device, time.monotonic() + self.settings.load_deadline_s)
             runner.close()
         except Exception:
             log.exception("the engine did not close in good order")
