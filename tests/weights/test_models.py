@@ -232,7 +232,7 @@ def test_a_distilled_model_says_why_it_takes_no_other_number_of_steps(workplace:
     with pytest.raises(BadRequest, match="distilled for exactly 4 steps"):
         planner.plan(VideoRequest(prompt="x", model="wan2.2-t2v-a14b-4step", steps=8))
     picture = InputImage(sha256="", file="", width=64, height=64, source="")
-    planner.plan(VideoRequest(prompt="x", model="wan2.2-i2v-a14b-fast", steps=8, image=""), picture)
+    planner.plan(VideoRequest(prompt="x", model="wan2.2-i2v-a14b-fast", steps=8, image="picture.png"), picture)
 
 
 def test_a_model_is_added_by_a_file_and_by_nothing_else(workplace: Workplace, tiny: Callable[[Manifest], Path]) -> None:

@@ -109,7 +109,7 @@ async def test_a_job_of_another_packages_family_shows_its_steps_and_stops_betwee
         while not (job["stage"] == "denoising" and " step 0/" not in job["message"]):
             assert job["status"] in ("queued", "running"), job
             job = job_of(await client.call_tool("get_job", {"job_id": job_id, "wait_s": 0}))
-        assert job["message"].startswith("Denoising step ") and f"/{MANY_STEPS}" in job["message"]
+        assert "denoising step " in job["message"] and f"/{MANY_STEPS}" in job["message"]
         await client.call_tool("cancel_job", {"job_id": job_id})
         stopped = job_of(await client.call_tool("get_job", {"job_id": job_id, "wait_s": PATIENCE_S}))
         assert (stopped["status"], stopped["artifacts"]) == ("cancelled", [])
