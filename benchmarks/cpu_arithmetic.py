@@ -1,7 +1,7 @@
 """What reproducible arithmetic costs on a CPU: wan-mini's default video in every mode of MKL, and with aligned weights.
 
     python -m benchmarks.cpu_arithmetic              # every mode in turn, several rounds in one run
-    python -m benchmarks.cpu_arithmetic --only AUTO  # one mode beside the one without
+    python -m benchmarks.cpu_arithmetic --only AUTO  # one mode, compared with none
 
 Each way of computing has a process that stays, with the model loaded and the prompt encoded. The processes take turns,
 so that a busy machine is busy for all of them; a row's ratio is the median of its ratios to `off` in the same round.
@@ -167,7 +167,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
-    parser.add_argument("--only", nargs="+", choices=WAYS, help="these ways beside the one without a mode")
+    parser.add_argument("--only", nargs="+", choices=WAYS, help="measure only these, compared with no mode")
     options = parser.parse_args()
     ways = [way for way in WAYS if options.only is None or way in (OFF, *options.only)]
     rows = measure(ways, options.rounds, options.threads)

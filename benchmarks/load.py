@@ -74,7 +74,7 @@ async def client(url: str, tool: str, era: str, end: float, latencies: list[floa
 
 
 def clients(url: str, tool: str, era: str, count: int, seconds: float, out: Any) -> None:
-    """Run in a process of its own: all clients at once."""
+    """Run all clients at once, in a separate process."""
 
     async def run() -> None:
         latencies: list[float] = []

@@ -130,7 +130,7 @@ def _odd_value(chance: random.Random) -> Any:
 
 
 def _odd_images(chance: random.Random) -> Iterator[bytes]:
-    """Yield images with something wrong in the file, most of them beside the pixels."""
+    """Yield damaged image files; most of the damage is in the metadata, not in the pixels."""
     whole = _whole_images()
     changes: list[Callable[[random.Random, bytearray], None]] = [_flip, _number, _cut, _repeat, _noise, _swap]
     while True:

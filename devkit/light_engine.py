@@ -1,4 +1,4 @@
-"""An engine that is real but for its models: the true loop, lock and table, and a runner that only writes small files.
+"""A real engine except for its models: the true loop, lock and table, and a runner that only writes small files.
 
 `python -m devkit.light_engine` is an engine without torch, for soaks that kill hundreds of them. Its settings come from
 the environment, as those of `wan-mcp engine` do.

@@ -117,7 +117,7 @@ def file_mode(folder: Path) -> int:
 
 
 def create_file(file: Path) -> None:
-    """Create an empty file in the home, unless there is one, before a library opens it with modes of its own choice.
+    """Create an empty file in the home, unless there is one, before a library opens it with other modes.
 
     Raises:
         OSError: it cannot be created.

@@ -145,7 +145,7 @@ def suggestion(name: str, known: Iterable[str]) -> str:
 
 
 def spelled(name: str, known: Iterable[str]) -> str | None:
-    """Return the known name that `name` means: the same, or the same but for capitals, blanks and underscores."""
+    """Return the known name that `name` means: the same, or the same except for capitals, blanks and underscores."""
     names = list(known)
     if name in names:
         return name

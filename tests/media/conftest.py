@@ -1,6 +1,6 @@
 """The fixtures of these tests."""
 
-from tests.fixtures.image_files import take
+from tests.fixtures.image_files import folder, inputs, take
 from tests.fixtures.media import media, small_disk
 
-__all__ = ["media", "small_disk", "take"]
+__all__ = ["folder", "inputs", "media", "small_disk", "take"]

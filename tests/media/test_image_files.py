@@ -139,7 +139,7 @@ def test_an_image_of_any_orientation_and_of_many_pieces_is_upright(
     orientation: int,
     form: str,
 ) -> None:
-    monkeypatch.setattr("wan_mcp.media.rows.PIECE_PIXELS", 150)  # a few rows or columns each
+    monkeypatch.setattr("wan_mcp.media.upright_rows.PIECE_PIXELS", 150)  # a few rows or columns each
     upright = np.random.default_rng(orientation).integers(0, 256, (*SIZE, 3), np.uint8)
     # What each orientation does is undone, so that the one that is tested puts it right.
     undone = {1: lambda a: a, 2: np.fliplr, 3: lambda a: a[::-1, ::-1], 4: np.flipud}

@@ -21,18 +21,6 @@ from wan_mcp.media.store import MediaStore
 from wan_mcp.schema.plans import InputImage
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    folder = tmp_path / "Pictures"
-    folder.mkdir()
-    return folder
-
-
-@pytest.fixture
-def inputs(media: MediaStore, folder: Path) -> InputImages:
-    return InputImages(media, [folder], max_mb=0.5, max_megapixels=1)
-
-
 def pixels(media: MediaStore, taken: InputImage) -> Any:
     return np.asarray(Image.open(media.home / taken.file))
 

@@ -26,18 +26,6 @@ BASE64 = base64.b64encode(PNG).decode()
 LINES = base64.encodebytes(PNG).decode()
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    folder = tmp_path / "Pictures"
-    folder.mkdir()
-    return folder
-
-
-@pytest.fixture
-def inputs(media: MediaStore, folder: Path) -> InputImages:
-    return InputImages(media, [folder], max_mb=0.5, max_megapixels=1)
-
-
 @pytest.mark.parametrize(
     "uri",
     [

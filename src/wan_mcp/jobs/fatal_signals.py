@@ -1,6 +1,6 @@
 """What an engine writes when a fatal signal ends it: a trace in a file of its device, from which others know of it.
 
-The file is written by `faulthandler` inside the signal's handler, and read by whoever holds the device's lock next.
+The file is written by `faulthandler` inside the signal's handler, and read by the next holder of the device's lock.
 """
 
 import faulthandler

@@ -1,4 +1,4 @@
-"""The fronts that are running on a home: each holds the lock of a file of its own, which says what it can start.
+"""The fronts that are running on a home: each holds the lock of a separate file, which says what it can start.
 
 The kernel drops the lock when the front ends, however it ends and in whichever container. A front that has found that
 it cannot start an engine says so in its file, so that others need not wait for it.

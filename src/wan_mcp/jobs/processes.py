@@ -75,7 +75,7 @@ class Processes:
                 os.kill(_pid_of(identity), signal.SIGKILL)
 
     def start(self, command: Sequence[str], environment: Mapping[str, str], folder: Path, output: Path) -> Started:
-        """Start a process in a session of its own, which outlives this one; its output is added to a file.
+        """Start a process in a new session, so that it outlives this one; its output is added to a file.
 
         Raises:
             OSError, ValueError: it cannot be started.

@@ -1,6 +1,6 @@
 """Rows of the job table as jobs; a row that this version cannot understand is that row's fault alone.
 
-A newer version beside this one may write words that this one does not know, and damage may write anything. Such a
+A newer version on the same home may write words that this one does not know, and damage may write anything. Such a
 row is returned as an `UnreadableJob`: shown, never claimed, and never changed except by a person. Keys that are
 unknown are ignored; they belong to a newer version.
 """

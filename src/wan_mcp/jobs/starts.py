@@ -1,6 +1,6 @@
 """What the end of a starting engine says: it cannot start, or it was only stopped by others.
 
-An engine writes to a file of its own until it is ready, so that the reason for which it could not start is its own and
+An engine writes to a separate file until it is ready, so that the reason for which it could not start is its own and
 not a line of another engine. Then the file is added to the engines' log.
 """
 

@@ -138,7 +138,7 @@ class Supervisor:
             self._fail_hopeless()
 
     def _notice_a_stop(self) -> None:
-        """Begin a full deadline for whoever is waited for, if this process or the machine was stopped meanwhile."""
+        """Restart the deadline of an engine that is waited for, if this process or the machine was stopped."""
         now = self._processes.now()
         gap = 0.0 if self._last_turn is None else now - self._last_turn
         self._last_turn = now

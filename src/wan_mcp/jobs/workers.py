@@ -166,7 +166,7 @@ class WorkerRegistry:
         if not rows or rows[0]["told_at"] < psutil.boot_time():  # hardware and drivers may be others now
             return None
         row = rows[0]
-        if row["precision"] not in get_args(ComputePrecision):  # a word of a newer version beside us
+        if row["precision"] not in get_args(ComputePrecision):  # a word of a newer version on the same home
             return None
         return Machine(row["name"], row["precision"], row["memory"], bool(row["has_fp8"]))
 
@@ -196,7 +196,7 @@ class WorkerRegistry:
 def _worker(row: sqlite3.Row) -> WorkerRow:
     try:
         loaded = LoadedModels.model_validate_json(row["loaded"], extra="ignore")
-    except ValidationError:  # words of a newer version beside us: only estimates want them
+    except ValidationError:  # words of a newer version on the same home: only estimates need them
         loaded = LoadedModels()
     return WorkerRow(
         device=row["device"],

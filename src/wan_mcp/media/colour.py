@@ -18,7 +18,7 @@ __all__ = ["BadProfile", "ToSRGB", "has_code_points", "profile_of_code_points", 
 
 MODES = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK"}
 """The colour spaces of profiles that images here may have, and Pillow's mode of each."""
-NOTICEABLE = 2  # of 255: what differs less from sRGB is sRGB, rounded by whoever wrote the profile
+NOTICEABLE = 2  # of 255: what differs less from sRGB is sRGB, rounded by the profile's author
 SRGB_PRIMARIES = (0.3127, 0.329, 0.64, 0.33, 0.3, 0.6, 0.15, 0.06)
 """x and y of white, red, green and blue (ITU-R BT.709)."""
 PRIMARIES = {

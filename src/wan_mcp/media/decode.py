@@ -16,7 +16,7 @@ from wan_mcp.errors import BadImage
 from wan_mcp.media.colour import BadProfile, ToSRGB, has_code_points, profile_of_code_points, profile_of_primaries
 from wan_mcp.media.containers import Bare, colour_of_png, scan_components_of_jpeg, webp_pixels, without_metadata
 from wan_mcp.media.png_writer import PngWriter
-from wan_mcp.media.rows import UprightRows
+from wan_mcp.media.upright_rows import UprightRows
 from wan_mcp.text import in_bytes, number
 
 if TYPE_CHECKING:

@@ -146,7 +146,7 @@ def run_engine(settings: Settings, build: Callable[[], Runner], resolve: Callabl
             engine.rows.crash(device)  # evidence, if a job was running
         raise
     finally:
-        engine.close()  # before another engine may start: it would find the device's memory taken
+        engine.close()  # first: an engine that starts meanwhile would find the device's memory in use
         engine.fatal_signals.stop()
         engine.rows.unregister(settings.device)
         lock.release()
@@ -198,7 +198,7 @@ class _Engine:
         log.info("engine ready for %s after %.1f s", self.settings.device, seconds)
 
     def close(self) -> None:
-        """Close the runner. An error is only logged: the process ends, which frees whatever is left."""
+        """Close the runner. An error is only logged: the end of the process frees the rest."""
         if self._runner is None:
             return
         runner, self._runner = self._runner, None

@@ -62,7 +62,7 @@ def _owner(client: Address, server: Address) -> tuple[int, int]:
     """Return the state of the client's socket and the user id of its owner.
 
     Raises:
-        LookupError: there is no such connection.
+        LookupError: the connection does not exist.
         OSError: the kernel does not answer such questions.
     """
     here, there = ipaddress.ip_address(client[0]), ipaddress.ip_address(server[0])

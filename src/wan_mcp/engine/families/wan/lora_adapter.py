@@ -293,7 +293,7 @@ def _parameter_shape(module: Any, name: str, parameter: Any) -> torch.Size:
 
 
 def _same_shape(one: torch.Size, other: torch.Size) -> bool:
-    """Compare shapes but for leading ones, which modulation tables have in some files only."""
+    """Compare shapes without leading ones, which modulation tables have in some files only."""
     return [size for size in one if size != 1] == [size for size in other if size != 1]
 
 

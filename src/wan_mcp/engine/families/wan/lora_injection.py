@@ -19,7 +19,7 @@ Patched = list[tuple[Any, Tensor]]
 
 
 def put_on(denoiser: Any, adapters: Sequence[tuple[Adapter, float]]) -> None:
-    """Put adapters with their scales beside the layers that they change, replacing those that were on.
+    """Attach adapters with their scales to the layers that they change, in place of those attached before.
 
     Raises:
         JobFailed: PEFT did not take all of an adapter's tensors as they are.

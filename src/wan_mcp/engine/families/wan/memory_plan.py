@@ -139,7 +139,7 @@ def make_room(
 ) -> bool:
     """Give blocks that can move as much of the device as this job leaves; between two jobs.
 
-    `build_bytes` is what the build of a package would need beside the job. Return whether that much was left for it.
+    `build_bytes` is what the build of a package needs while the job runs. Return whether that much is free for it.
     """
     if not build_bytes and not isinstance(weight_store, BlockSwap):
         return True
@@ -159,6 +159,6 @@ def job_bytes(manifest: Manifest, precision: ComputePrecision, shape: Shape, *, 
     """What making a result takes beside a loaded model's weights, and with all of its blocks if these can move."""
     working = activation_bytes(manifest, shape, precision)
     if not blocks_move:
-        # A CUDA graph has memory of its own for one more pass; it is recorded where a pass is small.
+        # A CUDA graph keeps separate memory for one more pass; only small passes are recorded.
         return working + min(working, GRAPHS_BYTES) + RESERVE_BYTES
     return working + RESERVE_BYTES + (denoiser_bytes(manifest, precision) or 0) + SCATTERED_BYTES
