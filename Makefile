@@ -12,8 +12,9 @@ DEV := $(VENV)/.installed-dev
 
 PYTEST := -m pytest --numprocesses logical --maxprocesses 4 --dist loadgroup --no-loadscope-reorder
 # The tests that never load torch: about half of all, in a fraction of the time.
-FAST := $(addprefix tests/,catalog hardware jobs media planning schema service fronts/mcp fronts/http) \
-	$(wildcard tests/test_*.py) $(addprefix tests/weights/,test_fetch.py test_page.py test_trouble.py) \
+FAST := $(addprefix tests/,catalog hardware jobs media planning schema service fronts/mcp fronts/http fronts/web) \
+	$(wildcard tests/test_*.py tests/fronts/test_*.py) \
+	$(addprefix tests/weights/,test_fetch.py test_page.py test_trouble.py) \
 	$(filter-out %/test_compile.py %/test_doctor.py,$(wildcard tests/fronts/cli/test_*.py))
 # Measuring costs a third to a half more time.
 MEASURE := rm -rf .cache/coverage && $(VENV)/bin/python -m coverage run $(PYTEST)

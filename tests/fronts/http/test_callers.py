@@ -11,10 +11,10 @@ import pytest
 
 from tests.fixtures.command_line import COMMAND, environment
 from tests.support.patience import PATIENCE_S
+from wan_mcp.fronts.discretion import NEAR
 from wan_mcp.fronts.http.app import settings_for
 from wan_mcp.fronts.http.callers import Callers
 from wan_mcp.fronts.http.peer import Peer, can_tell_users, peer_of
-from wan_mcp.fronts.mcp.places import NEAR
 from wan_mcp.settings import Settings
 
 NOBODY = 65534

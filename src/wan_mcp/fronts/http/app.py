@@ -21,6 +21,7 @@ from starlette.staticfiles import NotModifiedResponse, StaticFiles
 
 import wan_mcp
 from wan_mcp.errors import BadRequest, UserError
+from wan_mcp.fronts.discretion import discreet, is_near
 from wan_mcp.fronts.http.callers import Callers
 from wan_mcp.fronts.http.connections import (
     ACCEPTED_AT_ONCE,
@@ -39,9 +40,7 @@ from wan_mcp.fronts.http.guard import (
 )
 from wan_mcp.fronts.http.peer import can_tell_users
 from wan_mcp.fronts.http.quiet_end import QuietEnd
-from wan_mcp.fronts.mcp.discretion import discreet
 from wan_mcp.fronts.mcp.http_entry import ENDPOINT
-from wan_mcp.fronts.mcp.places import NEAR
 from wan_mcp.fronts.mcp.process_end import end_within
 from wan_mcp.fronts.mcp.server import build_http_app
 from wan_mcp.logs import log_to_stderr
@@ -107,7 +106,7 @@ def _routes(service: JobService) -> list[Route]:
             log.exception("the health check failed")
             trouble = f"{type(error).__name__}: {error}"
         if trouble is not None:
-            reason = trouble if request.scope.get(NEAR) is True else discreet(trouble, service.settings.home)
+            reason = trouble if is_near(request.scope) else discreet(trouble, service.settings.home)
             return JSONResponse({"status": "unusable", "reason": reason}, status_code=503)
         return JSONResponse({"status": "ok", "version": wan_mcp.__version__})
 

@@ -9,9 +9,9 @@ from starlette.datastructures import Headers
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from wan_mcp.fronts.discretion import NEAR
 from wan_mcp.fronts.http.guard import is_loopback
 from wan_mcp.fronts.http.peer import Peer, peer_of
-from wan_mcp.fronts.mcp.places import NEAR
 
 __all__ = ["Callers"]
 

@@ -11,13 +11,11 @@ from typing import Any, Self
 from starlette.requests import Request
 
 from wan_mcp.errors import BadRequest
+from wan_mcp.fronts.discretion import is_near
 from wan_mcp.media.store import MediaName, MediaStore
 from wan_mcp.schema.jobs import Artifact
 
-__all__ = ["NEAR", "Places"]
-
-NEAR = "wan_mcp.near"
-"""Key of a request's scope under which the HTTP front says that its client is the server's user on this machine."""
+__all__ = ["Places"]
 
 
 @dataclass(frozen=True)
@@ -35,7 +33,7 @@ class Places:
         request = context.request_context.request
         if not isinstance(request, Request):
             return cls(media)
-        near = request.scope.get(NEAR) is True and _is_loopback(request.base_url.hostname or "")
+        near = is_near(request.scope) and _is_loopback(request.base_url.hostname or "")
         return cls(media, str(request.base_url).rstrip("/"), near)
 
     def url_of(self, path: Path) -> str | None:

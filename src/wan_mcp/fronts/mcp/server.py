@@ -13,7 +13,7 @@ from mcp.types import INVALID_PARAMS
 from starlette.applications import Starlette
 
 import wan_mcp
-from wan_mcp.fronts.mcp.discretion import discreet
+from wan_mcp.fronts.discretion import discreet
 from wan_mcp.fronts.mcp.http_entry import ENDPOINT, HttpEntry
 from wan_mcp.fronts.mcp.places import Places
 from wan_mcp.fronts.mcp.prompts import add_prompts, wrong_prompt

@@ -13,7 +13,8 @@ from mcp.types import CallToolResult, ToolAnnotations
 from pydantic import BeforeValidator, Field
 
 from wan_mcp.errors import BadRequest
-from wan_mcp.fronts.mcp.discretion import discreet_result, require_no_paths
+from wan_mcp.fronts.discretion import require_no_paths
+from wan_mcp.fronts.mcp.discreet_results import discreet_result
 from wan_mcp.fronts.mcp.job_list import JobListOutline, job_list
 from wan_mcp.fronts.mcp.model_list import ModelListOutline, ModelLists
 from wan_mcp.fronts.mcp.places import Places

@@ -9,13 +9,16 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from mcp.types import CallToolResult, TextContent
+from starlette.types import Scope
 
 from wan_mcp.errors import BadRequest
 from wan_mcp.schema.requests import CaptionRequest, Request, VideoRequest
 from wan_mcp.settings import user_folder
 
-__all__ = ["HIDDEN", "discreet", "discreet_result", "require_no_paths"]
+__all__ = ["HIDDEN", "NEAR", "discreet", "hidden", "is_near", "require_no_paths"]
+
+NEAR = "wan_mcp.near"
+"""Key of a request's scope under which the HTTP front says that its client is the server's user on this machine."""
 
 HIDDEN = "(a file on the server's machine)"
 NOT_PATHS = frozenset({"prompt", "negative_prompt", "caption"})
@@ -23,6 +26,11 @@ NOT_PATHS = frozenset({"prompt", "negative_prompt", "caption"})
 QUOTED = re.compile(r"""(['"“])(?:~[^/'"”]*)?/[^'"”/]+/[^'"”]+(['"”])""")
 BARE = re.compile(r"""(?<![\w./:~-])(?:~[\w.-]*)?(?:/[^\s/'",;:()<>]+){2,}/?""")
 """An absolute path of two names or more; neither a part of a URL nor of a media type."""
+
+
+def is_near(scope: Scope) -> bool:
+    """Check whether the client of a request is the server's user on this machine."""
+    return scope.get(NEAR) is True
 
 
 def discreet(text: str, home: Path) -> str:
@@ -33,23 +41,14 @@ def discreet(text: str, home: Path) -> str:
     return BARE.sub(HIDDEN, QUOTED.sub(rf"\1{HIDDEN}\2", text))
 
 
-def discreet_result(result: CallToolResult, home: Path) -> CallToolResult:
-    """Return a tool's result with every path of this machine hidden, in its texts and in its structure."""
-    content = [
-        block.model_copy(update={"text": discreet(block.text, home)}) if isinstance(block, TextContent) else block
-        for block in result.content
-    ]
-    structure = _hidden(result.structured_content, home)
-    return result.model_copy(update={"content": content, "structured_content": structure})
-
-
-def _hidden(value: Any, home: Path) -> Any:
+def hidden(value: Any, home: Path) -> Any:
+    """Return a JSON value with every path of this machine hidden."""
     if isinstance(value, str):
         return HIDDEN if _is_path(value) else discreet(value, home)
     if isinstance(value, list):
-        return [_hidden(each, home) for each in value]
+        return [hidden(each, home) for each in value]
     if isinstance(value, dict):
-        return {key: each if key in NOT_PATHS else _hidden(each, home) for key, each in value.items()}
+        return {key: each if key in NOT_PATHS else hidden(each, home) for key, each in value.items()}
     return value
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from wan_mcp.errors import BadRequest
-from wan_mcp.fronts.mcp.discretion import HIDDEN, discreet, require_no_paths
+from wan_mcp.fronts.discretion import HIDDEN, discreet, require_no_paths
 from wan_mcp.schema.requests import CaptionRequest, ImageRequest, LoraRequest, Request, VideoRequest
 
 HOME = Path("/srv/my home/wan")
