@@ -2,6 +2,7 @@
 
 import math
 import re
+import unicodedata
 from collections import deque
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
@@ -13,6 +14,7 @@ __all__ = [
     "duration",
     "escaped",
     "first_line",
+    "folded",
     "in_bytes",
     "instant",
     "last_line",
@@ -126,6 +128,11 @@ def escaped(text: str, *, keep: str = "") -> str:
     them (`\\x1b`), except for those to `keep`, such as line ends.
     """
     return UNSEEN.sub(lambda found: found[0] if found[0] in keep else _python_escape(found[0]), text)
+
+
+def folded(text: str | None) -> str:
+    """Return a text as searches compare it: without a difference between capitals, widths and composed letters."""
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text or "").casefold())
 
 
 def one_line(text: str) -> str:

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 from wan_mcp.errors import HomeUnusable, OutOfSpace
 from wan_mcp.permissions import create_file, open_home
+from wan_mcp.text import folded
 
 __all__ = ["Database", "Remembered", "Watch", "translated"]
 
@@ -94,6 +95,34 @@ MIGRATIONS = (
 # version of the table stays, and an older wan-mcp can use the same home at the same time.
 ADDITIONS = (
     "CREATE TABLE IF NOT EXISTS shrunk_requests (one INTEGER PRIMARY KEY CHECK (one = 1), seq INTEGER NOT NULL) STRICT",
+    # The latest change of each job, for those who follow all of them. Triggers note it, so that what an older version
+    # does is noted as well. A deleted job leaves its row here; `files_left` is 1 until its files are gone too.
+    """
+    CREATE TABLE IF NOT EXISTS job_changes (
+        revision INTEGER PRIMARY KEY AUTOINCREMENT,
+        job INTEGER NOT NULL UNIQUE,
+        id TEXT NOT NULL,
+        deleted INTEGER NOT NULL DEFAULT 0,
+        files_left INTEGER NOT NULL DEFAULT 0
+    ) STRICT
+    """,
+    """
+    CREATE TRIGGER IF NOT EXISTS job_inserted AFTER INSERT ON jobs BEGIN
+        INSERT INTO job_changes (job, id) VALUES (NEW.seq, NEW.id);
+    END
+    """,
+    """
+    CREATE TRIGGER IF NOT EXISTS job_updated AFTER UPDATE ON jobs BEGIN
+        DELETE FROM job_changes WHERE job = NEW.seq;
+        INSERT INTO job_changes (job, id) VALUES (NEW.seq, NEW.id);
+    END
+    """,
+    """
+    CREATE TRIGGER IF NOT EXISTS job_deleted AFTER DELETE ON jobs BEGIN
+        DELETE FROM job_changes WHERE job = OLD.seq;
+        INSERT INTO job_changes (job, id, deleted) VALUES (OLD.seq, OLD.id, 1);
+    END
+    """,
 )
 ADDED_COLUMNS = (
     ("engines", "identity", "TEXT"),
@@ -104,6 +133,10 @@ ADDED_COLUMNS = (
     ("jobs", "evidence", "TEXT"),
     ("jobs", "settings", "TEXT"),
     ("jobs", "engine", "TEXT"),
+    ("jobs", "client", "TEXT NOT NULL DEFAULT ''"),
+    ("jobs", "owner", "TEXT NOT NULL DEFAULT ''"),
+    ("jobs", "kept", "INTEGER NOT NULL DEFAULT 0"),
+    ("jobs", "parent", "TEXT NOT NULL DEFAULT ''"),
 )
 """Table, column and declaration of each column that was added in this way."""
 
@@ -173,6 +206,7 @@ class Database:
         connection.text_factory = partial(str, encoding="utf-8", errors="replace")
         connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
         connection.execute(f"PRAGMA journal_size_limit = {WAL_BYTES}")
+        connection.create_function("folded", 1, folded, deterministic=True)
         return connection
 
     def _migrate(self) -> None:

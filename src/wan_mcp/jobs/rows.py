@@ -7,23 +7,24 @@ unknown are ignored; they belong to a newer version.
 
 import re
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from wan_mcp.errors import UnreadableRow
 from wan_mcp.schema.enums import JobState
 from wan_mcp.schema.jobs import Artifact, Job, JobError, Progress
 from wan_mcp.schema.plans import Plan
 from wan_mcp.text import first_line, shortened
 
-__all__ = ["COLUMNS", "UnreadableJob", "is_device_name", "read_row"]
+__all__ = ["COLUMNS", "JobListing", "UnreadableJob", "is_device_name", "read_row", "readable"]
 
 COLUMNS = (
     "id, request_id, state, plan, progress, error, artifacts, caption, notes, cancel_requested, device, attempt,"
-    " deaths, created_at, started_at, updated_at, finished_at"
+    " deaths, created_at, started_at, updated_at, finished_at, client, owner, kept, parent"
 )
 """The columns that a job consists of. Not `request`: only a repeated request_id is compared with it."""
 
@@ -56,6 +57,26 @@ class UnreadableJob:
         )
 
 
+@dataclass(frozen=True)
+class JobListing:
+    """Some rows of the table, the newest first."""
+
+    jobs: list[Job]
+    unreadable: list[UnreadableJob]
+    before: str | None = None
+    """The id before which older matching rows follow; None if these are all."""
+
+    @classmethod
+    def of(cls, rows: Iterable[sqlite3.Row], before: str | None = None) -> "JobListing":
+        """Return the jobs in rows with `COLUMNS`."""
+        found = [read_row(row) for row in rows]
+        return cls(
+            [job for job in found if isinstance(job, Job)],
+            [job for job in found if isinstance(job, UnreadableJob)],
+            before,
+        )
+
+
 def read_row(row: sqlite3.Row | Mapping[str, Any]) -> Job | UnreadableJob:
     """Return the job in a row with `COLUMNS`, or why it cannot be understood."""
     try:
@@ -63,6 +84,18 @@ def read_row(row: sqlite3.Row | Mapping[str, Any]) -> Job | UnreadableJob:
     except Exception as error:  # whatever nonsense a row holds, it costs nobody but itself
         reason = _in_words(error)
     return UnreadableJob(_shown(row["id"], 40), _shown(row["state"], 20), _shown(reason, REASON_SHOWN))
+
+
+def readable(row: sqlite3.Row) -> Job:
+    """Return the job in a row with `COLUMNS`.
+
+    Raises:
+        UnreadableRow: it cannot be understood.
+    """
+    job = read_row(row)
+    if isinstance(job, UnreadableJob):
+        raise UnreadableRow(str(job))
+    return job
 
 
 def is_device_name(name: object) -> bool:
@@ -97,6 +130,7 @@ def _job(row: sqlite3.Row | Mapping[str, Any]) -> Job:
         device=row["device"],
         attempt=row["attempt"],
         crashes=row["deaths"],
+        **_later(row),
     )
     for name in ("created_at", "started_at", "updated_at", "finished_at"):
         at = row[name]
@@ -109,6 +143,13 @@ def _job(row: sqlite3.Row | Mapping[str, Any]) -> Job:
     if job.device is not None and not is_device_name(job.device):
         raise ValueError(f"device: '{shortened(job.device, 40)}' is not a device")
     return job
+
+
+def _later(row: sqlite3.Row | Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values of the columns that a table of an older version does not have; `repair` reads such tables."""
+    there = set(row.keys())
+    values: dict[str, Any] = {name: row[name] or "" for name in ("client", "owner", "parent") if name in there}
+    return values | ({"kept": bool(row["kept"])} if "kept" in there else {})
 
 
 def _state(word: str) -> JobState:

@@ -9,35 +9,26 @@ import secrets
 import sqlite3
 import time
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from wan_mcp.errors import BadRequest, LeaseLost, QueueFull, UnknownJob, UnreadableRow
 from wan_mcp.jobs.asked import asks_for, kept
 from wan_mcp.jobs.database import Database, Remembered
 from wan_mcp.jobs.evidence import Death, Evidence
-from wan_mcp.jobs.rows import COLUMNS, UnreadableJob, is_device_name, read_row
+from wan_mcp.jobs.rows import COLUMNS, JobListing, UnreadableJob, is_device_name, read_row, readable
 from wan_mcp.schema.enums import JobState, Stage
 from wan_mcp.schema.jobs import Artifact, Job, JobError, Progress
 from wan_mcp.schema.plans import Plan
 from wan_mcp.schema.requests import Request
 from wan_mcp.text import quoted
 
-__all__ = ["JobListing", "JobStore", "new_job_id"]
+__all__ = ["JobStore", "new_job_id"]
 
 # Base32 without the letters that people and models mix up; 20 of them are 100 random bits.
 ID_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 ID_LENGTH = 20
 
 DOWNLOADS_ALLOWED = 20  # attempts at a job in whose download an engine died
-
-
-@dataclass(frozen=True)
-class JobListing:
-    """The newest rows of the table, in that order."""
-
-    jobs: list[Job]
-    unreadable: list[UnreadableJob]
 
 
 def new_job_id() -> str:
@@ -56,16 +47,26 @@ class JobStore:
     # What fronts do.
 
     def submit(
-        self, request: Request, plan: Plan, request_id: str | None, queue_limit: int, settings: str | None = None
+        self,
+        request: Request,
+        plan: Plan,
+        request_id: str | None,
+        queue_limit: int,
+        settings: str | None = None,
+        *,
+        client: str = "",
+        owner: str = "",
+        parent: str = "",
     ) -> Job:
         """Queue a job; a repeated `request_id` returns the job that it started.
 
-        `settings` is the `settings_key` of the front that asks.
+        `settings` is the `settings_key` of the front that asks; see `Job` for the others.
 
         Raises:
             QueueFull: `queue_limit` jobs wait already.
             BadRequest: `request_id` was used for another request.
         """
+        asker = (client, owner, parent)
         with self.database.write() as connection:
             if request_id is not None:
                 row = connection.execute(
@@ -80,11 +81,11 @@ class JobStore:
             if waiting >= queue_limit:
                 raise QueueFull(f"the queue is full ({waiting} jobs are waiting)")
             row = connection.execute(
-                "INSERT INTO jobs (id, request_id, request, state, plan, created_at, settings)"
-                f" VALUES (?, ?, ?, 'queued', ?, ?, ?) RETURNING {COLUMNS}",
-                (new_job_id(), request_id, kept(request), plan.model_dump_json(), self._clock(), settings),
+                "INSERT INTO jobs (id, request_id, request, plan, created_at, settings, client, owner, parent, state)"
+                f" VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 'queued') RETURNING {COLUMNS}",
+                (new_job_id(), request_id, kept(request), plan.model_dump_json(), self._clock(), settings, *asker),
             ).fetchone()
-            return _readable(row)
+            return readable(row)
 
     def attached(self, request: Request, request_id: str) -> Job | None:
         """Return the job that `request_id` started, or None.
@@ -122,10 +123,7 @@ class JobStore:
             state=state,
             limit=limit,
         )
-        found = [read_row(row) for row in rows]
-        return JobListing(
-            [job for job in found if isinstance(job, Job)], [job for job in found if isinstance(job, UnreadableJob)]
-        )
+        return JobListing.of(rows)
 
     def newest(self, state: JobState | None = None, limit: int = 20) -> list[Job]:
         """Return jobs of one state or all, newest first."""
@@ -228,7 +226,7 @@ class JobStore:
                 f" updated_at = :now WHERE seq = :seq RETURNING {COLUMNS}",
                 {"device": device, "engine": engine, "now": self._clock(), "seq": waiting},
             ).fetchone()
-            return _readable(row)
+            return readable(row)
 
     def has_queued(self, device: str | None = None) -> bool:
         """Check whether a job is queued that can be claimed (by an engine of `device`, or of any)."""
@@ -387,11 +385,4 @@ def _same_request(row: sqlite3.Row, request: Request) -> Job:
             f"request_id '{row['request_id']}' belongs to job {row['id']} of a different request; "
             "use a new request_id for a new request"
         )
-    return _readable(row)
-
-
-def _readable(row: sqlite3.Row) -> Job:
-    job = read_row(row)
-    if isinstance(job, UnreadableJob):
-        raise UnreadableRow(str(job))
-    return job
+    return readable(row)

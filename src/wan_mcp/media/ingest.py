@@ -131,13 +131,22 @@ class InputImages:
             with tempfile.TemporaryFile(dir=folder) as png:
                 digest, width, height = decode_to_png(data, png, self._max_pixels, notes)
                 file = folder / f"{digest}.png"
-                if not file.is_file():
+                if not _taken_again(file):
                     png.seek(0)
                     with whole(file) as temporary, temporary.open("wb") as copy:
                         shutil.copyfileobj(png, copy)
         return InputImage(
             sha256=digest, file=str(file.relative_to(self._media.home)), width=width, height=height, source=origin
         )
+
+
+def _taken_again(file: Path) -> bool:
+    """Note that an image was taken that is here already, so that it is not removed as unused; False if it is not."""
+    try:
+        os.utime(file)
+    except FileNotFoundError:
+        return False
+    return file.is_file()
 
 
 def _how_read(source: str) -> str:

@@ -6,7 +6,7 @@ A file is written under a temporary name and renamed when it is whole and on the
 
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,11 @@ from wan_mcp.schema.enums import Kind
 from wan_mcp.text import quoted
 
 __all__ = ["MediaName", "MediaStore", "whole"]
+
+JOB_ID = re.compile(r"[0-9a-z]{20}")
+INPUT = re.compile(r"inputs/([0-9a-f]{64})\.png")
+INPUT_KEPT_S = 86_400.0
+"""How long an ingested image is kept that no job has: the job that it was taken for may be about to be queued."""
 
 EXTENSIONS = {Kind.VIDEO: "mp4", Kind.IMAGE: "png"}
 MIME_TYPES = {Kind.VIDEO: "video/mp4", Kind.IMAGE: "image/png"}
@@ -123,10 +128,44 @@ class MediaStore:
         """
         require_writable(self.inputs, *(self._folder / f"{kind}s" for kind in EXTENSIONS))
 
+    def remove_results(self, job_id: str) -> None:
+        """Remove the files of a job's results, with the small pictures of videos.
+
+        Raises:
+            HomeUnusable: a folder may not be written.
+        """
+        if not JOB_ID.fullmatch(job_id):  # a damaged row must not lead to other files
+            return
+        for kind in EXTENSIONS:
+            folder = self._folder / f"{kind}s"
+            with writing_to(folder):
+                for file in folder.glob(f"{job_id}-*.*"):
+                    file.unlink(missing_ok=True)
+
+    def remove_unused_inputs(self, plans: Callable[[], str], now: float) -> None:
+        """Remove the ingested images that no plan names and that were last taken long before `now`, in Unix time.
+
+        `plans` returns the plans of all jobs; it is called only if there is an old image.
+        """
+        old = [file for file in self.inputs.glob("*.png") if _age(file, now) > INPUT_KEPT_S]
+        if not old:
+            return
+        used = set(INPUT.findall(plans()))
+        for file in old:
+            if file.stem not in used:
+                file.unlink(missing_ok=True)
+
     def sweep(self) -> None:
         """Remove the unfinished files of killed writers."""
         for folder in self._folder.glob("*/"):
             sweep_stale(folder)
+
+
+def _age(file: Path, now: float) -> float:
+    try:
+        return now - file.stat().st_mtime
+    except OSError:  # it has just been removed
+        return 0.0
 
 
 @contextmanager

@@ -63,3 +63,7 @@ class Job(Frozen):
     device: str | None = Field(default=None, description="Device of the engine that claimed it last.")
     attempt: int = Field(default=0, description="Number of claims; only the latest claim may write.")
     crashes: int = Field(default=0, description="Number of engines that died while running it.")
+    client: str = Field(default="", description="The program that asked for it; empty if it did not say.")
+    owner: str = Field(default="", description="The name of the token that asked for it; empty for the home's user.")
+    kept: bool = Field(default=False, description="True if it may not be deleted.")
+    parent: str = Field(default="", description="Id of the job that it was made from; empty if none.")

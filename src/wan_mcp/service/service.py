@@ -7,7 +7,7 @@ when it hangs. Blocking work runs in threads; nothing here imports torch.
 import logging
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Hashable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -16,25 +16,25 @@ from anyio.to_thread import run_sync
 
 from wan_mcp.catalog.catalog import Catalog
 from wan_mcp.catalog.manifest import Manifest
-from wan_mcp.errors import OutOfSpace, QueueFull, WanError
-from wan_mcp.files import require_writable
+from wan_mcp.errors import QueueFull, WanError
 from wan_mcp.jobs.asked import shrink_requests
 from wan_mcp.jobs.database import Database
-from wan_mcp.jobs.store import JobListing, JobStore
+from wan_mcp.jobs.history import Changes, JobHistory
+from wan_mcp.jobs.rows import JobListing
+from wan_mcp.jobs.store import JobStore
 from wan_mcp.jobs.supervisor import Supervisor
 from wan_mcp.jobs.timings import Timings
-from wan_mcp.media.ingest import InputImages
 from wan_mcp.media.store import MediaStore
-from wan_mcp.planning.planner import Choice, Planner
-from wan_mcp.schema.enums import JobState
+from wan_mcp.schema.enums import JobState, Kind
 from wan_mcp.schema.jobs import Job
-from wan_mcp.schema.plans import InputImage, Plan
-from wan_mcp.schema.requests import Request, VideoRequest
+from wan_mcp.schema.requests import Request
+from wan_mcp.service.admission import Admission
 from wan_mcp.service.background import Health, background, retried
+from wan_mcp.service.deletion import Deletion
 from wan_mcp.service.model_status import Measured, ModelStatus, model_statuses, what_statuses_depend_on
 from wan_mcp.service.queue import JobView, Queue
 from wan_mcp.settings import Settings
-from wan_mcp.text import duration, in_bytes
+from wan_mcp.text import duration, one_line, shortened
 
 __all__ = ["JobService", "JobView", "serving"]
 
@@ -45,6 +45,7 @@ GLANCE_S = 0.06  # the same while all awaited jobs have some time left: on a CPU
 NEAR_S = 0.6  # "any moment", by what is expected
 TEND_S = 0.5  # how often it supervises the engine while there is unfinished work
 REST_S = 2.0  # how often it looks whether there is unfinished work at all
+CLIENT_SHOWN = 60  # characters of a client's name
 TICK_S = 1.0  # how often a waiter is notified without a commit, because the time left changes
 
 
@@ -53,6 +54,8 @@ class _Table:
     """The opened job table and the objects that use it."""
 
     store: JobStore
+    history: JobHistory
+    deletion: Deletion
     timings: Timings
     engines: Supervisor
     queue: Queue
@@ -65,15 +68,7 @@ class JobService:
         self.settings = settings
         self._catalog = Catalog.of(settings.home)
         self.media = MediaStore(settings.home)
-        self._planner = Planner(settings, self._catalog, any_folder=any_image_folder)
-        self._inputs = InputImages(
-            self.media,
-            settings.image_dirs,
-            settings.image_max_mb,
-            settings.image_max_megapixels,
-            any_folder=any_image_folder,
-        )
-        self._ingesting = anyio.CapacityLimiter(1)
+        self._admission = Admission(settings, self._catalog, self.media, any_image_folder=any_image_folder)
         self._opened: _Table | None = None
         self._left: list[_Table] = []
         self._opening = anyio.Lock()
@@ -103,11 +98,13 @@ class JobService:
             if self._opened is None:
                 database = await run_sync(Database, self.settings.database)
                 await run_sync(shrink_requests, database)
-                store, timings = JobStore(database), Timings(database)
+                store, history, timings = JobStore(database), JobHistory(database), Timings(database)
+                deletion = Deletion(history, self.media)
+                await run_sync(deletion.finish)
                 engines = Supervisor(self.settings, store)
                 await run_sync(engines.join)
                 queue = Queue(store, timings, engines, self.settings.precision)
-                self._opened = _Table(store, timings, engines, queue)
+                self._opened = _Table(store, history, deletion, timings, engines, queue)
         return self._opened
 
     def _has_table(self) -> bool:
@@ -116,8 +113,17 @@ class JobService:
         except OSError:  # a home that may not be searched: opening the table raises the reason
             return False
 
-    async def submit(self, request: Request, request_id: str | None = None) -> JobView:
+    async def submit(
+        self, request: Request, request_id: str | None = None, *, client: str = "", owner: str = "", parent: str = ""
+    ) -> JobView:
         """Queue a job and make sure that an engine runs; a repeated `request_id` returns its job.
+
+        Args:
+            request: What is asked for.
+            request_id: Repeated calls with the same id return the same job.
+            client: The program that asks, as it calls itself.
+            owner: The name of the token that it has shown; empty for the home's user.
+            parent: The id of the job that this one is made from.
 
         Raises:
             UserError: the request is refused; the message says what is wrong and what to do.
@@ -125,12 +131,16 @@ class JobService:
         table = await self._table()
         if request_id is not None and (job := await run_sync(table.store.attached, request, request_id)):
             return await self.view(job.id)
-        await run_sync(self._check_home)
-        plan = await self._settle(table, request)
+        await run_sync(self._admission.check_home)
+        plan = await self._admission.settle(request, await run_sync(table.engines.machine))
+
+        def queue() -> Job:
+            limit, key = self.settings.queue_limit, table.engines.settings_key
+            who = shortened(one_line(client), CLIENT_SHOWN).strip()
+            return table.store.submit(request, plan, request_id, limit, key, client=who, owner=owner, parent=parent)
+
         try:
-            job = await run_sync(
-                table.store.submit, request, plan, request_id, self.settings.queue_limit, table.engines.settings_key
-            )
+            job = await run_sync(queue)
         except QueueFull as full:
             raise QueueFull(f"{full}; {await self._when_to_come_back(table)}") from full
         finally:
@@ -140,46 +150,6 @@ class JobService:
         except Exception:  # the job is there all the same, and `_keep` tries again
             log.exception("cannot supervise the engine")
         return await self.view(job.id)
-
-    async def _settle(self, table: _Table, request: Request) -> Plan:
-        def choose() -> Choice:
-            self._catalog.refresh()
-            return self._planner.choose(request)
-
-        choice = await run_sync(choose)  # an unknown model is refused before any image is read
-        notes: list[str] = []
-        image = await self._take("image", request.image, notes)
-        last = await self._take("last_image", request.last_image, notes) if isinstance(request, VideoRequest) else None
-
-        def resolve() -> Plan:
-            return self._planner.resolve(request, image, last, table.engines.machine(), choice=choice, notes=notes)
-
-        return await run_sync(resolve)
-
-    async def _take(self, what: str, source: str | None, notes: list[str]) -> InputImage | None:
-        if not source:
-            return None
-        of_image: list[str] = []
-        # Images wait for each other, and must not fill the pool of threads that answers everything else meanwhile.
-        image = await run_sync(self._inputs.take, source, of_image, limiter=self._ingesting)
-        notes += [f"{what}: {note}" for note in of_image]
-        return image
-
-    def _check_home(self) -> None:
-        """Refuse a job that nothing could be written for.
-
-        Raises:
-            HomeUnusable: a folder may not be written; the message names it.
-            OutOfSpace: the disk is nearly full.
-        """
-        self.media.require_writable()
-        require_writable(self.settings.log_file, self.settings.home / "engines")
-        free = self.media.free_bytes()
-        if free < self.settings.min_free_bytes:
-            raise OutOfSpace(
-                f"only {in_bytes(free)} are free on the disk of {self.settings.home}; "
-                f"{in_bytes(self.settings.min_free_bytes)} must stay free. Free some space and try again"
-            )
 
     async def _when_to_come_back(self, table: _Table) -> str:
         running = [job for job in await run_sync(table.store.unfinished) if job.state is JobState.RUNNING]
@@ -244,14 +214,78 @@ class JobService:
         table = await self._table()
         return await run_sync(table.store.listed, state, limit)
 
+    async def find(
+        self,
+        query: str | None = None,
+        *,
+        kind: Kind | None = None,
+        model: str | None = None,
+        states: Collection[JobState] = (),
+        kept: bool | None = None,
+        before: str | None = None,
+        limit: int = 20,
+    ) -> JobListing:
+        """Return matching jobs, newest first: see `JobHistory.find`.
+
+        Raises:
+            UnknownJob: there is no job `before`.
+        """
+
+        def find() -> JobListing:
+            return table.history.find(
+                query, kind=kind, model=model, states=states, kept=kept, before=before, limit=limit
+            )
+
+        table = await self._table()
+        return await run_sync(find)
+
+    async def cursor(self) -> int:
+        """Return the cursor of now, for `changed_since`."""
+        return await run_sync((await self._table()).history.cursor)
+
+    async def changed_since(self, cursor: int, seconds: float = 0.0, limit: int = 200) -> Changes:
+        """Return which jobs were added, changed or deleted since `cursor`; wait for the first, at most `seconds`."""
+        waiter = object()
+        self._due[waiter] = float("inf")  # often, but not as often as for a job that is about to end
+        self._wanted.set()
+        try:
+            until = anyio.current_time() + seconds
+            while True:
+                changed = self._changed  # taken before the look, so that no change between is missed
+                found = await run_sync((await self._table()).history.changed_since, cursor, limit)
+                if found.cursor != cursor or anyio.current_time() >= until:
+                    return found
+                with anyio.CancelScope(deadline=until):
+                    await changed.wait()
+        finally:
+            del self._due[waiter]
+
+    async def keep(self, job_id: str, kept: bool = True) -> JobView:
+        """Keep a job, so that nothing deletes it; or keep it no longer.
+
+        Raises:
+            UnknownJob: there is none of that id.
+        """
+        await run_sync((await self._table()).history.keep, job_id, kept)
+        return await self.view(job_id)
+
+    async def delete(self, job_id: str) -> Job:
+        """Delete a job that has ended, with its files; return what it was.
+
+        Raises:
+            UnknownJob: there is none of that id.
+            BadRequest: it has not ended, is kept, or another job needs it.
+        """
+        return await run_sync((await self._table()).deletion.delete, job_id)
+
     async def model_statuses(self, models: Iterable[Manifest]) -> dict[str, ModelStatus]:
         """Return what each model means on this machine; without a usable job table, no times."""
         measured = await self._measured()
         try:
-            return await run_sync(model_statuses, models, self._planner, self.settings, measured)
+            return await run_sync(model_statuses, models, self._admission.planner, self.settings, measured)
         except (WanError, OSError, sqlite3.Error) as error:
             log.warning("no measured times: %s", error)
-            return await run_sync(model_statuses, models, self._planner, self.settings, None)
+            return await run_sync(model_statuses, models, self._admission.planner, self.settings, None)
 
     async def models_version(self) -> Hashable:
         """Return a value that stays equal as long as the catalog and the statuses of its models do."""

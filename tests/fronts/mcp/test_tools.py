@@ -8,10 +8,13 @@ from typing import Any
 
 import anyio
 import pytest
+from mcp import Client
+from mcp.types import Implementation
 from PIL import Image
 
 from tests.fixtures.mcp_server import ERAS, Connect, Runner, png
 from tests.support.patience import PATIENCE_S
+from wan_mcp.fronts.mcp.server import build_server
 from wan_mcp.schema.enums import Kind
 from wan_mcp.schema.jobs import JobError
 from wan_mcp.settings import Settings
@@ -286,3 +289,25 @@ async def test_a_home_that_cannot_be_used_stops_only_what_needs_it(
     assert len(tools.tools) == 7
     assert listed.job["models"]
     assert remedy in text
+
+
+@pytest.mark.parametrize("mode", ERAS)
+@pytest.mark.parametrize(
+    ("about", "known_as"),
+    [
+        (Implementation(name="claude-ai", version="1"), "claude-ai"),
+        (Implementation(name="claude-ai", title="Claude", version="1"), "Claude"),
+        (Implementation(name="a\x1b[31m\nlong " + "name " * 50, version="1"), "a\\x1b[31m long name"),
+    ],
+)
+async def test_a_job_knows_which_client_asked_for_it(
+    shared_settings: Settings, connect: Connect, mode: str, about: Implementation, known_as: str
+) -> None:
+    with anyio.fail_after(PATIENCE_S):
+        async with connect(shared_settings) as runner:
+            async with Client(build_server(runner.service), mode=mode, client_info=about) as client:
+                result = await client.call_tool("generate_image", {"prompt": "a star", "steps": 2, "wait_s": 0})
+            assert result.structured_content is not None
+            job = (await runner.service.view(result.structured_content["job_id"])).job
+    assert job.client.startswith(known_as)
+    assert len(job.client) <= 60

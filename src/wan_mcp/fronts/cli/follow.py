@@ -29,6 +29,7 @@ from wan_mcp.text import duration, one_line
 
 __all__ = ["run_request"]
 
+CLIENT = "command line"
 FAILED = 1
 INTERRUPTED = 130
 LINE_EVERY_S = 10.0
@@ -86,7 +87,7 @@ def _tell(job: Job, paths: list[Path]) -> None:
 async def _run(settings: Settings, request: Request, delivery: Delivery) -> Job:
     # A person at their own command line may use any image that they can read.
     async with serving(settings, any_image_folder=True) as service:
-        job = (await service.submit(request)).job
+        job = (await service.submit(request, client=CLIENT)).job
         if not delivery.detach:
             async with _interruptible(service, job.id):
                 await _follow(service, job.id)

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from wan_mcp.fronts.cli.terminal import echo
-from wan_mcp.jobs.store import JobListing
+from wan_mcp.jobs.rows import JobListing
 from wan_mcp.schema.enums import JobState
 from wan_mcp.schema.jobs import Job
 from wan_mcp.service.service import JobView, serving

@@ -5,7 +5,7 @@ from typing import Any
 from mcp.types import CallToolResult, TextContent
 from pydantic import BaseModel, ConfigDict
 
-from wan_mcp.jobs.store import JobListing
+from wan_mcp.jobs.rows import JobListing
 from wan_mcp.schema.enums import JobState, Kind
 from wan_mcp.schema.jobs import Job
 from wan_mcp.service.describe import fraction_of, what_it_is

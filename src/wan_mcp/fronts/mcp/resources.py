@@ -20,7 +20,7 @@ from mcp.server.mcpserver.exceptions import ResourceError, ResourceNotFoundError
 from wan_mcp.errors import BadRequest, UnknownJob, UserError
 from wan_mcp.fronts.mcp.places import Places
 from wan_mcp.fronts.mcp.results import result_file, structured
-from wan_mcp.jobs.store import JobListing
+from wan_mcp.jobs.rows import JobListing
 from wan_mcp.media.local_files import open_result
 from wan_mcp.media.store import MediaName
 from wan_mcp.schema.enums import JobState, Kind

@@ -59,6 +59,12 @@ RequestId = Annotated[
 JobId = Annotated[str, Field(description="Job id, from the tool that started the job.")]
 
 
+def _client_of(ctx: Call) -> str:
+    """Return the name that a client gives people for itself; empty if it gives none."""
+    about = ctx.session.client_params
+    return (about.client_info.title or about.client_info.name) if about is not None else ""
+
+
 def _one_of(words: Iterable[str]) -> str:
     *others, last = words
     return f"{', '.join(others)} or {last}"
@@ -130,7 +136,7 @@ class _Tools:
         await reports.begin("Checking the request")
         if not Places.of(self._service.media, ctx).same_machine:
             require_no_paths(request)
-        view = await self._service.submit(request, request_id)
+        view = await self._service.submit(request, request_id, client=_client_of(ctx))
         return await self._follow(ctx, view.job.id, began + seconds, reports)
 
     async def _follow(self, ctx: Call, job_id: str, until: float, reports: ProgressReports) -> CallToolResult:

@@ -1,0 +1,81 @@
+"""What a request has to pass before it becomes a job: its model, its input images, its plan, and room on the disk."""
+
+import anyio
+from anyio.to_thread import run_sync
+
+from wan_mcp.catalog.catalog import Catalog
+from wan_mcp.errors import OutOfSpace
+from wan_mcp.files import require_writable
+from wan_mcp.hardware.machine import Machine
+from wan_mcp.media.ingest import InputImages
+from wan_mcp.media.store import MediaStore
+from wan_mcp.planning.planner import Choice, Planner
+from wan_mcp.schema.plans import InputImage, Plan
+from wan_mcp.schema.requests import Request, VideoRequest
+from wan_mcp.settings import Settings
+from wan_mcp.text import in_bytes
+
+__all__ = ["Admission"]
+
+
+class Admission:
+    """Turns requests into plans. Nothing is queued here."""
+
+    def __init__(self, settings: Settings, catalog: Catalog, media: MediaStore, *, any_image_folder: bool) -> None:
+        self._settings, self._catalog, self._media = settings, catalog, media
+        self.planner = Planner(settings, catalog, any_folder=any_image_folder)
+        self._inputs = InputImages(
+            media,
+            settings.image_dirs,
+            settings.image_max_mb,
+            settings.image_max_megapixels,
+            any_folder=any_image_folder,
+        )
+        self._ingesting = anyio.CapacityLimiter(1)
+
+    async def settle(self, request: Request, machine: Machine | None) -> Plan:
+        """Return the plan of a request on `machine` (None if it is not known yet); input images are ingested.
+
+        Raises:
+            UserError: the request is refused; the message says what is wrong and what to do.
+        """
+
+        def choose() -> Choice:
+            self._catalog.refresh()
+            return self.planner.choose(request)
+
+        choice = await run_sync(choose)  # an unknown model is refused before any image is read
+        notes: list[str] = []
+        image = await self._take("image", request.image, notes)
+        last = await self._take("last_image", request.last_image, notes) if isinstance(request, VideoRequest) else None
+
+        def resolve() -> Plan:
+            return self.planner.resolve(request, image, last, machine, choice=choice, notes=notes)
+
+        return await run_sync(resolve)
+
+    async def _take(self, what: str, source: str | None, notes: list[str]) -> InputImage | None:
+        if not source:
+            return None
+        of_image: list[str] = []
+        # Images wait for each other, and must not fill the pool of threads that answers everything else meanwhile.
+        image = await run_sync(self._inputs.take, source, of_image, limiter=self._ingesting)
+        notes += [f"{what}: {note}" for note in of_image]
+        return image
+
+    def check_home(self) -> None:
+        """Refuse a job that nothing could be written for.
+
+        Raises:
+            HomeUnusable: a folder may not be written; the message names it.
+            OutOfSpace: the disk is nearly full.
+        """
+        settings = self._settings
+        self._media.require_writable()
+        require_writable(settings.log_file, settings.home / "engines")
+        free = self._media.free_bytes()
+        if free < settings.min_free_bytes:
+            raise OutOfSpace(
+                f"only {in_bytes(free)} are free on the disk of {settings.home}; "
+                f"{in_bytes(settings.min_free_bytes)} must stay free. Free some space and try again"
+            )
