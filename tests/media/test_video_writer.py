@@ -1,14 +1,17 @@
 """A video that is written while its frames come."""
 
 import stat
+import sys
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
 from tests.fixtures.media import VIDEO, moving_circle, noise
 from tests.support.videos import read_frames, write_video
 from wan_mcp.errors import JobFailed, OutOfSpace
+from wan_mcp.media.receipts import read_receipt
 from wan_mcp.media.store import MediaStore
 from wan_mcp.media.video_writer import WAITING, VideoWriter
 
@@ -40,6 +43,19 @@ def test_frames_may_be_views_of_larger_arrays(media: MediaStore) -> None:
     writer.add(frames[::2, ::2, ::2])
     writer.finish(7)
     assert np.median(np.abs(read_frames(media.path(VIDEO)).astype(int) - frames[::2, ::2, ::2])) <= 2
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="command lines are read from /proc")
+def test_other_users_read_neither_the_prompt_nor_a_path_in_the_command_line_of_the_encoder(media: MediaStore) -> None:
+    receipt = {"request": {"prompt": "a secret; of = two #lines\\", "image": "/home/alice/passport.png"}}
+    writer = VideoWriter(media, VIDEO, (128, 128), 5, 8, receipt)
+    words = psutil.Process(writer._process.pid).cmdline()
+    writer.add(moving_circle(5))
+    writer.finish(7)
+    assert "rawvideo" in words
+    for private in ("secret", "alice", str(media.home), VIDEO.id):
+        assert not any(private in word for word in words[1:])
+    assert read_receipt(media.path(VIDEO)) == receipt
 
 
 def test_no_name_is_there_before_the_end(media: MediaStore) -> None:

@@ -1,11 +1,17 @@
 """The ffmpeg that ships with imageio-ffmpeg, or the one set by IMAGEIO_FFMPEG_EXE."""
 
+import re
+import shutil
 import subprocess
+from pathlib import Path
 
 from wan_mcp.child_environment import child_environment
 from wan_mcp.errors import JobFailed
 
-__all__ = ["command", "run"]
+__all__ = ["command", "metadata", "run"]
+
+SPECIAL, ESCAPED = re.compile(r"([=;#\\\n])"), r"\\\1"
+"""What is escaped in metadata: https://ffmpeg.org/ffmpeg-formats.html#Metadata-1."""
 
 
 def command(*arguments: str) -> list[str]:
@@ -22,15 +28,28 @@ def command(*arguments: str) -> list[str]:
         raise JobFailed(
             "no_ffmpeg", "No ffmpeg found for this system. Install it, or set IMAGEIO_FFMPEG_EXE to its path."
         ) from error
+    executable = str(Path(shutil.which(executable) or executable).absolute())  # wherever it is to run
     return [executable, "-hide_banner", "-nostats", *arguments]
 
 
-def run(*arguments: str) -> subprocess.CompletedProcess[bytes]:
-    """Run ffmpeg and return the completed process with its standard output and error.
+def metadata(comment: str) -> bytes:
+    """Return a file in ffmpeg's format of metadata, with a comment."""
+    return f";FFMETADATA1\ncomment={SPECIAL.sub(ESCAPED, comment)}\n".encode()
+
+
+def run(*arguments: str, folder: Path | None = None) -> subprocess.CompletedProcess[bytes]:
+    """Run ffmpeg, in a folder, and return the completed process with its standard output and error.
+
+    Every user of the machine can read the arguments: prompts and paths are not for them.
 
     Raises:
         JobFailed: there is no ffmpeg.
     """
     return subprocess.run(
-        command("-nostdin", *arguments), env=child_environment(), capture_output=True, check=False, process_group=0
+        command("-nostdin", *arguments),
+        env=child_environment(),
+        cwd=folder,
+        capture_output=True,
+        check=False,
+        process_group=0,
     )

@@ -5,7 +5,6 @@ is imported where it is used, so that a front may import this module.
 """
 
 import json
-import os
 import re
 from pathlib import Path
 from typing import Any
@@ -41,7 +40,7 @@ def _text_chunk(path: Path) -> str | None:
 
 
 def _comment(path: Path) -> str | None:
-    run = ffmpeg.run("-v", "error", "-i", os.fspath(path), "-f", "ffmetadata", "-")
+    run = ffmpeg.run("-v", "error", "-i", f"file:{path.name}", "-f", "ffmetadata", "-", folder=path.absolute().parent)
     text = run.stdout.decode(errors="replace")
     # https://ffmpeg.org/ffmpeg-formats.html#Metadata-1: '=', ';', '#', '\' and newlines are escaped by '\'.
     found = re.search(r"^comment=((?:\\.|[^\\\n])*)$", text, re.MULTILINE | re.DOTALL)

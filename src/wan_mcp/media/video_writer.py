@@ -6,7 +6,6 @@ and receipt give the same bytes, in however many batches the frames come.
 
 import io
 import json
-import os
 import queue
 import subprocess
 import tempfile
@@ -75,12 +74,17 @@ class VideoWriter:
         with ExitStack() as ends:
             temporary = ends.enter_context(whole(self._path))
             self._said = ends.enter_context(tempfile.TemporaryFile())
-            comment = json.dumps(receipt, ensure_ascii=False, sort_keys=True)
-            command = ffmpeg.command(*_encoding(size, fps, comment, temporary))
+            # A file without a name: every user of the machine can read the command line.
+            metadata = ends.enter_context(tempfile.TemporaryFile())
+            metadata.write(ffmpeg.metadata(json.dumps(receipt, ensure_ascii=False, sort_keys=True)))
+            metadata.seek(0)
+            command = ffmpeg.command(*_encoding(size, fps, metadata.fileno(), temporary.name))
             # In a process group of its own, so that a Ctrl-C in an engine's terminal is the engine's to answer.
             self._process = subprocess.Popen(
                 command,
                 env=child_environment(),
+                cwd=temporary.parent,  # paths are for nobody else to read either
+                pass_fds=[metadata.fileno()],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
                 stderr=self._said,
@@ -192,19 +196,20 @@ class VideoWriter:
         self._process.wait()
 
 
-def _encoding(size: tuple[int, int], fps: float, comment: str, target: Path) -> list[str]:
-    """Return ffmpeg's arguments for raw frames on its standard input."""
+def _encoding(size: tuple[int, int], fps: float, metadata: int, target: str) -> list[str]:
+    """Return ffmpeg's arguments for raw frames on its standard input, and metadata in an open file."""
     width, height = size
     # The thread count is part of what x264 makes of the frames: fixed, so that any machine gives the same bytes.
     effort = ("12", "slow", "1") if width * height <= SMALL_PIXELS else ("17", "fast", "16")
     rate = Fraction(fps).limit_denominator(1001)
     return [
         *("-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", str(rate), "-i", "-"),
+        *("-f", "ffmetadata", "-i", f"pipe:{metadata}", "-map", "0:v", "-map_metadata", "1"),
         # Say which RGB → YUV matrix is used: unsaid, players guess by size and colours shift. From ffmpeg 9 on, tags
         # come from the frames, where `setparams` puts them; before, from the flags.
         *("-vf", f"scale=out_color_matrix={COLOURS}:out_range=tv:flags=accurate_rnd+full_chroma_int+bicubic,{TAGS}"),
         *("-c:v", "libx264", "-pix_fmt", "yuv420p", "-crf", effort[0], "-preset", effort[1], "-threads", effort[2]),
         *("-colorspace", COLOURS, "-color_primaries", COLOURS, "-color_trc", COLOURS, "-color_range", "tv"),
         *("-fflags", "+bitexact", "-flags:v", "+bitexact", "-movflags", "+faststart+write_colr"),
-        *("-metadata", f"comment={comment}", "-f", "mp4", "-y", os.fspath(target)),
+        *("-f", "mp4", "-y", f"file:{target}"),
     ]

@@ -159,3 +159,18 @@ def test_a_token_given_as_a_flag_is_in_no_command_line_and_no_childs_environment
     assert any("WAN_MCP_HTTP_TOKEN" in line for line in said)
     assert TOKEN not in str(settings.model_copy(update={"http_token": TOKEN}))
     assert TOKEN not in str(settings.model_copy(update={"http_token": TOKEN}).environment())
+
+
+def test_a_token_given_as_a_flag_leaves_the_command_line_of_a_front_that_does_not_need_it(settings: Settings) -> None:
+    command = [*COMMAND, f"--http-token={TOKEN}", "stdio"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, env=environment(settings), stdin=pipe, stdout=pipe, text=True) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write('{"jsonrpc": "2.0", "id": 1, "method": "ping"}\n')
+        process.stdin.flush()
+        assert '"id":1' in process.stdout.readline()
+        seen = psutil.Process(process.pid).cmdline()
+        process.stdin.close()
+    assert "stdio" in seen
+    assert TOKEN not in " ".join(seen)

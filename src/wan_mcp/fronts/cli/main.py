@@ -48,6 +48,7 @@ def _remember(ctx: typer.Context, settings: Settings) -> None:
     # A person reads sentences. The log of one command is for those who ask for it on that command's line.
     logs = ctx.invoked_subcommand in SERVERS or ctx.params.get("log_level") is not None
     log_to_stderr(settings.log_level if logs else "CRITICAL")
+    _take_token_off_the_command_line(settings)
     for sentence in mistyped_variables():
         log.warning(sentence)
 
@@ -79,7 +80,6 @@ def http(
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 picks a free one.")] = 8000,
 ) -> None:
     """Serve MCP clients over HTTP at /mcp."""
-    _take_token_off_the_command_line(ctx.obj)
     from wan_mcp.fronts.http.app import run_http
 
     run_http(ctx.obj, host, port)
