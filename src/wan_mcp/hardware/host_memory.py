@@ -1,13 +1,16 @@
-"""Main memory available to this process: the machine's, or that of its container."""
+"""Main memory available to this process: the machine's, or that of its container; and how freed memory is returned."""
 
+import ctypes
 from contextlib import suppress
 from pathlib import Path
 
 import psutil
 
-__all__ = ["free_main_memory", "main_memory"]
+__all__ = ["free_main_memory", "main_memory", "return_large_blocks"]
 
 CGROUP = Path("/sys/fs/cgroup")
+M_MMAP_THRESHOLD = -3  # of mallopt(3); setting it also keeps glibc from moving it
+LARGE_BYTES = 1_000_000
 
 
 def main_memory() -> int:
@@ -28,3 +31,15 @@ def free_main_memory() -> int:
         # Pages of files make room by themselves.
         available = min(available, limit - used["anon"] - used["shmem"])
     return max(available, 0)
+
+
+def return_large_blocks() -> None:
+    """Let freed blocks of a megabyte and more return to the system at once, where the C library is glibc.
+
+    By default glibc raises this limit to the largest block that was ever freed, and each thread keeps such blocks: a
+    front whose threads had decoded one image each kept the memory of all.
+    """
+    try:
+        ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, LARGE_BYTES)
+    except (OSError, AttributeError):  # another C library
+        return

@@ -4,13 +4,13 @@ A request may carry a picture of many megabytes as a data URI. The picture itsel
 keeps a hash in place of every long text, so that a row stays small whatever a client sends.
 """
 
-import hashlib
 import json
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
 from wan_mcp.jobs.database import Database
+from wan_mcp.schema.long_texts import name_in, name_of
 from wan_mcp.schema.requests import Request
 
 __all__ = ["asks_for", "kept", "shrink_requests"]
@@ -68,8 +68,9 @@ def shrink_requests(database: Database) -> int:
 def _with_hashes(value: Any) -> Any:
     match value:
         case str() if len(value) > LONGEST:
-            digest = hashlib.sha256(value.encode("utf-8", "surrogatepass")).hexdigest()
-            return f"sha256:{digest} of {len(value)} characters"
+            return name_of(value)
+        case str():
+            return name_in(value) or value
         case dict():
             return {key: _with_hashes(each) for key, each in value.items()}
         case list():

@@ -14,6 +14,7 @@ from pathlib import Path
 from wan_mcp.errors import BadImage
 from wan_mcp.files import writing_to
 from wan_mcp.media.decode import decode_to_png
+from wan_mcp.media.kept_uris import KeptUris
 from wan_mcp.media.local_files import NotAllowed, open_allowed, open_result
 from wan_mcp.media.sources import MISSING_HEAD, data_of_uri, is_base64_of_image, path_of_file_uri, scheme_of
 from wan_mcp.media.store import MediaName, MediaStore, whole
@@ -41,8 +42,13 @@ class InputImages:
         max_megapixels: float,
         *,
         any_folder: bool = False,
+        uris: KeptUris | None = None,
     ) -> None:
-        """Read images from any folder with `any_folder`, for a person at their own command line."""
+        """Read images from any folder with `any_folder`, for a person at their own command line.
+
+        `uris` has the data URIs that fronts keep elsewhere than in the request.
+        """
+        self._uris = uris
         self._media = media
         self._folders = tuple(folders)
         self._max_bytes = int(max_mb * 1e6)
@@ -58,7 +64,7 @@ class InputImages:
             BadImage: It is missing, outside the allowed folders, too large, or not an image; the message says which.
             OutOfSpace: The disk is full.
         """
-        data, origin = self._read(source)
+        data, origin = self._read(source if self._uris is None else self._uris.restore(source))
         return self._keep(data, origin, [] if notes is None else notes)
 
     def _read(self, source: str) -> tuple[bytes, str]:

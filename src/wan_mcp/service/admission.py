@@ -8,6 +8,7 @@ from wan_mcp.errors import OutOfSpace
 from wan_mcp.files import require_writable
 from wan_mcp.hardware.machine import Machine
 from wan_mcp.media.ingest import InputImages
+from wan_mcp.media.kept_uris import KeptUris
 from wan_mcp.media.store import MediaStore
 from wan_mcp.planning.planner import Choice, Planner
 from wan_mcp.schema.plans import InputImage, Plan
@@ -23,6 +24,10 @@ class Admission:
 
     def __init__(self, settings: Settings, catalog: Catalog, media: MediaStore, *, any_image_folder: bool) -> None:
         self._settings, self._catalog, self._media = settings, catalog, media
+        self.uris = KeptUris(settings.home)
+        self.large_work = anyio.CapacityLimiter(1)
+        """What takes much memory goes one by one: to read a message that carries an image, and to decode one. It must
+        not fill the pool of threads that answers everything else meanwhile either."""
         self.planner = Planner(settings, catalog, any_folder=any_image_folder)
         self._inputs = InputImages(
             media,
@@ -30,8 +35,8 @@ class Admission:
             settings.image_max_mb,
             settings.image_max_megapixels,
             any_folder=any_image_folder,
+            uris=self.uris,
         )
-        self._ingesting = anyio.CapacityLimiter(1)
 
     async def settle(self, request: Request, machine: Machine | None) -> Plan:
         """Return the plan of a request on `machine` (None if it is not known yet); input images are ingested.
@@ -58,8 +63,7 @@ class Admission:
         if not source:
             return None
         of_image: list[str] = []
-        # Images wait for each other, and must not fill the pool of threads that answers everything else meanwhile.
-        image = await run_sync(self._inputs.take, source, of_image, limiter=self._ingesting)
+        image = await run_sync(self._inputs.take, source, of_image, limiter=self.large_work)
         notes += [f"{what}: {note}" for note in of_image]
         return image
 

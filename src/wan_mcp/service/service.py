@@ -17,6 +17,7 @@ from anyio.to_thread import run_sync
 from wan_mcp.catalog.catalog import Catalog
 from wan_mcp.catalog.manifest import Manifest
 from wan_mcp.errors import QueueFull, WanError
+from wan_mcp.hardware.host_memory import return_large_blocks
 from wan_mcp.jobs.asked import shrink_requests
 from wan_mcp.jobs.database import Database
 from wan_mcp.jobs.history import Changes, JobHistory
@@ -69,6 +70,7 @@ class JobService:
         self._catalog = Catalog.of(settings.home)
         self.media = MediaStore(settings.home)
         self._admission = Admission(settings, self._catalog, self.media, any_image_folder=any_image_folder)
+        self.uris, self.large_work = self._admission.uris, self._admission.large_work
         self._opened: _Table | None = None
         self._left: list[_Table] = []
         self._opening = anyio.Lock()
@@ -363,6 +365,7 @@ class JobService:
 @asynccontextmanager
 async def serving(settings: Settings, *, any_image_folder: bool = False) -> AsyncIterator[JobService]:
     """Provide a job service that supervises the engine until the block ends; jobs and engine keep running."""
+    return_large_blocks()
     service = JobService(settings, any_image_folder=any_image_folder)
     try:
         async with background(retried(service._keep, "jobs are not supervised", service._health)):

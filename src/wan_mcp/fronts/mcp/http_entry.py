@@ -12,14 +12,20 @@ This is the one place for what SDK 2.3 does not do for a stateless server:
 
 import asyncio
 import logging
-from dataclasses import dataclass
+from contextlib import ExitStack
+from typing import BinaryIO, Self
 
-from mcp.types import INVALID_REQUEST
+from anyio.to_thread import run_sync
+from mcp.types import INTERNAL_ERROR, INVALID_REQUEST
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from wan_mcp.fronts.mcp.messages import Refusal, read_message
+from wan_mcp.errors import HomeUnusable, OutOfSpace
+from wan_mcp.fronts.mcp.carried_images import SMALL_BYTES, read_light
+from wan_mcp.fronts.mcp.messages import Refusal
+from wan_mcp.media.kept_uris import KeptUris
+from wan_mcp.service.service import JobService
 
 __all__ = ["ENDPOINT", "HttpEntry"]
 
@@ -27,7 +33,8 @@ log = logging.getLogger(__name__)
 
 ENDPOINT = "/mcp"
 HEADERS_AFTER_S = 0.3  # an answer that comes sooner has its own status
-BODIES_IN_MEMORY = 8  # of the largest size, in all requests together
+LARGE_BYTES = 1_000_000  # of a body; such ones are read one at a time
+MOST_HELD_BYTES = 2_000_000_000  # on the disk, of all requests whose bodies are not read yet
 JSON_TYPE, STREAM_TYPE = "application/json", "text/event-stream"
 STREAM_HEADERS = [
     (b"content-type", STREAM_TYPE.encode()),
@@ -39,9 +46,10 @@ STREAM_HEADERS = [
 class HttpEntry:
     """A middleware for requests to /mcp; it passes others on."""
 
-    def __init__(self, app: ASGIApp, max_body_bytes: int) -> None:
+    def __init__(self, app: ASGIApp, max_body_bytes: int, service: JobService) -> None:
         self._app = app
         self._max_body_bytes = max_body_bytes
+        self._service = service
         self._held_bytes = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -54,50 +62,60 @@ class HttpEntry:
         if refusal is not None:
             await _refuse(scope, refusal, receive, send)
             return
-        held = _Held()
-        try:
-            body = await self._read(headers, receive, held)
+        with ExitStack() as images:
+            try:
+                body = await self._read(headers, receive, images)
+            except (OutOfSpace, HomeUnusable) as error:
+                body = _error(503, Refusal(INTERNAL_ERROR, str(error)), {"Retry-After": "60"})
             if isinstance(body, Response):
                 await _refuse(scope, body, receive, send)
             elif body is not None:
-                await self._serve(scope, body, receive, send)
-        finally:
-            self._held_bytes -= held.bytes
+                await self._pass_on(scope, body, receive, send)
 
-    async def _read(self, headers: Headers, receive: Receive, held: "_Held") -> bytes | Response | None:
-        """Return the body of a request, or the refusal of it, or None if the client hung up."""
-        most = self._max_body_bytes
+    async def _read(self, headers: Headers, receive: Receive, images: ExitStack) -> bytes | Response | None:
+        """Return a readable message without its images, which are kept for as long as `images` is open.
+
+        Returns the refusal of another message, and None if the client hung up.
+        """
         declared = headers.get("content-length", "0")
-        if declared.isdigit() and int(declared) > most:
-            return _too_long(most)
-        chunks: list[bytes] = []
-        more = True
-        while more:
+        if declared.isdigit() and int(declared) > self._max_body_bytes:
+            return _too_long(self._max_body_bytes)
+        with _Body(self._service.uris) as body:
+            try:
+                refusal = await self._receive(receive, body)
+            finally:
+                self._held_bytes -= body.size
+            if refusal is not None or not body.complete:
+                return refusal
+            if body.size <= SMALL_BYTES:
+                return _serve_or_refuse(body.content(), self._service.uris, images)
+            return await run_sync(
+                lambda: _serve_or_refuse(body.content(), self._service.uris, images),
+                limiter=self._service.large_work if body.size > LARGE_BYTES else None,
+            )
+
+    async def _receive(self, receive: Receive, body: "_Body") -> Response | None:
+        """Receive a body; return the refusal of one that is too large."""
+        while not body.complete:
             message = await receive()
             if message["type"] == "http.disconnect":
                 return None
-            chunk, more = message.get("body", b""), message.get("more_body", False)
-            chunks.append(chunk)
-            held.bytes += len(chunk)
+            chunk = message.get("body", b"")
+            body.add(chunk)
             self._held_bytes += len(chunk)
-            if held.bytes > most:
-                return _too_long(most)
-            if self._held_bytes > BODIES_IN_MEMORY * most:
+            if body.size > self._max_body_bytes:
+                return _too_long(self._max_body_bytes)
+            if self._held_bytes > MOST_HELD_BYTES:
                 words = "the server holds too many large requests; try again in a moment"
                 return _error(503, Refusal(INVALID_REQUEST, words), {"Retry-After": "5"})
-        return b"".join(chunks)
-
-    async def _serve(self, scope: Scope, body: bytes, receive: Receive, send: Send) -> None:
-        message = read_message(body)
-        if isinstance(message, Refusal):
-            await _refuse(scope, _error(413 if message.too_large else 400, message), receive, send)
-        else:
-            await self._pass_on(scope, body, receive, send)
+            body.complete = not message.get("more_body", False)
+        return None
 
     async def _pass_on(self, scope: Scope, body: bytes, receive: Receive, send: Send) -> None:
         """Let the SDK answer a readable message."""
         headers = MutableHeaders(raw=list(scope["headers"]))
         headers["content-type"] = JSON_TYPE
+        headers["content-length"] = str(len(body))
         unread: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
         async def replay() -> Message:
@@ -110,11 +128,52 @@ class HttpEntry:
             answer.end()
 
 
-@dataclass
-class _Held:
-    """How much of one request is in memory."""
+class _Body:
+    """The body of one request: in memory while it is small, else in a file, since many may arrive slowly at once."""
 
-    bytes: int = 0
+    def __init__(self, uris: KeptUris) -> None:
+        self._uris = uris
+        self._start = bytearray()
+        self._file: BinaryIO | None = None
+        self.size = 0
+        self.complete = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._file is not None:
+            self._file.close()
+
+    def add(self, chunk: bytes) -> None:
+        """Add the next bytes.
+
+        Raises:
+            OutOfSpace, HomeUnusable: there is no room for them, or no place.
+        """
+        self.size += len(chunk)
+        if self.size <= SMALL_BYTES:
+            self._start += chunk
+            return
+        if self._file is None:
+            self._file = self._uris.new_file()
+            chunk, self._start = bytes(self._start) + chunk, bytearray()
+        self._uris.write(self._file, chunk)
+
+    def content(self) -> bytes:
+        """Return all of it."""
+        if self._file is None:
+            return bytes(self._start)
+        self._file.seek(0)
+        return self._file.read()
+
+
+def _serve_or_refuse(raw: bytes, uris: KeptUris, images: ExitStack) -> bytes | Response:
+    """Return what the SDK is to read in place of a message, or the message's refusal."""
+    message, lighter = read_light(raw, uris, images)
+    if isinstance(message, Refusal):
+        return _error(413 if message.too_large else 400, message)
+    return message.model_dump_json(by_alias=True, exclude_unset=True).encode() if lighter else raw
 
 
 class _Answer:

@@ -117,7 +117,7 @@ def build_http_app(service: JobService) -> Starlette:
         max_request_body_size=most,
         transport_security=TransportSecuritySettings(enable_dns_rebinding_protection=False),
     )
-    app.add_middleware(HttpEntry, most)
+    app.add_middleware(HttpEntry, most, service)
     if not log.isEnabledFor(logging.DEBUG):
         # It says at each request of a stateless server that a session without a name ends.
         logging.getLogger("mcp.server.streamable_http").setLevel(logging.WARNING)

@@ -30,7 +30,8 @@ def run_stdio(settings: Settings) -> None:
         async def serve() -> None:
             async with serving(settings) as service:
                 most = max_message_bytes(settings)
-                async with stdio_streams(wire.stdin, wire.stdout, most, end_soon) as (incoming, outgoing):
+                streams = stdio_streams(wire.stdin, wire.stdout, most, end_soon, service.uris)
+                async with streams as (incoming, outgoing):
                     await serve_streams(build_server(service), incoming, outgoing)
 
         def end_soon(client_left: bool) -> None:

@@ -11,9 +11,9 @@ import queue
 import select
 import threading
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, suppress
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import anyio
 from anyio.from_thread import run_sync as run_in_loop
@@ -27,12 +27,16 @@ from mcp.types import (
     ErrorData,
     JSONRPCError,
     JSONRPCMessage,
+    JSONRPCNotification,
     JSONRPCRequest,
     JSONRPCResponse,
     RequestId,
 )
 
-from wan_mcp.fronts.mcp.messages import HEAD_BYTES, TAIL_BYTES, Refusal, known_id, read_message
+from wan_mcp.errors import HomeUnusable, OutOfSpace
+from wan_mcp.fronts.mcp.carried_images import read_light
+from wan_mcp.fronts.mcp.messages import HEAD_BYTES, TAIL_BYTES, Refusal, known_id
+from wan_mcp.media.kept_uris import KeptUris
 
 __all__ = ["Incoming", "Outgoing", "stdio_streams"]
 
@@ -50,7 +54,7 @@ T = TypeVar("T")
 
 @asynccontextmanager
 async def stdio_streams(
-    read_fd: int, write_fd: int, max_line_bytes: int, on_end: Callable[[bool], None]
+    read_fd: int, write_fd: int, max_line_bytes: int, on_end: Callable[[bool], None], uris: KeptUris
 ) -> AsyncIterator[tuple[Incoming, Outgoing]]:
     """Provide the streams of a session over two blocking or non-blocking file descriptors.
 
@@ -61,11 +65,12 @@ async def stdio_streams(
         write_fd: Where messages go to. When it is closed, the incoming stream ends, too.
         max_line_bytes: A longer line is refused, and not kept.
         on_end: Called when no further message is read: with true if the client has left, with false on cancellation.
+        uris: Where the images of calls are kept until they are answered.
     """
     incoming_send, incoming = anyio.create_memory_object_stream[SessionMessage | Exception](0)
     outgoing, outgoing_receive = anyio.create_memory_object_stream[SessionMessage](0)
     token = current_token()
-    session = _Session(incoming_send, _Writer(write_fd, token), _Lines(max_line_bytes))
+    session = _Session(incoming_send, _Writer(write_fd, token), _Lines(max_line_bytes), uris)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(session.read, _Reader(read_fd, token), on_end)
         tasks.start_soon(session.write, outgoing_receive)
@@ -79,8 +84,14 @@ class _Session:
     """Both directions, and which requests are not answered yet."""
 
     def __init__(
-        self, incoming: MemoryObjectSendStream[SessionMessage | Exception], writer: "_Writer", lines: "_Lines"
+        self,
+        incoming: MemoryObjectSendStream[SessionMessage | Exception],
+        writer: "_Writer",
+        lines: "_Lines",
+        uris: KeptUris,
     ):
+        self._uris = uris
+        self._images: dict[RequestId | None, ExitStack] = {}  # of the requests that are not answered yet
         self._incoming = incoming
         self._writer = writer
         self._lines = lines
@@ -114,7 +125,7 @@ class _Session:
         self._mute = True
 
     async def _receive(self, line: "bytes | Refusal") -> None:
-        message = read_message(line) if isinstance(line, bytes) else line
+        message = self._read_line(line) if isinstance(line, bytes) else line
         if isinstance(message, Refusal):
             log.warning("refused a message: %s", message.reason)
             await self._send(message.answer())
@@ -124,11 +135,30 @@ class _Session:
         with suppress(anyio.BrokenResourceError):  # the session is ending
             await self._incoming.send(SessionMessage(message))
 
+    def _read_line(self, line: bytes) -> JSONRPCMessage | Refusal:
+        images = ExitStack()
+        try:
+            message, lighter = read_light(line, self._uris, images)
+        except (OutOfSpace, HomeUnusable) as error:
+            return Refusal(INTERNAL_ERROR, str(error), known_id(line))
+        if lighter and isinstance(message, JSONRPCRequest):
+            self._forget_images(message.id)
+            self._images[message.id] = images
+        elif isinstance(message, JSONRPCNotification) and message.method == "notifications/cancelled":
+            self._forget_images((message.params or {}).get("requestId"))  # it gets no answer
+        return message
+
+    def _forget_images(self, request: Any) -> None:
+        if isinstance(request, str | int) and (images := self._images.pop(request, None)) is not None:
+            images.close()
+
     async def write(self, outgoing: MemoryObjectReceiveStream[SessionMessage]) -> None:
         """Write the session's messages, in their order."""
         async with outgoing:
             async for item in outgoing:
                 message = item.message
+                if isinstance(message, JSONRPCResponse | JSONRPCError):
+                    self._forget_images(message.id)
                 if self._mute or (self._input_ended and not self._answers(message)):
                     continue
                 await self._send(message)
