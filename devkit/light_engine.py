@@ -7,13 +7,15 @@ the environment, as those of `wan-mcp engine` do.
 import logging
 import time
 
+from PIL import Image
+
 from wan_mcp.engine.worker.loop import run_engine
 from wan_mcp.engine.worker.reporter import Reporter
 from wan_mcp.jobs.loaded_models import LoadedModels
 from wan_mcp.media.store import MediaName, MediaStore, whole
 from wan_mcp.schema.enums import Stage
 from wan_mcp.schema.jobs import Artifact, Job
-from wan_mcp.schema.plans import CaptionPlan
+from wan_mcp.schema.plans import CaptionPlan, ImagePlan
 from wan_mcp.settings import Settings
 
 STEP_S = 0.01
@@ -58,7 +60,11 @@ class LightRunner:
             name = MediaName.of(job.id, item - 1, plan.kind)
             path = self._media.path(name)
             with whole(path) as temporary:
-                temporary.write_bytes(f"{plan.prompt} {plan.seed}\n".encode() * 500)
+                if isinstance(plan, ImagePlan):
+                    shade = (plan.seed % 256, 0, 128)
+                    Image.new("RGB", (plan.width, plan.height), shade).save(temporary, "PNG")
+                else:
+                    temporary.write_bytes(f"{plan.prompt} {plan.seed}\n".encode() * 500)
             report.add(
                 Artifact(
                     uri=name.uri,
