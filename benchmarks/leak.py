@@ -127,7 +127,7 @@ class Run:
 
 
 def _median(samples: list[Sample], who: str, what: str) -> float:
-    return statistics.median(getattr(sample, who)[what] for sample in samples)
+    return float(statistics.median(getattr(sample, who)[what] for sample in samples))
 
 
 def _bytes_per_job(samples: list[Sample]) -> float:
