@@ -143,6 +143,7 @@ class Settings(BaseSettings):
         default="",
         description="Extra host names and web origins that may reach the HTTP server, separated by commas.",
     )
+    http_page: bool = Field(default=True, description="Serve the studio page at / of the HTTP server.")
     engine_command: str = Field(
         default="",
         description="The whole command that starts an engine, e.g. 'nice -n 10 /…/.venv/bin/wan-mcp engine'.",

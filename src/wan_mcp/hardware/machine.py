@@ -10,7 +10,7 @@ from wan_mcp.hardware.host_memory import main_memory
 from wan_mcp.schema.enums import ComputePrecision, RequestedPrecision
 from wan_mcp.settings import Settings
 
-__all__ = ["MIN_FP8_CAPABILITY", "Machine", "listed_gpus", "this_machine"]
+__all__ = ["MIN_FP8_CAPABILITY", "Machine", "gpu_memory", "listed_gpus", "this_machine"]
 
 TOOL = "nvidia-smi"
 TOOL_TIMEOUT_S = 10
@@ -66,6 +66,22 @@ def listed_gpus() -> tuple[str, ...]:
     except (OSError, subprocess.SubprocessError):
         return ()
     return tuple(line.strip() for line in answer.stdout.splitlines() if line.strip())
+
+
+def gpu_memory(index: str) -> tuple[int, int] | None:
+    """Return the used and the total memory of a GPU in bytes, as the driver's tool tells; None without it."""
+    tool = shutil.which(TOOL)
+    if tool is None:
+        return None
+    query = [tool, f"--id={index}", "--query-gpu=memory.used,memory.total", "--format=csv,noheader,nounits"]
+    try:
+        answer = subprocess.run(
+            query, env=child_environment(), capture_output=True, text=True, timeout=TOOL_TIMEOUT_S, check=True
+        )
+        used, _, total = answer.stdout.split("\n")[0].partition(",")
+        return int(used) * MIB, int(total) * MIB
+    except (OSError, subprocess.SubprocessError, ValueError):
+        return None
 
 
 def _gpu(index: str) -> Machine | None:

@@ -74,6 +74,12 @@ class Processes:
             with suppress(ProcessLookupError):
                 os.kill(_pid_of(identity), signal.SIGKILL)
 
+    def ask_to_end(self, identity: str) -> None:
+        """Ask a process to end in good order, if it is still the same."""
+        if self.lives(identity):
+            with suppress(ProcessLookupError):
+                os.kill(_pid_of(identity), signal.SIGTERM)
+
     def start(self, command: Sequence[str], environment: Mapping[str, str], folder: Path, output: Path) -> Started:
         """Start a process in a new session, so that it outlives this one; its output is added to a file.
 

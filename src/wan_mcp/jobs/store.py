@@ -325,6 +325,11 @@ class JobStore:
         """Check whether a job is running on a device, or was when its engine died."""
         return any(job.state is JobState.RUNNING and job.device == device for job in self.unfinished())
 
+    def last_end(self, device: str) -> float | None:
+        """Return when a job of a device ended last, in Unix time."""
+        [row] = self.database.read("SELECT max(finished_at) FROM jobs WHERE device = ?", device)
+        return None if row[0] is None else float(row[0])
+
     def has_evidence(self) -> bool:
         """Check whether engines have died over a job that is queued."""
         return any(job.state is JobState.QUEUED and evidence.deaths for job, evidence in self._line())

@@ -15,7 +15,7 @@ from functools import partial
 from filelock import Timeout
 
 from wan_mcp.child_environment import child_environment, temporary_in
-from wan_mcp.errors import HomeUnusable, OutOfSpace
+from wan_mcp.errors import BadRequest, HomeUnusable, OutOfSpace
 from wan_mcp.files import writing_to
 from wan_mcp.hardware.machine import Machine
 from wan_mcp.jobs.device_lock import engine_lock
@@ -29,8 +29,9 @@ from wan_mcp.jobs.orphans import death_in, engines_on, living_devices, settle_or
 from wan_mcp.jobs.processes import Processes, Started
 from wan_mcp.jobs.starts import StartLog, is_passing, judge
 from wan_mcp.jobs.store import JobStore
-from wan_mcp.jobs.workers import Ended, WorkerRegistry
-from wan_mcp.schema.jobs import JobError
+from wan_mcp.jobs.workers import Ended, WorkerRegistry, WorkerRow
+from wan_mcp.schema.enums import JobState
+from wan_mcp.schema.jobs import Job, JobError
 from wan_mcp.settings import Settings
 
 __all__ = ["Supervisor"]
@@ -101,6 +102,34 @@ class Supervisor:
         """Return the loaded models of a ready engine, or None; for estimates, because it does not check the lock."""
         row = self._rows.get(self.device)
         return row.loaded if row is not None and row.ready and row.lives(self._processes) else None
+
+    def engine(self) -> WorkerRow | None:
+        """Return the living engine of the settings' device, or None."""
+        row = self._rows.get(self.device)
+        return row if row is not None and row.lives(self._processes) else None
+
+    def job_on(self, device: str) -> Job | None:
+        """Return the job that runs on a device, or None."""
+        running = (job for job in self._store.unfinished() if job.state is JobState.RUNNING)
+        return next((job for job in running if job.device == device), None)
+
+    def last_end(self, device: str) -> float | None:
+        """Return when a job of a device ended last, in Unix time."""
+        return self._store.last_end(device)
+
+    def free(self) -> bool:
+        """Ask the engine of the settings' device to end, so that its memory is free; return False if none runs.
+
+        Raises:
+            BadRequest: It is at work.
+        """
+        with self._turn:
+            if self._store.has_running(self.device) or self._store.has_queued(self.device):
+                raise BadRequest("the engine has jobs; wait for them, or cancel them, and free its memory then")
+            if (row := self.engine()) is None or row.identity is None:
+                return False
+            self._processes.ask_to_end(row.identity)
+            return True
 
     def machine(self) -> Machine | None:
         """Return the machine as an engine has recorded it; None if no engine has run since the machine booted."""

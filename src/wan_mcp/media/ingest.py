@@ -7,6 +7,7 @@ on a file that may change, and no second decoder ever sees foreign bytes.
 import os
 import re
 import shutil
+import struct
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -25,6 +26,7 @@ from wan_mcp.text import escaped, in_bytes, quoted
 
 __all__ = ["InputImages"]
 
+DATA_URI = "data URI"
 PATH_SHOWN = 200  # characters of a path in an error
 LONGEST_PATH = 4096  # characters: PATH_MAX on Linux
 LITERAL = re.compile(r"""^['"]|^\$|^[A-Za-z]:[\\/]|\\\\|^~[^/]""")
@@ -67,13 +69,37 @@ class InputImages:
         data, origin = self._read(source if self._uris is None else self._uris.restore(source))
         return self._keep(data, origin, [] if notes is None else notes)
 
+    def take_data(self, data: bytes, notes: list[str] | None = None) -> InputImage:
+        """Ingest the bytes of an image file that a caller has sent; as `take` otherwise."""
+        if len(data) > self._max_bytes:
+            raise self._too_many_bytes(len(data))
+        return self._keep(data, DATA_URI, [] if notes is None else notes)
+
+    def taken(self, sha256: str) -> InputImage:
+        """Return an image that was ingested before, by its hash.
+
+        Raises:
+            BadImage: There is none.
+        """
+        file = self._media.inputs / f"{sha256}.png"
+        try:
+            with file.open("rb") as png:
+                head = png.read(24)
+            os.utime(file)  # it is wanted: see `MediaStore.remove_unused_inputs`
+            width, height = struct.unpack(">II", head[16:24])  # of our own PNGs: signature, IHDR, width, height
+        except (OSError, struct.error) as error:
+            raise BadImage("the picture is no longer here; send it again") from error
+        return InputImage(
+            sha256=sha256, file=str(file.relative_to(self._media.home)), width=width, height=height, source=DATA_URI
+        )
+
     def _read(self, source: str) -> tuple[bytes, str]:
         match scheme_of(source):
             case "data":
                 data = data_of_uri(source, self._max_bytes)
                 if data is None or len(data) > self._max_bytes:
                     raise self._too_many_bytes(len(source) * 3 // 4 if data is None else len(data))
-                return data, "data URI"
+                return data, DATA_URI
             case "wan":
                 address = "wan" + source.strip()[len("wan") :]  # the scheme in lower case
                 return self._from_result(MediaName.parse(address), address)

@@ -1,18 +1,31 @@
 """A check that refuses jobs too large for this machine before they start, and suggests what fits."""
 
 import logging
+from dataclasses import dataclass
 
 from wan_mcp.catalog.manifest import Manifest
-from wan_mcp.catalog.memory_fit import misfit
+from wan_mcp.catalog.memory_fit import largest_fitting, misfit, needed_bytes
 from wan_mcp.catalog.presets import precision_asked
 from wan_mcp.errors import BadRequest
 from wan_mcp.hardware.machine import Machine, this_machine
 from wan_mcp.schema.plans import Plan
 from wan_mcp.settings import Settings
 
-__all__ = ["MemoryCheck"]
+__all__ = ["MemoryCheck", "MemoryFit"]
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class MemoryFit:
+    """A plan's memory on this machine, in bytes."""
+
+    needed: int
+    available: int
+    misfit: str | None
+    """Why it does not fit, and what does, in words; None if it fits."""
+    largest: dict[str, int]
+    """Named sizes that fit, each with the most frames that do; empty if the plan fits."""
 
 
 class MemoryCheck:
@@ -30,15 +43,21 @@ class MemoryCheck:
         Raises:
             BadRequest: The message says how much it needs, and which sizes and frame counts fit.
         """
+        if (fit := self.fit(plan, manifest, told)) is not None and fit.misfit is not None:
+            raise BadRequest(fit.misfit)
+
+    def fit(self, plan: Plan, manifest: Manifest, told: Machine | None = None) -> MemoryFit | None:
+        """Return what a plan needs and this machine has; None if the plan makes no pictures or that is unknown."""
         shape = plan.shape
         if shape is None:
-            return
+            return None
         if told is None and self._seen is None:
             self._seen = this_machine(self._settings)
         machine = told or self._seen
         memory = machine.memory if machine else None
         if machine is None or memory is None:
-            return
+            return None
         precision = machine.precision_of(manifest, precision_asked(self._settings.precision, plan))
-        if (why := misfit(manifest, memory, precision, shape)) is not None:
-            raise BadRequest(why)
+        why = misfit(manifest, memory, precision, shape)
+        largest = largest_fitting(manifest, memory, precision, still=shape.frames == 1) if why else {}
+        return MemoryFit(needed_bytes(manifest, precision, shape), memory, why, largest)

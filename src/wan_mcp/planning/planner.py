@@ -17,7 +17,7 @@ from wan_mcp.media.framing import cover
 from wan_mcp.planning.caption_instruction import resolve_caption
 from wan_mcp.planning.limits import checked_or_default, checked_text, require_within, resolve_seed
 from wan_mcp.planning.loras import resolve_loras, resolve_steps
-from wan_mcp.planning.memory_check import MemoryCheck
+from wan_mcp.planning.memory_check import MemoryCheck, MemoryFit
 from wan_mcp.planning.quality import preset_of, resolve_step_cache, resolve_turbo
 from wan_mcp.planning.resolution import resolve_frames, resolve_size
 from wan_mcp.schema.enums import Kind, Task
@@ -117,6 +117,10 @@ class Planner:
         plan = self._plan(request, choice, image, last_image)
         self._memory_check.check(plan, choice.manifest, machine)
         return plan.model_copy(update={"notes": (*notes, *plan.notes)})
+
+    def fit(self, plan: Plan, machine: Machine | None = None) -> MemoryFit | None:
+        """Return the memory that a plan needs and this machine has; None if it is unknown."""
+        return self._memory_check.fit(plan, self._catalog.get(plan.model), machine)
 
     def plan(self, request: Request, image: InputImage | None = None, last_image: InputImage | None = None) -> Plan:
         """Resolve every parameter of a request; `image` and `last_image` are its ingested images.

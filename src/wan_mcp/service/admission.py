@@ -59,6 +59,42 @@ class Admission:
 
         return await run_sync(resolve)
 
+    async def plan(self, request: Request, image: InputImage | None, last_image: InputImage | None) -> Plan:
+        """Return the plan of a request, also of one that is too large for this machine.
+
+        `image` and `last_image` were ingested before; a request may name others, which are ingested.
+
+        Raises:
+            UserError: the request is refused; the message says what is wrong and what to do.
+        """
+        notes: list[str] = []
+        image = image or await self._take("image", request.image, notes)
+        if isinstance(request, VideoRequest):
+            last_image = last_image or await self._take("last_image", request.last_image, notes)
+
+        def plan() -> Plan:
+            self._catalog.refresh()
+            made = self.planner.plan(request, image, last_image)
+            return made.model_copy(update={"notes": (*notes, *made.notes)})
+
+        return await run_sync(plan)
+
+    async def ingest(self, data: bytes, notes: list[str]) -> InputImage:
+        """Ingest the bytes of an image file; what of it was left out or converted is added to `notes`.
+
+        Raises:
+            BadImage: It is too large, or not an image; the message says which.
+        """
+        return await run_sync(self._inputs.take_data, data, notes, limiter=self.large_work)
+
+    async def ingested(self, sha256: str) -> InputImage:
+        """Return an image that was ingested before, by its hash.
+
+        Raises:
+            BadImage: There is none.
+        """
+        return await run_sync(self._inputs.taken, sha256)
+
     async def _take(self, what: str, source: str | None, notes: list[str]) -> InputImage | None:
         if not source:
             return None

@@ -2,11 +2,11 @@
 
 from wan_mcp.schema.enums import JobState, Kind, Stage
 from wan_mcp.schema.jobs import Job
-from wan_mcp.schema.plans import VideoPlan
+from wan_mcp.schema.plans import Plan, VideoPlan
 from wan_mcp.service.service import JobView
 from wan_mcp.text import duration, one_line, time_left
 
-__all__ = ["fraction_of", "sentence", "stage_of", "what_it_is"]
+__all__ = ["fraction_of", "sentence", "stage_of", "what_it_is", "what_it_makes"]
 
 
 def fraction_of(job: Job) -> float:
@@ -26,7 +26,11 @@ def stage_of(job: Job) -> str | None:
 
 def what_it_is(job: Job) -> str:
     """Describe what a job makes: `2 videos 128x128, 17 frames at 8 fps (2.125 s)`."""
-    plan = job.plan
+    return what_it_makes(job.plan)
+
+
+def what_it_makes(plan: Plan) -> str:
+    """Describe what a job of this plan makes."""
     made = f"{plan.count} {plan.kind}s" if plan.count > 1 else str(plan.kind)
     if plan.shape is not None:
         made += f" {plan.shape.width}x{plan.shape.height}"

@@ -10,6 +10,7 @@ from wan_mcp.jobs.supervisor import Supervisor
 from wan_mcp.jobs.timings import Timings
 from wan_mcp.schema.enums import JobState, RequestedPrecision, Stage
 from wan_mcp.schema.jobs import Job
+from wan_mcp.schema.plans import Plan
 
 __all__ = ["JobView", "Queue"]
 
@@ -62,6 +63,21 @@ class Queue:
             eta_s=self._seconds([*line, job]) if hindrance is None else None,
             hindrance=hindrance,
         )
+
+    def outlook(self, plan: Plan) -> tuple[int, float | None, float | None]:
+        """Return how many jobs a job of this plan would find ahead, its own seconds, and those until it would begin.
+
+        Seconds are None while nothing similar was measured, and while something hinders engines.
+        """
+        unfinished = self._store.unfinished()
+        coming = {other.plan.model for other in unfinished if _downloads(other)}
+        line = [other for other in unfinished if other.plan.model not in coming]
+        loaded = self._engines.loaded() or LoadedModels()
+        for job in line:
+            loaded = loaded.after(job.plan, self._precision)
+        expected = self._timings.expect(self._engines.device, plan, loaded=loaded.has(plan, self._precision))
+        seconds = None if expected is None else sum(expected.values())
+        return len(line), seconds, self._seconds(line) if self._engines.hindrance is None else None
 
     def _seconds(self, line: list[Job]) -> float | None:
         """Return the seconds until the last job in `line` is done; None if any is unknown."""

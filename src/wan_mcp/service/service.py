@@ -28,10 +28,12 @@ from wan_mcp.jobs.timings import Timings
 from wan_mcp.media.store import MediaStore
 from wan_mcp.schema.enums import JobState, Kind
 from wan_mcp.schema.jobs import Job
+from wan_mcp.schema.plans import InputImage
 from wan_mcp.schema.requests import Request
 from wan_mcp.service.admission import Admission
 from wan_mcp.service.background import Health, background, retried
 from wan_mcp.service.deletion import Deletion
+from wan_mcp.service.estimate import Estimate, estimated
 from wan_mcp.service.model_status import Measured, ModelStatus, model_statuses, what_statuses_depend_on
 from wan_mcp.service.queue import JobView, Queue
 from wan_mcp.settings import Settings
@@ -69,8 +71,8 @@ class JobService:
         self.settings = settings
         self._catalog = Catalog.of(settings.home)
         self.media = MediaStore(settings.home)
-        self._admission = Admission(settings, self._catalog, self.media, any_image_folder=any_image_folder)
-        self.uris, self.large_work = self._admission.uris, self._admission.large_work
+        self.admission = Admission(settings, self._catalog, self.media, any_image_folder=any_image_folder)
+        self.uris, self.large_work = self.admission.uris, self.admission.large_work
         self._opened: _Table | None = None
         self._left: list[_Table] = []
         self._opening = anyio.Lock()
@@ -133,8 +135,8 @@ class JobService:
         table = await self._table()
         if request_id is not None and (job := await run_sync(table.store.attached, request, request_id)):
             return await self.view(job.id)
-        await run_sync(self._admission.check_home)
-        plan = await self._admission.settle(request, await run_sync(table.engines.machine))
+        await run_sync(self.admission.check_home)
+        plan = await self.admission.settle(request, await run_sync(table.engines.machine))
 
         def queue() -> Job:
             limit, key = self.settings.queue_limit, table.engines.settings_key
@@ -152,6 +154,27 @@ class JobService:
         except Exception:  # the job is there all the same, and `_keep` tries again
             log.exception("cannot supervise the engine")
         return await self.view(job.id)
+
+    async def estimate(
+        self, request: Request, image: InputImage | None = None, last_image: InputImage | None = None
+    ) -> Estimate:
+        """Return what a job would be and take; `image` and `last_image` are those that were ingested before.
+
+        Raises:
+            UserError: the request is refused for another reason than the memory of this machine.
+        """
+        table = await self._table()
+        plan = await self.admission.plan(request, image, last_image)
+
+        def estimate() -> Estimate:
+            fit = self.admission.planner.fit(plan, table.engines.machine())
+            return estimated(plan, self._catalog.get(plan.model), fit, table.queue, self.settings)
+
+        return await run_sync(estimate)
+
+    async def engines(self) -> Supervisor:
+        """Return what knows the engines of this home."""
+        return (await self._table()).engines
 
     async def _when_to_come_back(self, table: _Table) -> str:
         running = [job for job in await run_sync(table.store.unfinished) if job.state is JobState.RUNNING]
@@ -284,10 +307,10 @@ class JobService:
         """Return what each model means on this machine; without a usable job table, no times."""
         measured = await self._measured()
         try:
-            return await run_sync(model_statuses, models, self._admission.planner, self.settings, measured)
+            return await run_sync(model_statuses, models, self.admission.planner, self.settings, measured)
         except (WanError, OSError, sqlite3.Error) as error:
             log.warning("no measured times: %s", error)
-            return await run_sync(model_statuses, models, self._admission.planner, self.settings, None)
+            return await run_sync(model_statuses, models, self.admission.planner, self.settings, None)
 
     async def models_version(self) -> Hashable:
         """Return a value that stays equal as long as the catalog and the statuses of its models do."""

@@ -70,6 +70,11 @@ class WeightsLock(Frozen):
         except OSError as error:
             raise HomeUnusable(f"the lock file {place} cannot be written: {error.strerror}") from error
 
+    @staticmethod
+    def remove(manifest: Manifest, home: Path) -> None:
+        """Remove the lock of a model, if there is one."""
+        _place(manifest, home).unlink(missing_ok=True)
+
     def changes(self, newer: Mapping[str, str]) -> list[str]:
         """Describe the changed, added and removed files of another commit, given as the etag of each file."""
         paths = {

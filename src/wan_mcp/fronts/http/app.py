@@ -4,6 +4,8 @@ import asyncio
 import logging
 import signal
 import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from stat import S_ISREG
 from types import FrameType
 from typing import Any
@@ -43,6 +45,7 @@ from wan_mcp.fronts.http.quiet_end import QuietEnd
 from wan_mcp.fronts.mcp.http_entry import ENDPOINT
 from wan_mcp.fronts.mcp.process_end import end_within
 from wan_mcp.fronts.mcp.server import build_http_app
+from wan_mcp.fronts.web.page import Page
 from wan_mcp.logs import log_to_stderr
 from wan_mcp.service.service import JobService, serving
 from wan_mcp.settings import Settings
@@ -70,8 +73,9 @@ MEDIA_HEADERS = {"Cache-Control": "private, max-age=86400", "X-Content-Type-Opti
 def build_app(service: JobService, host: str, *, own_user_only: bool = False) -> Starlette:
     """Return the application for a server that listens on `host`; `own_user_only` as in `Callers`."""
     mcp = build_http_app(service)
-    return Starlette(
-        routes=[*mcp.routes, *_routes(service)],
+    page = Page(service) if service.settings.http_page else None
+    app = Starlette(
+        routes=[*mcp.routes, *_routes(service), *(page.routes() if page else ())],
         middleware=[
             Middleware(QuietEnd),
             *_guards(host, service.settings),
@@ -79,8 +83,19 @@ def build_app(service: JobService, host: str, *, own_user_only: bool = False) ->
             *mcp.user_middleware,
         ],
         exception_handlers={HTTPException: _in_words},
-        lifespan=mcp.router.lifespan_context,
+        lifespan=_lifespan(mcp, page),
     )
+    app.state.page = page
+    return app
+
+
+def _lifespan(mcp: Starlette, page: Page | None) -> Callable[[Starlette], AbstractAsyncContextManager[None]]:
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        async with mcp.router.lifespan_context(mcp), page.running() if page else nullcontext():
+            yield
+
+    return lifespan
 
 
 def _guards(host: str, settings: Settings) -> list[Middleware]:
@@ -172,10 +187,14 @@ def run_http(settings: Settings, host: str, port: int) -> None:
 class _Server(uvicorn.Server):
     """A server that ends soon after it was told to, whatever still runs."""
 
+    page: Page | None = None
+
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Stop at a signal."""
         log.info("stopping at signal %d", sig)
         end_within(GOODBYE_S + LAST_CALL_S, 0)
+        if self.page is not None:
+            self.page.close()
         super().handle_exit(sig, frame)
 
 
@@ -207,6 +226,7 @@ async def _serve(settings: Settings, host: str, listener: socket.socket) -> None
         shown = f"[{address}]" if ":" in address else address
         log.info("listening on http://%s:%d%s", shown, port, ENDPOINT)
         server = _Server(config)
+        server.page = app.state.page
         # uvicorn handles these while it serves, and raises them again when it has stopped.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, server.handle_exit)

@@ -1,0 +1,119 @@
+"""JSON answers of the page's API: what was asked for, or a sentence and the one button that helps."""
+
+import json
+import logging
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+
+from wan_mcp.errors import (
+    BadImage,
+    BadRequest,
+    BrokenManifest,
+    HomeUnusable,
+    OutOfSpace,
+    QueueFull,
+    UnknownJob,
+    UnknownModel,
+    UnreadableRow,
+    UserError,
+    WeightsUnavailable,
+)
+from wan_mcp.fronts.discretion import NOT_PATHS, hidden, is_near
+from wan_mcp.fronts.web.shapes import Action, Problem
+from wan_mcp.service.service import JobService
+
+__all__ = ["SAFE_HEADERS", "Answers", "Endpoint", "Refusal", "problem_of", "without_paths"]
+
+log = logging.getLogger(__name__)
+
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+SAFE_HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+STATUSES: dict[type[UserError], tuple[int, str]] = {
+    BadImage: (400, "bad_image"),
+    BadRequest: (400, "bad_request"),
+    UnknownModel: (404, "unknown_model"),
+    UnknownJob: (404, "unknown_job"),
+    UnreadableRow: (409, "unreadable_job"),
+    BrokenManifest: (409, "broken_manifest"),
+    WeightsUnavailable: (409, "weights_unavailable"),
+    QueueFull: (429, "queue_full"),
+    OutOfSpace: (507, "out_of_space"),
+    HomeUnusable: (503, "home_unusable"),
+}
+INTERNAL = "Something broke in the server; its log says what. Jobs go on."
+
+
+ADDRESSES = frozenset({"url", "sheet_url", "poster_url", "images"})
+"""Keys whose values are addresses on this server, which look like paths."""
+
+
+def without_paths(value: Any, home: Path) -> Any:
+    """Return a JSON value for a page elsewhere: with every path of the server's machine hidden."""
+    if isinstance(value, dict):
+        kept = ADDRESSES | NOT_PATHS
+        shown = {key: each if key in kept else without_paths(each, home) for key, each in value.items()}
+        return shown | ({"path": None} if "path" in value else {})
+    if isinstance(value, list):
+        return [without_paths(each, home) for each in value]
+    return hidden(value, home)
+
+
+class Refusal(Exception):
+    """An answer with another status than 200, and a sentence."""
+
+    def __init__(self, status: int, code: str, words: str, action: Action | None = None) -> None:
+        super().__init__(words)
+        self.status = status
+        self.problem = Problem(error=words, code=code, action=action)
+
+
+def problem_of(error: UserError) -> tuple[int, Problem]:
+    """Return the status and the words of an error for a caller."""
+    status, code = next((each for kind, each in STATUSES.items() if isinstance(error, kind)), (400, "refused"))
+    words = str(error)
+    action = Action(do="retry", label="Try again") if status in (429, 503, 507) else None
+    return status, Problem(error=f"{words[:1].upper()}{words[1:]}", code=code, action=action)
+
+
+class Answers:
+    """Makes answers for near clients and for those elsewhere, who read no path of this machine."""
+
+    def __init__(self, service: JobService) -> None:
+        self._home = service.settings.home
+
+    def json(self, request: Request, body: BaseModel, status: int = 200, **headers: str) -> Response:
+        """Return an answer."""
+        content = body.model_dump_json().encode() if is_near(request.scope) else self._discreetly(body)
+        return Response(content, status, SAFE_HEADERS | headers, "application/json")
+
+    def plain(self, body: BaseModel) -> Response:
+        """Return an answer that is the same for clients elsewhere."""
+        return Response(body.model_dump_json(), 200, SAFE_HEADERS, "application/json")
+
+    def _discreetly(self, body: BaseModel) -> bytes:
+        return json.dumps(without_paths(body.model_dump(mode="json"), self._home), ensure_ascii=False).encode()
+
+    def guarded(self, endpoint: Endpoint) -> Endpoint:
+        """Return an endpoint whose errors are answers."""
+
+        async def answer(request: Request) -> Response:
+            try:
+                return await endpoint(request)
+            except Refusal as refusal:
+                return self.json(request, refusal.problem, refusal.status)
+            except UserError as error:
+                status, problem = problem_of(error)
+                return self.json(request, problem, status)
+            except ClientDisconnect:
+                return Response(status_code=400)
+            except Exception:
+                log.exception("%s %s failed", request.method, request.url.path)
+                return self.json(request, Problem(error=INTERNAL, code="internal"), 500)
+
+        return answer

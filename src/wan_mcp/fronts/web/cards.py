@@ -1,0 +1,149 @@
+"""A job as the page shows it."""
+
+from pathlib import Path
+from typing import Any
+
+from wan_mcp.catalog.catalog import Catalog
+from wan_mcp.catalog.memory_fit import smaller_sizes
+from wan_mcp.errors import BadRequest
+from wan_mcp.fronts.web.shapes import Action, JobCard, JobDetail, Problem, ResultFile
+from wan_mcp.media.store import MediaName, MediaStore
+from wan_mcp.schema.enums import JobState, Kind
+from wan_mcp.schema.jobs import Artifact, Job
+from wan_mcp.schema.plans import InputImage, Plan, VideoPlan
+from wan_mcp.service.describe import fraction_of, sentence, stage_of, what_it_is
+from wan_mcp.service.queue import JobView
+from wan_mcp.service.repeatable_request import repeatable_request
+
+__all__ = ["Cards", "input_url"]
+
+TO_DOWNLOAD = ("model_not_local", "hub_unreachable", "hub_rate_limited")
+TOO_LARGE = ("out_of_memory", "too_large_for_device")
+
+
+def input_url(image: InputImage) -> str:
+    """Return the address of an ingested picture."""
+    return f"/api/inputs/{image.sha256}"
+
+
+class Cards:
+    """Makes cards of jobs. Reads the media folder."""
+
+    def __init__(self, media: MediaStore, catalog: Catalog) -> None:
+        self._media, self._catalog = media, catalog
+
+    def card(self, view: JobView) -> JobCard:
+        """Return a job as a card shows it."""
+        return JobCard(**self._facts(view))
+
+    def detail(self, view: JobView) -> JobDetail:
+        """Return a job with what would make it again."""
+        plan = view.job.plan
+        manifest = self._catalog.manifests.get(plan.model)
+        request = repeatable_request(plan, manifest, self._media.home)
+        # The page names ingested pictures by their hash: a path means nothing to a browser elsewhere.
+        for name, image in _images(plan):
+            if image.source == "data URI" or not image.source.startswith("wan:"):
+                request[name] = image.sha256
+        receipt = plan.model_dump(mode="json", exclude={"tokens", "even_at"}, exclude_none=True)
+        return JobDetail(**self._facts(view), request={"kind": plan.kind.value, **request}, receipt=receipt)
+
+    def _facts(self, view: JobView) -> dict[str, Any]:
+        job, plan = view.job, view.job.plan
+        progress = job.progress
+        shows_stage = job.state in (JobState.RUNNING, JobState.FAILED) and progress is not None
+        return {
+            "id": job.id,
+            "kind": plan.kind,
+            "task": plan.task,
+            "model": plan.model,
+            "state": job.state,
+            "client": job.client,
+            "kept": job.kept,
+            "parent": job.parent,
+            "prompt": plan.prompt if plan.kind is Kind.CAPTION else plan.prompt_asked,
+            "what": what_it_is(job),
+            "sentence": sentence(view),
+            "stage": stage_of(job) if shows_stage else None,
+            "step": progress.step if progress and shows_stage else None,
+            "steps": progress.steps if progress and shows_stage else None,
+            "item": progress.item if progress else 1,
+            "items": progress.items if progress else plan.count,
+            "fraction": fraction_of(job),
+            "eta_s": _eta(view),
+            "at": job.updated_at if job.state is JobState.RUNNING else None,
+            "detail": progress.detail if progress and shows_stage else "",
+            "queue_position": view.queue_position,
+            "hindrance": view.hindrance,
+            "cancel_requested": job.cancel_requested,
+            "crashes": job.crashes,
+            "created_at": job.created_at,
+            "started_at": job.started_at,
+            "finished_at": job.finished_at,
+            "width": plan.shape.width if plan.shape else None,
+            "height": plan.shape.height if plan.shape else None,
+            "seed": plan.seed,
+            "count": plan.count,
+            "images": [input_url(image) for _, image in _images(plan)],
+            "results": [self._file(artifact) for artifact in job.artifacts],
+            "caption": job.caption,
+            "notes": [*plan.notes, *job.notes],
+            "problem": self._problem(job),
+        }
+
+    def _file(self, artifact: Artifact) -> ResultFile:
+        sheet = poster = None
+        try:
+            name = MediaName.parse(artifact.uri)
+        except BadRequest:
+            path, url = Path(artifact.path), ""
+        else:
+            path = self._media.path(name)
+            url = _url(path)
+            if name.kind is Kind.VIDEO:
+                sheet, poster = (
+                    _url(each) if each.is_file() else None
+                    for each in (self._media.sheet(name), self._media.poster(name))
+                )
+        return ResultFile(
+            **artifact.model_dump(exclude={"path"}), path=str(path), url=url, sheet_url=sheet, poster_url=poster
+        )
+
+    def _problem(self, job: Job) -> Problem | None:
+        if job.state is not JobState.FAILED:
+            return None
+        if job.error is None:
+            return Problem(error="The job failed, and nothing says why.", code="unknown")
+        return Problem(error=job.error.message, code=job.error.code, action=self._action(job, job.error.code))
+
+    def _action(self, job: Job, code: str) -> Action | None:
+        """Return the one button that helps after this failure."""
+        plan = job.plan
+        manifest = self._catalog.manifests.get(plan.model)
+        if code in TOO_LARGE and manifest is not None and plan.shape is not None:
+            sizes = smaller_sizes(manifest, plan.shape)
+            for name, frames in sizes.items():
+                values: dict[str, Any] = {"resolution": name}
+                if isinstance(plan, VideoPlan) and frames < plan.num_frames:
+                    values["num_frames"] = frames
+                return Action(do="change", label=f"Try {name}", model=plan.model, values=values)
+        if code in TO_DOWNLOAD:
+            return Action(do="get_model", label="Get the model", model=plan.model)
+        return Action(do="retry", label="Try again")
+
+
+def _images(plan: Plan) -> list[tuple[str, InputImage]]:
+    pictures = {"image": plan.image, "last_image": plan.last_image if isinstance(plan, VideoPlan) else None}
+    return [(name, image) for name, image in pictures.items() if image is not None]
+
+
+def _eta(view: JobView) -> float | None:
+    """Return the seconds left: of a running job at its last report, so that its card changes only with it."""
+    job = view.job
+    if job.state is JobState.RUNNING:
+        return None if job.progress is None or job.progress.eta_s is None else round(job.progress.eta_s, 1)
+    return None if view.eta_s is None else round(view.eta_s)
+
+
+def _url(path: Path) -> str:
+    return f"/media/{path.parent.name}/{path.name}"

@@ -1,0 +1,157 @@
+"""Pictures that the page sends: bounded, ingested like those of every other front, and known by their hash."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from anyio.to_thread import run_sync
+from starlette.requests import Request
+from starlette.responses import FileResponse, Response
+
+from wan_mcp.errors import BadImage
+from wan_mcp.fronts.web.answers import Answers, Refusal
+from wan_mcp.fronts.web.cards import input_url
+from wan_mcp.fronts.web.shapes import Crop, InputAnswer
+from wan_mcp.media.framing import cover
+from wan_mcp.schema.plans import InputImage
+from wan_mcp.service.service import JobService
+from wan_mcp.text import in_bytes, quoted
+
+__all__ = ["Inputs", "crop_of"]
+
+ID = re.compile(r"[0-9a-f]{64}")
+FORM_SPARE = 65_536  # bytes of a form around its picture
+LONGEST_SIDE = 16_384
+PICTURES = ("image", "last_image")
+
+
+def crop_of(picture: tuple[int, int], frame: tuple[int, int], what: str = "picture") -> Crop:
+    """Return how a picture of this width and height fills a frame."""
+    framing = cover(picture, frame)
+    left, top, right, bottom = framing.box
+    width, height = framing.scaled
+    return Crop(
+        width=frame[0],
+        height=frame[1],
+        left=left / width,
+        top=top / height,
+        right=right / width,
+        bottom=bottom / height,
+        words=framing.describe(what),
+    )
+
+
+class Inputs:
+    """The endpoints of pictures, and what stands for a picture in a request."""
+
+    def __init__(self, service: JobService, answers: Answers) -> None:
+        self._service, self._answers = service, answers
+        self._most = int(service.settings.image_max_mb * 1e6)
+
+    async def upload(self, request: Request) -> Response:
+        """Take a picture in: the body itself, or the first file of a form."""
+        frame = _frame(request.query_params)
+        notes: list[str] = []
+        image = await self._service.admission.ingest(await self._data(request), notes)
+        crop = crop_of((image.width, image.height), frame) if frame else None
+        answer = InputAnswer(
+            id=image.sha256, width=image.width, height=image.height, url=input_url(image), notes=notes, crop=crop
+        )
+        return self._answers.json(request, answer, 201)
+
+    async def _data(self, request: Request) -> bytes:
+        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        is_form = kind == "multipart/form-data"
+        most = self._most + (FORM_SPARE if is_form else 0)
+        declared = request.headers.get("content-length", "0")
+        if declared.isdigit() and int(declared) > most:
+            raise self._too_large()
+        chunks: list[bytes] = []
+        size = 0
+        async for chunk in request.stream():
+            size += len(chunk)
+            if size > most:
+                raise self._too_large()
+            chunks.append(chunk)
+        body = b"".join(chunks)
+        data = await run_sync(_file_in_form, request.headers["content-type"], body) if is_form else body
+        if not data:
+            raise BadImage("there is no picture in the request; send it as the body, or as a file in a form")
+        if len(data) > self._most:
+            raise self._too_large()
+        return data
+
+    def _too_large(self) -> Refusal:
+        return Refusal(413, "bad_image", f"The picture is too large; the limit is {in_bytes(self._most)}.")
+
+    async def show(self, request: Request) -> Response:
+        """Serve a picture that was taken in."""
+        file = self._service.media.inputs / f"{_id(request.path_params['id'])}.png"
+        if not await run_sync(file.is_file):
+            raise Refusal(404, "bad_image", "There is no such picture here.")
+        headers = {"Cache-Control": "private, max-age=86400, immutable", "X-Content-Type-Options": "nosniff"}
+        return FileResponse(file, media_type="image/png", headers=headers)
+
+    async def known(self, given: Mapping[str, Any]) -> dict[str, InputImage]:
+        """Return the pictures that a request names by their ids, without reading their pixels.
+
+        Raises:
+            BadImage: There is no picture of that id.
+        """
+        found: dict[str, InputImage] = {}
+        for name in PICTURES:
+            if isinstance(value := given.get(name), str) and ID.fullmatch(value):
+                found[name] = await self._service.admission.ingested(value)
+        return found
+
+    def with_paths(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the parameters with the path of each picture that is named by its id."""
+        paths = {
+            name: str(self._service.media.inputs / f"{value}.png")
+            for name in PICTURES
+            if isinstance(value := given.get(name), str) and ID.fullmatch(value)
+        }
+        return {**given, **paths}
+
+
+def _id(text: str) -> str:
+    if not ID.fullmatch(text):
+        raise Refusal(404, "bad_image", f"{quoted(text)} is not the id of a picture.")
+    return text
+
+
+def _frame(query: Mapping[str, str]) -> tuple[int, int] | None:
+    if "width" not in query and "height" not in query:
+        return None
+    sides = [query.get(name, "") for name in ("width", "height")]
+    if not all(side.isdecimal() and len(side) < 6 and 0 < int(side) <= LONGEST_SIDE for side in sides):
+        raise Refusal(400, "bad_request", f"Width and height must be 1 to {LONGEST_SIDE}, both of them.")
+    return int(sides[0]), int(sides[1])
+
+
+def _file_in_form(content_type: str, body: bytes) -> bytes:
+    """Return the first file in a form; empty if there is none.
+
+    Raises:
+        BadImage: The form cannot be read.
+    """
+    from python_multipart.exceptions import FormParserError
+    from python_multipart.multipart import FormParser, parse_options_header
+
+    files: list[bytes] = []
+
+    def on_file(file: Any) -> None:
+        file.file_object.seek(0)
+        files.append(file.file_object.read())
+
+    _, options = parse_options_header(content_type)
+    try:
+        parser = FormParser(
+            "multipart/form-data", lambda field: None, on_file, boundary=options.get(b"boundary"),
+            config={"MAX_MEMORY_FILE_SIZE": len(body) + 1, "MAX_BODY_SIZE": len(body) + 1},
+        )  # fmt: skip
+        parser.write(body)
+        parser.finalize()
+    except (FormParserError, ValueError, KeyError, TypeError) as error:
+        raise BadImage("the form cannot be read; send it as multipart/form-data") from error
+    return files[0] if files else b""

@@ -1,0 +1,6 @@
+"""The fixtures of these tests."""
+
+from tests.fixtures.mcp_server import connect, pace
+from tests.fixtures.studio import studio, studio_site
+
+__all__ = ["connect", "pace", "studio", "studio_site"]
