@@ -96,7 +96,7 @@ def test_a_recipe_that_never_did_anything_is_ignored_with_those_that_are_allowed
         ("sigma_max = 1.0", "sigma_mid = 1.0", r"unknown key 'pipeline\.experts\.0\.sigma_mid'"),
         ("block_class =", "block_size =", "unknown key 'aot'"),
         ("[aot]\n", '[aot]\nkernel = "fast"\n', "unknown key 'aot'"),
-        ('"fp8-rowwise"', '"int4"', r"'quantization\.recipe': Input should be 'fp8-rowwise' or 'gguf'"),
+        ('"fp8-rowwise"', '"int4"', r"'quantization\.recipe': must be 'fp8-rowwise' or 'gguf'"),
         ("turbo = true", "sigma_max = 1.0", r"unknown key 'pipeline\.sigma_max'"),
         ("schema = 1\n", 'schema = 1\nblock_class = "x"\n', "unknown key 'block_class'"),
         ("experts = [\n", "experts = [\n  3,\n", r"'pipeline\.experts\.0'"),

@@ -51,7 +51,44 @@ def test_a_blank_under_an_unknown_name_is_refused(blank: str | None) -> None:
 
 
 def test_a_required_parameter_cannot_be_left_out() -> None:
-    with pytest.raises(BadRequest, match="prompt: input should be a valid string"):
+    with pytest.raises(BadRequest, match="prompt: must be a text, not None"):
         ImageRequest.of({"prompt": None})
     with pytest.raises(ValidationError):
         CaptionRequest.model_validate({"image": None})
+
+
+def test_a_lora_without_a_name_is_a_lora_and_not_a_blank() -> None:
+    for given in ({"name": ""}, {"name": "", "scale": 0.5}, {"path": None}):
+        assert VideoRequest.of({"prompt": "rain", "lora": [given]}).lora == (LoraRequest.model_validate(given),)
+
+
+def test_a_lora_filled_in_with_its_defaults_was_left_blank() -> None:
+    filled = {"name": "", "path": None, "scale": 1.0, "expert": ""}
+    assert VideoRequest.of({"prompt": "rain", "lora": [filled]}).lora == ()
+    assert len(VideoRequest.of({"prompt": "rain", "lora": [filled | {"scale": 0.5}]}).lora) == 1
+
+
+NUMBERS = [
+    *((VideoRequest, name) for name in ("steps", "count", "seed", "num_frames", "duration_s", "guidance_scale")),
+    *((VideoRequest, "guidance_scale_2"), (ImageRequest, "strength"), (CaptionRequest, "seed")),
+]
+
+
+@pytest.mark.parametrize(("request_type", "name"), NUMBERS)
+@pytest.mark.parametrize("truth", [True, False])
+def test_true_and_false_are_no_numbers(request_type: type[Parameters], name: str, truth: bool) -> None:
+    least = dict(LEAST)[request_type]
+    with pytest.raises(BadRequest, match=f"{name}: must be a number.*, not {str(truth).lower()}"):
+        request_type.of(least | {name: truth})
+
+
+def test_true_is_no_number_inside_a_parameter() -> None:
+    with pytest.raises(BadRequest, match=r"lora\.0\.scale: must be a number, not true"):
+        VideoRequest.of({"prompt": "rain", "lora": [{"name": "style", "scale": True}]})
+    with pytest.raises(BadRequest, match="resolution: must be a text"):
+        VideoRequest.of({"prompt": "rain", "resolution": [True, 480]})
+
+
+@pytest.mark.parametrize(("text", "steps"), [("4", 4), (" 4 ", 4), ("4.0", 4), (4.0, 4)])
+def test_a_number_in_a_text_is_a_number(text: str | float, steps: int) -> None:
+    assert VideoRequest.of({"prompt": "rain", "steps": text}).steps == steps

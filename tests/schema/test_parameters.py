@@ -75,7 +75,7 @@ def test_one_line_in_a_request_is_a_parameter_of_its_tool() -> None:
         "description": "How loud it is.",
     }
     assert AudibleRequest.model_validate(heard.structured_content) == AudibleRequest(prompt="rain", loudness=0.5)
-    assert refusal(too_loud) == "hear: loudness: input should be less than or equal to 1, not 2"
+    assert refusal(too_loud) == "hear: loudness: must be less than or equal to 1, not 2"
     assert refusal(misspelt) == "hear: no parameter 'loudnes'; did you mean loudness?"
 
 
@@ -93,7 +93,7 @@ def test_one_line_in_a_request_is_an_option_of_its_command() -> None:
     assert "How loud it is." in CliRunner().invoke(command, ["--help"]).output
     refused = CliRunner().invoke(command, ["rain", "--volume", "2"])
     assert isinstance(refused.exception, BadRequest)
-    assert str(refused.exception) == "loudness: input should be less than or equal to 1, not 2"
+    assert str(refused.exception) == "loudness: must be less than or equal to 1, not 2"
 
 
 def test_the_options_of_the_commands_are_a_contract() -> None:

@@ -17,6 +17,7 @@ from importlib.metadata import EntryPoint, entry_points
 from pydantic import Field, ValidationError
 
 from wan_mcp.schema.enums import Frozen, Kind, Task
+from wan_mcp.schema.refusals import phrase
 from wan_mcp.text import first_line
 
 __all__ = ["FAMILIES", "GROUP", "Capabilities", "FamilyRegistry", "FamilySpec"]
@@ -148,7 +149,7 @@ def _package(point: EntryPoint) -> str:
 
 def _reason(error: BaseException) -> str:
     if isinstance(error, ValidationError):
-        return "; ".join(f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in error.errors())
+        return "; ".join(f"{'.'.join(map(str, problem['loc']))}: {phrase(dict(problem))}" for problem in error.errors())
     return str(error) if type(error) is ValueError else first_line(error)
 
 

@@ -22,6 +22,7 @@ from wan_mcp.catalog.retired_keys import drop_retired
 from wan_mcp.catalog.sizes import FrameRule, Sizes
 from wan_mcp.errors import BrokenManifest
 from wan_mcp.schema.enums import Frozen, Kind, Task
+from wan_mcp.schema.refusals import phrase
 
 __all__ = ["Defaults", "Licence", "Limits", "Manifest", "Pipeline", "Quantization", "Weights"]
 
@@ -243,7 +244,7 @@ def _families_with(capability: str) -> str:
 
 
 def _sentences(error: ValidationError) -> Iterator[str]:
-    for problem in error.errors(include_url=False, include_input=False):
+    for problem in error.errors(include_url=False):
         key = ".".join(str(part) for part in problem["loc"]) or "the file"
         unknown = problem["type"] == "extra_forbidden"
-        yield f"unknown key '{key}'" if unknown else f"'{key}': {problem['msg']}"
+        yield f"unknown key '{key}'" if unknown else f"'{key}': {phrase(dict(problem))}"

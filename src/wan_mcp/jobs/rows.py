@@ -18,6 +18,7 @@ from wan_mcp.errors import UnreadableRow
 from wan_mcp.schema.enums import JobState
 from wan_mcp.schema.jobs import Artifact, Job, JobError, Progress
 from wan_mcp.schema.plans import Plan
+from wan_mcp.schema.refusals import phrase
 from wan_mcp.text import first_line, shortened
 
 __all__ = ["COLUMNS", "JobListing", "UnreadableJob", "is_device_name", "read_row", "readable"]
@@ -196,7 +197,7 @@ def _shown(value: object, longest: int) -> str:
 
 def _in_words(error: Exception) -> str:
     if isinstance(error, ValidationError):
-        [first, *_] = error.errors(include_url=False, include_input=False)
-        place = ".".join(map(str, first["loc"]))
-        return shortened(f"{place}: {first['msg']}" if place else str(first["msg"]), REASON_SHOWN)
+        [first, *_] = error.errors(include_url=False)
+        place, why = ".".join(map(str, first["loc"])), phrase(dict(first))
+        return shortened(f"{place}: {why}" if place else why, REASON_SHOWN)
     return shortened(str(error) if type(error) is ValueError else first_line(error), REASON_SHOWN)

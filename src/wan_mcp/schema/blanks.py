@@ -1,19 +1,22 @@
-"""Blanks: null and the empty text mean that a parameter was left out.
+"""Values as callers send them: blanks, which mean that a parameter was left out, and numbers, which are no truths.
 
 Hosts with strict function calling send a value for every parameter of a tool, forms send an empty text for every field
-that nobody has filled in. The rule is written here once, for the parameters of tools, the options of commands, the
-values inside a parameter, and the environment variables of settings.
+that nobody has filled in: null and the empty text. Python counts true as 1; here it is no number. Both rules are
+written here once, for the parameters of tools, the options of commands, the values inside a parameter, and the
+environment variables of settings.
 """
 
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import Any, get_args
 
-from pydantic import BeforeValidator, model_validator
+from pydantic import GetCoreSchemaHandler, ValidationError, model_validator
 from pydantic.fields import FieldInfo
+from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError
+from pydantic_core.core_schema import no_info_before_validator_function
 
 from wan_mcp.schema.enums import Frozen
 
-__all__ = ["Form", "SkipBlanks", "filled_in", "is_blank"]
+__all__ = ["Form", "SkipBlanks", "filled_in", "is_blank", "require_numbers"]
 
 
 def is_blank(value: Any) -> bool:
@@ -37,25 +40,62 @@ def filled_in(given: Mapping[str, Any], fields: Mapping[str, FieldInfo], kept: C
     }
 
 
+def require_numbers(given: Mapping[str, Any], fields: Mapping[str, FieldInfo]) -> None:
+    """Check that no field of a number was given true or false, which Python counts as 1 and 0.
+
+    A number in a text (`"4"`, `"4.0"`) is one: some models write all values as texts.
+
+    Raises:
+        ValidationError: A field was.
+    """
+    wrong = [name for name, value in given.items() if isinstance(value, bool) and _is_number(fields.get(name))]
+    if wrong:
+        what = PydanticCustomError("number", "must be a number")
+        raise ValidationError.from_exception_data(
+            "numbers", [InitErrorDetails(type=what, loc=(name,), input=given[name]) for name in wrong]
+        )
+
+
+def _is_number(field: FieldInfo | None) -> bool:
+    types = set() if field is None else set(get_args(field.annotation) or [field.annotation])
+    return bool(types & {int, float})
+
+
 class Form(Frozen):
     """The base of values that a caller fills in."""
 
     @model_validator(mode="before")
     @classmethod
-    def _leave_blanks_out(cls, given: Any) -> Any:
-        return filled_in(given, cls.model_fields) if isinstance(given, Mapping) else given
+    def _as_meant(cls, given: Any) -> Any:
+        if not isinstance(given, Mapping):
+            return given
+        require_numbers(given, cls.model_fields)
+        return filled_in(given, cls.model_fields)
+
+    @classmethod
+    def is_left_blank(cls, given: Any) -> bool:
+        """Return True for what fills in every field with a blank or its default, as strict function calling does."""
+        return (
+            isinstance(given, Mapping)
+            and set(given) == set(cls.model_fields)
+            and all(is_blank(value) or value == cls.model_fields[name].default for name, value in given.items())
+        )
 
 
-def _without_blanks(given: Any) -> Any:
-    """Return a list without its blank items, and without objects of which every value is blank."""
-    if not isinstance(given, list | tuple):
-        return given
-    return [item for item in given if not is_blank(item) and not _is_blank_form(item)]
+class SkipBlanks:
+    """Annotates a list whose blank items are left out, and those that are blank forms of `form`.
 
+    An item that names some fields only, all of them blank, was not left out: it is refused with what it lacks.
+    """
 
-def _is_blank_form(item: Any) -> bool:
-    return isinstance(item, Mapping) and bool(item) and all(map(is_blank, item.values()))
+    def __init__(self, form: type[Form] | None = None) -> None:
+        self._form = form
 
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Return the schema of the list after its blank items are left out."""
+        return no_info_before_validator_function(self._without_blanks, handler(source))
 
-SkipBlanks = BeforeValidator(_without_blanks)
-"""Annotates a list whose blank items are left out."""
+    def _without_blanks(self, given: Any) -> Any:
+        if not isinstance(given, list | tuple):
+            return given
+        return [item for item in given if not is_blank(item) and not (self._form and self._form.is_left_blank(item))]

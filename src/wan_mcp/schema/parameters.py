@@ -17,7 +17,7 @@ from pydantic_core import PydanticCustomError
 
 from wan_mcp.errors import BadRequest
 from wan_mcp.schema.blanks import Form
-from wan_mcp.schema.refusals import in_words
+from wan_mcp.schema.refusals import in_words, phrase
 from wan_mcp.text import number
 
 __all__ = [
@@ -50,12 +50,12 @@ def _omit_for_random(value: Any, check: ValidatorFunctionWrapHandler) -> Any:
         return check(value)
     except ValidationError as error:
         [problem] = error.errors()
-        raise PydanticCustomError("seed", "{why} (omit seed for a random one)", {"why": problem["msg"]}) from error
+        raise PydanticCustomError("seed", "{why} (omit seed for a random one)", {"why": phrase(dict(problem))}) from error
 
 
 def _size_of_pair(value: Any) -> Any:
     """Return a width and a height in a list, as JSON has them, in the form WIDTHxHEIGHT."""
-    if isinstance(value, list | tuple) and len(value) == 2 and all(isinstance(each, int | float) for each in value):
+    if isinstance(value, list | tuple) and len(value) == 2 and all(type(each) in (int, float) for each in value):
         return "x".join(map(number, value))
     return value
 

@@ -1,16 +1,20 @@
-"""What is wrong with a caller's parameters, in words: each with its place, what is allowed, and what was meant."""
+"""What is wrong with a caller's values, in words: each with its place, what is allowed, and what was meant.
+
+Tools, commands, HTTP routes, settings and manifests are all checked by pydantic; what it found is said here, and in
+these words only.
+"""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
-from typing import get_args
+from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from wan_mcp.text import quoted, suggestion
+from wan_mcp.text import number, quoted, suggestion
 
-__all__ = ["in_words"]
+__all__ = ["in_words", "phrase"]
 
 MOST_PROBLEMS = 5
 """Problems that a refusal describes; a caller who sends thousands of wrong values needs no thousands of sentences."""
@@ -29,6 +33,47 @@ SYNONYMS = {
     "weight": "scale",
 }
 """Other libraries' names of parameters, and ours."""
+WHOLE_NUMBER, TRUE_OR_FALSE, TEXT, LIST, OBJECT = (
+    "must be a whole number",
+    "must be true or false",
+    "must be a text",
+    "must be a list",
+    "must be an object",
+)
+PHRASES = {
+    "missing": "is required",
+    "int_type": WHOLE_NUMBER,
+    "int_parsing": WHOLE_NUMBER,
+    "int_from_float": WHOLE_NUMBER,
+    "int_parsing_size": "must be a number of fewer digits",
+    "float_type": "must be a number",
+    "float_parsing": "must be a number",
+    "finite_number": "must be a finite number",
+    "bool_type": TRUE_OR_FALSE,
+    "bool_parsing": TRUE_OR_FALSE,
+    "string_type": TEXT,
+    "string_unicode": TEXT,
+    "string_too_short": "must have at least {min_length} characters",
+    "string_too_long": "must have at most {max_length} characters",
+    "string_pattern_mismatch": "does not have the form that is needed",
+    "too_short": "must have at least {min_length} items",
+    "too_long": "must have at most {max_length} items",
+    "greater_than_equal": "must be greater than or equal to {ge}",
+    "greater_than": "must be greater than {gt}",
+    "less_than_equal": "must be less than or equal to {le}",
+    "less_than": "must be less than {lt}",
+    "enum": "must be {expected}",
+    "literal_error": "must be {expected}",
+    "tuple_type": LIST,
+    "list_type": LIST,
+    "set_type": LIST,
+    "dict_type": OBJECT,
+    "model_type": OBJECT,
+    "model_attributes_type": OBJECT,
+    "dataclass_type": OBJECT,
+    "extra_forbidden": "is not a known name",
+}
+"""What a value must be, by pydantic's name of the error, with the values that pydantic puts with it."""
 
 
 def in_words(error: ValidationError, known: Mapping[str, FieldInfo]) -> str:
@@ -38,7 +83,7 @@ def in_words(error: ValidationError, known: Mapping[str, FieldInfo]) -> str:
 
 
 def _sentences(error: ValidationError, known: Mapping[str, FieldInfo]) -> Iterator[str]:
-    for problem in error.errors(include_url=False, include_context=False):
+    for problem in error.errors(include_url=False):
         what = ".".join(str(part) for part in problem["loc"])
         if problem["type"] == "extra_forbidden":
             *outer, name = problem["loc"]
@@ -46,8 +91,28 @@ def _sentences(error: ValidationError, known: Mapping[str, FieldInfo]) -> Iterat
             yield where + _unknown(str(name), _fields_at(outer, known))
             continue
         given = f", not {_shown(problem['input'])}" if problem["type"] != "missing" else ""
-        message = problem["msg"].replace("tuple", "list")
-        yield f"{what}: {message[0].lower()}{message[1:]}{given}"
+        inside = list(_fields_at(problem["loc"], known)) if problem["type"] == "model_type" else []
+        yield f"{what}: {phrase(problem)}{f' with {_listed(inside)}' if inside else ''}{given}"
+
+
+def phrase(problem: Mapping[str, Any]) -> str:
+    """Return what a refused value must be, such as `must be a whole number`.
+
+    Args:
+        problem: One of the `errors()` of a `ValidationError`. Errors that this package raises itself keep their words.
+    """
+    words, values = PHRASES.get(problem["type"]), problem.get("ctx", {})
+    if words is not None:
+        return words.format_map({key: _value_in(value) for key, value in values.items()})
+    return str(problem["msg"]).removeprefix("Value error, ")
+
+
+def _value_in(value: object) -> str:
+    return number(value) if isinstance(value, int | float) else str(value)
+
+
+def _listed(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} or {names[-1]}"
 
 
 def _shown(value: object) -> str:

@@ -34,7 +34,7 @@ class LoraRequest(Form):
     expert: str | None = Field(default=None, description="Apply to this expert only.")
 
 
-Loras = Annotated[tuple[LoraRequest, ...], SkipBlanks, Field(description="LoRAs by name or path, each with a scale.")]
+Loras = Annotated[tuple[LoraRequest, ...], SkipBlanks(LoraRequest), Field(description="LoRAs by name or path, each with a scale.")]
 
 
 class VideoRequest(Parameters):
@@ -108,7 +108,7 @@ class CaptionRequest(Parameters):
     prompt: Annotated[str | None, Field(description="Your own instruction, instead of a type and a length.")] = None
     extra_options: Annotated[
         tuple[str, ...],
-        SkipBlanks,
+        SkipBlanks(),
         Field(description="What to add (caption_options in list_resolutions), e.g. lighting, name=Ada."),
         CliOption("--option", "What to add (caption.options in 'wan-mcp models --json'), e.g. lighting or name=Ada."),
     ] = ()

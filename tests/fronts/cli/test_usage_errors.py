@@ -56,10 +56,7 @@ def test_a_group_without_a_command_shows_its_help(
         ("num_frames 4 is not allowed; use duration_s", "--frames 4 is not allowed; use --duration"),
         ("guidance_scale_2 applies to two experts", "--guidance-2 applies to two experts"),
         ("seed 1e20 is not allowed; it must be 0 to 5", "--seed 1e20 is not allowed; it must be 0 to 5"),
-        (
-            "steps: input should be 1; count: input should be 2",
-            "--steps: input should be 1; --count: input should be 2",
-        ),
+        ("steps: must be 1; count: must be 2", "--steps: must be 1; --count: must be 2"),
         ("list_resolutions names them", "'wan-mcp models' names them"),
         ("the model has 4 steps", "the model has 4 steps"),
         ("get_job(job_id='x')", "get_job(job_id='x')"),

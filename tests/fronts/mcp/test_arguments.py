@@ -92,7 +92,7 @@ async def test_a_text_that_looks_like_json_is_a_text(
         given: dict[str, Any] = {"prompt": "a star", parameter: text}
         answer = await runner.call("generate_video", **given)
     assert answer.result.is_error  # there is no such image, model, style …
-    assert "valid string" not in answer.text
+    assert "must be a text" not in answer.text
 
 
 async def test_a_list_may_be_sent_as_a_text_of_json(shared_settings: Settings, connect: Connect) -> None:
@@ -100,7 +100,7 @@ async def test_a_list_may_be_sent_as_a_text_of_json(shared_settings: Settings, c
         read = await runner.call("generate_image", prompt="a star", lora='[{"name": "mine"}]')
         unread = await runner.call("generate_image", prompt="a star", lora="mine")
     assert "supports no LoRAs" in read.text
-    assert "lora: input should be a valid list" in unread.text
+    assert "lora: must be a list" in unread.text
 
 
 async def test_what_n8n_adds_to_a_call_is_ignored_with_a_note(shared_settings: Settings, connect: Connect) -> None:

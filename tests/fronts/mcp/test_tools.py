@@ -179,10 +179,10 @@ async def test_refusals_say_what_is_wrong_and_what_to_do(shared_settings: Settin
         assert "'wan-mini' does not do first-last-frame" in await video(image="x.png", last_image="y.png")
         assert "steps 99" in await video(steps=99)
         assert "no parameter 'frames'; did you mean num_frames?" in await video(frames=17)
-        assert "steps: input should be a valid integer" in await video(steps="many")
-        assert "count: input should be greater than or equal to 1, not 0" in await video(count=0)
+        assert "steps: must be a whole number, not 'many'" in await video(steps="many")
+        assert "count: must be greater than or equal to 1, not 0" in await video(count=0)
         assert "wait_s 4000 is too long; the limit is 3600 s" in await video(wait_s=4000)
-        assert "prompt: field required" in await refused(runner, "generate_video")
+        assert "prompt: is required" in await refused(runner, "generate_video")
         assert "list_jobs shows" in await refused(runner, "get_job", job_id="nothing")
         assert "list_jobs shows" in await refused(runner, "cancel_job", job_id="nothing")
 
@@ -225,7 +225,7 @@ async def test_numbers_sent_as_text_and_nulls_are_understood(shared_settings: Se
             needed = await refused(runner, "generate_image", prompt=None)
     assert answer.job["request"]["steps"] == 3
     assert "supports no LoRAs; omit lora" in listed.text
-    assert "prompt: input should be a valid string" in needed
+    assert "prompt: must be a text, not None" in needed
 
 
 async def test_pictures_are_refused_with_the_reason(

@@ -12,7 +12,9 @@ from pydantic import ValidationError
 
 from wan_mcp import __version__
 from wan_mcp.errors import BadRequest
+from wan_mcp.schema.refusals import phrase
 from wan_mcp.settings import ENV_PREFIX, Settings, user_folder
+from wan_mcp.text import quoted
 
 __all__ = ["default_in_words", "variable", "with_setting_flags"]
 
@@ -80,8 +82,8 @@ def _parameter(name: str, annotation: Any, *default: Any) -> inspect.Parameter:
 
 def _sentences(error: ValidationError) -> list[str]:
     sentences = []
-    for problem in error.errors(include_url=False, include_context=False):
+    for problem in error.errors(include_url=False):
         name = str(problem["loc"][0]) if problem["loc"] else "settings"
-        what = problem["msg"].removeprefix("Value error, ")
-        sentences.append(f"{variable(name)} (--{name.replace('_', '-')}): {what}, not {problem['input']!r}")
+        given = quoted(problem["input"], 200)
+        sentences.append(f"{variable(name)} (--{name.replace('_', '-')}): {phrase(dict(problem))}, not {given}")
     return sentences

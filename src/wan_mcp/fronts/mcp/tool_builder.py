@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, create_model, model
 
 from wan_mcp.errors import UserError
 from wan_mcp.fronts.mcp.schemas import LeanParameters, LeanResult
-from wan_mcp.schema.blanks import filled_in
+from wan_mcp.schema.blanks import filled_in, require_numbers
 from wan_mcp.schema.refusals import in_words
 from wan_mcp.text import quoted
 
@@ -116,6 +116,7 @@ class _Checked(ArgModelBase):
     def _as_meant(cls, given: Arguments) -> Arguments:
         lists = {name for name, field in cls.model_fields.items() if get_origin(field.annotation) is tuple}
         sent = {name: _list_of(value) if name in lists else value for name, value in given.items()}
+        require_numbers(sent, cls.model_fields)
         return filled_in(sent, cls.model_fields)
 
 
