@@ -80,7 +80,11 @@ def _commands(group: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ..
 
 def _help(command: Any, path: tuple[str, ...]) -> str:
     context = command.context_class(
-        command, info_name=" ".join(path), terminal_width=HELP_WIDTH, max_content_width=HELP_WIDTH
+        command,
+        info_name=" ".join(path),
+        terminal_width=HELP_WIDTH,
+        max_content_width=HELP_WIDTH,
+        help_option_names=["-h", "--help"],  # as the root sets it
     )
     return "\n".join(line.rstrip() for line in command.get_help(context).strip().splitlines())
 

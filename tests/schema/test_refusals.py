@@ -23,7 +23,10 @@ from wan_mcp.schema.requests import CaptionRequest, VideoRequest
         ({"duration_s": "long"}, "duration_s: must be a number, not 'long'"),
         ({"guidance_scale": {}}, "guidance_scale: must be a number, not {}"),
         ({"seed": -1}, "seed: must be greater than or equal to 0 (omit seed for a random one), not -1"),
-        ({"seed": 2**31}, "seed: must be less than or equal to 2147483647 (omit seed for a random one), not 2147483648"),
+        (
+            {"seed": 2**31},
+            "seed: must be less than or equal to 2147483647 (omit seed for a random one), not 2147483648",
+        ),
         ({"seed": "x"}, "seed: must be a whole number (omit seed for a random one), not 'x'"),
         ({"turbo": "perhaps"}, "turbo: must be true or false, not 'perhaps'"),
         ({"turbo": 2}, "turbo: must be true or false, not 2"),

@@ -50,7 +50,9 @@ def _omit_for_random(value: Any, check: ValidatorFunctionWrapHandler) -> Any:
         return check(value)
     except ValidationError as error:
         [problem] = error.errors()
-        raise PydanticCustomError("seed", "{why} (omit seed for a random one)", {"why": phrase(dict(problem))}) from error
+        raise PydanticCustomError(
+            "seed", "{why} (omit seed for a random one)", {"why": phrase(dict(problem))}
+        ) from error
 
 
 def _size_of_pair(value: Any) -> Any:

@@ -34,7 +34,9 @@ class LoraRequest(Form):
     expert: str | None = Field(default=None, description="Apply to this expert only.")
 
 
-Loras = Annotated[tuple[LoraRequest, ...], SkipBlanks(LoraRequest), Field(description="LoRAs by name or path, each with a scale.")]
+Loras = Annotated[
+    tuple[LoraRequest, ...], SkipBlanks(LoraRequest), Field(description="LoRAs by name or path, each with a scale.")
+]
 
 
 class VideoRequest(Parameters):

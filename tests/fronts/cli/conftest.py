@@ -1,5 +1,5 @@
 """The fixtures of these tests."""
 
-from tests.fixtures.command_line import wan
+from tests.fixtures.command_line import here, wan
 
-__all__ = ["wan"]
+__all__ = ["here", "wan"]

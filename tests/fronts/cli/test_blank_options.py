@@ -7,7 +7,8 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from wan_mcp.fronts.cli.blank_options import BlankTolerantGroup, without_blank_options
+from wan_mcp.fronts.cli.blank_options import without_blank_options
+from wan_mcp.fronts.cli.command_tree import CommandTree
 from wan_mcp.fronts.cli.main import app
 from wan_mcp.fronts.cli.request_options import with_request_options
 from wan_mcp.schema.requests import CaptionRequest, VideoRequest
@@ -50,7 +51,7 @@ def test_a_value_that_looks_like_a_command_or_an_option_is_a_value() -> None:
 
 
 def test_a_command_hears_no_blanks() -> None:
-    command = typer.Typer(cls=BlankTolerantGroup)
+    command = typer.Typer(cls=CommandTree)
     heard: list[VideoRequest | CaptionRequest] = []
 
     @command.command()

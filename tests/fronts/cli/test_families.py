@@ -33,10 +33,10 @@ FAMILY = FamilySpec(name="heavy", tasks={"text-to-video"}, loader="x:load")
         (
             "heavy",
             2,
-            "'pipeline.family': Value error, the family 'heavy' of family-heavy 2.5 cannot be used: its record imports "
+            "'pipeline.family': the family 'heavy' of family-heavy 2.5 cannot be used: its record imports "
             "torch, which servers never do; name the loader as text instead",
         ),
-        ("nowhere", 2, "'pipeline.family': Value error, no family 'nowhere'; there are: wan, z-image, flux2-klein, "),
+        ("nowhere", 2, "'pipeline.family': no family 'nowhere'; there are: wan, z-image, flux2-klein, "),
     ],
 )
 def test_a_manifest_is_checked_against_the_families_that_are_installed(

@@ -60,3 +60,16 @@ def test_a_check_names_the_keys_that_are_ignored(wan: Wan, old_manifest: Path) -
     keys = ["pipeline.experts.sigma_max", "pipeline.experts.sigma_min", "aot.block_class"]
     said = [f"manifest {old_manifest}: '{key}' has no effect and is ignored" for key in keys]
     assert all(remark.startswith(start) for remark, start in zip(remarks, said, strict=True))
+
+
+def test_a_model_is_shown_by_its_name(here: Wan) -> None:
+    for arguments in (["wan-mini"], ["show", "wan-mini"], ["WAN-Mini"]):
+        run = here("models", *arguments)
+        assert run.returncode == 0
+        assert "square 128x128, landscape 160x96" in run.stdout
+        assert "--guidance 1 to 12" in run.stdout
+        assert "this machine: has enough memory" in run.stdout
+    for arguments in (["wan-mini", "--json"], ["--json", "wan-mini"]):
+        assert json.loads(here("models", *arguments).stdout)["name"] == "wan-mini"
+    assert "did you mean wan-mini?" in here("models", "wan-mni").stderr
+    assert here("models", "sora").returncode == 2

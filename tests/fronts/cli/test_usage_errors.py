@@ -20,12 +20,6 @@ def stderr_of(*arguments: str, capsys: pytest.CaptureFixture[str], monkeypatch: 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (
-            ("generate", "image", "x", "--home", "y"),
-            "--home belongs before the command: wan-mcp --home … generate image",
-        ),
-        (("jobs", "list", "--device", "cpu"), "--device belongs before the command: wan-mcp --device … jobs list"),
-        (("caption", "x", "--no-compile"), "--no-compile belongs before the command: wan-mcp --no-compile … caption"),
         (("--frames", "5", "generate", "video", "x"), "--frames belongs after the command: wan-mcp generate video"),
         (("--status", "failed", "jobs"), "--status belongs after the command: wan-mcp jobs list"),
         (("generate", "video", "x", "--nope"), "No such option: --nope"),

@@ -3,19 +3,9 @@
 from collections.abc import Iterator
 from typing import Any
 
-from typer.core import TyperGroup
-
 from wan_mcp.settings import KEPT_BLANKS
 
-__all__ = ["BlankTolerantGroup", "without_blank_options"]
-
-
-class BlankTolerantGroup(TyperGroup):
-    """The root of a command tree in which `--option ''` means that the option was not given."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Parse the command line without its blank options."""
-        return super().parse_args(ctx, list(without_blank_options(self, args)))
+__all__ = ["without_blank_options"]
 
 
 def without_blank_options(command: Any, args: list[str]) -> Iterator[str]:

@@ -1,9 +1,11 @@
 """`wan-mcp doctor`: check everything that a job needs, and say how to repair what is broken."""
 
+import json
 import platform
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
@@ -31,13 +33,18 @@ def doctor(
         bool,
         typer.Option("--repair", help="Recover the jobs of a damaged job table, and mend unreadable ones."),
     ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
 ) -> None:
     """Check the installation, the home folder, the job table and the engine; exit code 1 if something is broken."""
     settings: Settings = ctx.obj
     if repair:
         from wan_mcp.service.repair import repair_table
 
-        echo(repair_table(settings))
+        echo(repair_table(settings), err=as_json)
+    if as_json:
+        found = list(_findings(settings))
+        typer.echo(json.dumps([asdict(each) for each in found], indent=2))
+        sys.exit(0 if all(each.good for each in found) else 1)
     broken = False
     for finding in _findings(settings):
         broken |= not finding.good
@@ -58,7 +65,9 @@ def _findings(settings: Settings) -> Iterator[Finding]:
     yield _ffmpeg()
     yield from check_hub()
     if all(finding.good for finding in needed):
-        echo("...  compiler: building a test package, unless it was checked before; it takes minutes", err=True)
+        from wan_mcp.fronts.cli.screen import Screen
+
+        Screen().print("...  compiler: building a test package, unless it was checked before; it takes minutes")
         yield _compiler(settings)
     catalog = Catalog.of(settings.home)
     yield Finding("models", ", ".join(sorted(catalog.manifests)), bool(catalog.manifests))

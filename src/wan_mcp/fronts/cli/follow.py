@@ -14,9 +14,10 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 
 from wan_mcp.errors import UserError
+from wan_mcp.fronts.cli.chosen_job import chosen_job, job_as_json
 from wan_mcp.fronts.cli.delivery import Delivery
 from wan_mcp.fronts.cli.screen import Screen
-from wan_mcp.fronts.cli.terminal import echo, echo_path
+from wan_mcp.fronts.cli.terminal import echo, echo_path, is_quiet
 from wan_mcp.fronts.cli.usage_errors import in_cli_words
 from wan_mcp.schema.enums import JobState
 from wan_mcp.schema.jobs import Job
@@ -27,7 +28,7 @@ from wan_mcp.service.service import JobService, JobView, serving
 from wan_mcp.settings import Settings
 from wan_mcp.text import duration, one_line
 
-__all__ = ["run_request"]
+__all__ = ["follow_job", "run_request"]
 
 CLIENT = "command line"
 FAILED = 1
@@ -43,14 +44,44 @@ def run_request(settings: Settings, request: Request, delivery: Delivery) -> Non
     Raises:
         UserError: the request is refused.
     """
+    screen.quiet = is_quiet()
     delivery.check(request.kind, getattr(request, "count", None) or 1)
     job = anyio.run(_run, settings, request, delivery)
+    if delivery.detach and not delivery.as_json:
+        typer.echo(job.id)
+        _say(f"The job runs in the background; wait for its result with: wan-mcp jobs wait {job.id}")
+        return
+    _deliver(job, delivery)
+
+
+def follow_job(settings: Settings, meant: str, delivery: Delivery) -> None:
+    """Follow a job that was started before, and deliver its results; exits like `run_request`.
+
+    Raises:
+        UserError: there is no such job, or its result cannot be delivered so.
+    """
+    screen.quiet = is_quiet()
+
+    async def follow() -> Job:
+        async with serving(settings) as service:
+            job = (await chosen_job(service, meant)).job
+            delivery.check(job.plan.kind, job.plan.count)
+            await _follow(service, job.id)
+            return (await service.view(job.id)).job
+
+    try:
+        job = anyio.run(follow)
+    except KeyboardInterrupt:
+        _say("The job continues; wait for it again, or stop it with: wan-mcp jobs cancel")
+        sys.exit(INTERRUPTED)
+    _deliver(job, delivery)
+
+
+def _deliver(job: Job, delivery: Delivery) -> None:
+    """Print a job and write its results; exits if it has not succeeded."""
     paths = delivery.deliver(job) if job.state is JobState.SUCCEEDED else []
     if delivery.as_json:
-        typer.echo(json.dumps(job.model_dump(mode="json"), indent=2))
-    elif delivery.detach:
-        typer.echo(job.id)
-        _say(f"The job runs in the background; follow it with: wan-mcp jobs show {job.id}")
+        typer.echo(json.dumps(job_as_json(job), indent=2))
     else:
         _tell(job, paths)
     if job.state is JobState.FAILED:
@@ -59,9 +90,9 @@ def run_request(settings: Settings, request: Request, delivery: Delivery) -> Non
         sys.exit(INTERRUPTED)
 
 
-def _say(text: str, style: str | None = None) -> None:
+def _say(text: str) -> None:
     """Print a line to stderr, in the words of the command line."""
-    screen.print(one_line(in_cli_words(text)), style=style)
+    screen.print(one_line(in_cli_words(text)))
 
 
 def _tell(job: Job, paths: list[Path]) -> None:
@@ -77,11 +108,11 @@ def _tell(job: Job, paths: list[Path]) -> None:
         if job.finished_at and job.started_at:
             _say(f"done in {duration(job.finished_at - job.started_at)} (job {job.id})")
     elif job.error is not None:
-        _say(job.error.message, "red")
+        echo(one_line(in_cli_words(job.error.message)), fg="red", err=True)
     elif job.state.final:
         _say(f"job {job.id} is {job.state}")
     else:
-        _say(f"job {job.id} has not stopped yet; check it with: wan-mcp jobs show {job.id}")
+        _say(f"job {job.id} has not stopped yet; check it with: wan-mcp jobs wait {job.id}")
 
 
 async def _run(settings: Settings, request: Request, delivery: Delivery) -> Job:
@@ -138,7 +169,7 @@ async def _interruptible(service: JobService, job_id: str) -> AsyncIterator[None
         try:
             await service.cancel(job_id)
         except UserError as error:
-            _say(f"cannot stop the job: {error}", "red")
+            echo(one_line(in_cli_words(f"cannot stop the job: {error}")), fg="red", err=True)
 
     with anyio.CancelScope() as block:
         async with background(listen):

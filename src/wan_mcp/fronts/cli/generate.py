@@ -1,10 +1,12 @@
 """`wan-mcp generate video|image` and `wan-mcp caption`: one request from the command line."""
 
+import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import typer
 
+from wan_mcp.errors import BadRequest
 from wan_mcp.fronts.cli.request_options import with_request_options
 from wan_mcp.schema.requests import CaptionRequest, ImageRequest, VideoRequest
 
@@ -24,9 +26,35 @@ ImageOutput: Any = _output(".png, .jpg or .webp")
 CaptionOutput: Any = Annotated[
     Path | None, typer.Option("-o", "--output", help="File to write, .txt. By default the caption is printed.")
 ]
+STDIN, FROM_FILE = "-", "@"
 Force = Annotated[bool, typer.Option("--force", help="Overwrite the output file.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the whole job as JSON.")]
 Detach = Annotated[bool, typer.Option("--detach", help="Print the job's id and exit; the job continues.")]
+
+R = TypeVar("R", VideoRequest, ImageRequest)
+
+
+def _with_prompt_read(request: R) -> R:
+    """Return a request with the prompt that `-` (stdin) or `@FILE` stands for; any other prompt is itself.
+
+    Raises:
+        BadRequest: it cannot be read.
+    """
+    written = request.prompt
+    file = Path(written.removeprefix(FROM_FILE)) if written.startswith(FROM_FILE) else None
+    try:
+        if written == STDIN:
+            read = sys.stdin.buffer.read()
+        elif file is not None and file.is_file():
+            read = file.read_bytes()
+        else:
+            return request
+        text = read.decode("utf-8-sig")
+    except (OSError, ValueError) as error:
+        raise BadRequest(
+            f"the prompt cannot be read from {'stdin' if file is None else file}; it must be UTF-8"
+        ) from error
+    return request.model_copy(update={"prompt": text.rstrip("\r\n")})
 
 
 @app.command()
@@ -39,11 +67,14 @@ def video(
     as_json: AsJson = False,
     detach: Detach = False,
 ) -> None:
-    """Make a video from a prompt, optionally starting from an image."""
+    """Make a video from a prompt, optionally starting from an image.
+
+    The prompt - is read from stdin, and @FILE from a file.
+    """
     from wan_mcp.fronts.cli.delivery import Delivery
     from wan_mcp.fronts.cli.follow import run_request
 
-    run_request(ctx.obj, request, Delivery(output, force, as_json, detach))
+    run_request(ctx.obj, _with_prompt_read(request), Delivery(output, force, as_json, detach))
 
 
 @app.command()
@@ -56,11 +87,14 @@ def image(
     as_json: AsJson = False,
     detach: Detach = False,
 ) -> None:
-    """Make an image from a prompt, optionally starting from another image."""
+    """Make an image from a prompt, optionally starting from another image.
+
+    The prompt - is read from stdin, and @FILE from a file.
+    """
     from wan_mcp.fronts.cli.delivery import Delivery
     from wan_mcp.fronts.cli.follow import run_request
 
-    run_request(ctx.obj, request, Delivery(output, force, as_json, detach))
+    run_request(ctx.obj, _with_prompt_read(request), Delivery(output, force, as_json, detach))
 
 
 @with_request_options

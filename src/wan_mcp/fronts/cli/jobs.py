@@ -1,16 +1,21 @@
-"""`wan-mcp jobs`: list, show and cancel jobs."""
+"""`wan-mcp jobs`: list, show, wait for, cancel, keep and delete jobs."""
 
 import json
+from collections.abc import Awaitable, Callable
 from datetime import datetime
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
 
 import typer
 
+from wan_mcp.fronts.cli.chosen_job import chosen_job, job_as_json
+from wan_mcp.fronts.cli.completion import complete_jobs, complete_models
 from wan_mcp.fronts.cli.terminal import echo
 from wan_mcp.jobs.rows import JobListing
-from wan_mcp.schema.enums import JobState
+from wan_mcp.schema.enums import JobState, Kind
 from wan_mcp.schema.jobs import Job
-from wan_mcp.service.service import JobView, serving
+from wan_mcp.service.describe import fraction_of
+from wan_mcp.service.service import JobService, JobView, serving
 from wan_mcp.settings import Settings
 from wan_mcp.text import one_line, shortened
 
@@ -18,85 +23,183 @@ __all__ = ["app"]
 
 PROMPT_SHOWN = 60
 CANCEL_WAIT_S = 10.0
+WIDE = 160
+"""Columns of a terminal in which a job's model, seed and result have room as well."""
 
-app = typer.Typer(help="List, show and cancel jobs.", invoke_without_command=True, rich_markup_mode=None)
+T = TypeVar("T")
+
+app = typer.Typer(
+    help="List, show, wait for, cancel, keep and delete jobs.", invoke_without_command=True, rich_markup_mode=None
+)
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-JobId = Annotated[str, typer.Argument(help="The job's id.")]
+JobId = Annotated[
+    str,
+    typer.Argument(help="The job's id, its first letters, or 'latest'.", autocompletion=complete_jobs),
+]
 
 
 @app.callback()
 def default(ctx: typer.Context) -> None:
-    """List, show and cancel jobs."""
+    """List, show, wait for, cancel, keep and delete jobs."""
     if ctx.invoked_subcommand is None:
         list_jobs(ctx)
+
+
+def _ask(settings: Settings, question: Callable[[JobService], Awaitable[T]]) -> T:
+    """Ask the job service of these settings."""
+    import anyio
+
+    async def asking() -> T:
+        async with serving(settings) as service:
+            return await question(service)
+
+    return anyio.run(asking)
 
 
 @app.command("list")
 def list_jobs(
     ctx: typer.Context,
+    query: Annotated[
+        str | None, typer.Argument(help="Only jobs whose prompt, caption, model or id contains these words.")
+    ] = None,
     status: Annotated[JobState | None, typer.Option(help="Only jobs in this state.")] = None,
+    kind: Annotated[Kind | None, typer.Option(help="Only videos, images or captions.")] = None,
+    model: Annotated[str | None, typer.Option(help="Only jobs of this model.", autocompletion=complete_models)] = None,
     limit: Annotated[int, typer.Option(min=1, max=1000, help="Maximum number of jobs to list.")] = 20,
     as_json: AsJson = False,
 ) -> None:
-    """List jobs, newest first."""
-    import anyio
-    from rich.table import Table
-
+    """List jobs, newest first. Wide terminals and pipes also get model, seed and result."""
     from wan_mcp.fronts.cli.screen import Screen
 
-    async def read(settings: Settings) -> JobListing:
-        async with serving(settings) as service:
-            return await service.listed(status, limit)
+    async def read(service: JobService) -> JobListing:
+        states = () if status is None else (status,)
+        return await service.find(query, kind=kind, model=model, states=states, limit=limit)
 
-    found = anyio.run(read, ctx.obj)
+    found = _ask(ctx.obj, read)
     if as_json:
-        readable = [job.model_dump(mode="json") for job in found.jobs]
         bad = [{"id": job.id, "state": job.state, "unreadable": job.reason} for job in found.unreadable]
-        typer.echo(json.dumps([*readable, *bad], indent=2))
+        typer.echo(json.dumps([*map(job_as_json, found.jobs), *bad], indent=2))
         return
-    table = Table(box=None)
-    for column, width in (("id", 20), ("status", 9), ("made", 19), ("what", 13)):
-        table.add_column(column, no_wrap=True, min_width=width)  # a narrow terminal cuts the last one
-    table.add_column("asked", no_wrap=True, overflow="ellipsis")
-    for job in found.jobs:
-        made = datetime.fromtimestamp(job.created_at).strftime("%Y-%m-%d %H:%M:%S")
-        table.add_row(job.id, job.state, made, job.plan.task, one_line(_asked(job)))
-    if found.jobs or not found.unreadable:
-        Screen(stderr=False, whole=True).print(
-            table if found.jobs else f"no {status} jobs" if status else "no jobs yet"
-        )
+    screen = Screen(stderr=False, whole=True)
+    if found.jobs:
+        screen.print(_table(found.jobs, wide=screen.width >= WIDE))
+    elif not found.unreadable:
+        narrowed = query or kind or model
+        echo("no such jobs" if narrowed else f"no {status} jobs" if status else "no jobs yet")
     for unreadable in found.unreadable:
         echo(one_line(str(unreadable)))
+
+
+def _table(jobs: list[Job], *, wide: bool) -> Any:
+    from rich.table import Table
+
+    table = Table(box=None)
+    columns = [("id", 20), ("status", 9), ("made", 19), ("what", 13)]
+    for column, width in [*columns, *([("model", 8), ("seed", 4)] if wide else [])]:
+        table.add_column(column, no_wrap=True, min_width=width)  # a narrow terminal cuts the last one
+    for column in ("asked", "result") if wide else ("asked",):
+        table.add_column(column, no_wrap=True, overflow="ellipsis")
+    for job in jobs:
+        made = datetime.fromtimestamp(job.created_at).strftime("%Y-%m-%d %H:%M:%S")
+        state = f"{job.state} {fraction_of(job):.0%}" if job.state is JobState.RUNNING else job.state
+        more = (job.plan.model, str(job.plan.seed)) if wide else ()
+        end = (one_line(_result(job)),) if wide else ()
+        table.add_row(job.id, state, made, job.plan.task, *more, one_line(_asked(job)), *end)
+    return table
+
+
+def _result(job: Job) -> str:
+    """Return what came out of a job: its files, its caption or its error."""
+    if job.error is not None:
+        return job.error.message
+    return job.caption or ", ".join(artifact.path for artifact in job.artifacts)
 
 
 @app.command()
 def show(ctx: typer.Context, job_id: JobId) -> None:
     """Show everything about one job, as JSON."""
-    import anyio
 
-    async def read(settings: Settings) -> JobView:
-        async with serving(settings) as service:
-            return await service.view(job_id)
+    async def read(service: JobService) -> JobView:
+        return await chosen_job(service, job_id)
 
-    view = anyio.run(read, ctx.obj)
+    view = _ask(ctx.obj, read)
     extra = {"queue_position": view.queue_position, "eta_s": view.eta_s}
-    typer.echo(json.dumps(view.job.model_dump(mode="json") | extra, indent=2))
+    typer.echo(json.dumps(job_as_json(view.job) | extra, indent=2))
 
 
 @app.command()
-def cancel(ctx: typer.Context, job_id: JobId) -> None:
+def wait(
+    ctx: typer.Context,
+    job_id: JobId,
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", help="File to write the result to: .mp4, .png, .jpg, .webp or .txt."),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite the output file.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the whole job as JSON.")] = False,
+) -> None:
+    """Wait for a job and print its result, as the command that started it would. Ctrl-C leaves the job running."""
+    from wan_mcp.fronts.cli.delivery import Delivery
+    from wan_mcp.fronts.cli.follow import follow_job
+
+    follow_job(ctx.obj, job_id, Delivery(output, force, as_json))
+
+
+@app.command()
+def cancel(ctx: typer.Context, job_id: JobId, as_json: AsJson = False) -> None:
     """Stop a queued or running job."""
-    import anyio
 
-    async def stop(settings: Settings) -> JobView:
-        async with serving(settings) as service:
-            await service.cancel(job_id)
-            return await service.wait(job_id, CANCEL_WAIT_S)
+    async def stop(service: JobService) -> tuple[JobView, JobView]:
+        before = await chosen_job(service, job_id)
+        await service.cancel(before.job.id)
+        return before, await service.wait(before.job.id, CANCEL_WAIT_S)
 
-    job = anyio.run(stop, ctx.obj).job
-    echo(f"job {job.id} is {job.state}" if job.state.final else f"job {job.id} will stop after its current step")
+    before, after = _ask(ctx.obj, stop)
+    job = after.job
+    if as_json:
+        typer.echo(json.dumps(job_as_json(job), indent=2))
+    elif before.job.state.final:
+        echo(f"job {job.id} had already ended ({job.state}): there was nothing to stop")
+    else:
+        echo(f"job {job.id} is {job.state}" if job.state.final else f"job {job.id} will stop after its current step")
+
+
+@app.command("rm")
+def remove(
+    ctx: typer.Context,
+    job_ids: Annotated[
+        list[str],
+        typer.Argument(help="Jobs: ids, their first letters, or 'latest'.", autocompletion=complete_jobs),
+    ],
+) -> None:
+    """Delete jobs that have ended, with their files. Kept jobs, and those that others need, are refused."""
+
+    async def delete(service: JobService) -> None:
+        found = [await chosen_job(service, meant) for meant in job_ids]  # a wrong one is refused before any is deleted
+        for view in found:
+            job = await service.delete(view.job.id)
+            echo(f"deleted job {job.id}")
+
+    _ask(ctx.obj, delete)
+
+
+@app.command()
+def keep(
+    ctx: typer.Context,
+    job_id: JobId,
+    off: Annotated[bool, typer.Option("--off", help="Keep it no longer.")] = False,
+) -> None:
+    """Keep a job, so that nothing deletes it."""
+
+    async def mark(service: JobService) -> JobView:
+        view = await chosen_job(service, job_id)
+        return await service.keep(view.job.id, not off)
+
+    job = _ask(ctx.obj, mark).job
+    echo(f"job {job.id} is {'kept' if job.kept else 'no longer kept'}")
 
 
 def _asked(job: Job) -> str:
     plan = job.plan
-    return shortened(plan.prompt_asked or (plan.image.source if plan.image else ""), PROMPT_SHOWN)
+    words = plan.prompt_asked or (plan.image.source if plan.image else "")
+    return shortened(words, PROMPT_SHOWN)

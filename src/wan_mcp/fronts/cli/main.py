@@ -6,14 +6,13 @@ Heavy imports happen inside the commands: `wan-mcp stdio` has to answer within a
 import logging
 import os
 import sys
-from contextlib import suppress
 from typing import Annotated
 
 import typer
 
-from wan_mcp.errors import JobFailed, UserError
-from wan_mcp.fronts.cli import compile, doctor, generate, jobs, models, pull
-from wan_mcp.fronts.cli.blank_options import BlankTolerantGroup
+from wan_mcp.errors import JobFailed, UserError, WeightsUnavailable
+from wan_mcp.fronts.cli import compile, doctor, engine, generate, jobs, models, pull
+from wan_mcp.fronts.cli.command_tree import CommandTree
 from wan_mcp.fronts.cli.settings_options import variable, with_setting_flags
 from wan_mcp.fronts.cli.terminal import echo
 from wan_mcp.fronts.cli.usage_errors import USAGE, UsageError, in_cli_words, show_usage_error
@@ -25,16 +24,17 @@ __all__ = ["app", "main"]
 
 log = logging.getLogger(__name__)
 
+FAILED = 1
 ABORTED = 1
 SERVERS = ("stdio", "http", "engine")
 """The commands whose stderr is a log."""
 
 app = typer.Typer(
     name="wan-mcp",
-    cls=BlankTolerantGroup,
+    cls=CommandTree,
+    context_settings={"help_option_names": ["-h", "--help"]},
     help="A local media studio for MCP clients: video, images and captions on open weights.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
@@ -58,6 +58,7 @@ app.add_typer(generate.app, name="generate")
 app.command("caption")(generate.caption)
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(models.app, name="models")
+app.add_typer(engine.app, name="engine")
 app.command("pull")(pull.pull)
 app.command("compile")(compile.compile_model)
 app.command("doctor")(doctor.doctor)
@@ -68,6 +69,9 @@ def stdio(ctx: typer.Context) -> None:
     """Serve one MCP client on stdin and stdout. Claude Desktop starts this command."""
     from wan_mcp.fronts.mcp.stdio import run_stdio
 
+    if sys.stdin.isatty():
+        echo("This is an MCP server, which a client starts: it reads JSON-RPC messages from stdin.", err=True)
+        echo(f"Claude Code adds it by: claude mcp add wan -- {sys.argv[0]} stdio", err=True)
     run_stdio(ctx.obj)
 
 
@@ -99,28 +103,6 @@ def _take_token_off_the_command_line(settings: Settings) -> None:
     os.execve(sys.executable, kept, os.environ | {variable("http_token"): settings.http_token})
 
 
-@app.command()
-def engine(ctx: typer.Context) -> None:
-    """Run the engine of the device (started automatically when a job needs it)."""
-    from wan_mcp.child_environment import temporary_in
-    from wan_mcp.engine.worker.loop import run_engine
-
-    with suppress(OSError):  # a home that cannot be used: the engine says so
-        os.environ.update(temporary_in(ctx.obj.home))  # before libraries read it
-
-    def build():  # type: ignore[no-untyped-def]  # its type would import torch
-        from wan_mcp.engine.runner import build_runner
-
-        return build_runner(ctx.obj)
-
-    def resolve(setting: str) -> str:
-        from wan_mcp.engine.device.device import device_name
-
-        return device_name(setting)
-
-    run_engine(ctx.obj, build, resolve)
-
-
 def main() -> None:
     """Run the command line. A user's error is printed as one sentence, not as a traceback."""
     try:
@@ -131,6 +113,6 @@ def main() -> None:
         sys.exit(ABORTED)
     except (UserError, JobFailed) as error:
         echo(one_line(in_cli_words(str(error))), fg="red", err=True)
-        sys.exit(USAGE)
+        sys.exit(FAILED if isinstance(error, JobFailed | WeightsUnavailable) else USAGE)
     if isinstance(code, int):
         sys.exit(code)

@@ -1,4 +1,4 @@
-"""`wan-mcp models`: list the models, and check a manifest."""
+"""`wan-mcp models`: list the models, show one, and check a manifest."""
 
 import json
 from dataclasses import dataclass
@@ -11,7 +11,10 @@ import typer
 from wan_mcp.catalog.catalog import Catalog
 from wan_mcp.catalog.manifest import Manifest
 from wan_mcp.catalog.memory_fit import Placement, default_shape, fits, needed_bytes, placement_for, weights_bytes
+from wan_mcp.fronts.cli.command_tree import DefaultVerb
+from wan_mcp.fronts.cli.completion import complete_models
 from wan_mcp.fronts.cli.terminal import echo
+from wan_mcp.fronts.cli.usage_errors import in_cli_words
 from wan_mcp.hardware.machine import Machine, this_machine
 from wan_mcp.schema.enums import Task
 from wan_mcp.settings import Settings
@@ -25,7 +28,13 @@ WIDE = 140
 FACTS = ("sizes", "length", "licence", "weights")
 INDENT = "    "
 
-app = typer.Typer(help="List models, check a manifest.", invoke_without_command=True, rich_markup_mode=None)
+app = typer.Typer(
+    cls=DefaultVerb,
+    help="List models, show one (models NAME), check a manifest.",
+    invoke_without_command=True,
+    rich_markup_mode=None,
+    subcommand_metavar="[NAME | COMMAND] [ARGS]...",
+)
 
 
 @app.callback()
@@ -34,7 +43,7 @@ def default(
     styles: Annotated[bool, typer.Option("--styles", help="List the style presets instead.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """List models: their tasks, sizes and licences, and whether their weights are downloaded."""
+    """List models: their tasks, sizes and licences, and whether their weights are downloaded. NAME shows one."""
     if ctx.invoked_subcommand is not None:
         return
     settings: Settings = ctx.obj
@@ -43,12 +52,39 @@ def default(
         for name, template in catalog.styles.items():
             echo(one_line(f"{name}: {template}"))
     elif as_json:
-        rows = [m.model_dump(mode="json") | {"ready": is_installed(m, settings.home)} for m in _sorted(catalog)]
-        typer.echo(json.dumps(rows, indent=2))
+        typer.echo(json.dumps([_as_json(each, settings) for each in _sorted(catalog)], indent=2))
     else:
         _list(catalog, settings)
     for error in catalog.broken.values():
         echo(one_line(f"not usable: {error}"), fg="red", err=True)
+
+
+@app.command()
+def show(
+    ctx: typer.Context,
+    name: Annotated[str, typer.Argument(help="Model name.", autocompletion=complete_models)],
+    as_json: Annotated[bool, typer.Option("--json", help="Print its manifest as JSON.")] = False,
+) -> None:
+    """Show one model: its sizes, lengths, limits, presets and licence, and whether it fits this machine."""
+    settings: Settings = ctx.obj
+    manifest = Catalog.of(settings.home).get(name)
+    if as_json or (ctx.parent is not None and ctx.parent.params.get("as_json")):
+        typer.echo(json.dumps(_as_json(manifest, settings), indent=2))
+        return
+    import anyio
+
+    from wan_mcp.fronts.mcp.model_list import ModelLists
+    from wan_mcp.service.service import serving
+
+    async def words() -> str:
+        async with serving(settings) as service:
+            return await ModelLists(service).described(manifest.name)
+
+    echo(in_cli_words(anyio.run(words)))
+
+
+def _as_json(manifest: Manifest, settings: Settings) -> dict[str, Any]:
+    return manifest.model_dump(mode="json") | {"ready": is_installed(manifest, settings.home)}
 
 
 @app.command()

@@ -11,6 +11,7 @@ import typer
 from wan_mcp.catalog.catalog import Catalog
 from wan_mcp.catalog.manifest import Manifest
 from wan_mcp.errors import UnknownModel, WeightsUnavailable
+from wan_mcp.fronts.cli.completion import complete_models
 from wan_mcp.fronts.cli.terminal import echo, echo_path
 from wan_mcp.settings import Settings
 from wan_mcp.text import in_bytes
@@ -31,7 +32,7 @@ INTERRUPTED = 130
 
 def pull(
     ctx: typer.Context,
-    model: Annotated[str, typer.Argument(help="Model name; see 'wan-mcp models'.")],
+    model: Annotated[str, typer.Argument(help="Model name; see 'wan-mcp models'.", autocompletion=complete_models)],
     variant: Annotated[
         str | None,
         typer.Option(

@@ -6,6 +6,7 @@ from typing import Annotated, Any, get_args, get_origin
 import typer
 from pydantic.fields import FieldInfo
 
+from wan_mcp.fronts.cli.completion import COMPLETERS
 from wan_mcp.fronts.cli.lora_option import LORA_OPTION
 from wan_mcp.schema.parameters import CliOption, default_of, unfold
 from wan_mcp.schema.requests import LoraRequest
@@ -30,8 +31,11 @@ def _written(name: str, field: FieldInfo) -> tuple[Any, Any]:
     if field.is_required():
         return Annotated[field.annotation, typer.Argument(help=help_text)], default_of(field)
     flags = [spelling.flag] if spelling.flag else []
+    completer = COMPLETERS.get(name)
     if get_origin(field.annotation) is not tuple:
-        return Annotated[field.annotation, typer.Option(*flags, help=help_text)], default_of(field)
+        return Annotated[field.annotation, typer.Option(*flags, help=help_text, autocompletion=completer)], default_of(
+            field
+        )
     [item, _] = get_args(field.annotation)  # a tuple of any length
     several = list[item]  # type: ignore[valid-type]
     option = typer.Option(*flags, help=f"{help_text} Repeat the option for more.", **AS_ONE_WORD.get(item, {}))

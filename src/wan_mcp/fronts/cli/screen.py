@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.console import Console
 
-from wan_mcp.fronts.cli.terminal import LAYOUT
+from wan_mcp.fronts.cli.terminal import LAYOUT, is_quiet
 from wan_mcp.text import escaped
 
 __all__ = ["Screen"]
@@ -23,7 +23,8 @@ class Screen(Console):
     def __init__(self, *, stderr: bool = True, whole: bool = False) -> None:
         """Print to stderr, or to stdout; with `whole`, stdout is as wide as it needs to be if it is no terminal."""
         width = PIPE_COLUMNS if whole and not sys.stdout.isatty() else None
-        super().__init__(stderr=stderr, width=width, highlight=False, markup=False, emoji=False)
+        quiet = stderr and is_quiet()
+        super().__init__(stderr=stderr, width=width, quiet=quiet, highlight=False, markup=False, emoji=False)
 
     def print(self, *objects: Any, **options: Any) -> None:
         """Print like rich; a text is not wrapped."""

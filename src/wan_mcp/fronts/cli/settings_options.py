@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from wan_mcp import __version__
 from wan_mcp.errors import BadRequest
+from wan_mcp.fronts.cli.terminal import be_quiet
 from wan_mcp.schema.refusals import phrase
 from wan_mcp.settings import ENV_PREFIX, Settings, user_folder
 from wan_mcp.text import quoted
@@ -37,19 +38,21 @@ def default_in_words(name: str) -> str:
 def with_setting_flags(receive: Callable[[typer.Context, Settings], None]) -> Callable[..., None]:
     """Return a root command with one flag for each setting; it passes the settings to `receive`."""
 
-    def root(ctx: typer.Context, **flags: Any) -> None:
+    def root(ctx: typer.Context, quiet: bool = False, **flags: Any) -> None:
+        be_quiet(quiet)
         given = {name: value for name, value in flags.items() if value is not None and name in Settings.model_fields}
         try:
             settings = Settings(**given)
         except ValidationError as error:
-            if "--help" in sys.argv:  # of a subcommand; it needs no settings
+            if {"-h", "--help"}.intersection(sys.argv):  # of a subcommand; it needs no settings
                 return
             raise BadRequest("; ".join(_sentences(error))) from error
         os.environ.pop(variable("http_token"), None)  # read; no child process is given it
         receive(ctx, settings)
 
     root.__doc__ = receive.__doc__
-    parameters = [_parameter("ctx", typer.Context), *(_flag(name) for name in Settings.model_fields), _version_flag()]
+    parameters = [_parameter("ctx", typer.Context), _quiet_flag(), _version_flag()]
+    parameters += [_flag(name) for name in Settings.model_fields]
     root.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     root.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return root
@@ -63,13 +66,18 @@ def _flag(name: str) -> inspect.Parameter:
     return _parameter(name, Annotated[plain | None, option], None)
 
 
+def _quiet_flag() -> inspect.Parameter:
+    option = typer.Option("-q", "--quiet", help="Print results and errors only.")
+    return _parameter("quiet", Annotated[bool, option], False)
+
+
 def _version_flag() -> inspect.Parameter:
     def tell(wanted: bool) -> None:
         if wanted:
             typer.echo(__version__)
             raise typer.Exit
 
-    option = typer.Option("--version", callback=tell, is_eager=True, help="Print the version.")
+    option = typer.Option("-V", "--version", callback=tell, is_eager=True, help="Print the version.")
     return _parameter("version", Annotated[bool, option], False)
 
 

@@ -10,10 +10,24 @@ import typer
 
 from wan_mcp.text import escaped, one_line
 
-__all__ = ["LAYOUT", "echo", "echo_path"]
+__all__ = ["LAYOUT", "be_quiet", "echo", "echo_path", "is_quiet"]
 
 LAYOUT = "\n\t"
 """What may lay out a text of several lines."""
+
+
+_quiet = False
+
+
+def be_quiet(wanted: bool) -> None:
+    """Print nothing to stderr but errors from now on, or all of it."""
+    global _quiet
+    _quiet = wanted
+
+
+def is_quiet() -> bool:
+    """Return whether stderr is for errors only."""
+    return _quiet
 
 
 def echo(text: object, *, err: bool = False, fg: str | None = None, nl: bool = True) -> None:

@@ -73,9 +73,6 @@ def _place_of(error: Any) -> str | None:
     if option is None or context is None or not hasattr(error, "possibilities"):
         return None
     root = context.find_root()
-    if context is not root and option in _options_of(root.command):
-        rest = context.command_path.removeprefix(root.command_path).strip()
-        return f"{option} belongs before the command: {root.command_path} {option} … {rest} …"
     owners = [path for path, command in _commands(root.command) if option in _options_of(command)]
     if context is root and owners:
         return f"{option} belongs after the command: {root.command_path} {owners[0]} … {option} …"

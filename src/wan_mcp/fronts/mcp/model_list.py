@@ -144,6 +144,15 @@ class ModelLists:
                     self._kept.popitem(last=False)
             return kept
 
+    async def described(self, model: str) -> str:
+        """Return a model with its options, in words.
+
+        Raises:
+            UnknownModel: there is no such model.
+        """
+        [text] = (await self.answer(model, None)).content
+        return text.text if isinstance(text, TextContent) else ""
+
     async def _list(self, model: str | None, task: Task | None) -> CallToolResult:
         catalog, settings = self._service.catalog, self._service.settings
         defaults = settings.default_models
