@@ -244,7 +244,18 @@ def test_a_size_is_understood_as_people_and_other_programs_write_it(planner: Pla
     assert (plan.width, plan.height) == (1280, 720)
 
 
-@pytest.mark.parametrize("written", ["square (128x128)", "SQUARE", "Square(128 × 128)", "square: [128, 128]"])
+@pytest.mark.parametrize(
+    "written",
+    [
+        "square (128x128)",
+        "square 128x128",
+        "square, 128*128",
+        "Square: 128 by 128",
+        "SQUARE",
+        "Square(128 × 128)",
+        "square: [128, 128]",
+    ],
+)
 def test_a_size_is_understood_as_a_refusal_lists_it(planner: Planner, written: str) -> None:
     assert video(planner, resolution=written).width == 128
 
@@ -260,6 +271,8 @@ def test_a_number_of_lines_follows_the_aspect_of_the_image(planner: Planner) -> 
     ("written", "reason"),
     [
         ("16:9", "'16:9' is an aspect ratio"),
+        ("0x0", "resolution 0x0 is not allowed"),
+        ("landscape 128x128", "no resolution 'landscape 128x128'"),
         ("square (1x1)", "no resolution"),
         ("1080p", "no resolution '1080p'"),
         ("128x128x3", "no resolution"),

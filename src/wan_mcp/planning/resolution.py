@@ -16,8 +16,8 @@ __all__ = ["resolve_frames", "resolve_size"]
 BETWEEN = r"\s*(?:px)?\s*(?:[x×*,;:/]|by|\s)\s*"
 SIZE = re.compile(rf"[\[(]?\s*(\d{{1,5}}){BETWEEN}(\d{{1,5}})\s*(?:px)?\s*[\])]?")
 """Width and height as people and other programs write them: 1280x720, 1280 × 720, 1280*720, (1280, 720), 1280:720."""
-NAMED_SIZE = re.compile(rf"(?P<name>.+?)[\s:=,]*(?P<size>[\[(]\s*\d{{1,5}}{BETWEEN}\d{{1,5}}.*)")
-"""A name with its size, which is how a refusal lists it: square (128x128)."""
+NAMED_SIZE = re.compile(rf"(?P<name>.+?)(?:[\s:=,]+|(?=[\[(]))(?P<size>[\[(]?\s*\d{{1,5}}{BETWEEN}\d{{1,5}}.*)")
+"""A name with its size, as refusals and lists write it: square (128x128), square 128x128."""
 LINES = re.compile(r"(\d{2,4})p")
 LONGEST = 100  # characters of a size
 LARGEST_RATIO = 32  # of a size such as 16:9 or 21/9, which is an aspect
@@ -44,7 +44,7 @@ def resolve_size(asked: str | None, manifest: Manifest, image: InputImage | None
         for named in sizes.named:
             if (named.width, named.height) == (width, height):
                 return named
-        if max(width, height) <= LARGEST_RATIO:
+        if min(width, height) > 0 and max(width, height) <= LARGEST_RATIO:
             raise BadRequest(
                 f"resolution {quoted(asked)} is an aspect ratio; use a size of '{manifest.name}'; available: {names}"
             )
