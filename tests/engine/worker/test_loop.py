@@ -10,12 +10,14 @@ from typing import Any
 
 import psutil
 import pytest
+from filelock import Timeout
 
 from tests.fixtures.bench import MANIFESTS, TWO, Bench, caption_plan, changed, image_plan, video_plan
 from tests.support.patience import PATIENCE_S
 from wan_mcp.catalog.manifest import Quantization
 from wan_mcp.engine.aot import child_process
 from wan_mcp.engine.device.device import device_name
+from wan_mcp.engine.runner import ModelRunner
 from wan_mcp.engine.worker.loop import run_engine
 from wan_mcp.engine.worker.reporter import Reporter
 from wan_mcp.errors import JobCancelled
@@ -170,6 +172,30 @@ def test_an_engine_that_ends_leaves_no_build_no_model_and_no_open_pipe(
     (build,) = started
     assert build.returncode is not None and build.stdin is not None and build.stdin.closed
     assert bench.runner.loaded() == LoadedModels()
+
+
+def test_an_idle_engine_frees_the_device_before_another_may_start_and_loses_no_job_that_comes_meanwhile(
+    bench: Bench, embedded: Path
+) -> None:
+    late: list[str] = []
+    closed: list[ModelRunner] = []
+
+    class Closing(ModelRunner):
+        def close(self) -> None:
+            with pytest.raises(Timeout):
+                engine_lock(bench.settings.home, "cpu").acquire(blocking=False)
+            assert not late or self.loaded() != LoadedModels()
+            super().close()
+            closed.append(self)
+            if len(late) < 2:  # from a front that found the lock held, and relies on this engine
+                late.append(submit(bench, image_plan(seed=len(late))))
+
+    first = submit(bench, image_plan())
+    run_engine(bench.settings, lambda: Closing(bench.settings, bench.catalog, embedded=embedded), device_name)
+    assert [finished(bench, job).state for job in (first, *late)] == [JobState.SUCCEEDED] * 3
+    assert [runner.loaded() for runner in closed] == [LoadedModels()] * 3
+    assert len(set(map(id, closed))) == 3
+    assert WorkerRegistry(bench.store.database).get("cpu") is None
 
 
 def test_a_second_signal_ends_an_engine_that_is_still_closing(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,8 +1,9 @@
 """The main loop of an engine process: hold the device; claim, run and finish jobs; exit when idle.
 
 It uses the job table and does not import torch. Plans are run by a `Runner`, which is built after the
-device's lock is acquired, because building takes seconds. Tests run this loop with runners that
-misbehave. A job with missing weights waits for a background download (see `downloads`).
+device's lock is acquired, because building takes seconds, and closed before the lock is released, because
+the next engine needs the device's memory. Tests run this loop with runners that misbehave. A job with
+missing weights waits for a background download (see `downloads`).
 """
 
 import faulthandler
@@ -77,7 +78,7 @@ class Runner(Protocol):
         """
 
     def close(self) -> None:
-        """End all child processes and threads, and free the device's memory. Called once, at the engine's end."""
+        """End all child processes and threads, and free the device's memory. A closed runner is not used again."""
 
 
 @dataclass(frozen=True)
@@ -128,11 +129,12 @@ def run_engine(settings: Settings, build: Callable[[], Runner], resolve: Callabl
         return
     lock, device = taken
     settings = settings.model_copy(update={"device": device})
-    engine = _Engine(settings, database, lambda: signals.leaving)
+    engine = _Engine(settings, database, build, lambda: signals.leaving)
     try:
-        engine.start(build, began)
+        engine.start(began)
         while not signals.leaving:
             engine.serve_until_idle()
+            engine.close()  # first: an engine that starts now would find the device's memory in use
             # A front that found the lock held relies on this engine for its job: check again after releasing the lock.
             engine.rows.unregister(settings.device)
             lock.release()
@@ -140,13 +142,13 @@ def run_engine(settings: Settings, build: Callable[[], Runner], resolve: Callabl
                 break
             if not try_acquire(lock):
                 break
-            engine.register()
+            engine.open()
     except BaseException:
         with suppress(WanError):
             engine.rows.crash(device)  # evidence, if a job was running
         raise
     finally:
-        engine.close()  # first: an engine that starts meanwhile would find the device's memory in use
+        engine.close()
         engine.fatal_signals.stop()
         engine.rows.unregister(settings.device)
         lock.release()
@@ -156,24 +158,21 @@ def run_engine(settings: Settings, build: Callable[[], Runner], resolve: Callabl
 class _Engine:
     """The loop and its state."""
 
-    def __init__(self, settings: Settings, database: Database, leaving: Callable[[], bool]) -> None:
+    def __init__(
+        self, settings: Settings, database: Database, build: Callable[[], Runner], leaving: Callable[[], bool]
+    ) -> None:
         self.settings = settings
         self.store = JobStore(database)
         self.rows = WorkerRegistry(database)
         self._timings = Timings(database)
+        self._build = build
         self._leaving = leaving
         self._runner: Runner | None = None
         self._downloads = Downloads(self._download)
         self.fatal_signals = FatalSignals.of(settings, settings.device)
 
-    def register(self) -> None:
-        """Register this process as the engine of the device."""
-        self.rows.register(self.settings.device, time.monotonic() + self.settings.load_deadline_s)
-        if self._runner is not None:
-            self._sign_of_life()
-
-    def start(self, build: Callable[[], Runner], began: float) -> None:
-        """Settle a dead predecessor's job, and build the runner. `began` is the process's start (monotonic)."""
+    def start(self, began: float) -> None:
+        """Settle a dead predecessor's job, and open the device. `began` is the process's start (monotonic)."""
         processes = Processes()
         fronts = Presence(self.settings.home, "").others
 
@@ -186,24 +185,29 @@ class _Engine:
 
         settle_orphans(self.store, self.settings.device, death_of, devices)
         self.fatal_signals.watch()
-        self.register()
-        MediaStore(self.settings.home).sweep()
-        self._runner = build()
-        if (machine := self._runner.machine()) is not None:
-            self.rows.record_machine(self.settings.device, machine)
-        self._sign_of_life()
+        self.open()
         StartLog.leave(self.settings.log_file)
         seconds = time.monotonic() - began
         self._timings.record_start(self.settings.device, seconds)
         log.info("engine ready for %s after %.1f s", self.settings.device, seconds)
+
+    def open(self) -> None:
+        """Register this process as the engine of the device, and build the runner."""
+        self.rows.register(self.settings.device, time.monotonic() + self.settings.load_deadline_s)
+        MediaStore(self.settings.home).sweep()
+        self._runner = self._build()
+        if (machine := self._runner.machine()) is not None:
+            self.rows.record_machine(self.settings.device, machine)
+        self._sign_of_life()
 
     def close(self) -> None:
         """Close the runner. An error is only logged: the end of the process frees the rest."""
         if self._runner is None:
             return
         runner, self._runner = self._runner, None
-        try:
+        with suppress(WanError):  # a job table that is gone keeps no memory from being freed
             self.rows.heartbeat(self.settings.device, time.monotonic() + self.settings.load_deadline_s)
+        try:
             runner.close()
         except Exception:
             log.exception("the engine did not close in good order")
