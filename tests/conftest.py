@@ -6,7 +6,7 @@ import shlex
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
@@ -26,6 +26,23 @@ FAKE_ENGINE = Path(__file__).parent / "support" / "fake_engine.py"
 
 # Folders whose tests share something that takes long to make: all of one run in the same process, the longest first.
 SHARING = ("aot", "clients")
+
+
+FOLDERS = pytest.StashKey[dict[Path, pytest.Collector]]()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collect_directory(
+    path: Path, parent: pytest.Collector
+) -> Generator[None, pytest.Collector | None, pytest.Collector | None]:
+    """Collect each folder as one node.
+
+    For every file of a folder on the command line pytest 9.1 makes nodes of the folders beside it again, and the
+    fixtures of their conftest.py belong to the first of these nodes only.
+    """
+    folder = yield
+    known = parent.session.stash.setdefault(FOLDERS, {})
+    return folder if folder is None else known.setdefault(path, folder)
 
 
 @pytest.hookimpl(tryfirst=True)  # before the plug-in that shares the tests out

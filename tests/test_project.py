@@ -2,6 +2,7 @@
 
 import ast
 import re
+import subprocess
 import sys
 import tomllib
 from functools import cache
@@ -10,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.support.patience import PATIENCE_S
 
 ROOT = Path(__file__).parents[1]
 TESTS = ROOT / "tests"
@@ -90,3 +93,16 @@ def test_every_distribution_that_is_imported_is_declared(folders: list[str], dev
             if not names & set(map(normalized, found)):
                 missing[module] = str(file.relative_to(ROOT))
     assert missing == {}
+
+
+def test_files_and_folders_are_tested_in_any_combination() -> None:
+    chosen = ["tests/jobs/test_timings.py", "tests/test_text.py", "tests/jobs/test_store.py"]
+    run = subprocess.run(
+        [sys.executable, "-m", "pytest", "-p", "no:xdist", "-q", "-k", "measured or units or claimed", *chosen],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
+    )
+    assert run.returncode == 0, run.stdout
