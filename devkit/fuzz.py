@@ -1,13 +1,16 @@
-"""Odd images and odd calls, from a seed: what a front must answer in words, whatever it is sent.
+"""Odd images, odd calls and odd lines, from a seed: what a front must answer in words, whatever it is sent.
 
 `python -m benchmarks.fuzz` goes on for as long as you like, `tests/faults` for some seconds. A fault is an image that
 is refused with anything but a reason, a call that is answered as a defect of the server, or memory beyond the budget.
 """
 
 import io
+import json
+import os
 import random
 import resource
 import struct
+import subprocess
 import sys
 import tempfile
 import zlib
@@ -26,7 +29,7 @@ from wan_mcp.media.store import MediaStore
 from wan_mcp.service.service import serving
 from wan_mcp.settings import Settings
 
-__all__ = ["fuzz_calls", "fuzz_images"]
+__all__ = ["fuzz_calls", "fuzz_images", "fuzz_lines"]
 
 BUDGET_MB = 400
 LONGEST_ANSWER = 3000  # characters of a refusal
@@ -109,6 +112,64 @@ async def fuzz_calls(settings: Settings, count: int | None, seed: int) -> list[s
             if "defect" in words or (answer.is_error and len(words) > LONGEST_ANSWER):
                 faults.append(f"call {number} of seed {seed}: {name} {str(arguments)[:300]}: {words[:300]}")
     return faults
+
+
+def fuzz_lines(settings: Settings, count: int | None, seed: int) -> list[str]:
+    """Send `count` odd lines to a front that is a process, each before a ping; return the faults.
+
+    A fault is a ping without an answer, an answer that is no JSON-RPC message, or a traceback in the log.
+    """
+    faults: list[str] = []
+    chance = random.Random(seed)
+    command = [sys.executable, "-m", "wan_mcp", "stdio"]
+    with (
+        tempfile.TemporaryFile() as log,
+        subprocess.Popen(
+            command, env=os.environ | settings.environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log
+        ) as front,
+    ):
+        assert front.stdin is not None
+        assert front.stdout is not None
+        for number in islice(iter(int, 1) if count is None else range(count), count):
+            line, ping = _odd_line(chance), f"after {number}"
+            front.stdin.write(
+                line + b"\n" + json.dumps({"jsonrpc": "2.0", "id": ping, "method": "ping"}).encode() + b"\n"
+            )
+            front.stdin.flush()
+            try:
+                while (answer := json.loads(front.stdout.readline())).get("id") != ping:
+                    assert answer["jsonrpc"] == "2.0"
+                    assert ("error" in answer) != ("result" in answer)
+            except (ValueError, AssertionError, KeyError, AttributeError) as error:
+                faults.append(f"line {number} of seed {seed}: {line[:300]!r}: {error!r}")
+                if front.poll() is not None:
+                    break
+        front.stdin.close()
+        front.wait()
+        log.seek(0)
+        said = log.read().decode(errors="replace")
+    return faults + ([f"a traceback in the log: {said[-2000:]}"] if "Traceback" in said else [])
+
+
+def _odd_line(chance: random.Random) -> bytes:
+    """Return a damaged message, without line ends."""
+    call = {"name": chance.choice(("get_job", "list_jobs", "nothing")), "arguments": {"job_id": "none"}}
+    methods: tuple[tuple[str, Any], ...] = (
+        ("tools/call", call),
+        ("ping", {}),
+        ("tools/list", {}),
+        ("no/such", {}),
+        ("initialize", {}),
+    )
+    method, parameters = chance.choice(methods)
+    number = chance.choice((7, "x", None, 1.5, -1, [], 10**30))
+    line = bytearray(json.dumps({"jsonrpc": "2.0", "id": number, "method": method, "params": parameters}).encode())
+    for _ in range(chance.randint(0, 12)):
+        at = chance.randrange(len(line) + 1)
+        line[at : at + chance.randrange(4)] = chance.choice(
+            (bytes([chance.randrange(256)]), b'"id":', b"null", b"{", b"[", b"\\ud83d")
+        )
+    return bytes(line).replace(b"\n", b" ")
 
 
 def _odd_call(chance: random.Random, tools: dict[str, list[str]]) -> tuple[str, dict[str, Any]]:

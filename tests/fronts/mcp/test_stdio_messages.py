@@ -1,8 +1,6 @@
 """Lines that are no message on stdio: each is answered and logged once, and costs nothing else."""
 
 import json
-import os
-import random
 from collections.abc import Iterator
 from typing import Any
 
@@ -126,25 +124,3 @@ def test_letters_of_all_planes_arrive_escaped_or_not(pipe: Pipe) -> None:
         pipe.write(line(params={"name": "get_job", "arguments": {"job_id": "?"}}).replace(b"?", text.encode()) + b"\n")
         answer = pipe.receive()
         assert (answer["id"], answer["result"]["isError"]) == (7, True)  # there is no such job
-
-
-def test_noise_of_all_kinds_never_costs_the_next_request(pipe: Pipe) -> None:
-    """Longer with FUZZ_LINES=100000 in the environment."""
-    dice = random.Random(7)
-    alphabet = [*(bytes([code]) for code in range(256) if code != 10), *b'{"jsonrpc":"2.0","id":1}'.split(b",")]
-    seeds = [
-        line(),
-        line(id="x", method="ping", params=...),
-        *(sent for sent, _ in NOT_JSON.values() if len(sent) < 999),
-    ]
-    for number in range(int(os.environ.get("FUZZ_LINES", "1500"))):
-        noise = bytearray(dice.choice(seeds))
-        for _ in range(dice.randint(1, 12)):
-            at = dice.randrange(len(noise) + 1)
-            noise[at : at + dice.randint(0, 3)] = dice.choice(alphabet)
-        pipe.write(bytes(noise) + b"\n")
-        pipe.send(id=f"after {number}", method="ping")
-        while (answer := pipe.receive()).get("id") != f"after {number}":
-            assert answer["jsonrpc"] == "2.0"
-            assert "method" not in answer
-        assert answer["result"] == {}
