@@ -154,6 +154,7 @@ def fuzz_lines(settings: Settings, count: int | None, seed: int) -> list[str]:
 def _odd_line(chance: random.Random) -> bytes:
     """Return a damaged message, without line ends."""
     call = {"name": chance.choice(("get_job", "list_jobs", "nothing")), "arguments": {"job_id": "none"}}
+    number: Any
     methods: tuple[tuple[str, Any], ...] = (
         ("tools/call", call),
         ("ping", {}),

@@ -7,6 +7,7 @@ fault is an exception that is no `UserError`, an answer that speaks of a defect,
 import json
 import random
 import sqlite3
+from collections.abc import Callable
 from itertools import islice
 from typing import Any
 
@@ -155,7 +156,7 @@ class _Home:
         """Do what engines, supervisors and `doctor` do with the tables."""
         faults = []
         supervisor = Supervisor(self._settings, self._store)
-        uses = {
+        uses: dict[str, Callable[[], object]] = {
             "supervise": supervisor.supervise,
             "the machine": supervisor.machine,
             "the loaded models": supervisor.loaded,

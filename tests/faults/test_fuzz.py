@@ -16,7 +16,7 @@ from tests.support.patience import PATIENCE_S
 from wan_mcp.settings import Settings
 
 TIMES = int(os.environ.get("FUZZ_TIMES", "1"))
-pytestmark = pytest.mark.timeout(120 * TIMES)
+pytestmark = pytest.mark.timeout(max(300, 120 * TIMES))
 FRESH_PROCESS = f"from devkit.fuzz import fuzz_images; print(*fuzz_images({1000 * TIMES}, seed=1), sep='\\n', end='')"
 
 
