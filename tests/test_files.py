@@ -94,6 +94,29 @@ def test_a_writer_that_breaks_leaves_the_former_file_and_nothing_else(tmp_path: 
     assert list(tmp_path.iterdir()) == [target]
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="the path of an open file is read from /proc")
+def test_a_durable_file_is_on_the_disk_with_its_name_and_its_new_folders(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[tuple[Path, bool]] = []
+    target = tmp_path / "new" / "newer" / "file"
+
+    def sync(descriptor: int) -> None:
+        synced.append((Path(f"/proc/self/fd/{descriptor}").readlink(), target.exists()))
+
+    monkeypatch.setattr(os, "fsync", sync)
+    with atomic_file(target, durable=True) as fresh:
+        fresh.write_bytes(b"all of it")
+    (content, named_before), *folders = synced
+    assert (content.name, named_before) == (fresh.name, False)
+    assert folders == [(folder, True) for folder in (target.parent, tmp_path / "new", tmp_path)]
+    for replace in (True, False):
+        synced.clear()
+        with atomic_file(target.with_suffix(f".{replace}"), durable=True, replace=replace) as fresh:
+            fresh.touch()
+        assert [folder for folder, _ in synced[1:]] == [target.parent]
+
+
 def test_a_folder_that_is_there_already_is_not_replaced(tmp_path: Path) -> None:
     target = tmp_path / "folder"
     with atomic_folder(target) as first:

@@ -52,12 +52,13 @@ def atomic_file(target: Path, *, durable: bool = False, private: bool = False, r
 
     Yields the path to write to, on the same disk; a program may write it by any means. If the block ends without an
     exception, the file gets its name, replacing one that had it; otherwise nothing is left. A `durable` file is on
-    the disk before it gets its name. A `private` one gets the mode of the home's files. Missing parents are made.
+    the disk before it gets its name, and its name is there when the block has ended. A `private` one gets the mode of the home's files. Missing parents are made.
 
     Raises:
         FileExistsError: without `replace`, something has that name by now.
         OSError: the folder cannot be written, or the disk is full.
     """
+    folders = _to_sync(target.parent) if durable else []
     with _scratch(target, private=private) as scratch:
         file = scratch / UNFINISHED
         yield file
@@ -70,6 +71,26 @@ def atomic_file(target: Path, *, durable: bool = False, private: bool = False, r
             file.replace(target)
         else:
             _give_new_name(file, target)
+        for folder in folders:
+            _sync(folder)
+
+
+def _to_sync(folder: Path) -> list[Path]:
+    """Return the folders whose entries a new file in `folder` needs: it, and the parents of those that are missing."""
+    folders = [folder]
+    while not folders[-1].exists() and folders[-1] != folders[-1].parent:
+        folders.append(folders[-1].parent)
+    return folders
+
+
+def _sync(folder: Path) -> None:
+    """Write a folder's entries to the disk, where its file system can do that and this user may open it."""
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def _give_new_name(file: Path, target: Path) -> None:
