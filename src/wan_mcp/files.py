@@ -52,7 +52,8 @@ def atomic_file(target: Path, *, durable: bool = False, private: bool = False, r
 
     Yields the path to write to, on the same disk; a program may write it by any means. If the block ends without an
     exception, the file gets its name, replacing one that had it; otherwise nothing is left. A `durable` file is on
-    the disk before it gets its name, and its name is there when the block has ended. A `private` one gets the mode of the home's files. Missing parents are made.
+    the disk before it gets its name, and its name is there when the block has ended. A `private` one gets the mode of
+    the home's files. Missing parents are made.
 
     Raises:
         FileExistsError: without `replace`, something has that name by now.

@@ -15,7 +15,6 @@ from wan_mcp.catalog.manifest import Manifest
 SOURCES = Path(wan_mcp.__file__).parent
 FOR_PEOPLE = {
     ("Manifest", "schema_version"),  # the schema itself checks it
-    ("Licence", "url"),
 }
 """Keys that are for whoever opens the file, or asks for it as JSON."""
 

@@ -33,7 +33,8 @@ def test_a_manifest_of_0_1_0_means_what_it_meant(settings: Settings, old_manifes
     catalog = Catalog.of(settings.home)
     assert catalog.broken == {}
     ours = catalog.get("wan2.2-t2v-a14b").model_dump()
-    assert catalog.get("my-wan").model_dump() == ours | {"name": "my-wan"}
+    pinning_nothing = ours["weights"] | {"revision": None}
+    assert catalog.get("my-wan").model_dump() == ours | {"name": "my-wan", "weights": pinning_nothing}
     plan = Planner(settings, catalog).plan(VideoRequest(prompt="a red circle", model="my-wan"))
     assert isinstance(plan, VideoPlan)
     assert (plan.width, plan.height, plan.num_frames, plan.steps) == (832, 480, 81, 40)

@@ -10,6 +10,7 @@ from huggingface_hub import scan_cache_dir, snapshot_download
 
 from tests.fixtures.hub import FILES, LARGE, REPOSITORY, Puller, manifest_of
 from tests.support.loopback import Fault, LoopbackHub
+from wan_mcp.catalog.manifest import Manifest
 from wan_mcp.errors import WeightsUnavailable
 from wan_mcp.weights.fetch import news
 from wan_mcp.weights.installed import damaged_files, discard, installed_weights, is_installed
@@ -201,3 +202,42 @@ def test_progress_counts_every_byte_and_ends_with_all_of_them(puller: Puller) ->
     last = puller.told[-1]
     assert (last.done, last.total) == (total, total)
     assert [d.done for d in puller.told] == sorted(d.done for d in puller.told)
+
+
+def shipped(revision: str | None) -> Manifest:
+    """A manifest of ours."""
+    manifest = manifest_of(revision=revision)
+    manifest._shipped = True
+    return manifest
+
+
+def test_a_first_pull_takes_the_commit_that_our_manifest_pins_and_an_update_follows_upstream(puller: Puller) -> None:
+    [pinned] = puller.hub.repositories[REPOSITORY].commits
+    newer = puller.hub.add(REPOSITORY, {**FILES, "vae/config.json": b'{"a": 1}'})
+    puller.manifest = shipped(pinned)
+    assert puller.pull().lock.commit == pinned
+    assert news(puller.manifest, puller.home, hub=puller.client)[0].startswith(f"Commit {pinned[:12]} was locked")
+    assert puller.pull(update=True).lock.commit == newer
+    assert puller.pull().lock.commit == newer  # what is there stays
+
+
+def test_a_pin_of_ours_costs_nobody_the_weights_that_are_there(puller: Puller) -> None:
+    """Neither those that 0.1.0 locked, whose manifests pinned nothing, nor its sight of what this version locks."""
+    puller.manifest = shipped(None)
+    [old] = [puller.pull().lock]
+    puller.manifest = shipped(puller.hub.add(REPOSITORY, {**FILES, "vae/config.json": b'{"a": 1}'}))
+    puller.hub.requests.clear()
+    assert is_installed(puller.manifest, puller.home)
+    assert puller.pull().lock == old
+    assert not puller.hub.requests
+    assert puller.pull(update=True).lock.revision is None
+
+
+def test_a_revision_in_ones_own_manifest_is_an_order(puller: Puller) -> None:
+    first = puller.pull().lock.commit
+    newer = puller.hub.add(REPOSITORY, {**FILES, "vae/config.json": b'{"a": 1}'})
+    puller.manifest = manifest_of(revision=newer)
+    assert not is_installed(puller.manifest, puller.home)
+    assert puller.pull().lock.commit == newer
+    puller.manifest = manifest_of(revision=first)
+    assert puller.pull(update=True).lock.commit == first

@@ -93,6 +93,8 @@ def test_a_check_finds_damage_and_mends_it(person: Person) -> None:
 def test_a_pull_says_which_commit_of_which_repository_it_trusts(person: Person, hub: LoopbackHub) -> None:
     _, _, words = person.run("pull", "tiny")
     assert f"Trusting {hub.endpoint}/{REPOSITORY} at the newest commit of 'main', since the manifest pins none" in words
+    assert "About 1 byte on the disk; only tensors (safetensors, GGUF) and texts, no pickles and no code" in words
+    assert "4 files, " in words
     assert str(person.home / "weights") in words
     [commit] = hub.repositories[REPOSITORY].commits
     manifest = person.home / "manifests" / "tiny.toml"

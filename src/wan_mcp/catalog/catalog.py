@@ -56,12 +56,13 @@ class Catalog:
         manifests, broken = {}, {}
         styles: dict[str, str] = {}
         remarks: list[str] = []
+        shipped = shipped_folder()
         for file, _ in seen:
             try:
                 if file.name == STYLES_FILE:
                     styles |= _read_styles(file)
                 else:
-                    manifest = Manifest.read(file, remarks.append)
+                    manifest = Manifest.read(file, remarks.append, shipped=file.parent == shipped)
                     manifests[manifest.name] = manifest
             except BrokenManifest as error:
                 log.warning("%s", error)

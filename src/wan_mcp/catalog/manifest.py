@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, PrivateAttr, ValidationError, model_validator
 
 from wan_mcp.catalog.captions import CaptionSpec
 from wan_mcp.catalog.costs import Costs
@@ -141,6 +141,16 @@ class Manifest(Frozen):
     costs: Costs = Costs()
     presets: dict[PresetName, Preset] = Field(default={}, description="Quality presets that a request may name.")
     caption: CaptionSpec | None = None
+    _shipped: bool = PrivateAttr(default=False)
+
+    @property
+    def required_revision(self) -> str | None:
+        """The revision that the weights must have, by the word of a user's own manifest; None for any.
+
+        The revision in a manifest of ours is what a first download trusts. What is there already stays, and
+        `wan-mcp pull --update` follows upstream.
+        """
+        return None if self._shipped else self.weights.revision
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
@@ -220,8 +230,8 @@ class Manifest(Frozen):
         return self.defaults.model_copy(update=values)
 
     @classmethod
-    def read(cls, file: Path, remark: Callable[[str], None] = log.warning) -> Self:
-        """Read one manifest file; call `remark` with a sentence for each ignored key.
+    def read(cls, file: Path, remark: Callable[[str], None] = log.warning, *, shipped: bool = False) -> Self:
+        """Read one manifest file, of ours or a user's own; call `remark` with a sentence for each ignored key.
 
         Raises:
             BrokenManifest: The file is not TOML, or breaks the schema; the message names the file and the keys.
@@ -230,7 +240,9 @@ class Manifest(Frozen):
             content = tomllib.loads(file.read_text(encoding="utf-8"))
             for words in drop_retired(content):
                 remark(f"manifest {file}: {words}")
-            return cls.model_validate(content)
+            manifest = cls.model_validate(content)
+            manifest._shipped = shipped
+            return manifest
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
             raise BrokenManifest(f"manifest {file}: {error}") from error
         except ValidationError as error:

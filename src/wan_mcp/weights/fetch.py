@@ -82,7 +82,7 @@ def _fetch(manifest: Manifest, home: Path, asker: "_Asker", update: bool) -> Fet
     old = WeightsLock.read(manifest, home)
     if old is not None and not update and is_whole(manifest, home):
         return Fetch(old)
-    asked = manifest.weights.revision or DEFAULT_REVISION
+    asked = (manifest.required_revision if update else manifest.weights.revision) or DEFAULT_REVISION
     listing = asker.list_files(asked if old is None or update else old.commit)
     files = wanted(manifest, listing)
     # Under the name that was asked for, where the hub's client looks for them after a renaming too.
@@ -96,7 +96,7 @@ def _fetch(manifest: Manifest, home: Path, asker: "_Asker", update: bool) -> Fet
     lock = WeightsLock(
         model=manifest.name,
         repository=asker.repository,
-        revision=manifest.weights.revision,
+        revision=manifest.required_revision,
         patterns=manifest.weights.files,
         commit=listing.commit,
         folder=cache.snapshot(listing.commit).absolute(),
@@ -122,7 +122,7 @@ def _news(asker: "_Asker", home: Path) -> list[str]:
     lock = WeightsLock.read(asker.manifest, home)
     if lock is None:
         return []
-    listing = asker.list_files(asker.manifest.weights.revision or DEFAULT_REVISION)
+    listing = asker.list_files(asker.manifest.required_revision or DEFAULT_REVISION)
     return _renamed(asker.repository, listing) + _changed(lock, listing, wanted(asker.manifest, listing), "is upstream")
 
 

@@ -35,7 +35,7 @@ class WeightsLock(Frozen):
     schema_version: Literal[1] = Field(default=1, alias="schema")
     model: str
     repository: str
-    revision: str | None = Field(description="Revision in the manifest.")
+    revision: str | None = Field(description="Revision that a user's own manifest requires.")
     patterns: tuple[str, ...] = Field(description="File patterns in the manifest.")
     commit: str
     folder: Path = Field(description="The snapshot in the hub's cache.")
@@ -53,7 +53,7 @@ class WeightsLock(Frozen):
     def fits(self, manifest: Manifest) -> bool:
         """Check whether it locks what the manifest requests."""
         weights = manifest.weights
-        asked = (weights.repository, weights.revision, weights.files)
+        asked = (weights.repository, manifest.required_revision, weights.files)
         return asked == (self.repository, self.revision, self.patterns)
 
     def write(self, manifest: Manifest, home: Path) -> None:

@@ -124,6 +124,8 @@ def _fetch(manifest: Manifest, settings: Settings, screen: "Screen", *, update: 
             screen.print(words)
     for source in sources(manifest):
         screen.print(_trusted(source, settings, update=update))
+    size = in_bytes(manifest.weights.disk_bytes)
+    screen.print(f"About {size} on the disk; only tensors (safetensors, GGUF) and texts, no pickles and no code")
     columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
     with Progress(*columns, TextColumn("{task.description}", markup=False), console=screen, transient=True) as bar:
         line = bar.add_task("asking the hub", total=None)
@@ -137,19 +139,22 @@ def _fetch(manifest: Manifest, settings: Settings, screen: "Screen", *, update: 
         done = fetch(manifest, settings.home, tell, update=update, reserve=settings.min_free_bytes)
     for note in done.notes:
         screen.print(note)
-    screen.print(f"Downloaded {in_bytes(done.came)}; commit {done.lock.commit[:12]} is complete")
+    of_all = f"{len(done.lock.files)} files, {in_bytes(sum(file.size for file in done.lock.files.values()))}"
+    screen.print(f"Downloaded {in_bytes(done.came)}; commit {done.lock.commit[:12]} is complete: {of_all}")
     screen.print(f"Commits and the SHA-256 of every file are locked in {settings.home / 'weights'}")
 
 
 def _trusted(source: Manifest, settings: Settings, *, update: bool) -> str:
     """Return which commit of which repository is trusted, and why that one."""
-    lock, pinned = WeightsLock.read(source, settings.home), source.weights.revision
+    lock = WeightsLock.read(source, settings.home)
+    pinned = source.required_revision if update else source.weights.revision
     where = f"Trusting {Hub.from_environment().endpoint}/{source.weights.repository}"
     if lock is not None and not update:
         return f"{where} at commit {lock.commit}, as locked before"
     if pinned is not None:
         return f"{where} at {pinned}, as the manifest says"
-    return f"{where} at the newest commit of '{DEFAULT_REVISION}', since the manifest pins none"
+    why = "as --update asks" if update else "since the manifest pins none"
+    return f"{where} at the newest commit of '{DEFAULT_REVISION}', {why}"
 
 
 def _verify(manifest: Manifest, settings: Settings, screen: "Screen") -> None:
