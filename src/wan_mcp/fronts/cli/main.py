@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from wan_mcp.errors import JobFailed, UserError, WeightsUnavailable
-from wan_mcp.fronts.cli import compile, doctor, engine, generate, jobs, models, pull
+from wan_mcp.fronts.cli import compile, doctor, engine, generate, jobs, models, pull, studio
 from wan_mcp.fronts.cli.command_tree import CommandTree
 from wan_mcp.fronts.cli.settings_options import variable, with_setting_flags
 from wan_mcp.fronts.cli.terminal import echo
@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 FAILED = 1
 ABORTED = 1
-SERVERS = ("stdio", "http", "engine")
+SERVERS = ("stdio", "http", "studio", "engine")
 """The commands whose stderr is a log."""
 
 app = typer.Typer(
@@ -62,6 +62,7 @@ app.add_typer(engine.app, name="engine")
 app.command("pull")(pull.pull)
 app.command("compile")(compile.compile_model)
 app.command("doctor")(doctor.doctor)
+app.command("studio")(studio.studio)
 
 
 @app.command()
@@ -82,11 +83,14 @@ def http(
         str, typer.Option(help="Address to listen on. Any but a loopback address needs WAN_MCP_HTTP_TOKEN.")
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 picks a free one.")] = 8000,
+    no_page: Annotated[
+        bool, typer.Option("--no-page", help="Serve no studio page; as WAN_MCP_HTTP_PAGE=false.")
+    ] = False,
 ) -> None:
-    """Serve MCP clients over HTTP at /mcp."""
+    """Serve MCP clients over HTTP at /mcp, and the studio page at /."""
     from wan_mcp.fronts.http.app import run_http
 
-    run_http(ctx.obj, host, port)
+    run_http(ctx.obj.model_copy(update={"http_page": False}) if no_page else ctx.obj, host, port)
 
 
 def _take_token_off_the_command_line(settings: Settings) -> None:

@@ -42,6 +42,7 @@ from wan_mcp.fronts.http.guard import (
 )
 from wan_mcp.fronts.http.peer import can_tell_users
 from wan_mcp.fronts.http.quiet_end import QuietEnd
+from wan_mcp.fronts.http.servers import announced, url_of
 from wan_mcp.fronts.mcp.http_entry import ENDPOINT
 from wan_mcp.fronts.mcp.process_end import end_within
 from wan_mcp.fronts.mcp.server import build_http_app
@@ -70,15 +71,19 @@ CONDITIONS = StaticFiles()  # for its check of If-None-Match and If-Modified-Sin
 MEDIA_HEADERS = {"Cache-Control": "private, max-age=86400", "X-Content-Type-Options": "nosniff"}
 
 
-def build_app(service: JobService, host: str, *, own_user_only: bool = False) -> Starlette:
-    """Return the application for a server that listens on `host`; `own_user_only` as in `Callers`."""
+def build_app(service: JobService, host: str, *, own_user_only: bool = False, callers_known: bool = True) -> Starlette:
+    """Return the application for a server that listens on `host`; `own_user_only` as in `Callers`.
+
+    Where it is not known who calls, browsers have to sign in: other users of the machine could open the page.
+    """
     mcp = build_http_app(service)
-    page = Page(service) if service.settings.http_page else None
+    sign_in = bool(service.settings.http_token) or not callers_known
+    page = Page(service, sign_in=sign_in) if service.settings.http_page else None
     app = Starlette(
         routes=[*mcp.routes, *_routes(service), *(page.routes() if page else ())],
         middleware=[
             Middleware(QuietEnd),
-            *_guards(host, service.settings),
+            *_guards(host, service.settings, page),
             Middleware(Callers, host, own_user_only=own_user_only),
             *mcp.user_middleware,
         ],
@@ -98,7 +103,7 @@ def _lifespan(mcp: Starlette, page: Page | None) -> Callable[[Starlette], Abstra
     return lifespan
 
 
-def _guards(host: str, settings: Settings) -> list[Middleware]:
+def _guards(host: str, settings: Settings, page: Page | None) -> list[Middleware]:
     """Return the guards in the order in which they check a request, before anything else sees it."""
     names = known_names(host, settings.http_hosts.split(","))
     guards = [
@@ -106,7 +111,10 @@ def _guards(host: str, settings: Settings) -> list[Middleware]:
         Middleware(TrustedOrigin, names),
         Middleware(CORSMiddleware, **CROSS_ORIGIN),
     ]
-    return guards + ([Middleware(BearerToken, settings.http_token)] if settings.http_token else [])
+    access = page.access if page is not None and page.access.required else None
+    if not settings.http_token and access is None:
+        return guards
+    return [*guards, Middleware(BearerToken, settings.http_token, access)]
 
 
 def _routes(service: JobService) -> list[Route]:
@@ -170,18 +178,37 @@ def settings_for(host: str, settings: Settings, *, callers_known: bool = True) -
     return settings.model_copy(update={"image_dirs": (), "lora_dirs": ()})
 
 
-def run_http(settings: Settings, host: str, port: int) -> None:
+def run_http(
+    settings: Settings,
+    host: str,
+    port: int,
+    *,
+    on_listening: Callable[[str], None] = lambda url: None,
+    any_port: bool = False,
+) -> None:
     """Serve HTTP clients on `host` and `port` until a signal says to stop.
+
+    Args:
+        settings: The server's settings.
+        host: The address to listen on.
+        port: The port; 0 picks a free one.
+        on_listening: Called with the server's URL as soon as it can be reached.
+        any_port: Pick a free port if this one is taken.
 
     Raises:
         UserError: It must not or cannot listen there; the message says what to do.
     """
     log_to_stderr(settings.log_level)
     refuse_open_door(host, settings.http_token)
-    listener = listen(host, port)
+    try:
+        listener = listen(host, port)
+    except UserError:
+        if not any_port:
+            raise
+        listener = listen(host, 0)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_DFL)  # until there is something to stop in good order
-    anyio.run(_serve, settings, host, listener)
+    anyio.run(_serve, settings, host, listener, on_listening)
 
 
 class _Server(uvicorn.Server):
@@ -198,7 +225,7 @@ class _Server(uvicorn.Server):
         super().handle_exit(sig, frame)
 
 
-async def _serve(settings: Settings, host: str, listener: socket.socket) -> None:
+async def _serve(settings: Settings, host: str, listener: socket.socket, on_listening: Callable[[str], None]) -> None:
     """Serve on a bound socket until the process is told to stop."""
     asyncio.get_running_loop().set_exception_handler(quiet_without_descriptors)
     own_user_only = not settings.http_token
@@ -209,7 +236,7 @@ async def _serve(settings: Settings, host: str, listener: socket.socket) -> None
             "set WAN_MCP_HTTP_TOKEN to open them to the clients that send it"
         )
     async with serving(settings_for(host, settings, callers_known=callers_known)) as service:
-        app = build_app(service, host, own_user_only=own_user_only)
+        app = build_app(service, host, own_user_only=own_user_only, callers_known=callers_known)
         config = uvicorn.Config(
             app,
             http=Connection,
@@ -224,7 +251,7 @@ async def _serve(settings: Settings, host: str, listener: socket.socket) -> None
         )
         address, port = listener.getsockname()[:2]
         shown = f"[{address}]" if ":" in address else address
-        log.info("listening on http://%s:%d%s", shown, port, ENDPOINT)
+        url = url_of(address, port)
         server = _Server(config)
         server.page = app.state.page
         # uvicorn handles these while it serves, and raises them again when it has stopped.
@@ -232,8 +259,11 @@ async def _serve(settings: Settings, host: str, listener: socket.socket) -> None
             signal.signal(number, server.handle_exit)
         try:
             # Entered here and not by uvicorn, which would go on without it if it failed.
-            async with app.router.lifespan_context(app):
-                await server.serve(sockets=[listener])
+            with announced(settings.home, url, page=settings.http_page):
+                log.info("listening on http://%s:%d%s", shown, port, ENDPOINT)
+                async with app.router.lifespan_context(app):
+                    on_listening(url)
+                    await server.serve(sockets=[listener])
         except BaseException:  # a background task has failed: without it, this process is of no use
             end_within(LAST_CALL_S, 1)
             raise

@@ -18,6 +18,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from wan_mcp.errors import UserError
+from wan_mcp.fronts.web.access import PageAccess
 
 __all__ = ["BearerToken", "TrustedHost", "TrustedOrigin", "is_loopback", "known_names", "refuse_open_door"]
 
@@ -116,14 +117,28 @@ class TrustedOrigin(_Guard):
 
 
 class BearerToken(_Guard):
-    """Refuse with 401 a request without the token.
+    """Refuse with 401 a request without the token; a browser that has signed in needs none for the page.
 
     The SDK's middleware of this kind is for OAuth: it wants an issuer and answers in its terms.
     """
 
-    def __init__(self, app: ASGIApp, token: str) -> None:
+    def __init__(self, app: ASGIApp, token: str, page: PageAccess | None = None) -> None:
+        """Without a token, only the page needs a sign-in."""
         super().__init__(app)
         self._token = token.encode()
+        self._page = page
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a request."""
+        if scope["type"] == "http" and self._page is not None and self._page.covers(scope):
+            if (self._token and self.refusal(Headers(scope=scope)) is None) or await self._page.admits(scope):
+                await self._app(scope, receive, send)
+            else:
+                await self._page.refusal(scope)(scope, receive, send)
+        elif self._token:
+            await super().__call__(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
 
     def refusal(self, headers: Headers) -> Response | None:
         """Return 401 unless the token is right."""

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 from mcp.server.mcpserver.tools import Tool
 from mcp.types import CallToolResult, ToolAnnotations
 from pydantic import BeforeValidator, Field
+from starlette.requests import Request as HttpRequest
 
 from wan_mcp.errors import BadRequest
 from wan_mcp.fronts.discretion import require_no_paths
@@ -60,9 +61,15 @@ JobId = Annotated[str, Field(description="Job id, from the tool that started the
 
 
 def _client_of(ctx: Call) -> str:
-    """Return the name that a client gives people for itself; empty if it gives none."""
+    """Return the name that a client gives people for itself; empty if it gives none.
+
+    Over HTTP, each message of the older protocol stands alone and does not say; the client's `User-Agent` does.
+    """
     about = ctx.session.client_params
-    return (about.client_info.title or about.client_info.name) if about is not None else ""
+    if about is not None:
+        return about.client_info.title or about.client_info.name
+    request = ctx.request_context.request
+    return request.headers.get("user-agent", "").partition("/")[0] if isinstance(request, HttpRequest) else ""
 
 
 def _one_of(words: Iterable[str]) -> str:

@@ -27,6 +27,8 @@ log = logging.getLogger(__name__)
 PAUSE_S = 0.15  # between two looks: the reports of a fast job are joined
 PATIENCE_S = 20.0  # of one look without a change
 RETRY_S = 1.0
+LINE_ENDS = {ord(each): f"\\u{ord(each):04x}" for each in "\x85\u2028\u2029"}
+"""Of Unicode, which JSON does not escape and which some clients take for the end of a line."""
 BACKLOG = 64  # packets that wait for one page
 ACTIVE = (JobState.QUEUED, JobState.RUNNING)
 
@@ -44,6 +46,7 @@ class Packet:
             data = self._data if near else without_paths(self._data, self._home)
             head = "" if self._cursor is None else f"id: {self._cursor}\n"
             words = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
+            words = words.translate(LINE_ENDS)
             self._encoded[near] = f"{head}event: {self._event}\ndata: {words}\n\n".encode()
         return self._encoded[near]
 

@@ -10,6 +10,7 @@ from starlette.routing import BaseRoute, Route
 
 import wan_mcp
 from wan_mcp.fronts.discretion import is_near
+from wan_mcp.fronts.web.access import PageAccess
 from wan_mcp.fronts.web.answers import Answers, Endpoint, Refusal
 from wan_mcp.fronts.web.cards import Cards
 from wan_mcp.fronts.web.connect import ConnectRoutes
@@ -33,10 +34,12 @@ STREAM_HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosnif
 class Page:
     """The studio page of one server."""
 
-    def __init__(self, service: JobService) -> None:
+    def __init__(self, service: JobService, *, sign_in: bool = False) -> None:
+        """Require a sign-in with `sign_in`; otherwise the server's other guards say who is answered."""
         self._service = service
         self._answers = Answers(service)
         self._shell = Shell()
+        self.access = PageAccess(service, self._shell, self._answers, sign_in=sign_in)
         cards = Cards(service.media, service.catalog)
         self._feed = Feed(service, cards)
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -51,6 +54,7 @@ class Page:
         jobs, models, inputs, engines = self._jobs, self._models, self._inputs, self._engines
         return [
             Route("/", self.index, methods=["GET"]),
+            *self.access.routes(),
             Route("/static/{version}/{path:path}", self._shell.static, methods=["GET"]),
             self._api("/api/catalogue", GET=models.catalogue),
             self._api("/api/inputs", POST=inputs.upload),
@@ -82,7 +86,10 @@ class Page:
     async def index(self, request: Request) -> Response:
         """Serve the page."""
         return await self._shell.page(
-            request, app_version=wan_mcp.__version__, near=is_near(request.scope), signed_in=False
+            request,
+            app_version=wan_mcp.__version__,
+            near=is_near(request.scope),
+            signed_in=await self.access.signed_in(request),
         )
 
     async def events(self, request: Request) -> Response:

@@ -16,8 +16,8 @@ OWN_HEADER = "X-Wan-Mcp"
 READS = ("GET", "HEAD")
 
 
-def require_same_origin(request: Request) -> None:
-    """Refuse a request that another page makes.
+def require_same_origin(request: Request, *, form: bool = False) -> None:
+    """Refuse a request that another page makes; a `form` of the page itself needs no header.
 
     Raises:
         Refusal: It does, or nothing proves that it does not.
@@ -27,6 +27,6 @@ def require_same_origin(request: Request) -> None:
     own = origin is None or origin.partition("://")[2] == headers.get("host", "")
     if not own or (site is not None and site not in ("same-origin", "none")):
         raise Refusal(403, "other_origin", "Only the page of this server may use this address.")
-    if request.method in READS or OWN_HEADER in headers or "authorization" in headers:
+    if form or request.method in READS or OWN_HEADER in headers or "authorization" in headers:
         return
     raise Refusal(403, "no_own_header", f"A request that changes something needs the header {OWN_HEADER}: page.")

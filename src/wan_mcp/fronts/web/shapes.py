@@ -28,6 +28,7 @@ __all__ = [
     "Problem",
     "Removed",
     "ResultFile",
+    "SessionAnswer",
     "Shape",
     "Unreadable",
 ]
@@ -296,6 +297,14 @@ class Freed(Shape):
     """Whether an engine was asked to end; if not, none runs."""
 
     asked: bool
+
+
+class SessionAnswer(Shape):
+    """Whether this browser has signed in."""
+
+    required: bool
+    """False where the server answers its own user without."""
+    signed_in: bool
 
 
 # Other programs.
