@@ -65,11 +65,13 @@ def _client_of(ctx: Call) -> str:
 
     Over HTTP, each message of the older protocol stands alone and does not say; the client's `User-Agent` does.
     """
-    about = ctx.session.client_params
+    about, request = ctx.session.client_params, ctx.request_context.request
+    name = ""
     if about is not None:
-        return about.client_info.title or about.client_info.name
-    request = ctx.request_context.request
-    return request.headers.get("user-agent", "").partition("/")[0] if isinstance(request, HttpRequest) else ""
+        name = about.client_info.title or about.client_info.name
+    elif isinstance(request, HttpRequest):
+        name = request.headers.get("user-agent", "").partition("/")[0]
+    return name
 
 
 def _one_of(words: Iterable[str]) -> str:
