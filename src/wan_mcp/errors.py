@@ -20,6 +20,9 @@ Foreign exceptions are translated where they are met, `from` the original. Whate
 this tree is a defect: it goes to the log, and the caller reads only that something broke.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 __all__ = [
     "BadImage",
     "BadRequest",
@@ -36,6 +39,7 @@ __all__ = [
     "UserError",
     "WanError",
     "WeightsUnavailable",
+    "about",
 ]
 
 
@@ -45,6 +49,9 @@ class WanError(Exception):
 
 class UserError(WanError):
     """An error whose text is written for the caller, a person or a model."""
+
+    param: str | None = None
+    """The parameter of a request that it is about, as `schema/requests.py` names it; None for none or several."""
 
 
 class BadRequest(UserError):
@@ -89,6 +96,16 @@ class WeightsUnavailable(UserError):
 
 class HomeUnusable(UserError):
     """The home folder cannot be written, or its job table is damaged or from a newer version."""
+
+
+@contextmanager
+def about(param: str) -> Iterator[None]:
+    """Mark refusals that are raised inside as being about a parameter, unless they say so themselves."""
+    try:
+        yield
+    except UserError as error:
+        error.param = error.param or param
+        raise
 
 
 class JobFailed(WanError):

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
-from wan_mcp.errors import BadRequest, LeaseLost, QueueFull, UnknownJob, UnreadableRow
+from wan_mcp.errors import BadRequest, LeaseLost, QueueFull, UnknownJob, UnreadableRow, about
 from wan_mcp.jobs.asked import asks_for, kept
 from wan_mcp.jobs.database import Database, Remembered
 from wan_mcp.jobs.evidence import Death, Evidence
@@ -386,8 +386,9 @@ def _died(reason: str) -> JobError:
 
 def _same_request(row: sqlite3.Row, request: Request) -> Job:
     if not asks_for(row["request"], request):
-        raise BadRequest(
-            f"request_id '{row['request_id']}' belongs to job {row['id']} of a different request; "
-            "use a new request_id for a new request"
-        )
+        with about("request_id"):
+            raise BadRequest(
+                f"request_id '{row['request_id']}' belongs to job {row['id']} of a different request; "
+                "use a new request_id for a new request"
+            )
     return readable(row)

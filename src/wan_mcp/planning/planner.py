@@ -11,7 +11,7 @@ from wan_mcp.catalog.catalog import Catalog
 from wan_mcp.catalog.manifest import Defaults, Manifest
 from wan_mcp.catalog.memory_fit import default_shape
 from wan_mcp.catalog.presets import Preset
-from wan_mcp.errors import BadRequest, BrokenManifest, UnknownModel
+from wan_mcp.errors import BadRequest, BrokenManifest, UnknownModel, about
 from wan_mcp.hardware.machine import Machine
 from wan_mcp.media.framing import cover
 from wan_mcp.planning.caption_instruction import resolve_caption
@@ -65,10 +65,12 @@ class Planner:
         asked = manifest = self._model_asked(request)
         preset = None
         if not isinstance(request, CaptionRequest) and request.preset is not None:
-            manifest, preset = self._serving_preset(asked, request.preset)
+            with about("preset"):
+                manifest, preset = self._serving_preset(asked, request.preset)
         if task not in manifest.tasks:
             able = ", ".join(self._catalog.serving(task)) or "none of the installed models"
-            raise BadRequest(f"model '{manifest.name}' does not do {task}; models that do: {able}")
+            with about("model"):
+                raise BadRequest(f"model '{manifest.name}' does not do {task}; models that do: {able}")
         return Choice(task, asked, manifest, preset)
 
     def _model_asked(self, request: Request) -> Manifest:
@@ -115,7 +117,8 @@ class Planner:
         """
         choice = choice or self.choose(request)
         plan = self._plan(request, choice, image, last_image)
-        self._memory_check.check(plan, choice.manifest, machine)
+        with about("resolution"):
+            self._memory_check.check(plan, choice.manifest, machine)
         return plan.model_copy(update={"notes": (*notes, *plan.notes)})
 
     def fit(self, plan: Plan, machine: Machine | None = None) -> MemoryFit | None:
@@ -179,61 +182,80 @@ class Planner:
     ) -> Plan:
         manifest, preset = choice.manifest, choice.preset
         limits, defaults, settings = manifest.limits, manifest.defaults_of(request.preset), self._settings
-        prompt = checked_text("prompt", request.prompt, limits.prompt_characters)
-        if not prompt.strip():
-            raise BadRequest("prompt is empty; describe what the result should show")
+        with about("prompt"):
+            prompt = checked_text("prompt", request.prompt, limits.prompt_characters)
+            if not prompt.strip():
+                raise BadRequest("prompt is empty; describe what the result should show")
         negative = request.negative_prompt if request.negative_prompt is not None else defaults.negative_prompt
         notes: list[str] = []
-        style = self._style(request.style)
+        with about("style"):
+            style = self._style(request.style)
         if manifest is not choice.asked:
             notes.append(f"preset '{request.preset}' of '{choice.asked.name}' uses the model '{manifest.name}'")
-        size = resolve_size(request.resolution, manifest, image, notes)
+        with about("resolution"):
+            size = resolve_size(request.resolution, manifest, image, notes)
         for picture, what in ((image, "image"), (last_image, "last_image")):
             if picture is not None:
                 framing = cover((picture.width, picture.height), (size.width, size.height))
                 notes += filter(None, [framing.describe(what)])
-        guidance = checked_or_default(
-            manifest.name, "guidance_scale", request.guidance_scale, defaults.guidance_scale, limits.guidance_scale
-        )
+        with about("guidance_scale"):
+            guidance = checked_or_default(
+                manifest.name, "guidance_scale", request.guidance_scale, defaults.guidance_scale, limits.guidance_scale
+            )
         if request.negative_prompt and guidance <= 1:
             notes.append(f"negative_prompt has no effect at guidance_scale {number(guidance)}")
-        require_within("count", request.count, 1, settings.max_count)
-        steps = resolve_steps(
-            checked_or_default(manifest.name, "steps", request.steps, defaults.steps, limits.steps), manifest
-        )
+        with about("count"):
+            require_within("count", request.count, 1, settings.max_count)
+        with about("steps"):
+            steps = resolve_steps(
+                checked_or_default(manifest.name, "steps", request.steps, defaults.steps, limits.steps), manifest
+            )
+        with about("negative_prompt"):
+            negative = checked_text("negative_prompt", negative, limits.prompt_characters).strip()
+        with about("lora"):
+            loras = resolve_loras(request, manifest, self._loras)
+        with about("seed"):
+            seed = resolve_seed(request.seed, request.count)
         common = {
             "task": choice.task,
             "model": manifest.name,
             "preset": request.preset,
             "prompt": self._styled(prompt.strip(), style),
             "prompt_asked": prompt,
-            "negative_prompt": checked_text("negative_prompt", negative, limits.prompt_characters).strip(),
+            "negative_prompt": negative,
             "style": style,
             "width": size.width,
             "height": size.height,
             "steps": steps,
             "step_cache": resolve_step_cache(request, preset, steps, notes),
             "precision": preset.precision if preset is not None else "auto",
-            "lora": resolve_loras(request, manifest, self._loras),
+            "lora": loras,
             "guidance_scale": guidance,
-            "seed": resolve_seed(request.seed, request.count),
+            "seed": seed,
             "count": request.count,
             "even_at": manifest.costs.even_at,
             "image": image,
         }
         if isinstance(request, ImageRequest):
             tokens = manifest.costs.tokens(size.width, size.height)
-            return ImagePlan(**common, tokens=tokens, strength=_strength(request, manifest), notes=tuple(notes))
-        num_frames = resolve_frames(request, manifest, notes)
+            with about("strength"):
+                strength = _strength(request, manifest)
+            return ImagePlan(**common, tokens=tokens, strength=strength, notes=tuple(notes))
+        with about("duration_s" if request.num_frames is None else "num_frames"):
+            num_frames = resolve_frames(request, manifest, notes)
+        with about("turbo"):
+            turbo = resolve_turbo(request, manifest, preset, self._catalog, notes)
+        with about("guidance_scale_2"):
+            second_guidance = _second_guidance(request, manifest, defaults)
         fps = manifest.frames.fps if manifest.frames else 0.0
         return VideoPlan(
             **common,
-            turbo=resolve_turbo(request, manifest, preset, self._catalog, notes),
+            turbo=turbo,
             tokens=manifest.costs.tokens(size.width, size.height, num_frames),
             num_frames=num_frames,
             fps=fps,
             duration_s=round(num_frames / fps, 3),
-            guidance_scale_2=_second_guidance(request, manifest, defaults),
+            guidance_scale_2=second_guidance,
             last_image=last_image,
             notes=tuple(notes),
         )
@@ -263,7 +285,8 @@ def task_of(request: Request) -> Task:
         return Task.IMAGE_TO_IMAGE if request.image is not None else Task.TEXT_TO_IMAGE
     if request.last_image is not None:
         if request.image is None:
-            raise BadRequest("last_image needs image (the first frame) as well")
+            with about("last_image"):
+                raise BadRequest("last_image needs image (the first frame) as well")
         return Task.FIRST_LAST_FRAME_TO_VIDEO
     return Task.IMAGE_TO_VIDEO if request.image is not None else Task.TEXT_TO_VIDEO
 

@@ -137,7 +137,10 @@ class Parameters(Form):
         try:
             return cls(**given)
         except ValidationError as error:
-            raise BadRequest(in_words(error, cls.parameters())) from error
+            refusal = BadRequest(in_words(error, cls.parameters()))
+            [first, *_] = error.errors(include_url=False, include_input=False, include_context=False)
+            refusal.param = str(first["loc"][0]) if first["loc"] else None
+            raise refusal from error
 
 
 def unfold(

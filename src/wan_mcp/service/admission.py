@@ -4,7 +4,7 @@ import anyio
 from anyio.to_thread import run_sync
 
 from wan_mcp.catalog.catalog import Catalog
-from wan_mcp.errors import OutOfSpace
+from wan_mcp.errors import OutOfSpace, about
 from wan_mcp.files import require_writable
 from wan_mcp.hardware.machine import Machine
 from wan_mcp.media.ingest import InputImages
@@ -99,7 +99,8 @@ class Admission:
         if not source:
             return None
         of_image: list[str] = []
-        image = await run_sync(self._inputs.take, source, of_image, limiter=self.large_work)
+        with about(what):
+            image = await run_sync(self._inputs.take, source, of_image, limiter=self.large_work)
         notes += [f"{what}: {note}" for note in of_image]
         return image
 
