@@ -7,6 +7,7 @@ hear of it, and so that its files are removed even if the process that deletes i
 import sqlite3
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import TypedDict
 
 from wan_mcp.errors import BadRequest, UnknownJob
 from wan_mcp.jobs.database import Database
@@ -15,7 +16,7 @@ from wan_mcp.schema.enums import JobState, Kind
 from wan_mcp.schema.jobs import Job
 from wan_mcp.text import folded, quoted
 
-__all__ = ["Changes", "JobHistory"]
+__all__ = ["Changes", "JobHistory", "Wanted"]
 
 TOMBSTONES = 10_000  # deleted jobs that are remembered, for those who follow all jobs
 WORDS = 32  # of a search
@@ -38,6 +39,18 @@ class Changes:
     """True if the cursor is none of this table's, because it was replaced: whoever follows must read all jobs again."""
 
 
+class Wanted(TypedDict, total=False):
+    """Which jobs are wanted, as `JobHistory.find` takes it."""
+
+    kind: Kind | None
+    model: str | None
+    states: Collection[JobState]
+    kept: bool | None
+    before: str | None
+    limit: int
+    oldest_first: bool
+
+
 class JobHistory:
     """What can be asked of jobs, and done with those that have ended."""
 
@@ -54,8 +67,9 @@ class JobHistory:
         kept: bool | None = None,
         before: str | None = None,
         limit: int = 20,
+        oldest_first: bool = False,
     ) -> JobListing:
-        """Return matching jobs, newest first.
+        """Return matching jobs, newest first unless they are wanted the other way round.
 
         Args:
             query: Words that all occur in the job's prompt or caption, in any order, in capitals or not.
@@ -63,8 +77,9 @@ class JobHistory:
             model: The name of the model.
             states: Any of these; none for all.
             kept: Only those that are kept, or only those that are not.
-            before: A job's id: only older ones.
+            before: A job's id: only older ones, or only newer ones with `oldest_first`.
             limit: The most to return.
+            oldest_first: The order.
 
         Raises:
             UnknownJob: there is no job `before`.
@@ -85,13 +100,14 @@ class JobHistory:
         if kept is not None:
             require("kept = :kept", "kept", int(kept))
         if before is not None:
-            require("seq < :before", "before", self._place_of(before))
+            require("seq > :before" if oldest_first else "seq < :before", "before", self._place_of(before))
         if states:
             names = {f"state{number}": state.value for number, state in enumerate(states)}
             wanted.append(f"state IN ({', '.join(f':{name}' for name in names)})")
             values |= names
+        order = "seq" if oldest_first else "seq DESC"
         rows = self._database.read(
-            f"SELECT {COLUMNS} FROM jobs WHERE {' AND '.join(wanted)} ORDER BY seq DESC LIMIT :limit", **values
+            f"SELECT {COLUMNS} FROM jobs WHERE {' AND '.join(wanted)} ORDER BY {order} LIMIT :limit", **values
         )
         return JobListing.of(rows[:limit], rows[limit - 1]["id"] if len(rows) > limit else None)
 

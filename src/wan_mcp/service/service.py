@@ -7,9 +7,10 @@ when it hangs. Blocking work runs in threads; nothing here imports torch.
 import logging
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Hashable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Unpack
 
 import anyio
 from anyio.to_thread import run_sync
@@ -20,13 +21,13 @@ from wan_mcp.errors import QueueFull, WanError
 from wan_mcp.hardware.host_memory import return_large_blocks
 from wan_mcp.jobs.asked import shrink_requests
 from wan_mcp.jobs.database import Database
-from wan_mcp.jobs.history import Changes, JobHistory
+from wan_mcp.jobs.history import Changes, JobHistory, Wanted
 from wan_mcp.jobs.rows import JobListing
 from wan_mcp.jobs.store import JobStore
 from wan_mcp.jobs.supervisor import Supervisor
 from wan_mcp.jobs.timings import Timings
 from wan_mcp.media.store import MediaStore
-from wan_mcp.schema.enums import JobState, Kind
+from wan_mcp.schema.enums import JobState
 from wan_mcp.schema.jobs import Job
 from wan_mcp.schema.plans import InputImage
 from wan_mcp.schema.requests import Request
@@ -239,30 +240,14 @@ class JobService:
         table = await self._table()
         return await run_sync(table.store.listed, state, limit)
 
-    async def find(
-        self,
-        query: str | None = None,
-        *,
-        kind: Kind | None = None,
-        model: str | None = None,
-        states: Collection[JobState] = (),
-        kept: bool | None = None,
-        before: str | None = None,
-        limit: int = 20,
-    ) -> JobListing:
-        """Return matching jobs, newest first: see `JobHistory.find`.
+    async def find(self, query: str | None = None, **wanted: Unpack[Wanted]) -> JobListing:
+        """Return matching jobs: see `JobHistory.find`.
 
         Raises:
             UnknownJob: there is no job `before`.
         """
-
-        def find() -> JobListing:
-            return table.history.find(
-                query, kind=kind, model=model, states=states, kept=kept, before=before, limit=limit
-            )
-
         table = await self._table()
-        return await run_sync(find)
+        return await run_sync(lambda: table.history.find(query, **wanted))
 
     async def cursor(self) -> int:
         """Return the cursor of now, for `changed_since`."""
