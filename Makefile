@@ -15,6 +15,7 @@ PYTEST := -m pytest --numprocesses logical --maxprocesses 4 --dist loadgroup --n
 FAST := $(addprefix tests/,catalog hardware jobs media planning schema service fronts/mcp fronts/http fronts/web) \
 	$(wildcard tests/test_*.py tests/fronts/test_*.py) \
 	$(addprefix tests/weights/,test_fetch.py test_page.py test_trouble.py) \
+	$(filter-out %/test_openapi.py %/test_page.py,$(wildcard tests/fronts/openai/test_*.py)) \
 	$(filter-out %/test_compile.py %/test_doctor.py,$(wildcard tests/fronts/cli/test_*.py))
 # Measuring costs a third to a half more time.
 MEASURE := rm -rf .cache/coverage && $(VENV)/bin/python -m coverage run $(PYTEST)

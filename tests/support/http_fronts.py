@@ -20,7 +20,7 @@ from tests.fixtures.mcp_server import ERAS
 from tests.support.patience import PATIENCE_S
 from wan_mcp.fronts.http.app import build_app, listen, settings_for
 from wan_mcp.service.service import serving
-from wan_mcp.settings import Settings
+from wan_mcp.settings import ENV_PREFIX, Settings
 
 __all__ = ["Running", "Site", "running", "site"]
 
@@ -104,6 +104,8 @@ def running(settings: Settings, before: str = "", prepare: Callable[[], None] | 
     """A front as a process; it first runs `prepare`, and then the Python `before`."""
     command = [sys.executable, "-c", f"{FRONT}\n{before}\n{RUN}"]
     environment = os.environ | settings.environment()
+    if settings.http_token:  # a front's secret, which no other process is given
+        environment |= {f"{ENV_PREFIX}HTTP_TOKEN": settings.http_token}
     with subprocess.Popen(
         command, env=environment, stderr=subprocess.PIPE, text=True, errors="replace", preexec_fn=prepare
     ) as process:

@@ -1,4 +1,4 @@
-"""The HTTP front: MCP at /mcp, media at /media with ranges, and /healthz, all behind the guards."""
+"""The HTTP front: MCP at /mcp, the video API at /v1, media at /media with ranges, and /healthz, all behind guards."""
 
 import asyncio
 import logging
@@ -6,7 +6,6 @@ import signal
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
-from stat import S_ISREG
 from types import FrameType
 from typing import Any
 
@@ -17,9 +16,8 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
-from starlette.staticfiles import NotModifiedResponse, StaticFiles
 
 import wan_mcp
 from wan_mcp.errors import BadRequest, UserError
@@ -46,6 +44,9 @@ from wan_mcp.fronts.http.servers import announced, url_of
 from wan_mcp.fronts.mcp.http_entry import ENDPOINT
 from wan_mcp.fronts.mcp.process_end import end_within
 from wan_mcp.fronts.mcp.server import build_http_app
+from wan_mcp.fronts.media_answer import media_answer
+from wan_mcp.fronts.openai.error_words import ErrorWords
+from wan_mcp.fronts.openai.routes import api_routes
 from wan_mcp.fronts.web.page import Page
 from wan_mcp.logs import log_to_stderr
 from wan_mcp.service.service import JobService, serving
@@ -59,7 +60,7 @@ GOODBYE_S = 3  # how long open calls may go on when the server stops; their jobs
 LAST_CALL_S = 2  # and how much longer something that cannot be interrupted
 CROSS_ORIGIN: dict[str, Any] = {
     "allow_origin_regex": ".*",  # untrusted ones were refused before
-    "allow_methods": ["GET", "HEAD", "POST"],
+    "allow_methods": ["GET", "HEAD", "POST", "DELETE"],
     "allow_headers": ["*"],
     "allow_private_network": True,
     "expose_headers": [
@@ -67,8 +68,6 @@ CROSS_ORIGIN: dict[str, Any] = {
         "WWW-Authenticate",
     ],
 }  # fmt: skip
-CONDITIONS = StaticFiles()  # for its check of If-None-Match and If-Modified-Since
-MEDIA_HEADERS = {"Cache-Control": "private, max-age=86400", "X-Content-Type-Options": "nosniff"}
 
 
 def build_app(service: JobService, host: str, *, own_user_only: bool = False, callers_known: bool = True) -> Starlette:
@@ -80,8 +79,9 @@ def build_app(service: JobService, host: str, *, own_user_only: bool = False, ca
     sign_in = bool(service.settings.http_token) or not callers_known
     page = Page(service, sign_in=sign_in) if service.settings.http_page else None
     app = Starlette(
-        routes=[*mcp.routes, *_routes(service), *(page.routes() if page else ())],
+        routes=[*mcp.routes, *_routes(service), *api_routes(service), *(page.routes() if page else ())],
         middleware=[
+            Middleware(ErrorWords),
             Middleware(QuietEnd),
             *_guards(host, service.settings, page),
             Middleware(Callers, host, own_user_only=own_user_only),
@@ -139,15 +139,9 @@ def _routes(service: JobService) -> list[Route]:
             path, mime_type = service.media.find(f"wan://{request.path_params['folder']}/{request.path_params['file']}")
         except BadRequest as error:
             raise HTTPException(404) from error
-        try:
-            status = await anyio.Path(path).lstat()  # a link is not a result, wherever it leads
-        except OSError as error:
-            raise HTTPException(404) from error
-        if not S_ISREG(status.st_mode):
+        response = await media_answer(request, path, mime_type)
+        if response is None:
             raise HTTPException(404)
-        response = FileResponse(path, media_type=mime_type, headers=MEDIA_HEADERS, stat_result=status)
-        if CONDITIONS.is_not_modified(response.headers, request.headers):
-            return NotModifiedResponse(response.headers)
         return response
 
     return [Route("/healthz", healthz), Route("/media/{folder}/{file}", media)]
@@ -158,8 +152,8 @@ async def _in_words(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     match error.status_code:
         case 404:
-            words = f"Nothing is at this address. MCP is at {ENDPOINT}, results are at /media/videos/ID.mp4 and "
-            words += "/media/images/ID.png, and /healthz reports whether the server works."
+            words = f"Nothing is at this address. MCP is at {ENDPOINT}, the video API at /v1, results are at "
+            words += "/media/videos/ID.mp4 and /media/images/ID.png, and /healthz reports whether the server works."
         case 405:
             allowed = (error.headers or {}).get("Allow", "GET")
             words = f"Method {request.method} is not allowed here; allowed: {allowed}."

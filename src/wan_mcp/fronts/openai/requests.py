@@ -1,0 +1,171 @@
+"""From this API's forms to the requests that every front submits, and the names of parameters on the way back."""
+
+import re
+from typing import Any, TypeVar
+
+from starlette.requests import Request as HttpRequest
+
+from wan_mcp.errors import BadRequest
+from wan_mcp.fronts.openai.forms import CreateImage, CreateVideo, EditImage, PictureOf, Reference, RemixVideo
+from wan_mcp.fronts.openai.ids import job_id_of
+from wan_mcp.fronts.openai.refusals import ApiError, of_user_error
+from wan_mcp.media.store import MediaName
+from wan_mcp.schema.enums import Kind
+from wan_mcp.schema.requests import ImageRequest, VideoRequest
+
+__all__ = ["QUALITIES", "Asked", "image_request", "require_own_fps", "video_parameters", "video_request"]
+
+R = TypeVar("R", VideoRequest, ImageRequest)
+
+SAME = ("model", "seed", "negative_prompt", "guidance_scale", "style", "lora")
+"""Parameters that are called the same here and there."""
+NAMES = {
+    **{name: name for name in (*SAME, "prompt", "preset", "guidance_scale_2", "turbo", "num_frames", "strength")},
+    "steps": "num_inference_steps",
+    "resolution": "size",
+    "duration_s": "seconds",
+    "image": "input_reference",
+    "last_image": "last_frame",
+    "count": "n",
+    "request_id": "Idempotency-Key",
+}
+"""Our parameters, and what they are called here."""
+QUALITIES = {"low": "draft", "medium": "standard", "high": "best", "hd": "best"}
+OWN_URL = re.compile(r"https?://(?P<host>[^/?#]{1,255})/media/(?P<folder>videos|images)/(?P<file>[\w.-]{1,64})")
+IMAGE_ID = re.compile(r"image_(?P<job>[0-9a-z]{20})-(?P<index>[0-9]{1,3})")
+
+
+class Asked:
+    """The parameters of a request as ours, and the names that the caller used for them."""
+
+    def __init__(self) -> None:
+        self.parameters: dict[str, Any] = {}
+        self.names = dict(NAMES)
+
+    def set(self, ours: str, value: Any, theirs: str | None = None) -> None:
+        """Set a parameter that was given; `theirs` is its name here, if it has several."""
+        if value is None:
+            return
+        if ours in self.parameters:
+            first, second = self.names[ours], theirs or NAMES[ours]
+            raise ApiError(
+                400, f"'{first}' and '{second}' exclude each other; set one of them.", code="invalid_value",
+                param=second,
+            )  # fmt: skip
+        self.parameters[ours] = value
+        self.names[ours] = theirs or NAMES[ours]
+
+    def as_request(self, kind: type[R]) -> R:
+        """Return the request.
+
+        Raises:
+            ApiError: A value is not allowed.
+        """
+        try:
+            return kind.of(self.parameters)
+        except BadRequest as error:
+            raise of_user_error(error, self.names) from error
+
+
+def video_request(form: CreateVideo, http: HttpRequest) -> Asked:
+    """Return the parameters of a new video."""
+    asked = video_parameters(form, http)
+    asked.set("prompt", form.prompt)
+    return asked
+
+
+def video_parameters(form: CreateVideo | RemixVideo, http: HttpRequest) -> Asked:
+    """Return the parameters of a video that a form sets, without its prompt."""
+    asked = Asked()
+    _common(form, asked)
+    asked.set("preset", form.preset)
+    for name in ("guidance_scale_2", "turbo", "num_frames"):
+        asked.set(name, getattr(form, name))
+    if form.seconds is not None:
+        asked.set("duration_s", float(form.seconds))
+    if (form.width is None) != (form.height is None):
+        missing = "height" if form.height is None else "width"
+        raise ApiError(
+            400, f"'{missing}' is missing: width and height go together.", code="invalid_value", param=missing
+        )
+    if form.width is not None:
+        asked.set("resolution", f"{form.width}x{form.height}", "width")
+    asked.set("image", _picture(form.input_reference, "input_reference", http), "input_reference")
+    asked.set("image", _picture(form.reference_url, "reference_url", http), "reference_url")
+    asked.set("image", _picture(form.image_reference, "image_reference", http), "image_reference")
+    asked.set("last_image", _picture(form.last_frame, "last_frame", http))
+    return asked
+
+
+def image_request(form: CreateImage | EditImage, http: HttpRequest) -> Asked:
+    """Return the parameters of new or changed images."""
+    asked = Asked()
+    _common(form, asked)
+    asked.set("prompt", form.prompt)
+    asked.set("count", form.n)
+    asked.set("preset", form.preset)
+    if form.quality in QUALITIES:
+        asked.set("preset", QUALITIES[form.quality], "quality")
+    if isinstance(form, EditImage):
+        asked.set("image", _picture(form.image, "image", http), "image")
+        asked.set("image", _picture(form.images[0] if form.images else None, "images", http), "images")
+        asked.set("strength", form.strength)
+    return asked
+
+
+def _common(form: CreateVideo | RemixVideo | CreateImage, asked: Asked) -> None:
+    for name in SAME:
+        asked.set(name, getattr(form, name))
+    asked.set("steps", form.num_inference_steps)
+    if form.size and form.size.strip().lower() != "auto":
+        asked.set("resolution", form.size)
+
+
+def _picture(given: PictureOf, param: str, http: HttpRequest) -> str | None:
+    """Return a picture as the job service reads it: a data URI, or the wan:// address of a result.
+
+    Never a path: this is an API for URLs, and a path would be one of the server's machine.
+    """
+    if given is None:
+        return None
+    reference = Reference(image_url=given) if isinstance(given, str) else given
+    if reference.file_id is not None:
+        return _of_file_id(reference.file_id, param if isinstance(given, str) else f"{param}[file_id]")
+    url, where = reference.image_url or "", param if isinstance(given, str) else f"{param}[image_url]"
+    scheme = url.lstrip()[:8].partition(":")[0].lower()
+    if scheme in ("data", "wan"):
+        return url.strip()
+    if (match := OWN_URL.fullmatch(url.strip())) is not None and match["host"] == http.headers.get("host", ""):
+        return f"wan://{match['folder']}/{match['file']}"
+    raise ApiError(
+        400,
+        f"'{where}' is not a picture that this server reads; send a data URI (data:image/png;base64,…), a file in a "
+        "multipart body, or the URL or id of a result of this server.",
+        code="invalid_image_url",
+        param=where,
+    )
+
+
+def _of_file_id(file_id: str, param: str) -> str:
+    if (match := IMAGE_ID.fullmatch(file_id)) is not None:
+        return MediaName.of(match["job"], int(match["index"]), Kind.IMAGE).uri
+    if (job_id := job_id_of(file_id)) is not None:
+        return MediaName.of(job_id, 0, Kind.VIDEO).uri
+    raise ApiError(
+        400,
+        f"No file '{file_id[:60]}': the ids of results are files here (image_… and video_…); send other pictures as a "
+        "data URI, or as a file in a multipart body.",
+        code="invalid_file_id",
+        param=param,
+    )
+
+
+def require_own_fps(fps: float | None, model_fps: float, model: str) -> None:
+    """Refuse a frame rate that the model does not have."""
+    if fps is not None and fps != model_fps:
+        raise ApiError(
+            400,
+            f"fps {fps:g} is not allowed by '{model}', which makes {model_fps:g} frames a second; omit fps.",
+            code="invalid_value",
+            param="fps",
+        )

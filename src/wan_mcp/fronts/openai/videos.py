@@ -1,0 +1,221 @@
+"""Videos: made, listed, followed, downloaded, remixed and deleted."""
+
+from pathlib import Path
+from typing import Any
+
+from starlette.responses import Response
+
+from wan_mcp.errors import UnknownJob, UserError
+from wan_mcp.fronts.media_answer import media_answer
+from wan_mcp.fronts.openai.answers import Video, VideoDeleted, VideoError, VideoPage
+from wan_mcp.fronts.openai.api import Call
+from wan_mcp.fronts.openai.forms import CreateVideo, ListVideos, RemixVideo, VideoContent
+from wan_mcp.fronts.openai.ids import job_id_of, video_id
+from wan_mcp.fronts.openai.refusals import ApiError, of_user_error
+from wan_mcp.fronts.openai.requests import Asked, require_own_fps, video_parameters, video_request
+from wan_mcp.media.store import MediaName
+from wan_mcp.schema.enums import JobState, Kind
+from wan_mcp.schema.plans import VideoPlan
+from wan_mcp.schema.requests import VideoRequest
+from wan_mcp.service.describe import fraction_of, stage_of
+from wan_mcp.service.repeatable_request import repeatable_request
+from wan_mcp.service.service import JobView
+from wan_mcp.text import number, one_line
+
+__all__ = ["content_of_video", "create_video", "delete_video", "list_videos", "remix_video", "retrieve_video"]
+
+STATUSES = {
+    JobState.QUEUED: "queued",
+    JobState.RUNNING: "in_progress",
+    JobState.SUCCEEDED: "completed",
+    JobState.FAILED: "failed",
+    JobState.CANCELLED: "failed",
+}
+CANCELLED = VideoError(code="cancelled", message="The job was cancelled.")
+STOPPING_S = 30.0  # how long a deletion waits for its job to stop
+
+
+async def create_video(call: Call) -> Video:
+    """Queue a video."""
+    async with call.body(CreateVideo) as form:
+        return await _submit(call, video_request(form, call.http), form.fps)
+
+
+async def remix_video(call: Call) -> Video:
+    """Queue a video with the parameters of an earlier one, its seed among them, except those of this call."""
+    source = (await _view(call)).job
+    manifest = call.service.catalog.manifests.get(source.plan.model)
+    earlier = repeatable_request(source.plan, manifest, call.service.settings.home)
+    async with call.body(RemixVideo) as form:
+        asked = video_parameters(form, call.http)
+        asked.parameters = {**_kept(earlier, set(asked.parameters)), **asked.parameters, "prompt": form.prompt}
+        return await _submit(call, asked, form.fps, parent=source.id)
+
+
+def _kept(earlier: dict[str, Any], given: set[str]) -> dict[str, Any]:
+    """Return what stays of an earlier request when these parameters are given."""
+    dropped = {"count"}
+    if given & {"duration_s", "num_frames"}:
+        dropped.add("num_frames")
+    if given & {"model", "preset"}:  # what they decide is theirs
+        dropped |= {"preset", "steps", "guidance_scale", "guidance_scale_2", "turbo", "negative_prompt"}
+    if "model" in given:
+        dropped |= {"resolution", "num_frames"}
+    return {name: value for name, value in earlier.items() if name not in dropped}
+
+
+async def _submit(call: Call, asked: Asked, fps: float | None, parent: str = "") -> Video:
+    request = asked.as_request(VideoRequest)
+    if fps is not None:
+        try:
+            model = call.service.catalog.get(request.model or call.service.settings.video_model, Kind.VIDEO)
+        except UserError as error:
+            raise of_user_error(error, asked.names) from error
+        if model.frames is not None:
+            require_own_fps(fps, model.frames.fps, model.name)
+    return _shown(call, await call.submit(request, asked, parent))
+
+
+async def retrieve_video(call: Call) -> Video:
+    """Report on a video."""
+    view = await _view(call)
+    call.retries.note_answered(view.job.id)
+    return _shown(call, view)
+
+
+async def list_videos(call: Call) -> VideoPage:
+    """Report on all videos, by whichever front they were asked for; a page at a time."""
+    query = call.query(ListVideos)
+    after = None if query.after is None else job_id_of(query.after)
+    try:
+        if query.after is not None and after is None:
+            raise UnknownJob(f"no video '{query.after[:60]}'")
+        listing = await call.service.find(
+            kind=Kind.VIDEO, before=after, limit=query.limit, oldest_first=query.order == "asc"
+        )
+    except UnknownJob as error:
+        raise ApiError(400, f"No video '{query.after}' to list after.", code="invalid_value", param="after") from error
+    views = [JobView(job) if job.state.final else await call.service.view(job.id) for job in listing.jobs]
+    videos = [_shown(call, view) for view in views]
+    return VideoPage(
+        data=videos,
+        first_id=videos[0].id if videos else None,
+        last_id=videos[-1].id if videos else None,
+        has_more=listing.before is not None,
+    )
+
+
+async def content_of_video(call: Call) -> Response:
+    """Answer with the file of a video, its poster or its sheet of frames; players may request ranges."""
+    query = call.query(VideoContent)
+    view = await _view(call)
+    job = view.job
+    call.retries.note_answered(job.id)
+    if not job.state.final:
+        raise ApiError(
+            404, f"Video '{video_id(job.id)}' is {STATUSES[job.state]}; its content is there when it is completed.",
+            code="not_ready", param="video_id",
+        )  # fmt: skip
+    if job.state is not JobState.SUCCEEDED:
+        reason = one_line(job.error.message) if job.error else CANCELLED.message
+        raise ApiError(404, f"Video '{video_id(job.id)}' has failed: {reason}", code="failed", param="video_id")
+    if query.index >= len(job.artifacts):
+        count = len(job.artifacts)
+        raise ApiError(
+            400, f"index {query.index} is not allowed: this job has {count} video{'s' if count != 1 else ''}.",
+            code="invalid_value", param="index",
+        )  # fmt: skip
+    artifact = job.artifacts[query.index]
+    name, media_type = MediaName.parse(artifact.uri), "image/jpeg"
+    match query.variant:
+        case "video":
+            path, media_type = Path(artifact.path), artifact.mime_type
+        case "thumbnail":
+            path = call.service.media.poster(name)
+        case "spritesheet":
+            path = call.service.media.sheet(name)
+    found = await media_answer(call.http, path, media_type)
+    if found is None:
+        raise ApiError(
+            404, f"The {query.variant} of '{video_id(job.id)}' is not there.", code="not_found", param="variant"
+        )
+    return found
+
+
+async def delete_video(call: Call) -> VideoDeleted:
+    """Delete a video with its files; one that is still made is stopped first."""
+    job = (await _view(call)).job
+    if not job.state.final:
+        await call.service.cancel(job.id)
+        job = (await call.service.wait(job.id, STOPPING_S)).job
+        if not job.state.final:  # the official client tries again
+            raise ApiError(
+                409, f"Video '{video_id(job.id)}' is being stopped; delete it when it has stopped.",
+                code="in_progress", param="video_id",
+            )  # fmt: skip
+    try:
+        await call.service.delete(job.id)
+    except UnknownJob as error:
+        raise _unknown(call) from error
+    except UserError as error:
+        raise of_user_error(error, {}) from error
+    return VideoDeleted(id=video_id(job.id), deleted=True)
+
+
+async def _view(call: Call) -> JobView:
+    """Return the video job that a request is about.
+
+    Raises:
+        ApiError: There is none.
+    """
+    job_id = job_id_of(call.http.path_params["video_id"])
+    if job_id is None:
+        raise _unknown(call)
+    try:
+        view = await call.service.view(job_id)
+    except UnknownJob as error:
+        raise _unknown(call) from error
+    if view.job.plan.kind is not Kind.VIDEO:
+        raise _unknown(call)
+    return view
+
+
+def _unknown(call: Call) -> ApiError:
+    given = call.http.path_params["video_id"][:60]
+    return ApiError(404, f"No video '{given}'; GET /v1/videos lists them.", code="not_found", param="video_id")
+
+
+def _shown(call: Call, view: JobView) -> Video:
+    """Return a job in this API's words."""
+    job, plan = view.job, view.job.plan
+    assert isinstance(plan, VideoPlan)
+    error = None
+    if job.state is JobState.CANCELLED:
+        error = CANCELLED
+    elif job.state is JobState.FAILED and job.error is not None:
+        error = VideoError(code=job.error.code, message=call.words(one_line(job.error.message)))
+    done = 100 if job.state is JobState.SUCCEEDED else min(99, int(100 * fraction_of(job)))
+    return Video.model_validate(
+        {
+            "id": video_id(job.id),
+            "model": plan.model,
+            "status": STATUSES[job.state],
+            "progress": done,
+            "created_at": int(job.created_at),
+            "completed_at": None if job.finished_at is None else int(job.finished_at),
+            "expires_at": None,
+            "prompt": plan.prompt_asked,
+            "seconds": number(plan.duration_s),
+            "size": f"{plan.width}x{plan.height}",
+            "error": error,
+            "remixed_from_video_id": video_id(job.parent) if job.parent else None,
+            "seed": plan.seed,
+            "fps": plan.fps,
+            "num_frames": plan.num_frames,
+            "results": plan.count,
+            "stage": stage_of(job) if job.state is JobState.RUNNING else None,
+            "queue_position": view.queue_position,
+            "eta_seconds": None if view.eta_s is None else round(view.eta_s, 1),
+            "notes": [call.words(one_line(note)) for note in (*plan.notes, *job.notes)],
+        }
+    )
