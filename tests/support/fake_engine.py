@@ -16,6 +16,7 @@ import time
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from wan_mcp.engine.worker.loop import Runner, run_engine
 from wan_mcp.engine.worker.reporter import Reporter
@@ -26,6 +27,10 @@ from wan_mcp.schema.enums import Stage
 from wan_mcp.schema.jobs import Artifact, Job
 from wan_mcp.schema.plans import CaptionPlan, ImagePlan, VideoPlan
 from wan_mcp.settings import Settings
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 MISBEHAVES_AT = 2  # the denoising step
 STROLL_S = 0.06  # of each step, for those who want to catch the engine in the middle
@@ -86,6 +91,8 @@ class FakeStudio:
                     self._trick(job)
                 self._steps_done += 1
                 report.step(step, plan.steps)
+                if report.previews.due():
+                    report.previews.show(_frames(job.attempt), (plan.width, plan.height), 0.0)
             report.enter(Stage.DECODE, item=item)
             report.enter(Stage.WRITE, item=item)
             report.add(self._write(job, plan, item))
@@ -118,6 +125,13 @@ class FakeStudio:
             seed=seed,
             path=str(path),
         )
+
+
+def _frames(attempt: int) -> "NDArray[np.uint8]":
+    """Four frames of one colour, brighter with each attempt."""
+    import numpy as np
+
+    return np.full((4, 2, 2, 3), 60 * attempt, np.uint8)
 
 
 def _video(seed: int) -> bytes:

@@ -2,9 +2,12 @@
 
 import logging
 import tomllib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Self
 
+from wan_mcp.catalog.latent_rgb import FOLDER as MAPS
+from wan_mcp.catalog.latent_rgb import LatentRGB
 from wan_mcp.catalog.manifest import Manifest
 from wan_mcp.errors import BrokenManifest, UnknownModel
 from wan_mcp.schema.enums import Kind, Task
@@ -38,6 +41,8 @@ class Catalog:
         self.manifests: dict[str, Manifest] = {}
         self.broken: dict[str, BrokenManifest] = {}
         self.styles: dict[str, str] = {}
+        self.latent_rgb: dict[str, LatentRGB] = {}
+        """The maps from latents to RGB by name."""
         self.remarks: tuple[str, ...] = ()
         self.version = 0
         """A number that changes when the files are read again."""
@@ -50,19 +55,23 @@ class Catalog:
 
     def refresh(self) -> None:
         """Read all manifests again if a file was added, changed or removed."""
-        seen = [(file, _mtime(file)) for folder in self._folders for file in _files(folder)]
+        maps = [file for folder in self._folders for file in _files(folder / MAPS)]
+        files = [file for folder in self._folders for file in _files(folder)]
+        seen = [(file, _mtime(file)) for file in (*maps, *files)]
         if seen == self._seen:
             return
         manifests, broken = {}, {}
         styles: dict[str, str] = {}
         remarks: list[str] = []
         shipped = shipped_folder()
-        for file, _ in seen:
+        latent_rgb, broken_maps = _read_maps(maps)
+        for file in files:
             try:
                 if file.name == STYLES_FILE:
                     styles |= _read_styles(file)
                 else:
                     manifest = Manifest.read(file, remarks.append, shipped=file.parent == shipped)
+                    _require_map(manifest, file, latent_rgb, broken_maps)
                     manifests[manifest.name] = manifest
             except BrokenManifest as error:
                 log.warning("%s", error)
@@ -74,7 +83,7 @@ class Catalog:
             if remark not in self.remarks:
                 log.warning("%s", remark)
         self.manifests, self.broken, self.styles, self._seen = manifests, broken, styles, seen
-        self.remarks = tuple(remarks)
+        self.latent_rgb, self.remarks = latent_rgb, tuple(remarks)
         self.version += 1
 
     def get(self, name: str, kind: Kind | None = None) -> Manifest:
@@ -98,6 +107,35 @@ class Catalog:
     def serving(self, task: Task) -> list[str]:
         """Return the names of the models that support `task`."""
         return sorted(m.name for m in self.manifests.values() if task in m.tasks)
+
+
+def _read_maps(files: Iterable[Path]) -> tuple[dict[str, LatentRGB], dict[str, BrokenManifest]]:
+    """Return the maps that can be read and what is wrong with the others, by name; a later file replaces an earlier."""
+    maps: dict[str, LatentRGB] = {}
+    broken: dict[str, BrokenManifest] = {}
+    for file in files:
+        name = file.stem
+        maps.pop(name, None)
+        broken.pop(name, None)
+        try:
+            maps[name] = LatentRGB.read(file)
+        except BrokenManifest as error:
+            log.warning("%s", error)
+            broken[name] = error
+    return maps, broken
+
+
+def _require_map(manifest: Manifest, file: Path, maps: dict[str, LatentRGB], broken: dict[str, BrokenManifest]) -> None:
+    """Refuse a manifest that names a map that is not there, or cannot be read."""
+    name = manifest.pipeline.latent_rgb
+    if name is None or name in maps:
+        return
+    if name in broken:
+        raise broken[name]
+    raise BrokenManifest(
+        f"manifest {file}: 'pipeline.latent_rgb': no map '{name}'; there are: {', '.join(sorted(maps))}. "
+        f"Maps are the files {MAPS}/NAME.toml in the folder of the manifests"
+    )
 
 
 def _files(folder: Path) -> list[Path]:

@@ -42,6 +42,7 @@ class Capabilities(Frozen):
     loras: bool = Field(default=False, description="Puts the LoRAs of a request on its denoisers.")
     turbo: bool = Field(default=False, description="Has attention that leaves blocks out.")
     step_cache: bool = Field(default=False, description="Can leave out passes of a denoiser.")
+    preview: bool = Field(default=False, description="Shows what it denoises, by the map of pipeline.latent_rgb.")
     offload: bool = Field(
         default=False,
         description="Can leave its weights in main memory and bring them to a GPU while they work, so that a GPU "
@@ -158,7 +159,9 @@ _CAPTION_LOADER = "wan_mcp.engine.families.caption.captioner:load_captioner"
 
 
 def _image_family(name: str, *tasks: Task) -> FamilySpec:
-    return FamilySpec(name=name, tasks=frozenset(tasks), loader=_IMAGE_LOADER, capabilities=Capabilities(offload=True))
+    return FamilySpec(
+        name=name, tasks=frozenset(tasks), loader=_IMAGE_LOADER, capabilities=Capabilities(offload=True, preview=True)
+    )
 
 
 def _caption_family(name: str) -> FamilySpec:
@@ -180,7 +183,7 @@ FAMILIES = FamilyRegistry(
             ),
             loader="wan_mcp.engine.families.wan.pipeline:load_wan_family",
             capabilities=Capabilities(
-                scheduler=True, experts=True, loras=True, turbo=True, step_cache=True, offload=True
+                scheduler=True, experts=True, loras=True, turbo=True, step_cache=True, offload=True, preview=True
             ),
             aot_targets="wan_mcp.engine.families.wan.aot_targets:aot_targets",
         ),

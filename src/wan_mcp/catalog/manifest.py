@@ -83,6 +83,12 @@ class Pipeline(Frozen):
         description="True if image to image edits the image by the prompt, so that there is no strength.",
     )
     turbo: bool = Field(default=False, description="True if videos may use attention that skips blocks.")
+    latent_rgb: str | None = Field(
+        default=None,
+        pattern=r"^[a-z0-9][a-z0-9.\-]{0,63}$",
+        description="Map from latents to RGB that live previews are made with; none without it. One of the files "
+        "latent_rgb/NAME.toml in the folder of the manifests.",
+    )
 
 
 class Quantization(Frozen):
@@ -186,6 +192,7 @@ class Manifest(Frozen):
             "pipeline.scheduler": ("scheduler", pipeline.scheduler),
             "pipeline.experts": ("experts", pipeline.experts),
             "pipeline.boundary_ratio": ("experts", pipeline.boundary_ratio),
+            "pipeline.latent_rgb": ("preview", pipeline.latent_rgb),
             "limits.loras": ("loras", self.limits.loras),
             # Of videos: manifests of images may have it, as in 0.1.0, and nobody can ask for it.
             "pipeline.turbo": ("turbo", pipeline.turbo and family.makes(Kind.VIDEO)),

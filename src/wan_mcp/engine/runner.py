@@ -178,6 +178,7 @@ class ModelRunner:
             requested=weights.requested,
             settings=self._settings,
             make_room=lambda: self._drop(OTHER[slot]),
+            latent_rgb=self._catalog.latent_rgb.get(weights.manifest.pipeline.latent_rgb or ""),
             acceleration=self._acceleration,
         )
 

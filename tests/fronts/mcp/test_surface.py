@@ -22,7 +22,7 @@ PARAMETERS = {
     "lora count wait_s request_id",
     "caption_image": "image model caption_type length prompt extra_options seed wait_s request_id",
     "list_resolutions": "model task",
-    "get_job": "job_id wait_s",
+    "get_job": "job_id wait_s preview",
     "cancel_job": "job_id",
     "list_jobs": "status limit",
 }

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
+from wan_mcp.catalog.latent_rgb import LatentRGB
 from wan_mcp.catalog.manifest import Manifest
 from wan_mcp.engine.components.install import Installed, fingerprint
 from wan_mcp.engine.device.device import Device
@@ -33,6 +34,8 @@ class LoadContext:
     settings: Settings = field(default_factory=Settings)
     make_room: Callable[[], bool] = lambda: False
     """Unload the engine's other model; returns whether there was one. For loaders that would have to stream."""
+    latent_rgb: LatentRGB | None = None
+    """The map from latents to RGB that the manifest names; without one, there are no live previews."""
     acceleration: "Acceleration | None" = None
     """What the models of an engine share of kernels and compiled blocks; None runs blocks eagerly."""
 

@@ -32,6 +32,7 @@ from wan_mcp.jobs.starts import StartLog
 from wan_mcp.jobs.store import JobStore
 from wan_mcp.jobs.timings import Timings
 from wan_mcp.jobs.workers import WorkerRegistry
+from wan_mcp.media.previews import PreviewStore
 from wan_mcp.media.store import MediaStore
 from wan_mcp.schema.enums import JobState
 from wan_mcp.schema.jobs import Job, JobError
@@ -195,6 +196,9 @@ class _Engine:
         """Register this process as the engine of the device, and build the runner."""
         self.rows.register(self.settings.device, time.monotonic() + self.settings.load_deadline_s)
         MediaStore(self.settings.home).sweep()
+        unfinished = self.store.unfinished()
+        running = {job.id for job in unfinished if job.state is JobState.RUNNING}
+        PreviewStore(self.settings.home).sweep({job.id for job in unfinished}, running)
         self._runner = self._build()
         if (machine := self._runner.machine()) is not None:
             self.rows.record_machine(self.settings.device, machine)
@@ -292,11 +296,14 @@ class _Engine:
     def _attempt(self, job: Job, report: Reporter, work: Callable[[Runner], Outcome]) -> Outcome | None:
         """Run `work` for a job, write its outcome and return it; None if another engine now has the job."""
         began = time.monotonic()
-        outcome = self._outcome_of(job, report, work)
-        if outcome is None:
-            log.warning("job %s was given to another engine", job.id)
-            return None
-        self._write(job, outcome)
+        try:
+            outcome = self._outcome_of(job, report, work)
+            if outcome is None:
+                log.warning("job %s was given to another engine", job.id)
+                return None
+            self._write(job, outcome)
+        finally:
+            report.previews.remove()  # after the row says so: until then, fronts look
         log.info("job %s: %s after %.2f s", job.id, outcome, time.monotonic() - began)
         return outcome
 

@@ -13,10 +13,12 @@ from types import TracebackType
 from typing import Self
 
 from wan_mcp.engine.worker.eta import ProgressEstimator
+from wan_mcp.engine.worker.previews import Previews
 from wan_mcp.errors import JobCancelled, LeaseLost, WanError
 from wan_mcp.jobs.store import JobStore
 from wan_mcp.jobs.timings import Timings
 from wan_mcp.jobs.workers import WorkerRegistry
+from wan_mcp.media.previews import PreviewStore
 from wan_mcp.schema.enums import Stage
 from wan_mcp.schema.jobs import Artifact, Job, Progress
 from wan_mcp.schema.plans import CaptionPlan
@@ -54,6 +56,7 @@ class Reporter:
         `leaving` returns whether the engine is shutting down; `heartbeats` is whether progress counts as a heartbeat.
         """
         self.job = job
+        self.previews = Previews(PreviewStore(settings.home), job)
         self._tells_alive = heartbeats
         self._store = store
         self._settings = settings
@@ -234,6 +237,7 @@ class Reporter:
                 gap, looked_at = time.monotonic() - looked_at, time.monotonic()
                 if gap > STOPPED_S:  # this process was stopped: what it was doing has as much time as it had then
                     self._deadline_at += gap
+                self.previews.write()
                 if watch.changed() and self._store.cancel_requested(self.job):
                     self._cancelled.set()
                 if self._note is not None and self._note is not written:

@@ -39,6 +39,7 @@ from wan_mcp.fronts.http.guard import (
     refuse_open_door,
 )
 from wan_mcp.fronts.http.peer import can_tell_users
+from wan_mcp.fronts.http.previews import preview_route
 from wan_mcp.fronts.http.quiet_end import QuietEnd
 from wan_mcp.fronts.http.servers import announced, url_of
 from wan_mcp.fronts.mcp.http_entry import ENDPOINT
@@ -144,7 +145,7 @@ def _routes(service: JobService) -> list[Route]:
             raise HTTPException(404)
         return response
 
-    return [Route("/healthz", healthz), Route("/media/{folder}/{file}", media)]
+    return [Route("/healthz", healthz), preview_route(service), Route("/media/{folder}/{file}", media)]
 
 
 async def _in_words(request: Request, error: Exception) -> Response:

@@ -23,15 +23,20 @@ from wan_mcp.media.store import MediaName
 from wan_mcp.schema.enums import JobState, Kind
 from wan_mcp.schema.jobs import Artifact, Job, JobError
 from wan_mcp.service.describe import fraction_of, stage_of
+from wan_mcp.service.previews import live_preview
 from wan_mcp.service.repeatable_request import repeatable_request
 from wan_mcp.service.service import JobService, JobView
 from wan_mcp.text import instant
 
-__all__ = ["JobOutline", "JobResult", "ResultFile", "job_result", "result_file", "structured"]
+__all__ = ["OF_A_JOB", "JobOutline", "JobResult", "ResultFile", "job_result", "result_file", "structured"]
 
 log = logging.getLogger(__name__)
 
 OF_A_JOB = Asked()
+NO_PREVIEW = (
+    "there is no preview yet: one is made at the end of a denoising step while somebody looks, for models that have a "
+    "latent_rgb map; call get_job with preview again"
+)
 PICTURE_BYTES = 25_000
 """Of one picture: frameworks that turn a result into text make 1.4 characters of each byte."""
 PICTURES_BYTES = 75_000
@@ -128,6 +133,14 @@ async def job_result(service: JobService, view: JobView, places: Places, asked: 
     job = view.job
     facts = await run_sync(structured, service, view, places, asked)
     pictures = await run_sync(_pictures, job, places) if job.state is JobState.SUCCEEDED else []
+    if asked.preview and not job.state.final:
+        preview = await live_preview(service, job)
+        if preview is None:
+            facts = facts.model_copy(
+                update={"message": f"{facts.message}\nNote: {NO_PREVIEW}.", "notes": [*facts.notes, NO_PREVIEW]}
+            )
+        else:
+            pictures = [preview]
     content: list[ContentBlock] = [TextContent(type="text", text=facts.message)]
     content += [_link(artifact, places) for artifact in job.artifacts]
     content += [

@@ -20,13 +20,14 @@ from wan_mcp.fronts.mcp.job_list import JobListOutline, job_list
 from wan_mcp.fronts.mcp.model_list import ModelListOutline, ModelLists
 from wan_mcp.fronts.mcp.places import Places
 from wan_mcp.fronts.mcp.progress import ProgressReports
-from wan_mcp.fronts.mcp.results import JobOutline, job_result
+from wan_mcp.fronts.mcp.results import OF_A_JOB, JobOutline, job_result
 from wan_mcp.fronts.mcp.tool_builder import Call, build_tool
 from wan_mcp.fronts.mcp.wording import Asked
 from wan_mcp.media.store import MediaStore
 from wan_mcp.schema.enums import JobState, Task
 from wan_mcp.schema.parameters import Model, unfold
 from wan_mcp.schema.requests import CaptionRequest, ImageRequest, Request, VideoRequest
+from wan_mcp.service.previews import live_preview
 from wan_mcp.service.service import JobService, JobView
 from wan_mcp.text import number
 
@@ -57,6 +58,7 @@ RequestId = Annotated[
     str | None,
     Field(max_length=200, description="Idempotency key: repeating a call with the same id returns the existing job."),
 ]
+Preview = Annotated[bool, Field(description="With a picture of what is being denoised, as far as it has come.")]
 JobId = Annotated[str, Field(description="Job id, from the tool that started the job.")]
 
 
@@ -117,10 +119,11 @@ class _Tools:
         and the styles. With model: its sizes, video lengths, limits, defaults, presets and caption types."""
         return await self._models.answer(model, task)
 
-    async def get_job(self, ctx: Call, job_id: JobId, wait_s: WaitS = None) -> JobAnswer:
+    async def get_job(self, ctx: Call, job_id: JobId, wait_s: WaitS = None, preview: Preview = False) -> JobAnswer:
         """Get a job's result, waiting up to wait_s; or its stage, progress and time left."""
         began, seconds = self._clock(), self._seconds(wait_s)
-        return await self._follow(ctx, job_id, began + seconds, ProgressReports(ctx.report_progress))
+        reports = ProgressReports(ctx.report_progress)
+        return await self._follow(ctx, job_id, began + seconds, reports, Asked(preview=preview))
 
     async def cancel_job(self, ctx: Call, job_id: JobId) -> JobAnswer:
         """Stop a queued or running job; finished jobs are unchanged."""
@@ -148,11 +151,19 @@ class _Tools:
         view = await self._service.submit(request, request_id, client=_client_of(ctx))
         return await self._follow(ctx, view.job.id, began + seconds, reports)
 
-    async def _follow(self, ctx: Call, job_id: str, until: float, reports: ProgressReports) -> CallToolResult:
+    async def _follow(
+        self, ctx: Call, job_id: str, until: float, reports: ProgressReports, asked: Asked = OF_A_JOB
+    ) -> CallToolResult:
         """Wait for a job at most `until` (on our clock) and report its progress."""
-        view = await self._service.wait(job_id, max(0.0, until - self._clock()), reports.show)
+
+        async def look(view: JobView) -> None:
+            if asked.preview:
+                await live_preview(self._service, view.job)
+            await reports.show(view)
+
+        view = await self._service.wait(job_id, max(0.0, until - self._clock()), look)
         await reports.finish(view)
-        return await self._answer(ctx, view, Asked())
+        return await self._answer(ctx, view, asked)
 
     async def _answer(self, ctx: Call, view: JobView, asked: Asked) -> CallToolResult:
         return await job_result(self._service, view, Places.of(self._service.media, ctx), asked)

@@ -35,6 +35,8 @@ class Asked:
     to_stop: bool = False
     had_ended: bool = False
     """True if the job had ended before the call."""
+    preview: bool = False
+    """True if a picture of the unfinished job was asked for."""
 
 
 def in_words(view: JobView, places: Places, asked: Asked) -> str:

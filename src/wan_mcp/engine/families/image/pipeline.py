@@ -18,6 +18,7 @@ from wan_mcp.engine.components.input_images import open_framed
 from wan_mcp.engine.components.numerics import require_finite
 from wan_mcp.engine.components.prompt_cache import PromptEmbeddings, note_cut_texts
 from wan_mcp.engine.components.receipt import receipt_of
+from wan_mcp.engine.components.step_previews import step_previews
 from wan_mcp.engine.device.out_of_memory import retry_with_less
 from wan_mcp.engine.families.image.loader import ImageModel, load_image_model
 from wan_mcp.engine.families.protocol import LoadContext, unsupported
@@ -140,10 +141,16 @@ class ImageRunner:
         def end_step(pipeline: Any, index: int, timestep: Any, values: dict[str, Any]) -> dict[str, Any]:
             model.device.finish()  # what is reported, and what a cancel may end, is done and not only queued
             report.step(index + 1, pipeline.num_timesteps)
+            show_preview()
             return {}
 
         generator = torch.Generator("cpu").manual_seed(seed)
-        with torch.no_grad(), _listening(model, report.alive, denoising, decoding):
+        size = (plan.width, plan.height)
+        with (
+            torch.no_grad(),
+            _listening(model, report.alive, denoising, decoding),
+            step_previews(model.parts.scheduler, model.context.latent_rgb, report, size) as show_preview,
+        ):
             picture = model.pipelines[plan.task](**call, generator=generator, callback_on_step_end=end_step)[0][0]
         require_finite(picture, "pixels")
         pixels: NDArray[np.uint8] = (

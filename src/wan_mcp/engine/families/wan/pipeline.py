@@ -19,6 +19,7 @@ from wan_mcp.engine.components.input_images import open_framed
 from wan_mcp.engine.components.prompt_cache import PromptEmbeddings, note_cut_texts
 from wan_mcp.engine.components.receipt import receipt_of
 from wan_mcp.engine.components.scheduler import clear_model_outputs
+from wan_mcp.engine.components.step_previews import step_previews
 from wan_mcp.engine.cuda_graphs.capture import graph_capture_for
 from wan_mcp.engine.cuda_graphs.graphs import ReplayCount, capturing
 from wan_mcp.engine.device.out_of_memory import retry_with_less
@@ -233,13 +234,17 @@ class WanRunner:
         def end_step(pipeline: Any, index: int, timestep: Any, values: dict[str, Any]) -> dict[str, Any]:
             model.device.finish()  # what is reported, and what a cancel may end, is done and not only queued
             report.step(index + 1, pipeline.num_timesteps)
+            show_preview()
             mode.step = index + 1
             return {}
 
         parts = [(model.vae.encoder, report.check), *((denoiser, begin) for denoiser in model.denoisers)]
         generator = torch.Generator("cpu").manual_seed(seed)
+        rgb, size = model.context.latent_rgb, (plan.width, plan.height)
+        first_is_given = pipeline.config.get("expand_timesteps", False) and "image" in call
         try:
             with (
+                step_previews(pipeline.scheduler, rgb, report, size, leave_out=int(first_is_given)) as show_preview,
                 cancellation_hooks(model.device, parts, [(block, report.alive) for block in model.blocks]),
                 step_cache(model.denoisers, plan.step_cache) as count,
                 attention_mode(Turbo() if plan.turbo else None, grid=model.grid_of(plan), count=turbo) as mode,
