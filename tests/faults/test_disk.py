@@ -100,7 +100,7 @@ async def test_a_home_that_cannot_be_written_is_named_and_the_server_still_answe
 ) -> None:
     (tmp_path / "file").touch()
     async with connect(Settings(home=tmp_path / "file" / "home")) as client:
-        assert len((await client.list_tools()).tools) == 7
+        assert len((await client.list_tools()).tools) == 10
         assert not (await client.call_tool("list_resolutions", {})).is_error
         result = await client.call_tool("generate_video", {"prompt": "a red circle"})
         assert result.is_error

@@ -70,6 +70,7 @@ def ids(found: JobListing) -> list[str]:
         ("100%", ["percent"]),
         ("%", ["percent"]),
         ("_", ["underscore"]),
+        ("ake_c", ["underscore"]),
         ("'; DROP TABLE jobs", []),
         ("fox apples", []),
         ("", ["underscore", "percent", "apples", "street", "fox"]),
@@ -91,10 +92,13 @@ def test_words_of_prompts_find_jobs_in_any_order_and_spelling(
     assert [names[job_id] for job_id in ids(history.find(query))] == found
 
 
-def test_captions_are_found_by_their_words(store: JobStore, history: JobHistory) -> None:
+def test_captions_are_found_by_their_words_and_all_jobs_by_model_and_id(store: JobStore, history: JobHistory) -> None:
     wanted = caption(store, "A Cat on a mat")
-    caption(store, "a dog")
+    other = caption(store, "a dog")
+    video = submit(store)
     assert ids(history.find("cat mat")) == [wanted.id]
+    assert ids(history.find("BLIP")) == [other.id, wanted.id]
+    assert ids(history.find(video.id)) == ids(history.find(video.id[:12].upper())) == [video.id]
 
 
 def test_jobs_are_found_by_kind_model_state_and_mark(store: JobStore, history: JobHistory) -> None:

@@ -12,7 +12,8 @@ from typing import Any
 from starlette.types import Scope
 
 from wan_mcp.errors import BadRequest
-from wan_mcp.schema.requests import CaptionRequest, Request, VideoRequest
+from wan_mcp.schema.changes import Changes
+from wan_mcp.schema.requests import CaptionRequest, Request
 from wan_mcp.settings import user_folder
 
 __all__ = ["HIDDEN", "NEAR", "discreet", "hidden", "is_near", "require_no_paths"]
@@ -56,13 +57,13 @@ def _is_path(text: str) -> bool:
     return text.startswith(("/", "~/", "file:")) and "\n" not in text
 
 
-def require_no_paths(request: Request) -> None:
+def require_no_paths(request: Request | Changes) -> None:
     """Refuse a request of a client elsewhere that names a file of this machine.
 
     Raises:
         BadRequest: It does; the message says what to send.
     """
-    images = (request.image, request.last_image if isinstance(request, VideoRequest) else None)
+    images = (request.image, getattr(request, "last_image", None))
     for image in images:
         if image and not image.lstrip().lower().startswith(("data:", "wan:")):
             raise BadRequest(

@@ -1,4 +1,4 @@
-"""Requests as the job table keeps them: for comparison with a repeated request_id, and for nothing else.
+"""Requests as the job table keeps them: for comparison with a repeated request_id, and to be changed by a remix.
 
 A request may carry a picture of many megabytes as a data URI. The picture itself lies in the media folder; the table
 keeps a hash in place of every long text, so that a row stays small whatever a client sends.
@@ -13,7 +13,7 @@ from wan_mcp.jobs.database import Database
 from wan_mcp.schema.long_texts import name_in, name_of
 from wan_mcp.schema.requests import Request
 
-__all__ = ["asks_for", "kept", "shrink_requests"]
+__all__ = ["asks_for", "kept", "request_in", "shrink_requests"]
 
 LONGEST = 4096  # characters of a text that the table keeps as it is
 
@@ -36,6 +36,14 @@ def asks_for(asked: str, request: Request) -> bool:
         )
     except (ValidationError, ValueError, RecursionError):  # parameters of a newer version, or nonsense
         return False
+
+
+def request_in(asked: str) -> Request | None:
+    """Return the request in a row; None if this version cannot understand it."""
+    try:
+        return _request.validate_json(asked)
+    except (ValidationError, ValueError, RecursionError):
+        return None
 
 
 def shrink_requests(database: Database) -> int:

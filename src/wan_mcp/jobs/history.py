@@ -10,21 +10,26 @@ from dataclasses import dataclass
 from typing import TypedDict
 
 from wan_mcp.errors import BadRequest, UnknownJob
+from wan_mcp.jobs.asked import request_in
 from wan_mcp.jobs.database import Database
 from wan_mcp.jobs.rows import COLUMNS, JobListing, readable
 from wan_mcp.schema.enums import JobState, Kind
 from wan_mcp.schema.jobs import Job
+from wan_mcp.schema.requests import Request
 from wan_mcp.text import folded, quoted
 
-__all__ = ["Changes", "JobHistory", "Wanted"]
+__all__ = ["JobChanges", "JobHistory", "Wanted"]
 
 TOMBSTONES = 10_000  # deleted jobs that are remembered, for those who follow all jobs
 WORDS = 32  # of a search
-SEARCHED = "folded(CASE WHEN json_valid(plan) THEN json_extract(plan, '$.prompt_asked') END || ' ') || folded(caption)"
+SEARCHED = (
+    "folded(CASE WHEN json_valid(plan) THEN json_extract(plan, '$.model') || ' '"
+    " || coalesce(json_extract(plan, '$.prompt_asked'), '') ELSE '' END || ' ' || coalesce(caption, '') || ' ' || id)"
+)
 
 
 @dataclass(frozen=True)
-class Changes:
+class JobChanges:
     """What has changed since a cursor."""
 
     jobs: JobListing
@@ -72,7 +77,7 @@ class JobHistory:
         """Return matching jobs, newest first unless they are wanted the other way round.
 
         Args:
-            query: Words that all occur in the job's prompt or caption, in any order, in capitals or not.
+            query: Words that all occur in its prompt, caption, model or id, in any order, in capitals or not.
             kind: The kind of result.
             model: The name of the model.
             states: Any of these; none for all.
@@ -125,10 +130,10 @@ class JobHistory:
         rows = self._database.read("SELECT seq FROM sqlite_sequence WHERE name = 'job_changes'")
         return int(rows[0][0]) if rows else 0
 
-    def changed_since(self, cursor: int, limit: int = 200) -> Changes:
+    def changed_since(self, cursor: int, limit: int = 200) -> JobChanges:
         """Return which jobs were added, changed or deleted since `cursor`, each once, as they are now."""
         if cursor > (now := self.cursor()):
-            return Changes(JobListing([], []), [], now, restarted=True)
+            return JobChanges(JobListing([], []), [], now, restarted=True)
         changes = self._database.read(
             "SELECT revision, job, id, deleted FROM job_changes WHERE revision > ? ORDER BY revision LIMIT ?",
             cursor,
@@ -140,7 +145,7 @@ class JobHistory:
             f"SELECT seq, {COLUMNS} FROM jobs WHERE seq IN ({', '.join('?' * len(places))})", *places
         )
         by_place = {row["seq"]: row for row in rows}
-        return Changes(
+        return JobChanges(
             JobListing.of(by_place[place] for place in places if place in by_place),
             [change["id"] for change in seen if change["deleted"]],
             seen[-1]["revision"] if seen else cursor,
@@ -193,6 +198,11 @@ class JobHistory:
                 " AND revision < (SELECT max(revision) FROM job_changes) - ?",
                 (TOMBSTONES,),
             )
+
+    def asked(self, job_id: str) -> Request | None:
+        """Return what the caller of a job asked for, with hashes in place of long texts; None if that is unreadable."""
+        rows = self._database.read("SELECT request FROM jobs WHERE id = ?", job_id)
+        return request_in(rows[0]["request"]) if rows else None
 
     def plans(self) -> str:
         """Return the plans of all jobs, as one text."""

@@ -29,6 +29,8 @@ __all__ = ["InputImages"]
 DATA_URI = "data URI"
 PATH_SHOWN = 200  # characters of a path in an error
 LONGEST_PATH = 4096  # characters: PATH_MAX on Linux
+INPUT_ADDRESS = re.compile(r"wan://inputs/([0-9a-f]{64})\.png")
+"""The address of an image that came in an earlier request."""
 LITERAL = re.compile(r"""^['"]|^\$|^[A-Za-z]:[\\/]|\\\\|^~[^/]""")
 """Spellings of paths that shells or Windows understand, and that are names of files here."""
 
@@ -102,6 +104,8 @@ class InputImages:
                 return data, DATA_URI
             case "wan":
                 address = "wan" + source.strip()[len("wan") :]  # the scheme in lower case
+                if (copy := INPUT_ADDRESS.fullmatch(address)) is not None:
+                    return self._from_copy(f"{copy[1]}.png", address)
                 return self._from_result(MediaName.parse(address), address)
             case "file":
                 return self._from_path(path_of_file_uri(source))
@@ -118,6 +122,13 @@ class InputImages:
                 return file.read(), origin
         except FileNotFoundError as error:
             raise BadImage(f"no result {name.uri}; it may have been deleted") from error
+
+    def _from_copy(self, name: str, origin: str) -> tuple[bytes, str]:
+        try:
+            with open_result(self._media.inputs / name) as file:
+                return file.read(), origin
+        except FileNotFoundError as error:
+            raise BadImage(f"no image {origin}; it may have been deleted") from error
 
     def _from_path(self, source: str) -> tuple[bytes, str]:
         if len(source) > LONGEST_PATH:  # resolving it would take hours

@@ -47,6 +47,11 @@ class InputImage(Frozen):
     height: int
     source: str = Field(description="Its origin: a path, a wan:// address or 'data URI'.")
 
+    @property
+    def uri(self) -> str:
+        """The address under which a request can name the copy."""
+        return f"wan://inputs/{self.sha256}.png"
+
 
 class LoraPlan(Frozen):
     """A resolved adapter: its file, its hash, and how it is applied."""

@@ -1,5 +1,8 @@
 """What a request has to pass before it becomes a job: its model, its input images, its plan, and room on the disk."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 import anyio
 from anyio.to_thread import run_sync
 
@@ -16,7 +19,9 @@ from wan_mcp.schema.requests import Request, VideoRequest
 from wan_mcp.settings import Settings
 from wan_mcp.text import in_bytes
 
-__all__ = ["Admission"]
+__all__ = ["NO_IMAGES", "Admission"]
+
+NO_IMAGES: Mapping[str, InputImage] = MappingProxyType({})
 
 
 class Admission:
@@ -38,8 +43,12 @@ class Admission:
             uris=self.uris,
         )
 
-    async def settle(self, request: Request, machine: Machine | None) -> Plan:
+    async def settle(
+        self, request: Request, machine: Machine | None, images: Mapping[str, InputImage] = NO_IMAGES
+    ) -> Plan:
         """Return the plan of a request on `machine` (None if it is not known yet); input images are ingested.
+
+        `images` are those that are here already, by what the request says for each.
 
         Raises:
             UserError: the request is refused; the message says what is wrong and what to do.
@@ -51,8 +60,12 @@ class Admission:
 
         choice = await run_sync(choose)  # an unknown model is refused before any image is read
         notes: list[str] = []
-        image = await self._take("image", request.image, notes)
-        last = await self._take("last_image", request.last_image, notes) if isinstance(request, VideoRequest) else None
+
+        async def take(what: str, source: str | None) -> InputImage | None:
+            return images.get(source or "") or await self._take(what, source, notes)
+
+        image = await take("image", request.image)
+        last = await take("last_image", request.last_image) if isinstance(request, VideoRequest) else None
 
         def resolve() -> Plan:
             return self.planner.resolve(request, image, last, machine, choice=choice, notes=notes)

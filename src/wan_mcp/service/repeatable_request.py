@@ -77,7 +77,7 @@ def _source(image: InputImage | None, home: Path) -> str | None:
     """Return what a caller can send for an image: what was sent, or the copy of an image that came in the request."""
     if image is None:
         return None
-    return str(home / image.file) if image.source == DATA_URI else image.source
+    return image.uri if image.source == DATA_URI else image.source
 
 
 def _adapter(lora: LoraPlan, home: Path) -> dict[str, Any]:

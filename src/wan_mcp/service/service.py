@@ -1,15 +1,13 @@
 """The job service: submit, wait, cancel, list. MCP, HTTP and the command line all use it.
 
-While a front runs it also supervises the engine: starts it when jobs wait, notices its death, ends it
-when it hangs. Blocking work runs in threads; nothing here imports torch.
+Blocking work runs in threads; nothing here imports torch.
 """
 
 import logging
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Iterable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from typing import Unpack
 
 import anyio
@@ -19,24 +17,21 @@ from wan_mcp.catalog.catalog import Catalog
 from wan_mcp.catalog.manifest import Manifest
 from wan_mcp.errors import QueueFull, WanError
 from wan_mcp.hardware.host_memory import return_large_blocks
-from wan_mcp.jobs.asked import shrink_requests
-from wan_mcp.jobs.database import Database
-from wan_mcp.jobs.history import Changes, JobHistory, Wanted
+from wan_mcp.jobs.history import JobChanges, Wanted
 from wan_mcp.jobs.rows import JobListing
-from wan_mcp.jobs.store import JobStore
 from wan_mcp.jobs.supervisor import Supervisor
-from wan_mcp.jobs.timings import Timings
-from wan_mcp.media.store import MediaStore
+from wan_mcp.schema.changes import Changes
 from wan_mcp.schema.enums import JobState
 from wan_mcp.schema.jobs import Job
 from wan_mcp.schema.plans import InputImage
 from wan_mcp.schema.requests import Request
-from wan_mcp.service.admission import Admission
-from wan_mcp.service.background import Health, background, retried
-from wan_mcp.service.deletion import Deletion
+from wan_mcp.service.admission import NO_IMAGES, Admission
+from wan_mcp.service.background import background, retried
 from wan_mcp.service.estimate import Estimate, estimated
+from wan_mcp.service.live_table import LiveTable, Table
 from wan_mcp.service.model_status import Measured, ModelStatus, model_statuses, what_statuses_depend_on
-from wan_mcp.service.queue import JobView, Queue
+from wan_mcp.service.queue import JobView
+from wan_mcp.service.remix import Remix, of_job
 from wan_mcp.settings import Settings
 from wan_mcp.text import duration, one_line, shortened
 
@@ -44,43 +39,18 @@ __all__ = ["JobService", "JobView", "serving"]
 
 log = logging.getLogger(__name__)
 
-LOOK_S = 0.01  # how often a front looks for commits while somebody waits for a job that may finish any moment
-GLANCE_S = 0.06  # the same while all awaited jobs have some time left: on a CPU, looking costs them cores
-NEAR_S = 0.6  # "any moment", by what is expected
-TEND_S = 0.5  # how often it supervises the engine while there is unfinished work
-REST_S = 2.0  # how often it looks whether there is unfinished work at all
 CLIENT_SHOWN = 60  # characters of a client's name
 TICK_S = 1.0  # how often a waiter is notified without a commit, because the time left changes
 
 
-@dataclass(frozen=True)
-class _Table:
-    """The opened job table and the objects that use it."""
-
-    store: JobStore
-    history: JobHistory
-    deletion: Deletion
-    timings: Timings
-    engines: Supervisor
-    queue: Queue
-
-
-class JobService:
+class JobService(LiveTable):
     """The jobs of one home folder. Make one with `serving`."""
 
     def __init__(self, settings: Settings, *, any_image_folder: bool = False) -> None:
-        self.settings = settings
+        super().__init__(settings)
         self._catalog = Catalog.of(settings.home)
-        self.media = MediaStore(settings.home)
         self.admission = Admission(settings, self._catalog, self.media, any_image_folder=any_image_folder)
         self.uris, self.large_work = self.admission.uris, self.admission.large_work
-        self._opened: _Table | None = None
-        self._left: list[_Table] = []
-        self._opening = anyio.Lock()
-        self._health = Health()
-        self._changed = anyio.Event()
-        self._wanted = anyio.Event()
-        self._due: dict[object, float] = {}  # of each who waits: when its job may be done, 0 for any moment
 
     @property
     def catalog(self) -> Catalog:
@@ -88,38 +58,15 @@ class JobService:
         self._catalog.refresh()
         return self._catalog
 
-    async def _table(self) -> _Table:
-        """Return the job table, opened at first use, so that a front can answer even without one.
-
-        A table whose file was removed or set aside while this front runs is opened again: what is written into a
-        file without a name is lost.
-        """
-        async with self._opening:
-            if self._opened is not None and not self._opened.store.database.in_place():
-                log.warning("the job table %s was removed or replaced; opening it again", self.settings.database)
-                self._opened.engines.leave()
-                self._left.append(self._opened)  # closed at the end: calls under way may still use it
-                self._opened = None
-            if self._opened is None:
-                database = await run_sync(Database, self.settings.database)
-                await run_sync(shrink_requests, database)
-                store, history, timings = JobStore(database), JobHistory(database), Timings(database)
-                deletion = Deletion(history, self.media)
-                await run_sync(deletion.finish)
-                engines = Supervisor(self.settings, store)
-                await run_sync(engines.join)
-                queue = Queue(store, timings, engines, self.settings.precision)
-                self._opened = _Table(store, history, deletion, timings, engines, queue)
-        return self._opened
-
-    def _has_table(self) -> bool:
-        try:
-            return self.settings.database.exists()
-        except OSError:  # a home that may not be searched: opening the table raises the reason
-            return False
-
     async def submit(
-        self, request: Request, request_id: str | None = None, *, client: str = "", owner: str = "", parent: str = ""
+        self,
+        request: Request,
+        request_id: str | None = None,
+        *,
+        client: str = "",
+        owner: str = "",
+        parent: str = "",
+        images: Mapping[str, InputImage] = NO_IMAGES,
     ) -> JobView:
         """Queue a job and make sure that an engine runs; a repeated `request_id` returns its job.
 
@@ -129,6 +76,7 @@ class JobService:
             client: The program that asks, as it calls itself.
             owner: The name of the token that it has shown; empty for the home's user.
             parent: The id of the job that this one is made from.
+            images: Those that are here already, by what the request says for each.
 
         Raises:
             UserError: the request is refused; the message says what is wrong and what to do.
@@ -137,7 +85,7 @@ class JobService:
         if request_id is not None and (job := await run_sync(table.store.attached, request, request_id)):
             return await self.view(job.id)
         await run_sync(self.admission.check_home)
-        plan = await self.admission.settle(request, await run_sync(table.engines.machine))
+        plan = await self.admission.settle(request, await run_sync(table.engines.machine), images)
 
         def queue() -> Job:
             limit, key = self.settings.queue_limit, table.engines.settings_key
@@ -177,7 +125,22 @@ class JobService:
         """Return what knows the engines of this home."""
         return (await self._table()).engines
 
-    async def _when_to_come_back(self, table: _Table) -> str:
+    async def remix(self, job_id: str, changes: Changes) -> Remix:
+        """Return the request of a job with changes, to be submitted.
+
+        Raises:
+            UnknownJob: there is none of that id.
+            BadRequest: a change is not allowed, or there is none.
+        """
+        table = await self._table()
+
+        def make() -> Remix:
+            job, asked = table.store.get(job_id), table.history.asked(job_id)
+            return of_job(job, asked, changes, self.catalog, self.settings.home)
+
+        return await run_sync(make)
+
+    async def _when_to_come_back(self, table: Table) -> str:
         running = [job for job in await run_sync(table.store.unfinished) if job.state is JobState.RUNNING]
         eta = (await self.view(running[0].id)).eta_s if running else None
         if eta is None:
@@ -253,7 +216,7 @@ class JobService:
         """Return the cursor of now, for `changed_since`."""
         return await run_sync((await self._table()).history.cursor)
 
-    async def changed_since(self, cursor: int, seconds: float = 0.0, limit: int = 200) -> Changes:
+    async def changed_since(self, cursor: int, seconds: float = 0.0, limit: int = 200) -> JobChanges:
         """Return which jobs were added, changed or deleted since `cursor`; wait for the first, at most `seconds`."""
         waiter = object()
         self._due[waiter] = float("inf")  # often, but not as often as for a job that is about to end
@@ -321,53 +284,6 @@ class JobService:
             log.warning("no measured times: %s", error)
             return None
         return Measured(table.timings, table.engines)
-
-    @property
-    def trouble(self) -> str | None:
-        """Why the engine is not supervised at present, in words; None while it is."""
-        return self._health.trouble
-
-    async def _keep(self) -> None:
-        """Watch for commits and supervise the engine, for as long as this front runs."""
-        if self._has_table() or self._health.trouble is not None:
-            self._wanted.set()  # an earlier front, or an earlier try, may have left unfinished work
-        while True:
-            await self._wanted.wait()
-            await self._follow(await self._table())
-
-    async def _follow(self, table: _Table) -> None:
-        watch = table.store.database.watch()
-        next_turn = 0.0
-        try:
-            while True:
-                if watch.changed():
-                    changed, self._changed = self._changed, anyio.Event()
-                    changed.set()
-                if time.monotonic() >= next_turn or self._wanted.is_set():
-                    if table is not await self._table():
-                        self._wanted.set()
-                        return
-                    self._wanted = anyio.Event()
-                    busy = bool(await run_sync(table.store.unfinished))
-                    if busy:
-                        await run_sync(table.engines.supervise)
-                    self._health.works()
-                    next_turn = time.monotonic() + (TEND_S if busy else REST_S)
-                if self._due:
-                    near = min(self._due.values()) < time.monotonic() + NEAR_S
-                    await anyio.sleep(LOOK_S if near else GLANCE_S)
-                else:
-                    with anyio.move_on_after(max(0.0, next_turn - time.monotonic())):
-                        await self._wanted.wait()
-        finally:
-            watch.close()
-
-    def close(self) -> None:
-        """Close the job table."""
-        for table in (*self._left, self._opened):
-            if table is not None:
-                table.engines.leave()
-                table.store.database.close()
 
 
 @asynccontextmanager

@@ -172,7 +172,7 @@ async def test_a_token_guards_every_route(settings: Settings, path: str) -> None
 async def test_a_client_with_the_token_works(shared_settings: Settings) -> None:
     guarded = shared_settings.model_copy(update={"http_token": TOKEN})
     async with site(guarded, **BEARER) as http, http.client() as client:
-        assert len((await client.list_tools()).tools) == 7
+        assert len((await client.list_tools()).tools) == 10
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ HOSTS: dict[str, Callable[[Answer], str]] = {
     "both": lambda answer: answer.text + json.dumps(answer.job, ensure_ascii=False),
 }
 CALL = re.compile(r"(get_job|cancel_job)\(job_id='([0-9a-z]+)'")
-RETRY = re.compile(r"To try again, call (\w+)\.")
+RETRY = re.compile(r"To try again: (remix)\(job_id='([0-9a-z]+)'\)")
 PATH = re.compile(r"File: (\S+\.(?:mp4|png)) ")
 CAPTION = re.compile(r"Caption: (.+?)(?:\\n|\n)")
 
@@ -32,7 +32,7 @@ CAPTION = re.compile(r"Caption: (.+?)(?:\\n|\n)")
 def next_steps(read: str) -> set[tuple[str, ...]]:
     """What a model would do after what it has read."""
     calls = {("call", tool, job_id) for tool, job_id in CALL.findall(read)}
-    retries = {("retry", tool) for tool in RETRY.findall(read)}
+    retries = {("retry", tool, job_id) for tool, job_id in RETRY.findall(read)}
     files = {("give", path) for path in PATH.findall(read)}
     return calls | retries | files | {("tell", caption) for caption in CAPTION.findall(read)}
 
@@ -58,7 +58,7 @@ async def test_a_job_that_waits_runs_or_ends_leads_everybody_to_the_same_step(
             assert the_same_for_all(await runner.call("get_job", job_id=job_id, wait_s=0)) == follow
             other = (await runner.call("generate_image", prompt="a star", wait_s=0)).job["job_id"]
             cancelled = await runner.call("cancel_job", job_id=other)
-            assert the_same_for_all(cancelled) == {("retry", "generate_image")}
+            assert the_same_for_all(cancelled) == {("retry", "remix", other)}
             assert the_same_for_all(await runner.call("list_jobs")) == {("call", "get_job", job_id)}
             pace.allow(100)
             done = await runner.call("get_job", job_id=job_id)
@@ -77,7 +77,7 @@ async def test_a_failed_job_is_an_answer_with_its_reason_and_its_way_out(
             again = await runner.call("get_job", job_id=failed.job["job_id"])
     for answer in (failed, again):
         assert not answer.result.is_error
-        assert the_same_for_all(answer) == {("retry", "generate_video")}
+        assert the_same_for_all(answer) == {("retry", "remix", failed.job["job_id"])}
         assert answer.job["error"]["code"] == "out_of_memory"
         assert "choose a smaller one" in answer.text
 

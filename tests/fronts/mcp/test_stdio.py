@@ -38,7 +38,7 @@ def test_a_front_answers_without_importing_anything_heavy(settings: Settings, tm
     with piped(front(settings, after=report), tmp_path / "log") as pipe:
         pipe.initialize()
         pipe.send(id=2, method="tools/list")
-        assert len(pipe.receive()["result"]["tools"]) == 7
+        assert len(pipe.receive()["result"]["tools"]) == 10
         pipe.send(id=3, method="tools/call", params={"name": "list_resolutions", "arguments": {}})
         assert not pipe.receive()["result"]["isError"]
         _, status = pipe.hang_up(PATIENCE_S)
@@ -132,7 +132,7 @@ def test_a_front_ends_quietly_when_nobody_reads_its_answers(settings: Settings, 
 
 def test_a_call_that_cannot_be_interrupted_does_not_keep_a_front(settings: Settings, tmp_path: Path) -> None:
     """As on a disk that does not answer: the thread that reads never comes back."""
-    hang = "import threading, wan_mcp.service.service as s; s.Queue.view = lambda *a: threading.Event().wait()"
+    hang = "import threading, wan_mcp.service.queue as s; s.Queue.view = lambda *a: threading.Event().wait()"
     with piped(front(settings, before=hang), tmp_path / "log") as pipe:
         pipe.initialize()
         pipe.send(id=2, method="tools/call", params={"name": "get_job", "arguments": {"job_id": "none"}})

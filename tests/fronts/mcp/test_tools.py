@@ -261,10 +261,10 @@ async def test_a_defect_is_logged_and_not_shown(
 ) -> None:
     async with connect(settings) as runner:
 
-        async def listed(*_: object) -> None:
+        async def find(*_: object, **__: object) -> None:
             defect("an inner secret")
 
-        monkeypatch.setattr(runner.service, "listed", listed)
+        monkeypatch.setattr(runner.service, "find", find)
         text = await refused(runner, "list_jobs")
     assert "defect of the server" in text
     assert "log" in text
@@ -286,7 +286,7 @@ async def test_a_home_that_cannot_be_used_stops_only_what_needs_it(
             tools = await runner.client.list_tools()
             listed = await runner.call("list_resolutions")
             text = await refused(runner, "generate_video", prompt="a star")
-    assert len(tools.tools) == 7
+    assert len(tools.tools) == 10
     assert listed.job["models"]
     assert remedy in text
 

@@ -10,7 +10,20 @@ from wan_mcp.settings import Settings
 
 __all__ = ["CommandTree", "DefaultVerb", "settings_first"]
 
-COMMANDS = ("generate", "caption", "jobs", "models", "pull", "compile", "doctor", "engine", "http", "stdio")
+COMMANDS = (
+    "generate",
+    "caption",
+    "remix",
+    "again",
+    "jobs",
+    "models",
+    "pull",
+    "compile",
+    "doctor",
+    "engine",
+    "http",
+    "stdio",
+)
 """The order in which help lists them; others follow."""
 HELP = ("-h", "--help")
 

@@ -4,7 +4,7 @@ import json
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -24,11 +24,12 @@ from wan_mcp.schema.jobs import Job
 from wan_mcp.schema.requests import Request
 from wan_mcp.service.background import background
 from wan_mcp.service.describe import fraction_of, sentence
+from wan_mcp.service.remix import Remix
 from wan_mcp.service.service import JobService, JobView, serving
 from wan_mcp.settings import Settings
 from wan_mcp.text import duration, one_line
 
-__all__ = ["follow_job", "run_request"]
+__all__ = ["follow_job", "run_remix", "run_request"]
 
 CLIENT = "command line"
 FAILED = 1
@@ -44,9 +45,21 @@ def run_request(settings: Settings, request: Request, delivery: Delivery) -> Non
     Raises:
         UserError: the request is refused.
     """
+
+    async def made(service: JobService) -> Remix:
+        return Remix(request)
+
+    run_remix(settings, made, delivery)
+
+
+def run_remix(settings: Settings, make: Callable[[JobService], Awaitable[Remix]], delivery: Delivery) -> None:
+    """Submit the request that `make` returns, like `run_request`.
+
+    Raises:
+        UserError: the request is refused.
+    """
     screen.quiet = is_quiet()
-    delivery.check(request.kind, getattr(request, "count", None) or 1)
-    job = anyio.run(_run, settings, request, delivery)
+    job = anyio.run(_run, settings, make, delivery)
     if delivery.detach and not delivery.as_json:
         typer.echo(job.id)
         _say(f"The job runs in the background; wait for its result with: wan-mcp jobs wait {job.id}")
@@ -115,10 +128,13 @@ def _tell(job: Job, paths: list[Path]) -> None:
         _say(f"job {job.id} has not stopped yet; check it with: wan-mcp jobs wait {job.id}")
 
 
-async def _run(settings: Settings, request: Request, delivery: Delivery) -> Job:
+async def _run(settings: Settings, make: Callable[[JobService], Awaitable[Remix]], delivery: Delivery) -> Job:
     # A person at their own command line may use any image that they can read.
     async with serving(settings, any_image_folder=True) as service:
-        job = (await service.submit(request, client=CLIENT)).job
+        made = await make(service)
+        delivery.check(made.request.kind, getattr(made.request, "count", None) or 1)
+        view = await service.submit(made.request, client=CLIENT, parent=made.parent, images=made.images)
+        job = view.job
         if not delivery.detach:
             async with _interruptible(service, job.id):
                 await _follow(service, job.id)

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from wan_mcp.errors import JobFailed, UserError, WeightsUnavailable
-from wan_mcp.fronts.cli import compile, doctor, engine, generate, jobs, models, pull, studio
+from wan_mcp.fronts.cli import compile, doctor, engine, generate, jobs, models, pull, remix, studio
 from wan_mcp.fronts.cli.command_tree import CommandTree
 from wan_mcp.fronts.cli.settings_options import variable, with_setting_flags
 from wan_mcp.fronts.cli.terminal import echo
@@ -56,6 +56,8 @@ def _remember(ctx: typer.Context, settings: Settings) -> None:
 app.callback()(with_setting_flags(_remember))
 app.add_typer(generate.app, name="generate")
 app.command("caption")(generate.caption)
+app.command("remix")(remix.remix)
+app.command("again")(remix.again)
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(models.app, name="models")
 app.add_typer(engine.app, name="engine")

@@ -22,6 +22,10 @@ TOOLS = {
     "list_jobs": "'wan-mcp jobs'",
     "get_job": "'wan-mcp jobs show'",
     "cancel_job": "'wan-mcp jobs cancel'",
+    "keep_job with kept=false": "'wan-mcp jobs keep --off'",
+    "keep_job": "'wan-mcp jobs keep'",
+    "delete_job": "'wan-mcp jobs rm'",
+    "seed='new'": "--seed new",
     "generate_video": "'wan-mcp generate video'",
     "generate_image": "'wan-mcp generate image'",
     "caption_image": "'wan-mcp caption'",
@@ -84,7 +88,9 @@ def _options_of(command: Any) -> set[str]:
 
 
 def _commands(group: Any, path: str = "") -> Iterable[tuple[str, Any]]:
-    for name, command in getattr(group, "commands", {}).items():
+    commands = getattr(group, "commands", {})
+    for name in group.list_commands(None) if commands else ():
+        command = commands[name]
         whole = f"{path} {name}".strip()
         yield whole, command
         yield from _commands(command, whole)

@@ -31,6 +31,10 @@ class JobEntry(_Listed):
     model: str
     prompt: str | None
     error: str | None
+    caption: str | None
+    seed: int | None
+    kept: bool
+    client: str
     uris: list[str]
     created_at: str
     finished_at: str | None
@@ -46,6 +50,8 @@ class JobList(JobListOutline):
     """Some jobs, the newest first."""
 
     jobs: list[JobEntry]
+    before: str | None
+    """What to pass as `before` for the older ones; None if these are all."""
     unreadable: dict[str, str]
     """By job id: why this version cannot understand the job's row."""
 
@@ -56,23 +62,32 @@ def job_list(found: JobListing) -> CallToolResult:
     lines = [
         f"{entry.job_id} {entry.status} {entry.progress:.0%} {what_it_is(job)}"
         + (f", “{entry.prompt}”" if entry.prompt else "")
+        + (f", seed {entry.seed}" if entry.seed is not None else "")
+        + (", kept" if entry.kept else "")
+        + (f": “{entry.caption}”" if entry.caption else "")
         + (f": {entry.error}" if entry.error else "")
         + (f" ({', '.join(entry.uris)})" if entry.uris else "")
         for entry, job in zip(entries, found.jobs, strict=True)
     ]
     lines += [str(job) for job in found.unreadable]
-    message = "\n".join([*map(one_line, lines), *_next_step(found.jobs)]) or "No matching jobs."
+    message = "\n".join([*map(one_line, lines), *_next_step(found)]) or "No matching jobs."
     unreadable = {job.id: job.reason for job in found.unreadable}
-    facts: dict[str, Any] = JobList(message=message, jobs=entries, unreadable=unreadable).model_dump(mode="json")
+    facts: dict[str, Any] = JobList(
+        message=message, jobs=entries, before=found.before, unreadable=unreadable
+    ).model_dump(mode="json")
     return CallToolResult(content=[TextContent(type="text", text=message)], structured_content=facts)
 
 
-def _next_step(jobs: list[Job]) -> list[str]:
-    if not jobs:
-        return []
-    [*_, chosen] = [jobs[0], *(job for job in jobs if not job.state.final)]  # the oldest that is not done, if any
-    waits = "" if chosen.state.final else ", wait_s=45"
-    return [f"A job's files, text or error: get_job(job_id='{chosen.id}'{waits})."]
+def _next_step(found: JobListing) -> list[str]:
+    jobs = found.jobs
+    steps = []
+    if jobs:
+        [*_, chosen] = [jobs[0], *(job for job in jobs if not job.state.final)]  # the oldest that is not done, if any
+        waits = "" if chosen.state.final else ", wait_s=45"
+        steps.append(f"A job's files, text or error: get_job(job_id='{chosen.id}'{waits}).")
+    if found.before:
+        steps.append(f"Older jobs: repeat the call with before='{found.before}'.")
+    return [" ".join(steps)] if steps else []
 
 
 def _entry(job: Job) -> JobEntry:
@@ -85,6 +100,10 @@ def _entry(job: Job) -> JobEntry:
         model=job.plan.model,
         prompt=None if prompt is None else shortened(prompt, PROMPT_CHARACTERS),
         error=job.error.message if job.error else None,
+        caption=None if job.caption is None else shortened(job.caption, PROMPT_CHARACTERS),
+        seed=job.plan.seed,
+        kept=job.kept,
+        client=job.client,
         uris=[artifact.uri for artifact in job.artifacts],
         created_at=instant(job.created_at) or "",
         finished_at=instant(job.finished_at),

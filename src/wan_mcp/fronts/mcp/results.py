@@ -22,13 +22,22 @@ from wan_mcp.media.images import preview_jpeg
 from wan_mcp.media.store import MediaName
 from wan_mcp.schema.enums import JobState, Kind
 from wan_mcp.schema.jobs import Artifact, Job, JobError
-from wan_mcp.service.describe import fraction_of, stage_of
+from wan_mcp.service.describe import fraction_of, stage_of, what_it_is
 from wan_mcp.service.previews import live_preview
 from wan_mcp.service.repeatable_request import repeatable_request
 from wan_mcp.service.service import JobService, JobView
 from wan_mcp.text import instant
 
-__all__ = ["OF_A_JOB", "JobOutline", "JobResult", "ResultFile", "job_result", "result_file", "structured"]
+__all__ = [
+    "OF_A_JOB",
+    "JobOutline",
+    "JobResult",
+    "ResultFile",
+    "deleted_result",
+    "job_result",
+    "result_file",
+    "structured",
+]
 
 log = logging.getLogger(__name__)
 
@@ -96,6 +105,9 @@ class JobResult(JobOutline):
     queue_position: int | None
     seed: int | None
     request: dict[str, Any]
+    kept: bool
+    client: str
+    parent: str
     artifacts: Sequence[ResultFile]
     created_at: str
     started_at: str | None
@@ -119,6 +131,9 @@ def structured(service: JobService, view: JobView, places: Places, asked: Asked 
         error=job.error,
         seed=job.plan.seed,
         request=repeatable_request(job.plan, manifest, service.settings.home),
+        kept=job.kept,
+        client=job.client,
+        parent=job.parent,
         artifacts=[result_file(artifact, places) for artifact in job.artifacts],
         caption=job.caption,
         notes=[*job.plan.notes, *job.notes],
@@ -146,6 +161,23 @@ async def job_result(service: JobService, view: JobView, places: Places, asked: 
     content += [
         ImageContent(type="image", data=base64.b64encode(data).decode(), mime_type="image/jpeg") for data in pictures
     ]
+    return CallToolResult(content=content, structured_content=facts.model_dump(mode="json"))
+
+
+def deleted_result(job: Job) -> CallToolResult:
+    """Return the answer about a job that was just deleted: what it was, without its files."""
+    message = f"Job {job.id} and its files are deleted: {what_it_is(job)}."
+    facts = JobOutline(
+        job_id=job.id,
+        status=job.state,
+        progress=fraction_of(job),
+        message=message,
+        error=job.error,
+        artifacts=[],
+        caption=job.caption,
+        notes=[],
+    )
+    content: list[ContentBlock] = [TextContent(type="text", text=message)]
     return CallToolResult(content=content, structured_content=facts.model_dump(mode="json"))
 
 

@@ -1,4 +1,4 @@
-"""The seven tools. Their names and parameters are a stable contract; their descriptions are read by models.
+"""The ten tools. Their names and parameters are a stable contract; their descriptions are read by models.
 
 A tool checks how long it may wait, passes a request to the job service, and returns the job as
 it is when the wait is over. It never cancels a job because its caller has disconnected.
@@ -20,14 +20,17 @@ from wan_mcp.fronts.mcp.job_list import JobListOutline, job_list
 from wan_mcp.fronts.mcp.model_list import ModelListOutline, ModelLists
 from wan_mcp.fronts.mcp.places import Places
 from wan_mcp.fronts.mcp.progress import ProgressReports
-from wan_mcp.fronts.mcp.results import OF_A_JOB, JobOutline, job_result
+from wan_mcp.fronts.mcp.results import OF_A_JOB, JobOutline, deleted_result, job_result
 from wan_mcp.fronts.mcp.tool_builder import Call, build_tool
 from wan_mcp.fronts.mcp.wording import Asked
 from wan_mcp.media.store import MediaStore
-from wan_mcp.schema.enums import JobState, Task
+from wan_mcp.schema.changes import Changes
+from wan_mcp.schema.enums import JobState, Kind, Task
 from wan_mcp.schema.parameters import Model, unfold
 from wan_mcp.schema.requests import CaptionRequest, ImageRequest, Request, VideoRequest
+from wan_mcp.service.admission import NO_IMAGES
 from wan_mcp.service.previews import live_preview
+from wan_mcp.service.remix import Remix
 from wan_mcp.service.service import JobService, JobView
 from wan_mcp.text import number
 
@@ -44,7 +47,10 @@ HINTS = {
     "models": "list models, sizes, resolutions, styles, presets, durations; which model fits this machine, how long",
     "job": "get result, status, progress of a video, image or caption job; wait for it, download the file",
     "cancel": "cancel stop abort a running video, image or caption job",
-    "jobs": "list jobs, history, queue, recent videos, pictures and captions; find a lost job",
+    "jobs": "list search find jobs, history, queue, recent or old videos, pictures and captions; find a lost job",
+    "remix": "change repeat redo vary retry an earlier job: another seed, prompt, size, length; variation of a result",
+    "delete": "delete remove throw away a finished job and its files; free disk space",
+    "keep": "keep pin favourite protect a job and its files from deletion",
 }
 """Words of a search by which a host that loads tools on demand finds each."""
 
@@ -132,23 +138,61 @@ class _Tools:
         view = await self._service.wait(job_id, min(CANCEL_WAIT_S, self._service.settings.wait_s))
         return await self._answer(ctx, view, Asked(to_stop=True, had_ended=before.job.state.final))
 
+    async def remix(
+        self, ctx: Call, job_id: JobId, request: Changes, wait_s: WaitS = None, request_id: RequestId = None
+    ) -> JobAnswer:
+        """Run an earlier job again with changes. Pass only what changes: seed='new' for another result of the same
+        request, or any parameter of the tool that made it. Also runs a failed or cancelled job again."""
+        if not Places.of(self._service.media, ctx).same_machine:
+            require_no_paths(request)
+        remix = await self._service.remix(job_id, request)
+        return await self._run(ctx, remix.request, wait_s, request_id, remix)
+
+    async def delete_job(self, job_id: JobId) -> JobAnswer:
+        """Delete a finished job and its files for good. Kept jobs stay; cancel a running job first."""
+        return deleted_result(await self._service.delete(job_id))
+
+    async def keep_job(
+        self,
+        ctx: Call,
+        job_id: JobId,
+        kept: Annotated[bool, Field(description="false: it may be deleted again.")] = True,
+    ) -> JobAnswer:
+        """Protect a job and its files from deletion."""
+        return await self._answer(ctx, await self._service.keep(job_id, kept), Asked(to_keep=kept))
+
     async def list_jobs(
         self,
+        query: Annotated[str | None, Field(description="Words in the prompt or caption.")] = None,
+        kind: Annotated[Kind | None, AnyCase, Field(description=f"{_one_of(Kind)}.")] = None,
+        model: Annotated[str | None, Field(description="Model name.")] = None,
         status: Annotated[
             JobState | None, AnyCase, Field(description=f"Only jobs in this state: {_one_of(JobState)}.")
         ] = None,
+        before: Annotated[str | None, Field(description="Job id: only older jobs.")] = None,
         limit: Annotated[int, Field(ge=1, le=100, description="Maximum number of jobs to return.")] = 20,
     ) -> Annotated[CallToolResult, JobListOutline]:
-        """List the newest jobs of all clients, finished ones included."""
-        return job_list(await self._service.listed(status, limit))
+        """Find jobs of all clients, newest first, finished ones included."""
+        states = () if status is None else (status,)
+        return job_list(
+            await self._service.find(query, kind=kind, model=model, states=states, before=before, limit=limit)
+        )
 
-    async def _run(self, ctx: Call, request: Request, wait_s: float | None, request_id: str | None) -> CallToolResult:
+    async def _run(
+        self,
+        ctx: Call,
+        request: Request,
+        wait_s: float | None,
+        request_id: str | None,
+        remix: Remix | None = None,
+    ) -> CallToolResult:
         began, seconds = self._clock(), self._seconds(wait_s)
         reports = ProgressReports(ctx.report_progress)
         await reports.begin("Checking the request")
-        if not Places.of(self._service.media, ctx).same_machine:
+        if remix is None and not Places.of(self._service.media, ctx).same_machine:
             require_no_paths(request)
-        view = await self._service.submit(request, request_id, client=_client_of(ctx))
+        images, parent = (remix.images, remix.parent) if remix is not None else (NO_IMAGES, "")
+        view = await self._service.submit(request, request_id, client=_client_of(ctx), parent=parent, images=images)
         return await self._follow(ctx, view.job.id, began + seconds, reports)
 
     async def _follow(
@@ -185,6 +229,7 @@ def build_tools(service: JobService) -> list[Tool]:
     tools = _Tools(service)
     makes = ToolAnnotations(read_only_hint=False, destructive_hint=False, idempotent_hint=False, open_world_hint=False)
     reads = ToolAnnotations(read_only_hint=True, idempotent_hint=True, open_world_hint=False)
+    keeps = ToolAnnotations(read_only_hint=False, destructive_hint=False, idempotent_hint=True, open_world_hint=False)
     stops = ToolAnnotations(read_only_hint=False, destructive_hint=True, idempotent_hint=True, open_world_hint=False)
     built = [
         build_tool(unfold(tools.generate_video), "Generate video", makes, HINTS["video"]),
@@ -193,7 +238,10 @@ def build_tools(service: JobService) -> list[Tool]:
         build_tool(tools.list_resolutions, "Models, sizes and styles", reads, HINTS["models"]),
         build_tool(tools.get_job, "Get job", reads, HINTS["job"]),
         build_tool(tools.cancel_job, "Cancel job", stops, HINTS["cancel"]),
-        build_tool(tools.list_jobs, "List jobs", reads, HINTS["jobs"]),
+        build_tool(tools.list_jobs, "Find jobs", reads, HINTS["jobs"]),
+        build_tool(unfold(tools.remix), "Remix", makes, HINTS["remix"]),
+        build_tool(tools.keep_job, "Keep job", keeps, HINTS["keep"]),
+        build_tool(tools.delete_job, "Delete job", stops, HINTS["delete"]),
     ]
     return [_discreet(tool, service.media) for tool in built]
 

@@ -15,12 +15,10 @@ from wan_mcp.service.describe import fraction_of, sentence, what_it_is
 from wan_mcp.service.service import JobView
 from wan_mcp.text import escaped, one_line
 
-__all__ = ["MAKERS", "Asked", "in_words"]
+__all__ = ["Asked", "in_words"]
 
 FOLLOW_S = 45
 LINE_ENDS = "\n\t"  # a caption may have several lines
-MAKERS = {Kind.VIDEO: "generate_video", Kind.IMAGE: "generate_image", Kind.CAPTION: "caption_image"}
-"""The tools that start jobs."""
 ENDS = {
     JobState.SUCCEEDED: "had already succeeded",
     JobState.FAILED: "had already failed",
@@ -37,6 +35,8 @@ class Asked:
     """True if the job had ended before the call."""
     preview: bool = False
     """True if a picture of the unfinished job was asked for."""
+    to_keep: bool | None = None
+    """Whether to keep it from now on; None if the call was about something else."""
 
 
 def in_words(view: JobView, places: Places, asked: Asked) -> str:
@@ -58,6 +58,8 @@ def _state(view: JobView, asked: Asked) -> Iterable[str]:
         yield f"Job {job.id} {ENDS[job.state]}: there was nothing to stop."
     elif asked.to_stop and job.state in (JobState.SUCCEEDED, JobState.FAILED):
         yield f"Job {job.id} ended before it could be stopped."
+    if asked.to_keep is not None:
+        yield f"Job {job.id} is kept." if asked.to_keep else f"Job {job.id} may be deleted again."
     now = sentence(view)
     match job.state:
         case JobState.SUCCEEDED:
@@ -84,20 +86,19 @@ def _file(artifact: Artifact, places: Places) -> str:
 
 def _next_step(job: Job, places: Places) -> Iterable[str]:
     follow = f"get_job(job_id='{job.id}', wait_s={FOLLOW_S})"
+    vary = f"remix(job_id='{job.id}', seed='new')"
     what = "path" if places.same_machine else "URL"
     give = f"Give the user the file's {what}." if len(job.artifacts) == 1 else f"Give the user the files' {what}s."
     match job.state:
         case JobState.SUCCEEDED if job.plan.kind is Kind.VIDEO:
-            yield (
-                f"{give} The image shows frames of the video in reading order. "
-                "For a variation, repeat the call with another seed."
-            )
+            yield (f"{give} The image shows frames of the video in reading order. For a variation: {vary}.")
         case JobState.SUCCEEDED if job.plan.kind is Kind.IMAGE:
-            yield f"{give} To animate it: generate_video(image='{_first(job)}', prompt=…)."
+            yield f"{give} To animate it: generate_video(image='{_first(job)}', prompt=…). For a variation: {vary}."
         case JobState.SUCCEEDED:
             yield "Give the user the caption."
         case JobState.FAILED | JobState.CANCELLED:
-            yield f"It has ended and does not run again by itself. To try again, call {MAKERS[job.plan.kind]}."
+            again = f"remix(job_id='{job.id}')"
+            yield f"It has ended and does not run again by itself. To try again: {again}, with changes if needed."
         case _ if job.cancel_requested:
             yield f"Job {job.id} is stopping; call get_job(job_id='{job.id}', wait_s=10) to see when it has stopped."
         case _:

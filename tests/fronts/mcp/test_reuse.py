@@ -1,0 +1,161 @@
+"""What was made is used again: sent back, changed, found, kept and deleted, through a client."""
+
+import base64
+import re
+from typing import Any
+
+import anyio
+import pytest
+
+from tests.fixtures.mcp_server import Connect, Pace, Runner, png
+from tests.support.patience import PATIENCE_S
+from wan_mcp.settings import Settings
+
+pytestmark = pytest.mark.anyio
+PICTURE = f"data:image/png;base64,{base64.b64encode(png(64, 48)).decode()}"
+CALL = re.compile(r"(\w+)\(job_id='([0-9a-z]{20})', seed='new'\)")
+
+
+async def test_each_request_is_sent_back_to_the_tool_that_reported_it(
+    shared_settings: Settings, connect: Connect
+) -> None:
+    calls = (
+        ("generate_video", {"prompt": " a star ", "steps": 2, "preset": "draft", "style": "noir", "image": PICTURE}),
+        ("generate_image", {"prompt": "a star", "steps": 2, "image": PICTURE, "strength": 0.5, "count": 2}),
+        ("caption_image", {"image": PICTURE}),
+    )
+    with anyio.fail_after(PATIENCE_S):
+        async with connect(shared_settings) as runner:
+            for tool, arguments in calls:
+                first = await runner.call(tool, **arguments)
+                again = await runner.call(tool, **first.job["request"])
+                assert not again.result.is_error, again.text
+                assert again.job["request"] == first.job["request"]
+                assert again.job["caption"] == first.job["caption"]
+                found = await runner.call("get_job", job_id=first.job["job_id"])
+                assert found.job["request"] == first.job["request"]
+
+
+async def test_a_result_names_the_call_that_varies_it_and_that_call_works(
+    shared_settings: Settings, connect: Connect
+) -> None:
+    with anyio.fail_after(PATIENCE_S):
+        async with connect(shared_settings) as runner:
+            for tool in ("generate_video", "generate_image"):
+                first = await runner.call(tool, prompt="a red star", steps=2, seed=7)
+                [(verb, job_id)] = CALL.findall(first.text)
+                varied = await runner.call(verb, job_id=job_id, seed="new")
+                same, new = dict(first.job["request"]), dict(varied.job["request"])
+                assert same.pop("seed") == 7
+                assert new.pop("seed") != 7
+                assert new == same
+                assert (varied.job["status"], varied.job["parent"]) == ("succeeded", first.job["job_id"])
+
+
+async def test_a_job_is_made_again_with_changes_and_other_parameters_stay(
+    shared_settings: Settings, connect: Connect
+) -> None:
+    with anyio.fail_after(PATIENCE_S):
+        async with connect(shared_settings) as runner:
+            first = await runner.call("generate_video", prompt="a red star", image=PICTURE, steps=2, seed=7)
+            longer = await runner.call("remix", job_id=first.job["job_id"], duration_s=1.125, prompt="a blue star")
+            nothing = await runner.call("remix", job_id=first.job["job_id"])
+            wrong = await runner.call("remix", job_id=first.job["job_id"], strength=0.5)
+            nobody = await runner.call("remix", job_id="nobody", seed="new")
+            twice = [
+                await runner.call("remix", job_id=first.job["job_id"], seed="new", request_id="again", wait_s=0)
+                for _ in range(2)
+            ]
+    changed = {"prompt": "a blue star", "num_frames": 9}
+    assert longer.job["request"] == first.job["request"] | changed
+    assert nothing.result.is_error
+    assert "seed='new'" in nothing.text
+    assert wrong.result.is_error
+    assert "no parameter 'strength'" in wrong.text
+    assert "no job 'nobody'" in nobody.text
+    assert twice[0].job["job_id"] == twice[1].job["job_id"]
+
+
+async def test_a_cancelled_job_runs_again_by_the_call_that_its_answer_names(
+    settings: Settings, connect: Connect, pace: Pace
+) -> None:
+    with anyio.fail_after(PATIENCE_S):
+        async with connect(settings) as runner:
+            job_id = await runner.start(steps=2)
+            cancelled = await runner.call("cancel_job", job_id=job_id)
+            assert f"remix(job_id='{job_id}')" in cancelled.text
+            pace.allow(100)
+            again = await runner.call("remix", job_id=job_id)
+    assert again.job["status"] == "succeeded"
+    assert again.job["request"] == cancelled.job["request"]
+
+
+async def made(runner: Runner, tool: str = "generate_image", **arguments: Any) -> str:
+    job_id: str = (await runner.call(tool, **{"prompt": "a star", "steps": 2, **arguments})).job["job_id"]
+    return job_id
+
+
+async def test_old_jobs_are_found_by_words_kind_model_and_state_page_by_page(
+    settings: Settings, connect: Connect
+) -> None:
+    with anyio.fail_after(PATIENCE_S):
+        async with connect(settings) as runner:
+
+            async def found(**arguments: Any) -> list[str]:
+                answer = await runner.call("list_jobs", **arguments)
+                assert not answer.result.is_error, answer.text
+                return [job["job_id"] for job in answer.job["jobs"]]
+
+            fox = await made(runner, prompt="a red Fox in the snow", seed=41)
+            video = await made(runner, "generate_video", prompt="a fox runs")
+            caption = (await runner.call("caption_image", image=PICTURE)).job["job_id"]
+            assert await found(query="FOX") == [video, fox]
+            assert await found(query="fox", kind="image") == await found(query="snow fox") == [fox]
+            assert await found(kind="Caption") == await found(model="wan-mini-caption") == [caption]
+            assert await found(query="picture of 64x48") == [caption]
+            assert await found(status="failed") == await found(query="100% wool") == []
+            page = await runner.call("list_jobs", limit=2)
+            assert page.job["before"] == video
+            assert f"before='{video}'" in page.text
+            assert await found(limit=2, before=video) == [fox]
+            text = (await runner.call("list_jobs", query="fox")).text
+            refused = await runner.call("list_jobs", kind="poem")
+    assert "seed 41" in text
+    assert refused.result.is_error
+
+
+async def test_a_kept_job_stays_and_another_is_deleted_with_its_file(settings: Settings, connect: Connect) -> None:
+    with anyio.fail_after(PATIENCE_S):
+        async with connect(settings) as runner:
+            kept, other = await made(runner), await made(runner)
+            answer = await runner.call("keep_job", job_id=kept)
+            assert answer.job["kept"]
+            assert answer.text.startswith(f"Job {kept} is kept.")
+            file = anyio.Path((await runner.call("get_job", job_id=other)).job["artifacts"][0]["path"])
+            assert await file.exists()
+            deleted = await runner.call("delete_job", job_id=other)
+            assert not deleted.result.is_error, deleted.text
+            assert deleted.job["message"] == deleted.text
+            assert f"Job {other} and its files are deleted" in deleted.text
+            assert not await file.exists()
+            refused = await runner.call("delete_job", job_id=kept)
+            assert refused.result.is_error
+            assert "keep_job with kept=false" in refused.text
+            await runner.call("keep_job", job_id=kept, kept=False)
+            assert not (await runner.call("delete_job", job_id=kept)).result.is_error
+            assert "no job" in (await runner.call("get_job", job_id=kept)).text
+            assert "No matching jobs." in (await runner.call("list_jobs")).text
+
+
+async def test_a_running_job_is_not_deleted_and_the_answer_says_how(
+    settings: Settings, connect: Connect, pace: Pace
+) -> None:
+    with anyio.fail_after(PATIENCE_S):
+        async with connect(settings) as runner:
+            job_id = await runner.start(steps=2)
+            refused = await runner.call("delete_job", job_id=job_id)
+            assert refused.result.is_error
+            assert "cancel_job" in refused.text
+            await runner.call("cancel_job", job_id=job_id)
+            assert not (await runner.call("delete_job", job_id=job_id)).result.is_error
+            pace.allow(100)
