@@ -37,7 +37,7 @@ __all__ = [
 class Shape(BaseModel):
     """The base of all shapes."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)  # starting a server must not wait for it
 
 
 class Action(Shape):
