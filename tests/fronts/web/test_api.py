@@ -1,5 +1,7 @@
 """The page's API: what can be chosen, pictures, estimates, jobs, and what is refused."""
 
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -186,3 +188,10 @@ async def test_a_picture_that_is_too_large_or_none_is_refused(studio: Studio) ->
         "/api/inputs", content=b"--x\r\nnonsense", headers=own | {"Content-Type": "multipart/form-data"}
     )
     assert no_boundary.status_code == 400, no_boundary.text
+
+
+def test_a_server_loads_what_the_page_needs_only_when_it_is_opened() -> None:
+    heavy = "[name for name in ('jinja2', 'PIL', 'torch', 'numpy') if name in sys.modules]"
+    seen = f"import sys, wan_mcp.fronts.http.app; print({heavy})"
+    found = subprocess.run([sys.executable, "-c", seen], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
