@@ -18,6 +18,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from wan_mcp.errors import UserError
+from wan_mcp.fronts.signed_links import SignedLinks
 from wan_mcp.fronts.web.access import PageAccess
 
 __all__ = ["BearerToken", "TrustedHost", "TrustedOrigin", "is_loopback", "known_names", "refuse_open_door"]
@@ -117,7 +118,7 @@ class TrustedOrigin(_Guard):
 
 
 class BearerToken(_Guard):
-    """Refuse with 401 a request without the token; a browser that has signed in needs none for the page.
+    """Refuse with 401 a request without the token; a signed link needs none, nor a signed-in browser for the page.
 
     The SDK's middleware of this kind is for OAuth: it wants an issuer and answers in its terms.
     """
@@ -126,10 +127,16 @@ class BearerToken(_Guard):
         """Without a token, only the page needs a sign-in."""
         super().__init__(app)
         self._token = token.encode()
+        self._links = SignedLinks(token)
         self._page = page
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request."""
+        if self._token and scope["type"] == "http":
+            if self._links.admits(scope):
+                await self._app(scope, receive, send)
+                return
+            self._links.offer(scope)  # to those who pass
         if scope["type"] == "http" and self._page is not None and self._page.covers(scope):
             if (self._token and self.refusal(Headers(scope=scope)) is None) or await self._page.admits(scope):
                 await self._app(scope, receive, send)

@@ -4,7 +4,9 @@ A path on the server's machine means nothing to a client on another one, so such
 """
 
 import ipaddress
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -12,6 +14,7 @@ from starlette.requests import Request
 
 from wan_mcp.errors import BadRequest
 from wan_mcp.fronts.discretion import is_near
+from wan_mcp.fronts.signed_links import SignedLinks
 from wan_mcp.media.store import MediaName, MediaStore
 from wan_mcp.schema.jobs import Artifact
 
@@ -26,6 +29,8 @@ class Places:
     base_url: str | None = None
     """The server's address without a slash at its end; None on stdio."""
     same_machine: bool = True
+    signed: Callable[[str], str] = str
+    """Makes a path below /media one that the client can open without the server's token."""
 
     @classmethod
     def of(cls, media: MediaStore, context: Any) -> Self:
@@ -34,11 +39,13 @@ class Places:
         if not isinstance(request, Request):
             return cls(media)
         near = is_near(request.scope) and _is_loopback(request.base_url.hostname or "")
-        return cls(media, str(request.base_url).rstrip("/"), near)
+        return cls(media, str(request.base_url).rstrip("/"), near, partial(SignedLinks.signed, request.scope))
 
     def url_of(self, path: Path) -> str | None:
         """Return the URL of a file in the media folder; None on stdio."""
-        return None if self.base_url is None else f"{self.base_url}/media/{path.parent.name}/{path.name}"
+        if self.base_url is None:
+            return None
+        return self.base_url + self.signed(f"/media/{path.parent.name}/{path.name}")
 
     def path(self, path: Path) -> str | None:
         """Return the path, if it is one on the client's machine."""

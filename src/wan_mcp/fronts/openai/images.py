@@ -16,6 +16,7 @@ from wan_mcp.fronts.openai.forms import CreateImage, EditImage
 from wan_mcp.fronts.openai.ids import image_id
 from wan_mcp.fronts.openai.refusals import NO_REPETITION, ApiError
 from wan_mcp.fronts.openai.requests import image_request
+from wan_mcp.fronts.signed_links import SignedLinks
 from wan_mcp.schema.enums import JobState
 from wan_mcp.schema.jobs import Artifact, Job
 from wan_mcp.schema.plans import ImagePlan
@@ -122,7 +123,8 @@ async def _datum(call: Call, wanted: _Wanted, artifact: Artifact, job: Job, inde
     path = Path(artifact.path)
     if wanted.url:
         base = str(call.http.base_url).rstrip("/")
-        return ImageData.model_validate({**identity, "url": f"{base}/media/{path.parent.name}/{path.name}"})
+        address = SignedLinks.signed(call.http.scope, f"/media/{path.parent.name}/{path.name}")
+        return ImageData.model_validate({**identity, "url": base + address})
     try:
         data = await run_sync(_encoded, path, wanted.format, wanted.quality)
     except FileNotFoundError as error:

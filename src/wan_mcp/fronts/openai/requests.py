@@ -31,7 +31,9 @@ NAMES = {
 }
 """Our parameters, and what they are called here."""
 QUALITIES = {"low": "draft", "medium": "standard", "high": "best", "hd": "best"}
-OWN_URL = re.compile(r"https?://(?P<host>[^/?#]{1,255})/media/(?P<folder>videos|images)/(?P<file>[\w.-]{1,64})")
+OWN_URL = re.compile(
+    r"https?://(?P<host>[^/?#]{1,255})/media/(?P<folder>videos|images)/(?P<file>[\w.-]{1,64})(?:\?[^#]*)?"
+)
 IMAGE_ID = re.compile(r"image_(?P<job>[0-9a-z]{20})-(?P<index>[0-9]{1,3})")
 
 
