@@ -43,10 +43,12 @@ async def test_a_job_on_a_full_disk_fails_with_the_reason_and_the_next_one_runs_
     with ending_engines(settings.home), anyio.fail_after(PATIENCE_S):
         async with connect(settings) as client:
             started = await client.call_tool("generate_video", {"prompt": "a red circle", "steps": 4, "wait_s": 0})
-            # The table's own files have had their space; what the video needs is not there any more.
+            job_id = facts(started)["job_id"]
+            await until(lambda: f"job {job_id}: text-to-video" in log_of(settings))
+            # The files of the table and of the engine have had their space; what the video needs is not there any more.
             fill_until_media_do_not_fit(small_disk)
             pace.unlink()
-            result = await client.call_tool("get_job", {"job_id": facts(started)["job_id"], "wait_s": PATIENCE_S})
+            result = await client.call_tool("get_job", {"job_id": job_id, "wait_s": PATIENCE_S})
             assert facts(result)["status"] == "failed"
             assert facts(result)["error"]["code"] == "out_of_space"
             assert "free some" in words(result)
