@@ -33,7 +33,7 @@ _REFERENCE = r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$"
 
 
 class Capabilities(Frozen):
-    """What a family's models may be asked for beside their tasks; the rest is refused before it becomes a job."""
+    """What a family's models may be asked for besides their tasks; the rest is refused before it becomes a job."""
 
     scheduler: bool = Field(default=False, description="Runs the scheduler of pipeline.scheduler.")
     experts: bool = Field(

@@ -53,7 +53,7 @@ class _Weights:
     manifest: Manifest
     requested: RequestedPrecision
     commit: str
-    """Of their repository: another one once 'pull --update' has brought it."""
+    """Of their repository: it changes with 'pull --update'."""
 
 
 class ModelRunner:
@@ -78,11 +78,11 @@ class ModelRunner:
         self._acceleration: Acceleration | None = None
 
     def machine(self) -> Machine:
-        """What the device can hold."""
+        """Return what the device can hold."""
         return self.device.machine()
 
     def loaded(self) -> LoadedModels:
-        """Which models are in memory."""
+        """Return the models that are in memory."""
         weights = {slot: weights for slot, (weights, _) in self._models.items()}
         generator, captioner = weights.get("generator"), weights.get("captioner")
         return LoadedModels(
@@ -91,7 +91,7 @@ class ModelRunner:
         )
 
     def device_lost(self) -> bool:
-        """Whether a GPU gives only errors any more, as all calls of a process do after a kernel that went astray."""
+        """Check whether a GPU answers with errors only, as it does in a process after an illegal memory access."""
         try:
             self.device.finish()
         except RuntimeError:
@@ -99,7 +99,7 @@ class ModelRunner:
         return False
 
     def needs_download(self, job: Job) -> bool:
-        """Whether a job has to wait for a download, and may."""
+        """Check whether a job needs a download, and downloads are allowed."""
         try:
             manifest = self._manifest(job.plan.model)
             return (
@@ -112,7 +112,7 @@ class ModelRunner:
             return False  # `run` says what is wrong
 
     def download(self, job: Job, report: Reporter) -> None:
-        """Bring the weights that a job lacks; in a thread of its own, while other jobs run.
+        """Download the weights that a job lacks, in a separate thread, while other jobs run.
 
         Raises:
             JobFailed, JobCancelled, LeaseLost, EngineShutdown: as `run`.
@@ -120,12 +120,12 @@ class ModelRunner:
         self._install(self._manifest(job.plan.model), job.plan.task, report)
 
     def run(self, job: Job, report: Reporter) -> str | None:
-        """Run a job's plan, hand its results to `report.add`, and give the caption if it makes one.
+        """Run a job's plan, pass its results to `report.add`, and return the caption, if any.
 
         Raises:
-            JobFailed: it cannot be done; with a code and a reason for people.
+            JobFailed: the job failed; with a code and a readable reason.
             OutOfSpace: the disk is full.
-            JobCancelled, LeaseLost, EngineShutdown: from `report`, passed on.
+            JobCancelled, LeaseLost, EngineShutdown: propagated from `report`.
         """
         plan = job.plan
         try:
@@ -183,7 +183,7 @@ class ModelRunner:
         )
 
     def _manifest(self, model: str) -> Manifest:
-        """The manifest of a model, as its file is now.
+        """Return the manifest of a model, as its file is now.
 
         Raises:
             UnknownModel, BrokenManifest: there is none that can be used.
@@ -196,7 +196,7 @@ class ModelRunner:
         return lock.commit if lock is not None else ""
 
     def _make_room(self, slot: Slot, needed: int) -> None:
-        """Have the other model hold less, or nothing, where less than `needed` bytes are available beside it."""
+        """Free memory of the other model, or drop it, if less than `needed` bytes are available."""
         other = OTHER[slot]
         if other in self._models and available_bytes(self.device) < needed:
             self._models[other][1].forget()  # its streamed blocks, say, which may be enough
@@ -205,7 +205,7 @@ class ModelRunner:
                 self._drop(other)
 
     def _recover(self, slot: Slot) -> None:
-        """Leave nothing on the device but the weights of the model that ran out of memory."""
+        """Free everything on the device except the weights of the model that ran out of memory."""
         self._drop(OTHER[slot])
         if slot in self._models:
             self._models[slot][1].forget()
@@ -221,7 +221,7 @@ class ModelRunner:
         return True
 
     def _install(self, manifest: Manifest, task: Task, report: Reporter) -> Installed:
-        """A model's weights, whole on this machine; before the stage of loading, which is timed."""
+        """Return a model's weights, complete on this machine; before the stage of loading, which is timed."""
         if task not in manifest.family.tasks:
             raise JobFailed(
                 "model_broken",
@@ -231,13 +231,13 @@ class ModelRunner:
         return install(manifest, self._settings, report, embedded=self._embedded, hub=self._hub)
 
     def _free(self) -> None:
-        """Give back the memory of what is not held any more."""
+        """Free the memory of objects that are no longer referenced."""
         gc.collect()
         self.device.free_memory()
 
 
 def build_runner(settings: Settings) -> ModelRunner:
-    """The runner that `wan-mcp engine` runs: `run_engine(settings, lambda: build_runner(settings), device_name)`.
+    """Build the runner that `wan-mcp engine` runs: `run_engine(settings, lambda: build_runner(settings), device_name)`.
 
     Raises:
         JobFailed: the device of the settings does not exist.

@@ -41,7 +41,7 @@ class JobChanges:
     more: bool = False
     """True if more has changed than was asked for."""
     restarted: bool = False
-    """True if the cursor is none of this table's, because it was replaced: whoever follows must read all jobs again."""
+    """True if the cursor is none of this table's, because it was replaced: followers must read all jobs again."""
 
 
 class Wanted(TypedDict, total=False):

@@ -1,7 +1,7 @@
-"""Image files, taken apart into what holds the pixels and what stands beside them.
+"""Image files, taken apart into what holds the pixels and all the rest.
 
 Decoders refuse whole files for a wrong checksum in a comment or a broken Exif block, which browsers do not even read.
-`without_metadata` returns such a file with nothing but its pixels, and the two things beside them that matter here:
+`without_metadata` returns such a file with nothing but its pixels, and the two other things that matter here:
 the Exif block, for the orientation, and the colour profile. It reads sizes and names of blocks, and decodes nothing.
 """
 
@@ -34,7 +34,7 @@ AVIF_EXIF = re.compile(rb"(infe.{8})Exif", re.DOTALL)
 
 @dataclass(frozen=True)
 class Bare:
-    """An image file without what stands beside its pixels."""
+    """An image file without anything but its pixels."""
 
     data: bytes
     orientation: int | None = None

@@ -1,7 +1,7 @@
 """Foreign image files, decoded within a budget of memory.
 
 One image is decoded at a time in a process, in at most `BUDGET_BYTES`, which its header is asked for before its pixels
-are allocated; from there it goes to the disk a few rows at a time. Whatever stands beside the pixels may be broken
+are allocated; from there it goes to the disk a few rows at a time. Whatever else the file holds may be broken
 without costing the pixels, and what is lost on the way becomes a note.
 """
 

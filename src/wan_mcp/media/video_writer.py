@@ -78,7 +78,7 @@ class VideoWriter:
             metadata.write(ffmpeg.metadata(json.dumps(receipt, ensure_ascii=False, sort_keys=True)))
             metadata.seek(0)
             command = ffmpeg.command(*_encoding(size, fps, metadata.fileno(), temporary.name))
-            # In a process group of its own, so that a Ctrl-C in an engine's terminal is the engine's to answer.
+            # In a separate process group, so that a Ctrl-C in an engine's terminal is the engine's to answer.
             self._process = subprocess.Popen(
                 command,
                 env=child_environment(),

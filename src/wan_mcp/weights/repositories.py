@@ -1,6 +1,6 @@
 """The sources of a model's weights: its own repository, and those of its adapters and GGUF files.
 
-Each source is fetched, locked and checked like a model of its own; to people they are one model.
+Each source is fetched, locked and checked like a separate model; to people they are one model.
 """
 
 from wan_mcp.catalog.manifest import Manifest, Weights

@@ -104,7 +104,7 @@ def mkl_mode() -> str | None:
 
 
 def arithmetic() -> list[str]:
-    """Return what decides the last bits of a CPU's results beside the processor and the number of threads, in words."""
+    """Return what decides the last bits of a CPU's results besides the processor and the number of threads."""
     mode = mkl_mode()
     own = [f"{name}={value}" for name in OF_LIBRARIES if (value := os.environ.get(name))]
     return ([f"MKL {mode}"] if mode else []) + own

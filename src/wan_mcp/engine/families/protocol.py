@@ -41,17 +41,17 @@ class LoadContext:
 
     @property
     def precision(self) -> ComputePrecision:
-        """What the denoisers are to compute in, as servers expect it."""
+        """Return the precision in which the denoisers compute."""
         return self.device.machine().precision_of(self.manifest, self.requested)
 
     @cached_property
     def weights_sha256(self) -> str:
-        """SHA-256 over the model's weights; where it is not known, all of them are read for it."""
+        """Return the SHA-256 of the model's weights; if it is not known, all of them are read."""
         return self.weights.sha256 or fingerprint(self.weights.folder)
 
     @property
     def media(self) -> MediaStore:
-        """Where results go, and where input pictures are."""
+        """Return the store of results and input images."""
         return MediaStore(self.settings.home)
 
 
@@ -66,9 +66,9 @@ class FamilyRunner(Protocol):
         show progress, and from `check` and `alive`, which do not.
 
         Raises:
-            JobFailed: it cannot be done; with a code and a reason for people.
+            JobFailed: the job failed; with a code and a readable reason.
             OutOfSpace: the disk is full.
-            JobCancelled, LeaseLost, EngineShutdown: from `report`, passed on.
+            JobCancelled, LeaseLost, EngineShutdown: propagated from `report`.
         """
 
     def needed_bytes(self, shape: Shape) -> int:
@@ -78,7 +78,7 @@ class FamilyRunner(Protocol):
         """
 
     def forget(self) -> None:
-        """Drop all on the device that can be made again: embeddings, streamed blocks, tables."""
+        """Free everything on the device that can be made again: embeddings, streamed blocks, tables."""
 
     def close(self) -> None:
         """End what still needs the model's memory, before the model is dropped."""

@@ -1,6 +1,6 @@
 """Access checks of the HTTP server, on every route, before anything else looks at a request.
 
-A web page in a browser on this machine can reach a local server under a name of its own (DNS
+A web page in a browser on this machine can reach a local server under another name (DNS
 rebinding) or from its own origin; their headers reveal both. Such an attack needs a name,
 so where the server listens beyond this machine, numeric addresses are let through, and names
 only if they are known.

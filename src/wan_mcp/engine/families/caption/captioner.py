@@ -49,7 +49,7 @@ def _tasked(processor: Any, spec: CaptionSpec, prompt: str | None, picture: Imag
 
 
 def _asked(processor: Any, spec: CaptionSpec, prompt: str | None, picture: Image.Image) -> Any:
-    """A chat model is asked in a conversation, in the words of its own template."""
+    """A chat model is asked in a conversation, in the words of its template."""
     asked: Any = prompt or ""
     for mark in processor.tokenizer.all_special_tokens:
         asked = asked.replace(mark, "")  # else somebody's text could end the turn, or stand for a picture

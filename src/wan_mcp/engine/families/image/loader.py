@@ -75,7 +75,7 @@ class ImageModel:
 
     @property
     def means(self) -> dict[str, Any]:
-        """What beside the weights and the device decides the last bits of a result."""
+        """Return what decides the last bits of a result, besides the weights and the device."""
         return {"precision": self.device.precision}
 
     @property
@@ -151,7 +151,7 @@ def choose_plan(bytes_of: Mapping[str, int], working: int, free: int) -> ImageOf
 
     Args:
         bytes_of: the sizes of text_encoder, transformer and vae.
-        working: what a job takes beside them.
+        working: what a job needs besides them.
         free: what the device has left.
     """
     staying = bytes_of["transformer"] + bytes_of["vae"] + working

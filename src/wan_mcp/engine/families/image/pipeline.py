@@ -46,7 +46,7 @@ class ImageRunner:
         self._embeddings = embeddings
 
     def run(self, job_id: str, plan: Plan, report: Reporter) -> None:
-        """Make all results of a plan, one after the other: each is what a job of its own would give.
+        """Make all results of a plan, one after the other: each is what a separate job would make.
 
         Raises:
             JobFailed: it cannot be done; with a code and a reason.

@@ -1,4 +1,4 @@
-"""From latents to frames, a few at a time, in a stage of its own: later ones are decoded while the first are taken.
+"""From latents to frames, a few at a time, in a separate stage: later ones are decoded while the first are taken.
 
 On a CPU each latent frame goes through the autoencoder as in the pipelines, bit for bit. On a GPU the coders of
 `wan_mcp.engine.vae` take several at once, and frames leave it as bytes.

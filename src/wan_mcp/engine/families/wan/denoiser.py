@@ -89,9 +89,9 @@ class Denoiser:
         return blank_denoiser(self._conversion.source.config)
 
     def fuse(self, adapters: tuple[FusedAdapter, ...]) -> None:
-        """Have these adapters in the weights beside the source's own, and no others.
+        """Keep these adapters in the weights, next to the source's, and no others.
 
-        FP8 weights keep too few digits to add a small change to them, so they are converted anew from the source. The
+        FP8 weights keep too few digits to add a small change to them, so they are converted again from the source. The
         former blocks go before, for there may be no room for both: if this fails, there are none until it has worked.
         """
         self.finish_keeping()

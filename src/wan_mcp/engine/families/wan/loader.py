@@ -124,7 +124,7 @@ class WanModel:
 
     @property
     def means(self) -> dict[str, Any]:
-        """What beside the weights and the device decides the last bits of a result."""
+        """Return what decides the last bits of a result, besides the weights and the device."""
         precision = FP8 if self.precision == "fp8" else self.precision  # a receipt names the recipe
         acceleration = self.context.acceleration
         return {"precision": precision} | (acceleration.describe(self.kinds) if acceleration else {})

@@ -70,7 +70,7 @@ def fuse_own(manifest: Manifest, pipeline: Any, files: Mapping[tuple[str, str], 
 
 
 class Fuses(Protocol):
-    """A denoiser whose weights are converted, so that adapters cannot lie beside them."""
+    """A denoiser whose weights are converted, so that adapters cannot be kept next to them."""
 
     @property
     def layers(self) -> Any:

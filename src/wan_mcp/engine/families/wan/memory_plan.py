@@ -64,7 +64,7 @@ class MemoryPlan:
     room: int
     """For blocks on the device, in bytes, while a result of the usual size is made."""
     working: int
-    """What making a result takes beside all weights: the largest where blocks stay, the usual where they move."""
+    """What a result needs besides all weights: the largest where blocks stay, the usual where they move."""
     whole: bool
     """Whether all of it stays, the text encoder too: nothing comes from main memory in a pass."""
     text: int
@@ -156,7 +156,7 @@ def make_room(
 
 
 def job_bytes(manifest: Manifest, precision: ComputePrecision, shape: Shape, *, blocks_move: bool) -> int:
-    """What making a result takes beside a loaded model's weights, and with all of its blocks if these can move."""
+    """Return what a result needs besides a loaded model's weights, and with all of its blocks if these can move."""
     working = activation_bytes(manifest, shape, precision)
     if not blocks_move:
         # A CUDA graph keeps separate memory for one more pass; only small passes are recorded.

@@ -86,7 +86,7 @@ class WanRunner:
         self._recorder = graph_capture_for(model.device.torch)
 
     def run(self, job_id: str, plan: Plan, report: Reporter) -> None:
-        """Make all results of a plan, one after the other: each is what a job of its own would give.
+        """Make all results of a plan, one after the other: each is what a separate job would make.
 
         Raises:
             JobFailed: it cannot be done; with a code and a reason.
