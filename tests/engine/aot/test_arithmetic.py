@@ -22,7 +22,7 @@ from wan_mcp.engine.families.wan.loader import load_wan
 from wan_mcp.engine.ops.fp8_linear import FP8, PLAIN, QuantScheme
 from wan_mcp.engine.transformer.block import BlockKind, run_block
 
-pytestmark = pytest.mark.timeout(600)  # a compilation takes half a minute, more where others compute
+pytestmark = pytest.mark.timeout(1800)  # a compilation takes half a minute, several where others compute
 Open = Callable[[Path], PackageRegistry]
 # One frame, 17 frames, portrait, odd: whatever a picture's size makes of them.
 TOKENS = (4, 60, 320, 1023)

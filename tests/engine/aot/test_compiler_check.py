@@ -6,7 +6,7 @@ import pytest
 
 from wan_mcp.engine.aot.compiler_check import check_compiler
 
-pytestmark = pytest.mark.timeout(600)  # see test_arithmetic
+pytestmark = pytest.mark.timeout(1800)  # see test_arithmetic
 CRASHING = """#!/bin/sh
 # A compiler that works, and whose libraries end the process that loads them.
 case "$*" in

@@ -9,7 +9,7 @@ import pytest
 from tests.fixtures.aot_packages import IN_FP8, IN_PLAIN, rewrite, wanted
 from tests.support.kept_packages import keep, seed
 
-pytestmark = pytest.mark.timeout(600)  # see test_arithmetic
+pytestmark = pytest.mark.timeout(1800)  # see test_arithmetic
 NAME = wanted(IN_PLAIN).name
 
 

@@ -20,7 +20,7 @@ from wan_mcp.engine.aot.builder import BuildFailed, build, build_lock
 from wan_mcp.engine.aot.registry import BUILD_BYTES, PackageRegistry
 from wan_mcp.engine.transformer.block import BlockKind, run_block
 
-pytestmark = pytest.mark.timeout(600)  # see test_arithmetic
+pytestmark = pytest.mark.timeout(1800)  # see test_arithmetic
 Open = Callable[[Path], PackageRegistry]
 PATIENCE_S = 300
 ROOT = Path(__file__).parents[3]

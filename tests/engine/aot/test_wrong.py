@@ -17,7 +17,7 @@ from wan_mcp.engine.aot.registry import PackageRegistry
 from wan_mcp.engine.aot.signature import ACTIVATIONS, example_inputs, example_weights
 from wan_mcp.engine.transformer.block import ExportableBlock, run_block
 
-pytestmark = pytest.mark.timeout(600)  # see test_arithmetic
+pytestmark = pytest.mark.timeout(1800)  # see test_arithmetic
 Open = Callable[[Path], PackageRegistry]
 Spoil = Callable[[Path, Path], None]
 """Is given the package and its metadata."""

@@ -25,7 +25,7 @@ __all__ = ["CompilerCheck", "check_compiler", "compiler_fingerprint", "default_c
 log = logging.getLogger(__name__)
 
 PROBE = "wan_mcp.engine.aot.compiler_probe_main"
-PATIENCE_S = 180.0
+PATIENCE_S = 600.0  # a machine that computes a video meanwhile took minutes
 SYSTEMS_OWN = "/usr/bin/g++"
 LOGGED = 3000  # characters of the end of the compiler's output
 
