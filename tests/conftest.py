@@ -19,7 +19,13 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import wan_mcp.engine  # noqa: F401  # before torch: tests compute as an engine does
 from tests.support.patience import PATIENCE_S
+from wan_mcp.hardware.processor import processor
 from wan_mcp.settings import ENV_PREFIX, Settings
+
+# Torch's compiler compiles a dozen programs to find the instructions that g++ knows, 20 s in each home. Any g++ that
+# builds packages knows those of the flags, but for the newest.
+if "amx_fp16" not in processor().flags:
+    os.environ.setdefault("TORCHINDUCTOR_VEC_ISA_OK", "1")
 
 FAKE_ENGINE = Path(__file__).parent / "support" / "fake_engine.py"
 
