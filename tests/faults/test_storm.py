@@ -10,7 +10,7 @@ from wan_mcp.settings import Settings
 
 pytestmark = pytest.mark.anyio
 
-KILLS = 24
+KILLS = 16  # devkit.storm and the benchmark `soak` do more
 
 
 @pytest.mark.timeout(500)
@@ -20,6 +20,6 @@ async def test_no_kill_of_an_engine_or_a_front_loses_a_job_or_leaves_half_a_file
     with anyio.fail_after(480):
         report = await Storm(engine("strolls"), KILLS, seed=1).rage()
     assert report.faults == []
-    assert (report.engine_kills, report.front_kills) == (17, 7)
+    assert (report.engine_kills, report.front_kills) == (11, 5)
     assert len(report.jobs) >= KILLS
     assert sum(job.crashes for job in report.jobs) >= report.engine_kills
