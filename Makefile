@@ -17,6 +17,9 @@ FAST := $(addprefix tests/,catalog hardware jobs media planning schema service f
 	$(addprefix tests/weights/,test_fetch.py test_page.py test_trouble.py) \
 	$(filter-out %/test_openapi.py %/test_page.py,$(wildcard tests/fronts/openai/test_*.py)) \
 	$(filter-out %/test_compile.py %/test_doctor.py,$(wildcard tests/fronts/cli/test_*.py))
+# Of the source without the engine, in percent of lines and branches: 92.0 were measured before the page and the video
+# API came. Set it two below what `make check COVERAGE=1` says.
+FLOOR := 85
 # Measuring costs a third to a half more time.
 MEASURE := rm -rf .cache/coverage && $(VENV)/bin/python -m coverage run $(PYTEST)
 COVERED := $(VENV)/bin/python -m coverage combine --quiet && $(VENV)/bin/python -m coverage report
@@ -26,7 +29,8 @@ help:
 	@echo "make demo         a video, an image and its caption, in demo/; then how to connect a client"
 	@echo "make check        the fast tests, those that never load torch; ARGS='-k words' chooses some"
 	@echo "make rest         all others"
-	@echo "make test         all tests; check and test with COVERAGE=1 measure how much of the source they run"
+	@echo "make test         all tests; check and test with COVERAGE=1 measure how much of the source they run,"
+	@echo "                  test COVERAGE=fast, as in CI, only in the tests of check, which have a floor"
 	@echo "make test-random  all tests in random order; SEED=7 repeats one"
 	@echo "make lint         what is checked without running: style, types, import order, file lengths, generated docs"
 	@echo "make format       set the style right"
@@ -41,7 +45,7 @@ demo: $(RUN)
 check: $(DEV)
 ifdef COVERAGE
 	$(MEASURE) $(FAST) $(ARGS)
-	$(COVERED) --omit='src/wan_mcp/engine/*'
+	$(COVERED) --omit='src/wan_mcp/engine/*' --fail-under=$(FLOOR)
 else
 	$(VENV)/bin/python $(PYTEST) $(FAST) $(ARGS)
 endif
@@ -50,7 +54,10 @@ rest: $(DEV)
 	$(VENV)/bin/python $(PYTEST) $(addprefix --ignore=,$(FAST)) $(ARGS)
 
 test: $(DEV)
-ifdef COVERAGE
+ifeq ($(COVERAGE),fast)
+	@$(MAKE) --no-print-directory check COVERAGE=1
+	@$(MAKE) --no-print-directory rest COVERAGE=
+else ifdef COVERAGE
 	$(MEASURE) $(ARGS)
 	$(COVERED)
 else
