@@ -1,6 +1,8 @@
 """Engines that cannot start, and those that only were not let: real processes."""
 
+import errno
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -18,7 +20,7 @@ from wan_mcp.jobs.database import Database
 from wan_mcp.jobs.device_lock import engine_lock
 from wan_mcp.jobs.fronts import Presence
 from wan_mcp.jobs.processes import Processes
-from wan_mcp.jobs.starts import Verdict, judge
+from wan_mcp.jobs.starts import Verdict, is_shortage, judge
 from wan_mcp.jobs.store import JobStore
 from wan_mcp.jobs.supervisor import Supervisor
 from wan_mcp.schema.enums import JobState
@@ -143,6 +145,62 @@ def test_a_fatal_signal_is_known_to_fronts_that_did_not_start_the_engine(store: 
     assert settings.log_file.read_text(encoding="utf-8").count("Fatal Python error: Aborted") == 2
 
 
+SHORT = """
+import os, pathlib, resource, sys
+count = pathlib.Path(sys.argv[1])
+count.write_text(count.read_text() + "." if count.exists() else ".")
+if len(count.read_text()) <= {starts}:
+    {limit}
+os.execv(sys.executable, [sys.executable, *sys.argv[2:]])
+"""
+LIMITS = {
+    "files": "resource.setrlimit(resource.RLIMIT_NOFILE, (6, 6))",
+    "memory": "resource.setrlimit(resource.RLIMIT_AS, (30_000_000, 30_000_000))",
+    "words": "sys.exit('OSError: [Errno 23] Too many open files in system')",
+}
+
+
+@pytest.mark.parametrize("what", LIMITS)
+def test_a_machine_that_is_short_of_something_while_engines_start_costs_no_job(
+    store: JobStore, settings: Settings, tmp_path: Path, what: str
+) -> None:
+    """More often than an engine may fail to start."""
+    code = SHORT.format(starts=supervisor.STARTS_ALLOWED + 1, limit=LIMITS[what])
+    engine = shlex.split(fake_engine("works"))[1:]
+    command = shlex.join([sys.executable, "-c", code, str(tmp_path / "count"), *engine])
+    front = Supervisor(settings.model_copy(update={"engine_command": command}), store)
+    job, said = submit(store, front), set[str | None]()
+
+    def ends() -> bool:
+        said.add(front.hindrance)
+        return store.get(job.id).state.final
+
+    supervise([front], ends)
+    assert store.get(job.id).state is JobState.SUCCEEDED
+    assert store.get(job.id).crashes == 0
+    assert any("no engine can start for now" in (words or "") for words in said)
+    assert front.hindrance is None or front._start_under_way is not None
+
+
+@pytest.mark.parametrize(
+    ("said", "short"),
+    [
+        ("OSError: [Errno 24] Too many open files: '/x'.", True),
+        ("RuntimeError: can't start new thread.", True),
+        ("ImportError: libtorch.so: failed to map segment from shared object.", True),
+        ("OSError: [Errno 12] Cannot allocate memory.", True),
+        ("OSError: [Errno 28] No space left on device.", True),
+        ("BlockingIOError: [Errno 11] Resource temporarily unavailable.", True),
+        ("MemoryError.", True),
+        ("ImportError: no module named 'torch'.", False),
+        ("RuntimeError: CUDA error: invalid device ordinal.", False),
+        ("no output was logged.", False),
+    ],
+)
+def test_the_last_words_of_an_engine_tell_a_shortage_from_a_defect(said: str, short: bool) -> None:
+    assert is_shortage(said) is short
+
+
 def test_an_engine_that_was_stopped_is_not_taken_for_one_that_hangs(
     store: JobStore, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -222,3 +280,21 @@ def test_fronts_know_of_each_other_until_they_end(tmp_path: Path) -> None:
     assert len(list((tmp_path / "fronts").iterdir())) == 1
     two.leave()
     assert list((tmp_path / "fronts").iterdir()) == []
+
+
+@pytest.mark.parametrize("number", [errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.EDQUOT])
+def test_a_process_that_cannot_be_started_for_now_is_no_engine_that_cannot_start(
+    store: JobStore, settings: Settings, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    front = Supervisor(settings, store)
+    submit(store, front)
+
+    def fail(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(front._processes, "start", fail)
+    for _ in range(supervisor.STARTS_ALLOWED + 1):
+        front._next_start = 0.0
+        front.supervise()
+    assert store.has_queued()
+    assert "for now" in (front.hindrance or "")

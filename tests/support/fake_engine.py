@@ -5,8 +5,10 @@ What it makes is small but real: a picture is a PNG, a contact sheet a JPEG. A f
 in the home folder holds how many denoising steps it may do in all; without one it does not wait.
 """
 
+import errno
 import io
 import logging
+import math
 import os
 import signal
 import struct
@@ -196,6 +198,20 @@ def _hang_once(job: Job) -> None:
         threading.Event().wait()
 
 
+def _want_a_thread(job: Job, until: float = math.inf) -> None:
+    if job.attempt <= until:
+        threading.stack_size(1 << 47)  # more than any machine has: as if there were no threads
+        try:
+            threading.Thread(target=print).start()
+        finally:
+            threading.stack_size(0)
+
+
+def _want_a_file(job: Job) -> None:
+    if job.attempt == 1:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+
 def _print(job: Job) -> None:
     print("stray words on stdout", flush=True)  # noqa: T201
     os.write(1, b"and stray bytes\n")
@@ -212,6 +228,9 @@ TRICKS: dict[str, Trick] = {
     "killed_once": _kill_once,
     "hangs_once": _hang_once,
     "prints": _print,
+    "lacks_threads": _want_a_thread,
+    "lacks_threads_twice": lambda job: _want_a_thread(job, 2),
+    "lacks_files_once": _want_a_file,
     "loses_its_device_once": _lose_the_device_once,
 }
 

@@ -20,7 +20,7 @@ from wan_mcp.jobs.workers import Ended
 from wan_mcp.permissions import append_to, make_folder
 from wan_mcp.text import last_line
 
-__all__ = ["StartLog", "Verdict", "by_others", "is_passing", "judge"]
+__all__ = ["StartLog", "Verdict", "by_others", "is_passing", "is_shortage", "judge"]
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +32,17 @@ BY_OTHERS = {signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signa
 SHELL_SIGNAL = 128  # a shell's exit code for a signal: this plus its number
 # A machine that is short of something for the moment, not an engine that cannot start.
 PASSING = {errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.EDQUOT, errno.EINTR, errno.EIO}
+
+# How the last words of an engine say the same, whatever library was short: of descriptors, threads, memory or disk.
+SHORT_OF = (
+    *(os.strerror(number) for number in (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ENOSPC)),
+    *(
+        "can't start new thread",
+        "MemoryError",
+        "failed to map segment from shared object",
+        "unable to open database file",
+    ),
+)
 
 
 @dataclass(frozen=True)
@@ -70,6 +81,11 @@ def by_others(code: int) -> bool:
 def is_passing(error: OSError) -> bool:
     """Check whether the machine is only short of something for the moment."""
     return error.errno in PASSING
+
+
+def is_shortage(said: str) -> bool:
+    """Check whether words of a process that ended, or of an exception, say that the machine was short of something."""
+    return any(words in said for words in SHORT_OF)
 
 
 class StartLog:

@@ -27,7 +27,7 @@ from wan_mcp.jobs.in_the_way import InTheWay
 from wan_mcp.jobs.loaded_models import LoadedModels
 from wan_mcp.jobs.orphans import death_in, engines_on, living_devices, settle_orphans
 from wan_mcp.jobs.processes import Processes, Started
-from wan_mcp.jobs.starts import StartLog, is_passing, judge
+from wan_mcp.jobs.starts import StartLog, is_passing, is_shortage, judge
 from wan_mcp.jobs.store import JobStore
 from wan_mcp.jobs.workers import Ended, WorkerRegistry, WorkerRow
 from wan_mcp.schema.enums import JobState
@@ -77,6 +77,7 @@ class Supervisor:
         self._why_not: list[str] = []  # of the starts that failed one after the other
         self._failed_at = 0.0
         self._killed_starts = 0
+        self._short_of: str | None = None  # what the last start that failed was short of, in its words
         self._next_start = 0.0
         self._last_turn: float | None = None
         self._overdue_since: float | None = None
@@ -94,6 +95,8 @@ class Supervisor:
             return obstacle
         if self._cannot_start:
             return f"no engine of this server can start: {self._why_not[-1]}"
+        if self._short_of is not None:
+            return f"no engine can start for now: {self._short_of}"
         if self._killed_starts > 1:
             return f"the engine was killed {self._killed_starts} times while it started (too little memory?)"
         return None
@@ -201,15 +204,19 @@ class Supervisor:
         )
         last_words = start.output.close()
         if verdict.works:
-            self._why_not, self._killed_starts = [], 0
+            self._why_not, self._killed_starts, self._short_of = [], 0, None
+        elif verdict.why_not is not None and is_shortage(last_words):
+            log.error("engine %d could not start for now: %s", pid, last_words)
+            self._pause(last_words)
         elif verdict.why_not is not None:
             log.error("engine %d failed to start %s; see %s", pid, verdict.why_not, self._settings.log_file)
             self._count_failed_start(f"{verdict.why_not}: {last_words}")
         elif code != 0:  # killed by others
             self._pause()
 
-    def _pause(self) -> None:
+    def _pause(self, short_of: str | None = None) -> None:
         """Wait before the next start: the last one was not the engine's fault, but may be repeated at once."""
+        self._short_of = short_of
         pause = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2**self._killed_starts)
         self._killed_starts += 1
         self._next_start = self._processes.now() + pause
@@ -278,7 +285,7 @@ class Supervisor:
             process = self._processes.start(command, environment, self._settings.home, output.file)
         except OutOfSpace as error:
             log.error("cannot start an engine yet: %s", error)
-            self._pause()
+            self._pause(str(error))
             return
         except HomeUnusable as error:
             log.error("cannot start an engine: %s", error)
@@ -287,7 +294,7 @@ class Supervisor:
         except (OSError, ValueError) as error:
             log.error("cannot start an engine with %s: %s", self._settings.engine_command, error)
             if isinstance(error, OSError) and is_passing(error):
-                self._pause()
+                self._pause(error.strerror)
                 return
             program = getattr(error, "filename", None) or self._settings.engine_command
             self._count_failed_start(f"('{program}': {getattr(error, 'strerror', None) or error}).")

@@ -1,6 +1,8 @@
 """Adapters of requests: found in the allowed folders, checked by their headers, and hashed."""
 
 import json
+import os
+import stat
 import struct
 from collections.abc import Iterable
 from pathlib import Path
@@ -26,7 +28,7 @@ class LoraFiles:
         self._named = named
         self._folders = tuple(folders)
         self._any_folder = any_folder
-        self._hashes: dict[tuple[Path, int, int], str] = {}
+        self._hashes: dict[tuple[Path, int, int, int, int], str] = {}
 
     def find(self, lora: LoraRequest) -> Path:
         """Return the file that a request names.
@@ -44,7 +46,8 @@ class LoraFiles:
     def sha256(self, file: Path) -> str:
         """Return a file's hash, computed again if the file has changed."""
         status = file.stat()
-        key = (file, status.st_size, status.st_mtime_ns)
+        # Not by the time of the last write alone, which whoever writes can set.
+        key = (file, status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
         if key not in self._hashes:
             self._hashes[key] = sha256_of(file)
         return self._hashes[key]
@@ -83,7 +86,9 @@ def _stem(name: str) -> str:
 def _require_safetensors(file: Path) -> None:
     """Check only the header: a pickle is never opened by anything that could run it."""
     try:
-        with file.open("rb") as content:
+        with open(file, "rb", opener=_open_at_once) as content:  # Path.open takes no opener
+            if not stat.S_ISREG(os.fstat(content.fileno()).st_mode):
+                raise BadRequest(f"the lora {one_line(file.name)} is not a file: a pipe, a device or a folder")
             (length,) = struct.unpack("<Q", content.read(8))
             header = json.loads(content.read(length)) if 0 < length <= MAX_HEADER_BYTES else None
     except (OSError, struct.error, ValueError) as error:
@@ -92,6 +97,11 @@ def _require_safetensors(file: Path) -> None:
         raise _no_safetensors(file)
     if kind := other_kind(key for key in header if key != METADATA):
         raise BadRequest(one_line(f"the lora {file.name} {kind}"))
+
+
+def _open_at_once(name: str, flags: int) -> int:
+    """Open a file without waiting for the other end of a pipe, and without taking over a terminal."""
+    return os.open(name, flags | os.O_NONBLOCK | os.O_NOCTTY)
 
 
 def _no_safetensors(file: Path) -> BadRequest:

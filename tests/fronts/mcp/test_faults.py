@@ -81,6 +81,22 @@ async def test_a_job_whose_engine_dies_once_is_finished_by_the_next(
     assert only_increases(answer)
 
 
+@pytest.mark.parametrize("name", ["lacks_threads_twice", "lacks_files_once"])
+async def test_a_shortage_that_passes_is_not_held_against_a_job(
+    engine: Callable[..., Settings], connect: Connect, name: str
+) -> None:
+    answer = await run(engine, connect, name)
+    assert answer.job["status"] == "succeeded", answer.text
+
+
+async def test_a_shortage_that_lasts_fails_the_job_with_the_reason(
+    engine: Callable[..., Settings], connect: Connect
+) -> None:
+    answer = await run(engine, connect, "lacks_threads")
+    assert answer.job["error"]["code"] == "machine_short"
+    assert "can't start new thread" in answer.text
+
+
 async def test_an_engine_that_cannot_start_fails_the_job_and_names_the_log(
     engine: Callable[..., Settings], connect: Connect, settings: Settings
 ) -> None:

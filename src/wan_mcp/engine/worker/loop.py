@@ -6,6 +6,7 @@ the next engine needs the device's memory. Tests run this loop with runners that
 missing weights waits for a background download (see `downloads`).
 """
 
+import errno
 import faulthandler
 import logging
 import signal
@@ -45,6 +46,8 @@ log = logging.getLogger(__name__)
 ALIVE_S = 10.0  # an idle engine's heartbeats
 IDLE_LOOK_S = 0.2  # how often an idle engine checks for signals and the idle timeout
 FULL_DISK_PATIENCE_S = 60.0
+SHORTAGES_ALLOWED = 5  # attempts at a job; between them
+SHORTAGE_PAUSE_S = 0.5
 STOP_S = 3.0  # for a download to notice that the engine is shutting down, and release its job
 
 
@@ -93,6 +96,13 @@ class Outcome:
 
     def __str__(self) -> str:
         return self.state if self.error is None else f"{self.state}, {self.error.code}"
+
+
+def _is_shortage(failure: Exception) -> bool:
+    """Check whether the machine has no thread, descriptor or process to spare, which is not the job's fault."""
+    if isinstance(failure, OSError):
+        return failure.errno in (errno.EAGAIN, errno.EMFILE, errno.ENFILE)
+    return isinstance(failure, RuntimeError) and "can't start new thread" in str(failure)
 
 
 class DeviceLost(Exception):
@@ -321,6 +331,10 @@ class _Engine:
         except EngineShutdown:
             return Outcome(JobState.QUEUED)
         except Exception as failure:  # the per-job guard: an unexpected error fails this job only
+            if _is_shortage(failure) and job.attempt < SHORTAGES_ALLOWED:
+                log.warning("job %s goes back to the queue: %s", job.id, failure)
+                time.sleep(SHORTAGE_PAUSE_S * job.attempt)
+                return Outcome(JobState.QUEUED)
             error = self._said_of(failure, job)
             if error.code == "internal" and runner.device_lost():
                 raise DeviceLost(f"{self.settings.device} is unusable in this process") from failure
@@ -334,6 +348,14 @@ class _Engine:
             return JobError(code="out_of_space", message=str(failure))
         if isinstance(failure, HomeUnusable):
             return JobError(code="home_unusable", message=f"{str(failure)[:1].upper()}{str(failure)[1:]}.")
+        if _is_shortage(failure):
+            what = failure.strerror if isinstance(failure, OSError) else failure
+            words = (
+                f"The machine was short of something {job.attempt} times ({what}): of threads, open files or processes."
+            )
+            return JobError(
+                code="machine_short", message=f"{words} Close other programs, or raise its limits; try again."
+            )
         log.exception("job %s failed unexpectedly", job.id, exc_info=failure)
         return JobError(
             code="internal",
