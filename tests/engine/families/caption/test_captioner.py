@@ -1,13 +1,15 @@
 """Captions: the model's own words, the same ones each time, and an end within a token."""
 
 from pathlib import Path
+from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
 from PIL import Image
-from transformers import AutoModelForImageTextToText, AutoProcessor
+from transformers import AutoModelForImageTextToText, AutoProcessor, BlipForConditionalGeneration
 
-from tests.fixtures.bench import BLIP, Bench, caption_plan
+from tests.fixtures.bench import BLIP, Bench, caption_plan, image_plan
 from wan_mcp.errors import JobCancelled, JobFailed
 from wan_mcp.schema.enums import Stage
 
@@ -58,4 +60,30 @@ def test_a_picture_that_is_gone_fails_the_caption(bench: Bench) -> None:
     picture = bench.picture()
     (bench.settings.home / picture.file).unlink()
     with pytest.raises(JobFailed, match="Submit it again"):
+        bench.run(caption_plan(picture))
+
+
+@pytest.mark.parametrize("place", ["loading", "writing"])
+def test_a_caption_that_runs_out_of_memory_is_made_without_the_other_model(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    picture = bench.picture()
+    usual = bench.run(caption_plan(picture)).caption
+    bench.runner._drop("captioner")
+    bench.run(image_plan())
+    loading = (AutoModelForImageTextToText, "from_pretrained")
+    owner, name = loading if place == "loading" else (BlipForConditionalGeneration, "generate")
+    real = getattr(owner, name)
+
+    def short_of_memory(*arguments: Any, **options: Any) -> Any:
+        if "generator" in bench.runner._models:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(owner, name, short_of_memory)
+    assert bench.run(caption_plan(picture)).caption == usual
+    assert list(bench.runner._models) == ["captioner"]
+    monkeypatch.setattr(owner, name, Mock(side_effect=torch.OutOfMemoryError("CUDA out of memory")))
+    bench.runner._drop("captioner")
+    with pytest.raises(JobFailed, match="Memory ran out while"):
         bench.run(caption_plan(picture))

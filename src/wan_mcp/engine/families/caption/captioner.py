@@ -19,6 +19,7 @@ from wan_mcp.catalog.captions import CaptionSpec
 from wan_mcp.engine.components.input_images import open_input
 from wan_mcp.engine.components.load_errors import translate_load_errors
 from wan_mcp.engine.components.qwen_processor import QwenProcessor
+from wan_mcp.engine.device.out_of_memory import retry_with_less
 from wan_mcp.engine.families.protocol import LoadContext, unsupported
 from wan_mcp.engine.worker.reporter import Reporter
 from wan_mcp.schema.enums import Stage
@@ -77,6 +78,7 @@ class Captioner:
         self._family = CAPTION_FAMILIES[manifest.pipeline.family]
         self._device = device
         self._media = context.media
+        self._make_room = context.make_room
         self._processor = _processor(folder)
         self._model = AutoModelForImageTextToText.from_pretrained(
             folder, local_files_only=True, use_safetensors=True, dtype=device.dtype
@@ -84,7 +86,7 @@ class Captioner:
         self._model.to(device.torch).eval()
 
     def run(self, job_id: str, plan: Plan, report: Reporter) -> str:
-        """Return the caption of a plan's picture.
+        """Return the caption of a plan's picture; if memory runs out, once more without the other loaded model.
 
         Raises:
             JobFailed: the plan is of another kind, or its picture is gone.
@@ -92,6 +94,9 @@ class Captioner:
         """
         if not isinstance(plan, CaptionPlan):
             raise unsupported(plan)
+        return retry_with_less(lambda: self._caption(plan, report), self._make_room, self._device)
+
+    def _caption(self, plan: CaptionPlan, report: Reporter) -> str:
         picture = open_input(self._media, plan.image)
         report.enter(Stage.ENCODE)
         inputs = self._family.inputs(self._processor, self._spec, plan.prompt, self._scaled(picture))
@@ -164,4 +169,4 @@ def load_captioner(context: LoadContext) -> Captioner:
     """
     transformers.utils.logging.disable_progress_bar()
     with translate_load_errors(context.manifest, context.weights.folder):
-        return Captioner(context)
+        return retry_with_less(lambda: Captioner(context), context.make_room, context.device)
