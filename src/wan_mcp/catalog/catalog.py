@@ -1,5 +1,6 @@
 """The catalog: all manifests by name, the shipped ones and the user's own."""
 
+import errno
 import logging
 import tomllib
 from collections.abc import Iterable
@@ -142,6 +143,8 @@ def _files(folder: Path) -> list[Path]:
     try:
         return sorted(folder.glob("*.toml"))
     except OSError as error:
+        if error.errno in (errno.EMFILE, errno.ENFILE):  # they are there, and can be listed in a moment
+            raise
         log.warning("the manifests in %s cannot be listed: %s", folder, error)
         return []
 

@@ -101,14 +101,26 @@ async def test_a_captioner_does_not_denoise(shared_settings: Settings, connect: 
     assert not any("enoising" in message for _, _, message in answer.progress)
 
 
-async def test_a_video_stands_with_the_addresses_of_its_sheet(shared_settings: Settings, connect: Connect) -> None:
+async def test_every_video_of_a_count_stands_with_its_own_sheet_and_poster(
+    settings: Settings, connect: Connect
+) -> None:
+    real = settings.model_copy(update={"engine_command": "", "compile": False})
     with anyio.fail_after(PATIENCE_S):
-        async with connect(shared_settings) as runner:
-            [artifact] = (await runner.call("generate_video", prompt="a star", steps=2)).job["artifacts"]
-            [content] = (await runner.client.read_resource(artifact["sheet_uri"])).contents
-    assert content.mime_type == "image/jpeg"
-    assert (await anyio.Path(artifact["sheet"]).read_bytes())[:2] == b"\xff\xd8"
-    assert artifact["url"] is None
+        async with connect(real) as runner:
+            answer = await runner.call("generate_video", prompt="a red star", steps=1, num_frames=5, count=3, seed=4)
+            artifacts = answer.job["artifacts"]
+            seen = set()
+            for artifact in artifacts:
+                for picture in ("sheet", "poster"):
+                    [content] = (await runner.client.read_resource(artifact[f"{picture}_uri"])).contents
+                    data = await anyio.Path(artifact[picture]).read_bytes()
+                    assert (content.mime_type, data[:2]) == ("image/jpeg", b"\xff\xd8")
+                    seen.add(data)
+                assert artifact["sheet"] in answer.text
+                assert artifact["url"] is None
+    assert [artifact["seed"] for artifact in artifacts] == [4, 5, 6]
+    assert len(seen) == 6  # no two are the same picture
+    assert len(answer.pictures) == 3
 
 
 async def test_a_request_is_short_and_can_be_sent_back_as_it_is(shared_settings: Settings, connect: Connect) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from tests.fixtures.mcp_server import Connect
+from tests.support.no_files import no_more_files
 from wan_mcp.settings import Settings
 
 pytestmark = pytest.mark.anyio
@@ -73,3 +74,24 @@ async def test_names_mean_the_same_in_capitals_and_with_blanks(shared_settings: 
     request = answer.job["request"]
     assert (request["model"], request["style"], request["preset"]) == ("wan-mini", "pixel-art", "draft")
     assert listed.job["models"][0]["name"] == "wan-mini"
+
+
+@pytest.mark.parametrize("known", [False, True], ids=["first call", "later call"])
+async def test_a_server_without_file_descriptors_says_so_and_blames_nothing_else(
+    settings: Settings, connect: Connect, known: bool
+) -> None:
+    async with connect(settings) as runner:
+        if known:
+            await runner.call("list_jobs")
+        with no_more_files():
+            answers = [
+                await runner.call("generate_image", prompt="a star"),
+                await runner.call("list_resolutions"),
+                *([] if known else [await runner.call("list_jobs")]),
+            ]
+        after = await runner.call("list_jobs")
+    for answer in answers:
+        assert answer.result.is_error
+        assert "as many files and connections open as it may" in answer.text
+        assert "jobs.db" not in answer.text
+    assert after.job["jobs"] == []

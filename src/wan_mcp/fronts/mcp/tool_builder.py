@@ -20,11 +20,12 @@ from mcp.server.mcpserver.utilities.func_metadata import ArgModelBase, FuncMetad
 from mcp.types import CallToolResult, TextContent, ToolAnnotations
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model, model_validator
 
-from wan_mcp.errors import UserError
+from wan_mcp.errors import HomeUnusable, UserError
 from wan_mcp.fronts.mcp.schemas import LeanParameters, LeanResult
 from wan_mcp.schema.blanks import filled_in, require_numbers
 from wan_mcp.schema.refusals import in_words
-from wan_mcp.text import quoted
+from wan_mcp.service.shortage import shortage
+from wan_mcp.text import first_line, quoted
 
 __all__ = ["Call", "build_tool"]
 
@@ -85,10 +86,14 @@ def build_tool(
             return await function(**values)
         except UserError as error:
             log.info("%s: refused: %r", name, str(error))
-            return _error(str(error))
+            words = shortage(error) if isinstance(error, HomeUnusable) else None  # the home itself may be sound
+            return _error(str(error) if words is None else f"{name}: {words}.")
         except MCPError:  # for the client, not for the model
             raise
-        except Exception:
+        except Exception as error:
+            if (words := shortage(error)) is not None:
+                log.error("tool %s: %s: %s", name, words, first_line(error))
+                return _error(f"{name}: {words}.")
             log.exception("tool %s failed", name)
             return _error(
                 f"{name} failed with an unexpected error. This is a defect of the server, not of the request; "
