@@ -167,6 +167,11 @@ class Settings(BaseSettings):
     def _in_capitals(cls, value: Any) -> Any:
         return value.upper() if isinstance(value, str) else value
 
+    @field_validator("http_token", mode="before")
+    @classmethod
+    def _as_a_header_carries_it(cls, value: Any) -> Any:
+        return value.strip() if isinstance(value, str) else value  # blanks alone are no token
+
     @field_validator("device", mode="after")
     @classmethod
     def _known_device(cls, value: str) -> str:

@@ -4,6 +4,7 @@ Answers are made for everybody alike; this is the last step of those for a clien
 so that a path is hidden wherever it comes from: a job of another client, an error, a manifest's remark.
 """
 
+import functools
 import re
 import sys
 from pathlib import Path
@@ -36,10 +37,18 @@ def is_near(scope: Scope) -> bool:
 
 def discreet(text: str, home: Path) -> str:
     """Return the text with every path of this machine hidden."""
-    for root in (home, Path(sys.prefix), user_folder()):
-        if root is not None and root != Path("/"):  # these may contain blanks
-            text = re.sub(re.escape(str(root)) + r"""(?![\w.-])[^\s'",;()]*""", HIDDEN, text)
+    if "/" not in text:
+        return text
+    for below in _folders_of_this_machine(home, user_folder()):
+        text = below.sub(HIDDEN, text)
     return BARE.sub(HIDDEN, QUOTED.sub(rf"\1{HIDDEN}\2", text))
+
+
+@functools.lru_cache(maxsize=8)  # an answer has a hundred texts
+def _folders_of_this_machine(home: Path, user: Path | None) -> tuple[re.Pattern[str], ...]:
+    """Return patterns of what lies below folders whose names may contain blanks."""
+    roots = [root for root in (home, Path(sys.prefix), user) if root is not None and root != Path("/")]
+    return tuple(re.compile(re.escape(str(root)) + r"""(?![\w.-])[^\s'",;()]*""") for root in roots)
 
 
 def hidden(value: Any, home: Path) -> Any:

@@ -158,7 +158,8 @@ class BearerToken(_Guard):
 
 def _bearer(headers: Headers) -> bytes:
     scheme, _, token = headers.get("authorization", "").partition(" ")
-    return token.strip().encode() if scheme.lower() == "bearer" else b""
+    # Starlette reads headers as Latin-1, in which every byte is a letter; clients send UTF-8.
+    return token.strip().encode("latin-1") if scheme.lower() == "bearer" else b""
 
 
 def _name(url: str) -> str:
