@@ -1,7 +1,8 @@
 """The protocol's official conformance suite against the HTTP server, in both eras.
 
 Many of its scenarios need tools, prompts and resources of a test server, or features that this server does not offer.
-They fail here as they must, and are named below; a failure of any other scenario is a fault of this server.
+They fail here as they must, and are listed with their reasons in docs/conformance.md; a failure of any other is
+a fault of this server.
 """
 
 import os
@@ -18,24 +19,8 @@ from tests.support.patience import PATIENCE_S
 
 SUITE = Path("node_modules/@modelcontextprotocol/conformance/dist/index.js")
 SUMMARY = re.compile(r"^\s*([✓✗]) ([\w-]+)(?:: (\d+) passed, (\d+) failed| \()", re.MULTILINE)
-FIXTURES = {  # of the suite's own server: test_* tools and prompts, test:// resources
-    *("tools-call-image", "tools-call-audio", "tools-call-embedded-resource", "tools-call-mixed-content"),
-    *("tools-call-with-progress", "resources-read-text", "resources-read-binary", "resources-templates-read"),
-    *("prompts-get-simple", "prompts-get-with-args", "prompts-get-embedded-resource", "prompts-get-with-image"),
-}
-NOT_OFFERED = {
-    "2025-11-25": {
-        *("logging-set-level", "tools-call-with-logging", "resources-subscribe", "resources-unsubscribe"),
-        *("tools-call-sampling", "tools-call-elicitation", "elicitation-sep1034-defaults", "elicitation-sep1330-enums"),
-    },
-    "2026-07-28": {
-        "server-stateless",  # two of its checks need the tool test_missing_capability
-        *(f"input-required-result-basic-{what}" for what in ("elicitation", "sampling", "list-roots")),
-        *(f"input-required-result-{what}" for what in ("request-state", "multiple-input-requests", "multi-round")),
-        *(f"input-required-result-{what}" for what in ("non-tool-request", "result-type", "tampered-state")),
-        "input-required-result-capability-check",
-    },
-}
+LIST = Path(__file__).parents[2] / "docs" / "conformance.md"
+LISTED = re.compile(r"^\| `([\w-]+)` \| (both|[\d-]+) \| (?:fixture|not offered): \S", re.MULTILINE)
 PASSES = {
     "2025-11-25": {"server-initialize": 2, "ping": 2, "completion-complete": 2, "tools-list": 3, "prompts-list": 2},
     "2026-07-28": {
@@ -60,7 +45,12 @@ def suite() -> list[str]:
     return [str(node), str(folder / SUITE), "server"]
 
 
-@pytest.mark.parametrize("version", NOT_OFFERED)
+def expected_to_fail(version: str) -> set[str]:
+    """The scenarios that the documentation lists for a version."""
+    return {name for name, of in LISTED.findall(LIST.read_text(encoding="utf-8")) if of in ("both", version)}
+
+
+@pytest.mark.parametrize("version", PASSES)
 def test_the_server_fails_no_scenario_that_applies_to_it(
     suite: list[str], http_server: Json, version: str, tmp_path: Path
 ) -> None:
@@ -77,5 +67,5 @@ def test_the_server_fails_no_scenario_that_applies_to_it(
     unscored = {name for _, name, *_ in SUMMARY.findall(others)}
     results = {name: (mark, int(passed or 0)) for mark, name, passed, _ in SUMMARY.findall(scored)}
     failed = {name for name, (mark, _) in results.items() if mark == "✗"} - unscored
-    assert failed == FIXTURES | NOT_OFFERED[version], f"{summary}\n{ran.stderr[-2000:]}"
+    assert failed == expected_to_fail(version), f"{summary}\n{ran.stderr[-2000:]}"
     assert {name: results[name][1] for name in PASSES[version]} == PASSES[version]
