@@ -140,6 +140,8 @@ def test_cancelling_a_job_that_has_ended_says_so(here: Wan) -> None:
 def test_jobs_are_chosen_by_words_kind_and_model(here: Wan) -> None:
     here("generate", "image", "a red star")
     here("generate", "video", "a blue ring")
+    assert here("jobs", "--kind", "image", "--limit", 5).stdout == here("jobs", "list", "--kind", "image").stdout
+    assert len(json.loads(here("jobs", "--json").stdout)) == 2
     shown = here("jobs", "list", "ring").stdout
     assert "a blue ring" in shown
     assert "a red star" not in shown

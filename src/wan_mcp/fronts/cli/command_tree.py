@@ -8,7 +8,7 @@ from typer.core import TyperGroup
 from wan_mcp.fronts.cli.blank_options import without_blank_options
 from wan_mcp.settings import Settings
 
-__all__ = ["CommandTree", "DefaultVerb", "settings_first"]
+__all__ = ["CommandTree", "DefaultVerb", "ListByDefault", "settings_first"]
 
 COMMANDS = (
     "generate",
@@ -65,6 +65,15 @@ class DefaultVerb(TyperGroup):
         if args and args[0] not in self.commands and not args[0].startswith("-"):
             args = [self.verb, *args]
         return super().resolve_command(ctx, args)
+
+
+class ListByDefault(TyperGroup):
+    """A group that takes the options of its command `list` as well: `jobs --limit 5` is `jobs list --limit 5`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the words, with `list` in front of options."""
+        lists = bool(args) and args[0].startswith("-") and args[0] not in HELP
+        return super().parse_args(ctx, ["list", *args] if lists else args)
 
 
 def settings_first(root: Any, words: Iterable[str]) -> list[str]:

@@ -9,6 +9,7 @@ from typing import Annotated, Any, TypeVar
 import typer
 
 from wan_mcp.fronts.cli.chosen_job import chosen_job, job_as_json
+from wan_mcp.fronts.cli.command_tree import ListByDefault
 from wan_mcp.fronts.cli.completion import complete_jobs, complete_models
 from wan_mcp.fronts.cli.terminal import echo
 from wan_mcp.jobs.rows import JobListing
@@ -29,7 +30,10 @@ WIDE = 160
 T = TypeVar("T")
 
 app = typer.Typer(
-    help="List, show, wait for, cancel, keep and delete jobs.", invoke_without_command=True, rich_markup_mode=None
+    cls=ListByDefault,
+    help="List, show, wait for, cancel, keep and delete jobs.",
+    invoke_without_command=True,
+    rich_markup_mode=None,
 )
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 JobId = Annotated[

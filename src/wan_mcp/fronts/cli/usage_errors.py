@@ -9,6 +9,7 @@ import typer
 
 from wan_mcp.fronts.cli.terminal import echo
 from wan_mcp.schema.parameters import CliOption
+from wan_mcp.schema.refusals import PHRASES
 from wan_mcp.schema.requests import CaptionRequest, ImageRequest, VideoRequest
 
 __all__ = ["USAGE", "UsageError", "in_cli_words", "show_usage_error"]
@@ -53,6 +54,15 @@ SUBJECT = re.compile(rf"(?:(?<=^)|(?<=; ))({'|'.join(sorted(FLAGS, key=len, reve
 """A parameter that a sentence is about."""
 
 
+PARSED = (
+    (re.compile(r"Input should be a valid integer[^;]*"), PHRASES["int_parsing"]),
+    (re.compile(r"Input should be a valid number[^;]*"), PHRASES["float_parsing"]),
+    (re.compile(r"Input should be a valid boolean[^;]*"), PHRASES["bool_parsing"]),
+    (re.compile(r"Input should be"), "must be"),
+)
+"""What the parser of options says of a value, and what refusals say everywhere else."""
+
+
 def in_cli_words(sentence: str) -> str:
     """Return a sentence of a tool with the names that the command line has: `num_frames` becomes `--frames`."""
     subject = SUBJECT.sub(lambda found: FLAGS[found[0]], sentence)
@@ -67,7 +77,10 @@ def show_usage_error(error: Any) -> None:
     if error.ctx is not None:
         echo(error.ctx.get_usage(), err=True)
         echo(f"Try '{error.ctx.command_path} --help' for help.", err=True)
-    echo(f"Error: {_place_of(error) or in_cli_words(error.format_message())}", err=True)
+    said = error.format_message()
+    for pattern, words in PARSED:
+        said = pattern.sub(words, said)
+    echo(f"Error: {_place_of(error) or in_cli_words(said)}", err=True)
     sys.exit(error.exit_code)
 
 
