@@ -17,6 +17,7 @@ from wan_mcp.jobs.supervisor import Supervisor
 from wan_mcp.jobs.workers import WorkerRegistry
 from wan_mcp.schema.enums import JobState
 from wan_mcp.schema.jobs import Job
+from wan_mcp.schema.plans import EngineSettings
 from wan_mcp.settings import Settings
 
 
@@ -32,8 +33,12 @@ class Home:
         (changed[0].home / "pace").write_text("0")
         self.pace = changed[0].home / "pace"
 
-    def submit(self) -> Job:
-        return self.store.submit(video_request(), video_plan(), None, 99)
+    def submit(self, asked: str | None = None) -> Job:
+        """Queue a job whose caller asked for a device, or for none."""
+        plan = video_plan()
+        if asked is not None:
+            plan = plan.model_copy(update={"engine": EngineSettings(device=asked)})
+        return self.store.submit(video_request(), plan, None, 99)
 
     @property
     def engines(self) -> list[psutil.Process]:
@@ -126,6 +131,56 @@ def test_an_engine_finds_out_anew_what_auto_stands_for(
     assert len(home.engines) == 1
     row = WorkerRegistry(home.database).get("cuda:0")
     assert row is None, "the old name was let go"
+
+
+@pytest.mark.parametrize("asked", ["cuda:1", "cuda:01"])
+def test_a_job_runs_on_the_device_that_was_asked_for_also_while_an_engine_of_another_is_free(
+    home_of: Callable[..., Home], asked: str
+) -> None:
+    home = home_of("cpu", "cuda:1")
+    usual = home.submit()
+    fronts, home.fronts = home.fronts, home.fronts[:1]
+    home.tend_until(lambda: home.runs(usual))
+    fronts[1].join()
+    job = home.submit(asked)
+    home.pace.unlink()
+    home.tend_until(lambda: home.store.get(usual.id).state is JobState.SUCCEEDED)
+    fronts[0].supervise()  # its engine is idle, and this job is not for it
+    assert home.store.get(job.id).state is JobState.QUEUED
+    home.fronts = fronts
+    home.tend_until(lambda: home.store.get(job.id).state is JobState.SUCCEEDED)
+    assert home.store.get(job.id).device == "cuda:1"
+
+
+def test_a_job_whose_device_nobody_serves_any_more_runs_on_another(home_of: Callable[..., Home]) -> None:
+    home = home_of("cpu", "cuda:1")
+    home.pace.unlink()
+    job = home.submit("cuda:1")
+    home.fronts[1].join()
+    home.fronts[1].leave()
+    home.fronts = home.fronts[:1]
+    home.tend_until(lambda: home.store.get(job.id).state is JobState.SUCCEEDED)
+    assert home.store.get(job.id).device == "cpu"
+
+
+def test_a_device_that_was_asked_for_and_cannot_be_used_fails_the_job_with_the_reason(
+    engine: Callable[..., Settings], home_of: Callable[..., Home]
+) -> None:
+    home = home_of("cpu")
+    usual = home.submit()
+    home.tend_until(lambda: home.runs(usual))
+    broken = engine("dies_at_start", device="cuda:1")
+    asking = Supervisor(broken, JobStore(home.database))
+    home.fronts.append(asking)
+    plan = video_plan().model_copy(update={"engine": EngineSettings(device="cuda:1")})
+    job = home.store.submit(video_request(), plan, None, 99, asking.settings_key)
+    home.tend_until(lambda: home.store.get(job.id).state.final)
+    failed = home.store.get(job.id)
+    assert failed.error is not None
+    assert (failed.error.code, failed.device) == ("engine_failed", None)
+    assert "torch" in failed.error.message
+    assert "Device cuda:1 was asked for; omit it to use the one that is there" in failed.error.message
+    assert home.runs(usual)
 
 
 @pytest.mark.parametrize(("setting", "name"), [("cuda", "cuda:0"), ("cuda:01", "cuda:1"), ("cpu", "cpu")])

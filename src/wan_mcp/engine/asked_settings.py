@@ -22,8 +22,8 @@ def unmet_settings(plan: Plan, manifest: Manifest, device: Device) -> Iterator[s
     own = str(device.torch)
     if asked.device is not None and (asked.device if asked.device != "cuda" else "cuda:0") != own:
         yield (
-            f"device {asked.device} was asked for, but the engine of {own} ran this job: engines share one queue, and "
-            "the first that is free takes a job"
+            f"device {asked.device} was asked for, but the engine of {own} ran this job: nothing served that device "
+            "any more"
         )
     threads = torch.get_num_threads()
     if asked.threads is not None and asked.threads != threads:

@@ -7,9 +7,15 @@ is started with it records the result here; until then `auto` is a separate name
 from wan_mcp.jobs.database import Database
 from wan_mcp.jobs.rows import is_device_name
 
-__all__ = ["AUTO", "DeviceNames"]
+__all__ = ["AUTO", "DeviceNames", "named"]
 
 AUTO = "auto"
+
+
+def named(setting: str) -> str:
+    """Return the name of the device that a setting other than `auto` means: `cuda:0` for `cuda`."""
+    kind, _, number = setting.partition(":")
+    return kind if kind == "cpu" else f"{kind}:{int(number or 0)}"
 
 
 class DeviceNames:
@@ -21,8 +27,7 @@ class DeviceNames:
     def of(self, setting: str) -> str:
         """Return the device's name for a setting: cpu, cuda:0 …; for auto the last one recorded, else auto."""
         if setting != AUTO:
-            kind, _, number = setting.partition(":")
-            return kind if kind == "cpu" else f"{kind}:{int(number or 0)}"
+            return named(setting)
         rows = self._database.read("SELECT device FROM auto_device")
         return str(rows[0]["device"]) if rows and is_device_name(rows[0]["device"]) else AUTO
 

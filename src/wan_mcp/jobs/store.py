@@ -1,8 +1,7 @@
 """The jobs in the table: every change of state is one statement here, and nowhere else.
 
-Fronts submit, cancel and read; engines claim, report and finish. An engine may write only
-while the row still carries its `attempt`, so one that was given up for dead cannot overwrite the
-work of the next.
+Fronts submit, cancel and read; engines claim, report and finish. An engine may write only while the row still carries
+its `attempt`, so one that was given up for dead cannot overwrite the work of the next.
 """
 
 import secrets
@@ -15,6 +14,7 @@ from wan_mcp.errors import BadRequest, LeaseLost, QueueFull, UnknownJob, Unreada
 from wan_mcp.jobs.asked import asks_for, kept
 from wan_mcp.jobs.database import Database, Remembered
 from wan_mcp.jobs.evidence import Death, Evidence
+from wan_mcp.jobs.other_devices import OtherDevices, asked_device
 from wan_mcp.jobs.rows import COLUMNS, JobListing, UnreadableJob, is_device_name, read_row, readable
 from wan_mcp.schema.enums import JobState, Stage
 from wan_mcp.schema.jobs import Artifact, Job, JobError, Progress
@@ -162,8 +162,8 @@ class JobStore:
             )
         return self.get(job_id)
 
-    def fail_queued(self, error: JobError, settings: str | None = None) -> int:
-        """Fail queued jobs, because no engine can start; return their number.
+    def fail_queued(self, error: JobError, settings: str | None = None, asking_for: str | None = None) -> int:
+        """Fail queued jobs, because no engine can start (with `asking_for`, of that device); return their number.
 
         With `settings`, only those of fronts with that `settings_key`, and those that nobody claims as their own.
         """
@@ -175,7 +175,8 @@ class JobStore:
                 {"settings": settings},
             ).fetchall()
             for row in rows:
-                if isinstance(read_row(row), Job):
+                job = read_row(row)
+                if isinstance(job, Job) and asking_for in (None, asked_device(job)):
                     failed += self._fail(connection, row["seq"], error)
         return failed
 
@@ -185,9 +186,8 @@ class JobStore:
             return []
         failed = []
         with self.database.write() as connection:
-            for row in connection.execute(
-                f"SELECT seq, {COLUMNS}, evidence FROM jobs WHERE state = 'queued'"
-            ).fetchall():
+            rows = connection.execute(f"SELECT seq, {COLUMNS}, evidence FROM jobs WHERE state = 'queued'").fetchall()
+            for row in rows:
                 job, reason = read_row(row), Evidence.parse(row["evidence"]).fails(devices)
                 if isinstance(job, Job) and reason is not None:
                     self._fail(connection, row["seq"], _died(reason))
@@ -202,17 +202,23 @@ class JobStore:
 
     # What engines do.
 
-    def claim(self, device: str, *, except_models: Sequence[str] = (), engine: str | None = None) -> Job | None:
-        """Claim the oldest queued job that is not for one of these models; None if there is none.
-
-        `engine` is the identity of the engine that claims (`Processes.identity`).
-        """
+    def claim(
+        self,
+        device: str,
+        *,
+        except_models: Sequence[str] = (),
+        engine: str | None = None,
+        others: OtherDevices | None = None,
+    ) -> Job | None:
+        """Claim the oldest queued job that is not for these models nor `others`, for an engine of that identity."""
+        waiting: int | None = None
         with self.database.write(durable=False) as connection:  # a claim lost to a power cut is a queued job
             rows = connection.execute(f"SELECT seq, {COLUMNS}, evidence FROM jobs WHERE state = 'queued' ORDER BY seq")
-            waiting: int | None = None
             for candidate in rows:
                 job, evidence = read_row(candidate), Evidence.parse(candidate["evidence"])
                 if isinstance(job, UnreadableJob) or job.plan.model in except_models or evidence.bars(device):
+                    continue
+                if others and others.take(job, evidence, device):
                     continue
                 waiting = candidate["seq"] if waiting is None or not evidence.waits else waiting
                 if not evidence.waits:
@@ -228,10 +234,11 @@ class JobStore:
             ).fetchone()
             return readable(row)
 
-    def has_queued(self, device: str | None = None) -> bool:
+    def has_queued(self, device: str | None = None, others: OtherDevices | None = None) -> bool:
         """Check whether a job is queued that can be claimed (by an engine of `device`, or of any)."""
         return any(
-            job.state is JobState.QUEUED and not (device is not None and evidence.bars(device))
+            job.state is JobState.QUEUED
+            and (device is None or not (evidence.bars(device) or (others and others.take(job, evidence, device))))
             for job, evidence in self._line()
         )
 
@@ -251,8 +258,7 @@ class JobStore:
 
     def cancel_requested(self, job: Job) -> bool:
         """Check whether the cancellation of a running job was requested."""
-        rows = self.database.read("SELECT cancel_requested FROM jobs WHERE id = ?", job.id)
-        return bool(rows and rows[0][0])
+        return any(row[0] for row in self.database.read("SELECT cancel_requested FROM jobs WHERE id = ?", job.id))
 
     def add_artifact(self, job: Job, artifact: Artifact) -> None:
         """Add a finished file to a running job.

@@ -19,13 +19,14 @@ from wan_mcp.errors import BadRequest, HomeUnusable, OutOfSpace
 from wan_mcp.files import writing_to
 from wan_mcp.hardware.machine import Machine
 from wan_mcp.jobs.device_lock import engine_lock
-from wan_mcp.jobs.devices import DeviceNames
+from wan_mcp.jobs.devices import AUTO, DeviceNames
 from wan_mcp.jobs.evidence import Death
 from wan_mcp.jobs.fatal_signals import FatalSignals
 from wan_mcp.jobs.fronts import Presence, settings_key
 from wan_mcp.jobs.in_the_way import InTheWay
 from wan_mcp.jobs.loaded_models import LoadedModels
 from wan_mcp.jobs.orphans import death_in, engines_on, living_devices, settle_orphans
+from wan_mcp.jobs.other_devices import OtherDevices
 from wan_mcp.jobs.processes import Processes, Started
 from wan_mcp.jobs.starts import StartLog, is_passing, is_shortage, judge
 from wan_mcp.jobs.store import JobStore
@@ -68,6 +69,7 @@ class Supervisor:
         self._store = store
         self._processes = processes or Processes()
         self._rows = WorkerRegistry(store.database, self._processes)
+        self._other_devices = OtherDevices(settings.home, self._rows, self._processes)
         self._turn = threading.Lock()
         self.settings_key = settings_key(settings)
         self._presence = Presence(settings.home, self.settings_key)
@@ -127,7 +129,7 @@ class Supervisor:
             BadRequest: It is at work.
         """
         with self._turn:
-            if self._store.has_running(self.device) or self._store.has_queued(self.device):
+            if self._store.has_running(self.device) or self._store.has_queued(self.device, self._other_devices):
                 raise BadRequest("the engine has jobs; wait for them, or cancel them, and free its memory then")
             if (row := self.engine()) is None or row.identity is None:
                 return False
@@ -165,7 +167,8 @@ class Supervisor:
                 self._end_if_overdue(own)
             else:
                 self._in_the_way.clear()
-                if self._store.has_queued(own):  # after the lock: what a busy lock hid from others is seen here
+                # After the lock: what a busy lock hid from others is seen here.
+                if self._store.has_queued(own, self._other_devices):
                     self._start_or_give_up()
             self._fail_hopeless()
 
@@ -231,25 +234,30 @@ class Supervisor:
         if not self._cannot_start:
             self._start()
             return
+        old = self._processes.now() - self._failed_at >= RETRY_S
         if self._others_can_run(self.device):
-            if self._processes.now() - self._failed_at >= RETRY_S:
+            if old:
                 self._start()  # whatever was missing may be there now
+            else:  # the others are of no use to a job whose caller named this device
+                self._store.fail_queued(self._cannot_run(self._why_not[-1]), self.settings_key, self.device)
             return
-        if self._processes.now() - self._failed_at >= RETRY_S:
+        if old:
             self._why_not = self._why_not[-1:]  # old evidence: once more
             self._start()
             return
         why, self._why_not = self._why_not[-1], []
-        own = "WAN_MCP_ENGINE_COMMAND is set: check that it starts an engine. " if self._settings.engine_command else ""
-        self._store.fail_queued(
-            JobError(
-                code="engine_failed",
-                message=f"The engine cannot start {why} {own}"
-                f"'wan-mcp doctor' checks the installation; the log is {self._settings.log_file}.",
-            ),
-            self.settings_key,
-        )
+        self._store.fail_queued(self._cannot_run(why), self.settings_key)
         self.join()
+
+    def _cannot_run(self, why: str) -> JobError:
+        own = "WAN_MCP_ENGINE_COMMAND is set: check that it starts an engine. " if self._settings.engine_command else ""
+        asked = self._settings.device
+        chosen = f"Device {asked} was asked for; omit it to use the one that is there. " if asked != AUTO else ""
+        return JobError(
+            code="engine_failed",
+            message=f"The engine cannot start {why} {own}{chosen}"
+            f"'wan-mcp doctor' checks the installation; the log is {self._settings.log_file}.",
+        )
 
     def _others_can_run(self, own: str) -> bool:
         """Check whether an engine lives on another device, or a front runs that may start one."""

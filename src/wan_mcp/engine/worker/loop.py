@@ -28,6 +28,7 @@ from wan_mcp.jobs.fatal_signals import FatalSignals
 from wan_mcp.jobs.fronts import Presence
 from wan_mcp.jobs.loaded_models import LoadedModels
 from wan_mcp.jobs.orphans import death_in, living_devices, settle_orphans
+from wan_mcp.jobs.other_devices import OtherDevices
 from wan_mcp.jobs.processes import Processes
 from wan_mcp.jobs.starts import StartLog
 from wan_mcp.jobs.store import JobStore
@@ -149,7 +150,7 @@ def run_engine(settings: Settings, build: Callable[[], Runner], resolve: Callabl
             # A front that found the lock held relies on this engine for its job: check again after releasing the lock.
             engine.rows.unregister(settings.device)
             lock.release()
-            if signals.leaving or not database.in_place() or not engine.store.has_queued(device):
+            if signals.leaving or not database.in_place() or not engine.store.has_queued(device, engine.other_devices):
                 break
             if not try_acquire(lock):
                 break
@@ -175,6 +176,7 @@ class _Engine:
         self.settings = settings
         self.store = JobStore(database)
         self.rows = WorkerRegistry(database)
+        self.other_devices = OtherDevices(settings.home, self.rows, Processes())
         self._timings = Timings(database)
         self._build = build
         self._leaving = leaving
@@ -246,8 +248,9 @@ class _Engine:
                 log.warning("the job table was removed or replaced; leaving, for an engine that serves the new one")
                 return None
             coming = self._downloads.models()
-            if self.store.has_queued(self.settings.device) and (
-                job := self.store.claim(self.settings.device, except_models=coming, engine=self.rows.me())
+            device, others = self.settings.device, self.other_devices
+            if self.store.has_queued(device, others) and (
+                job := self.store.claim(device, except_models=coming, engine=self.rows.me(), others=others)
             ):
                 return job
             now = time.monotonic()
