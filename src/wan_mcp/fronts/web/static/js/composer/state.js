@@ -1,0 +1,80 @@
+// The draft of the composer: kept over reloads, and changed by other sections (Remix, Use as first picture).
+
+import { api } from "../core/api.js";
+import { go } from "../core/routes.js";
+import { Store } from "../core/store.js";
+import { BLANK, OF_A_MODEL, draftOf } from "./draft.js";
+
+const KEY = "wan-draft";
+
+export const draft = new Store(restored());
+
+function restored() {
+  try {
+    const kept = JSON.parse(localStorage.getItem(KEY) ?? "{}");
+    const known = Object.entries(kept).filter(([name]) => name in BLANK);
+    return { ...BLANK, ...Object.fromEntries(known) };
+  } catch {
+    return { ...BLANK };
+  }
+}
+
+draft.follow((value) => {
+  try {
+    localStorage.setItem(KEY, JSON.stringify(value));
+  } catch {
+    // storage is off or full: the draft lasts until the page closes
+  }
+});
+
+export function chooseKind(kind) {
+  draft.set({ kind, model: null, ...blank(OF_A_MODEL) });
+}
+
+export function chooseModel(name) {
+  draft.set({ model: name, ...blank(OF_A_MODEL) });
+}
+
+export function blank(names) {
+  return Object.fromEntries(names.map((name) => [name, BLANK[name]]));
+}
+
+/** Put a picture that the server has into a well. */
+export function usePicture(picture, { well = "image", kind = null } = {}) {
+  if (kind && draft.value.kind !== kind) chooseKind(kind);
+  draft.set({ [well]: picture });
+}
+
+/** Send a picture to the server, and return what a well holds of it. */
+export async function takePicture(blob, name) {
+  const answer = await api.upload(blob);
+  return { id: answer.id, url: answer.url, width: answer.width, height: answer.height, name, notes: answer.notes };
+}
+
+/** A result of a job as what a well holds: the image, or the first frame of a video. */
+export function pictureOf(job, file) {
+  return {
+    id: file.uri, url: file.poster_url ?? file.url, width: file.width, height: file.height,
+    name: job.prompt || job.what, notes: [],
+  };
+}
+
+/** Fill the composer with what made a job. */
+export async function remix(id, { newSeed = false } = {}) {
+  const { request, images, width, height, prompt } = await api.job(id);
+  const picture = (index, reference) => ({ id: reference, url: images[index], width, height, name: prompt ?? "", notes: [] });
+  const next = draftOf(request, {
+    image: picture(0, request.image),
+    last_image: picture(1, request.last_image),
+  });
+  next.parent = id;
+  if (newSeed) next.seedLocked = false;
+  draft.set(next);
+  return next;
+}
+
+/** Apply the values of a button that an error or an estimate offers. */
+export function applyAction(action) {
+  draft.set({ ...(action.model ? { model: action.model } : {}), ...action.values });
+  go("#/");
+}
