@@ -12,7 +12,7 @@ import { trying } from "../create/reuse.js";
 import { S } from "../strings.js";
 
 const GROUPS = ["here", "fits", "too_large"];
-const UNDER_WAY = ["waiting", "downloading", "stopping"];
+const UNDER_WAY = ["coming", "stopping"];
 
 const downloads = new Store({});
 const disk = new Store(null);

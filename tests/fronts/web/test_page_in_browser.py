@@ -1,0 +1,154 @@
+"""The page as a person uses it: a real browser, a real server, and the embedded model's engine."""
+
+import base64
+import re
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import anyio
+import pytest
+from mcp import Client
+
+from tests.support.http_fronts import Running, running
+from tests.support.patience import PATIENCE_S
+from wan_mcp.settings import Settings
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, FilePayload, Page
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="the tests of the page need playwright")
+CHROMIUM = Path("/usr/bin/chromium")
+if not CHROMIUM.exists():
+    pytest.skip("the tests of the page need Chromium: scripts/install-browser", allow_module_level=True)
+
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+PATIENCE_MS = PATIENCE_S * 1000
+PROMPT = "a red circle moves right over a white background"
+SCRIPT = "<img src=x onerror=\"document.title='broken in'\">"
+PICTURE = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAEAAAAAwCAIAAAAuKetIAAAAQ0lEQVR42u3PQQkAAAgEsEty/UMZxgp+hcEKLNO+FgEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQGBqwX3ryDEVSQZuAAAAABJRU5ErkJggg=="
+)
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    return Settings(home=tmp_path_factory.mktemp("home"), device="cpu")
+
+
+@pytest.fixture(scope="module")
+def front(settings: Settings) -> Iterator[Running]:
+    with running(settings) as front:
+        yield front
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator["Browser"]:
+    with sync_api.sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser: "Browser", front: Running) -> Iterator["Page"]:
+    """The open page, which has asked this machine only, and broken nothing."""
+    context = browser.new_context(viewport={"width": 1440, "height": 900})
+    page = context.new_page()
+    page.set_default_timeout(PATIENCE_MS)
+    asked: list[str] = []
+    broken: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("pageerror", lambda error: broken.append(str(error)))
+    page.goto(front.url)
+    page.wait_for_selector("#model")
+    yield page
+    context.close()
+    assert [url for url in asked if not url.startswith((front.url, "blob:", "data:"))] == []
+    assert broken == []
+
+
+def make(page: "Page", prompt: str = PROMPT) -> str:
+    """Ask for a result by keyboard, and return the job's id."""
+    page.fill("#prompt", prompt)
+    with page.expect_response(lambda response: response.url.endswith("/api/jobs") and response.status == 202) as sent:
+        page.press("#prompt", "Control+Enter")
+    return str(sent.value.json()["id"])
+
+
+def plays(page: "Page") -> None:
+    """Wait until the player has left its first frame; the page's policy lets no test evaluate words in a loop."""
+    page.wait_for_selector("#stage video")
+    sync_api.expect(page.locator("#stage .controls .mono")).not_to_have_text(re.compile("^1 /"), timeout=PATIENCE_MS)
+    assert page.evaluate("() => document.querySelector('#stage video').readyState") >= 2
+
+
+def test_a_video_is_made_and_plays_and_its_seed_is_written_back(page: "Page") -> None:
+    job = make(page)
+    page.wait_for_selector(f"[data-job='{job}']")
+    plays(page)
+    assert job in page.url
+    assert "last used" in (page.get_attribute("#seed", "placeholder") or "")
+    page.reload()
+    plays(page)
+    assert page.input_value("#prompt") == PROMPT
+    page.wait_for_selector(".strip-frame:nth-child(9) img")
+
+
+def test_a_picture_is_chosen_and_animated(page: "Page") -> None:
+    picture: FilePayload = {"name": f"{SCRIPT}.png", "mimeType": "image/png", "buffer": PICTURE}
+    page.set_input_files("input[type=file]", picture)
+    page.wait_for_selector(".held-picture img")
+    make(page)
+    plays(page)
+    assert page.title() != "broken in"
+
+
+def test_markup_in_a_prompt_is_shown_as_text(page: "Page") -> None:
+    make(page, f"a red circle {SCRIPT}")
+    plays(page)
+    assert SCRIPT in page.inner_text(".prompt-shown")
+    assert page.title() != "broken in"
+
+
+def test_a_job_of_an_mcp_client_appears_here_and_in_a_second_browser(
+    page: "Page", browser: "Browser", front: Running
+) -> None:
+    second = browser.new_context(viewport={"width": 390, "height": 844})
+    phone = second.new_page()
+    phone.goto(front.url)
+    phone.wait_for_selector("#model")
+
+    async def ask() -> str:
+        async with Client(f"{front.url}/mcp") as client:
+            answer = await client.call_tool("generate_image", {"prompt": "a large green ring", "wait_s": 0})
+            assert answer.structured_content is not None
+            return str(answer.structured_content["job_id"])
+
+    with ThreadPoolExecutor(1) as other:  # playwright's loop runs in this thread
+        job = other.submit(anyio.run, ask).result(PATIENCE_S)
+    page.wait_for_selector(f"[data-job='{job}']")
+    phone.wait_for_selector(f"[data-job='{job}']")
+    assert phone.evaluate("document.documentElement.scrollWidth") <= 390
+    second.close()
+
+
+def test_every_section_passes_axe_in_both_themes(page: "Page") -> None:
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    for theme in ("light", "dark"):
+        page.emulate_media(color_scheme=theme, reduced_motion="reduce")
+        for view, ready in (("", "#model"), ("gallery", ".tile"), ("models", ".model"), ("connect", ".program")):
+            page.evaluate("view => { location.hash = `#/${view}`; }", view)
+            page.wait_for_selector(ready)
+            found = axe.run(page, options={"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]})
+            assert found.violations_count == 0, f"{theme} {view}\n{found.generate_report()}"
