@@ -219,6 +219,7 @@ from wan_mcp.engine.aot.builder import COMPILE
 from wan_mcp.engine.aot.registry import BUILD_BYTES, PackageRegistry
 packages = PackageRegistry(Path(sys.argv[1]))
 packages.request(IN_PLAIN, CPU)
+packages.hold(held=False)
 while not (found := [p for p in psutil.Process().children(recursive=True) if COMPILE in p.cmdline()]):
     time.sleep(0.01)
 print(*[p.pid for p in psutil.Process().children(recursive=True)], flush=True)

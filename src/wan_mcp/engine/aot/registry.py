@@ -123,8 +123,9 @@ class PackageRegistry:
         return bool(names & at_work or names - self._asked)
 
     def request(self, kind: BlockKind, device: Any) -> None:
-        """Build the package in the background, unless it exists or was tried before. Returns immediately.
+        """Have the package built in the background, unless it exists or was tried before. Returns immediately.
 
+        The build starts with the next call of `hold`, between two jobs: beside a job, it would slow the first one.
         A build that was stopped, or lacked GPU memory, is tried again, `MAX_STARTS` times in all. Until a GPU has
         `BUILD_BYTES` free, none is started.
         """
@@ -134,7 +135,6 @@ class PackageRegistry:
             self._loaded.pop(name, None)  # a runner whose package was set aside is dropped for the new one
             wanted = {"kind": kind_to_dict(kind), "device": str(device), "name": name}
             self._waiting.append(_Wanted(name, json.dumps(wanted), device))
-        self._tend()
 
     def hold(self, *, held: bool) -> bool:
         """Stop the current build and start none, or continue; return whether a build was stopped."""

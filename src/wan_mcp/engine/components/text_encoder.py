@@ -15,6 +15,7 @@ from torchao.quantization import Int8Tensor
 
 from wan_mcp.engine.device.device import Device
 from wan_mcp.engine.device.memory import has_room
+from wan_mcp.engine.device.upload import upload_module
 from wan_mcp.engine.offload.layerwise import OffloadedEncoder
 from wan_mcp.engine.ops.quantize_weights import quantize_int8_groupwise
 from wan_mcp.hardware.host_memory import main_memory
@@ -57,9 +58,9 @@ def place_text_encoder(encoder: Any, device: torch.device, plan: TextEncoderPlan
         return OffloadedEncoder(encoder, device)
     if plan == "int8":
         for layer in _feed_forward(encoder):
-            weight = quantize_int8_groupwise(layer.to(device).weight, _group_size(layer))
+            weight = quantize_int8_groupwise(upload_module(layer, device).weight, _group_size(layer))
             layer.weight = nn.Parameter(weight, requires_grad=False)
-    return encoder.to(device)
+    return upload_module(encoder, device)
 
 
 def _feed_forward(encoder: nn.Module) -> list[nn.Linear]:

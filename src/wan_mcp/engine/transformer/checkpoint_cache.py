@@ -75,16 +75,28 @@ class WeightsCache:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._waiting: list[tuple[str, Sequence[Mapping[str, Tensor]], Mapping[str, Tensor]]] = []
         self._writers: list[Thread] = []
 
     def keep(self, key: str, blocks: Sequence[Mapping[str, Tensor]], rest: Mapping[str, Tensor]) -> None:
-        """Call `write` in the background, so that the caller does not wait for the disk."""
-        writer = Thread(target=self.write, args=(key, blocks, rest), name="keep-weights", daemon=True)
-        self._writers.append(writer)
-        writer.start()
+        """Have these tensors written after the next `begin`: the copies to main memory would slow the first job."""
+        self._waiting.append((key, blocks, rest))
+
+    def begin(self) -> None:
+        """Call `write` for what waits, in the background, so that the caller does not wait for the disk."""
+        waiting, self._waiting = self._waiting, []
+        if waiting:
+            writer = Thread(target=self._write_all, args=(waiting,), name="keep-weights", daemon=True)
+            self._writers.append(writer)
+            writer.start()
+
+    def _write_all(self, waiting: Sequence[tuple[str, Sequence[Mapping[str, Tensor]], Mapping[str, Tensor]]]) -> None:
+        for key, blocks, rest in waiting:
+            self.write(key, blocks, rest)
 
     def finish(self) -> None:
-        """Wait for the current write to finish: until then, its tensors occupy memory."""
+        """Write what waits, and wait until it is written: until then, its tensors occupy memory."""
+        self.begin()
         for writer in self._writers:
             writer.join()
         self._writers = []

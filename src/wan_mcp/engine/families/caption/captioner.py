@@ -20,6 +20,7 @@ from wan_mcp.engine.components.input_images import open_input
 from wan_mcp.engine.components.load_errors import translate_load_errors
 from wan_mcp.engine.components.qwen_processor import QwenProcessor
 from wan_mcp.engine.device.out_of_memory import retry_with_less
+from wan_mcp.engine.device.upload import upload_module
 from wan_mcp.engine.families.protocol import LoadContext, unsupported
 from wan_mcp.engine.worker.reporter import Reporter
 from wan_mcp.schema.enums import Stage
@@ -83,7 +84,7 @@ class Captioner:
         self._model = AutoModelForImageTextToText.from_pretrained(
             folder, local_files_only=True, use_safetensors=True, dtype=device.dtype
         )
-        self._model.to(device.torch).eval()
+        upload_module(self._model, device.torch).eval()
 
     def run(self, job_id: str, plan: Plan, report: Reporter) -> str:
         """Return the caption of a plan's picture; if memory runs out, once more without the other loaded model.

@@ -19,6 +19,7 @@ from wan_mcp.engine.components.load_errors import translate_load_errors
 from wan_mcp.engine.components.qwen_processor import QwenProcessor
 from wan_mcp.engine.components.scheduler import scheduler_for
 from wan_mcp.engine.device.device import Device
+from wan_mcp.engine.device.upload import upload_module
 from wan_mcp.engine.families.image.image_families import IMAGE_FAMILIES, ImageFamily
 from wan_mcp.engine.families.protocol import LoadContext
 from wan_mcp.engine.offload.layerwise import OffloadedEncoder, offload_layerwise
@@ -162,12 +163,14 @@ def choose_plan(bytes_of: Mapping[str, int], working: int, free: int) -> ImageOf
 
 def _place(loaded: Any, device: Device, plan: ImageOffload) -> None:
     if plan == "resident":
-        loaded.to(device.torch)
+        for part in loaded.components.values():
+            if isinstance(part, torch.nn.Module):
+                upload_module(part, device.torch)
         return
     _offload([loaded], device, plan)
-    loaded.vae.to(device.torch)
+    upload_module(loaded.vae, device.torch)
     if plan != "streamed":
-        loaded.transformer.to(device.torch)
+        upload_module(loaded.transformer, device.torch)
 
 
 def _offload(pipelines: Iterable[Any], device: Device, plan: ImageOffload) -> None:

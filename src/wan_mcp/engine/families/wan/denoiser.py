@@ -19,6 +19,7 @@ from torch import Tensor
 
 from wan_mcp.engine.compat import dequantize_gguf
 from wan_mcp.engine.device.device import Device
+from wan_mcp.engine.device.upload import upload_module
 from wan_mcp.engine.families.wan.lora_adapter import Adapter
 from wan_mcp.engine.families.wan.lora_injection import patch, put_on
 from wan_mcp.engine.ops.fp8_linear import FP8
@@ -104,6 +105,11 @@ class Denoiser:
         self.blocks.replace(blocks)
         self.model.load_state_dict(_rest_of(model), strict=False, assign=True)
         self.model.condition_embedder.text_embedder.forget()
+
+    def begin_keeping(self) -> None:
+        """Write converted weights to the disk from now on, in the background."""
+        if self._conversion.cache is not None:
+            self._conversion.cache.begin()
 
     def finish_keeping(self) -> None:
         """Wait until converted weights are on disk, so that nothing else needs their memory."""
@@ -198,7 +204,7 @@ class _Conversion:
             put_on(model, adapters)
         blocks: list[BlockWeights] = []
         for number, kind in enumerate(kinds):
-            block = model.blocks[number].to(device)
+            block = upload_module(model.blocks[number], device)
             _unpack(block, model)
             _merge(block)
             blocks.append(self.weight_store.place(block_weights(kind, _state_of(block), device)))
@@ -210,7 +216,7 @@ class _Conversion:
             _merge(model)
             if getattr(model, "peft_config", None):
                 model.unload_lora()
-        model.to(device)
+        upload_module(model, device)
         if self.cache is not None:
             key, tensors, rest = (
                 source.key(kinds, self.device),

@@ -112,6 +112,11 @@ class WanModel:
             denoiser.forget()
         self.vae.clear_cache()
 
+    def begin_keeping(self) -> None:
+        """Write converted weights to the disk from now on; while a job runs, that would slow it."""
+        for denoiser in self.converted.values():
+            denoiser.begin_keeping()
+
     def finish_keeping(self) -> None:
         """Wait until converted weights are on disk, before the model is let go."""
         for denoiser in self.converted.values():
@@ -151,9 +156,13 @@ class WanModel:
             acceleration.prepare(blocks, self.context.requested, plan.engine, builds=builds)
 
     def finish(self) -> None:
-        """Use the device between two jobs for a build that the last one left no room for."""
+        """Begin what can wait until a job has ended: to keep converted weights, and to build packages."""
+        self.begin_keeping()
         acceleration = self.context.acceleration
-        if acceleration is not None and acceleration.waiting:
+        if acceleration is None:
+            return
+        acceleration.resume()
+        if acceleration.waiting:  # for room
             self.weight_store.evict()
             self.device.free_memory()
             acceleration.resume()
