@@ -17,9 +17,9 @@ FAST := $(addprefix tests/,catalog hardware jobs media planning schema service f
 	$(addprefix tests/weights/,test_fetch.py test_page.py test_trouble.py) \
 	$(filter-out %/test_openapi.py %/test_page.py,$(wildcard tests/fronts/openai/test_*.py)) \
 	$(filter-out %/test_compile.py %/test_doctor.py,$(wildcard tests/fronts/cli/test_*.py))
-# Of the source without the engine, in percent of lines and branches: 92.0 were measured before the page and the video
-# API came. Set it two below what `make check COVERAGE=1` says.
-FLOOR := 85
+# Of the source without the engine, in percent of lines and branches: 92.7 were measured. Two below, for machines
+# that cannot run some tests (no Chromium, no second user).
+FLOOR := 90
 # Measuring costs a third to a half more time.
 MEASURE := rm -rf .cache/coverage && $(VENV)/bin/python -m coverage run $(PYTEST)
 COVERED := $(VENV)/bin/python -m coverage combine --quiet && $(VENV)/bin/python -m coverage report

@@ -17,12 +17,14 @@ from wan_mcp.schema.changes import Changes
 from wan_mcp.schema.requests import CaptionRequest, Request
 from wan_mcp.settings import user_folder
 
-__all__ = ["HIDDEN", "NEAR", "discreet", "hidden", "is_near", "require_no_paths"]
+__all__ = ["HIDDEN", "NEAR", "discreet", "hidden", "is_near", "may_be_named", "require_no_paths"]
 
 NEAR = "wan_mcp.near"
 """Key of a request's scope under which the HTTP front says that its client is the server's user on this machine."""
 
 HIDDEN = "(a file on the server's machine)"
+INPUT = re.compile(r"wan://inputs/[0-9a-f]{64}\.png")
+"""An image that some client sent. Its address would give it to every other client."""
 NOT_PATHS = frozenset({"prompt", "negative_prompt", "caption"})
 """Keys whose values are other people's words, which may look like anything."""
 QUOTED = re.compile(r"""(['"“])(?:~[^/'"”]*)?/[^'"”/]+/[^'"”]+(['"”])""")
@@ -39,6 +41,7 @@ def discreet(text: str, home: Path) -> str:
     """Return the text with every path of this machine hidden."""
     if "/" not in text:
         return text
+    text = INPUT.sub(HIDDEN, text)
     for below in _folders_of_this_machine(home, user_folder()):
         text = below.sub(HIDDEN, text)
     return BARE.sub(HIDDEN, QUOTED.sub(rf"\1{HIDDEN}\2", text))
@@ -66,6 +69,12 @@ def _is_path(text: str) -> bool:
     return text.startswith(("/", "~/", "file:")) and "\n" not in text
 
 
+def may_be_named(image: str) -> bool:
+    """Check whether a client elsewhere may use an image by this name: no path, nor what another client sent."""
+    name = image.strip().lower()
+    return name.startswith(("data:", "wan:")) and not name.startswith("wan://inputs")
+
+
 def require_no_paths(request: Request | Changes) -> None:
     """Refuse a request of a client elsewhere that names a file of this machine.
 
@@ -74,9 +83,10 @@ def require_no_paths(request: Request | Changes) -> None:
     """
     images = (request.image, getattr(request, "last_image", None))
     for image in images:
-        if image and not image.lstrip().lower().startswith(("data:", "wan:")):
+        if image and not may_be_named(image):
+            what = "of another client" if image.strip().lower().startswith("wan:") else "a path"
             raise BadRequest(
-                "the image is a path, and you are not on the server's machine; send the image as a data URI, or the "
+                f"the image is {what}, and you are not on the server's machine; send the image as a data URI, or the "
                 "wan:// address of a result"
             )
     if not isinstance(request, CaptionRequest) and any(lora.path is not None for lora in request.lora):

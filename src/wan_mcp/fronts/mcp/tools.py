@@ -143,9 +143,9 @@ class _Tools:
     ) -> JobAnswer:
         """Run an earlier job again with changes. Pass only what changes: seed='new' for another result of the same
         request, or any parameter of the tool that made it. Also runs a failed or cancelled job again."""
-        if not Places.of(self._service.media, ctx).same_machine:
-            require_no_paths(request)
         remix = await self._service.remix(job_id, request)
+        if not Places.of(self._service.media, ctx).same_machine:
+            require_no_paths(remix.request)
         return await self._run(ctx, remix.request, wait_s, request_id, remix)
 
     async def delete_job(self, job_id: JobId) -> JobAnswer:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from anyio.to_thread import run_sync
-from PIL import Image
 from starlette.responses import Response
 
 from wan_mcp.fronts.openai.answers import ImageData, Images
@@ -137,6 +136,8 @@ def _encoded(path: Path, output: str, quality: int) -> bytes:
     if output == "png":
         return path.read_bytes()
     out = io.BytesIO()
+    from PIL import Image  # only who asks for another format needs it
+
     with Image.open(path) as image:
         image.convert("RGB").save(out, FORMATS[output], quality=quality)
     return out.getvalue()

@@ -5,7 +5,8 @@ from typing import Any
 
 from starlette.responses import Response
 
-from wan_mcp.errors import UnknownJob, UserError
+from wan_mcp.errors import BadRequest, UnknownJob, UserError
+from wan_mcp.fronts.discretion import is_near, may_be_named
 from wan_mcp.fronts.media_answer import media_answer
 from wan_mcp.fronts.openai.answers import Video, VideoDeleted, VideoError, VideoPage
 from wan_mcp.fronts.openai.api import Call
@@ -46,6 +47,12 @@ async def remix_video(call: Call) -> Video:
     source = (await _view(call)).job
     manifest = call.service.catalog.manifests.get(source.plan.model)
     earlier = repeatable_request(source.plan, manifest, call.service.settings.home)
+    if not is_near(call.http.scope):
+        for name in ("image", "last_image"):
+            if (image := earlier.get(name)) is not None and not may_be_named(str(image)):
+                raise BadRequest(
+                    "the picture of this video is on the server's machine, and you are not there; make a new one"
+                )
     async with call.body(RemixVideo) as form:
         asked = video_parameters(form, call.http)
         asked.parameters = {**_kept(earlier, set(asked.parameters)), **asked.parameters, "prompt": form.prompt}
