@@ -49,7 +49,9 @@ class Uploader:
             # The allocator may hand out memory that enqueued work of the current stream still reads.
             begin = self._event()
             pieces = [piece for name, target in moved.items() for piece in self._pieces(tensors[name], target)]
-            events = [event for event in self._pool.map(lambda piece: self._copy(*piece, begin), pieces) if event]
+            events = [
+                event for event in self._pool.map(lambda piece: self._copy(piece[0], piece[1], begin), pieces) if event
+            ]
             for event in events:
                 event.synchronize()
             return moved
