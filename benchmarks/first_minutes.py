@@ -3,7 +3,7 @@
     python -m benchmarks.first_minutes before=OTHER/src after=src     # A14B of real size with random weights, on a GPU
     python -m benchmarks.first_minutes before=src after=src --tiny    # the same script in a minute, on any CPU
 
-The weights are in the page cache. Each version has a home of its own, as if the model had just been downloaded.
+The weights are in the page cache. Each version has its own home, as if the model had just been downloaded.
 """
 
 import argparse

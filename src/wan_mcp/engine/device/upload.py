@@ -115,7 +115,7 @@ class _Staging:
 
 
 def _is_worthwhile(tensor: Tensor) -> bool:
-    """Check whether a tensor is a large, plain one in main memory; subclasses have storage of their own kind."""
+    """Check whether a tensor is a large, plain one in main memory; subclasses store their data in other ways."""
     plain = type(tensor) in (Tensor, nn.Parameter) and tensor.layout is torch.strided and tensor.is_contiguous()
     return plain and tensor.device.type == "cpu" and tensor.nbytes >= WORTHWHILE_BYTES
 

@@ -71,7 +71,7 @@ def follow_job(settings: Settings, meant: str, delivery: Delivery) -> None:
     """Follow a job that was started before, and deliver its results; exits like `run_request`.
 
     Raises:
-        UserError: there is no such job, or its result cannot be delivered so.
+        UserError: there is no such job, or its result cannot be delivered that way.
     """
     screen.quiet = is_quiet()
 

@@ -27,7 +27,7 @@ from wan_mcp.settings import Settings
 __all__ = ["Bodies", "checked_query"]
 
 JSON_TYPE, FORM_TYPE = "application/json", "multipart/form-data"
-SPARE_BYTES = 1_000_000  # of a body, for all that is no picture
+SPARE_BYTES = 1_000_000  # of a body, for everything except pictures
 SMALL_BYTES = 65_536  # of a body that is always let in
 BODIES_IN_MEMORY = 2  # of the largest size, in all requests together; the official client comes back after a 503
 MAX_PUNCTUATION = 100_000  # marks of a JSON body: each value costs some 90 bytes once it is parsed
