@@ -14,6 +14,8 @@ from tests.support.patience import PATIENCE_S
 
 SCRIPT_S = 2 * PATIENCE_S  # of many calls
 TRANSPORTS = ("stdio", "http")
+MAKING = {"generate_video", "generate_image", "caption_image", "remix"}
+TOOLS = MAKING | {"list_resolutions", "get_job", "list_jobs", "keep_job", "cancel_job", "delete_job"}
 SDKS = ("mcp2", "mcp1")
 CLIENTS = (*SDKS, "langchain")
 

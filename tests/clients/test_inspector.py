@@ -9,7 +9,7 @@ from pathlib import Path
 import imageio_ffmpeg
 import pytest
 
-from tests.clients.conftest import TRANSPORTS
+from tests.clients.conftest import TOOLS, TRANSPORTS
 from tests.clients.environments import node_environment, node_of
 from tests.clients.installation import Installation, Json, client_environment
 from tests.support.patience import PATIENCE_S
@@ -72,7 +72,7 @@ def test_the_inspector_finds_no_fault_in_the_tools(inspector: Inspector, transpo
     listing = ("--method", "tools/list", "--strict", "--format", "json")
     output, words = inspector.run(transport, *listing, "--protocol-era", era)
     tools = json.loads(output)["result"]["tools"]
-    assert len(tools) == 7
+    assert {tool["name"] for tool in tools} == TOOLS
     assert all(tool["outputSchema"] and tool["annotations"] and tool["title"] for tool in tools)
     assert "0 errors" in words
 

@@ -11,16 +11,15 @@ import pytest
 from jsonschema import Draft202012Validator
 from PIL import Image
 
-from tests.clients.conftest import Story
+from tests.clients.conftest import TOOLS, Story
 from wan_mcp.fronts.mcp.results import JobResult
 
-NAMES = {"generate_video", "generate_image", "caption_image", "list_resolutions", "get_job", "cancel_job", "list_jobs"}
 JOBS = ("video", "started", "finished", "image", "caption")
 FILES = ("video", "finished", "image")
 
 
 def test_the_tools_are_listed(story: Story) -> None:
-    assert {tool["name"] for tool in story.told["tools"]} == NAMES
+    assert {tool["name"] for tool in story.told["tools"]} == TOOLS
 
 
 @pytest.mark.parametrize("call", JOBS)

@@ -134,7 +134,7 @@ def _require_map(manifest: Manifest, file: Path, maps: dict[str, LatentRGB], bro
     if name in broken:
         raise broken[name]
     raise BrokenManifest(
-        f"manifest {file}: 'pipeline.latent_rgb': no map '{name}'; there are: {', '.join(sorted(maps))}. "
+        f"manifest {file}: 'pipeline.latent_rgb': no map '{name}'; there are: {', '.join(sorted(maps)) or 'none'}. "
         f"Maps are the files {MAPS}/NAME.toml in the folder of the manifests"
     )
 

@@ -55,7 +55,7 @@ PHRASES = {
     "string_unicode": TEXT,
     "string_too_short": "must have at least {min_length} characters",
     "string_too_long": "must have at most {max_length} characters",
-    "string_pattern_mismatch": "does not have the form that is needed",
+    "string_pattern_mismatch": "must match the pattern {pattern}",
     "too_short": "must have at least {min_length} items",
     "too_long": "must have at most {max_length} items",
     "greater_than_equal": "must be greater than or equal to {ge}",

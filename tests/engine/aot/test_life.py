@@ -109,12 +109,13 @@ def test_no_build_is_started_until_the_gpu_has_memory_for_it(
     free = BUILD_BYTES - 1
     packages = PackageRegistry(tmp_path, lambda device: free)
     for _ in range(5):
+        packages.request(IN_PLAIN, CPU)
         with caplog.at_level("INFO"):
-            packages.request(IN_PLAIN, CPU)
+            packages.hold(held=False)
         assert not packages.building and packages.waiting and packages.pending({IN_PLAIN}, CPU)
     assert endless == [] and "2.7 GB are needed" in caplog.text
     free = BUILD_BYTES
-    packages.request(IN_PLAIN, CPU)
+    packages.hold(held=False)
     assert packages.building and not packages.waiting and len(endless) == 1
     packages.close()
     assert endless[0].returncode is not None

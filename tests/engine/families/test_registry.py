@@ -63,7 +63,7 @@ def test_a_package_that_is_installed_later_is_found(site: Site, registry: Family
         ("wrong", "FAMILY = 3", "", "TypeError: family_wrong:FAMILY is a int, not a FamilySpec"),
         ("other", RECORD.format(name="another", module="x"), "", "its record has another name: 'another'"),
         ("own", RECORD.format(name="own", module="x"), "", "wan-mcp has a family of this name; it must have another"),
-        ("unclear", RECORD.format(name="unclear", module="no module"), "", "loader: String should match pattern"),
+        ("unclear", RECORD.format(name="unclear", module="no module"), "", "loader: must match the pattern ^[A-Za-z_]"),
     ],
 )
 def test_a_package_that_cannot_be_used_costs_its_own_family_only(

@@ -135,7 +135,7 @@ def test_a_gpu_that_does_not_exist_is_refused_with_what_there_is(name: str) -> N
 
 def test_manifests_are_read_again_only_when_a_file_has_changed(bench: Bench, tmp_path: Path) -> None:
     folder = tmp_path / "manifests"
-    folder.mkdir()
+    shutil.copytree(shipped_folder() / "latent_rgb", folder / "latent_rgb")
     shutil.copy(shipped_folder() / "wan-mini.toml", folder)
     catalog = Catalog(folder)
     runner = ModelRunner(bench.settings, catalog)
