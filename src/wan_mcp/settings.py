@@ -107,7 +107,11 @@ class Settings(BaseSettings):
     load_deadline_s: float = Field(
         default=900, gt=0, description="The same for starting an engine, and for loading or compiling a model."
     )
-    queue_limit: int = Field(default=32, ge=1, description="Maximum number of queued jobs; further ones are refused.")
+    queue_limit: int = Field(
+        default=32,
+        ge=1,
+        description="Maximum number of queued jobs; further ones are refused, except the first of each other client.",
+    )
     max_count: int = Field(default=8, ge=1, description="Maximum `count` of one call.")
     min_free_mb: int = Field(default=200, ge=0, description="Free disk space in MB below which new jobs are refused.")
     image_dirs: Annotated[tuple[Path, ...], NoDecode] = Field(

@@ -12,6 +12,7 @@ from wan_mcp.jobs.database import ADDED_COLUMNS, MIGRATIONS, Database
 from wan_mcp.jobs.history import JobHistory
 from wan_mcp.jobs.rows import JobListing
 from wan_mcp.jobs.store import JobStore
+from wan_mcp.jobs.turns import Asker
 from wan_mcp.schema.enums import JobState, Kind
 from wan_mcp.schema.jobs import Job
 from wan_mcp.schema.plans import CaptionPlan, InputImage
@@ -29,11 +30,11 @@ def history(database: Database) -> JobHistory:
     return JobHistory(database)
 
 
-def submit(store: JobStore, prompt: str = "a red circle", source: str | None = None, **who: str) -> Job:
+def submit(store: JobStore, prompt: str = "a red circle", source: str | None = None, client: str = "") -> Job:
     plan = video_plan(prompt)
     if source is not None:
         plan = plan.model_copy(update={"image": InputImage(sha256="", file="", width=8, height=8, source=source)})
-    return store.submit(video_request(prompt), plan, None, 10 * ROWS, **who)
+    return store.submit(video_request(prompt), plan, None, 10 * ROWS, asker=Asker(client))
 
 
 def ended(store: JobStore, job: Job, state: JobState = JobState.SUCCEEDED, caption: str | None = None) -> Job:

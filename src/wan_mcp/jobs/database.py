@@ -137,8 +137,15 @@ ADDED_COLUMNS = (
     ("jobs", "owner", "TEXT NOT NULL DEFAULT ''"),
     ("jobs", "kept", "INTEGER NOT NULL DEFAULT 0"),
     ("jobs", "parent", "TEXT NOT NULL DEFAULT ''"),
+    ("jobs", "turn", "INTEGER NOT NULL DEFAULT 0"),
 )
 """Table, column and declaration of each column that was added in this way."""
+ADDED_INDEXES = (
+    "CREATE INDEX IF NOT EXISTS jobs_in_line ON jobs (turn, seq) WHERE state = 'queued'",
+    "CREATE INDEX IF NOT EXISTS turns_served ON jobs (turn) WHERE started_at IS NOT NULL",
+    "CREATE INDEX IF NOT EXISTS turns_of_clients ON jobs (client, owner, turn)",
+)
+"""Of the columns above."""
 
 WAL_BYTES = 16_000_000  # a write-ahead log that has grown larger is cut when it is reset
 
@@ -226,6 +233,8 @@ class Database:
             for table, column, declaration in ADDED_COLUMNS:
                 if column not in {row["name"] for row in connection.execute(f"PRAGMA table_info({table})")}:
                     connection.execute(f"ALTER TABLE {table} ADD COLUMN {column} {declaration}")
+            for statement in ADDED_INDEXES:
+                connection.execute(statement)
 
     @contextmanager
     def _transaction(self, *, durable: bool) -> Iterator[sqlite3.Connection]:

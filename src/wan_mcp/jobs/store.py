@@ -10,12 +10,13 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
-from wan_mcp.errors import BadRequest, LeaseLost, QueueFull, UnknownJob, UnreadableRow, about
+from wan_mcp.errors import BadRequest, LeaseLost, UnknownJob, UnreadableRow, about
 from wan_mcp.jobs.asked import asks_for, kept
 from wan_mcp.jobs.database import Database, Remembered
 from wan_mcp.jobs.evidence import Death, Evidence
 from wan_mcp.jobs.other_devices import OtherDevices, asked_device
 from wan_mcp.jobs.rows import COLUMNS, JobListing, UnreadableJob, is_device_name, read_row, readable
+from wan_mcp.jobs.turns import NOBODY, ORDER, Asker, next_turn, require_place
 from wan_mcp.schema.enums import JobState, Stage
 from wan_mcp.schema.jobs import Artifact, Job, JobError, Progress
 from wan_mcp.schema.plans import Plan
@@ -54,19 +55,17 @@ class JobStore:
         queue_limit: int,
         settings: str | None = None,
         *,
-        client: str = "",
-        owner: str = "",
+        asker: Asker = NOBODY,
         parent: str = "",
     ) -> Job:
         """Queue a job; a repeated `request_id` returns the job that it started.
 
-        `settings` is the `settings_key` of the front that asks; see `Job` for the others.
+        `settings` is the `settings_key` of the front that asks; see `Job` for `parent`.
 
         Raises:
-            QueueFull: `queue_limit` jobs wait already.
+            QueueFull: no place is left for this asker.
             BadRequest: `request_id` was used for another request.
         """
-        asker = (client, owner, parent)
         with self.database.write() as connection:
             if request_id is not None:
                 row = connection.execute(
@@ -74,16 +73,14 @@ class JobStore:
                 ).fetchone()
                 if row is not None:
                     return _same_request(row, request)
-            waiting = connection.execute("SELECT count(*) FROM jobs WHERE state = 'queued'").fetchone()[0]
-            if waiting >= queue_limit:  # a row that nobody can read takes nobody's place
-                queued = connection.execute(f"SELECT {COLUMNS} FROM jobs WHERE state = 'queued'")
-                waiting = sum(isinstance(read_row(row), Job) for row in queued)
-            if waiting >= queue_limit:
-                raise QueueFull(f"the queue is full ({waiting} jobs are waiting)")
+            require_place(connection, asker, queue_limit)
             row = connection.execute(
-                "INSERT INTO jobs (id, request_id, request, plan, created_at, settings, client, owner, parent, state)"
-                f" VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 'queued') RETURNING {COLUMNS}",
-                (new_job_id(), request_id, kept(request), plan.model_dump_json(), self._clock(), settings, *asker),
+                "INSERT INTO jobs (id, request_id, request, plan, created_at, settings, client, owner, parent, turn,"
+                f" state) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'queued') RETURNING {COLUMNS}",
+                (
+                    *(new_job_id(), request_id, kept(request), plan.model_dump_json(), self._clock(), settings),
+                    *(asker.client, asker.owner, parent, next_turn(connection, asker)),
+                ),
             ).fetchone()
             return readable(row)
 
@@ -137,7 +134,7 @@ class JobStore:
         def read() -> list[tuple[Job, Evidence]]:
             rows = self.database.read(
                 f"SELECT {COLUMNS}, evidence FROM jobs"
-                " WHERE state IN ('running', 'queued') ORDER BY state = 'queued', seq"
+                f" WHERE state IN ('running', 'queued') ORDER BY state = 'queued', {ORDER}"
             )
             found = [(read_row(row), Evidence.parse(row["evidence"])) for row in rows]
             line = [(job, evidence) for job, evidence in found if isinstance(job, Job)]
@@ -210,10 +207,12 @@ class JobStore:
         engine: str | None = None,
         others: OtherDevices | None = None,
     ) -> Job | None:
-        """Claim the oldest queued job that is not for these models nor `others`, for an engine of that identity."""
+        """Claim the next queued job that is not for these models nor `others`, for an engine of that identity."""
         waiting: int | None = None
         with self.database.write(durable=False) as connection:  # a claim lost to a power cut is a queued job
-            rows = connection.execute(f"SELECT seq, {COLUMNS}, evidence FROM jobs WHERE state = 'queued' ORDER BY seq")
+            rows = connection.execute(
+                f"SELECT seq, {COLUMNS}, evidence FROM jobs WHERE state = 'queued' ORDER BY {ORDER}"
+            )
             for candidate in rows:
                 job, evidence = read_row(candidate), Evidence.parse(candidate["evidence"])
                 if isinstance(job, UnreadableJob) or job.plan.model in except_models or evidence.bars(device):

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from wan_mcp.catalog.manifest import Manifest
 from wan_mcp.catalog.sizes import Resolution
+from wan_mcp.jobs.turns import Asker
 from wan_mcp.planning.memory_check import MemoryFit
 from wan_mcp.schema.plans import Plan
 from wan_mcp.service.queue import Queue
@@ -40,9 +41,11 @@ class Estimate:
     download_bytes: int
 
 
-def estimated(plan: Plan, manifest: Manifest, fit: MemoryFit | None, queue: Queue, settings: Settings) -> Estimate:
-    """Return the estimate of a plan; reads the job table and the locks of weights."""
-    ahead, seconds, wait_s = queue.outlook(plan)
+def estimated(
+    plan: Plan, manifest: Manifest, fit: MemoryFit | None, queue: Queue, settings: Settings, asker: Asker
+) -> Estimate:
+    """Return the estimate of a plan of `asker`; reads the job table and the locks of weights."""
+    ahead, seconds, wait_s = queue.outlook(plan, asker)
     return Estimate(
         plan=plan,
         memory=_memory(manifest, fit) if fit else None,

@@ -8,6 +8,7 @@ from wan_mcp.jobs.loaded_models import LoadedModels
 from wan_mcp.jobs.store import JobStore
 from wan_mcp.jobs.supervisor import Supervisor
 from wan_mcp.jobs.timings import Timings
+from wan_mcp.jobs.turns import NOBODY, Asker, line_before
 from wan_mcp.schema.enums import JobState, RequestedPrecision, Stage
 from wan_mcp.schema.jobs import Job
 from wan_mcp.schema.plans import Plan
@@ -64,14 +65,14 @@ class Queue:
             hindrance=hindrance,
         )
 
-    def outlook(self, plan: Plan) -> tuple[int, float | None, float | None]:
-        """Return how many jobs a job of this plan would find ahead, its own seconds, and those until it would begin.
+    def outlook(self, plan: Plan, asker: Asker = NOBODY) -> tuple[int, float | None, float | None]:
+        """Return how many jobs a job of `asker` would find ahead, its own seconds, and those until it would begin.
 
         Seconds are None while nothing similar was measured, and while something hinders engines.
         """
-        unfinished = self._store.unfinished()
+        unfinished, before = self._store.unfinished(), line_before(self._store.database, asker)
         coming = {other.plan.model for other in unfinished if _downloads(other)}
-        line = [other for other in unfinished if other.plan.model not in coming]
+        line = [other for other in unfinished if other.id in before and other.plan.model not in coming]
         loaded = self._engines.loaded() or LoadedModels()
         for job in line:
             loaded = loaded.after(job.plan, self._precision)

@@ -20,6 +20,7 @@ from wan_mcp.hardware.host_memory import return_large_blocks
 from wan_mcp.jobs.history import JobChanges, Wanted
 from wan_mcp.jobs.rows import JobListing
 from wan_mcp.jobs.supervisor import Supervisor
+from wan_mcp.jobs.turns import Asker
 from wan_mcp.schema.changes import Changes
 from wan_mcp.schema.enums import JobState
 from wan_mcp.schema.jobs import Job
@@ -90,7 +91,7 @@ class JobService(LiveTable):
         def queue() -> Job:
             limit, key = self.settings.queue_limit, table.engines.settings_key
             who = shortened(one_line(client), CLIENT_SHOWN).strip()
-            return table.store.submit(request, plan, request_id, limit, key, client=who, owner=owner, parent=parent)
+            return table.store.submit(request, plan, request_id, limit, key, asker=Asker(who, owner), parent=parent)
 
         try:
             job = await run_sync(queue)
@@ -105,9 +106,14 @@ class JobService(LiveTable):
         return await self.view(job.id)
 
     async def estimate(
-        self, request: Request, image: InputImage | None = None, last_image: InputImage | None = None
+        self,
+        request: Request,
+        image: InputImage | None = None,
+        last_image: InputImage | None = None,
+        *,
+        client: str = "",
     ) -> Estimate:
-        """Return what a job would be and take; `image` and `last_image` are those that were ingested before.
+        """Return what a job of `client` would be and take; `image` and `last_image` were ingested before.
 
         Raises:
             UserError: the request is refused for another reason than the memory of this machine.
@@ -117,7 +123,7 @@ class JobService(LiveTable):
 
         def estimate() -> Estimate:
             fit = self.admission.planner.fit(plan, table.engines.machine())
-            return estimated(plan, self._catalog.get(plan.model), fit, table.queue, self.settings)
+            return estimated(plan, self._catalog.get(plan.model), fit, table.queue, self.settings, Asker(client))
 
         return await run_sync(estimate)
 

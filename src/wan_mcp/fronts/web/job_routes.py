@@ -75,7 +75,7 @@ class JobRoutes:
         given.pop("parent", None)
         known = await self._inputs.known(given)
         asked = self._asked(request, self._inputs.with_paths(given), by_id=known)
-        found = await self._service.estimate(asked, known.get("image"), known.get("last_image"))
+        found = await self._service.estimate(asked, known.get("image"), known.get("last_image"), client=CLIENT)
         return self._answers.json(request, _estimate(found))
 
     async def page(self, request: Request) -> Response:
