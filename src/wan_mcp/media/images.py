@@ -1,4 +1,4 @@
-"""Still images: a PNG that carries its receipt, and small JPEG previews.
+"""Still images: a PNG that carries its receipt and says that it was generated, and small JPEG previews.
 
 A receipt is a JSON object that says how a result was made. Pillow and numpy are imported where
 they are used, so that a front may import this module and still start at once. Independent of torch.
@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from wan_mcp.media.generated_mark import PNG_KEYWORD, XMP
 from wan_mcp.media.store import MediaName, MediaStore, whole
 from wan_mcp.schema.jobs import Artifact
 
@@ -47,6 +48,7 @@ def write_image(
 
     text = PngInfo()
     text.add_itxt(RECEIPT_KEY, json.dumps(receipt, ensure_ascii=False, sort_keys=True))
+    text.add_itxt(PNG_KEYWORD, XMP.decode())
     picture = Image.fromarray(pixels)
     path = media.path(name)
     with whole(path) as temporary:
@@ -83,7 +85,7 @@ def convert_image(source: Path, target: Path, ending: str) -> None:
         if isinstance(receipt, str):
             exif[IMAGE_DESCRIPTION] = json.dumps(json.loads(receipt), sort_keys=True)  # EXIF holds ASCII
         options = {"subsampling": 0} if kind == "JPEG" else {"method": 6}
-        picture.convert("RGB").save(target, kind, quality=CONVERTED_QUALITY, exif=exif, **options)
+        picture.convert("RGB").save(target, kind, quality=CONVERTED_QUALITY, exif=exif, xmp=XMP, **options)
 
 
 def preview_jpeg(source: "Path | Image", max_bytes: int = 60_000) -> bytes:
@@ -102,7 +104,7 @@ def _bounded(picture: "Image") -> "Image":
 
 
 def fitting_jpeg(picture: "Image", max_bytes: int, qualities: Iterable[int] = QUALITIES) -> bytes:
-    """Return the best JPEG of an RGB image that fits: reduce the quality first, then the size."""
+    """Return the best JPEG of a generated RGB image that fits: reduce the quality first, then the size."""
     from PIL.Image import Resampling
 
     qualities = tuple(qualities)
@@ -111,7 +113,7 @@ def fitting_jpeg(picture: "Image", max_bytes: int, qualities: Iterable[int] = QU
             out = io.BytesIO()
             try:
                 # Without chroma subsampling: coloured edges matter more here than a few kB.
-                picture.save(out, "JPEG", quality=quality, subsampling=0, optimize=True)
+                picture.save(out, "JPEG", quality=quality, subsampling=0, optimize=True, xmp=XMP)
             except OSError:  # it outgrew Pillow's buffer of one byte per pixel, at least 64 kB: too large
                 continue
             if out.tell() <= max_bytes or max(picture.size) <= MIN_PREVIEW_SIDE:

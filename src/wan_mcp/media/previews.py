@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wan_mcp.files import atomic_file, sweep_stale
+from wan_mcp.media.generated_mark import XMP
 from wan_mcp.permissions import create_file, make_folder
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ MOST_FRAMES = 4
 IMAGE_SIDE = 384  # pixels of the longer side of a preview of an image
 FRAME_SIDE = 256  # and of each frame of a video
 QUALITY = 80
-COMMENT_WITHIN = 256  # bytes from the start of a JPEG: Pillow writes the comment right after the header
+COMMENT_WITHIN = 2048  # bytes from the start of a JPEG: Pillow writes the comment after the header and the XMP packet
 
 
 class PreviewStore:
@@ -89,7 +90,7 @@ class PreviewStore:
         for index, frame in enumerate(frames):
             strip.paste(Image.fromarray(frame).resize((width, height), Image.Resampling.BICUBIC), (index * width, 0))
         with atomic_file(self.path(job_id), private=True) as temporary:
-            strip.save(temporary, "JPEG", quality=QUALITY, comment=_mark(job_id, attempt))
+            strip.save(temporary, "JPEG", quality=QUALITY, comment=_mark(job_id, attempt), xmp=XMP)
 
     def read(self, job_id: str, attempt: int) -> bytes | None:
         """Return the JPEG that an attempt at a job made last; None if there is none."""

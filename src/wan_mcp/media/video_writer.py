@@ -1,7 +1,7 @@
 """Writing of videos: frames are encoded while later ones are still generated.
 
-The mp4 carries its receipt, a JSON object that says how it was made, in the comment of its metadata. The same frames
-and receipt give the same bytes, in however many batches the frames come.
+The mp4 carries its receipt, a JSON object that says how it was made, in the comment of its metadata, and says that it
+was generated. The same frames and receipt give the same bytes, in however many batches the frames come.
 """
 
 import io
@@ -19,6 +19,7 @@ from wan_mcp.child_environment import child_environment
 from wan_mcp.errors import JobFailed, OutOfSpace
 from wan_mcp.media import ffmpeg
 from wan_mcp.media.contact_sheet import chosen_frames, contact_sheet
+from wan_mcp.media.generated_mark import XMP, append_xmp_to_mp4
 from wan_mcp.media.store import MediaName, MediaStore, whole
 from wan_mcp.schema.jobs import Artifact
 from wan_mcp.text import last_line
@@ -71,7 +72,7 @@ class VideoWriter:
         self._broken = threading.Event()
         self._open = ExitStack()
         with ExitStack() as ends:
-            temporary = ends.enter_context(whole(self._path))
+            self._temporary = temporary = ends.enter_context(whole(self._path))
             self._said = ends.enter_context(tempfile.TemporaryFile())
             # A file without a name: every user of the machine can read the command line.
             metadata = ends.enter_context(tempfile.TemporaryFile())
@@ -127,9 +128,10 @@ class VideoWriter:
                 self._queue.put(None)
                 shown = np.stack(list(self._shown.values()))
                 poster = io.BytesIO()
-                Image.fromarray(shown[0]).save(poster, "JPEG", quality=POSTER_QUALITY, subsampling=0)
+                Image.fromarray(shown[0]).save(poster, "JPEG", quality=POSTER_QUALITY, subsampling=0, xmp=XMP)
                 sheet = contact_sheet(shown, self._fps, indices=list(self._shown))
                 self._end()
+                append_xmp_to_mp4(self._temporary)
                 sides = {self._media.poster(self._name): poster.getvalue(), self._media.sheet(self._name): sheet}
                 for side, data in sides.items():
                     with whole(side) as part:

@@ -11,6 +11,7 @@ from PIL import Image
 
 from tests.fixtures.mcp_server import Pace, png
 from tests.fixtures.video_api import Serve
+from tests.support.marks import TRAINED
 from tests.support.patience import PATIENCE_S
 from wan_mcp.schema.enums import JobState
 from wan_mcp.schema.plans import ImagePlan
@@ -51,6 +52,7 @@ async def test_images_come_in_the_format_that_is_asked_for(shared_settings: Sett
         made: Any = await api.client.images.generate(prompt="a star", output_format=form, output_compression=60)
     image = Image.open(io.BytesIO(base64.b64decode(made.data[0].b64_json)))
     assert (image.format, image.size) == (form.upper(), (128, 128))
+    assert TRAINED.encode() in image.info["xmp"]
     assert made.output_format == form
 
 

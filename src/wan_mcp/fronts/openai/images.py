@@ -16,6 +16,7 @@ from wan_mcp.fronts.openai.ids import image_id
 from wan_mcp.fronts.openai.refusals import NO_REPETITION, ApiError
 from wan_mcp.fronts.openai.requests import image_request
 from wan_mcp.fronts.signed_links import SignedLinks
+from wan_mcp.media.generated_mark import XMP
 from wan_mcp.schema.enums import JobState
 from wan_mcp.schema.jobs import Artifact, Job
 from wan_mcp.schema.plans import ImagePlan
@@ -139,5 +140,5 @@ def _encoded(path: Path, output: str, quality: int) -> bytes:
     from PIL import Image  # only who asks for another format needs it
 
     with Image.open(path) as image:
-        image.convert("RGB").save(out, FORMATS[output], quality=quality)
+        image.convert("RGB").save(out, FORMATS[output], quality=quality, xmp=XMP)
     return out.getvalue()
