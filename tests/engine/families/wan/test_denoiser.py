@@ -1,7 +1,6 @@
 """Denoisers with fast blocks: they compute what diffusers computes, in FP8 about that, and come back from the disk."""
 
 import shutil
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,6 @@ from tests.fixtures.bench import MANIFESTS, ONE, TWO, Bench, image_plan, video_p
 from tests.support.denoisers import CHANNELS, a_pass, in_fp8
 from tests.support.loading import context_of, unload
 from tests.support.lora_files import lora_plan, merge_by_hand, write_lora
-from tests.support.patience import PATIENCE_S
 from wan_mcp.catalog.manifest import Manifest
 from wan_mcp.engine.aot.package_runner import mismatch
 from wan_mcp.engine.aot.signature import expected_inputs
@@ -43,15 +41,10 @@ def load(embedded: Path, tmp_path: Path) -> Callable[..., WanModel]:
     return load
 
 
-def wait_for_writers() -> None:
-    for thread in threading.enumerate():
-        if thread.name == "keep-weights":
-            thread.join(PATIENCE_S)
-
-
-def wait_for_kept(folder: Path, count: int) -> list[Path]:
-    """The folders of converted weights, once the threads that write them are done."""
-    wait_for_writers()
+def keep(model: WanModel, folder: Path, count: int) -> list[Path]:
+    """Write converted weights to the disk, as a model does after its job; return their folders."""
+    model.begin_keeping()
+    model.finish_keeping()
     kept = [each for each in (folder / "converted").iterdir() if not each.name.startswith(".")]
     assert len(kept) == count
     return kept
@@ -121,8 +114,9 @@ def test_a_new_text_is_read_and_a_known_one_is_not_read_again(load: Callable[...
 def test_converted_weights_come_back_from_the_disk_bit_for_bit_without_their_source(
     load: Callable[..., WanModel], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = [a_pass(each, TWO) for each in load(TWO).denoisers]
-    wait_for_kept(tmp_path, 2)
+    model = load(TWO)
+    first = [a_pass(each, TWO) for each in model.denoisers]
+    keep(model, tmp_path, 2)
     monkeypatch.setattr(
         "wan_mcp.engine.families.wan.denoiser._Conversion._converted", lambda *_: pytest.fail("read its source")
     )
@@ -135,8 +129,9 @@ def test_converted_weights_come_back_from_the_disk_bit_for_bit_without_their_sou
 def test_damaged_converted_weights_are_made_again(
     damage: str, load: Callable[..., WanModel], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    true = a_pass(load(ONE).denoisers[0], ONE)
-    (kept,) = wait_for_kept(tmp_path, 1)
+    model = load(ONE)
+    true = a_pass(model.denoisers[0], ONE)
+    (kept,) = keep(model, tmp_path, 1)
     block = kept / "block-001.safetensors"
     match damage:
         case "truncated":
@@ -145,9 +140,10 @@ def test_damaged_converted_weights_are_made_again(
             block.unlink()
         case "other":
             shutil.copy(kept / "rest.safetensors", block)
-    assert torch.equal(a_pass(load(ONE).denoisers[0], ONE), true)
+    again = load(ONE)
+    assert torch.equal(a_pass(again.denoisers[0], ONE), true)
     assert "are removed" in caplog.text
-    (kept,) = wait_for_kept(tmp_path, 1)
+    (kept,) = keep(again, tmp_path, 1)
     assert (kept / "block-001.safetensors").exists()
 
 
@@ -155,8 +151,10 @@ def test_a_full_disk_only_costs_the_time_to_convert_again(
     load: Callable[..., WanModel], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "converted").write_text("not a folder")
-    a_pass(load(ONE).denoisers[0], ONE)
-    wait_for_writers()
+    model = load(ONE)
+    a_pass(model.denoisers[0], ONE)
+    model.begin_keeping()
+    model.finish_keeping()
     assert "not kept" in caplog.text
 
 
