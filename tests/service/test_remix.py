@@ -12,7 +12,7 @@ from wan_mcp.planning.planner import Planner
 from wan_mcp.schema.changes import Changes
 from wan_mcp.schema.enums import JobState
 from wan_mcp.schema.jobs import Job
-from wan_mcp.schema.plans import InputImage
+from wan_mcp.schema.plans import InputImage, LoraPlan
 from wan_mcp.schema.requests import CaptionRequest, ImageRequest, Request, VideoRequest
 from wan_mcp.service.remix import of_job, of_receipt
 from wan_mcp.settings import Settings
@@ -59,6 +59,36 @@ def test_every_parameter_of_every_kind_can_change(request_: Request, changes: di
     again = remix(request_, tmp_path, **changes)
     assert type(again) is type(request_)
     assert again.model_dump(mode="json", include=set(changes)) == changes
+
+
+@pytest.mark.parametrize("source", ["/pictures/a.png", "data URI", f"wan://inputs/{SHA}.png"])
+def test_a_client_elsewhere_remixes_no_image_of_another(source: str, tmp_path: Path) -> None:
+    request = VideoRequest(prompt="a", image="/pictures/a.png")
+    job = made(request, tmp_path)
+    job = job.model_copy(
+        update={"plan": job.plan.model_copy(update={"image": PICTURE.model_copy(update={"source": source})})}
+    )
+
+    def asked(**changes: Any) -> Request:
+        return of_job(job, request, Changes.of(changes), CATALOG, tmp_path, elsewhere=True).request
+
+    with pytest.raises(BadRequest, match=f"the image of job {job.id} was not sent by you.*pass image"):
+        asked(prompt="b")
+    with pytest.raises(BadRequest, match="the image is a path"):
+        asked(image="/pictures/b.png")
+    assert asked(image="data:image/png;base64,AAAA").image == "data:image/png;base64,AAAA"
+    assert of_job(job, request, Changes.of({"prompt": "b"}), CATALOG, tmp_path).request.prompt == "b"
+
+
+def test_a_client_elsewhere_remixes_results_and_no_lora_by_its_path(tmp_path: Path) -> None:
+    picture = PICTURE.model_copy(update={"source": "wan://images/x-0.png"})
+    job = made(VideoRequest(prompt="a", image="x"), tmp_path)
+    job = job.model_copy(update={"plan": job.plan.model_copy(update={"image": picture})})
+    assert of_job(job, None, Changes.of({"seed": "new"}), CATALOG, tmp_path, elsewhere=True).request.image
+    lora = LoraPlan(name="mine", file="/private/mine.safetensors", sha256=SHA, scale=1.0, expert=None)
+    job = job.model_copy(update={"plan": job.plan.model_copy(update={"lora": (lora,)})})
+    with pytest.raises(BadRequest, match=f"the lora of job {job.id} is a path"):
+        of_job(job, None, Changes.of({"seed": "new"}), CATALOG, tmp_path, elsewhere=True)
 
 
 def test_a_length_in_seconds_replaces_one_in_frames_and_the_other_way_round(tmp_path: Path) -> None:

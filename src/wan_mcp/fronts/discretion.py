@@ -1,7 +1,8 @@
-"""What a client elsewhere reads and sends: nothing that names a place on this machine.
+"""What a client elsewhere reads: nothing that names a place on this machine.
 
 Answers are made for everybody alike; this is the last step of those for a client that is not near. It works on words,
-so that a path is hidden wherever it comes from: a job of another client, an error, a manifest's remark.
+so that a path is hidden wherever it comes from: a job of another client, an error, a manifest's remark. What such a
+client may send is decided in `service/elsewhere.py`.
 """
 
 import functools
@@ -12,12 +13,9 @@ from typing import Any
 
 from starlette.types import Scope
 
-from wan_mcp.errors import BadRequest
-from wan_mcp.schema.changes import Changes
-from wan_mcp.schema.requests import CaptionRequest, Request
 from wan_mcp.settings import user_folder
 
-__all__ = ["HIDDEN", "NEAR", "discreet", "hidden", "is_near", "may_be_named", "require_no_paths"]
+__all__ = ["HIDDEN", "NEAR", "discreet", "hidden", "is_near"]
 
 NEAR = "wan_mcp.near"
 """Key of a request's scope under which the HTTP front says that its client is the server's user on this machine."""
@@ -67,29 +65,3 @@ def hidden(value: Any, home: Path) -> Any:
 
 def _is_path(text: str) -> bool:
     return text.startswith(("/", "~/", "file:")) and "\n" not in text
-
-
-def may_be_named(image: str) -> bool:
-    """Check whether a client elsewhere may use an image by this name: no path, nor what another client sent."""
-    name = image.strip().lower()
-    return name.startswith(("data:", "wan:")) and not name.startswith("wan://inputs")
-
-
-def require_no_paths(request: Request | Changes) -> None:
-    """Refuse a request of a client elsewhere that names a file of this machine.
-
-    Raises:
-        BadRequest: It does; the message says what to send.
-    """
-    images = (request.image, getattr(request, "last_image", None))
-    for image in images:
-        if image and not may_be_named(image):
-            what = "of another client" if image.strip().lower().startswith("wan:") else "a path"
-            raise BadRequest(
-                f"the image is {what}, and you are not on the server's machine; send the image as a data URI, or the "
-                "wan:// address of a result"
-            )
-    if not isinstance(request, CaptionRequest) and any(lora.path is not None for lora in request.lora):
-        raise BadRequest(
-            "the lora is a path, and you are not on the server's machine; use the name of one in the server's folder"
-        )

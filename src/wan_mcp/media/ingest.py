@@ -21,12 +21,11 @@ from wan_mcp.media.sources import MISSING_HEAD, data_of_uri, is_base64_of_image,
 from wan_mcp.media.store import MediaName, MediaStore, whole
 from wan_mcp.permissions import make_folder
 from wan_mcp.schema.enums import Kind
-from wan_mcp.schema.plans import InputImage
+from wan_mcp.schema.plans import DATA_URI, InputImage
 from wan_mcp.text import escaped, in_bytes, quoted
 
 __all__ = ["InputImages"]
 
-DATA_URI = "data URI"
 PATH_SHOWN = 200  # characters of a path in an error
 LONGEST_PATH = 4096  # characters: PATH_MAX on Linux
 INPUT_ADDRESS = re.compile(r"wan://inputs/([0-9a-f]{64})\.png")

@@ -13,6 +13,7 @@ from pydantic import Field
 from wan_mcp.schema.enums import AttentionKernel, Frozen, Kind, PlanPrecision, RequestedPrecision, Task
 
 __all__ = [
+    "DATA_URI",
     "CaptionPlan",
     "EngineSettings",
     "ImagePlan",
@@ -23,6 +24,9 @@ __all__ = [
     "StepCache",
     "VideoPlan",
 ]
+
+DATA_URI = "data URI"
+"""The source of an image that came in the request itself."""
 
 
 @dataclass(frozen=True)

@@ -60,30 +60,21 @@ class Admission:
 
         choice = await run_sync(choose)  # an unknown model is refused before any image is read
         notes: list[str] = []
-
-        async def take(what: str, source: str | None) -> InputImage | None:
-            return images.get(source or "") or await self._take(what, source, notes)
-
-        image = await take("image", request.image)
-        last = await take("last_image", request.last_image) if isinstance(request, VideoRequest) else None
+        image, last = await self._images(request, images, notes)
 
         def resolve() -> Plan:
             return self.planner.resolve(request, image, last, machine, choice=choice, notes=notes)
 
         return await run_sync(resolve)
 
-    async def plan(self, request: Request, image: InputImage | None, last_image: InputImage | None) -> Plan:
-        """Return the plan of a request, also of one that is too large for this machine.
-
-        `image` and `last_image` were ingested before; a request may name others, which are ingested.
+    async def plan(self, request: Request, images: Mapping[str, InputImage] = NO_IMAGES) -> Plan:
+        """Return the plan of a request, also of one that is too large for this machine; `images` as in `settle`.
 
         Raises:
             UserError: the request is refused; the message says what is wrong and what to do.
         """
         notes: list[str] = []
-        image = image or await self._take("image", request.image, notes)
-        if isinstance(request, VideoRequest):
-            last_image = last_image or await self._take("last_image", request.last_image, notes)
+        image, last_image = await self._images(request, images, notes)
 
         def plan() -> Plan:
             self._catalog.refresh()
@@ -107,6 +98,17 @@ class Admission:
             BadImage: There is none.
         """
         return await run_sync(self._inputs.taken, sha256)
+
+    async def _images(
+        self, request: Request, known: Mapping[str, InputImage], notes: list[str]
+    ) -> tuple[InputImage | None, InputImage | None]:
+        """Return the first and the last image of a request; those that are not known are ingested."""
+
+        async def take(what: str, source: str | None) -> InputImage | None:
+            return known.get(source or "") or await self._take(what, source, notes)
+
+        image = await take("image", request.image)
+        return image, await take("last_image", request.last_image) if isinstance(request, VideoRequest) else None
 
     async def _take(self, what: str, source: str | None, notes: list[str]) -> InputImage | None:
         if not source:

@@ -20,6 +20,7 @@ from wan_mcp.schema.jobs import Job
 from wan_mcp.schema.parameters import Parameters
 from wan_mcp.schema.plans import InputImage, Plan, VideoPlan
 from wan_mcp.schema.requests import CaptionRequest, ImageRequest, Request, VideoRequest
+from wan_mcp.service.elsewhere import require_nameable
 from wan_mcp.service.repeatable_request import repeatable_request
 from wan_mcp.text import quoted
 
@@ -53,11 +54,22 @@ class Remix:
     """The id of the job."""
 
 
-def of_job(job: Job, asked: Request | None, changes: Changes, catalog: Catalog, home: Path) -> Remix:
-    """Return the request of a job with changes; `asked` is what its caller asked for, None if that is unknown.
+def of_job(
+    job: Job, asked: Request | None, changes: Changes, catalog: Catalog, home: Path, *, elsewhere: bool = False
+) -> Remix:
+    """Return the request of a job with changes.
+
+    Args:
+        job: The job.
+        asked: What its caller asked for; None if that is unknown.
+        changes: What is to be different.
+        catalog: The models.
+        home: The home folder.
+        elsewhere: Whether the caller is on another machine, where images and paths of this one are not for use.
 
     Raises:
-        BadRequest: a change is not allowed, or nothing is changed in a job that has succeeded.
+        BadRequest: a change is not allowed, nothing is changed in a job that has succeeded, or the caller is elsewhere
+            and the job has an image that is not theirs.
     """
     given = changes.given()
     if not given and job.state is JobState.SUCCEEDED:
@@ -67,6 +79,8 @@ def of_job(job: Job, asked: Request | None, changes: Changes, catalog: Catalog, 
         )
     words = repeatable_request(job.plan, catalog.manifests.get(job.plan.model), home)
     request = _changed(job.plan, words, asked, given)
+    if elsewhere:
+        require_nameable(request, job_id=job.id, given=given)
     return Remix(request, _images(job.plan, words, home), job.id)
 
 

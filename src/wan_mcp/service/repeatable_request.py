@@ -9,11 +9,9 @@ from typing import Any
 
 from wan_mcp.catalog.manifest import Manifest
 from wan_mcp.errors import UserError
-from wan_mcp.schema.plans import CaptionPlan, ImagePlan, InputImage, LoraPlan, Plan, VideoPlan
+from wan_mcp.schema.plans import DATA_URI, CaptionPlan, ImagePlan, InputImage, LoraPlan, Plan, VideoPlan
 
 __all__ = ["repeatable_request"]
-
-DATA_URI = "data URI"
 
 
 def repeatable_request(plan: Plan, manifest: Manifest | None, home: Path) -> dict[str, Any]:

@@ -28,6 +28,7 @@ from wan_mcp.schema.plans import InputImage
 from wan_mcp.schema.requests import Request
 from wan_mcp.service.admission import NO_IMAGES, Admission
 from wan_mcp.service.background import background, retried
+from wan_mcp.service.elsewhere import require_nameable
 from wan_mcp.service.estimate import Estimate, estimated
 from wan_mcp.service.live_table import LiveTable, Table
 from wan_mcp.service.model_status import Measured, ModelStatus, model_statuses, what_statuses_depend_on
@@ -68,6 +69,7 @@ class JobService(LiveTable):
         owner: str = "",
         parent: str = "",
         images: Mapping[str, InputImage] = NO_IMAGES,
+        elsewhere: bool = False,
     ) -> JobView:
         """Queue a job and make sure that an engine runs; a repeated `request_id` returns its job.
 
@@ -78,10 +80,13 @@ class JobService(LiveTable):
             owner: The name of the token that it has shown; empty for the home's user.
             parent: The id of the job that this one is made from.
             images: Those that are here already, by what the request says for each.
+            elsewhere: Whether the caller is on another machine: see `service/elsewhere.py`.
 
         Raises:
             UserError: the request is refused; the message says what is wrong and what to do.
         """
+        if elsewhere:
+            require_nameable(request, images)
         table = await self._table()
         if request_id is not None and (job := await run_sync(table.store.attached, request, request_id)):
             return await self.view(job.id)
@@ -108,18 +113,20 @@ class JobService(LiveTable):
     async def estimate(
         self,
         request: Request,
-        image: InputImage | None = None,
-        last_image: InputImage | None = None,
+        images: Mapping[str, InputImage] = NO_IMAGES,
         *,
         client: str = "",
+        elsewhere: bool = False,
     ) -> Estimate:
-        """Return what a job of `client` would be and take; `image` and `last_image` were ingested before.
+        """Return what a job of `client` would be and take; `images` and `elsewhere` as in `submit`.
 
         Raises:
             UserError: the request is refused for another reason than the memory of this machine.
         """
+        if elsewhere:
+            require_nameable(request, images)
         table = await self._table()
-        plan = await self.admission.plan(request, image, last_image)
+        plan = await self.admission.plan(request, images)
 
         def estimate() -> Estimate:
             fit = self.admission.planner.fit(plan, table.engines.machine())
@@ -131,18 +138,18 @@ class JobService(LiveTable):
         """Return what knows the engines of this home."""
         return (await self._table()).engines
 
-    async def remix(self, job_id: str, changes: Changes) -> Remix:
-        """Return the request of a job with changes, to be submitted.
+    async def remix(self, job_id: str, changes: Changes, *, elsewhere: bool = False) -> Remix:
+        """Return the request of a job with changes, to be submitted; `elsewhere` as in `submit`.
 
         Raises:
             UnknownJob: there is none of that id.
-            BadRequest: a change is not allowed, or there is none.
+            BadRequest: a change is not allowed, or there is none; or an image of the job is not for clients elsewhere.
         """
         table = await self._table()
 
         def make() -> Remix:
             job, asked = table.store.get(job_id), table.history.asked(job_id)
-            return of_job(job, asked, changes, self.catalog, self.settings.home)
+            return of_job(job, asked, changes, self.catalog, self.settings.home, elsewhere=elsewhere)
 
         return await run_sync(make)
 

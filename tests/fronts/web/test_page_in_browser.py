@@ -114,6 +114,38 @@ def test_a_picture_is_chosen_and_animated(page: "Page") -> None:
     assert page.title() != "broken in"
 
 
+def test_pages_elsewhere_reuse_their_own_pictures_and_no_others(browser: "Browser", front: Running) -> None:
+    elsewhere = [browser.new_context(extra_http_headers={"Via": "1.1 proxy"}) for _ in range(2)]
+    own, other = (context.new_page() for context in elsewhere)
+    for page in (own, other):
+        page.set_default_timeout(PATIENCE_MS)
+    own.goto(front.url)
+    own.wait_for_selector("#model")
+    own.set_input_files("input[type=file]", {"name": "a.png", "mimeType": "image/png", "buffer": PICTURE})
+    own.wait_for_selector(".held-picture img")
+    job = make(own)
+    plays(own)
+    own.click(".well-remove")
+    own.wait_for_selector(".held-picture img", state="detached")
+    other.goto(f"{front.url}/#/job/{job}")
+    plays(other)
+
+    own.get_by_role("button", name="Remix").click()
+    own.wait_for_selector(".held-picture img")
+    assert own.evaluate("document.querySelector('.held-picture img').naturalWidth") == 64
+    with own.expect_response(lambda response: response.url.endswith("/api/jobs")) as sent:
+        own.get_by_role("button", name="Same, new seed").click()
+    assert sent.value.json()["task"] == "image-to-video"
+
+    other.get_by_role("button", name="Same, new seed").click()
+    sync_api.expect(other.locator(".toasts")).to_contain_text("The picture of this job is on the server's machine")
+    other.get_by_role("button", name="Remix").click()
+    sync_api.expect(other.locator(".toasts")).to_contain_text("choose one")
+    assert other.query_selector(".held-picture img") is None
+    for context in elsewhere:
+        context.close()
+
+
 def test_markup_in_a_prompt_is_shown_as_text(page: "Page") -> None:
     make(page, f"a red circle {SCRIPT}")
     plays(page)

@@ -14,7 +14,6 @@ from pydantic import BeforeValidator, Field
 from starlette.requests import Request as HttpRequest
 
 from wan_mcp.errors import BadRequest
-from wan_mcp.fronts.discretion import require_no_paths
 from wan_mcp.fronts.mcp.discreet_results import discreet_result
 from wan_mcp.fronts.mcp.job_list import JobListOutline, job_list
 from wan_mcp.fronts.mcp.model_list import ModelListOutline, ModelLists
@@ -143,9 +142,7 @@ class _Tools:
     ) -> JobAnswer:
         """Run an earlier job again with changes. Pass only what changes: seed='new' for another result of the same
         request, or any parameter of the tool that made it. Also runs a failed or cancelled job again."""
-        remix = await self._service.remix(job_id, request)
-        if not Places.of(self._service.media, ctx).same_machine:
-            require_no_paths(remix.request)
+        remix = await self._service.remix(job_id, request, elsewhere=self._is_elsewhere(ctx))
         return await self._run(ctx, remix.request, wait_s, request_id, remix)
 
     async def delete_job(self, job_id: JobId) -> JobAnswer:
@@ -189,10 +186,15 @@ class _Tools:
         began, seconds = self._clock(), self._seconds(wait_s)
         reports = ProgressReports(ctx.report_progress)
         await reports.begin("Checking the request")
-        if remix is None and not Places.of(self._service.media, ctx).same_machine:
-            require_no_paths(request)
         images, parent = (remix.images, remix.parent) if remix is not None else (NO_IMAGES, "")
-        view = await self._service.submit(request, request_id, client=_client_of(ctx), parent=parent, images=images)
+        view = await self._service.submit(
+            request,
+            request_id,
+            client=_client_of(ctx),
+            parent=parent,
+            images=images,
+            elsewhere=self._is_elsewhere(ctx),
+        )
         return await self._follow(ctx, view.job.id, began + seconds, reports)
 
     async def _follow(
@@ -211,6 +213,9 @@ class _Tools:
 
     async def _answer(self, ctx: Call, view: JobView, asked: Asked) -> CallToolResult:
         return await job_result(self._service, view, Places.of(self._service.media, ctx), asked)
+
+    def _is_elsewhere(self, ctx: Call) -> bool:
+        return not Places.of(self._service.media, ctx).same_machine
 
     def _seconds(self, wait_s: float | None) -> float:
         settings = self._service.settings

@@ -18,6 +18,8 @@ from wan_mcp.fronts.openai.refusals import NO_REPETITION, ApiError, error_answer
 from wan_mcp.fronts.openai.requests import Asked
 from wan_mcp.fronts.openai.retries import Retries
 from wan_mcp.schema.requests import Request as JobRequest
+from wan_mcp.service.admission import NO_IMAGES
+from wan_mcp.service.remix import Remix
 from wan_mcp.service.service import JobService, JobView
 
 __all__ = ["Call", "Operation", "answer"]
@@ -47,7 +49,12 @@ class Call:
         """Return the query as `form`."""
         return checked_query(self.http, form)
 
-    async def submit(self, request: JobRequest, asked: Asked, parent: str = "") -> JobView:
+    @property
+    def elsewhere(self) -> bool:
+        """Whether the caller is on another machine."""
+        return not is_near(self.http.scope)
+
+    async def submit(self, request: JobRequest, asked: Asked, remix: Remix | None = None) -> JobView:
         """Queue the job of this call, or return the one that an earlier attempt has queued.
 
         Raises:
@@ -55,7 +62,14 @@ class Call:
         """
         request_id = self.retries.request_id(self.http, request)
         try:
-            view = await self.service.submit(request, request_id, client=CLIENT, parent=parent)
+            view = await self.service.submit(
+                request,
+                request_id,
+                client=CLIENT,
+                parent=remix.parent if remix else "",
+                images=remix.images if remix else NO_IMAGES,
+                elsewhere=self.elsewhere,
+            )
         except UserError as error:
             raise of_user_error(error, asked.names) from error
         self.retries.note_job(request_id, view.job.id)
@@ -63,7 +77,7 @@ class Call:
 
     def words(self, text: str) -> str:
         """Return a text as this client may read it: one elsewhere reads no paths of this machine."""
-        return text if is_near(self.http.scope) else discreet(text, self.service.settings.home)
+        return discreet(text, self.service.settings.home) if self.elsewhere else text
 
 
 Handler = Callable[[Call], Awaitable[Answer | Response]]

@@ -1,12 +1,10 @@
 """Videos: made, listed, followed, downloaded, remixed and deleted."""
 
 from pathlib import Path
-from typing import Any
 
 from starlette.responses import Response
 
-from wan_mcp.errors import BadRequest, UnknownJob, UserError
-from wan_mcp.fronts.discretion import is_near, may_be_named
+from wan_mcp.errors import UnknownJob, UserError
 from wan_mcp.fronts.media_answer import media_answer
 from wan_mcp.fronts.openai.answers import Video, VideoDeleted, VideoError, VideoPage
 from wan_mcp.fronts.openai.api import Call
@@ -15,11 +13,12 @@ from wan_mcp.fronts.openai.ids import job_id_of, video_id
 from wan_mcp.fronts.openai.refusals import ApiError, of_user_error
 from wan_mcp.fronts.openai.requests import Asked, require_own_fps, video_parameters, video_request
 from wan_mcp.media.store import MediaName
+from wan_mcp.schema.changes import Changes
 from wan_mcp.schema.enums import JobState, Kind
 from wan_mcp.schema.plans import VideoPlan
 from wan_mcp.schema.requests import VideoRequest
 from wan_mcp.service.describe import fraction_of, stage_of
-from wan_mcp.service.repeatable_request import repeatable_request
+from wan_mcp.service.remix import Remix
 from wan_mcp.service.service import JobView
 from wan_mcp.text import number, one_line
 
@@ -39,40 +38,30 @@ STOPPING_S = 30.0  # how long a deletion waits for its job to stop
 async def create_video(call: Call) -> Video:
     """Queue a video."""
     async with call.body(CreateVideo) as form:
-        return await _submit(call, video_request(form, call.http), form.fps)
+        asked = video_request(form, call.http)
+        return await _submit(call, asked.as_request(VideoRequest), asked, form.fps)
 
 
 async def remix_video(call: Call) -> Video:
     """Queue a video with the parameters of an earlier one, its seed among them, except those of this call."""
     source = (await _view(call)).job
-    manifest = call.service.catalog.manifests.get(source.plan.model)
-    earlier = repeatable_request(source.plan, manifest, call.service.settings.home)
-    if not is_near(call.http.scope):
-        for name in ("image", "last_image"):
-            if (image := earlier.get(name)) is not None and not may_be_named(str(image)):
-                raise BadRequest(
-                    "the picture of this video is on the server's machine, and you are not there; make a new one"
-                )
     async with call.body(RemixVideo) as form:
         asked = video_parameters(form, call.http)
-        asked.parameters = {**_kept(earlier, set(asked.parameters)), **asked.parameters, "prompt": form.prompt}
-        return await _submit(call, asked, form.fps, parent=source.id)
+        asked.set("prompt", form.prompt)
+        changes = dict(asked.parameters)
+        if source.plan.count > 1:  # this API makes one video a call
+            changes["count"] = 1
+        try:
+            remix = await call.service.remix(source.id, Changes.of(changes), elsewhere=call.elsewhere)
+        except UserError as error:
+            raise of_user_error(error, asked.names) from error
+        assert isinstance(remix.request, VideoRequest)
+        return await _submit(call, remix.request, asked, form.fps, remix)
 
 
-def _kept(earlier: dict[str, Any], given: set[str]) -> dict[str, Any]:
-    """Return what stays of an earlier request when these parameters are given."""
-    dropped = {"count"}
-    if given & {"duration_s", "num_frames"}:
-        dropped.add("num_frames")
-    if given & {"model", "preset"}:  # what they decide is theirs
-        dropped |= {"preset", "steps", "guidance_scale", "guidance_scale_2", "turbo", "negative_prompt"}
-    if "model" in given:
-        dropped |= {"resolution", "num_frames"}
-    return {name: value for name, value in earlier.items() if name not in dropped}
-
-
-async def _submit(call: Call, asked: Asked, fps: float | None, parent: str = "") -> Video:
-    request = asked.as_request(VideoRequest)
+async def _submit(
+    call: Call, request: VideoRequest, asked: Asked, fps: float | None, remix: Remix | None = None
+) -> Video:
     if fps is not None:
         try:
             model = call.service.catalog.get(request.model or call.service.settings.video_model, Kind.VIDEO)
@@ -80,7 +69,7 @@ async def _submit(call: Call, asked: Asked, fps: float | None, parent: str = "")
             raise of_user_error(error, asked.names) from error
         if model.frames is not None:
             require_own_fps(fps, model.frames.fps, model.name)
-    return _shown(call, await call.submit(request, asked, parent))
+    return _shown(call, await call.submit(request, asked, remix))
 
 
 async def retrieve_video(call: Call) -> Video:

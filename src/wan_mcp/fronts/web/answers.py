@@ -49,16 +49,16 @@ STATUSES: dict[type[UserError], tuple[int, str]] = {
 INTERNAL = "Something broke in the server; its log says what. Jobs go on."
 
 
-ADDRESSES = frozenset({"url", "sheet_url", "poster_url", "images"})
+ADDRESSES = frozenset({"url", "sheet_url", "poster_url"})
 """Keys whose values are addresses on this server, which look like paths."""
 
 
 def without_paths(value: Any, home: Path) -> Any:
-    """Return a JSON value for a page elsewhere: with every path of the server's machine hidden."""
+    """Return a JSON value for a page elsewhere: without paths of the server's machine and pictures that others sent."""
     if isinstance(value, dict):
         kept = ADDRESSES | NOT_PATHS
         shown = {key: each if key in kept else without_paths(each, home) for key, each in value.items()}
-        return shown | ({"path": None} if "path" in value else {})
+        return shown | {key: empty for key, empty in (("path", None), ("images", [])) if key in value}
     if isinstance(value, list):
         return [without_paths(each, home) for each in value]
     return hidden(value, home)

@@ -12,6 +12,7 @@ from wan_mcp.schema.enums import JobState, Kind
 from wan_mcp.schema.jobs import Artifact, Job
 from wan_mcp.schema.plans import InputImage, Plan, VideoPlan
 from wan_mcp.service.describe import fraction_of, sentence, stage_of, what_it_is
+from wan_mcp.service.elsewhere import may_be_named
 from wan_mcp.service.queue import JobView
 from wan_mcp.service.repeatable_request import repeatable_request
 
@@ -21,9 +22,9 @@ TO_DOWNLOAD = ("model_not_local", "hub_unreachable", "hub_rate_limited")
 TOO_LARGE = ("out_of_memory", "too_large_for_device")
 
 
-def input_url(image: InputImage) -> str:
-    """Return the address of an ingested picture."""
-    return f"/api/inputs/{image.sha256}"
+def input_url(picture: str) -> str:
+    """Return the address of an ingested picture, by its id."""
+    return f"/api/inputs/{picture}"
 
 
 class Cards:
@@ -36,17 +37,25 @@ class Cards:
         """Return a job as a card shows it."""
         return JobCard(**self._facts(view))
 
-    def detail(self, view: JobView) -> JobDetail:
-        """Return a job with what would make it again."""
+    def detail(self, view: JobView, *, near: bool) -> JobDetail:
+        """Return a job with what would make it again; for a page elsewhere, without pictures that are not results."""
         plan = view.job.plan
         manifest = self._catalog.manifests.get(plan.model)
         request = repeatable_request(plan, manifest, self._media.home)
-        # The page names ingested pictures by their hash: a path means nothing to a browser elsewhere.
-        for name, image in _images(plan):
-            if image.source == "data URI" or not image.source.startswith("wan:"):
-                request[name] = image.sha256
         receipt = plan.model_dump(mode="json", exclude={"tokens", "even_at"}, exclude_none=True)
-        return JobDetail(**self._facts(view), request={"kind": plan.kind.value, **request}, receipt=receipt)
+        withheld = []
+        for name, image in _images(plan):
+            if may_be_named(request[name]):
+                continue
+            if near:  # by its hash, as the composer names pictures
+                request[name] = image.sha256
+            else:
+                del request[name]
+                receipt[name] = {"width": image.width, "height": image.height}
+                withheld.append(name)
+        return JobDetail(
+            **self._facts(view), request={"kind": plan.kind.value, **request}, receipt=receipt, withheld=withheld
+        )
 
     def _facts(self, view: JobView) -> dict[str, Any]:
         job, plan = view.job, view.job.plan
@@ -84,7 +93,7 @@ class Cards:
             "height": plan.shape.height if plan.shape else None,
             "seed": plan.seed,
             "count": plan.count,
-            "images": [input_url(image) for _, image in _images(plan)],
+            "images": [input_url(image.sha256) for _, image in _images(plan)],
             "results": [self._file(artifact) for artifact in job.artifacts],
             "caption": job.caption,
             "notes": [*plan.notes, *job.notes],

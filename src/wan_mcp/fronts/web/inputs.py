@@ -1,6 +1,5 @@
 """Pictures that the page sends: bounded, ingested like those of every other front, and known by their hash."""
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,17 +8,18 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 
 from wan_mcp.errors import BadImage
+from wan_mcp.fronts.discretion import is_near
 from wan_mcp.fronts.web.answers import Answers, Refusal
 from wan_mcp.fronts.web.cards import input_url
+from wan_mcp.fronts.web.input_ids import InputIds
 from wan_mcp.fronts.web.shapes import Crop, InputAnswer
 from wan_mcp.media.framing import cover
 from wan_mcp.schema.plans import InputImage
 from wan_mcp.service.service import JobService
-from wan_mcp.text import in_bytes, quoted
+from wan_mcp.text import in_bytes
 
 __all__ = ["Inputs", "crop_of"]
 
-ID = re.compile(r"[0-9a-f]{64}")
 FORM_SPARE = 65_536  # bytes of a form around its picture
 LONGEST_SIDE = 16_384
 PICTURES = ("image", "last_image")
@@ -46,6 +46,7 @@ class Inputs:
 
     def __init__(self, service: JobService, answers: Answers) -> None:
         self._service, self._answers = service, answers
+        self._ids = InputIds(service.settings.http_token)
         self._most = int(service.settings.image_max_mb * 1e6)
 
     async def upload(self, request: Request) -> Response:
@@ -54,9 +55,8 @@ class Inputs:
         notes: list[str] = []
         image = await self._service.admission.ingest(await self._data(request), notes)
         crop = crop_of((image.width, image.height), frame) if frame else None
-        answer = InputAnswer(
-            id=image.sha256, width=image.width, height=image.height, url=input_url(image), notes=notes, crop=crop
-        )
+        id_ = self._ids.id_of(image.sha256, near=is_near(request.scope))
+        answer = InputAnswer(id=id_, width=image.width, height=image.height, url=input_url(id_), notes=notes, crop=crop)
         return self._answers.json(request, answer, 201)
 
     async def _data(self, request: Request) -> bytes:
@@ -85,39 +85,26 @@ class Inputs:
         return Refusal(413, "bad_image", f"The picture is too large; the limit is {in_bytes(self._most)}.")
 
     async def show(self, request: Request) -> Response:
-        """Serve a picture that was taken in."""
-        file = self._service.media.inputs / f"{_id(request.path_params['id'])}.png"
-        if not await run_sync(file.is_file):
+        """Serve a picture that was taken in; to a page elsewhere, one that it has sent."""
+        sha256 = self._ids.hash_of(request.path_params["id"], near=is_near(request.scope))
+        file = self._service.media.inputs / f"{sha256}.png"
+        if sha256 is None or not await run_sync(file.is_file):
             raise Refusal(404, "bad_image", "There is no such picture here.")
         headers = {"Cache-Control": "private, max-age=86400, immutable", "X-Content-Type-Options": "nosniff"}
         return FileResponse(file, media_type="image/png", headers=headers)
 
-    async def known(self, given: Mapping[str, Any]) -> dict[str, InputImage]:
-        """Return the pictures that a request names by their ids, without reading their pixels.
+    async def named(self, request: Request, given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, InputImage]]:
+        """Return the parameters with the path of each picture that is named by its id, and those pictures by path.
 
         Raises:
             BadImage: There is no picture of that id.
         """
-        found: dict[str, InputImage] = {}
+        parameters, images = dict(given), {}
         for name in PICTURES:
-            if isinstance(value := given.get(name), str) and ID.fullmatch(value):
-                found[name] = await self._service.admission.ingested(value)
-        return found
-
-    def with_paths(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the parameters with the path of each picture that is named by its id."""
-        paths = {
-            name: str(self._service.media.inputs / f"{value}.png")
-            for name in PICTURES
-            if isinstance(value := given.get(name), str) and ID.fullmatch(value)
-        }
-        return {**given, **paths}
-
-
-def _id(text: str) -> str:
-    if not ID.fullmatch(text):
-        raise Refusal(404, "bad_image", f"{quoted(text)} is not the id of a picture.")
-    return text
+            if (sha256 := self._ids.hash_of(given.get(name), near=is_near(request.scope))) is not None:
+                parameters[name] = str(self._service.media.inputs / f"{sha256}.png")
+                images[parameters[name]] = await self._service.admission.ingested(sha256)
+        return parameters, images
 
 
 def _frame(query: Mapping[str, str]) -> tuple[int, int] | None:

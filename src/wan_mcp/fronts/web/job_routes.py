@@ -2,7 +2,6 @@
 
 import json
 import re
-from collections.abc import Iterable
 from enum import StrEnum
 from typing import Any, TypeVar
 
@@ -12,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from wan_mcp.errors import BadRequest
-from wan_mcp.fronts.discretion import is_near, require_no_paths
+from wan_mcp.fronts.discretion import is_near
 from wan_mcp.fronts.web.answers import Answers, Refusal
 from wan_mcp.fronts.web.cards import Cards
 from wan_mcp.fronts.web.inputs import Inputs, crop_of
@@ -56,26 +55,21 @@ class JobRoutes:
         parent = given.pop("parent", "")
         if not isinstance(parent, str):
             raise Refusal(400, "bad_request", "The parent must be the id of a job.")
-        asked = self._asked(request, self._inputs.with_paths(given), by_id=await self._inputs.known(given))
-        view = await self._service.submit(asked, key, client=CLIENT, parent=parent)
+        parameters, images = await self._inputs.named(request, given)
+        view = await self._service.submit(
+            _asked(parameters), key, client=CLIENT, parent=parent, images=images, elsewhere=not is_near(request.scope)
+        )
         location = {"Location": f"/api/jobs/{view.job.id}"}
-        return self._answers.json(request, await run_sync(self._cards.detail, view), 202, **location)
-
-    def _asked(self, request: Request, given: dict[str, Any], by_id: Iterable[str]) -> JobRequest:
-        kind = given.pop("kind", None)
-        if not isinstance(kind, str) or kind not in set(Kind):
-            raise Refusal(400, "bad_request", f"The kind must be {', '.join(Kind)}, not {quoted(kind)}.")
-        if not is_near(request.scope):
-            require_no_paths(REQUESTS[Kind(kind)].of(given | dict.fromkeys(by_id, "wan:")))
-        return REQUESTS[Kind(kind)].of(given)
+        return await self._job(request, view, 202, **location)
 
     async def estimate(self, request: Request) -> Response:
         """Return what a job would be and take."""
         given = await body_of(request)
         given.pop("parent", None)
-        known = await self._inputs.known(given)
-        asked = self._asked(request, self._inputs.with_paths(given), by_id=known)
-        found = await self._service.estimate(asked, known.get("image"), known.get("last_image"), client=CLIENT)
+        parameters, images = await self._inputs.named(request, given)
+        found = await self._service.estimate(
+            _asked(parameters), images, client=CLIENT, elsewhere=not is_near(request.scope)
+        )
         return self._answers.json(request, _estimate(found))
 
     async def page(self, request: Request) -> Response:
@@ -120,8 +114,16 @@ class JobRoutes:
         """Ask a job to stop."""
         return await self._job(request, await self._service.cancel(request.path_params["id"]))
 
-    async def _job(self, request: Request, view: JobView) -> Response:
-        return self._answers.json(request, await run_sync(self._cards.detail, view))
+    async def _job(self, request: Request, view: JobView, status: int = 200, **headers: str) -> Response:
+        detail = await run_sync(lambda: self._cards.detail(view, near=is_near(request.scope)))
+        return self._answers.json(request, detail, status, **headers)
+
+
+def _asked(given: dict[str, Any]) -> JobRequest:
+    kind = given.pop("kind", None)
+    if not isinstance(kind, str) or kind not in set(Kind):
+        raise Refusal(400, "bad_request", f"The kind must be {', '.join(Kind)}, not {quoted(kind)}.")
+    return REQUESTS[Kind(kind)].of(given)
 
 
 async def body_of(request: Request) -> dict[str, Any]:

@@ -164,6 +164,8 @@ class JobDetail(JobCard):
     """Parameters for POST /api/jobs, `kind` included."""
     receipt: Mapping[str, Any]
     """The plan with every gap filled, as in the result's metadata."""
+    withheld: list[str] = []
+    """Of `image` and `last_image`, those that `request` lacks because a page elsewhere may not use them."""
 
 
 class Unreadable(Shape):

@@ -193,6 +193,8 @@ export const S = {
     copyPath: "Copy path",
     remix: "Remix",
     remixed: "Its settings are in the composer.",
+    remixedWithout: "Its settings are in the composer. Its picture is on the server's machine: choose one.",
+    pictureKeptBack: "The picture of this job is on the server's machine. Use Remix, and choose a picture.",
     again: "Same, new seed",
     caption: "Caption it",
     keep: "Keep",

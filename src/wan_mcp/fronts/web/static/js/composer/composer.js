@@ -13,6 +13,7 @@ import { CaptionChoices } from "./caption_choices.js";
 import { missing, requestOf } from "./draft.js";
 import { EstimateLine, useEstimate } from "./estimate.js";
 import { LengthChoice, ModelChoice, PresetChoice, SizeChoice } from "./choices.js";
+import { rememberPictures } from "./own_pictures.js";
 import { SeedChoice } from "./seed.js";
 import { applyAction, chooseKind, draft } from "./state.js";
 import { Wells } from "./wells.js";
@@ -48,6 +49,7 @@ function Form({ known, draft: value, model }) {
     try {
       const job = await api.submit(requestOf(value, model), key.current);
       key.current = null;
+      rememberPictures(job.id, value);
       learn([job], { aloud: true });
       draft.set({ seed: job.seed ?? value.seed, parent: "" });
       replace(jobAddress(job.id));

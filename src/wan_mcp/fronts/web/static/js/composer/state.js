@@ -4,6 +4,7 @@ import { api } from "../core/api.js";
 import { go } from "../core/routes.js";
 import { Store } from "../core/store.js";
 import { BLANK, OF_A_MODEL, draftOf } from "./draft.js";
+import { ownPictures } from "./own_pictures.js";
 
 const KEY = "wan-draft";
 
@@ -59,18 +60,25 @@ export function pictureOf(job, file) {
   };
 }
 
-/** Fill the composer with what made a job. */
+/** Return where the picture of a result is: a page elsewhere is told of no other pictures. */
+function addressOf(reference = "") {
+  return reference.replace("wan://", "/media/").replace(/\.mp4$/, ".poster.jpg");
+}
+
+/** Fill the composer with what made a job; say whether a picture is missing, which the server keeps back. */
 export async function remix(id, { newSeed = false } = {}) {
-  const { request, images, width, height, prompt } = await api.job(id);
-  const picture = (index, reference) => ({ id: reference, url: images[index], width, height, name: prompt ?? "", notes: [] });
+  const job = await api.job(id);
+  const { request, images, width, height, prompt } = job;
+  const { pictures, missing } = ownPictures(job);
+  const picture = (index, reference) => ({ id: reference, url: images[index] ?? addressOf(reference), width, height, name: prompt ?? "", notes: [] });
   const next = draftOf(request, {
     image: picture(0, request.image),
     last_image: picture(1, request.last_image),
   });
-  next.parent = id;
+  Object.assign(next, pictures, { parent: id });
   if (newSeed) next.seedLocked = false;
   draft.set(next);
-  return next;
+  return missing.length > 0;
 }
 
 /** Apply the values of a button that an error or an estimate offers. */

@@ -4,6 +4,7 @@ import { Problem, api, submissionKey } from "../core/api.js";
 import { learn } from "../core/jobs.js";
 import { go, jobAddress } from "../core/routes.js";
 import { toast } from "../core/toasts.js";
+import { ownPictures, rememberPictures } from "../composer/own_pictures.js";
 import { draft, remix } from "../composer/state.js";
 import { S } from "../strings.js";
 
@@ -20,16 +21,20 @@ export async function trying(task) {
 
 /** Queue the same request; without `seed`, with a new one. */
 export const again = (id, { sameSeed = false } = {}) => trying(async () => {
-  const { request } = await api.job(id);
+  const before = await api.job(id);
+  const { request } = before;
+  const { pictures, missing } = ownPictures(before);
+  if (missing.length) throw new Problem({ error: S.stage.pictureKeptBack, code: "picture_kept_back" });
+  for (const [well, picture] of Object.entries(pictures)) request[well] = picture.id;
   if (!sameSeed) delete request.seed;
   const job = await api.submit({ ...request, parent: id }, submissionKey());
+  rememberPictures(job.id, pictures);
   learn([job], { aloud: true });
   if (job.seed !== null && !draft.value.seedLocked) draft.set({ seed: job.seed });
   go(jobAddress(job.id));
 });
 
 export const remixJob = (id) => trying(async () => {
-  await remix(id);
-  toast(S.stage.remixed);
+  toast((await remix(id)) ? S.stage.remixedWithout : S.stage.remixed);
   document.getElementById("prompt")?.focus();
 });
