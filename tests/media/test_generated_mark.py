@@ -11,7 +11,8 @@ from tests.fixtures.media import IMAGE, VIDEO, moving_circle, noise
 from tests.support.marks import EXIFTOOL, TRAINED, source_type, source_types_by_exiftool
 from tests.support.videos import probe, read_frames, write_video
 from wan_mcp.media import ffmpeg
-from wan_mcp.media.images import convert_image, preview_jpeg, write_image
+from wan_mcp.media.conversion import convert
+from wan_mcp.media.images import preview_jpeg, write_image
 from wan_mcp.media.previews import PreviewStore
 from wan_mcp.media.receipts import read_receipt
 from wan_mcp.media.store import MediaStore
@@ -28,9 +29,9 @@ def made(media: MediaStore) -> dict[str, Path]:
     files["sheet"] = media.sheet(VIDEO)
     for ending in ("jpg", "JPEG", "webp", "png"):
         files[f"-o {ending}"] = target = media.home / f"result.{ending}"
-        convert_image(files["png"], target, target.suffix)
+        convert(files["png"], target, target.suffix)
     files["-o mp4"] = media.home / "result.mp4"
-    convert_image(files["mp4"], files["-o mp4"], ".mp4")
+    convert(files["mp4"], files["-o mp4"], ".mp4")
     files["preview"] = media.home / "preview.jpg"
     files["preview"].write_bytes(preview_jpeg(files["png"], 25_000))
     previews = PreviewStore(media.home)

@@ -3,6 +3,7 @@
 Decoders refuse whole files for a wrong checksum in a comment or a broken Exif block, which browsers do not even read.
 `without_metadata` returns such a file with nothing but its pixels, and the two other things that matter here:
 the Exif block, for the orientation, and the colour profile. It reads sizes and names of blocks, and decodes nothing.
+Two functions put metadata into animations, which the encoders that make them cannot.
 """
 
 import re
@@ -11,7 +12,16 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-__all__ = ["Bare", "ColourOfPng", "colour_of_png", "scan_components_of_jpeg", "webp_pixels", "without_metadata"]
+__all__ = [
+    "Bare",
+    "ColourOfPng",
+    "colour_of_png",
+    "scan_components_of_jpeg",
+    "webp_pixels",
+    "with_gif_extensions",
+    "with_webp_metadata",
+    "without_metadata",
+]
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 PNG_PIXELS = (b"IHDR", b"PLTE", b"IDAT", b"IEND")
@@ -216,7 +226,7 @@ def _bare_webp(data: bytes) -> Bare:
         elif name in WEBP_PIXELS:
             if name == b"VP8X":
                 content = bytes([content[0] & ~WEBP_METADATA_FLAGS]) + content[1:]
-            kept.append(name + struct.pack("<I", len(content)) + content + b"\0" * (len(content) % 2))
+            kept.append(_webp_chunk((name, content)))
     body = b"WEBP" + b"".join(kept)
     return Bare(b"RIFF" + struct.pack("<I", len(body)) + body, exif=exif, profile=profile)
 
@@ -238,3 +248,47 @@ def _bare_tiff(data: bytes) -> Bare:
             profile = data[start : start + length]
     directory = struct.pack(f"{order}H", len(kept) // 12) + kept + bytes(4)
     return Bare(data[:at] + directory + data[at + len(directory) :], orientation=orientation, profile=profile)
+
+
+def with_webp_metadata(data: bytes, exif: bytes, xmp: bytes) -> bytes:
+    """Return an animated WebP with an Exif block and an XMP packet.
+
+    Raises:
+        ValueError: it is not an animated WebP, or has metadata already.
+    """
+    chunks = list(_webp_chunks(data))
+    if not chunks or chunks[0][0] != b"VP8X" or {b"EXIF", b"XMP "} & {name for name, _ in chunks}:
+        raise ValueError("only an animated WebP without metadata can be given some")
+    header = chunks[0][1]
+    chunks[0] = (b"VP8X", bytes([header[0] | 0x08 | 0x04]) + header[1:])
+    chunks += [(b"EXIF", exif.removeprefix(b"Exif\0\0")), (b"XMP ", xmp)]
+    body = b"WEBP" + b"".join(map(_webp_chunk, chunks))
+    return b"RIFF" + struct.pack("<I", len(body)) + body
+
+
+def _webp_chunk(chunk: tuple[bytes, bytes]) -> bytes:
+    name, content = chunk
+    return name + struct.pack("<I", len(content)) + content + b"\0" * (len(content) % 2)
+
+
+def with_gif_extensions(data: bytes, comment: bytes, xmp: bytes) -> bytes:
+    """Return a GIF with a comment, which is left out if empty, and an XMP packet, both before the first frame.
+
+    Raises:
+        ValueError: it is not a GIF.
+    """
+    if data[:6] != b"GIF89a":
+        raise ValueError("only a GIF89a can be given extensions")
+    at = 13 + (3 << (data[10] & 7) + 1 if data[10] & 0x80 else 0)  # after the screen descriptor and the palette
+    if data[at : at + 14] == b"\x21\xff\x0bNETSCAPE2.0":
+        at += 19  # the number of loops stays first: some programs look for it there only
+    blocks = b"".join(bytes([len(part)]) + part for part in _parts(comment))
+    comments = b"\x21\xfe" + blocks + b"\0" if comment else b""
+    # The packet stands there as it is; whatever byte of it a reader takes for a length leads into the trailer, which
+    # counts down to the end of the block (XMP specification, part 3).
+    trailer = b"\x01" + bytes(range(255, -1, -1)) + b"\0"
+    return data[:at] + comments + b"\x21\xff\x0bXMP DataXMP" + xmp + trailer + data[at:]
+
+
+def _parts(data: bytes) -> list[bytes]:
+    return [data[at : at + 255] for at in range(0, len(data), 255)]

@@ -4,11 +4,12 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
+from typing import BinaryIO
 
 from wan_mcp.child_environment import child_environment
 from wan_mcp.errors import JobFailed
 
-__all__ = ["command", "metadata", "run"]
+__all__ = ["command", "metadata", "run", "started"]
 
 SPECIAL, ESCAPED = re.compile(r"([=;#\\\n])"), r"\\\1"
 """What is escaped in metadata: https://ffmpeg.org/ffmpeg-formats.html#Metadata-1."""
@@ -45,10 +46,21 @@ def run(*arguments: str, folder: Path | None = None) -> subprocess.CompletedProc
     Raises:
         JobFailed: there is no ffmpeg.
     """
+    return started(command("-nostdin", *arguments), folder=folder)
+
+
+def started(
+    command: list[str], *, stdin: BinaryIO | None = None, folder: Path | None = None
+) -> subprocess.CompletedProcess[bytes]:
+    """Run a command line of `command`, and return the completed process with its standard output and error.
+
+    An open file may be its standard input.
+    """
     return subprocess.run(
-        command("-nostdin", *arguments),
+        command,
         env=child_environment(),
         cwd=folder,
+        stdin=subprocess.DEVNULL if stdin is None else stdin,
         capture_output=True,
         check=False,
         process_group=0,

@@ -6,7 +6,6 @@ they are used, so that a front may import this module and still start at once. I
 
 import io
 import json
-import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,14 +19,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL.Image import Image
 
-__all__ = ["IMAGE_DESCRIPTION", "RECEIPT_KEY", "convert_image", "fitting_jpeg", "preview_jpeg", "write_image"]
+__all__ = ["IMAGE_DESCRIPTION", "RECEIPT_KEY", "fitting_jpeg", "preview_jpeg", "write_image"]
 
 RECEIPT_KEY = "wan_mcp"
 IMAGE_DESCRIPTION = 0x010E
-"""The EXIF tag that holds the receipt of a JPEG or WebP file."""
-CONVERTED = {".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
-"""The formats, by Pillow's names, that an image is converted to."""
-CONVERTED_QUALITY = 95
+"""The EXIF tag that holds the receipt of a JPEG or WebP file, also of an animated one."""
 QUALITIES = (88, 80, 70, 60, 45)
 SMALLER = 0.8  # how much a picture shrinks when the lowest quality is still too large
 COMPRESSION = 4  # of zlib: 3 % more bytes than the 9 that `optimize` means, in an eighth of the time
@@ -62,30 +58,6 @@ def write_image(
         seed=seed,
         path=str(path),
     )
-
-
-def convert_image(source: Path, target: Path, ending: str) -> None:
-    """Write a result to another file: a copy of the same kind, or an image as JPEG or WebP, by the `ending` wanted.
-
-    A converted image keeps its receipt, as the image description of its EXIF.
-
-    Raises:
-        OSError: the target cannot be written.
-    """
-    kind = CONVERTED.get(ending.lower())
-    if kind is None:
-        shutil.copyfile(source, target)
-        return
-    from PIL import Image
-
-    with Image.open(source) as picture:
-        picture.load()
-        receipt = picture.info.get(RECEIPT_KEY)
-        exif = Image.Exif()
-        if isinstance(receipt, str):
-            exif[IMAGE_DESCRIPTION] = json.dumps(json.loads(receipt), sort_keys=True)  # EXIF holds ASCII
-        options = {"subsampling": 0} if kind == "JPEG" else {"method": 6}
-        picture.convert("RGB").save(target, kind, quality=CONVERTED_QUALITY, exif=exif, xmp=XMP, **options)
 
 
 def preview_jpeg(source: "Path | Image", max_bytes: int = 60_000) -> bytes:

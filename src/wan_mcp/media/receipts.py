@@ -1,7 +1,7 @@
 """Read the receipt back from a finished file: a JSON object that says how the file was made.
 
-PNG files carry it in a text chunk, JPEG and WebP files in their EXIF, videos in the comment of their metadata. Pillow
-is imported where it is used, so that a front may import this module.
+PNG files carry it in a text chunk, JPEG and WebP files in their EXIF, GIF files in a comment, videos in the comment of
+their metadata. Pillow is imported where it is used, so that a front may import this module.
 """
 
 import json
@@ -14,15 +14,17 @@ from wan_mcp.media.images import IMAGE_DESCRIPTION, RECEIPT_KEY
 
 __all__ = ["read_receipt"]
 
+VIDEOS = (".mp4", ".webm")
+
 
 def read_receipt(path: Path) -> dict[str, Any] | None:
-    """Return the receipt in an mp4 or an image that wan-mcp wrote; None if the file carries none.
+    """Return the receipt in a video or an image that wan-mcp wrote; None if the file carries none.
 
     Raises:
-        OSError: a file with a name other than `*.mp4` cannot be read as an image.
-        JobFailed: there is no ffmpeg to read an mp4.
+        OSError: a file without the ending of a video cannot be read as an image.
+        JobFailed: there is no ffmpeg to read a video.
     """
-    text = _comment(path) if path.suffix == ".mp4" else _text_chunk(path)
+    text = _comment(path) if path.suffix.lower() in VIDEOS else _text_chunk(path)
     try:
         receipt = None if text is None else json.loads(text)
     except ValueError:  # a text of another program
@@ -36,6 +38,8 @@ def _text_chunk(path: Path) -> str | None:
     with Image.open(path) as picture:
         picture.load()  # text may lie behind the pixels
         text = picture.info.get(RECEIPT_KEY) or picture.getexif().get(IMAGE_DESCRIPTION)
+        if picture.format == "GIF" and isinstance(comment := picture.info.get("comment"), bytes):
+            text = comment.decode(errors="replace")
     return text if isinstance(text, str) else None
 
 
@@ -43,5 +47,5 @@ def _comment(path: Path) -> str | None:
     run = ffmpeg.run("-v", "error", "-i", f"file:{path.name}", "-f", "ffmetadata", "-", folder=path.absolute().parent)
     text = run.stdout.decode(errors="replace")
     # https://ffmpeg.org/ffmpeg-formats.html#Metadata-1: '=', ';', '#', '\' and newlines are escaped by '\'.
-    found = re.search(r"^comment=((?:\\.|[^\\\n])*)$", text, re.MULTILINE | re.DOTALL)
+    found = re.search(r"^comment=((?:\\.|[^\\\n])*)$", text, re.MULTILINE | re.DOTALL | re.IGNORECASE)
     return None if found is None else re.sub(r"\\(.)", r"\1", found[1], flags=re.DOTALL)

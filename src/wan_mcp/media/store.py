@@ -17,7 +17,7 @@ from wan_mcp.permissions import make_folder
 from wan_mcp.schema.enums import Kind
 from wan_mcp.text import quoted
 
-__all__ = ["MediaName", "MediaStore", "whole"]
+__all__ = ["CONVERSIONS", "MediaName", "MediaStore", "whole"]
 
 JOB_ID = re.compile(r"[0-9a-z]{20}")
 INPUT = re.compile(r"inputs/([0-9a-f]{64})\.png")
@@ -26,9 +26,14 @@ INPUT_KEPT_S = 86_400.0
 
 EXTENSIONS = {Kind.VIDEO: "mp4", Kind.IMAGE: "png"}
 MIME_TYPES = {Kind.VIDEO: "video/mp4", Kind.IMAGE: "image/png"}
+CONVERSIONS: dict[Kind, dict[str, str]] = {
+    Kind.VIDEO: {".gif": "image/gif", ".webm": "video/webm", ".webp": "image/webp"},
+    Kind.IMAGE: {".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".webp": "image/webp"},
+}
+"""The endings of what each kind of result is converted to, with their media types."""
 PICTURES = re.compile(r"wan://videos/(?P<id>[0-9a-z]{20}-[0-9]{1,3})\.(?P<what>sheet|poster)\.jpg")
 """The addresses of a video's small pictures."""
-ADDRESS = re.compile(r"wan://(?P<folder>video|image)s/(?P<id>[0-9a-z]{20}-[0-9]{1,3})\.(?P<extension>mp4|png)")
+ADDRESS = re.compile(r"wan://(?P<folder>video|image)s/(?P<id>[0-9a-z]{20}-[0-9]{1,3})(?P<ending>\.[0-9a-z]{3,4})")
 
 
 @dataclass(frozen=True)
@@ -67,7 +72,7 @@ class MediaName:
         """
         match = ADDRESS.fullmatch(uri)
         kind = Kind(match["folder"]) if match else None
-        if match is None or kind is None or match["extension"] != EXTENSIONS[kind]:
+        if match is None or kind is None or match["ending"] != f".{EXTENSIONS[kind]}":
             raise BadRequest(
                 f"{quoted(uri)} is not the wan:// address of a result; they look like wan://images/<id>.png"
             )
@@ -94,16 +99,27 @@ class MediaStore:
         return self.path(name).with_suffix(".poster.jpg")
 
     def find(self, address: str) -> tuple[Path, str]:
-        """Return the path and the media type of a wan:// address: of a result, or of a video's sheet or poster.
+        """Return the path and the media type of a wan:// address: of a result, a conversion, or a sheet or poster.
 
         Raises:
-            BadRequest: It is neither.
+            BadRequest: It is none of these.
         """
         if (match := PICTURES.fullmatch(address)) is not None:
             video = MediaName(Kind.VIDEO, match["id"])
             return (self.sheet if match["what"] == "sheet" else self.poster)(video), "image/jpeg"
+        if (match := ADDRESS.fullmatch(address)) is not None:
+            kind = Kind(match["folder"])
+            if (media_type := CONVERSIONS[kind].get(match["ending"])) is not None:
+                return self.path(MediaName(kind, match["id"])).with_suffix(match["ending"]), media_type
         name = MediaName.parse(address)
         return self.path(name), name.mime_type
+
+    def result_of(self, path: Path) -> Path | None:
+        """Return the result that a path is a conversion of; None if it is a result, or a video's sheet or poster."""
+        for kind, endings in CONVERSIONS.items():
+            if path.parent == self._folder / f"{kind}s" and path.suffix in endings and "." not in path.stem:
+                return path.with_suffix(f".{EXTENSIONS[kind]}")
+        return None
 
     @property
     def inputs(self) -> Path:

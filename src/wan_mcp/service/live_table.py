@@ -19,6 +19,7 @@ from wan_mcp.jobs.supervisor import Supervisor
 from wan_mcp.jobs.timings import Timings
 from wan_mcp.media.store import MediaStore
 from wan_mcp.service.background import Health
+from wan_mcp.service.conversions import Conversions
 from wan_mcp.service.deletion import Deletion
 from wan_mcp.service.queue import Queue
 from wan_mcp.settings import Settings
@@ -52,6 +53,7 @@ class LiveTable:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.media = MediaStore(settings.home)
+        self.conversions = Conversions(self.media)
         self._opened: Table | None = None
         self._left: list[Table] = []
         self._opening = anyio.Lock()

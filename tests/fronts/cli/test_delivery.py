@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.fixtures.media import IMAGE
+from tests.fixtures.media import IMAGE, VIDEO, moving_circle
+from tests.support.videos import write_video
 from wan_mcp.errors import BadRequest
 from wan_mcp.fronts.cli.delivery import Delivery
 from wan_mcp.media.images import write_image
@@ -43,9 +44,11 @@ def only(job: Job) -> Job:
 @pytest.mark.parametrize(
     ("name", "kind", "words"),
     [
-        ("clip.gif", Kind.VIDEO, r"ends in \.gif; a video needs \.mp4"),
-        ("clip.WEBM", Kind.VIDEO, r"ends in \.WEBM"),
+        ("clip.avi", Kind.VIDEO, r"ends in \.avi; a video needs \.mp4, \.gif, \.webm or \.webp"),
+        ("clip.MOV", Kind.VIDEO, r"ends in \.MOV"),
         ("clip.png", Kind.VIDEO, r"a video needs \.mp4"),
+        ("clip.jpg", Kind.VIDEO, r"a video needs \.mp4"),
+        ("clip.webm", Kind.IMAGE, r"an image needs"),
         ("clip", Kind.VIDEO, "has no ending"),
         ("-", Kind.VIDEO, "has no ending"),
         (".mp4", Kind.VIDEO, "has no ending"),
@@ -80,6 +83,9 @@ def test_a_target_that_cannot_be_right_is_refused_before_the_job(
     [
         ("a.mp4", Kind.VIDEO),
         ("A.MP4", Kind.VIDEO),
+        ("a.gif", Kind.VIDEO),
+        ("a.WebM", Kind.VIDEO),
+        ("a.webp", Kind.VIDEO),
         ("a.b.Png", Kind.IMAGE),
         ("a.JPEG", Kind.IMAGE),
         ("a.webp", Kind.IMAGE),
@@ -117,6 +123,27 @@ def test_an_image_is_of_the_kind_that_its_ending_says_and_keeps_its_receipt(
         assert picture.format == kind
         assert np.abs(np.asarray(picture, dtype=int) - np.asarray(own, dtype=int)).max() <= 4
     assert read_receipt(target) == RECEIPT
+
+
+@pytest.mark.parametrize(("ending", "head"), [(".gif", b"GIF89a"), (".WEBM", b"\x1a\x45\xdf\xa3"), (".webp", b"RIFF")])
+def test_a_video_is_of_the_kind_that_its_ending_says_and_keeps_its_receipt(
+    tmp_path: Path, ending: str, head: bytes
+) -> None:
+    video = write_video(MediaStore(tmp_path / "home"), VIDEO, moving_circle(5), 8, RECEIPT, 7)
+    before = Path(video.path).read_bytes()
+    target = tmp_path / f"clip{ending}"
+    assert Delivery(target).deliver(job_of(artifacts=(video,))) == [target]
+    assert target.read_bytes().startswith(head)
+    assert read_receipt(target) == RECEIPT
+    assert Path(video.path).read_bytes() == before
+
+
+def test_what_cannot_be_converted_is_told_with_the_place_of_the_result(tmp_path: Path) -> None:
+    video = write_video(MediaStore(tmp_path / "home"), VIDEO, moving_circle(5), 8, RECEIPT, 7)
+    Path(video.path).write_bytes(b"damaged")
+    with pytest.raises(BadRequest, match=r"clip\.gif was not written: .* cannot be converted .*; the result is .*mp4"):
+        Delivery(tmp_path / "clip.gif").deliver(job_of(artifacts=(video,)))
+    assert not (tmp_path / "clip.gif").exists()
 
 
 def test_several_results_are_numbered(tmp_path: Path, pictures: Job) -> None:

@@ -79,6 +79,29 @@ async def test_many_fronts_share_one_table_and_one_engine(settings: Settings, pa
     assert states == ["succeeded"] * 4
 
 
+async def test_media_are_served_in_other_formats(shared_settings: Settings) -> None:
+    with anyio.fail_after(PATIENCE_S):
+        async with site(shared_settings) as http, http.client() as client:
+            addresses = []
+            for tool in ("generate_image", "generate_video"):
+                answer = await client.call_tool(tool, {"prompt": "a star", "steps": 2})
+                assert answer.structured_content is not None
+                [artifact] = answer.structured_content["artifacts"]
+                addresses.append(artifact["uri"].replace("wan://", "/media/").rpartition(".")[0])
+            image, video = addresses
+            served = {ending: await http.web.get(f"{image}.{ending}") for ending in ("webp", "jpg", "gif")}
+            part = await http.web.get(f"{image}.webp", headers={"Range": "bytes=8-11"})
+            broken = await http.web.get(f"{video}.gif")
+    assert [(each.status_code, each.headers["Content-Type"]) for each in served.values()][:2] == [
+        (200, "image/webp"),
+        (200, "image/jpeg"),
+    ]
+    assert served["gif"].status_code == 404  # of videos only
+    assert (part.status_code, part.content) == (206, b"WEBP")
+    assert broken.status_code == 500  # what the fake engine calls a video is not one
+    assert "cannot be converted to gif" in broken.text
+
+
 async def test_media_are_served_whole_and_in_ranges(shared_settings: Settings) -> None:
     with anyio.fail_after(PATIENCE_S):
         async with site(shared_settings) as http, http.client() as client:

@@ -10,7 +10,10 @@ from mcp.shared.exceptions import MCPError
 from mcp.types import INTERNAL_ERROR, INVALID_PARAMS, BlobResourceContents, TextResourceContents
 
 from tests.fixtures.mcp_server import ERAS, Connect, Runner
+from tests.fixtures.media import moving_circle
 from tests.support.patience import PATIENCE_S
+from tests.support.videos import write_video
+from wan_mcp.media.store import MediaName
 from wan_mcp.settings import Settings
 
 pytestmark = pytest.mark.anyio
@@ -67,6 +70,43 @@ async def test_small_results_are_read_whole(shared_settings: Settings, connect: 
     assert (sheet[:2], sheet_type) == (b"\xff\xd8", "image/jpeg")
 
 
+async def test_results_are_read_in_other_formats_which_are_made_of_them(
+    shared_settings: Settings, connect: Connect
+) -> None:
+    with anyio.fail_after(PATIENCE_S):
+        async with connect(shared_settings) as runner:
+            [video] = (await runner.call("generate_video", prompt="a star", steps=2)).job["artifacts"]
+            [image] = (await runner.call("generate_image", prompt="a star", steps=2)).job["artifacts"]
+            # What a fake engine has made is not a video.
+            _, broken = await refused(runner, video["uri"].replace(".mp4", ".webm"))
+            write_video(runner.service.media, MediaName.parse(video["uri"]), moving_circle(5), 8, {"seed": 7}, 7)
+            own = [await anyio.Path(each["path"]).read_bytes() for each in (video, image)]
+            made = {
+                uri: await read(runner, uri)
+                for uri in (
+                    *(video["uri"].replace(".mp4", ending) for ending in (".gif", ".webm", ".webp")),
+                    *(image["uri"].replace(".png", ending) for ending in (".jpg", ".webp")),
+                )
+            }
+            again = [await read(runner, uri) for uri in made]
+            piece, _ = await read(runner, f"{next(iter(made))}?offset=3&length=3")
+            assert own == [await anyio.Path(each["path"]).read_bytes() for each in (video, image)]
+            for artifact in (video, image):
+                await runner.call("delete_job", job_id=artifact["uri"].rpartition("/")[2].partition("-")[0])
+            files = [path for path in runner.service.media.home.rglob("media/*/*") if path.is_file()]
+            left = [path for path in files if path.name[:20] in "".join(made)]
+            gone, _ = await refused(runner, next(iter(made)))
+    assert "cannot be converted to webm" in broken
+    assert [media_type for _, media_type in made.values()] == [
+        "image/gif", "video/webm", "image/webp", "image/jpeg", "image/webp",
+    ]  # fmt: skip
+    heads = (b"GIF89a", b"\x1a\x45\xdf\xa3", b"RIFF", b"\xff\xd8", b"RIFF")
+    assert all(data.startswith(head) for (data, _), head in zip(made.values(), heads, strict=True))
+    assert again == list(made.values())
+    assert piece == b"89a"
+    assert (left, gone) == ([], INVALID_PARAMS)
+
+
 async def test_senseless_pieces_are_refused_with_the_reason(shared_settings: Settings, connect: Connect) -> None:
     with anyio.fail_after(PATIENCE_S):
         async with connect(shared_settings) as runner:
@@ -81,6 +121,10 @@ async def test_senseless_pieces_are_refused_with_the_reason(shared_settings: Set
     "uri",
     [
         f"wan://videos/{'0' * 20}-0.mp4",
+        f"wan://videos/{'0' * 20}-0.gif",
+        f"wan://videos/{'0' * 20}-0.jpg",
+        f"wan://images/{'0' * 20}-0.gif",
+        "wan://images/nothing.webp",
         "wan://videos/nothing.mp4",
         "wan://images/..%2F..%2Fjobs.png",
         "wan://videos/nothing.sheet.jpg",

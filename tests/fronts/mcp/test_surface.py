@@ -196,7 +196,9 @@ async def test_resources_and_prompts_are_listed(settings: Settings, connect: Con
         "wan://videos/{id}.mp4{?offset,length}",
         "wan://videos/{id}.sheet.jpg",
         "wan://videos/{id}.poster.jpg",
+        *(f"wan://videos/{{id}}.{ending}{{?offset,length}}" for ending in ("gif", "webm", "webp")),
         "wan://images/{id}.png{?offset,length}",
+        *(f"wan://images/{{id}}.{ending}{{?offset,length}}" for ending in ("jpg", "webp")),
         "wan://jobs/{id}",
     }
     assert [prompt.name for prompt in prompts] == ["make_video", "animate_image"]

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from wan_mcp.errors import BadRequest
+from wan_mcp.errors import BadRequest, UserError
 from wan_mcp.files import atomic_file
-from wan_mcp.media.images import convert_image
+from wan_mcp.media.conversion import convert, require_encoder
+from wan_mcp.media.store import CONVERSIONS
 from wan_mcp.schema.enums import Kind
 from wan_mcp.schema.jobs import Job
 from wan_mcp.text import one_line
@@ -17,11 +18,11 @@ from wan_mcp.text import one_line
 __all__ = ["Delivery"]
 
 ENDINGS = {
-    Kind.VIDEO: (".mp4",),
-    Kind.IMAGE: (".png", ".jpg", ".jpeg", ".webp"),
+    Kind.VIDEO: (".mp4", *CONVERSIONS[Kind.VIDEO]),
+    Kind.IMAGE: (".png", *CONVERSIONS[Kind.IMAGE]),
     Kind.CAPTION: (".txt",),
 }
-"""The endings of a kind of result. The first is the result's own; images are converted to the others."""
+"""The endings of a kind of result. The first is the result's own; it is converted to the others."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,7 @@ class Delivery:
             raise BadRequest(f"{', '.join(odd)} is not a regular file; choose another -o")
         if taken and not self.force:
             raise BadRequest(f"{', '.join(map(str, taken))} already exists; choose another -o or add --force")
+        require_encoder(kind, self.output.suffix)
 
     def _targets(self, count: int) -> list[Path]:
         if self.output is None:
@@ -82,7 +84,7 @@ class Delivery:
             return [self.output]
         targets = self._targets(len(sources))
         for source, target in zip(sources, targets, strict=True):
-            self._write(target, partial(convert_image, source, ending=target.suffix), str(source))
+            self._write(target, partial(convert, source, ending=target.suffix), str(source))
         return targets
 
     def _write(self, target: Path, fill: Callable[[Path], None], result: str) -> None:
@@ -94,6 +96,8 @@ class Delivery:
             raise BadRequest(
                 f"{target} appeared while the job ran and was not overwritten; the result is {result}"
             ) from error
+        except UserError as error:
+            raise BadRequest(f"{target} was not written: {error}; the result is {result}") from error
         except OSError as error:
             raise BadRequest(f"{target} cannot be written ({error.strerror}); the result is {result}") from error
 

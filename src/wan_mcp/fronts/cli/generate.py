@@ -21,7 +21,7 @@ def _output(endings: str) -> Any:
     return Annotated[Path | None, typer.Option("-o", "--output", help=f"File to write, {endings}. {DEFAULT_PLACE}")]
 
 
-VideoOutput: Any = _output(".mp4")
+VideoOutput: Any = _output(".mp4, .gif, .webm or .webp")
 ImageOutput: Any = _output(".png, .jpg or .webp")
 CaptionOutput: Any = Annotated[
     Path | None, typer.Option("-o", "--output", help="File to write, .txt. By default the caption is printed.")

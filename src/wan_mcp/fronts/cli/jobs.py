@@ -137,7 +137,9 @@ def wait(
     job_id: JobId,
     output: Annotated[
         Path | None,
-        typer.Option("-o", "--output", help="File to write the result to: .mp4, .png, .jpg, .webp or .txt."),
+        typer.Option(
+            "-o", "--output", help="File to write: .mp4, .gif, .webm, .webp, .png, .jpg or .txt, by the kind of job."
+        ),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite the output file.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the whole job as JSON.")] = False,

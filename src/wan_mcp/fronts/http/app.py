@@ -20,7 +20,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 import wan_mcp
-from wan_mcp.errors import BadRequest, UserError
+from wan_mcp.errors import BadRequest, OutOfSpace, UserError
 from wan_mcp.fronts.discretion import discreet, is_near
 from wan_mcp.fronts.http.callers import Callers
 from wan_mcp.fronts.http.connections import (
@@ -135,11 +135,15 @@ def _routes(service: JobService) -> list[Route]:
         return JSONResponse({"status": "ok", "version": wan_mcp.__version__})
 
     async def media(request: Request) -> Response:
-        """Serve a result's file, or a video's sheet or poster; players may request ranges of it."""
+        """Serve a result's file, a conversion of it, or a video's sheet or poster; players may request ranges of it."""
+        address = f"wan://{request.path_params['folder']}/{request.path_params['file']}"
         try:
-            path, mime_type = service.media.find(f"wan://{request.path_params['folder']}/{request.path_params['file']}")
+            path, mime_type = await service.conversions.find(address)
         except BadRequest as error:
             raise HTTPException(404) from error
+        except UserError as error:  # it cannot be converted
+            reason = str(error) if is_near(request.scope) else discreet(str(error), service.settings.home)
+            raise HTTPException(507 if isinstance(error, OutOfSpace) else 500, reason) from error
         response = await media_answer(request, path, mime_type)
         if response is None:
             raise HTTPException(404)
@@ -154,7 +158,8 @@ async def _in_words(request: Request, error: Exception) -> Response:
     match error.status_code:
         case 404:
             words = f"Nothing is at this address. MCP is at {ENDPOINT}, the video API at /v1, results are at "
-            words += "/media/videos/ID.mp4 and /media/images/ID.png, and /healthz reports whether the server works."
+            words += "/media/videos/ID.mp4 (or .gif, .webm, .webp) and /media/images/ID.png (or .jpg, .webp), "
+            words += "and /healthz reports whether the server works."
         case 405:
             allowed = (error.headers or {}).get("Allow", "GET")
             words = f"Method {request.method} is not allowed here; allowed: {allowed}."

@@ -22,7 +22,7 @@ from wan_mcp.fronts.mcp.places import Places
 from wan_mcp.fronts.mcp.results import result_file, structured
 from wan_mcp.jobs.rows import JobListing
 from wan_mcp.media.local_files import open_result
-from wan_mcp.media.store import MediaName
+from wan_mcp.media.store import CONVERSIONS, MediaName
 from wan_mcp.schema.enums import JobState, Kind
 from wan_mcp.schema.jobs import Job
 from wan_mcp.service.service import JobService
@@ -50,7 +50,7 @@ def reading(places: Places) -> Iterator[None]:
 
 def add_resources(server: MCPServer[Any], service: JobService) -> None:
     """Add the resources of `service` to `server`."""
-    media, most = service.media, service.settings.resource_max_kb * 1024
+    most = service.settings.resource_max_kb * 1024
 
     @server.resource(
         "wan://videos/{id}.mp4{?offset,length}", title="Video", mime_type="video/mp4",
@@ -73,10 +73,25 @@ def add_resources(server: MCPServer[Any], service: JobService) -> None:
 
     async def _file(address: str, offset: str = "", length: str = "") -> bytes:
         try:
-            path, _ = media.find(address)
+            path, _ = await service.conversions.find(address)
         except BadRequest as error:
             raise ResourceNotFoundError(f"no result {address[:100]}; wan://gallery lists the newest") from error
         return await run_sync(_read, path, address, offset, length, most, _reader.get().best(path))
+
+    def add_conversion(kind: Kind, ending: str, media_type: str) -> None:
+        @server.resource(
+            f"wan://{kind}s/{{id}}{ending}{{?offset,length}}",
+            title=f"{kind.capitalize()} as {ending[1:]}",
+            mime_type=media_type,
+            description="Made of the result when it is first read.",
+        )
+        @_errors_in_words
+        async def conversion(id: str, offset: str = "", length: str = "") -> bytes:
+            return await _file(f"wan://{kind}s/{id}{ending}", offset, length)
+
+    for kind, endings in CONVERSIONS.items():
+        for ending in sorted({*endings} - {".jpeg"}):
+            add_conversion(kind, ending, endings[ending])
 
     @server.resource(
         "wan://videos/{id}.sheet.jpg", title="Contact sheet", mime_type="image/jpeg",
