@@ -12,7 +12,7 @@ DEV := $(VENV)/.installed-dev
 
 PYTEST := -m pytest --numprocesses logical --maxprocesses 4 --dist loadgroup --no-loadscope-reorder
 # The tests that never load torch: about half of all, in a fraction of the time.
-FAST := $(addprefix tests/,catalog hardware jobs media planning schema service fronts/mcp fronts/http fronts/web) \
+FAST := $(addprefix tests/,catalog hardware jobs media planning schema service fronts/hosts fronts/mcp fronts/http fronts/web) \
 	$(wildcard tests/test_*.py tests/fronts/test_*.py) \
 	$(addprefix tests/weights/,test_fetch.py test_page.py test_trouble.py) \
 	$(filter-out %/test_openapi.py %/test_page.py,$(wildcard tests/fronts/openai/test_*.py)) \

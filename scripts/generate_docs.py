@@ -23,6 +23,8 @@ from wan_mcp.catalog.catalog import Catalog, shipped_folder
 from wan_mcp.catalog.manifest import Manifest
 from wan_mcp.fronts.cli.main import app
 from wan_mcp.fronts.cli.settings_options import default_in_words, variable
+from wan_mcp.fronts.hosts.entries import snippet
+from wan_mcp.fronts.hosts.registry import HOSTS, Host, Launch
 from wan_mcp.fronts.mcp.server import build_server
 from wan_mcp.service.service import JobService
 from wan_mcp.settings import Settings
@@ -34,6 +36,8 @@ RECORD = re.compile(
     r"# (?P<number>\d+)\. (?P<title>.+)\n\nDate: (?P<date>\d{4}-\d\d-\d\d)\. Status: (?P<status>[^.\n]+)\."
 )
 HELP_WIDTH = 100
+LAUNCH = Launch("/absolute/path/to/wan-mcp", ("stdio",))
+"""The command in configurations that are shown to everybody."""
 
 
 def tools() -> Iterator[str]:
@@ -140,6 +144,26 @@ def decisions() -> Iterator[str]:
         yield f"| [{found['number']}]({record.name}) | {_cell(found['title'])} | {found['date']} | {found['status']} |"
 
 
+def hosts() -> Iterator[str]:
+    """Yield the table of the hosts' files, and each form of configuration with those that have it."""
+    yield "| host | command | Linux | macOS | Windows |"
+    yield "|---|---|---|---|---|"
+    for host in HOSTS:
+        places = [host.written_file(system) for system in ("linux", "darwin", "win32")]
+        if any(places):
+            files = " | ".join(f"`{place}`" if place else "–" for place in places)
+            yield f"| [{host.title}]({host.source}) | `wan-mcp setup {host.name}` | {files} |"
+    forms: dict[str, list[Host]] = {}
+    for host in HOSTS:
+        forms.setdefault(snippet(host, host.stdio(LAUNCH)), []).append(host)
+    for text, having in forms.items():
+        yield ""
+        names = [f"{host.title} ({host.found_at})" if host.found_at else host.title for host in having]
+        yield f"{', '.join(names)}:"
+        yield ""
+        yield from (f"    {line}" for line in text.splitlines())
+
+
 def _cell(text: str) -> str:
     return text.replace("|", "\\|")
 
@@ -148,6 +172,7 @@ PARTS: dict[str, tuple[str, Callable[[], Iterator[str]]]] = {
     "tools": ("README.md", tools),
     "settings": ("README.md", settings),
     "commands": ("docs/commands.md", commands),
+    "hosts": ("docs/clients.md", hosts),
     "models": ("docs/models.md", models),
     "h200": ("docs/engine.md", h200),
     "decisions": ("docs/decisions/README.md", decisions),

@@ -14,6 +14,7 @@ from tests.fixtures.mcp_server import Pace
 from tests.fixtures.studio import Studio, StudioSite, done
 from tests.support.loopback import LoopbackHub
 from tests.support.patience import PATIENCE_S
+from wan_mcp.fronts.hosts.registry import HOSTS
 from wan_mcp.settings import Settings
 from wan_mcp.weights.hub import Hub
 
@@ -145,14 +146,16 @@ async def test_other_programs_are_configured_for_this_very_server(studio: Studio
     near = await studio.get("/api/connect")
     assert near["url"] == f"{studio.url}/mcp"
     texts = {each["id"]: each["text"] for each in near["connections"]}
-    assert texts.keys() == {"claude-desktop", "claude-code", "cursor", "vscode", "langchain", "curl"}
-    desktop = json.loads(texts["claude-desktop"])["mcpServers"]["wan"]
+    assert texts.keys() == {*(host.name for host in HOSTS), "langchain", "curl"}
+    desktop = json.loads(texts["claude"])["mcpServers"]["wan"]
     assert shutil.which(desktop["command"]) is not None
     assert desktop["env"]["WAN_MCP_HOME"] == str(shared_settings.home)
-    assert all(near["url"] in text for name, text in texts.items() if name != "claude-desktop")
+    only_start = {host.name for host in HOSTS if host.http is None}
+    assert {name for name, text in texts.items() if near["url"] not in text} == only_start == {"claude", "zed"}
     elsewhere = await studio.web.get("/api/connect", headers={"Via": "1.1 proxy"})
     assert str(shared_settings.home) not in elsewhere.text
-    assert "claude-desktop" not in elsewhere.text
+    assert only_start.isdisjoint(each["id"] for each in elsewhere.json()["connections"])
+    assert "wan-mcp setup" not in elsewhere.text
 
 
 async def test_the_token_is_in_no_configuration(shared_settings: Settings, studio_site: StudioSite) -> None:

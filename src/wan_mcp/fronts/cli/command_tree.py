@@ -20,6 +20,7 @@ COMMANDS = (
     "pull",
     "compile",
     "doctor",
+    "setup",
     "engine",
     "http",
     "stdio",

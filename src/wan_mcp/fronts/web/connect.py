@@ -1,19 +1,17 @@
 """Configurations of other programs for this very server, filled in and ready to copy."""
 
 import json
-import shutil
-import sys
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
 
 from wan_mcp.fronts.discretion import is_near
+from wan_mcp.fronts.hosts.entries import launch, snippet
+from wan_mcp.fronts.hosts.registry import HOSTS, SERVER, Host
 from wan_mcp.fronts.web.answers import Answers
 from wan_mcp.fronts.web.shapes import ConnectAnswer, Connection
-from wan_mcp.settings import ENV_PREFIX, Settings
+from wan_mcp.settings import Settings
 
 __all__ = ["ConnectRoutes", "connections"]
 
@@ -41,24 +39,26 @@ class ConnectRoutes:
 
 
 def connections(settings: Settings, base: str, *, near: bool) -> Iterator[Connection]:
-    """Yield the configurations for a client that reaches this server at `base`."""
+    """Yield the configurations for a client that reaches this server at `base`.
+
+    Hosts on this machine that only start servers get the command; all others get the address.
+    """
     url, bearer = f"{base}/mcp", {"Authorization": f"Bearer {TOKEN}"} if settings.http_token else {}
-    over_http: dict[str, Any] = {"type": "http", "url": url} | ({"headers": bearer} if bearer else {})
-    stdio = _stdio(settings) if near else None
-    servers = {"mcpServers": {"wan": stdio or over_http}}
-    if stdio is not None:
-        yield _json("claude-desktop", "Claude Desktop", "claude_desktop_config.json (Settings → Developer)", servers)
     header = f' --header "Authorization: Bearer {TOKEN}"' if bearer else ""
-    yield Connection(
-        id="claude-code",
-        title="Claude Code",
-        where="a terminal",
-        language="sh",
-        text=f"claude mcp add --transport http wan {url}{header}",
-    )
-    cursor = {"mcpServers": {"wan": {"url": url} | ({"headers": bearer} if bearer else {})}}
-    yield _json("cursor", "Cursor", "~/.cursor/mcp.json", cursor)
-    yield _json("vscode", "VS Code", ".vscode/mcp.json", {"servers": {"wan": over_http}})
+    start = launch(settings) if near else None
+    for host in HOSTS:
+        if host.name == "claude-code":
+            yield Connection(
+                id=host.name,
+                title=host.title,
+                where="a terminal",
+                language="sh",
+                text=f"claude mcp add --transport http {SERVER} {url}{header}",
+            )
+        elif host.http is not None:
+            yield _connection(host, snippet(host, host.http(url, bearer)), near=near)
+        elif start is not None:
+            yield _connection(host, snippet(host, host.stdio(start)), near=near)
     headers = f', "headers": {json.dumps(bearer)}' if bearer else ""
     yield Connection(
         id="langchain",
@@ -86,21 +86,11 @@ def connections(settings: Settings, base: str, *, near: bool) -> Iterator[Connec
     )
 
 
-def _json(key: str, title: str, where: str, content: dict[str, Any]) -> Connection:
-    return Connection(id=key, title=title, where=where, language="json", text=json.dumps(content, indent=2))
-
-
-def _stdio(settings: Settings) -> dict[str, Any]:
-    command = _command()
-    entry: dict[str, Any] = {"command": command[0], "args": [*command[1:], "stdio"]}
-    home = Settings.model_fields["home"].get_default(call_default_factory=True)
-    if settings.home != home:
-        entry["env"] = {f"{ENV_PREFIX}HOME": str(settings.home)}
-    return entry
-
-
-def _command() -> list[str]:
-    """Return the command that starts wan-mcp, with an absolute path: hosts start servers with a short PATH."""
-    beside = Path(sys.executable).with_name("wan-mcp")
-    found = str(beside) if beside.is_file() else shutil.which("wan-mcp")
-    return [found] if found else [sys.executable, "-m", "wan_mcp"]
+def _connection(host: Host, text: str, *, near: bool) -> Connection:
+    place = host.written_file()
+    where = " or ".join(filter(None, (place, host.found_at))) or host.title
+    if near and place:
+        where += f"; or in a terminal: wan-mcp setup {host.name}"
+    return Connection(
+        id=host.name, title=host.title, where=where, language="toml" if host.form == "toml" else "json", text=text
+    )

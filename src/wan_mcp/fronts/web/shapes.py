@@ -319,7 +319,7 @@ class Connection(Shape):
     title: str
     where: str
     """The file or place that it belongs to."""
-    language: Literal["json", "sh", "python"]
+    language: Literal["json", "toml", "sh", "python"]
     text: str
 
 
