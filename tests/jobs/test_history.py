@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fixtures.job_table import video_plan, video_request
+from tests.fixtures.job_table import caption_plan, video_plan, video_request
 from wan_mcp.errors import BadRequest, UnknownJob, UnreadableRow
 from wan_mcp.jobs.database import ADDED_COLUMNS, MIGRATIONS, Database
 from wan_mcp.jobs.history import JobHistory
@@ -15,7 +15,7 @@ from wan_mcp.jobs.store import JobStore
 from wan_mcp.jobs.turns import Asker
 from wan_mcp.schema.enums import JobState, Kind
 from wan_mcp.schema.jobs import Job
-from wan_mcp.schema.plans import CaptionPlan, InputImage
+from wan_mcp.schema.plans import InputImage
 from wan_mcp.schema.requests import CaptionRequest
 
 ROWS = 5_000
@@ -46,9 +46,8 @@ def ended(store: JobStore, job: Job, state: JobState = JobState.SUCCEEDED, capti
 
 
 def caption(store: JobStore, text: str) -> Job:
-    image = InputImage(sha256="", file="", width=8, height=8, source="data URI")
-    plan = CaptionPlan(model="blip", image=image, caption_type=None, length=None, prompt=None, max_new_tokens=9)
-    return ended(store, store.submit(CaptionRequest(image="x"), plan, None, 9), caption=text)
+    job = store.submit(CaptionRequest(image="x"), caption_plan("blip"), None, 9)
+    return ended(store, job, caption=text)
 
 
 def ids(found: JobListing) -> list[str]:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.fixtures.job_table import Clock, video_plan, video_request
+from tests.fixtures.job_table import Clock, caption_plan, video_plan, video_request
 from tests.support.patience import PATIENCE_S
 from wan_mcp.jobs.database import Database
 from wan_mcp.jobs.loaded_models import LoadedModels
@@ -16,20 +16,13 @@ from wan_mcp.jobs.timings import Timings, stage_work
 from wan_mcp.jobs.workers import WorkerRegistry
 from wan_mcp.schema.enums import JobState, Stage
 from wan_mcp.schema.jobs import Job, Progress
-from wan_mcp.schema.plans import CaptionPlan, InputImage, Plan
+from wan_mcp.schema.plans import Plan
 from wan_mcp.schema.requests import CaptionRequest
 from wan_mcp.service.queue import Queue
 from wan_mcp.settings import Settings
 
 LOAD_S = 64.0
-CAPTION = CaptionPlan(
-    model="wan-mini-caption",
-    image=InputImage(sha256="", file="", width=1, height=1, source=""),
-    caption_type=None,
-    length=None,
-    prompt=None,
-    max_new_tokens=4,
-)
+CAPTION = caption_plan()
 
 
 @pytest.fixture

@@ -51,12 +51,43 @@ def this_machine(settings: Settings) -> Machine:
 
 def listed_gpus() -> tuple[str, ...]:
     """Return the names of all GPUs that the driver's tool lists, whether or not torch can use them."""
+    lines = _ask_driver("--query-gpu=name", "--format=csv,noheader") or []
+    return tuple(line.strip() for line in lines if line.strip())
+
+
+def gpu_memory(index: str) -> tuple[int, int] | None:
+    """Return the used and the total memory of a GPU in bytes, as the driver's tool tells; None without it."""
+    try:
+        used, total = _facts_of_gpu(index, "memory.used", "memory.total")
+        return int(used) * MIB, int(total) * MIB
+    except ValueError:
+        return None
+
+
+def _gpu(index: str) -> Machine | None:
+    try:
+        memory, capability = _facts_of_gpu(index, "memory.total", "compute_cap")
+        numbers = tuple(int(number) for number in (capability or "0").split("."))
+        return Machine("GPU", "bf16", int(memory) * MIB, numbers >= MIN_FP8_CAPABILITY)
+    except ValueError:
+        return None
+
+
+def _facts_of_gpu(index: str, first: str, second: str) -> tuple[str, str]:
+    """Return two facts about a GPU, in the tool's words and units; empty ones where it says nothing."""
+    lines = _ask_driver(f"--id={index}", f"--query-gpu={first},{second}", "--format=csv,noheader,nounits") or [""]
+    one, _, other = lines[0].partition(",")
+    return one, other.strip()
+
+
+def _ask_driver(*arguments: str) -> list[str] | None:
+    """Return the lines that the driver's tool answers; None without the tool, or if it fails."""
     tool = shutil.which(TOOL)
     if tool is None:
-        return ()
+        return None
     try:
         answer = subprocess.run(
-            [tool, "--query-gpu=name", "--format=csv,noheader"],
+            [tool, *arguments],
             env=child_environment(),
             capture_output=True,
             text=True,
@@ -64,37 +95,5 @@ def listed_gpus() -> tuple[str, ...]:
             check=True,
         )
     except (OSError, subprocess.SubprocessError):
-        return ()
-    return tuple(line.strip() for line in answer.stdout.splitlines() if line.strip())
-
-
-def gpu_memory(index: str) -> tuple[int, int] | None:
-    """Return the used and the total memory of a GPU in bytes, as the driver's tool tells; None without it."""
-    tool = shutil.which(TOOL)
-    if tool is None:
         return None
-    query = [tool, f"--id={index}", "--query-gpu=memory.used,memory.total", "--format=csv,noheader,nounits"]
-    try:
-        answer = subprocess.run(
-            query, env=child_environment(), capture_output=True, text=True, timeout=TOOL_TIMEOUT_S, check=True
-        )
-        used, _, total = answer.stdout.split("\n")[0].partition(",")
-        return int(used) * MIB, int(total) * MIB
-    except (OSError, subprocess.SubprocessError, ValueError):
-        return None
-
-
-def _gpu(index: str) -> Machine | None:
-    tool = shutil.which(TOOL)
-    if tool is None:
-        return None
-    query = [tool, f"--id={index}", "--query-gpu=memory.total,compute_cap", "--format=csv,noheader,nounits"]
-    try:
-        answer = subprocess.run(
-            query, env=child_environment(), capture_output=True, text=True, timeout=TOOL_TIMEOUT_S, check=True
-        )
-        memory, _, capability = answer.stdout.split("\n")[0].partition(",")
-        numbers = tuple(int(number) for number in (capability or "0").split("."))
-        return Machine("GPU", "bf16", int(memory) * MIB, numbers >= MIN_FP8_CAPABILITY)
-    except (OSError, subprocess.SubprocessError, ValueError):
-        return None
+    return answer.stdout.split("\n")

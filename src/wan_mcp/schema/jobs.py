@@ -5,13 +5,12 @@ from pydantic import Field
 from wan_mcp.schema.enums import Frozen, JobState, Stage
 from wan_mcp.schema.plans import Plan
 
-__all__ = ["Artifact", "Job", "JobError", "Progress"]
+__all__ = ["Artifact", "Job", "JobError", "MediaFacts", "Progress"]
 
 
-class Artifact(Frozen):
-    """A finished media file."""
+class MediaFacts(Frozen):
+    """What a finished media file is, wherever it lies."""
 
-    uri: str = Field(description="wan:// address, readable as an MCP resource and usable as an `image`.")
     mime_type: str
     bytes: int
     width: int
@@ -20,6 +19,12 @@ class Artifact(Frozen):
     fps: float | None = None
     duration_s: float | None = None
     seed: int = Field(description="The seed that reproduces this result.")
+
+
+class Artifact(MediaFacts):
+    """A finished media file."""
+
+    uri: str = Field(description="wan:// address, readable as an MCP resource and usable as an `image`.")
     path: str = Field(description="Absolute path of the file on the server's machine.")
 
 

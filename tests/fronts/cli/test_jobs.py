@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from tests.fixtures.command_line import Wan
+from tests.fixtures.job_table import caption_plan
 from wan_mcp.errors import UnknownJob
 from wan_mcp.fronts.cli.chosen_job import chosen_job, job_as_json
 from wan_mcp.schema.enums import JobState, Stage
 from wan_mcp.schema.jobs import Job, Progress
-from wan_mcp.schema.plans import CaptionPlan, InputImage
 from wan_mcp.service.service import JobView
 from wan_mcp.settings import Settings
 
@@ -20,14 +20,7 @@ ENDED = Job(
     id="j",
     request_id=None,
     state=JobState.SUCCEEDED,
-    plan=CaptionPlan(
-        model="wan-mini-caption",
-        image=InputImage(sha256="", file="", width=1, height=1, source=""),
-        caption_type=None,
-        length=None,
-        prompt=None,
-        max_new_tokens=4,
-    ),
+    plan=caption_plan(),
     created_at=0.0,
 )
 

@@ -21,7 +21,7 @@ from wan_mcp.fronts.mcp.wording import Asked, in_words
 from wan_mcp.media.images import preview_jpeg
 from wan_mcp.media.store import MediaName
 from wan_mcp.schema.enums import JobState, Kind
-from wan_mcp.schema.jobs import Artifact, Job, JobError
+from wan_mcp.schema.jobs import Artifact, Job, JobError, MediaFacts
 from wan_mcp.service.describe import fraction_of, stage_of, what_it_is
 from wan_mcp.service.previews import live_preview
 from wan_mcp.service.repeatable_request import repeatable_request
@@ -64,17 +64,9 @@ class FileOutline(BaseModel):
     """Path, or URL on another machine, of a JPEG with frames of the video."""
 
 
-class ResultFile(FileOutline):
+class ResultFile(FileOutline, MediaFacts):
     """A finished file, as one client finds it."""
 
-    mime_type: str
-    bytes: int
-    width: int
-    height: int
-    frames: int | None
-    fps: float | None
-    duration_s: float | None
-    seed: int
     sheet_uri: str | None
     poster: str | None
     """Path or URL of a JPEG of the video's first frame."""

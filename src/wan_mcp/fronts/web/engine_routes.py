@@ -1,13 +1,11 @@
 """The endpoints of the engine: what it does and holds, and the memory that it can free."""
 
-from dataclasses import asdict
-
 from anyio.to_thread import run_sync
 from starlette.requests import Request
 from starlette.responses import Response
 
 from wan_mcp.fronts.web.answers import Answers
-from wan_mcp.fronts.web.shapes import EngineCard, EnginesAnswer, Freed
+from wan_mcp.fronts.web.shapes import EnginesAnswer, Freed
 from wan_mcp.service.engine_status import engine_status
 from wan_mcp.service.service import JobService
 
@@ -24,7 +22,7 @@ class EngineRoutes:
         """Return what the engine does, and the memory of its device."""
         engines = await self._service.engines()
         status = await run_sync(engine_status, engines, self._service.settings)
-        return self._answers.json(request, EnginesAnswer(engines=[EngineCard(**asdict(status))]))
+        return self._answers.json(request, EnginesAnswer(engines=[status]))
 
     async def free(self, request: Request) -> Response:
         """Ask the idle engine to end, which frees its memory; the next job starts another."""

@@ -6,6 +6,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from wan_mcp.schema.enums import JobState, Kind, Task
+from wan_mcp.schema.jobs import MediaFacts
+from wan_mcp.service.engine_status import EngineStatus
 from wan_mcp.service.model_downloads import DownloadState
 
 __all__ = [
@@ -15,7 +17,6 @@ __all__ = [
     "Crop",
     "DiskCard",
     "DownloadCard",
-    "EngineCard",
     "EnginesAnswer",
     "EstimateAnswer",
     "Fitting",
@@ -93,19 +94,11 @@ class InputAnswer(Shape):
 # Jobs.
 
 
-class ResultFile(Shape):
+class ResultFile(Shape, MediaFacts):
     """A result. `path` is None for a browser on another machine."""
 
     uri: str
     url: str
-    mime_type: str
-    bytes: int
-    width: int
-    height: int
-    frames: int | None
-    fps: float | None
-    duration_s: float | None
-    seed: int
     path: str | None
     sheet_url: str | None
     poster_url: str | None
@@ -271,28 +264,10 @@ class Removed(Shape):
     freed_bytes: int
 
 
-class EngineCard(Shape):
-    """An engine."""
-
-    device: str
-    name: str
-    running: bool
-    ready: bool
-    loaded: list[str]
-    job: str | None
-    idle_s: float | None
-    leaves_in_s: float | None
-    process_bytes: int | None
-    used_bytes: int | None
-    """Memory of the device that any program uses."""
-    total_bytes: int | None
-    hindrance: str | None
-
-
 class EnginesAnswer(Shape):
     """The engines of this server: one."""
 
-    engines: list[EngineCard]
+    engines: list[EngineStatus]
 
 
 class Freed(Shape):
