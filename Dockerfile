@@ -13,7 +13,7 @@ ENV PIP_NO_CACHE_DIR=1 \
     WAN_MCP_HOME=/data
 
 WORKDIR /app
-COPY pyproject.toml constraints.txt README.md LICENSE NOTICE ./
+COPY pyproject.toml hatch_build.py constraints.txt README.md LICENSE NOTICE ./
 COPY manifests manifests
 COPY src src
 

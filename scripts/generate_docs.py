@@ -127,6 +127,22 @@ def h200() -> Iterator[str]:
     yield table(json.loads(RESULT.read_text(encoding="utf-8"))["rows"])
 
 
+def cards() -> Iterator[str]:
+    """Yield the table of what fits on which card."""
+    sys.path.insert(0, str(ROOT))
+    from benchmarks.cards import fit_table
+
+    yield from fit_table()
+
+
+def seconds() -> Iterator[str]:
+    """Yield the table of seconds, measured and computed."""
+    sys.path.insert(0, str(ROOT))
+    from benchmarks.cards import seconds_table
+
+    yield from seconds_table()
+
+
 def decisions() -> Iterator[str]:
     """Yield the table of the decision records, each with its title, date and status.
 
@@ -170,11 +186,13 @@ def _cell(text: str) -> str:
 
 PARTS: dict[str, tuple[str, Callable[[], Iterator[str]]]] = {
     "tools": ("README.md", tools),
-    "settings": ("README.md", settings),
+    "settings": ("docs/settings.md", settings),
     "commands": ("docs/commands.md", commands),
     "hosts": ("docs/clients.md", hosts),
     "models": ("docs/models.md", models),
     "h200": ("docs/engine.md", h200),
+    "cards": ("docs/gpu.md", cards),
+    "seconds": ("docs/gpu.md", seconds),
     "decisions": ("docs/decisions/README.md", decisions),
 }
 

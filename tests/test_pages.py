@@ -4,10 +4,13 @@ import json
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from hatch_build import DescriptionHook
 from tests.support.patience import PATIENCE_S
 
 ROOT = Path(__file__).parents[1]
@@ -41,7 +44,7 @@ def test_every_generated_part_is_written_and_checked_by_one_command(tmp_path: Pa
     generated = {page: page.read_text(encoding="utf-8") for page in PAGES}
     generated = {page: text for page, text in generated.items() if "<!-- generated:" in text}
     parts = sorted(part for text in generated.values() for part in re.findall("<!-- generated: (.*?);", text))
-    assert parts == ["commands", "decisions", "h200", "hosts", "models", "settings", "tools"]
+    assert parts == ["cards", "commands", "decisions", "h200", "hosts", "models", "seconds", "settings", "tools"]
     for page, text in generated.items():
         copy = tmp_path / page.relative_to(ROOT)
         copy.parent.mkdir(parents=True, exist_ok=True)
@@ -61,3 +64,35 @@ def test_pages_name_source_files_and_programs_that_are_there(page: Path) -> None
         assert any((folder / name).is_file() for folder in (ROOT, sources, sources / "engine")), name
     for module in re.findall(r"python -m ([a-z]\w+\.[\w.]+)", text):
         assert any((ROOT / module.replace(".", "/")).with_suffix(end).exists() for end in (".py", "")), module
+
+
+def test_the_description_of_the_package_has_absolute_links_to_files_that_are_there() -> None:
+    facts: dict[str, Any] = {"urls": {"Repository": "https://code.example/me/wan"}}
+    DescriptionHook(str(ROOT), {}).update(facts)
+    text = facts["readme"]["text"]
+    assert facts["readme"]["content-type"] == "text/markdown"
+    outside_code = re.sub(r"^    .*$|`[^`]*`", "", text, flags=re.MULTILINE)
+    targets = re.findall(r"\]\(([^)\s]+)\)", outside_code)
+    assert [target for target in targets if not target.startswith(("https://", "http://"))] == []
+    assert not re.search(r"<(a|img)\s|^\[[^\]]+\]:", outside_code, re.MULTILINE), "the hook knows Markdown's links only"
+    ours = [target for target in targets if target.startswith("https://code.example/")]
+    assert len(ours) > 10
+    for target in ours:
+        kind, _, path = target.removeprefix("https://code.example/me/wan/").partition("/main/")
+        file = path.partition("#")[0]
+        assert (ROOT / file).exists()
+        assert kind == ("raw" if file.endswith(".png") else "blob")
+
+
+def test_the_addresses_of_the_project_belong_to_one_place() -> None:
+    urls = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["urls"]
+    for address in urls.values():
+        assert address.startswith(urls["Repository"])
+        file = address.removeprefix(urls["Repository"]).removeprefix("/blob/main/")
+        assert not file or (ROOT / file).is_file()
+
+
+def test_settings_are_on_one_page_and_the_readme_names_it() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert "docs/settings.md" in readme
+    assert "generated: settings" not in readme

@@ -16,7 +16,7 @@ from tests.support.patience import PATIENCE_S
 
 ROOT = Path(__file__).parents[1]
 TESTS = ROOT / "tests"
-OWN = {"wan_mcp", "tests", "devkit", "smallworld", "training", "benchmarks", "examples", "scripts"}
+OWN = {"wan_mcp", "tests", "devkit", "smallworld", "training", "benchmarks", "examples", "scripts", "hatch_build"}
 WITH_OTHERS = {"triton": "torch", "pydantic_core": "pydantic", "mcp_types": "mcp", "tokenizers": "transformers"}
 """Modules that come with a declared distribution in the one version that fits it."""
 NOT_HERE = {"cudnn": "nvidia-cudnn-frontend", "cutlass": "nvidia-cutlass-dsl"}
