@@ -21,11 +21,12 @@ from wan_mcp.schema.parameters import CliOption, unfold
 from wan_mcp.schema.requests import CaptionRequest, ImageRequest, LoraRequest, VideoRequest
 
 OPTIONS = {
-    "generate video": "prompt --negative --model --preset --image --last-image --resolution --duration --frames "
-    "--steps --guidance --guidance-2 --turbo --seed --style --lora --count --output --force --json --detach",
-    "generate image": "prompt --negative --model --preset --image --strength --resolution --steps --guidance --seed "
-    "--style --lora --count --output --force --json --detach",
-    "caption": "image --model --type --length --prompt --option --seed --output --force --json --detach",
+    "generate video": "prompt --negative --model --preset --image --frame --last-image --last-image-frame "
+    "--resolution --duration --frames --steps --guidance --guidance-2 --turbo --seed --style --lora --count --output "
+    "--force --json --detach",
+    "generate image": "prompt --negative --model --preset --image --frame --strength --resolution --steps --guidance "
+    "--seed --style --lora --count --output --force --json --detach",
+    "caption": "image --frame --model --type --length --prompt --option --seed --output --force --json --detach",
 }
 
 
@@ -117,7 +118,7 @@ def test_the_options_of_the_commands_are_a_contract() -> None:
 def test_a_name_that_is_no_parameter_is_refused_with_the_one_that_was_meant() -> None:
     with pytest.raises(BadRequest, match="no parameter 'negativ_prompt'; did you mean negative_prompt"):
         VideoRequest.of({"prompt": "rain", "negativ_prompt": "blur"})
-    with pytest.raises(BadRequest, match="no parameter 'wait_s'; available: image, model, caption_type, "):
+    with pytest.raises(BadRequest, match="no parameter 'wait_s'; available: image, frame, model, caption_type, "):
         CaptionRequest.of({"image": "x.png", "wait_s": 3})
 
 

@@ -2,6 +2,7 @@
 
 import os
 import re
+import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,16 @@ from wan_mcp.media.store import MediaName, MediaStore
 from wan_mcp.media.video_writer import VideoWriter
 from wan_mcp.schema.jobs import Artifact
 
-__all__ = ["VideoFacts", "probe", "read_frames", "write_video"]
+__all__ = ["CODECS", "VideoFacts", "encode", "greys", "probe", "read_frames", "write_video"]
+
+CODECS = {
+    "mp4": ["-c:v", "libx264", "-bf", "2"],
+    "mov": ["-c:v", "libx265"],
+    "mkv": ["-c:v", "mpeg4"],
+    "webm": ["-c:v", "libvpx-vp9", "-deadline", "realtime"],
+    "avi": ["-c:v", "mjpeg"],
+}
+"""Options of ffmpeg by the endings of files."""
 
 
 @dataclass(frozen=True)
@@ -93,3 +103,17 @@ def _facts(said: str, frames: int) -> VideoFacts:
         raise OSError("ffmpeg does not say what is in the video")
     codec, pixel_format, width, height, rate = found.groups()
     return VideoFacts(int(width), int(height), frames, float(rate), codec, pixel_format)
+
+
+def greys(count: int = 7, width: int = 96, height: int = 64) -> NDArray[np.uint8]:
+    """Frames of which frame i is all (20 + 30 i) in each channel."""
+    return np.stack([np.full((height, width, 3), 20 + 30 * index, np.uint8) for index in range(count)])
+
+
+def encode(file: Path, frames: NDArray[np.uint8], *options: str) -> Path:
+    """Write frames as a file of the format that its ending says."""
+    height, width = frames.shape[1:3]
+    source = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", "8", "-i", "-"]
+    command = ffmpeg.command("-v", "error", *source, *(options or CODECS[file.suffix[1:]]), "-y", str(file))
+    subprocess.run(command, input=frames.tobytes(), check=True)
+    return file

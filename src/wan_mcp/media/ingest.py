@@ -10,7 +10,9 @@ import shutil
 import struct
 import tempfile
 from collections.abc import Iterable
+from contextlib import ExitStack
 from pathlib import Path
+from typing import BinaryIO
 
 from wan_mcp.errors import BadImage
 from wan_mcp.files import writing_to
@@ -19,6 +21,7 @@ from wan_mcp.media.kept_uris import KeptUris
 from wan_mcp.media.local_files import NotAllowed, open_allowed, open_result
 from wan_mcp.media.sources import MISSING_HEAD, data_of_uri, is_base64_of_image, path_of_file_uri, scheme_of
 from wan_mcp.media.store import MediaName, MediaStore, whole
+from wan_mcp.media.video_frames import FIRST, HEAD_BYTES, LAST, frame_of_video, is_video
 from wan_mcp.permissions import make_folder
 from wan_mcp.schema.enums import Kind
 from wan_mcp.schema.plans import DATA_URI, InputImage
@@ -58,23 +61,31 @@ class InputImages:
         self._max_pixels = int(max_megapixels * 1e6)
         self._any_folder = any_folder
 
-    def take(self, source: str, notes: list[str] | None = None) -> InputImage:
+    def take(
+        self, source: str, notes: list[str] | None = None, frame: str | None = None, default_frame: str = FIRST
+    ) -> InputImage:
         """Ingest an image from a local path, a file URI, a wan:// address of an earlier result, or a data URI.
 
-        What of the image was left out or converted is added to `notes`, in sentences.
+        It may be a video: `frame` is "first", "last", or a number from 0, negative ones from the end. Without it,
+        `default_frame` is taken. What of the image was left out or converted is added to `notes`, in sentences.
 
         Raises:
             BadImage: It is missing, outside the allowed folders, too large, or not an image; the message says which.
+                Or it has no such frame.
             OutOfSpace: The disk is full.
         """
-        data, origin = self._read(source if self._uris is None else self._uris.restore(source))
-        return self._keep(data, origin, [] if notes is None else notes)
+        wanted = _Wanted(frame, default_frame, [] if notes is None else notes)
+        source = source if self._uris is None else self._uris.restore(source)
+        return self._keep(*self._read(source, wanted), wanted)
 
-    def take_data(self, data: bytes, notes: list[str] | None = None) -> InputImage:
-        """Ingest the bytes of an image file that a caller has sent; as `take` otherwise."""
+    def take_data(
+        self, data: bytes, notes: list[str] | None = None, frame: str | None = None, default_frame: str = FIRST
+    ) -> InputImage:
+        """Ingest the bytes of an image or video file that a caller has sent; as `take` otherwise."""
         if len(data) > self._max_bytes:
             raise self._too_many_bytes(len(data))
-        return self._keep(data, DATA_URI, [] if notes is None else notes)
+        wanted = _Wanted(frame, default_frame, [] if notes is None else notes)
+        return self._keep(self._picture_in(data, wanted), DATA_URI, wanted)
 
     def taken(self, sha256: str) -> InputImage:
         """Return an image that was ingested before, by its hash.
@@ -94,42 +105,78 @@ class InputImages:
             sha256=sha256, file=str(file.relative_to(self._media.home)), width=width, height=height, source=DATA_URI
         )
 
-    def _read(self, source: str) -> tuple[bytes, str]:
+    def _read(self, source: str, wanted: "_Wanted") -> tuple[bytes, str]:
         match scheme_of(source):
             case "data":
                 data = data_of_uri(source, self._max_bytes)
                 if data is None or len(data) > self._max_bytes:
                     raise self._too_many_bytes(len(source) * 3 // 4 if data is None else len(data))
-                return data, DATA_URI
+                return self._picture_in(data, wanted), DATA_URI
             case "wan":
                 address = "wan" + source.strip()[len("wan") :]  # the scheme in lower case
                 if (copy := INPUT_ADDRESS.fullmatch(address)) is not None:
-                    return self._from_copy(f"{copy[1]}.png", address)
-                return self._from_result(MediaName.parse(address), address)
+                    return self._from_copy(f"{copy[1]}.png", address, wanted)
+                return self._from_result(MediaName.parse(address), address, wanted)
             case "file":
-                return self._from_path(path_of_file_uri(source))
+                return self._from_path(path_of_file_uri(source), wanted)
             case scheme if scheme and source.strip()[len(scheme) :].startswith("://"):
                 raise BadImage("image URLs are not supported; use a local path or a data URI")
         if is_base64_of_image(source):
             raise BadImage(f"the image looks like base64 without a head; {MISSING_HEAD}")
-        return self._from_path(source)
+        return self._from_path(source, wanted)
 
-    def _from_result(self, name: MediaName, origin: str) -> tuple[bytes, str]:
-        path = self._media.path(name) if name.kind is Kind.IMAGE else self._media.poster(name)
+    def _from_result(self, name: MediaName, origin: str, wanted: "_Wanted") -> tuple[bytes, str]:
         try:
-            with open_result(path) as file:
+            if name.kind is Kind.VIDEO and (poster := self._poster(name, wanted)) is not None:
+                return poster, origin
+            with open_result(self._media.path(name)) as file:
+                if name.kind is Kind.VIDEO:
+                    return self._frame(file, wanted), origin
+                wanted.require_none()
                 return file.read(), origin
         except FileNotFoundError as error:
             raise BadImage(f"no result {name.uri}; it may have been deleted") from error
 
-    def _from_copy(self, name: str, origin: str) -> tuple[bytes, str]:
+    def _poster(self, name: MediaName, wanted: "_Wanted") -> bytes | None:
+        """Return the first frame of a result, which is kept as it was before it was encoded, if that one is wanted."""
+        if wanted.frame not in (FIRST, "0"):
+            return None
+        try:
+            with open_result(self._media.poster(name)) as file:
+                picture = file.read()
+        except FileNotFoundError:
+            return None
+        wanted.found(0)
+        return picture
+
+    def _frame(self, file: BinaryIO, wanted: "_Wanted") -> bytes:
+        found = frame_of_video(file, wanted.frame, self._max_pixels, wanted.notes)
+        wanted.found(found.index)
+        return found.png
+
+    def _picture_in(self, data: bytes, wanted: "_Wanted") -> bytes:
+        """Return the bytes of an image as they are, or the wanted frame of a video."""
+        if not is_video(data[:HEAD_BYTES]):
+            wanted.require_none()
+            return data
+        folder = self._media.inputs
+        with ExitStack() as ends:
+            with writing_to(folder):
+                make_folder(folder)
+                file = ends.enter_context(tempfile.TemporaryFile(dir=folder))
+                file.write(data)
+                file.flush()
+            return self._frame(file, wanted)
+
+    def _from_copy(self, name: str, origin: str, wanted: "_Wanted") -> tuple[bytes, str]:
+        wanted.require_none()
         try:
             with open_result(self._media.inputs / name) as file:
                 return file.read(), origin
         except FileNotFoundError as error:
             raise BadImage(f"no image {origin}; it may have been deleted") from error
 
-    def _from_path(self, source: str) -> tuple[bytes, str]:
+    def _from_path(self, source: str, wanted: "_Wanted") -> tuple[bytes, str]:
         if len(source) > LONGEST_PATH:  # resolving it would take hours
             raise BadImage(f"the image is a text of {len(source)} characters, which is neither a path nor a URI")
         shown = quoted(source, PATH_SHOWN)
@@ -138,7 +185,10 @@ class InputImages:
             path = (Path(source).expanduser() if source == "~" or source.startswith("~/") else Path(source)).resolve()
             with open_allowed(path, None if self._any_folder else [*self._folders, self._media.home / "media"]) as file:
                 if (video := self._video_of(path)) is not None:
-                    return self._from_result(video, str(path))
+                    return self._from_result(video, str(path), wanted)
+                if is_video(os.pread(file.fileno(), HEAD_BYTES, 0)):
+                    return self._frame(file, wanted), escaped(str(path))
+                wanted.require_none()
                 if (size := os.fstat(file.fileno()).st_size) > self._max_bytes:
                     raise self._too_many_bytes(size)
                 data = file.read(self._max_bytes + 1)  # it may grow meanwhile
@@ -165,21 +215,53 @@ class InputImages:
     def _too_many_bytes(self, size: int) -> BadImage:
         return BadImage(f"the image has {in_bytes(size)}; the limit is {in_bytes(self._max_bytes)}")
 
-    def _keep(self, data: bytes, origin: str, notes: list[str]) -> InputImage:
+    def _keep(self, data: bytes, origin: str, wanted: "_Wanted") -> InputImage:
         folder = self._media.inputs
         # Its name is its hash, which is known when it is written. A nameless file leaves nothing if this process dies.
         with writing_to(folder):
             make_folder(folder)
             with tempfile.TemporaryFile(dir=folder) as png:
-                digest, width, height = decode_to_png(data, png, self._max_pixels, notes)
+                digest, width, height = decode_to_png(data, png, self._max_pixels, wanted.notes)
                 file = folder / f"{digest}.png"
                 if not _taken_again(file):
                     png.seek(0)
                     with whole(file) as temporary, temporary.open("wb") as copy:
                         shutil.copyfileobj(png, copy)
         return InputImage(
-            sha256=digest, file=str(file.relative_to(self._media.home)), width=width, height=height, source=origin
+            sha256=digest,
+            file=str(file.relative_to(self._media.home)),
+            width=width,
+            height=height,
+            source=origin,
+            frame=wanted.index,
         )
+
+
+class _Wanted:
+    """The frame that is wanted if the image is a video, and which one it was."""
+
+    def __init__(self, asked: str | None, default: str, notes: list[str]) -> None:
+        self._asked, self.notes = asked, notes
+        self.frame = asked or default
+        self.index: int | None = None
+
+    def require_none(self) -> None:
+        """Refuse a frame of what is not a video.
+
+        Raises:
+            BadImage: One was asked for.
+        """
+        if self._asked is not None:
+            raise BadImage(
+                f"frame {quoted(self._asked)} was asked for, and the image is not a video (supported: MP4, MOV, WebM, "
+                "MKV, AVI); omit frame, or name a video"
+            )
+
+    def found(self, index: int) -> None:
+        """Note which frame it is."""
+        self.index = index
+        named = {FIRST: "the first", LAST: "the last"}.get(self.frame)
+        self.notes.append(f"frame {index}{f' ({named})' if named else ''} of the video is used")
 
 
 def _taken_again(file: Path) -> bool:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from wan_mcp.schema.blanks import SkipBlanks
-from wan_mcp.schema.parameters import CliOption, Parameters, Resolution
+from wan_mcp.schema.parameters import AsFrame, CliOption, Parameters, Resolution
 from wan_mcp.schema.requests import LoraRequest
 
 __all__ = ["NEW_SEED", "Changes"]
@@ -41,7 +41,9 @@ class Changes(Parameters):
     model: Annotated[str | None, Field(description="Model name.")] = None
     preset: Annotated[str | None, Field(description="draft, standard or best.")] = None
     image: Annotated[str | None, Field(description="Start image."), CliOption("--image")] = None
+    frame: Annotated[str | None, AsFrame, Field(description="Of a video as image.")] = None
     last_image: Annotated[str | None, Field(description="Last frame.")] = None
+    last_image_frame: Annotated[str | None, AsFrame, Field(description="Of a video as last_image.")] = None
     strength: Annotated[float | None, Field(description="0 to 1.")] = None
     resolution: Annotated[str | None, *Resolution.__metadata__[:1], Field(description="Size name or WIDTHxHEIGHT.")] = (
         None

@@ -7,6 +7,7 @@ over the fields. Nothing here knows MCP or typer. The types below are shared by 
 
 import functools
 import inspect
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Self, TypeVar, get_type_hints
@@ -22,8 +23,10 @@ from wan_mcp.text import number
 
 __all__ = [
     "MAX_SEED",
+    "AsFrame",
     "CliOption",
     "Count",
+    "Frame",
     "Guidance",
     "Image",
     "Model",
@@ -36,6 +39,7 @@ __all__ = [
     "Steps",
     "Style",
     "default_of",
+    "not_asked",
     "unfold",
 ]
 
@@ -60,6 +64,26 @@ def _size_of_pair(value: Any) -> Any:
     if isinstance(value, list | tuple) and len(value) == 2 and all(type(each) in (int, float) for each in value):
         return "x".join(map(number, value))
     return value
+
+
+def not_asked(value: Any) -> bool:
+    """Leave a parameter out of a stored request, as requests were before there was such a parameter."""
+    return value is None
+
+
+FRAME_NUMBER = re.compile(r"[+-]?[0-9]{1,9}(\.0*)?")
+
+
+def _frame(value: Any) -> Any:
+    """Return which frame of a video is meant, in its one spelling; numbers come as numbers and as texts."""
+    if value is None:
+        return None
+    text = str(value).strip().lower() if isinstance(value, str | int | float) and not isinstance(value, bool) else ""
+    if text in ("first", "last"):
+        return text
+    if not FRAME_NUMBER.fullmatch(text):
+        raise PydanticCustomError("frame", "must be first, last, or a whole number from 0; -1 is the last frame")
+    return str(int(float(text)))
 
 
 @dataclass(frozen=True)
@@ -88,7 +112,17 @@ Preset = Annotated[
 ]
 Image = Annotated[
     str | None,
-    Field(description="Start image: local path, wan:// address of a result, or data URI."),
+    Field(description="Start image, or a video: local path, wan:// address of a result, or data URI."),
+]
+AsFrame = BeforeValidator(_frame)
+"""Annotates a text that names a frame of a video."""
+Frame = Annotated[
+    str | None,
+    AsFrame,
+    Field(
+        exclude_if=not_asked,
+        description="Which frame, if image is a video: first, last, or a number (-1 is the last). Default: first.",
+    ),
 ]
 Resolution = Annotated[
     str | None,

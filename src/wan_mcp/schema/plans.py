@@ -42,6 +42,11 @@ class Shape:
         return f"{size} with {self.frames} frames" if self.frames > 1 else size
 
 
+def _not_asked(value: Any) -> bool:
+    """Leave it out of a stored plan, as plans were before it could be asked for."""
+    return value is None
+
+
 class InputImage(Frozen):
     """An input image that was checked and copied into the home folder, upright and in RGB."""
 
@@ -50,6 +55,9 @@ class InputImage(Frozen):
     width: int
     height: int
     source: str = Field(description="Its origin: a path, a wan:// address or 'data URI'.")
+    frame: int | None = Field(
+        default=None, exclude_if=_not_asked, description="Number of the frame, from 0, if the origin is a video."
+    )
 
     @property
     def uri(self) -> str:
@@ -75,11 +83,6 @@ class StepCache(Frozen):
         lt=1,
         description="A pass is skipped if its first block changes by less than this share since the last full pass.",
     )
-
-
-def _not_asked(value: Any) -> bool:
-    """Leave it out of a stored plan, as plans were before it could be asked for."""
-    return value is None
 
 
 class EngineSettings(Frozen):

@@ -7,8 +7,10 @@ from pydantic import Field
 from wan_mcp.schema.blanks import Form, SkipBlanks
 from wan_mcp.schema.enums import Kind
 from wan_mcp.schema.parameters import (
+    AsFrame,
     CliOption,
     Count,
+    Frame,
     Guidance,
     Image,
     Model,
@@ -20,6 +22,7 @@ from wan_mcp.schema.parameters import (
     Seed,
     Steps,
     Style,
+    not_asked,
 )
 
 __all__ = ["CaptionRequest", "ImageRequest", "LoraRequest", "Request", "VideoRequest"]
@@ -48,7 +51,18 @@ class VideoRequest(Parameters):
     model: Model = None
     preset: Preset = None
     image: Image = None
+    frame: Annotated[
+        str | None,
+        AsFrame,
+        Field(
+            exclude_if=not_asked,
+            description="Which frame, if image is a video: first, last, or a number (-1 is the last). Default: last.",
+        ),
+    ] = None
     last_image: Annotated[str | None, Field(description="Last frame; needs a start image too.")] = None
+    last_image_frame: Annotated[
+        str | None, AsFrame, Field(exclude_if=not_asked, description="The same for last_image. Default: first.")
+    ] = None
     resolution: Resolution = None
     duration_s: Annotated[
         float | None, Field(gt=0, description="Seconds, fitted to the model's frame rule."), CliOption("--duration")
@@ -79,6 +93,7 @@ class ImageRequest(Parameters):
     model: Model = None
     preset: Preset = None
     image: Image = None
+    frame: Frame = None
     strength: Annotated[
         float | None, Field(ge=0, le=1, description="How far the start image may change: 0.3 a little, 0.9 almost all.")
     ] = None
@@ -95,7 +110,8 @@ class CaptionRequest(Parameters):
     """A caption as requested."""
 
     kind: Literal[Kind.CAPTION] = Kind.CAPTION
-    image: Annotated[str, Field(description="Local path, wan:// address of a result, or data URI.")]
+    image: Annotated[str, Field(description="Image or video: local path, wan:// address of a result, or data URI.")]
+    frame: Frame = None
     model: Model = None
     caption_type: Annotated[
         str | None,

@@ -1,27 +1,60 @@
 """What a request has to pass before it becomes a job: its model, its input images, its plan, and room on the disk."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from types import MappingProxyType
 
 import anyio
 from anyio.to_thread import run_sync
 
 from wan_mcp.catalog.catalog import Catalog
-from wan_mcp.errors import OutOfSpace, about
+from wan_mcp.errors import BadRequest, OutOfSpace, about
 from wan_mcp.files import require_writable
 from wan_mcp.hardware.machine import Machine
 from wan_mcp.media.ingest import InputImages
 from wan_mcp.media.kept_uris import KeptUris
 from wan_mcp.media.store import MediaStore
+from wan_mcp.media.video_frames import FIRST, LAST
 from wan_mcp.planning.planner import Choice, Planner
 from wan_mcp.schema.plans import InputImage, Plan
 from wan_mcp.schema.requests import Request, VideoRequest
 from wan_mcp.settings import Settings
 from wan_mcp.text import in_bytes
 
-__all__ = ["NO_IMAGES", "Admission"]
+__all__ = ["NO_IMAGES", "Admission", "frame_of", "named"]
 
 NO_IMAGES: Mapping[str, InputImage] = MappingProxyType({})
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """An input image as a request names it."""
+
+    what: str
+    source: str | None
+    frame: str | None
+    default: str
+    """The frame of a video, if the request names none."""
+
+
+def _image(request: Request) -> _Asked:
+    """A video goes on where another one ends; of all else that a video can be taken for, its first frame shows most."""
+    return _Asked("image", request.image, request.frame, LAST if isinstance(request, VideoRequest) else FIRST)
+
+
+def _last_image(request: VideoRequest) -> _Asked:
+    """A video ends where another one begins."""
+    return _Asked("last_image", request.last_image, request.last_image_frame, FIRST)
+
+
+def frame_of(image: str) -> str:
+    """Return the parameter that names the frame of an image which is a video."""
+    return "frame" if image == "image" else f"{image}_frame"
+
+
+def named(source: str, frame: str | None) -> str:
+    """Return by what an image is known that was ingested already: what a request says for it, and of which frame."""
+    return source if frame is None else f"{source} frame {frame}"
 
 
 class Admission:
@@ -48,7 +81,7 @@ class Admission:
     ) -> Plan:
         """Return the plan of a request on `machine` (None if it is not known yet); input images are ingested.
 
-        `images` are those that are here already, by what the request says for each.
+        `images` are those that are here already, by how the request names each: see `named`.
 
         Raises:
             UserError: the request is refused; the message says what is wrong and what to do.
@@ -83,13 +116,21 @@ class Admission:
 
         return await run_sync(plan)
 
-    async def ingest(self, data: bytes, notes: list[str]) -> InputImage:
-        """Ingest the bytes of an image file; what of it was left out or converted is added to `notes`.
+    async def ingest(self, data: bytes, notes: list[str], frame: str | None = None) -> InputImage:
+        """Ingest the bytes of an image file, or a frame of a video; what was left out or converted is in `notes`.
 
         Raises:
             BadImage: It is too large, or not an image; the message says which.
         """
-        return await run_sync(self._inputs.take_data, data, notes, limiter=self.large_work)
+        return await run_sync(self._inputs.take_data, data, notes, frame, limiter=self.large_work)
+
+    async def ingest_result(self, address: str, notes: list[str], frame: str | None = None) -> InputImage:
+        """Ingest what the wan:// address of a result names; as `ingest` otherwise.
+
+        Raises:
+            BadImage, BadRequest: There is no such result, or no such frame.
+        """
+        return await run_sync(self._inputs.take, address, notes, frame, limiter=self.large_work)
 
     async def ingested(self, sha256: str) -> InputImage:
         """Return an image that was ingested before, by its hash.
@@ -104,19 +145,24 @@ class Admission:
     ) -> tuple[InputImage | None, InputImage | None]:
         """Return the first and the last image of a request; those that are not known are ingested."""
 
-        async def take(what: str, source: str | None) -> InputImage | None:
-            return known.get(source or "") or await self._take(what, source, notes)
+        async def take(asked: _Asked) -> InputImage | None:
+            return known.get(named(asked.source or "", asked.frame)) or await self._take(asked, notes)
 
-        image = await take("image", request.image)
-        return image, await take("last_image", request.last_image) if isinstance(request, VideoRequest) else None
+        image = await take(_image(request))
+        return image, await take(_last_image(request)) if isinstance(request, VideoRequest) else None
 
-    async def _take(self, what: str, source: str | None, notes: list[str]) -> InputImage | None:
-        if not source:
+    async def _take(self, asked: _Asked, notes: list[str]) -> InputImage | None:
+        if not asked.source:
+            if asked.frame is not None:
+                with about(parameter := frame_of(asked.what)):
+                    raise BadRequest(f"{parameter} needs {asked.what}, a video; it says which frame is used")
             return None
         of_image: list[str] = []
-        with about(what):
-            image = await run_sync(self._inputs.take, source, of_image, limiter=self.large_work)
-        notes += [f"{what}: {note}" for note in of_image]
+        with about(asked.what):
+            image = await run_sync(
+                self._inputs.take, asked.source, of_image, asked.frame, asked.default, limiter=self.large_work
+            )
+        notes += [f"{asked.what}: {note}" for note in of_image]
         return image
 
     def check_home(self) -> None:

@@ -20,6 +20,7 @@ from wan_mcp.schema.jobs import Job
 from wan_mcp.schema.parameters import Parameters
 from wan_mcp.schema.plans import InputImage, Plan, VideoPlan
 from wan_mcp.schema.requests import CaptionRequest, ImageRequest, Request, VideoRequest
+from wan_mcp.service.admission import frame_of, named
 from wan_mcp.service.elsewhere import require_nameable
 from wan_mcp.service.repeatable_request import repeatable_request
 from wan_mcp.text import quoted
@@ -31,6 +32,7 @@ REQUESTS: dict[Kind, type[VideoRequest | ImageRequest | CaptionRequest]] = {
     Kind.IMAGE: ImageRequest,
     Kind.CAPTION: CaptionRequest,
 }
+IMAGES = ("image", "last_image")
 SHA256 = re.compile(r"[0-9a-f]{64}")
 INSTEAD = (
     ("duration_s", ("num_frames",)),
@@ -49,7 +51,7 @@ class Remix:
 
     request: Request
     images: Mapping[str, InputImage] = field(default_factory=dict)
-    """By what the request says for each."""
+    """By how the request names each: see `admission.named`."""
     parent: str = ""
     """The id of the job."""
 
@@ -110,7 +112,7 @@ def _plan_of(receipt: Mapping[str, Any], home: Path) -> Plan:
     if not isinstance(words, dict):
         raise BadRequest("the file's receipt has no request; wan-mcp has not written it")
     words = dict(words)
-    for name in ("image", "last_image"):
+    for name in IMAGES:
         if isinstance(image := words.get(name), dict):
             digest = str(image.get("sha256"))
             if not SHA256.fullmatch(digest):  # a file of others must not lead anywhere else
@@ -133,6 +135,9 @@ def _changed(plan: Plan, words: dict[str, Any], asked: Request | None, given: di
         base = _asked_words(asked, plan, words)
     elif "image" in given and (asked is not None and getattr(asked, "resolution", None) is None):
         base.pop("resolution", None)  # it follows the image
+    for name in IMAGES:
+        if name in given:
+            base.pop(frame_of(name), None)  # of another image
     for name, others in INSTEAD:
         if name in given:
             for other in others:
@@ -153,8 +158,11 @@ def _asked_words(asked: Request, plan: Plan, words: dict[str, Any]) -> dict[str,
     """Return what the caller asked for, with what the plan knows better: long texts and images."""
     base = {name: value for name, value in asked.model_dump(mode="json").items() if value not in (None, [])}
     base.pop("kind", None)
-    known = ("prompt", "image", "last_image", "seed", "lora")
+    known = ("prompt", *IMAGES, "seed", "lora")
     base |= {name: words[name] for name in known if name in words and (name in base or name == "seed")}
+    for frame in map(frame_of, IMAGES):
+        base.pop(frame, None)
+        base |= {frame: words[frame]} if frame in words else {}
     if "negative_prompt" in base:
         base["negative_prompt"] = getattr(plan, "negative_prompt", None) or " "
     return base
@@ -163,7 +171,7 @@ def _asked_words(asked: Request, plan: Plan, words: dict[str, Any]) -> dict[str,
 def _images(plan: Plan, words: Mapping[str, Any], home: Path) -> dict[str, InputImage]:
     found = {"image": plan.image} | ({"last_image": plan.last_image} if isinstance(plan, VideoPlan) else {})
     return {
-        words[name]: image
+        named(words[name], words.get(frame_of(name))): image
         for name, image in found.items()
         if image is not None and name in words and (home / image.file).is_file()
     }

@@ -4,19 +4,24 @@ A plan also holds what engines need (hashes, sizes of sequences, tokens); this i
 What the model's manifest fills in by itself is left out where it is long: texts.
 """
 
+import re
 from pathlib import Path
 from typing import Any
 
 from wan_mcp.catalog.manifest import Manifest
 from wan_mcp.errors import UserError
+from wan_mcp.media.video_frames import FIRST
 from wan_mcp.schema.plans import DATA_URI, CaptionPlan, ImagePlan, InputImage, LoraPlan, Plan, VideoPlan
 
 __all__ = ["repeatable_request"]
 
+VIDEO = re.compile(r"(?:^wan://|/media/)videos/[0-9a-z]{20}-[0-9]{1,3}\.mp4$")
+"""The address of a video, or its path."""
+
 
 def repeatable_request(plan: Plan, manifest: Manifest | None, home: Path) -> dict[str, Any]:
     """Return the parameters of a tool that lead to `plan`; `manifest` is that of its model, None if it is gone."""
-    words = _caption(plan, manifest, home) if isinstance(plan, CaptionPlan) else _generation(plan, manifest, home)
+    words = _caption(plan, manifest) if isinstance(plan, CaptionPlan) else _generation(plan, manifest, home)
     return {name: value for name, value in words.items() if value is not None}
 
 
@@ -28,8 +33,10 @@ def _generation(plan: VideoPlan | ImagePlan, manifest: Manifest | None, home: Pa
         "negative_prompt": None if plan.negative_prompt == usual else plan.negative_prompt or " ",
         "model": plan.model,
         "preset": plan.preset,
-        "image": _source(plan.image, home),
-        "last_image": _source(video.last_image, home) if video else None,
+        "image": _source(plan.image),
+        "frame": _frame(plan.image),
+        "last_image": _source(video.last_image) if video else None,
+        "last_image_frame": _frame(video.last_image) if video else None,
         "strength": plan.strength if isinstance(plan, ImagePlan) else None,
         "resolution": f"{plan.width}x{plan.height}",
         "num_frames": video.num_frames if video else None,
@@ -45,9 +52,10 @@ def _generation(plan: VideoPlan | ImagePlan, manifest: Manifest | None, home: Pa
     }
 
 
-def _caption(plan: CaptionPlan, manifest: Manifest | None, home: Path) -> dict[str, Any]:
+def _caption(plan: CaptionPlan, manifest: Manifest | None) -> dict[str, Any]:
     return {
-        "image": _source(plan.image, home),
+        "image": _source(plan.image),
+        "frame": _frame(plan.image),
         "model": plan.model,
         "caption_type": plan.caption_type,
         "length": plan.length,
@@ -71,11 +79,20 @@ def _own_words(plan: CaptionPlan, manifest: Manifest | None) -> str | None:
     return None if own == (usual or "") else own
 
 
-def _source(image: InputImage | None, home: Path) -> str | None:
+def _source(image: InputImage | None) -> str | None:
     """Return what a caller can send for an image: what was sent, or the copy of an image that came in the request."""
     if image is None:
         return None
     return image.uri if image.source == DATA_URI else image.source
+
+
+def _frame(image: InputImage | None) -> str | None:
+    """Return the frame of a video; jobs of versions that had only the first one do not say so."""
+    if image is None or image.source == DATA_URI:
+        return None
+    if image.frame is None:
+        return FIRST if VIDEO.search(image.source) else None
+    return str(image.frame)
 
 
 def _adapter(lora: LoraPlan, home: Path) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from tests.fixtures.command_line import Wan
+from tests.support.videos import encode, greys
 from wan_mcp.settings import Settings
 
 Choose = Callable[..., Settings]
@@ -142,6 +143,17 @@ def test_a_person_may_caption_any_picture_that_they_can_read(wan: Wan, tmp_path:
     Image.new("RGB", (40, 30), "teal").save(tmp_path / "mine.png")
     run = wan("caption", "mine.png")
     assert run.stdout == "a picture of 40x30\n"
+
+
+def test_a_frame_of_a_video_is_an_option(wan: Wan, tmp_path: Path) -> None:
+    clip = encode(tmp_path / "clip.mov", greys(3))
+    run = wan("generate", "video", "on", "--image", clip, "--json")
+    assert "image: frame 2 (the last) of the video is used" in json.loads(run.stdout)["plan"]["notes"], run.stderr
+    run = wan("caption", clip, "--frame", "-3", "--json")
+    assert "image: frame 0 of the video is used" in json.loads(run.stdout)["plan"]["notes"], run.stderr
+    run = wan("caption", clip, "--frame", "3")
+    assert (run.returncode, run.stdout) == (2, "")
+    assert "it has 3 frames: 0 to 2" in run.stderr
 
 
 def test_what_was_fitted_is_told(wan: Wan) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from tests.fixtures.mcp_server import Connect, Pace, Runner, png
 from tests.support.patience import PATIENCE_S
+from tests.support.videos import encode, greys
 from wan_mcp.settings import Settings
 
 pytestmark = pytest.mark.anyio
@@ -159,3 +160,78 @@ async def test_a_running_job_is_not_deleted_and_the_answer_says_how(
             await runner.call("cancel_job", job_id=job_id)
             assert not (await runner.call("delete_job", job_id=job_id)).result.is_error
             pace.allow(100)
+
+
+async def test_a_frame_of_a_video_starts_the_next_and_the_result_says_which(
+    shared_settings: Settings, connect: Connect
+) -> None:
+    clip = encode(shared_settings.image_dirs[0] / "clip.mp4", greys())
+    uri = f"data:video/mp4;base64,{base64.b64encode(clip.read_bytes()).decode()}"
+    calls: tuple[tuple[str, dict[str, Any], str], ...] = (
+        ("generate_video", {"image": str(clip)}, "image: frame 6 (the last) of the video is used"),
+        ("generate_video", {"image": uri, "frame": 2}, "image: frame 2 of the video is used"),
+        ("generate_image", {"image": str(clip)}, "image: frame 0 (the first) of the video is used"),
+        ("generate_image", {"image": str(clip), "frame": " Last"}, "image: frame 6 (the last) of the video is used"),
+        ("caption_image", {"image": str(clip), "frame": "-2"}, "image: frame 5 of the video is used"),
+    )
+    with anyio.fail_after(PATIENCE_S):
+        async with connect(shared_settings) as runner:
+            for tool, arguments, note in calls:
+                prompt: dict[str, Any] = {} if tool == "caption_image" else {"prompt": "it goes on", "steps": 2}
+                first = await runner.call(tool, **prompt, **arguments)
+                assert note in first.job["notes"], first.text
+                request = first.job["request"]
+                number = None if arguments["image"] == uri else note.split()[2]
+                assert request.get("frame") == number
+                again = await runner.call(tool, **request)
+                assert again.job["request"] == request
+                plans = [(await runner.service.view(each.job["job_id"])).job.plan for each in (first, again)]
+                assert plans[0].image is not None and plans[1].image is not None
+                assert plans[0].image.sha256 == plans[1].image.sha256
+
+
+async def test_a_remix_may_name_another_frame_or_another_video(shared_settings: Settings, connect: Connect) -> None:
+    folder = shared_settings.image_dirs[0]
+    clip, other = encode(folder / "one.mp4", greys()), encode(folder / "other.webm", greys(3))
+    with anyio.fail_after(PATIENCE_S):
+        async with connect(shared_settings) as runner:
+            first = await runner.call("generate_video", prompt="on", image=str(clip), frame="3", steps=2)
+            job_id = first.job["job_id"]
+            changes: tuple[tuple[dict[str, Any], str], ...] = (
+                ({"seed": "new"}, "3"),
+                ({"frame": "first"}, "0"),
+                ({"image": str(other)}, "2"),
+                ({"image": str(other), "frame": 1}, "1"),
+                ({"preset": "draft"}, "3"),
+            )
+            for change, frame in changes:
+                made = await runner.call("remix", job_id=job_id, **change)
+                assert made.job["request"]["frame"] == frame, made.text
+            clip.unlink()  # the frame was kept
+            kept = await runner.call("remix", job_id=job_id, seed="new")
+            assert kept.job["status"] == "succeeded", kept.text
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"frame": 1}, "frame needs image, a video"),
+        ({"image": PICTURE, "frame": "last"}, "the image is not a video"),
+        ({"image": "CLIP", "frame": 7}, "it has 7 frames: 0 to 6, or from the end -7 to -1"),
+        ({"image": "CLIP", "frame": "middle"}, "must be first, last, or a whole number from 0"),
+        ({"image": "CLIP", "frame": True}, "must be first, last, or a whole number from 0"),
+        ({"image": "CLIP", "frame": 1.5}, "must be first, last, or a whole number from 0"),
+        ({"image": "CLIP", "frame": "1e3"}, "must be first, last, or a whole number from 0"),
+        ({"last_image_frame": "last"}, "last_image_frame needs last_image, a video"),
+    ],
+)
+async def test_a_frame_that_cannot_be_meant_is_refused_and_costs_no_job(
+    shared_settings: Settings, connect: Connect, given: dict[str, Any], words: str
+) -> None:
+    if given.get("image") == "CLIP":
+        given = {**given, "image": str(encode(shared_settings.image_dirs[0] / "clip.mp4", greys()))}
+    with anyio.fail_after(PATIENCE_S):
+        async with connect(shared_settings) as runner:
+            refused = await runner.call("generate_video", prompt="on", **given)
+    assert refused.result.is_error
+    assert words in refused.text

@@ -2,6 +2,7 @@
 
 import base64
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -12,6 +13,7 @@ from openai.types import Video
 from tests.fixtures.mcp_server import Pace, png
 from tests.fixtures.video_api import SORA_ENDS, Api, Serve
 from tests.support.patience import PATIENCE_S
+from tests.support.videos import encode, greys
 from wan_mcp.schema.enums import JobState
 from wan_mcp.schema.plans import VideoPlan
 from wan_mcp.schema.requests import ImageRequest, VideoRequest
@@ -154,6 +156,31 @@ async def test_a_picture_comes_as_a_file_a_reference_or_a_result(settings: Setti
     assert len(hashes) == len(ids)
     assert len(set(hashes)) == 2  # the picture and the result
     assert hashes[4] == hashes[5]
+
+
+async def test_a_video_is_a_picture_too_with_the_frame_that_is_named(
+    settings: Settings, serve: Serve, tmp_path: Path
+) -> None:
+    data = encode(tmp_path / "clip.mp4", greys()).read_bytes()
+    uri = "data:video/mp4;base64," + base64.b64encode(data).decode()
+    async with serve(settings) as api, serving(settings) as service:
+        ways: list[tuple[dict[str, Any], int]] = [
+            ({}, 6),
+            ({"frame": 2}, 2),
+            ({"frame": "first"}, 0),
+            ({"frame": -2}, 5),
+        ]
+        bodies = [{"prompt": "x", "input_reference": uri, **way} for way, _ in ways]
+        ids = [(await api.web.post("/v1/videos", json=body)).json()["id"] for body in bodies]
+        sent = ("clip.mp4", data, "video/mp4")
+        ids += [(await api.create(input_reference=sent)).id, (await api.create(input_reference=sent, frame="2")).id]
+        images = [(await plan_of(service, each)).image for each in ids]
+        outside = await api.refusal("POST", "/videos", {"prompt": "x", "input_reference": uri, "frame": 7})
+        without = await api.refusal("POST", "/videos", {"prompt": "x", "frame": 7})
+    frames = [image.frame for image in images if image]
+    assert frames == [*(index for _, index in ways), 6, 2]
+    assert (outside["status"], outside["param"]) == (400, "input_reference")
+    assert (without["status"], without["param"]) == (400, "frame")
 
 
 async def test_a_path_is_never_read_as_a_picture(settings: Settings, serve: Serve) -> None:

@@ -2,14 +2,17 @@
 
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.fixtures.mcp_server import png
 from tests.fixtures.studio import Studio, done
+from tests.support.videos import encode, greys, write_video
 from wan_mcp.fronts.web.catalogue_shapes import Catalogue
 from wan_mcp.fronts.web.shapes import EstimateAnswer, JobDetail, JobPage
+from wan_mcp.media.store import MediaName, MediaStore
 
 pytestmark = pytest.mark.anyio
 
@@ -60,6 +63,25 @@ async def test_a_form_with_a_picture_is_read_too(studio: Studio) -> None:
     answer = await studio.web.post("/api/inputs", files=files, headers={"X-Wan-Mcp": "page"})
     assert answer.status_code == 201, answer.text
     assert (answer.json()["width"], answer.json()["height"]) == (31, 17)
+
+
+async def test_a_frame_of_a_video_becomes_an_id_like_a_picture(studio: Studio, tmp_path: Path) -> None:
+    data, own = encode(tmp_path / "clip.webm", greys()).read_bytes(), {"X-Wan-Mcp": "page"}
+    sent = [
+        await studio.web.post("/api/inputs", params={"frame": frame}, content=data, headers=own)
+        for frame in ("first", "-1", "2")
+    ]
+    assert [answer.status_code for answer in sent] == [201] * 3
+    assert len({answer.json()["id"] for answer in sent}) == 3
+    assert sent[2].json()["notes"] == ["frame 2 of the video is used"]
+    video = (await studio.until((await studio.submit())["id"], done))["results"][0]
+    path = Path(video["path"])  # this engine's video is none
+    write_video(MediaStore(path.parents[2]), MediaName.parse(video["uri"]), greys(3), 8, {}, 1)
+    asked = {"image": video["uri"], "frame": "last"}
+    taken = await studio.web.post("/api/inputs", params=asked, headers=own)
+    assert (taken.status_code, taken.json()["notes"]) == (201, ["frame 2 (the last) of the video is used"])
+    for wrong in (asked | {"frame": "9"}, asked | {"frame": "x"}, asked | {"image": "/etc/passwd"}):
+        assert (await studio.web.post("/api/inputs", params=wrong, headers=own)).status_code == 400
 
 
 async def test_an_estimate_says_what_a_job_would_be_and_queues_nothing(studio: Studio) -> None:

@@ -32,7 +32,8 @@ def receipt_of(
     It contains neither a time nor a job, so that the same frames always have the same receipt. Of an
     input image it contains only the content's hash and size: its path is private.
     """
-    places: Any = {"image": {"file", "source"}, "last_image": {"file", "source"}, "lora": {"__all__": {"file"}}}
+    origin = {"file", "source", "frame"}
+    places: Any = {"image": origin, "last_image": origin, "lora": {"__all__": {"file"}}}
     request = plan.model_dump(mode="json", exclude=places)
     return {
         "request": request | {"seed": seed, "count": 1},

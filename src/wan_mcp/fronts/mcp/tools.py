@@ -112,7 +112,7 @@ class _Tools:
     async def caption_image(
         self, ctx: Call, request: CaptionRequest, wait_s: WaitS = None, request_id: RequestId = None
     ) -> JobAnswer:
-        """Describe an image in words; for a video's wan:// address, its first frame."""
+        """Describe an image, or a frame of a video, in words."""
         return await self._run(ctx, request, wait_s, request_id)
 
     async def list_resolutions(

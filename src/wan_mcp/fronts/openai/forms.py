@@ -53,6 +53,12 @@ PictureOf = Annotated[
     Reference | Annotated[str, Field(min_length=1)] | None,
     Field(description="A picture: a file in a multipart body, a reference, or the URL alone."),
 ]
+FrameOf = Annotated[
+    Annotated[str, Field(pattern=r"^([Ff]irst|[Ll]ast|[+-]?[0-9]{1,9})$")]
+    | Annotated[int, Field(ge=-999_999_999, le=999_999_999)]
+    | None,
+    Field(description="Which frame, if the picture is a video: first, last, or its number from 0; -1 is the last."),
+]
 Seconds = Annotated[
     Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
     | Annotated[str, Field(pattern=r"^[0-9]{1,5}(\.[0-9]{1,6})?$")]
@@ -95,7 +101,9 @@ class _VideoParameters(_Generation):
     input_reference: PictureOf = None
     reference_url: str | None = Field(default=None, min_length=1, description="SGLang's name for a picture's URL.")
     image_reference: Reference | None = Field(default=None, description="vLLM-Omni's name for a picture's reference.")
+    frame: FrameOf = None
     last_frame: PictureOf = None
+    last_image_frame: FrameOf = None
     seconds: Seconds = None
     num_frames: Whole | None = None
     fps: Number | None = Field(default=None, description="Only the model's own is accepted.")
@@ -184,6 +192,7 @@ class EditImage(CreateImage):
 
     image: Annotated[PictureOf, BeforeValidator(_alone)] = None
     images: tuple[Reference, ...] | None = Field(default=None, min_length=1, max_length=1)
+    frame: FrameOf = None
     strength: Annotated[float, Field(ge=0, le=1)] | None = Field(
         default=None, description="How far the image may change: 0.3 a little, 0.9 almost all."
     )

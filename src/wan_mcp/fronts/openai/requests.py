@@ -21,6 +21,7 @@ SAME = ("model", "seed", "negative_prompt", "guidance_scale", "style", "lora")
 """Parameters that are called the same here and there."""
 NAMES = {
     **{name: name for name in (*SAME, "prompt", "preset", "guidance_scale_2", "turbo", "num_frames", "strength")},
+    **{name: name for name in ("frame", "last_image_frame")},
     "steps": "num_inference_steps",
     "resolution": "size",
     "duration_s": "seconds",
@@ -96,6 +97,8 @@ def video_parameters(form: CreateVideo | RemixVideo, http: HttpRequest) -> Asked
     asked.set("image", _picture(form.reference_url, "reference_url", http), "reference_url")
     asked.set("image", _picture(form.image_reference, "image_reference", http), "image_reference")
     asked.set("last_image", _picture(form.last_frame, "last_frame", http))
+    asked.set("frame", form.frame)
+    asked.set("last_image_frame", form.last_image_frame)
     return asked
 
 
@@ -111,6 +114,7 @@ def image_request(form: CreateImage | EditImage, http: HttpRequest) -> Asked:
     if isinstance(form, EditImage):
         asked.set("image", _picture(form.image, "image", http), "image")
         asked.set("image", _picture(form.images[0] if form.images else None, "images", http), "images")
+        asked.set("frame", form.frame)
         asked.set("strength", form.strength)
     return asked
 

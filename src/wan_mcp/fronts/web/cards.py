@@ -11,6 +11,7 @@ from wan_mcp.media.store import MediaName, MediaStore
 from wan_mcp.schema.enums import JobState, Kind
 from wan_mcp.schema.jobs import Artifact, Job
 from wan_mcp.schema.plans import InputImage, Plan, VideoPlan
+from wan_mcp.service.admission import frame_of
 from wan_mcp.service.describe import fraction_of, sentence, stage_of, what_it_is
 from wan_mcp.service.elsewhere import may_be_named
 from wan_mcp.service.queue import JobView
@@ -47,6 +48,7 @@ class Cards:
         for name, image in _images(plan):
             if may_be_named(request[name]):
                 continue
+            request.pop(frame_of(name), None)
             if near:  # by its hash, as the composer names pictures
                 request[name] = image.sha256
             else:

@@ -15,6 +15,8 @@ from wan_mcp.fronts.web.input_ids import InputIds
 from wan_mcp.fronts.web.shapes import Crop, InputAnswer
 from wan_mcp.media.framing import cover
 from wan_mcp.schema.plans import InputImage
+from wan_mcp.schema.requests import CaptionRequest
+from wan_mcp.service.elsewhere import may_be_named
 from wan_mcp.service.service import JobService
 from wan_mcp.text import in_bytes
 
@@ -50,10 +52,20 @@ class Inputs:
         self._most = int(service.settings.image_max_mb * 1e6)
 
     async def upload(self, request: Request) -> Response:
-        """Take a picture in: the body itself, or the first file of a form."""
-        frame = _frame(request.query_params)
+        """Take a picture in: the body itself, or the first file of a form; or a frame of a video, by `?frame=`.
+
+        With `?image=wan://…` it is a result, and there is no body.
+        """
+        query = request.query_params
+        frame = _frame(query)
         notes: list[str] = []
-        image = await self._service.admission.ingest(await self._data(request), notes)
+        admission, of_video = self._service.admission, _frame_of_video(query)
+        if address := query.get("image"):
+            if not address.startswith("wan:") or not may_be_named(address):
+                raise BadImage("image must be the wan:// address of a result; send other pictures as the body")
+            image = await admission.ingest_result(address, notes, of_video)
+        else:
+            image = await admission.ingest(await self._data(request), notes, of_video)
         crop = crop_of((image.width, image.height), frame) if frame else None
         id_ = self._ids.id_of(image.sha256, near=is_near(request.scope))
         answer = InputAnswer(id=id_, width=image.width, height=image.height, url=input_url(id_), notes=notes, crop=crop)
@@ -114,6 +126,15 @@ def _frame(query: Mapping[str, str]) -> tuple[int, int] | None:
     if not all(side.isdecimal() and len(side) < 6 and 0 < int(side) <= LONGEST_SIDE for side in sides):
         raise Refusal(400, "bad_request", f"Width and height must be 1 to {LONGEST_SIDE}, both of them.")
     return int(sides[0]), int(sides[1])
+
+
+def _frame_of_video(query: Mapping[str, str]) -> str | None:
+    """Return which frame of a video is wanted.
+
+    Raises:
+        BadRequest: It is none.
+    """
+    return CaptionRequest.of({"image": "-", "frame": query.get("frame")}).frame
 
 
 def _file_in_form(content_type: str, body: bytes) -> bytes:

@@ -45,7 +45,11 @@ export function requestOf(draft, model) {
   const request = { kind: draft.kind, model: model.name };
   const words = (draft.kind === "caption" ? draft.instruction : draft.prompt).trim();
   if (words && allowed("prompt")) request.prompt = words;
-  for (const name of ["image", "last_image"]) if (draft[name] && allowed(name)) request[name] = draft[name].id;
+  for (const [name, frame] of [["image", "frame"], ["last_image", "last_image_frame"]]) {
+    if (!draft[name] || !allowed(name)) continue;
+    request[name] = draft[name].id;
+    if (draft[name].frame) request[frame] = draft[name].frame;
+  }
   for (const name of PLAIN) if (draft[name] !== null && allowed(name)) request[name] = draft[name];
   if (draft.negative_prompt && allowed("negative_prompt")) request.negative_prompt = draft.negative_prompt;
   if (draft.turbo && allowed("turbo")) request.turbo = true;

@@ -52,10 +52,16 @@ export async function takePicture(blob, name) {
   return { id: answer.id, url: answer.url, width: answer.width, height: answer.height, name, notes: answer.notes };
 }
 
+/** Have the server take a frame of a video, and return what a well holds of it. */
+export async function takeFrame(file, index, name) {
+  const answer = await api.frame(file.uri, index);
+  return { id: answer.id, url: answer.url, width: answer.width, height: answer.height, name, notes: [] };
+}
+
 /** A result of a job as what a well holds: the image, or the first frame of a video. */
 export function pictureOf(job, file) {
   return {
-    id: file.uri, url: file.poster_url ?? file.url, width: file.width, height: file.height,
+    id: file.uri, frame: job.kind === "video" ? "first" : null, url: file.poster_url ?? file.url, width: file.width, height: file.height,
     name: job.prompt || job.what, notes: [],
   };
 }
@@ -70,10 +76,12 @@ export async function remix(id, { newSeed = false } = {}) {
   const job = await api.job(id);
   const { request, images, width, height, prompt } = job;
   const { pictures, missing } = ownPictures(job);
-  const picture = (index, reference) => ({ id: reference, url: images[index] ?? addressOf(reference), width, height, name: prompt ?? "", notes: [] });
+  const picture = (index, reference, frame) => ({
+    id: reference, frame: frame ?? null, url: images[index] ?? addressOf(reference), width, height, name: prompt ?? "", notes: [],
+  });
   const next = draftOf(request, {
-    image: picture(0, request.image),
-    last_image: picture(1, request.last_image),
+    image: picture(0, request.image, request.frame),
+    last_image: picture(1, request.last_image, request.last_image_frame),
   });
   Object.assign(next, pictures, { parent: id });
   if (newSeed) next.seedLocked = false;

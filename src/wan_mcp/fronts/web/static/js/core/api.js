@@ -50,6 +50,7 @@ export const api = {
   estimate: (request, signal) => send("POST", "/api/estimate", { json: request, signal }),
   submit: (request, key) => send("POST", "/api/jobs", { json: request, headers: { "Idempotency-Key": key } }),
   upload: (blob) => send("POST", "/api/inputs", { body: blob, headers: { "Content-Type": blob.type || "application/octet-stream" } }),
+  frame: (address, frame) => send("POST", `/api/inputs?image=${encodeURIComponent(address)}&frame=${frame}`),
   jobs: (query, signal) => send("GET", `/api/jobs?${query}`, { signal }),
   job: (id) => send("GET", job(id)),
   keep: (id, kept) => send("PATCH", job(id), { json: { kept } }),

@@ -40,10 +40,3 @@ export async function* thumbnails(file, count, width = 120) {
     yield { index, url: URL.createObjectURL(await blobOf(draw(video, width), "image/jpeg")) };
   }
 }
-
-/** Return one frame in full size as a PNG. */
-export async function frameOf(file, index) {
-  const video = await opened(file.url);
-  await seek(video, (index + 0.5) / file.fps);
-  return blobOf(draw(video, video.videoWidth), "image/png");
-}

@@ -4,9 +4,9 @@ import { Problem } from "../core/api.js";
 import { catalogue, modelsFor, offers } from "../core/catalogue.js";
 import { Icon, html, useEffect, useState } from "../core/dom.js";
 import { toast } from "../core/toasts.js";
-import { takePicture, usePicture } from "../composer/state.js";
+import { takeFrame, usePicture } from "../composer/state.js";
 import { S } from "../strings.js";
-import { frameOf, thumbnails } from "./frames.js";
+import { thumbnails } from "./frames.js";
 
 const SHOWN = 9;
 
@@ -32,7 +32,7 @@ export function Strip({ job, file }) {
 
   const use = async (well) => {
     try {
-      const picture = await takePicture(await frameOf(file, chosen), `${job.prompt ?? job.what} (${S.stage.stripFrame(chosen + 1)})`);
+      const picture = await takeFrame(file, chosen, `${job.prompt ?? job.what} (${S.stage.stripFrame(chosen + 1)})`);
       usePicture(picture, { well, kind: "video" });
       toast(S.stage.frameTaken);
     } catch (problem) {
