@@ -25,6 +25,7 @@ __all__ = [
     "atomic_file",
     "atomic_folder",
     "is_disk_full",
+    "link_or_copy",
     "not_writable",
     "pieces",
     "require_writable",
@@ -43,6 +44,7 @@ UNFINISHED = "content.part"  # not the target's name or suffix: a recursive sear
 NAME_KEPT = 50  # characters of the target's name in its scratch folder's name: file systems limit the bytes
 REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EEXIST, errno.ELOOP)
 """Errors that say that something cannot be written in a place, whatever the program does."""
+FULL = (errno.ENOSPC, errno.EDQUOT)
 PIECE_BYTES = 4 * 1024 * 1024
 
 
@@ -107,6 +109,28 @@ def _give_new_name(file: Path, target: Path) -> None:
         except OSError:
             target.unlink()
             raise
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """Give a file another name, or where that cannot be, make a durable copy under that name.
+
+    Raises:
+        FileExistsError: something has the name by now.
+        OSError: the folder cannot be written, or its disk is full.
+    """
+    try:
+        os.link(source, target)
+    except FileExistsError:
+        raise
+    except OSError as error:  # on another disk, or a file system without hard links
+        if error.errno in (errno.ENOENT, *FULL):
+            raise
+        if os.path.lexists(target):  # before all is copied
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target)) from error
+        with atomic_file(target, durable=True, replace=False) as file:
+            shutil.copyfile(source, file)
+        return
+    _sync(target.parent)
 
 
 @contextmanager
@@ -249,7 +273,7 @@ def require_writable(*paths: Path) -> None:
 
 def is_disk_full(error: OSError) -> bool:
     """Check whether an error means that a disk, or a user's quota on it, is full."""
-    return error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return error.errno in FULL
 
 
 def pieces(file: Path) -> Iterator[bytes]:

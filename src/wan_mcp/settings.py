@@ -114,6 +114,11 @@ class Settings(BaseSettings):
     )
     max_count: int = Field(default=8, ge=1, description="Maximum `count` of one call.")
     min_free_mb: int = Field(default=200, ge=0, description="Free disk space in MB below which new jobs are refused.")
+    output_dir: Path | None = Field(
+        default=None,
+        description="Folder in which every result is saved under a readable name as well, such as "
+        "2026-11-28_a-red-star_s42.mp4.",
+    )
     image_dirs: Annotated[tuple[Path, ...], NoDecode] = Field(
         default_factory=_picture_folders,
         description=f"Folders from which tools may read images, separated by '{os.pathsep}'; "
@@ -191,10 +196,10 @@ class Settings(BaseSettings):
             return tuple(_expanded(Path(part)) for part in value.split(os.pathsep) if part)
         return value
 
-    @field_validator("home", mode="after")
+    @field_validator("home", "output_dir", mode="after")
     @classmethod
-    def _absolute(cls, value: Path) -> Path:
-        return _expanded(value).absolute()
+    def _absolute(cls, value: Path | None) -> Path | None:
+        return None if value is None else _expanded(value).absolute()
 
     @property
     def database(self) -> Path:
@@ -229,7 +234,7 @@ class Settings(BaseSettings):
             if name == "http_token":  # a front's secret, which no other process needs
                 continue
             value = getattr(self, name)
-            text = os.pathsep.join(map(str, value)) if isinstance(value, tuple) else str(value)
+            text = os.pathsep.join(map(str, value)) if isinstance(value, tuple) else "" if value is None else str(value)
             variables[f"{ENV_PREFIX}{name.upper()}"] = text
         return variables
 

@@ -138,6 +138,7 @@ ADDED_COLUMNS = (
     ("jobs", "kept", "INTEGER NOT NULL DEFAULT 0"),
     ("jobs", "parent", "TEXT NOT NULL DEFAULT ''"),
     ("jobs", "turn", "INTEGER NOT NULL DEFAULT 0"),
+    ("jobs", "output_dir", "TEXT NOT NULL DEFAULT ''"),
 )
 """Table, column and declaration of each column that was added in this way."""
 ADDED_INDEXES = (

@@ -75,11 +75,11 @@ class JobStore:
                     return _same_request(row, request)
             require_place(connection, asker, queue_limit)
             row = connection.execute(
-                "INSERT INTO jobs (id, request_id, request, plan, created_at, settings, client, owner, parent, turn,"
-                f" state) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'queued') RETURNING {COLUMNS}",
+                "INSERT INTO jobs (id, request_id, request, plan, created_at, settings, client, owner, output_dir,"
+                f" parent, turn, state) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'queued') RETURNING {COLUMNS}",
                 (
                     *(new_job_id(), request_id, kept(request), plan.model_dump_json(), self._clock(), settings),
-                    *(asker.client, asker.owner, parent, next_turn(connection, asker)),
+                    *(asker.client, asker.owner, asker.output_dir, parent, next_turn(connection, asker)),
                 ),
             ).fetchone()
             return readable(row)

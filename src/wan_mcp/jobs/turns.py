@@ -27,6 +27,8 @@ class Asker:
 
     client: str = ""
     owner: str = ""
+    output_dir: str = ""
+    """The folder in which the front saves results, empty for none: see `jobs/outputs.py`."""
 
 
 NOBODY = Asker()

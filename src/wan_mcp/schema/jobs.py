@@ -26,6 +26,7 @@ class Artifact(MediaFacts):
 
     uri: str = Field(description="wan:// address, readable as an MCP resource and usable as an `image`.")
     path: str = Field(description="Absolute path of the file on the server's machine.")
+    saved_as: str | None = Field(default=None, description="Absolute path of the same file in the output folder.")
 
 
 class JobError(Frozen):

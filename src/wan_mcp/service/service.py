@@ -96,7 +96,8 @@ class JobService(LiveTable):
         def queue() -> Job:
             limit, key = self.settings.queue_limit, table.engines.settings_key
             who = shortened(one_line(client), CLIENT_SHOWN).strip()
-            return table.store.submit(request, plan, request_id, limit, key, asker=Asker(who, owner), parent=parent)
+            asker = Asker(who, owner, str(self.settings.output_dir or ""))
+            return table.store.submit(request, plan, request_id, limit, key, asker=asker, parent=parent)
 
         try:
             job = await run_sync(queue)

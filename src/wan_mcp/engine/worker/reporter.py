@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Self
 
 from wan_mcp.engine.worker.eta import ProgressEstimator
+from wan_mcp.engine.worker.output_folder import OutputFolder
 from wan_mcp.engine.worker.previews import Previews
 from wan_mcp.errors import JobCancelled, LeaseLost, WanError
 from wan_mcp.jobs.store import JobStore
@@ -57,6 +58,7 @@ class Reporter:
         """
         self.job = job
         self.previews = Previews(PreviewStore(settings.home), job)
+        self._output = OutputFolder(store.database, job)
         self._tells_alive = heartbeats
         self._store = store
         self._settings = settings
@@ -161,12 +163,15 @@ class Reporter:
         self._estimator.expect(way)
 
     def add(self, artifact: Artifact) -> None:
-        """Add a finished result.
+        """Add a finished result, and save it in the output folder of the job, if it has one.
 
         Raises:
             LeaseLost: the row is not this attempt's any more.
         """
-        self._store.add_artifact(self.job, artifact)
+        saved, note = self._output.save(artifact)
+        self._store.add_artifact(self.job, saved)
+        if note is not None:
+            self._store.add_note(self.job, note)
 
     def note(self, sentence: str) -> None:
         """Add a note about the result for the caller.

@@ -33,6 +33,8 @@ class Delivery:
     force: bool = False
     as_json: bool = False
     detach: bool = False
+    opens: bool = False
+    """Whether the results are opened with the system's viewer."""
 
     def check(self, kind: Kind, count: int) -> None:
         """Refuse a delivery that would fail, before anything runs.
@@ -40,6 +42,9 @@ class Delivery:
         Raises:
             BadRequest: a file of that name exists, its folder does not, or its ending is of another kind of file.
         """
+        if self.opens and (self.detach or kind is Kind.CAPTION):
+            what = "--detach: a detached job is not waited for" if self.detach else "a caption, which is printed"
+            raise BadRequest(f"--open cannot be used with {what}; omit one")
         if self.output is None:
             return
         if self.detach:
@@ -76,9 +81,9 @@ class Delivery:
         Raises:
             BadRequest: A target cannot be written; the message names the result's own path.
         """
-        sources = [Path(artifact.path) for artifact in job.artifacts]
         if self.output is None:
-            return sources
+            return [Path(artifact.saved_as or artifact.path) for artifact in job.artifacts]
+        sources = [Path(artifact.path) for artifact in job.artifacts]
         if job.caption is not None:
             self._write(self.output, partial(_write_text, job.caption), f"job {job.id}")
             return [self.output]

@@ -19,6 +19,7 @@ from wan_mcp.fronts.cli.delivery import Delivery
 from wan_mcp.fronts.cli.screen import Screen
 from wan_mcp.fronts.cli.terminal import echo, echo_path, is_quiet
 from wan_mcp.fronts.cli.usage_errors import in_cli_words
+from wan_mcp.fronts.cli.viewer import open_file
 from wan_mcp.schema.enums import JobState
 from wan_mcp.schema.jobs import Job
 from wan_mcp.schema.requests import Request
@@ -97,6 +98,10 @@ def _deliver(job: Job, delivery: Delivery) -> None:
         typer.echo(json.dumps(job_as_json(job), indent=2))
     else:
         _tell(job, paths)
+    if delivery.opens:
+        for path in paths:
+            if (why_not := open_file(path)) is not None:
+                _say(f"{path} is not opened: {why_not}")
     if job.state is JobState.FAILED:
         sys.exit(FAILED)
     if job.state is not JobState.SUCCEEDED and not delivery.detach:

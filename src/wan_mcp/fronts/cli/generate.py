@@ -30,6 +30,7 @@ STDIN, FROM_FILE = "-", "@"
 Force = Annotated[bool, typer.Option("--force", help="Overwrite the output file.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the whole job as JSON.")]
 Detach = Annotated[bool, typer.Option("--detach", help="Print the job's id and exit; the job continues.")]
+Opens = Annotated[bool, typer.Option("--open", help="Open the result with the system's viewer.")]
 
 R = TypeVar("R", VideoRequest, ImageRequest)
 
@@ -66,6 +67,7 @@ def video(
     force: Force = False,
     as_json: AsJson = False,
     detach: Detach = False,
+    opens: Opens = False,
 ) -> None:
     """Make a video from a prompt, optionally starting from an image.
 
@@ -74,7 +76,7 @@ def video(
     from wan_mcp.fronts.cli.delivery import Delivery
     from wan_mcp.fronts.cli.follow import run_request
 
-    run_request(ctx.obj, _with_prompt_read(request), Delivery(output, force, as_json, detach))
+    run_request(ctx.obj, _with_prompt_read(request), Delivery(output, force, as_json, detach, opens))
 
 
 @app.command()
@@ -86,6 +88,7 @@ def image(
     force: Force = False,
     as_json: AsJson = False,
     detach: Detach = False,
+    opens: Opens = False,
 ) -> None:
     """Make an image from a prompt, optionally starting from another image.
 
@@ -94,7 +97,7 @@ def image(
     from wan_mcp.fronts.cli.delivery import Delivery
     from wan_mcp.fronts.cli.follow import run_request
 
-    run_request(ctx.obj, _with_prompt_read(request), Delivery(output, force, as_json, detach))
+    run_request(ctx.obj, _with_prompt_read(request), Delivery(output, force, as_json, detach, opens))
 
 
 @with_request_options

@@ -143,12 +143,13 @@ def wait(
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite the output file.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the whole job as JSON.")] = False,
+    opens: Annotated[bool, typer.Option("--open", help="Open the result with the system's viewer.")] = False,
 ) -> None:
     """Wait for a job and print its result, as the command that started it would. Ctrl-C leaves the job running."""
     from wan_mcp.fronts.cli.delivery import Delivery
     from wan_mcp.fronts.cli.follow import follow_job
 
-    follow_job(ctx.obj, job_id, Delivery(output, force, as_json))
+    follow_job(ctx.obj, job_id, Delivery(output, force, as_json, opens=opens))
 
 
 @app.command()

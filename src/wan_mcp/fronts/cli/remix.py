@@ -24,6 +24,7 @@ Output: Any = Annotated[
 Force = Annotated[bool, typer.Option("--force", help="Overwrite the output file.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the whole job as JSON.")]
 Detach = Annotated[bool, typer.Option("--detach", help="Print the job's id and exit; the job continues.")]
+Opens = Annotated[bool, typer.Option("--open", help="Open the result with the system's viewer.")]
 
 
 @with_request_options
@@ -38,6 +39,7 @@ def remix(
     force: Force = False,
     as_json: AsJson = False,
     detach: Detach = False,
+    opens: Opens = False,
 ) -> None:
     """Make a job again with changes: --seed new for another result, or any option of the command that made it."""
     from wan_mcp.fronts.cli.chosen_job import chosen_job
@@ -48,7 +50,7 @@ def remix(
         job = (await chosen_job(service, job_id)).job
         return await service.remix(job.id, request)
 
-    run_remix(ctx.obj, make, Delivery(output, force, as_json, detach))
+    run_remix(ctx.obj, make, Delivery(output, force, as_json, detach, opens))
 
 
 @with_request_options
@@ -60,6 +62,7 @@ def again(
     force: Force = False,
     as_json: AsJson = False,
     detach: Detach = False,
+    opens: Opens = False,
 ) -> None:
     """Make what a file shows again, by the receipt in it; with changes, such as --seed new."""
     from wan_mcp.fronts.cli.delivery import Delivery
@@ -68,7 +71,7 @@ def again(
     async def make(service: JobService) -> Remix:
         return of_receipt(_receipt_in(file), request, service.catalog, service.settings.home)
 
-    run_remix(ctx.obj, make, Delivery(output, force, as_json, detach))
+    run_remix(ctx.obj, make, Delivery(output, force, as_json, detach, opens))
 
 
 def _receipt_in(file: Path) -> dict[str, Any]:

@@ -31,7 +31,7 @@ def default_in_words(name: str) -> str:
     default = field.get_default(call_default_factory=True)
     if isinstance(default, tuple):
         default = os.pathsep.join(map(str, default))
-    home, text = user_folder(), str(default)
+    home, text = user_folder(), "" if default is None else str(default)
     return (text.replace(str(home), "~") if home else text) or "none"
 
 

@@ -71,6 +71,8 @@ class ResultFile(FileOutline, MediaFacts):
     poster: str | None
     """Path or URL of a JPEG of the video's first frame."""
     poster_uri: str | None
+    saved_as: str | None
+    """Path of the same file in the output folder."""
 
 
 class JobOutline(BaseModel):
@@ -177,8 +179,9 @@ def result_file(artifact: Artifact, places: Places) -> ResultFile:
     """Return a file of a job as its client finds it; reads the media folder."""
     path, (sheet, poster) = Path(artifact.path), places.small_pictures(artifact)
     return ResultFile(
-        **artifact.model_dump(exclude={"path"}),
+        **artifact.model_dump(exclude={"path", "saved_as"}),
         path=places.path(path),
+        saved_as=artifact.saved_as if places.same_machine else None,
         url=places.url_of(path),
         sheet=sheet and places.best(sheet),
         sheet_uri=sheet and _address(sheet),

@@ -80,6 +80,8 @@ def _file(artifact: Artifact, places: Places) -> str:
     if places.same_machine and (url := places.url_of(path)) is not None:
         also.insert(0, url)
     line = f"File: {places.best(path)} ({', '.join(also)})"
+    if places.same_machine and artifact.saved_as is not None:
+        line += f"; saved as {one_line(artifact.saved_as)}"
     sheet, _ = places.small_pictures(artifact)
     return line if sheet is None else f"{line}; its frames in one image: {places.best(sheet)}"
 

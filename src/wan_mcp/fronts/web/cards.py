@@ -117,7 +117,11 @@ class Cards:
                     for each in (self._media.sheet(name), self._media.poster(name))
                 )
         return ResultFile(
-            **artifact.model_dump(exclude={"path"}), path=str(path), url=url, sheet_url=sheet, poster_url=poster
+            **artifact.model_dump(exclude={"path", "saved_as"}),
+            path=str(path),
+            url=url,
+            sheet_url=sheet,
+            poster_url=poster,
         )
 
     def _problem(self, job: Job) -> Problem | None:
