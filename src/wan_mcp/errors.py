@@ -7,6 +7,7 @@
     │   ├── UnknownModel       no manifest of that name, or none for that task
     │   ├── UnknownJob         no job of that id
     │   ├── UnreadableRow      a job's row that this version cannot understand
+    │   ├── ConsentNeeded      a download larger than the owner lets jobs start unasked
     │   ├── QueueFull          try again in about N seconds
     │   ├── OutOfSpace         the disk has no room for another result
     │   ├── BrokenManifest     a manifest file that does not follow the schema
@@ -27,6 +28,7 @@ __all__ = [
     "BadImage",
     "BadRequest",
     "BrokenManifest",
+    "ConsentNeeded",
     "HomeUnusable",
     "JobCancelled",
     "JobFailed",
@@ -72,6 +74,14 @@ class UnknownJob(UserError):
 
 class UnreadableRow(UserError):
     """A job's row cannot be understood: a newer version has written it, or it is damaged."""
+
+
+class ConsentNeeded(UserError):
+    """A job's download is larger than the owner lets jobs start unasked. `facts` do not say how to consent."""
+
+    def __init__(self, model: str, size: int, facts: str, ways: str) -> None:
+        super().__init__(f"{facts}. {ways}")
+        self.model, self.size, self.facts = model, size, facts
 
 
 class QueueFull(UserError):

@@ -7,6 +7,7 @@ the settings of the front that starts it through the environment.
 import os
 import re
 from difflib import get_close_matches
+from math import isfinite
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -92,6 +93,12 @@ class Settings(BaseSettings):
         default=True,
         description="Download a model's weights for its first job. If false, that job fails and "
         "names the download command.",
+    )
+    max_download_gb: float = Field(
+        default=5,
+        ge=0,
+        description="Largest download in GB that a job starts unasked. A call that needs a larger one is refused with "
+        "its size, unless it says download=true (`--download`).",
     )
     wait_s: float = Field(default=45, ge=0, description="Seconds that a tool call waits for its job by default.")
     max_wait_s: float = Field(default=3600, ge=0, description="The longest wait that a call may ask for, in seconds.")
@@ -220,6 +227,11 @@ class Settings(BaseSettings):
     def min_free_bytes(self) -> int:
         """Free disk space in bytes that is kept in reserve."""
         return self.min_free_mb * 1_000_000
+
+    @property
+    def max_download_bytes(self) -> int | None:
+        """Largest download in bytes that a job may start unasked; None for any."""
+        return int(self.max_download_gb * 1e9) if isfinite(self.max_download_gb) else None
 
     def asked_of_engine(self) -> dict[str, Any]:
         """Return the settings that concern how an engine computes, and that differ from their defaults."""

@@ -57,17 +57,20 @@ class Bench:
         self.hub = Hub(hub.endpoint, settings.home.parent / "cache", False)
         self.store = JobStore(Database(settings.database))
 
-    def job(self) -> Job:
+    def job(self, download_limit: int | None = None) -> Job:
         catalog = Catalog()
         catalog.manifests[MANIFEST.name] = MANIFEST
         request = VideoRequest(prompt="x", model=MANIFEST.name)
-        self.store.submit(request, Planner(self.settings, catalog).plan(request), None, 99)
+        self.store.submit(
+            request, Planner(self.settings, catalog).plan(request), None, 99, download_limit=download_limit
+        )
         job = self.store.claim("cpu")
         assert job is not None
         return job
 
     def install(self, ear: Ear, **changes: object) -> Installed:
-        return install(MANIFEST, self.settings.model_copy(update=changes), ear, hub=self.hub)
+        settings = self.settings.model_copy(update=changes)
+        return install(MANIFEST, settings, ear, hub=self.hub, limit=ear.job.download_limit)
 
 
 @pytest.fixture
@@ -88,6 +91,27 @@ def test_a_download_switched_off_is_refused_with_the_command_that_does_it(bench:
     with Ear(bench.job(), bench.store, bench.settings) as ear:
         bench.install(ear)
         bench.install(ear, auto_download=False)
+
+
+def test_a_job_whose_caller_did_not_agree_to_its_download_fails_and_brings_nothing(
+    bench: Bench, hub: LoopbackHub
+) -> None:
+    """The door counts by the manifest, which may say too little; the engine counts what the hub lists."""
+    with Ear(bench.job(1000), bench.store, bench.settings) as ear, pytest.raises(JobFailed) as failure:
+        bench.install(ear)
+    assert failure.value.code == "download_needs_consent"
+    assert not hub.file_requests()
+    with Ear(bench.job(), bench.store, bench.settings) as ear:
+        bench.install(ear)
+
+
+def test_what_a_caller_agreed_to_is_known_to_every_engine_that_claims_the_job(bench: Bench) -> None:
+    for limit in (None, 1000):
+        job = bench.job(limit)
+        bench.store.release(job)
+        again = bench.store.claim("cpu")
+        assert again is not None
+        assert (again.id, again.attempt, again.download_limit) == (job.id, 2, limit)
 
 
 def test_a_download_that_fails_fails_its_job_with_the_reason(bench: Bench, hub: LoopbackHub) -> None:
@@ -174,7 +198,9 @@ class Distant:
 
     @property
     def call(self) -> dict[str, object]:
-        return {"prompt": "a red circle", "model": self.model, "resolution": "64x64", "num_frames": 5, "steps": 2}
+        return {"prompt": "a red circle", "model": self.model, "resolution": "64x64", "num_frames": 5, "steps": 2} | {
+            "download": True
+        }
 
     async def started(self, client: Client) -> str:
         """A job whose download is being held; gives its id."""

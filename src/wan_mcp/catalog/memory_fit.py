@@ -17,10 +17,12 @@ from wan_mcp.text import in_bytes
 __all__ = [
     "CPU_PRECISIONS",
     "RESERVE_BYTES",
+    "Fit",
     "Placement",
     "activation_bytes",
     "default_shape",
     "denoiser_bytes",
+    "fit_of",
     "fits",
     "largest_fitting",
     "misfit",
@@ -61,6 +63,22 @@ class Placement(StrEnum):
     """Some blocks on the device, the others streamed through it in every pass."""
     CPU = "cpu"
     """In host memory, which computes."""
+
+
+class Fit(StrEnum):
+    """How a job fits a machine, in one word for callers."""
+
+    RESIDENT = "resident"
+    """All of it stays where it is computed with: the fastest."""
+    OFFLOADED = "offloaded"
+    """One expert at a time on the GPU, the other in main memory."""
+    STREAMED = "streamed"
+    """Blocks come from main memory in every pass: the slowest."""
+    NO = "no"
+    """It is refused."""
+
+
+FIT_OF_PLACEMENT = {Placement.SWAPPED: Fit.OFFLOADED, Placement.OFFLOADED: Fit.STREAMED}
 
 
 def default_shape(manifest: Manifest) -> Shape:
@@ -150,6 +168,13 @@ def needed_bytes(manifest: Manifest, precision: ComputePrecision, shape: Shape) 
 def fits(manifest: Manifest, memory_bytes: int, precision: ComputePrecision, shape: Shape) -> bool:
     """Check whether a device of that memory can make a result of `shape`, with any placement of the blocks."""
     return needed_bytes(manifest, precision, shape) <= memory_bytes
+
+
+def fit_of(manifest: Manifest, memory_bytes: int, precision: ComputePrecision, shape: Shape) -> Fit:
+    """Return how a result of `shape` fits a device of that memory."""
+    if not fits(manifest, memory_bytes, precision, shape):
+        return Fit.NO
+    return FIT_OF_PLACEMENT.get(placement_for(manifest, memory_bytes, precision, shape), Fit.RESIDENT)
 
 
 def largest_fitting(

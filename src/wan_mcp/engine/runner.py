@@ -25,9 +25,8 @@ from wan_mcp.engine.worker.reporter import Reporter
 from wan_mcp.errors import JobFailed, UserError, WanError
 from wan_mcp.hardware.machine import Machine
 from wan_mcp.jobs.loaded_models import LoadedModels
-from wan_mcp.schema.enums import Kind, RequestedPrecision, Stage, Task
+from wan_mcp.schema.enums import Kind, RequestedPrecision, Stage
 from wan_mcp.schema.jobs import Job
-from wan_mcp.schema.plans import Plan
 from wan_mcp.settings import Settings
 from wan_mcp.weights.hub import Hub
 from wan_mcp.weights.installed import is_installed
@@ -117,7 +116,7 @@ class ModelRunner:
         Raises:
             JobFailed, JobCancelled, LeaseLost, EngineShutdown: as `run`.
         """
-        self._install(self._manifest(job.plan.model), job.plan.task, report)
+        self._install(self._manifest(job.plan.model), job, report)
 
     def run(self, job: Job, report: Reporter) -> str | None:
         """Run a job's plan, pass its results to `report.add`, and return the caption, if any.
@@ -134,7 +133,7 @@ class ModelRunner:
             raise JobFailed("unknown_model", str(error)) from error
         try:
             with MemoryGuard(plan, manifest):
-                return self._run(job.id, plan, manifest, report)
+                return self._run(job, manifest, report)
         except JobFailed as failure:
             if failure.code == "out_of_memory":
                 self._recover(_slot(plan.kind))
@@ -148,12 +147,13 @@ class ModelRunner:
         for slot in list(self._models):
             self._drop(slot)
 
-    def _run(self, job_id: str, plan: Plan, manifest: Manifest, report: Reporter) -> str | None:
+    def _run(self, job: Job, manifest: Manifest, report: Reporter) -> str | None:
+        plan = job.plan
         slot, requested = _slot(plan.kind), precision_asked(self._settings.precision, plan)
         precision, shape = self.machine().precision_of(manifest, requested), plan.shape or default_shape(manifest)
         require_fit(plan, manifest, precision, reachable_bytes(self.device))
         if slot not in self._models or self._models[slot][0] != _Weights(manifest, requested, self._commit(manifest)):
-            installed = self._install(manifest, plan.task, report)
+            installed = self._install(manifest, job, report)
             if not self._drop(slot):
                 self._free()  # what a load that failed may have left
             self._make_room(slot, needed_bytes(manifest, precision, shape))
@@ -164,7 +164,7 @@ class ModelRunner:
             report.note(sentence)
         _, runner = self._models[slot]
         self._make_room(slot, runner.needed_bytes(shape))
-        return runner.run(job_id, plan, report)
+        return runner.run(job.id, plan, report)
 
     def _context(self, weights: _Weights, installed: Installed, slot: Slot) -> LoadContext:
         if self._acceleration is None:
@@ -220,15 +220,17 @@ class ModelRunner:
         self._free()
         return True
 
-    def _install(self, manifest: Manifest, task: Task, report: Reporter) -> Installed:
+    def _install(self, manifest: Manifest, job: Job, report: Reporter) -> Installed:
         """Return a model's weights, complete on this machine; before the stage of loading, which is timed."""
-        if task not in manifest.family.tasks:
+        if job.plan.task not in manifest.family.tasks:
             raise JobFailed(
                 "model_broken",
                 f"'{manifest.name}' is of the family '{manifest.pipeline.family}', which does not do what its tasks "
                 "say; correct its manifest.",
             )
-        return install(manifest, self._settings, report, embedded=self._embedded, hub=self._hub)
+        return install(
+            manifest, self._settings, report, embedded=self._embedded, hub=self._hub, limit=job.download_limit
+        )
 
     def _free(self) -> None:
         """Free the memory of objects that are no longer referenced."""

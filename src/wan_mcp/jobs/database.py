@@ -139,6 +139,7 @@ ADDED_COLUMNS = (
     ("jobs", "parent", "TEXT NOT NULL DEFAULT ''"),
     ("jobs", "turn", "INTEGER NOT NULL DEFAULT 0"),
     ("jobs", "output_dir", "TEXT NOT NULL DEFAULT ''"),
+    ("jobs", "download_limit", "INTEGER"),
 )
 """Table, column and declaration of each column that was added in this way."""
 ADDED_INDEXES = (

@@ -57,10 +57,11 @@ class JobStore:
         *,
         asker: Asker = NOBODY,
         parent: str = "",
+        download_limit: int | None = None,
     ) -> Job:
         """Queue a job; a repeated `request_id` returns the job that it started.
 
-        `settings` is the `settings_key` of the front that asks; see `Job` for `parent`.
+        `settings` is the `settings_key` of the front that asks; see `Job` for `parent` and `download_limit`.
 
         Raises:
             QueueFull: no place is left for this asker.
@@ -74,13 +75,12 @@ class JobStore:
                 if row is not None:
                     return _same_request(row, request)
             require_place(connection, asker, queue_limit)
+            who = (asker.client, asker.owner, asker.output_dir, parent, next_turn(connection, asker), download_limit)
+            what = (new_job_id(), request_id, kept(request), plan.model_dump_json(), self._clock(), settings)
             row = connection.execute(
                 "INSERT INTO jobs (id, request_id, request, plan, created_at, settings, client, owner, output_dir,"
-                f" parent, turn, state) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'queued') RETURNING {COLUMNS}",
-                (
-                    *(new_job_id(), request_id, kept(request), plan.model_dump_json(), self._clock(), settings),
-                    *(asker.client, asker.owner, asker.output_dir, parent, next_turn(connection, asker)),
-                ),
+                f" parent, turn, download_limit, state) VALUES ({'?, ' * 12} 'queued') RETURNING {COLUMNS}",
+                (*what, *who),
             ).fetchone()
             return readable(row)
 

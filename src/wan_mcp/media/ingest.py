@@ -78,6 +78,16 @@ class InputImages:
         source = source if self._uris is None else self._uris.restore(source)
         return self._keep(*self._read(source, wanted), wanted)
 
+    def look(
+        self, source: str, notes: list[str] | None = None, frame: str | None = None, default_frame: str = FIRST
+    ) -> InputImage:
+        """Return what `take` would, without keeping the image; raises the same."""
+        wanted = _Wanted(frame, default_frame, [] if notes is None else notes)
+        data, origin = self._read(source if self._uris is None else self._uris.restore(source), wanted)
+        with tempfile.TemporaryFile() as png:
+            digest, width, height = decode_to_png(data, png, self._max_pixels, wanted.notes)
+        return self._image(digest, width, height, origin, wanted.index)
+
     def take_data(
         self, data: bytes, notes: list[str] | None = None, frame: str | None = None, default_frame: str = FIRST
     ) -> InputImage:
@@ -101,9 +111,7 @@ class InputImages:
             width, height = struct.unpack(">II", head[16:24])  # of our own PNGs: signature, IHDR, width, height
         except (OSError, struct.error) as error:
             raise BadImage("the picture is no longer here; send it again") from error
-        return InputImage(
-            sha256=sha256, file=str(file.relative_to(self._media.home)), width=width, height=height, source=DATA_URI
-        )
+        return self._image(sha256, width, height, DATA_URI)
 
     def _read(self, source: str, wanted: "_Wanted") -> tuple[bytes, str]:
         match scheme_of(source):
@@ -227,14 +235,11 @@ class InputImages:
                     png.seek(0)
                     with whole(file) as temporary, temporary.open("wb") as copy:
                         shutil.copyfileobj(png, copy)
-        return InputImage(
-            sha256=digest,
-            file=str(file.relative_to(self._media.home)),
-            width=width,
-            height=height,
-            source=origin,
-            frame=wanted.index,
-        )
+        return self._image(digest, width, height, origin, wanted.index)
+
+    def _image(self, sha256: str, width: int, height: int, source: str, frame: int | None = None) -> InputImage:
+        file = (self._media.inputs / f"{sha256}.png").relative_to(self._media.home)
+        return InputImage(sha256=sha256, file=str(file), width=width, height=height, source=source, frame=frame)
 
 
 class _Wanted:

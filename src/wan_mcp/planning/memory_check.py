@@ -4,7 +4,7 @@ import logging
 from dataclasses import dataclass
 
 from wan_mcp.catalog.manifest import Manifest
-from wan_mcp.catalog.memory_fit import largest_fitting, misfit, needed_bytes
+from wan_mcp.catalog.memory_fit import Fit, default_shape, fit_of, largest_fitting, misfit, needed_bytes
 from wan_mcp.catalog.presets import precision_asked
 from wan_mcp.errors import BadRequest
 from wan_mcp.hardware.machine import Machine, this_machine
@@ -22,6 +22,8 @@ class MemoryFit:
 
     needed: int
     available: int
+    fit: Fit | None
+    """None where the check does not say: captions are never refused, even by a model larger than the memory."""
     misfit: str | None
     """Why it does not fit, and what does, in words; None if it fits."""
     largest: dict[str, int]
@@ -47,10 +49,8 @@ class MemoryCheck:
             raise BadRequest(fit.misfit)
 
     def fit(self, plan: Plan, manifest: Manifest, told: Machine | None = None) -> MemoryFit | None:
-        """Return what a plan needs and this machine has; None if the plan makes no pictures or that is unknown."""
-        shape = plan.shape
-        if shape is None:
-            return None
+        """Return what a plan needs and this machine has; None if that is unknown."""
+        shape = plan.shape or default_shape(manifest)
         if told is None and self._seen is None:
             self._seen = this_machine(self._settings)
         machine = told or self._seen
@@ -58,6 +58,10 @@ class MemoryCheck:
         if machine is None or memory is None:
             return None
         precision = machine.precision_of(manifest, precision_asked(self._settings.precision, plan))
+        fit = fit_of(manifest, memory, precision, shape)
+        if plan.shape is None:
+            known = None if fit is Fit.NO else fit
+            return MemoryFit(needed_bytes(manifest, precision, shape), memory, known, None, {})
         why = misfit(manifest, memory, precision, shape)
         largest = largest_fitting(manifest, memory, precision, still=shape.frames == 1) if why else {}
-        return MemoryFit(needed_bytes(manifest, precision, shape), memory, why, largest)
+        return MemoryFit(needed_bytes(manifest, precision, shape), memory, fit, why, largest)

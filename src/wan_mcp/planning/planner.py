@@ -125,14 +125,21 @@ class Planner:
         """Return the memory that a plan needs and this machine has; None if it is unknown."""
         return self._memory_check.fit(plan, self._catalog.get(plan.model), machine)
 
-    def plan(self, request: Request, image: InputImage | None = None, last_image: InputImage | None = None) -> Plan:
+    def plan(
+        self,
+        request: Request,
+        image: InputImage | None = None,
+        last_image: InputImage | None = None,
+        *,
+        choice: Choice | None = None,
+    ) -> Plan:
         """Resolve every parameter of a request; `image` and `last_image` are its ingested images.
 
         Raises:
             BadRequest: a value is not allowed; the message names the allowed ones.
             UnknownModel: there is no such model.
         """
-        return self._plan(request, self.choose(request), image, last_image)
+        return self._plan(request, choice or self.choose(request), image, last_image)
 
     def typical(self, model: str, task: Task, preset: str | None = None) -> Plan:
         """Return the plan of a task with defaults or a preset only, to estimate its time; it is never run.
@@ -155,14 +162,9 @@ class Planner:
         picture = InputImage(sha256="", file="", width=size.width, height=size.height, source="")
         return self._plan(request, choice, picture, None)
 
-    def misfit(self, manifest: Manifest, machine: Machine | None = None) -> str | None:
-        """Return why `resolve` would refuse a default job of a model on this machine; None if it would not."""
-        plan = self.typical(manifest.name, manifest.tasks[0])
-        try:
-            self._memory_check.check(plan, manifest, machine)
-        except BadRequest as error:
-            return str(error)
-        return None
+    def typical_fit(self, manifest: Manifest, machine: Machine | None = None) -> MemoryFit | None:
+        """Return the memory that a default job of a model needs and this machine has; None if it is unknown."""
+        return self._memory_check.fit(self.typical(manifest.name, manifest.tasks[0]), manifest, machine)
 
     def _plan(self, request: Request, choice: Choice, image: InputImage | None, last_image: InputImage | None) -> Plan:
         asked = self._settings.asked_of_engine()

@@ -73,3 +73,7 @@ class Job(Frozen):
     owner: str = Field(default="", description="The name of the token that asked for it; empty for the home's user.")
     kept: bool = Field(default=False, description="True if it may not be deleted.")
     parent: str = Field(default="", description="Id of the job that it was made from; empty if none.")
+    download_limit: int | None = Field(
+        default=None,
+        description="Bytes that it may download. Null for any number: its caller agreed to, or an older version asked.",
+    )

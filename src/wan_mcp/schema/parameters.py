@@ -97,7 +97,7 @@ class CliOption:
 Prompt = Annotated[str, Field(description="What the result should show: subject, motion, setting, camera, light.")]
 NegativePrompt = Annotated[
     str | None,
-    Field(description="What the result should not show. Default: the model's; a single space for none."),
+    Field(description="What to avoid. Default: the model's; a single space for none."),
     CliOption("--negative"),
 ]
 Model = Annotated[

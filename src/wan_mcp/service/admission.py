@@ -1,6 +1,6 @@
 """What a request has to pass before it becomes a job: its model, its input images, its plan, and room on the disk."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -18,11 +18,14 @@ from wan_mcp.media.video_frames import FIRST, LAST
 from wan_mcp.planning.planner import Choice, Planner
 from wan_mcp.schema.plans import InputImage, Plan
 from wan_mcp.schema.requests import Request, VideoRequest
+from wan_mcp.service.needed_download import needed_download, require_consent
 from wan_mcp.settings import Settings
 from wan_mcp.text import in_bytes
 
 __all__ = ["NO_IMAGES", "Admission", "frame_of", "named"]
 
+Read = Callable[[str, list[str], str | None, str], InputImage]
+"""Reads an image: `InputImages.take`, or `InputImages.look`."""
 NO_IMAGES: Mapping[str, InputImage] = MappingProxyType({})
 
 
@@ -86,35 +89,51 @@ class Admission:
         Raises:
             UserError: the request is refused; the message says what is wrong and what to do.
         """
-
-        def choose() -> Choice:
-            self._catalog.refresh()
-            return self.planner.choose(request)
-
-        choice = await run_sync(choose)  # an unknown model is refused before any image is read
+        choice = await self._choose(request)
         notes: list[str] = []
-        image, last = await self._images(request, images, notes)
+        image, last = await self._images(request, images, self._inputs.take, notes)
 
         def resolve() -> Plan:
             return self.planner.resolve(request, image, last, machine, choice=choice, notes=notes)
 
         return await run_sync(resolve)
 
-    async def plan(self, request: Request, images: Mapping[str, InputImage] = NO_IMAGES) -> Plan:
-        """Return the plan of a request, also of one that is too large for this machine; `images` as in `settle`.
+    async def look(self, request: Request, images: Mapping[str, InputImage] = NO_IMAGES) -> Plan:
+        """Return the plan that `settle` would, also of a request that is too large for this machine; keep no image.
 
         Raises:
             UserError: the request is refused; the message says what is wrong and what to do.
         """
+        choice = await self._choose(request)
         notes: list[str] = []
-        image, last_image = await self._images(request, images, notes)
+        image, last = await self._images(request, images, self._inputs.look, notes)
 
         def plan() -> Plan:
-            self._catalog.refresh()
-            made = self.planner.plan(request, image, last_image)
+            made = self.planner.plan(request, image, last, choice=choice)
             return made.model_copy(update={"notes": (*notes, *made.notes)})
 
         return await run_sync(plan)
+
+    async def _choose(self, request: Request) -> Choice:
+        """Choose the model: an unknown one is refused before any image is read."""
+
+        def choose() -> Choice:
+            self._catalog.refresh()
+            return self.planner.choose(request)
+
+        return await run_sync(choose)
+
+    def download_limit(self, plan: Plan, agreed: bool) -> int | None:
+        """Return how many bytes a job of a plan may download; None for any number. `agreed` if its caller consents.
+
+        Raises:
+            ConsentNeeded: its download may not start unasked.
+        """
+        manifest = self._catalog.get(plan.model)
+        if agreed or manifest.weights.embedded is not None:
+            return None
+        require_consent(needed_download(manifest, self._settings))
+        return self._settings.max_download_bytes
 
     async def ingest(self, data: bytes, notes: list[str], frame: str | None = None) -> InputImage:
         """Ingest the bytes of an image file, or a frame of a video; what was left out or converted is in `notes`.
@@ -141,17 +160,17 @@ class Admission:
         return await run_sync(self._inputs.taken, sha256)
 
     async def _images(
-        self, request: Request, known: Mapping[str, InputImage], notes: list[str]
+        self, request: Request, known: Mapping[str, InputImage], read: Read, notes: list[str]
     ) -> tuple[InputImage | None, InputImage | None]:
-        """Return the first and the last image of a request; those that are not known are ingested."""
+        """Return the first and the last image of a request: those that are known, or what `read` returns for them."""
 
-        async def take(asked: _Asked) -> InputImage | None:
-            return known.get(named(asked.source or "", asked.frame)) or await self._take(asked, notes)
+        async def image_of(asked: _Asked) -> InputImage | None:
+            return known.get(named(asked.source or "", asked.frame)) or await self._read(asked, read, notes)
 
-        image = await take(_image(request))
-        return image, await take(_last_image(request)) if isinstance(request, VideoRequest) else None
+        image = await image_of(_image(request))
+        return image, await image_of(_last_image(request)) if isinstance(request, VideoRequest) else None
 
-    async def _take(self, asked: _Asked, notes: list[str]) -> InputImage | None:
+    async def _read(self, asked: _Asked, read: Read, notes: list[str]) -> InputImage | None:
         if not asked.source:
             if asked.frame is not None:
                 with about(parameter := frame_of(asked.what)):
@@ -159,9 +178,7 @@ class Admission:
             return None
         of_image: list[str] = []
         with about(asked.what):
-            image = await run_sync(
-                self._inputs.take, asked.source, of_image, asked.frame, asked.default, limiter=self.large_work
-            )
+            image = await run_sync(read, asked.source, of_image, asked.frame, asked.default, limiter=self.large_work)
         notes += [f"{asked.what}: {note}" for note in of_image]
         return image
 

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from wan_mcp.catalog.manifest import Manifest
+from wan_mcp.catalog.memory_fit import Fit
 from wan_mcp.hardware.machine import Machine
 from wan_mcp.jobs.supervisor import Supervisor
 from wan_mcp.jobs.timings import Timings
@@ -21,6 +22,8 @@ class ModelStatus:
 
     misfit: str | None
     """Why its default job would be refused; None if it fits."""
+    fit: Fit | None
+    """How its default job fits; None if that is unknown."""
     ready: bool
     """True if it needs no download."""
     times: TypicalTimes
@@ -44,14 +47,17 @@ def model_statuses(
     """
     machine = measured.engines.machine() if measured else None
     device = measured.engines.device if measured else ""
-    return {
-        model.name: ModelStatus(
-            planner.misfit(model, machine),
+
+    def status(model: Manifest) -> ModelStatus:
+        fit = planner.typical_fit(model, machine)
+        return ModelStatus(
+            fit.misfit if fit else None,
+            fit.fit if fit else None,
             is_installed(model, settings.home),
             typical_times(planner, measured.timings, device, model) if measured else TypicalTimes({}, {}),
         )
-        for model in models
-    }
+
+    return {model.name: status(model) for model in models}
 
 
 def what_statuses_depend_on(

@@ -70,6 +70,7 @@ class JobService(LiveTable):
         parent: str = "",
         images: Mapping[str, InputImage] = NO_IMAGES,
         elsewhere: bool = False,
+        download: bool = False,
     ) -> JobView:
         """Queue a job and make sure that an engine runs; a repeated `request_id` returns its job.
 
@@ -81,6 +82,7 @@ class JobService(LiveTable):
             parent: The id of the job that this one is made from.
             images: Those that are here already, by what the request says for each.
             elsewhere: Whether the caller is on another machine: see `service/elsewhere.py`.
+            download: Whether its model may be downloaded, however large it is.
 
         Raises:
             UserError: the request is refused; the message says what is wrong and what to do.
@@ -92,12 +94,21 @@ class JobService(LiveTable):
             return await self.view(job.id)
         await run_sync(self.admission.check_home)
         plan = await self.admission.settle(request, await run_sync(table.engines.machine), images)
+        download_limit = await run_sync(self.admission.download_limit, plan, download)
 
         def queue() -> Job:
             limit, key = self.settings.queue_limit, table.engines.settings_key
             who = shortened(one_line(client), CLIENT_SHOWN).strip()
-            asker = Asker(who, owner, str(self.settings.output_dir or ""))
-            return table.store.submit(request, plan, request_id, limit, key, asker=asker, parent=parent)
+            return table.store.submit(
+                request,
+                plan,
+                request_id,
+                limit,
+                key,
+                asker=Asker(who, owner, str(self.settings.output_dir or "")),
+                parent=parent,
+                download_limit=download_limit,
+            )
 
         try:
             job = await run_sync(queue)
@@ -119,19 +130,22 @@ class JobService(LiveTable):
         client: str = "",
         elsewhere: bool = False,
     ) -> Estimate:
-        """Return what a job of `client` would be and take; `images` and `elsewhere` as in `submit`.
+        """Return what a job of `client` would be and take. Nothing is queued, and nothing is written.
+
+        `images` and `elsewhere` are as in `submit`.
 
         Raises:
-            UserError: the request is refused for another reason than the memory of this machine.
+            UserError: the request is refused for another reason than the memory of this machine or a download.
         """
         if elsewhere:
             require_nameable(request, images)
-        table = await self._table()
-        plan = await self.admission.plan(request, images)
+        table = await self._table() if self._has_table() else None
+        plan = await self.admission.look(request, images)
 
         def estimate() -> Estimate:
-            fit = self.admission.planner.fit(plan, table.engines.machine())
-            return estimated(plan, self._catalog.get(plan.model), fit, table.queue, self.settings, Asker(client))
+            fit = self.admission.planner.fit(plan, table.engines.machine() if table else None)
+            queue = table.queue if table else None
+            return estimated(plan, self._catalog.get(plan.model), fit, queue, self.settings, Asker(client))
 
         return await run_sync(estimate)
 

@@ -1,6 +1,7 @@
 """The download of a model's weights: only the required files, in parallel, after a check of the free space."""
 
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -13,11 +14,14 @@ from wan_mcp.errors import WeightsUnavailable
 from wan_mcp.text import in_bytes
 from wan_mcp.weights.download import Transfer
 from wan_mcp.weights.download_progress import Download, Tally
+from wan_mcp.weights.download_rate import remember_rate
+from wan_mcp.weights.expected_files import ExpectedFiles
 from wan_mcp.weights.hub import DEFAULT_REVISION, Hub, Listing, RemoteFile
 from wan_mcp.weights.hub_cache import RepositoryCache, free_bytes
 from wan_mcp.weights.hub_errors import Patience, explain, hub_errors, patiently
 from wan_mcp.weights.installed import is_whole
 from wan_mcp.weights.lockfile import LockedFile, WeightsLock
+from wan_mcp.weights.missing import bytes_missing
 from wan_mcp.weights.parallel import side_by_side
 from wan_mcp.weights.repositories import sources
 from wan_mcp.weights.selection import wanted
@@ -50,6 +54,7 @@ def fetch(
     update: bool = False,
     reserve: int = 0,
     patience: Patience | None = None,
+    limit: int | None = None,
 ) -> Fetch:
     """Download the missing files of a hub model's weights and lock them; use no network if none are missing.
 
@@ -64,6 +69,7 @@ def fetch(
         update: use the current commit of the manifest's revision, instead of the locked one.
         reserve: bytes of the disk that stay free.
         patience: how often a failing hub is asked again.
+        limit: the most bytes that may be downloaded; None for any number.
 
     Raises:
         WeightsUnavailable: They cannot be downloaded; `code` and message say why and what to do.
@@ -72,13 +78,36 @@ def fetch(
     hub, patience = hub or Hub.from_environment(), patience or Patience()
     if manifest.weights.repository is None:
         raise WeightsUnavailable("embedded", f"'{manifest.name}' comes with wan-mcp: there is nothing to pull.")
-    done = [_fetch(source, home, _Asker(source, hub, patience, tell, reserve), update) for source in sources(manifest)]
+    # All are listed before anything is downloaded: a model that is too much brings nothing.
+    looks = [_look(source, home, _Asker(source, hub, patience, tell, reserve), update) for source in sources(manifest)]
+    _check_limit(manifest, sum(look.missing for look in looks if isinstance(look, _Look)), limit)
+    began = time.monotonic()
+    done = [look if isinstance(look, Fetch) else _bring(look, home) for look in looks]
+    came = sum(one.came for one in done)
+    remember_rate(home, came, time.monotonic() - began)
     notes = tuple(note for one in done for note in one.notes)
-    return Fetch(done[0].lock, sum(one.came for one in done), notes)
+    return Fetch(done[0].lock, came, notes)
 
 
-def _fetch(manifest: Manifest, home: Path, asker: "_Asker", update: bool) -> Fetch:
-    """Fetch one repository."""
+@dataclass(frozen=True)
+class _Look:
+    """What one repository has for a model."""
+
+    asker: "_Asker"
+    asked: str
+    old: WeightsLock | None
+    update: bool
+    listing: Listing
+    files: tuple[RemoteFile, ...]
+    cache: RepositoryCache
+
+    @property
+    def missing(self) -> int:
+        return bytes_missing(self.cache, self.files)
+
+
+def _look(manifest: Manifest, home: Path, asker: "_Asker", update: bool) -> _Look | Fetch:
+    """List the files of one repository; return what is here, if that is all."""
     old = WeightsLock.read(manifest, home)
     if old is not None and not update and is_whole(manifest, home):
         return Fetch(old)
@@ -87,12 +116,30 @@ def _fetch(manifest: Manifest, home: Path, asker: "_Asker", update: bool) -> Fet
     files = wanted(manifest, listing)
     # Under the name that was asked for, where the hub's client looks for them after a renaming too.
     cache = RepositoryCache(asker.hub.cache, asker.repository)
+    return _Look(asker, asked, old, update, listing, files, cache)
+
+
+def _check_limit(manifest: Manifest, missing: int, limit: int | None) -> None:
+    if limit is not None and missing > limit:
+        raise WeightsUnavailable(
+            "download_needs_consent",
+            f"'{manifest.name}' needs a download of {in_bytes(missing)}, and the job was to download at most "
+            f"{in_bytes(limit)} unasked. Download it with 'wan-mcp pull {manifest.name}', or ask for the job again "
+            "with download=true.",
+        )
+
+
+def _bring(look: _Look, home: Path) -> Fetch:
+    """Download what one repository has for a model, and lock it."""
+    asker, manifest, listing, files, cache = look.asker, look.asker.manifest, look.listing, look.files, look.cache
     _check_space(manifest, files, cache, asker.reserve)
+    if look.old is None:
+        ExpectedFiles.of(manifest, files).write(manifest, home)
     hashes = asker.bring(files, listing, cache)
-    with asker.explaining(asked):
+    with asker.explaining(look.asked):
         locked = {file.path: _locked(cache.link(file, listing.commit), file, hashes[file.path]) for file in files}
-        if old is None or update:
-            cache.name(asked, listing.commit)
+        if look.old is None or look.update:
+            cache.name(look.asked, listing.commit)
     lock = WeightsLock(
         model=manifest.name,
         repository=asker.repository,
@@ -103,8 +150,9 @@ def _fetch(manifest: Manifest, home: Path, asker: "_Asker", update: bool) -> Fet
         files=locked,
     )
     lock.write(manifest, home)
-    notes = _renamed(asker.repository, listing) + (_changed(old, listing, files, "is now") if old else [])
-    return Fetch(lock, asker.tally.came_so_far, tuple(notes))
+    ExpectedFiles.remove(manifest, home)
+    changed = _changed(look.old, listing, files, "is now") if look.old else []
+    return Fetch(lock, asker.tally.came_so_far, tuple(_renamed(asker.repository, listing) + changed))
 
 
 def news(manifest: Manifest, home: Path, *, hub: Hub | None = None, patience: Patience | None = None) -> list[str]:

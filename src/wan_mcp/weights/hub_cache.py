@@ -71,6 +71,22 @@ class RepositoryCache:
                 fresh.hardlink_to(blob)
         return place
 
+    def files_of(self, revision: str) -> tuple[RemoteFile, ...]:
+        """Return the whole files that are here of a branch, tag or commit, by what this cache knows of it.
+
+        Their `git_blob` is the name of their content, whichever hash that is.
+        """
+        commit = revision if COMMIT.match(revision) else _text(self.folder / "refs" / revision)
+        if commit is None or not COMMIT.match(commit):
+            return ()
+        snapshot = self.snapshot(commit)
+        places = sorted(snapshot.rglob("*")) if snapshot.is_dir() else []
+        return tuple(
+            RemoteFile(place.relative_to(snapshot).as_posix(), place.stat().st_size, place.resolve().name, None)
+            for place in places
+            if place.is_file()  # not a link whose content is gone
+        )
+
     def name(self, revision: str, commit: str) -> None:
         """Record that a branch or tag points to this commit, as the hub's client does for offline use."""
         if COMMIT.match(revision):
@@ -83,6 +99,13 @@ def _size(path: Path) -> int | None:
     try:
         return path.stat().st_size
     except OSError:
+        return None
+
+
+def _text(path: Path) -> str | None:
+    try:
+        return path.read_text(encoding="ascii").strip()
+    except (OSError, ValueError):
         return None
 
 

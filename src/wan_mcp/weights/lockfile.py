@@ -17,7 +17,7 @@ from wan_mcp.files import atomic_file, sweep_stale
 from wan_mcp.schema.enums import Frozen
 from wan_mcp.weights.repositories import FurtherWeights
 
-__all__ = ["LockedFile", "WeightsLock"]
+__all__ = ["LockedFile", "WeightsLock", "lock_place"]
 
 
 class LockedFile(Frozen):
@@ -45,7 +45,7 @@ class WeightsLock(Frozen):
     def read(cls, manifest: Manifest, home: Path) -> Self | None:
         """Return the lock of a model, if there is one that still fits the manifest."""
         try:
-            lock = cls.model_validate_json(_place(manifest, home).read_bytes())
+            lock = cls.model_validate_json(lock_place(manifest, home).read_bytes())
         except (OSError, ValidationError):
             return None
         return lock if lock.fits(manifest) else None
@@ -62,7 +62,7 @@ class WeightsLock(Frozen):
         Raises:
             HomeUnusable: the home folder cannot be written.
         """
-        place = _place(manifest, home)
+        place = lock_place(manifest, home)
         try:
             with atomic_file(place, private=True) as fresh:
                 fresh.write_text(self.model_dump_json(indent=1, by_alias=True), encoding="utf-8")
@@ -73,7 +73,7 @@ class WeightsLock(Frozen):
     @staticmethod
     def remove(manifest: Manifest, home: Path) -> None:
         """Remove the lock of a model, if there is one."""
-        _place(manifest, home).unlink(missing_ok=True)
+        lock_place(manifest, home).unlink(missing_ok=True)
 
     def changes(self, newer: Mapping[str, str]) -> list[str]:
         """Describe the changed, added and removed files of another commit, given as the etag of each file."""
@@ -85,7 +85,8 @@ class WeightsLock(Frozen):
         return [f"{what} {', '.join(found)}" for what, found in paths.items() if found]
 
 
-def _place(manifest: Manifest, home: Path) -> Path:
+def lock_place(manifest: Manifest, home: Path) -> Path:
+    """Return the path of the lock of a model, or of one of its further sources."""
     name, weights = manifest.name, manifest.weights
     if isinstance(weights, FurtherWeights):
         name += f".{(weights.repository or '').replace('/', '--')}"

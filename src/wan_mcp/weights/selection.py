@@ -9,7 +9,7 @@ from wan_mcp.catalog.manifest import Manifest
 from wan_mcp.errors import WeightsUnavailable
 from wan_mcp.weights.hub import Listing, RemoteFile
 
-__all__ = ["wanted"]
+__all__ = ["wanted", "wanted_of"]
 
 # Data that is only ever parsed; everything else stays on the hub, above all what Python unpickles or imports.
 PLAIN = {".safetensors", ".gguf", ".json", ".txt", ".model", ".jinja"}
@@ -36,10 +36,24 @@ def wanted(manifest: Manifest, listing: Listing) -> tuple[RemoteFile, ...]:
     return tuple(chosen[path] for path in sorted(chosen))
 
 
-def _matching(manifest: Manifest, listing: Listing, pattern: str) -> list[RemoteFile]:
-    found = [file for file in listing.files if fnmatchcase(file.path, pattern) and _suffix(file) in PLAIN]
+def wanted_of(manifest: Manifest, listing: Listing) -> tuple[RemoteFile, ...]:
+    """Return those of some files that the manifest requests; nothing is wrong if others of them are missing."""
+    patterns = manifest.weights.files or ("*",)
+    chosen = {file.path: file for pattern in patterns for file in _found(listing, pattern)}
+    return tuple(chosen[path] for path in sorted(chosen))
+
+
+def _found(listing: Listing, pattern: str) -> list[RemoteFile]:
     stems = _stems(listing)
-    found = [file for file in found if not _is_twin(file.path, stems, pattern)]
+    return [
+        file
+        for file in listing.files
+        if fnmatchcase(file.path, pattern) and _suffix(file) in PLAIN and not _is_twin(file.path, stems, pattern)
+    ]
+
+
+def _matching(manifest: Manifest, listing: Listing, pattern: str) -> list[RemoteFile]:
+    found = _found(listing, pattern)
     if not found:
         folder = PurePosixPath(pattern).parent
         raise _nothing(

@@ -1,6 +1,7 @@
 """`list_resolutions`: one line a model, everything about one with `model`, and no staler than what it depends on."""
 
 import json
+import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -58,8 +59,30 @@ async def test_the_list_is_short_and_says_what_is_refused(
     lines = answer.text.splitlines()
     for model in answer.job["models"]:
         [line] = [line for line in lines if line.startswith((f"{model['name']}:", f"{model['name']}*:"))]
-        assert ("too large here" in line) != ("fits" in line) == model["fits"]
+        fits = any(f"; {word}, " in line for word in ("resident", "offloaded", "streamed", "fits"))
+        assert ("too large here" in line) != fits == model["fits"]
         assert ("*" in line) == model["default"] == (model["name"] in answer.job["default_models"].values())
+
+
+async def test_the_list_says_how_each_model_fits(
+    settings: Settings, connect: Connect, machine: Callable[[Machine], None]
+) -> None:
+    machine(Machine("GPU", "bf16", 24 * GB, has_fp8=True))
+    async with connect(settings) as runner:
+        answer = await runner.call("list_resolutions")
+        found = {
+            name: (await runner.call("list_resolutions", model=name)).job["models"][0]["fit"]
+            for name in ("wan-mini", "wan2.2-t2v-a14b", "wan-mini-caption", "qwen-image-2512")
+        }
+    assert found == {
+        "wan-mini": "resident",
+        "wan2.2-t2v-a14b": "offloaded",
+        "wan-mini-caption": "resident",
+        "qwen-image-2512": "streamed",
+    }
+    for name, fit in found.items():
+        assert re.search(rf"^{re.escape(name)}\*?: .*; {fit}, (ready|.* to get)", answer.text, re.MULTILINE)
+    assert "streamed ones the slowest" in answer.text
 
 
 async def test_a_list_with_all_usual_times_is_still_short(settings: Settings, connect: Connect) -> None:

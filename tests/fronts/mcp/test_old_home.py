@@ -1,6 +1,7 @@
 """What a client sees of a home that 0.1.0 left behind."""
 
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
@@ -24,9 +25,9 @@ async def test_a_model_of_a_home_of_0_1_0_is_listed_and_makes_videos(
     with anyio.fail_after(PATIENCE_S):
         async with connect(settings) as runner:
             listed = await runner.call("list_resolutions")
-            made = await runner.call(
-                "generate_video", prompt="a star", model="my-wan", resolution="64x64", num_frames=5, steps=2
-            )
+            small = {"resolution": "64x64", "num_frames": 5, "steps": 2}
+            request: dict[str, Any] = {"prompt": "a star", "model": "my-wan", "download": True, **small}
+            made = await runner.call("generate_video", **request)
     assert "my-wan" in [model["name"] for model in listed.job["models"]]
     assert not listed.job.get("broken")
     assert (made.job["status"], made.job["request"]["model"]) == ("succeeded", "my-wan")

@@ -12,6 +12,7 @@ from openai.types import Video
 
 from tests.fixtures.mcp_server import Pace, png
 from tests.fixtures.video_api import SORA_ENDS, Api, Serve
+from tests.support.far_models import add_far_model
 from tests.support.patience import PATIENCE_S
 from tests.support.videos import encode, greys
 from wan_mcp.schema.enums import JobState
@@ -386,3 +387,12 @@ async def test_a_full_queue_is_refused_with_a_time_to_come_back(settings: Settin
             await api.create("one too many")
     assert full.value.code == "queue_full"
     assert int(full.value.response.headers["retry-after"]) > 0
+
+
+async def test_a_large_download_is_refused_once_and_in_this_apis_words(settings: Settings, serve: Serve) -> None:
+    add_far_model(settings.home, 34.2)
+    async with serve(settings) as api:
+        refused = await api.refusal("POST", "/videos", {"prompt": "x", "model": "far"})
+    assert (refused["status"], refused["code"]) == (400, "download_needs_consent")
+    assert "To download it, run 'wan-mcp pull far'" in refused["message"]
+    assert "download=true" not in refused["message"]

@@ -8,11 +8,13 @@ from typing import Any
 import pytest
 
 from tests.fixtures.mcp_server import png
-from tests.fixtures.studio import Studio, done
+from tests.fixtures.studio import Studio, StudioSite, done
+from tests.support.far_models import add_far_model
 from tests.support.videos import encode, greys, write_video
 from wan_mcp.fronts.web.catalogue_shapes import Catalogue
 from wan_mcp.fronts.web.shapes import EstimateAnswer, JobDetail, JobPage
 from wan_mcp.media.store import MediaName, MediaStore
+from wan_mcp.settings import Settings
 
 pytestmark = pytest.mark.anyio
 
@@ -93,6 +95,39 @@ async def test_an_estimate_says_what_a_job_would_be_and_queues_nothing(studio: S
     assert found.fits
     assert found.download_bytes == 0
     assert await studio.get("/api/jobs") == before
+
+
+async def test_a_large_download_is_refused_with_the_button_that_gets_the_model(
+    settings: Settings, studio_site: StudioSite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+    add_far_model(settings.home, 34.2)
+    request = {"kind": "image", "prompt": "a star", "model": "far"}
+    async with studio_site(settings) as studio:
+        found = EstimateAnswer.model_validate((await studio.send("/api/estimate", request)).json())
+        assert (found.fits, found.fit, found.download_needs_consent) == (True, "resident", True)
+        assert (found.download_bytes, found.download_folder) == (34_200_000_000, str(tmp_path / "cache"))
+        refused = await studio.send("/api/jobs", request)
+        assert refused.status_code == 409
+        problem = refused.json()
+        assert problem["code"] == "download_needs_consent"
+        assert "download=true" not in problem["error"]
+        assert problem["action"] == found.action.model_dump() if found.action else None
+        assert (problem["action"]["do"], problem["action"]["model"]) == ("get_model", "far")
+        assert (await studio.get("/api/jobs"))["jobs"] == []
+        assert (await studio.send("/api/jobs", request | {"download": "yes"})).status_code == 400
+        agreed = await studio.send("/api/jobs", request | {"download": True})
+        assert agreed.status_code == 202
+
+
+async def test_an_estimate_writes_nothing(settings: Settings, studio_site: StudioSite) -> None:
+    picture = settings.image_dirs[0] / "picture.png"
+    picture.write_bytes(png(64, 48))
+    async with studio_site(settings) as studio:
+        before = sorted(settings.home.rglob("*"))
+        answer = await studio.send("/api/estimate", {"kind": "video", "prompt": "a star", "image": str(picture)})
+        assert answer.status_code == 200, answer.text
+        assert sorted(settings.home.rglob("*")) == before
 
 
 async def test_the_same_key_makes_one_job(studio: Studio) -> None:

@@ -47,11 +47,18 @@ class Installed:
 
 
 def install(
-    manifest: Manifest, settings: Settings, report: Reporter, *, embedded: Path = EMBEDDED, hub: Hub | None = None
+    manifest: Manifest,
+    settings: Settings,
+    report: Reporter,
+    *,
+    embedded: Path = EMBEDDED,
+    hub: Hub | None = None,
+    limit: int | None = None,
 ) -> Installed:
     """Return a model's weights; download them in the download stage if missing, and verify copies in the check stage.
 
-    `embedded` and `hub` override the locations of this installation and the environment.
+    `embedded` and `hub` override the locations of this installation and the environment; `limit` is the most bytes that
+    may be downloaded, None for any number.
 
     Raises:
         JobFailed: they are missing and cannot or must not be downloaded, or were changed.
@@ -66,7 +73,7 @@ def install(
             )
         return Installed(folder)
     try:
-        weights = _here(manifest, settings, report) or _download(manifest, settings, report, hub)
+        weights = _here(manifest, settings, report) or _download(manifest, settings, report, hub, limit)
     except WeightsUnavailable as error:
         raise JobFailed(error.code, str(error)) from error
     except HomeUnusable as error:
@@ -91,7 +98,9 @@ def _here(manifest: Manifest, settings: Settings, report: Reporter, *, came: boo
     return installed_weights(manifest, settings.home, tell)
 
 
-def _download(manifest: Manifest, settings: Settings, report: Reporter, hub: Hub | None) -> InstalledWeights:
+def _download(
+    manifest: Manifest, settings: Settings, report: Reporter, hub: Hub | None, limit: int | None
+) -> InstalledWeights:
     if not settings.auto_download:
         raise WeightsUnavailable(
             "model_not_local",
@@ -103,7 +112,7 @@ def _download(manifest: Manifest, settings: Settings, report: Reporter, hub: Hub
     def tell(download: Download) -> None:
         report.tell(str(download) if download.total else download.note)
 
-    done = fetch(manifest, settings.home, tell, hub=hub, reserve=settings.min_free_bytes)
+    done = fetch(manifest, settings.home, tell, hub=hub, reserve=settings.min_free_bytes, limit=limit)
     log.info("%s: %d bytes downloaded, commit %s", manifest.name, done.came, done.lock.commit)
     for note in done.notes:
         log.warning("%s: %s", manifest.name, note)

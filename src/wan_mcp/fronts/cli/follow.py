@@ -25,8 +25,10 @@ from wan_mcp.schema.jobs import Job
 from wan_mcp.schema.requests import Request
 from wan_mcp.service.background import background
 from wan_mcp.service.describe import fraction_of, sentence
+from wan_mcp.service.estimate_in_words import estimate_facts, estimate_lines, request_as_it_would_run
 from wan_mcp.service.remix import Remix
 from wan_mcp.service.service import JobService, JobView, serving
+from wan_mcp.service.terms import Terms
 from wan_mcp.settings import Settings
 from wan_mcp.text import duration, one_line
 
@@ -40,7 +42,7 @@ LINE_EVERY_S = 10.0
 screen = Screen()
 
 
-def run_request(settings: Settings, request: Request, delivery: Delivery) -> None:
+def run_request(settings: Settings, request: Request, delivery: Delivery, terms: Terms) -> None:
     """Submit a request, follow its job, deliver the results; exits with 1 if the job failed, 130 if it was stopped.
 
     Raises:
@@ -50,17 +52,22 @@ def run_request(settings: Settings, request: Request, delivery: Delivery) -> Non
     async def made(service: JobService) -> Remix:
         return Remix(request)
 
-    run_remix(settings, made, delivery)
+    run_remix(settings, made, delivery, terms)
 
 
-def run_remix(settings: Settings, make: Callable[[JobService], Awaitable[Remix]], delivery: Delivery) -> None:
+def run_remix(
+    settings: Settings, make: Callable[[JobService], Awaitable[Remix]], delivery: Delivery, terms: Terms
+) -> None:
     """Submit the request that `make` returns, like `run_request`.
 
     Raises:
         UserError: the request is refused.
     """
     screen.quiet = is_quiet()
-    job = anyio.run(_run, settings, make, delivery)
+    if terms.dry_run:
+        anyio.run(_estimate, settings, make, delivery)
+        return
+    job = anyio.run(_run, settings, make, delivery, terms)
     if delivery.detach and not delivery.as_json:
         typer.echo(job.id)
         _say(f"The job runs in the background; wait for its result with: wan-mcp jobs wait {job.id}")
@@ -133,12 +140,31 @@ def _tell(job: Job, paths: list[Path]) -> None:
         _say(f"job {job.id} has not stopped yet; check it with: wan-mcp jobs wait {job.id}")
 
 
-async def _run(settings: Settings, make: Callable[[JobService], Awaitable[Remix]], delivery: Delivery) -> Job:
+async def _estimate(settings: Settings, make: Callable[[JobService], Awaitable[Remix]], delivery: Delivery) -> None:
+    """Print what a request would do and take."""
+    async with serving(settings, any_image_folder=True) as service:
+        made = await make(service)
+        delivery.check(made.request.kind, getattr(made.request, "count", None) or 1)
+        found = await service.estimate(made.request, made.images)
+        manifest = service.catalog.manifests.get(found.plan.model)
+        request = request_as_it_would_run(found.plan, manifest, settings.home)
+    if delivery.as_json:
+        typer.echo(json.dumps({"request": request, "estimate": estimate_facts(found)}, indent=2))
+        return
+    for line in estimate_lines(found):
+        echo(one_line(in_cli_words(line)))
+
+
+async def _run(
+    settings: Settings, make: Callable[[JobService], Awaitable[Remix]], delivery: Delivery, terms: Terms
+) -> Job:
     # A person at their own command line may use any image that they can read.
     async with serving(settings, any_image_folder=True) as service:
         made = await make(service)
         delivery.check(made.request.kind, getattr(made.request, "count", None) or 1)
-        view = await service.submit(made.request, client=CLIENT, parent=made.parent, images=made.images)
+        view = await service.submit(
+            made.request, client=CLIENT, parent=made.parent, images=made.images, download=terms.download
+        )
         job = view.job
         if not delivery.detach:
             async with _interruptible(service, job.id):

@@ -9,6 +9,7 @@ import typer
 from wan_mcp.errors import BadRequest
 from wan_mcp.fronts.cli.request_options import with_request_options
 from wan_mcp.schema.requests import CaptionRequest, ImageRequest, VideoRequest
+from wan_mcp.service.terms import Terms
 
 __all__ = ["app", "caption"]
 
@@ -31,6 +32,10 @@ Force = Annotated[bool, typer.Option("--force", help="Overwrite the output file.
 AsJson = Annotated[bool, typer.Option("--json", help="Print the whole job as JSON.")]
 Detach = Annotated[bool, typer.Option("--detach", help="Print the job's id and exit; the job continues.")]
 Opens = Annotated[bool, typer.Option("--open", help="Open the result with the system's viewer.")]
+Download = Annotated[bool, typer.Option("--download", help="Download the model if it is missing, however large it is.")]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Print what it would do, its time, memory and download; make nothing.")
+]
 
 R = TypeVar("R", VideoRequest, ImageRequest)
 
@@ -68,6 +73,8 @@ def video(
     as_json: AsJson = False,
     detach: Detach = False,
     opens: Opens = False,
+    download: Download = False,
+    dry_run: DryRun = False,
 ) -> None:
     """Make a video from a prompt, optionally starting from an image.
 
@@ -76,7 +83,8 @@ def video(
     from wan_mcp.fronts.cli.delivery import Delivery
     from wan_mcp.fronts.cli.follow import run_request
 
-    run_request(ctx.obj, _with_prompt_read(request), Delivery(output, force, as_json, detach, opens))
+    delivery = Delivery(output, force, as_json, detach, opens)
+    run_request(ctx.obj, _with_prompt_read(request), delivery, Terms(download, dry_run))
 
 
 @app.command()
@@ -89,6 +97,8 @@ def image(
     as_json: AsJson = False,
     detach: Detach = False,
     opens: Opens = False,
+    download: Download = False,
+    dry_run: DryRun = False,
 ) -> None:
     """Make an image from a prompt, optionally starting from another image.
 
@@ -97,7 +107,8 @@ def image(
     from wan_mcp.fronts.cli.delivery import Delivery
     from wan_mcp.fronts.cli.follow import run_request
 
-    run_request(ctx.obj, _with_prompt_read(request), Delivery(output, force, as_json, detach, opens))
+    delivery = Delivery(output, force, as_json, detach, opens)
+    run_request(ctx.obj, _with_prompt_read(request), delivery, Terms(download, dry_run))
 
 
 @with_request_options
@@ -108,9 +119,11 @@ def caption(
     force: Force = False,
     as_json: AsJson = False,
     detach: Detach = False,
+    download: Download = False,
+    dry_run: DryRun = False,
 ) -> None:
     """Describe an image in words."""
     from wan_mcp.fronts.cli.delivery import Delivery
     from wan_mcp.fronts.cli.follow import run_request
 
-    run_request(ctx.obj, request, Delivery(output, force, as_json, detach))
+    run_request(ctx.obj, request, Delivery(output, force, as_json, detach), Terms(download, dry_run))

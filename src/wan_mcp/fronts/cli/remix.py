@@ -7,10 +7,12 @@ import typer
 
 from wan_mcp.errors import BadRequest, JobFailed
 from wan_mcp.fronts.cli.completion import complete_jobs
+from wan_mcp.fronts.cli.generate import Download, DryRun
 from wan_mcp.fronts.cli.request_options import with_request_options
 from wan_mcp.schema.changes import Changes
 from wan_mcp.service.remix import Remix, of_receipt
 from wan_mcp.service.service import JobService
+from wan_mcp.service.terms import Terms
 from wan_mcp.text import one_line
 
 __all__ = ["again", "remix"]
@@ -40,6 +42,8 @@ def remix(
     as_json: AsJson = False,
     detach: Detach = False,
     opens: Opens = False,
+    download: Download = False,
+    dry_run: DryRun = False,
 ) -> None:
     """Make a job again with changes: --seed new for another result, or any option of the command that made it."""
     from wan_mcp.fronts.cli.chosen_job import chosen_job
@@ -50,7 +54,7 @@ def remix(
         job = (await chosen_job(service, job_id)).job
         return await service.remix(job.id, request)
 
-    run_remix(ctx.obj, make, Delivery(output, force, as_json, detach, opens))
+    run_remix(ctx.obj, make, Delivery(output, force, as_json, detach, opens), Terms(download, dry_run))
 
 
 @with_request_options
@@ -63,6 +67,8 @@ def again(
     as_json: AsJson = False,
     detach: Detach = False,
     opens: Opens = False,
+    download: Download = False,
+    dry_run: DryRun = False,
 ) -> None:
     """Make what a file shows again, by the receipt in it; with changes, such as --seed new."""
     from wan_mcp.fronts.cli.delivery import Delivery
@@ -71,7 +77,7 @@ def again(
     async def make(service: JobService) -> Remix:
         return of_receipt(_receipt_in(file), request, service.catalog, service.settings.home)
 
-    run_remix(ctx.obj, make, Delivery(output, force, as_json, detach, opens))
+    run_remix(ctx.obj, make, Delivery(output, force, as_json, detach, opens), Terms(download, dry_run))
 
 
 def _receipt_in(file: Path) -> dict[str, Any]:

@@ -27,6 +27,8 @@ TOOLS = {
     "keep_job": "'wan-mcp jobs keep'",
     "delete_job": "'wan-mcp jobs rm'",
     "seed='new'": "--seed new",
+    "If the user agrees, call again with download=true": "If you agree, add --download",
+    "download=true": "--download",
     "generate_video": "'wan-mcp generate video'",
     "generate_image": "'wan-mcp generate image'",
     "caption_image": "'wan-mcp caption'",

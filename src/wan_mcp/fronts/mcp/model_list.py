@@ -4,7 +4,7 @@ An answer is kept for as long as nothing changes that it depends on: agents ask 
 """
 
 from collections import OrderedDict
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Mapping
 from typing import Any
 
 import anyio
@@ -14,10 +14,12 @@ from pydantic import BaseModel, ConfigDict
 from wan_mcp.catalog.captions import CaptionSpec
 from wan_mcp.catalog.catalog import Catalog
 from wan_mcp.catalog.manifest import Licence, Manifest
+from wan_mcp.catalog.memory_fit import Fit
 from wan_mcp.catalog.presets import PresetName
 from wan_mcp.schema.enums import Kind, Task
 from wan_mcp.service.model_status import ModelStatus
 from wan_mcp.service.service import JobService
+from wan_mcp.settings import Settings
 from wan_mcp.text import duration, in_bytes, one_line, shortened
 
 __all__ = ["ModelList", "ModelListOutline", "ModelLists"]
@@ -75,6 +77,7 @@ class ModelLine(_Listed):
 class ModelEntry(ModelLine):
     """A model and its options."""
 
+    fit: Fit | None
     misfit: str | None
     title: str
     summary: str
@@ -171,11 +174,12 @@ class ModelLists:
             broken=broken,
         )
         if model is None:
-            listed.message = _in_short(listed, catalog, task, auto_download=settings.auto_download)
+            fits = {name: status.fit for name, status in statuses.items()}
+            listed.message = _in_short(listed, fits, catalog, task, settings)
         else:
             entries = [_entry(each, line, statuses[each.name]) for each, line in zip(chosen, lines, strict=True)]
             listed.models = [*entries]
-            words = _in_full(entries, sorted(listed.styles), task, auto_download=settings.auto_download)
+            words = _in_full(entries, sorted(listed.styles), task, settings)
             listed.message = "\n".join(map(one_line, words))
         return CallToolResult(
             content=[TextContent(type="text", text=listed.message)], structured_content=listed.model_dump(mode="json")
@@ -193,7 +197,9 @@ def _line(manifest: Manifest, status: ModelStatus, defaults: dict[Kind, str]) ->
     )
 
 
-def _in_short(listed: ModelList, catalog: Catalog, task: Task | None, *, auto_download: bool) -> str:
+def _in_short(
+    listed: ModelList, fits: Mapping[str, Fit | None], catalog: Catalog, task: Task | None, settings: Settings
+) -> str:
     """Return one line a model; if that is too long, those that do not fit share one."""
     ends = [one_line(f"styles: {', '.join(sorted(listed.styles))}")] if listed.styles else []
     ends += [
@@ -202,13 +208,16 @@ def _in_short(listed: ModelList, catalog: Catalog, task: Task | None, *, auto_do
     if not listed.models:
         return "\n".join([f"No installed model does {task}." if task else "No models are installed.", *ends])
     begins = ["* default. list_resolutions(model='NAME') lists sizes, lengths, limits and presets."]
-    if not auto_download:
+    if any(fits[model.name] in (Fit.OFFLOADED, Fit.STREAMED) for model in listed.models):
+        begins.append("Resident models are the fastest, streamed ones the slowest.")
+    if not settings.auto_download:
         begins.append("Jobs download nothing here: 'wan-mcp pull NAME' fetches a model first.")
     sizes = {each.name: each.weights for each in catalog.manifests.values()}
 
     def line(model: ModelLine) -> str:
-        here = "ready" if model.ready else f"{in_bytes(sizes[model.name].disk_bytes)} to download"
-        facts = [_makes(model.tasks), f"fits, {here}" if model.fits else "too large here"]
+        here = "ready" if model.ready else f"{in_bytes(sizes[model.name].disk_bytes)} to get"
+        how = fits[model.name] or "fits"
+        facts = [_makes(model.tasks), f"{how}, {here}" if model.fits else "too large here"]
         if model.usual_seconds:
             facts.append("usually " + "/".join(duration(each) for each in model.usual_seconds.values()))
         return one_line(f"{model.name}{'*' if model.default else ''}: {'; '.join(facts)}")
@@ -248,6 +257,7 @@ def _entry(manifest: Manifest, line: ModelLine, status: ModelStatus) -> ModelEnt
     ranges = {"steps": limits.steps, "guidance_scale": limits.guidance_scale, "strength": limits.strength}
     return ModelEntry(
         **line.model_dump(),
+        fit=status.fit,
         misfit=status.misfit,
         title=manifest.title,
         summary=manifest.summary,
@@ -302,18 +312,22 @@ def _lengths(caption: CaptionSpec) -> list[str]:
     return [*caption.lengths, *words]
 
 
-def _in_full(
-    models: Iterable[ModelEntry], styles: list[str], task: Task | None, *, auto_download: bool
-) -> Iterable[str]:
+def _how_to_get(model: ModelEntry, settings: Settings) -> str:
+    if not settings.auto_download:
+        return f"run 'wan-mcp pull {model.name}'"
+    unasked = model.weights_gb <= settings.max_download_gb
+    return "its first job downloads them" if unasked else "its first job with download=true downloads them"
+
+
+def _in_full(models: Iterable[ModelEntry], styles: list[str], task: Task | None, settings: Settings) -> Iterable[str]:
     if not models:
         yield f"This model does not do {task}."
     for model in models:
         yield one_line(f"{model.name}: {model.summary}")
         yield f"  tasks: {', '.join(model.tasks)}" + ("; used when no model is named" if model.default else "")
-        yield f"  this machine: {model.misfit or 'has enough memory'}"
+        yield f"  this machine: {model.misfit or 'has enough memory' + (f' ({model.fit})' if model.fit else '')}"
         if not model.embedded:
-            missing = "its first job downloads them" if auto_download else f"run 'wan-mcp pull {model.name}'"
-            here = "on this machine" if model.ready else f"not downloaded ({missing})"
+            here = "on this machine" if model.ready else f"not downloaded ({_how_to_get(model, settings)})"
             yield f"  weights: {model.weights_gb:g} GB, {here}; licence {model.licence}"
         if model.resolutions:
             sizes = ", ".join(f"{r.name} {r.width}x{r.height}" for r in model.resolutions)

@@ -15,6 +15,7 @@ from starlette.requests import Request as HttpRequest
 
 from wan_mcp.errors import BadRequest
 from wan_mcp.fronts.mcp.discreet_results import discreet_result
+from wan_mcp.fronts.mcp.dry_runs import dry_run_result
 from wan_mcp.fronts.mcp.job_list import JobListOutline, job_list
 from wan_mcp.fronts.mcp.model_list import ModelListOutline, ModelLists
 from wan_mcp.fronts.mcp.places import Places
@@ -26,11 +27,11 @@ from wan_mcp.media.store import MediaStore
 from wan_mcp.schema.changes import Changes
 from wan_mcp.schema.enums import JobState, Kind, Task
 from wan_mcp.schema.parameters import Model, unfold
-from wan_mcp.schema.requests import CaptionRequest, ImageRequest, Request, VideoRequest
-from wan_mcp.service.admission import NO_IMAGES
+from wan_mcp.schema.requests import CaptionRequest, ImageRequest, VideoRequest
 from wan_mcp.service.previews import live_preview
 from wan_mcp.service.remix import Remix
 from wan_mcp.service.service import JobService, JobView
+from wan_mcp.service.terms import Terms
 from wan_mcp.text import number
 
 __all__ = ["build_tools"]
@@ -56,15 +57,15 @@ HINTS = {
 AnyCase = BeforeValidator(lambda value: value.lower() if isinstance(value, str) else value)
 """Annotates words that mean the same in capitals."""
 
-WaitS = Annotated[
-    float | None, Field(ge=0, description="Seconds to wait (default 45). The job continues after that: see get_job.")
-]
+WaitS = Annotated[float | None, Field(ge=0, description="Seconds to wait (default 45); then see get_job.")]
 RequestId = Annotated[
     str | None,
-    Field(max_length=200, description="Idempotency key: repeating a call with the same id returns the existing job."),
+    Field(max_length=200, description="Idempotency key: a repeat returns the same job."),
 ]
+Download = Annotated[bool | None, Field(description="Allow a large download, if the user agrees.")]
+DryRun = Annotated[bool | None, Field(description="Only estimate; make nothing.")]
 Preview = Annotated[bool, Field(description="With a picture of what is being denoised, as far as it has come.")]
-JobId = Annotated[str, Field(description="Job id, from the tool that started the job.")]
+JobId = Annotated[str, Field(description="Job id.")]
 
 
 def _client_of(ctx: Call) -> str:
@@ -95,33 +96,51 @@ class _Tools:
         self._models = ModelLists(service)
 
     async def generate_video(
-        self, ctx: Call, request: VideoRequest, wait_s: WaitS = None, request_id: RequestId = None
+        self,
+        ctx: Call,
+        request: VideoRequest,
+        wait_s: WaitS = None,
+        request_id: RequestId = None,
+        download: Download = None,
+        dry_run: DryRun = None,
     ) -> JobAnswer:
         """Make a short video from a prompt; with image, one that starts from that image. Returns the file's path, a
         wan:// address and a sheet of its frames or, if it takes longer than wait_s, a job_id for get_job.
-        list_resolutions lists what the models can show, the allowed video lengths and the usual times."""
-        return await self._run(ctx, request, wait_s, request_id)
+        list_resolutions lists what the models can show, their lengths and times."""
+        return await self._run(ctx, Remix(request), wait_s, request_id, Terms.of(download, dry_run))
 
     async def generate_image(
-        self, ctx: Call, request: ImageRequest, wait_s: WaitS = None, request_id: RequestId = None
+        self,
+        ctx: Call,
+        request: ImageRequest,
+        wait_s: WaitS = None,
+        request_id: RequestId = None,
+        download: Download = None,
+        dry_run: DryRun = None,
     ) -> JobAnswer:
         """Make an image from a prompt; with image, a variation of that image. Returns the file's path, a wan://
         address that can start a video, and a small preview or, if it takes longer than wait_s, a job_id."""
-        return await self._run(ctx, request, wait_s, request_id)
+        return await self._run(ctx, Remix(request), wait_s, request_id, Terms.of(download, dry_run))
 
     async def caption_image(
-        self, ctx: Call, request: CaptionRequest, wait_s: WaitS = None, request_id: RequestId = None
+        self,
+        ctx: Call,
+        request: CaptionRequest,
+        wait_s: WaitS = None,
+        request_id: RequestId = None,
+        download: Download = None,
+        dry_run: DryRun = None,
     ) -> JobAnswer:
         """Describe an image, or a frame of a video, in words."""
-        return await self._run(ctx, request, wait_s, request_id)
+        return await self._run(ctx, Remix(request), wait_s, request_id, Terms.of(download, dry_run))
 
     async def list_resolutions(
         self,
         model: Model = None,
         task: Annotated[Task | None, AnyCase, Field(description=f"Only models that do this: {_one_of(Task)}.")] = None,
     ) -> Annotated[CallToolResult, ModelListOutline]:
-        """List the models: what they make, which is the default, whether it fits this machine and its usual seconds;
-        and the styles. With model: its sizes, video lengths, limits, defaults, presets and caption types."""
+        """List the models: what they make, the default, how each fits this machine, and usual seconds; and the styles.
+        With model: its sizes, lengths, limits, defaults, presets and caption types."""
         return await self._models.answer(model, task)
 
     async def get_job(self, ctx: Call, job_id: JobId, wait_s: WaitS = None, preview: Preview = False) -> JobAnswer:
@@ -138,12 +157,19 @@ class _Tools:
         return await self._answer(ctx, view, Asked(to_stop=True, had_ended=before.job.state.final))
 
     async def remix(
-        self, ctx: Call, job_id: JobId, request: Changes, wait_s: WaitS = None, request_id: RequestId = None
+        self,
+        ctx: Call,
+        job_id: JobId,
+        request: Changes,
+        wait_s: WaitS = None,
+        request_id: RequestId = None,
+        download: Download = None,
+        dry_run: DryRun = None,
     ) -> JobAnswer:
-        """Run an earlier job again with changes. Pass only what changes: seed='new' for another result of the same
-        request, or any parameter of the tool that made it. Also runs a failed or cancelled job again."""
+        """Run an earlier job again with changes, also a failed or cancelled one. Pass only what changes: seed='new' for
+        another result, or any parameter of the tool that made it."""
         remix = await self._service.remix(job_id, request, elsewhere=self._is_elsewhere(ctx))
-        return await self._run(ctx, remix.request, wait_s, request_id, remix)
+        return await self._run(ctx, remix, wait_s, request_id, Terms.of(download, dry_run))
 
     async def delete_job(self, job_id: JobId) -> JobAnswer:
         """Delete a finished job and its files for good. Kept jobs stay; cancel a running job first."""
@@ -176,24 +202,25 @@ class _Tools:
         )
 
     async def _run(
-        self,
-        ctx: Call,
-        request: Request,
-        wait_s: float | None,
-        request_id: str | None,
-        remix: Remix | None = None,
+        self, ctx: Call, asked: Remix, wait_s: float | None, request_id: str | None, terms: Terms
     ) -> CallToolResult:
         began, seconds = self._clock(), self._seconds(wait_s)
         reports = ProgressReports(ctx.report_progress)
         await reports.begin("Checking the request")
-        images, parent = (remix.images, remix.parent) if remix is not None else (NO_IMAGES, "")
+        elsewhere = self._is_elsewhere(ctx)
+        if terms.dry_run:
+            found = await self._service.estimate(
+                asked.request, asked.images, client=_client_of(ctx), elsewhere=elsewhere
+            )
+            return await dry_run_result(self._service, found)
         view = await self._service.submit(
-            request,
+            asked.request,
             request_id,
             client=_client_of(ctx),
-            parent=parent,
-            images=images,
-            elsewhere=self._is_elsewhere(ctx),
+            parent=asked.parent,
+            images=asked.images,
+            elsewhere=elsewhere,
+            download=terms.download,
         )
         return await self._follow(ctx, view.job.id, began + seconds, reports)
 

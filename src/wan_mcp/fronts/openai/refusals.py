@@ -15,6 +15,7 @@ from wan_mcp.errors import (
     BadImage,
     BadRequest,
     BrokenManifest,
+    ConsentNeeded,
     HomeUnusable,
     OutOfSpace,
     QueueFull,
@@ -31,6 +32,7 @@ NO_REPETITION = {"x-should-retry": "false"}
 STATUSES: tuple[tuple[type[UserError], int, str], ...] = (
     (UnknownModel, 404, "model_not_found"),
     (UnknownJob, 404, "not_found"),
+    (ConsentNeeded, 400, "download_needs_consent"),
     (QueueFull, 429, "queue_full"),
     (OutOfSpace, 503, "insufficient_storage"),
     (HomeUnusable, 503, "unavailable"),
@@ -39,6 +41,8 @@ STATUSES: tuple[tuple[type[UserError], int, str], ...] = (
     (BadRequest, 400, "invalid_value"),
 )
 WORDS = (
+    (re.compile(r"If the user agrees, call again with download=true, or run"), "To download it, run"),
+    (re.compile(r", or ask for the job again with download=true"), ""),
     (re.compile(r"list_resolutions\(model='NAME'\)"), "GET /v1/models/NAME"),
     (re.compile(r"\blist_resolutions\b"), "GET /v1/models"),
     (re.compile(r"\blist_jobs\b"), "GET /v1/videos"),

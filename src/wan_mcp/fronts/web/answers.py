@@ -14,6 +14,7 @@ from wan_mcp.errors import (
     BadImage,
     BadRequest,
     BrokenManifest,
+    ConsentNeeded,
     HomeUnusable,
     OutOfSpace,
     QueueFull,
@@ -26,6 +27,7 @@ from wan_mcp.errors import (
 from wan_mcp.fronts.discretion import NOT_PATHS, hidden, is_near
 from wan_mcp.fronts.web.shapes import Action, Problem
 from wan_mcp.service.service import JobService
+from wan_mcp.text import in_bytes
 
 __all__ = ["SAFE_HEADERS", "Answers", "Endpoint", "Refusal", "problem_of", "without_paths"]
 
@@ -42,6 +44,7 @@ STATUSES: dict[type[UserError], tuple[int, str]] = {
     UnreadableRow: (409, "unreadable_job"),
     BrokenManifest: (409, "broken_manifest"),
     WeightsUnavailable: (409, "weights_unavailable"),
+    ConsentNeeded: (409, "download_needs_consent"),
     QueueFull: (429, "queue_full"),
     OutOfSpace: (507, "out_of_space"),
     HomeUnusable: (503, "home_unusable"),
@@ -78,6 +81,9 @@ def problem_of(error: UserError) -> tuple[int, Problem]:
     status, code = next((each for kind, each in STATUSES.items() if isinstance(error, kind)), (400, "refused"))
     words = str(error)
     action = Action(do="retry", label="Try again") if status in (429, 503, 507) else None
+    if isinstance(error, ConsentNeeded):
+        words = f"{error.facts}. Get the model first"
+        action = Action(do="get_model", label=f"Get {in_bytes(error.size)}", model=error.model)
     return status, Problem(error=f"{words[:1].upper()}{words[1:]}", code=code, action=action)
 
 

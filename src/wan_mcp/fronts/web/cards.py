@@ -19,7 +19,7 @@ from wan_mcp.service.repeatable_request import repeatable_request
 
 __all__ = ["Cards", "input_url"]
 
-TO_DOWNLOAD = ("model_not_local", "hub_unreachable", "hub_rate_limited")
+TO_DOWNLOAD = ("model_not_local", "download_needs_consent", "hub_unreachable", "hub_rate_limited")
 TOO_LARGE = ("out_of_memory", "too_large_for_device")
 
 

@@ -52,12 +52,20 @@ class JobRoutes:
         if key is not None and not KEY.fullmatch(key):
             raise Refusal(400, "bad_request", "The Idempotency-Key must have 1 to 200 printable characters, no blanks.")
         given = await body_of(request)
-        parent = given.pop("parent", "")
+        parent, download = given.pop("parent", ""), given.pop("download", False)
         if not isinstance(parent, str):
             raise Refusal(400, "bad_request", "The parent must be the id of a job.")
+        if not isinstance(download, bool):
+            raise Refusal(400, "bad_request", "download must be true or false.")
         parameters, images = await self._inputs.named(request, given)
         view = await self._service.submit(
-            _asked(parameters), key, client=CLIENT, parent=parent, images=images, elsewhere=not is_near(request.scope)
+            _asked(parameters),
+            key,
+            client=CLIENT,
+            parent=parent,
+            images=images,
+            elsewhere=not is_near(request.scope),
+            download=download,
         )
         location = {"Location": f"/api/jobs/{view.job.id}"}
         return await self._job(request, view, 202, **location)
@@ -65,7 +73,8 @@ class JobRoutes:
     async def estimate(self, request: Request) -> Response:
         """Return what a job would be and take."""
         given = await body_of(request)
-        given.pop("parent", None)
+        for name in ("parent", "download"):
+            given.pop(name, None)
         parameters, images = await self._inputs.named(request, given)
         found = await self._service.estimate(
             _asked(parameters), images, client=CLIENT, elsewhere=not is_near(request.scope)
@@ -175,7 +184,7 @@ def _limit(query: QueryParams) -> int:
 
 
 def _estimate(found: Estimate) -> EstimateAnswer:
-    plan, memory = found.plan, found.memory
+    plan, memory, download = found.plan, found.memory, found.download
     shape = plan.shape
     video = plan if isinstance(plan, VideoPlan) else None
     frame = (shape.width, shape.height) if shape else None
@@ -201,11 +210,16 @@ def _estimate(found: Estimate) -> EstimateAnswer:
         jobs_ahead=found.jobs_ahead,
         needed_bytes=memory.needed if memory else None,
         memory_bytes=memory.available if memory else None,
-        fits=memory is None or memory.misfit is None,
-        misfit=memory.misfit if memory else None,
+        fits=found.misfit is None,
+        fit=found.fit,
+        misfit=found.misfit,
         fitting=_fitting(found),
         action=_way_out(found),
         download_bytes=found.download_bytes,
+        download_s=download.seconds if download else None,
+        download_folder=str(download.folder) if download else None,
+        download_free_bytes=download.free if download else None,
+        download_needs_consent=download is not None and download.needs_consent,
         image_crop=crops.get("image"),
         last_image_crop=crops.get("last_image"),
     )
@@ -229,7 +243,6 @@ def _way_out(found: Estimate) -> Action | None:
         if isinstance(found.plan, VideoPlan) and best.frames < found.plan.num_frames:
             values["num_frames"] = best.frames
         return Action(do="change", label=f"Use {best.name}", model=found.plan.model, values=values)
-    fits = found.memory is None or found.memory.misfit is None
-    if fits and found.download_bytes:
+    if found.misfit is None and found.download_bytes:
         return Action(do="get_model", label=f"Get {in_bytes(found.download_bytes)}", model=found.plan.model)
     return None

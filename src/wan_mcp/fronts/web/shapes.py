@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from wan_mcp.catalog.memory_fit import Fit
 from wan_mcp.schema.enums import JobState, Kind, Task
 from wan_mcp.schema.jobs import MediaFacts
 from wan_mcp.service.engine_status import EngineStatus
@@ -212,11 +213,20 @@ class EstimateAnswer(Shape):
     needed_bytes: int | None
     memory_bytes: int | None
     fits: bool
+    fit: Fit | None
     misfit: str | None
     fitting: list[Fitting]
     """What would fit, if this does not."""
     action: Action | None
     download_bytes: int
+    """What is missing of the model."""
+    download_s: float | None
+    """At the rate of the last large download; None if there was none."""
+    download_folder: str | None
+    download_free_bytes: int | None
+    """Of the folder's disk."""
+    download_needs_consent: bool
+    """True if a job that does not say `download: true` is refused."""
     image_crop: Crop | None
     last_image_crop: Crop | None
 
