@@ -35,7 +35,11 @@ class Places:
     @classmethod
     def of(cls, media: MediaStore, context: Any) -> Self:
         """Return how the client of a call (the SDK's `Context`) reaches the files."""
-        request = context.request_context.request
+        return cls.of_request(media, context.request_context.request)
+
+    @classmethod
+    def of_request(cls, media: MediaStore, request: Any) -> Self:
+        """Return how the client of an HTTP request reaches the files; `request` is None on stdio."""
         if not isinstance(request, Request):
             return cls(media)
         near = is_near(request.scope) and _is_loopback(request.base_url.hostname or "")

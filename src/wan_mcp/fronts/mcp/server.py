@@ -1,23 +1,18 @@
 """The MCP server: one for both protocol eras and all transports, over a job service that its caller owns."""
 
 import logging
-from dataclasses import replace
 from typing import Any
 
-from mcp import MCPError
 from mcp.server.caching import CacheableMethod, CacheHint
-from mcp.server.mcpserver import Context, MCPServer
-from mcp.server.mcpserver.exceptions import ResourceError, ResourceNotFoundError
+from mcp.server.mcpserver import MCPServer
 from mcp.server.transport_security import TransportSecuritySettings
-from mcp.types import INVALID_PARAMS
 from starlette.applications import Starlette
 
 import wan_mcp
-from wan_mcp.fronts.discretion import discreet
 from wan_mcp.fronts.mcp.http_entry import ENDPOINT, HttpEntry
-from wan_mcp.fronts.mcp.places import Places
-from wan_mcp.fronts.mcp.prompts import add_prompts, wrong_prompt
-from wan_mcp.fronts.mcp.resources import add_resources, reading
+from wan_mcp.fronts.mcp.middleware import PromptsInWords, ReadsOfAClient
+from wan_mcp.fronts.mcp.prompts import add_prompts
+from wan_mcp.fronts.mcp.resources import add_resources
 from wan_mcp.fronts.mcp.stdio_streams import Incoming, Outgoing
 from wan_mcp.fronts.mcp.tools import build_tools
 from wan_mcp.service.service import JobService
@@ -42,46 +37,9 @@ CACHE_HINTS: dict[CacheableMethod, CacheHint] = {
 }
 
 
-class _Server(MCPServer[Any]):
-    """The SDK's server, with reads that know their client and refusals of prompts in words."""
-
-    def __init__(self, service: JobService, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, **options)
-        self._media = service.media
-
-    async def read_resource(self, uri: Any, context: Context[Any, Any] | None = None) -> Any:
-        """Read a resource for the client of `context`."""
-        places = Places(self._media) if context is None else Places.of(self._media, context)
-        try:
-            with reading(places):
-                found = await super().read_resource(uri, context)
-        except (ResourceError, ResourceNotFoundError) as error:
-            raise error if places.same_machine else type(error)(discreet(str(error), self._media.home)) from error
-        return found if places.same_machine else [self._discreet(each) for each in found]
-
-    def _discreet(self, read: Any) -> Any:
-        if not isinstance(read.content, str):
-            return read
-        return replace(read, content=discreet(read.content, self._media.home))
-
-    async def get_prompt(
-        self, name: str, arguments: dict[str, Any] | None = None, context: Context[Any, Any] | None = None
-    ) -> Any:
-        """Return a prompt with its arguments filled in.
-
-        Raises:
-            MCPError: There is no such prompt, or an argument is missing or unknown; the message says which.
-        """
-        why = wrong_prompt(await self.list_prompts(), name, arguments or {})
-        if why is not None:
-            raise MCPError(INVALID_PARAMS, why)
-        return await super().get_prompt(name, arguments, context)
-
-
 def build_server(service: JobService) -> MCPServer[Any]:
     """Build a server over `service`, which must be serving for as long as the server runs."""
-    server = _Server(
-        service,
+    server: MCPServer[Any] = MCPServer(
         "wan_mcp",
         title="Wan studio",
         version=wan_mcp.__version__,
@@ -89,6 +47,7 @@ def build_server(service: JobService) -> MCPServer[Any]:
         tools=build_tools(service),
         cache_hints=CACHE_HINTS,
         subscriptions=False,  # nothing would ever be sent: clients follow a job by its progress, or by get_job
+        middleware=[ReadsOfAClient(service.media), PromptsInWords(lambda: server.list_prompts())],
     )
     add_resources(server, service)
     add_prompts(server, service)
