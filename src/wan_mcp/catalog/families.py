@@ -71,7 +71,7 @@ class FamilySpec(Frozen):
     package: str = Field(default="", description="The package that it comes from, with its version; empty for ours.")
 
     def makes(self, kind: Kind) -> bool:
-        """Whether it does any task of that kind."""
+        """Check whether it does any task of that kind."""
         return any(task.kind is kind for task in self.tasks)
 
 
@@ -87,7 +87,7 @@ class FamilyRegistry:
         self._scanning = threading.RLock()  # an engine's downloads read manifests in a thread
 
     def get(self, name: str) -> FamilySpec:
-        """The family of that name.
+        """Return the family of that name.
 
         Raises:
             ValueError: there is none, or its package cannot be used; says why, or names those that there are.
@@ -103,7 +103,7 @@ class FamilyRegistry:
         raise ValueError(f"no family '{name}'; there are: {', '.join(family.name for family in self)}")
 
     def __iter__(self) -> Iterator[FamilySpec]:
-        """Ours, then those of packages by name."""
+        """Return our families, then those of packages by name."""
         self._scan()
         yield from self._own.values()
         yield from (self._installed[name] for name in sorted(self._installed))

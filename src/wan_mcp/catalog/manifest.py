@@ -257,7 +257,7 @@ class Manifest(Frozen):
 
 
 def _families_with(capability: str) -> str:
-    """The families that have a capability, in words."""
+    """Return the families that have a capability, in words."""
     names = [f"'{family.name}'" for family in FAMILIES if getattr(family.capabilities, capability)]
     return f"the {'family' if len(names) == 1 else 'families'} {', '.join(names)}"
 

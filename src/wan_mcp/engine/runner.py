@@ -61,7 +61,7 @@ class ModelRunner:
     def __init__(
         self, settings: Settings, catalog: Catalog, *, embedded: Path = EMBEDDED, hub: Hub | None = None
     ) -> None:
-        """`catalog` is refreshed for every job, so that manifests added since the start are seen.
+        """Run models of `catalog`, which is refreshed for every job, so that manifests added since the start are seen.
 
         `embedded` and `hub` are other places of weights than this installation's and the environment's.
 

@@ -123,7 +123,7 @@ def _mark(job_id: str, attempt: int) -> bytes:
 
 
 def _touched(file: Path) -> float:
-    """When a file was touched last (Unix time, seconds); 0 if there is none."""
+    """Return when a file was touched last (Unix time, seconds); 0 if there is none."""
     try:
         return file.stat().st_mtime
     except OSError:

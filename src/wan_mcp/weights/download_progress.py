@@ -43,7 +43,7 @@ class Tally:
     """Counts bytes; all its methods may be called from any thread."""
 
     def __init__(self, total: int, clock: Callable[[], float] = time.monotonic) -> None:
-        """`total` is in bytes."""
+        """Expect `total` bytes."""
         self._total = total
         self._clock = clock
         self._lock = threading.Lock()

@@ -91,7 +91,7 @@ class Acceleration:
         return self._packages is not None and self._packages.waiting
 
     def describe(self, kinds: set[BlockKind]) -> dict[str, Any]:
-        """What a receipt says of it: a result can differ in its last bits where this differs."""
+        """Return what a receipt says of it: a result can differ in its last bits where this differs."""
         compiled = self._packages.compiled(kinds, self._device.torch) if self._packages else []
         if not kinds:  # blocks that are not ours attend as diffusers has it
             return {}

@@ -13,7 +13,7 @@ from wan_mcp.settings import Settings
 
 
 def main(model: str) -> str:
-    """The wanted packages, or one sentence about why there are none."""
+    """Return the wanted packages as JSON, or one sentence about why there are none."""
     settings = Settings()
     try:
         manifest = Catalog.of(settings.home).get(model)

@@ -37,7 +37,7 @@ def load_model(context: LoadContext) -> FamilyRunner:
 def aot_targets(
     manifest: Manifest, settings: Settings, device: Device, precision: RequestedPrecision
 ) -> "list[BuildRequest]":
-    """The compiled packages that a model's blocks run in on this device; none where they are not compiled.
+    """Return the compiled packages that a model's blocks run in on this device; none where they are not compiled.
 
     Raises:
         JobFailed: the family's code cannot be used, or the manifest or the weights' configuration is at fault.

@@ -124,7 +124,7 @@ class BearerToken(_Guard):
     """
 
     def __init__(self, app: ASGIApp, token: str, page: PageAccess | None = None) -> None:
-        """Without a token, only the page needs a sign-in."""
+        """Require the token; without one, only the page needs a sign-in."""
         super().__init__(app)
         self._token = token.encode()
         self._links = SignedLinks(token)

@@ -40,18 +40,18 @@ class CaptionFamily:
 
 
 def _prefixed(processor: Any, spec: CaptionSpec, prompt: str | None, picture: Image.Image) -> Any:
-    """BLIP sees the picture and continues a text, if any."""
+    """Return what BLIP is given: the picture, and the text that it continues, if any."""
     texts = {"text": prompt} if prompt else {}
     return processor(images=picture, return_tensors="pt", **texts)
 
 
 def _tasked(processor: Any, spec: CaptionSpec, prompt: str | None, picture: Image.Image) -> Any:
-    """Florence-2 is given the mark of one of its tasks."""
+    """Return what Florence-2 is given: the mark of one of its tasks."""
     return processor(text=prompt, images=picture, return_tensors="pt")
 
 
 def _asked(processor: Any, spec: CaptionSpec, prompt: str | None, picture: Image.Image) -> Any:
-    """A chat model is asked in a conversation, in the words of its template."""
+    """Return the conversation in which a chat model is asked, in the words of its template."""
     asked: Any = prompt or ""
     for mark in processor.tokenizer.all_special_tokens:
         asked = asked.replace(mark, "")  # else somebody's text could end the turn, or stand for a picture
@@ -143,7 +143,7 @@ class Captioner:
         return picture.resize(size, Image.Resampling.LANCZOS)
 
     def _decoding(self) -> dict[str, Any]:
-        """The manifest's way of decoding; what the weights bring of their own is overruled."""
+        """Return the manifest's way of decoding; it overrules that of the weights."""
         spec = self._spec
         if not spec.samples:
             return {"do_sample": False, "num_beams": spec.num_beams, "temperature": None, "top_p": None, "top_k": None}
@@ -156,7 +156,7 @@ class Captioner:
 
 
 def _processor(folder: Path) -> Any:
-    """The processor of the weights in `folder`."""
+    """Return the processor of the weights in `folder`."""
     if AutoConfig.from_pretrained(folder, local_files_only=True).model_type.startswith("qwen"):
         return QwenProcessor(folder)
     return AutoProcessor.from_pretrained(folder, local_files_only=True)

@@ -49,7 +49,7 @@ def _qwen_guidance(scale: float) -> dict[str, Any]:
 
 
 def _blank(text: str) -> str:
-    """An empty text has no tokens in Qwen-Image; its authors use a blank."""
+    """Return a blank for an empty text, which has no tokens in Qwen-Image; its authors do the same."""
     return text or " "
 
 

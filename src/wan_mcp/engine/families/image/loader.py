@@ -94,7 +94,7 @@ class ImageModel:
         return self.family.tokens(self.parts, text)
 
     def encode(self, text: str) -> Any:
-        """The embedding of one text, of shape (1, tokens, width), exactly as the pipelines make it."""
+        """Return the embedding of one text, of shape (1, tokens, width), exactly as the pipelines make it."""
         if self.family.encode is None:
             raise TypeError("its text encoder looks at the picture, too")
         return self.family.encode(self.parts, text, self.manifest.pipeline.text_tokens)
@@ -132,7 +132,7 @@ def load_image_model(context: LoadContext) -> ImageModel:
 
 
 def _plan_for(manifest: Manifest, loaded: Any, device: Device) -> ImageOffload:
-    """The plan for parts that lie in main memory, by what is free on the device now; the log says which."""
+    """Return the plan for parts in main memory, by what is free on the device now; the log says which."""
     if not device.is_cuda:
         return "resident"
     sizes = manifest.sizes.named if manifest.sizes else ()
@@ -148,7 +148,7 @@ def _plan_for(manifest: Manifest, loaded: Any, device: Device) -> ImageOffload:
 
 
 def choose_plan(bytes_of: Mapping[str, int], working: int, free: int) -> ImageOffload:
-    """The first plan that has room: resident, encoder-visits, streamed.
+    """Return the first plan that has room: resident, encoder-visits, streamed.
 
     Args:
         bytes_of: the sizes of text_encoder, transformer and vae.
@@ -193,7 +193,7 @@ def _bytes(part: Any) -> int:
 
 
 def _pipeline(name: str, loaded: Any) -> Any:
-    """A pipeline of that class from the parts of the loaded one."""
+    """Return a pipeline of that class from the parts of the loaded one."""
     wanted = getattr(diffusers, name)
     return loaded if isinstance(loaded, wanted) else wanted(**loaded.components)
 

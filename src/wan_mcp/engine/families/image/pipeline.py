@@ -83,7 +83,7 @@ class ImageRunner:
         return retry_with_less(work, self._model.give_way, self._model.device)
 
     def _call(self, plan: ImagePlan) -> dict[str, Any]:
-        """The pipeline's arguments that all results of a plan share."""
+        """Return the pipeline's arguments that all results of a plan share."""
         pipeline = self._model.manifest.pipeline
         call: dict[str, Any] = {
             "height": plan.height,
@@ -104,7 +104,7 @@ class ImageRunner:
         return call
 
     def _texts(self, plan: ImagePlan, report: Reporter) -> dict[str, Any]:
-        """The texts among them: embedded once for all results, or as they are if they are read with the picture."""
+        """Return the texts among them: embedded once for all results, or unchanged if read with the picture."""
         family, texts = self._model.family, {"prompt": plan.prompt}
         if plan.guided:
             texts["negative_prompt"] = family.negative(plan.negative_prompt)
@@ -119,7 +119,7 @@ class ImageRunner:
     def _paint(
         self, plan: ImagePlan, call: dict[str, Any], seed: int, item: int, report: Reporter
     ) -> "NDArray[np.uint8]":
-        """One result, of shape (height, width, 3)."""
+        """Return one result, of shape (height, width, 3)."""
         model = self._model
         steps = plan.steps_run
         at = Stage.ENCODE

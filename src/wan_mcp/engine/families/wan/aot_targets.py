@@ -25,7 +25,7 @@ INDEX = "model_index.json"
 def aot_targets(
     manifest: Manifest, settings: Settings, device: Device, precision: RequestedPrecision
 ) -> list[BuildRequest]:
-    """One for each kind of block that the model has on this device; none where diffusers runs them.
+    """Return one for each kind of block that the model has on this device; none where diffusers runs them.
 
     Raises:
         BadRequest: files of the model are not here; names them and what brings them.
@@ -49,7 +49,7 @@ def aot_targets(
 
 
 def _folder(manifest: Manifest, settings: Settings) -> Path:
-    """Where the model's configuration lies, all of it.
+    """Return the folder with all of the model's configuration.
 
     Raises:
         BadRequest: it does not; names what is missing and what brings it.

@@ -32,7 +32,7 @@ class FrameDecoder:
         self._model = model
 
     def frames(self, latents: Any, report: Reporter) -> "Generator[NDArray[np.uint8]]":
-        """Frames, some of shape (frames, height, width, 3) at a time, from the normalized latents of one result.
+        """Yield frames, some of shape (frames, height, width, 3) at a time, from the normalized latents of one result.
 
         Between them the job says how far it is, and hears whether it should stop.
 
@@ -75,7 +75,7 @@ class FrameDecoder:
 
     @torch.no_grad()
     def _fast(self, coders: ChunkedVAE, latents: Any) -> "Generator[tuple[int, NDArray[np.uint8]]]":
-        """Several latent frames at a time, one call ahead of what is given."""
+        """Decode several latent frames at a time, one call ahead of what is yielded."""
         vae = self._model.vae
         mean, deviation = _moments(vae)
         latents = (latents.to(vae.device).float() * deviation + mean).to(vae.dtype)
@@ -105,7 +105,7 @@ class _Landing:
             self._there.record()
 
     def frames(self) -> "NDArray[np.uint8]":
-        """The frames, once they are there.
+        """Wait for the frames, and return them.
 
         Raises:
             JobFailed: they were not finite.
@@ -119,7 +119,7 @@ class _Landing:
 
 
 def _moments(vae: Any) -> tuple[Any, Any]:
-    """Mean and deviation of the latents, (1, channels, 1, 1, 1) in float32."""
+    """Return mean and deviation of the latents, (1, channels, 1, 1, 1) in float32."""
     shape = (1, vae.config.z_dim, 1, 1, 1)
     mean, deviation = (torch.tensor(m).view(shape) for m in (vae.config.latents_mean, vae.config.latents_std))
     return mean.to(vae.device), deviation.to(vae.device)

@@ -57,7 +57,7 @@ class DenoiserSource:
     """What is fused into the weights."""
 
     def key(self, kinds: Sequence[BlockKind], device: Device) -> str:
-        """What the converted weights depend on, as the name of a folder.
+        """Return what the converted weights depend on, as the name of a folder.
 
         To convert is exact. To fuse an adapter is a matrix product, which has other bits on a CPU with other threads.
         """
@@ -129,7 +129,7 @@ Parts = tuple[Any, list[BlockWeights]]
 
 
 def blank_denoiser(config: Mapping[str, Any]) -> Any:
-    """A `WanTransformer3DModel` without any memory for weights, to ask it for its layers."""
+    """Return a `WanTransformer3DModel` without memory for weights, to ask it for its layers."""
     with init_empty_weights():
         return WanTransformer3DModel.from_config(dict(config))
 
@@ -141,7 +141,7 @@ def load_denoiser(
     cache: WeightsCache | None,
     weight_store: WeightStore | None = None,
 ) -> Denoiser:
-    """The denoiser of a source with fast blocks of these kinds.
+    """Return the denoiser of a source with fast blocks of these kinds.
 
     Args:
         source: what to make it from.
@@ -168,7 +168,7 @@ class _Conversion:
     weight_store: WeightStore
 
     def parts(self) -> Parts:
-        """The denoiser's parts, from the cache where it has them."""
+        """Return the denoiser's parts, from the cache if they are there."""
         return self._cached() or self._converted()
 
     def _cached(self) -> Parts | None:
@@ -230,7 +230,7 @@ class _Conversion:
 
 
 def _rest_of(model: Any) -> dict[str, Tensor]:
-    """The tensors of a model without blocks, by the names that they have when the fast blocks are in it."""
+    """Return the tensors of a model without blocks, by the names that they have when the fast blocks are in it."""
     return {name.replace(".text_embedder.", ".text_embedder.embedder."): t for name, t in model.state_dict().items()}
 
 
@@ -248,14 +248,14 @@ def _merge(part: Any) -> None:
 
 
 def _state_of(block: Any) -> dict[str, Tensor]:
-    """A block's tensors without the wrapping of adapters that are merged."""
+    """Return a block's tensors without the wrapping of adapters that are merged."""
     return {
         name.replace(".base_layer.", "."): tensor for name, tensor in block.state_dict().items() if ".lora_" not in name
     }
 
 
 def _assert_all_converted(source: DenoiserSource, kinds: Sequence[BlockKind], blocks: Sequence[BlockWeights]) -> None:
-    """A layer that stayed as it was would only be slow and large, and nobody would notice."""
+    """Check that all layers were converted: one that was not would only be slow and large, and pass unnoticed."""
     wanted = sum(LINEARS_PER_BLOCK for kind in kinds if kind.recipe == FP8)
     made = sum(each.quantized_layers for each in blocks)
     if made != wanted:

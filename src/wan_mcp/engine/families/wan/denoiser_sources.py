@@ -22,7 +22,7 @@ PARTS = ("transformer", "transformer_2")
 
 
 def denoiser_sources(context: LoadContext) -> dict[str, DenoiserSource]:
-    """The sources of a model's denoisers, by the names of a pipeline's parts.
+    """Return the sources of a model's denoisers, by the names of a pipeline's parts.
 
     Raises:
         JobFailed: a configuration or an adapter cannot be read, or an adapter does not fit.
@@ -62,7 +62,7 @@ def _source(context: LoadContext, part: str, expert: Expert | None) -> DenoiserS
 def _own_adapters(
     manifest: Manifest, expert: Expert | None, config: Any, extra_files: Mapping[tuple[str, str], ExtraFile]
 ) -> tuple[FusedAdapter, ...]:
-    """The adapters that the manifest gives an expert."""
+    """Return the adapters that the manifest names for an expert."""
     if expert is None or not expert.lora:
         return ()
     blank = blank_denoiser(config)

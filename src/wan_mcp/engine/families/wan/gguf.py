@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 def load_gguf_denoisers(
     manifest: Manifest, folder: Path, device: Device, files: Mapping[tuple[str, str], ExtraFile]
 ) -> dict[str, Any]:
-    """The denoisers that the manifest has as GGUF, by the names of a pipeline's parts; none if it has none.
+    """Return the denoisers that the manifest has as GGUF, by the names of a pipeline's parts; none if it has none.
 
     Raises:
         JobFailed: a file cannot be read, or is for another model.
@@ -47,7 +47,7 @@ def load_gguf_denoisers(
 def load_gguf_denoiser(
     manifest: Manifest, expert: Expert, folder: Path, device: Device, files: Mapping[tuple[str, str], ExtraFile]
 ) -> Any:
-    """The denoiser of an expert that the manifest has as GGUF, on the CPU.
+    """Return the denoiser of an expert that the manifest has as GGUF, on the CPU.
 
     Its configuration lies in `folder`, in the subfolder that holds the whole denoiser elsewhere. Both
     the names of diffusers and those of Wan's authors are supported.

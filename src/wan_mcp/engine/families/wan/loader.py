@@ -91,7 +91,7 @@ class WanModel:
         return self.any_pipeline.text_encoder
 
     def encode(self, text: str) -> Any:
-        """The embedding of one text, of shape (1, tokens, width), exactly as the pipeline makes it."""
+        """Return the embedding of one text, of shape (1, tokens, width), exactly as the pipeline makes it."""
         tokens, device = self.manifest.pipeline.text_tokens, self.device.torch
         return self.any_pipeline.encode_prompt(
             text, do_classifier_free_guidance=False, max_sequence_length=tokens, device=device
@@ -118,7 +118,7 @@ class WanModel:
             denoiser.begin_keeping()
 
     def finish_keeping(self) -> None:
-        """Wait until converted weights are on disk, before the model is let go."""
+        """Wait until converted weights are on disk, before the model is dropped."""
         for denoiser in self.converted.values():
             denoiser.finish_keeping()
 
@@ -185,7 +185,7 @@ class WanModel:
         return bool(widths) and all(sparse_attention_of(self.device.torch, width) is not None for width in widths)
 
     def grid_of(self, plan: VideoPlan | ImagePlan) -> tuple[int, int, int]:
-        """Latent frames, rows and columns of the tokens that a plan's denoiser works on."""
+        """Return the latent frames, rows and columns of the tokens that a plan's denoiser works on."""
         pipeline = self.any_pipeline
         in_time, in_rows, in_columns = self.denoisers[0].config.patch_size
         return (
@@ -195,7 +195,7 @@ class WanModel:
         )
 
     def job_adapters(self) -> JobAdapters:
-        """What puts the adapters of jobs on this model."""
+        """Return what puts the adapters of jobs on this model."""
         names = {expert.subfolder: expert.name for expert in self.manifest.pipeline.experts}
         converted = {names.get(part, part): denoiser for part, denoiser in self.converted.items()}
         return JobAdapters(self.manifest, self.any_pipeline, converted)
@@ -268,7 +268,7 @@ def load_wan(
 def _converted_denoisers(
     context: LoadContext, cache: WeightsCache | None, weight_store: WeightStore
 ) -> dict[str, Denoiser]:
-    """The denoisers with fast blocks, by the names of a pipeline's parts; none where the recipe leaves them alone."""
+    """Return the denoisers with fast blocks, by the names of a pipeline's parts; none where no scheme applies."""
     manifest, device, folder = context.manifest, context.device, context.weights.folder
     recipe = recipe_for(manifest, device, context.requested)
     if recipe is None:
@@ -285,7 +285,7 @@ def _converted_denoisers(
 
 
 def _pipeline(task: Task, loaded: Any, manifest: Manifest) -> Any:
-    """The pipeline of a task, from the parts of the loaded one."""
+    """Return the pipeline of a task, from the parts of the loaded one."""
     shared = {name: getattr(loaded, name) for name in SHARED}
     if task in TEXT_TASKS:
         return loaded

@@ -22,19 +22,19 @@ log = logging.getLogger(__name__)
 
 
 def experts(manifest: Manifest, pipeline: Any) -> dict[str, Any]:
-    """The denoisers of a loaded pipeline by the names that the manifest gives them."""
+    """Return the denoisers of a loaded pipeline by their names in the manifest."""
     return {name: getattr(pipeline, part) for name, part in _parts(manifest, pipeline).items()}
 
 
 def _parts(manifest: Manifest, pipeline: Any) -> dict[str, str]:
-    """The names of a pipeline's denoisers in it, by the names that the manifest gives them."""
+    """Return the names of a pipeline's denoisers in it, by their names in the manifest."""
     if manifest.pipeline.experts:
         return {expert.name: expert.subfolder for expert in manifest.pipeline.experts}
     return {name: name for name in (FIRST, SECOND) if getattr(pipeline, name, None) is not None}
 
 
 def own_adapters(manifest: Manifest, files: Mapping[tuple[str, str], ExtraFile]) -> tuple[dict[str, Any], ...]:
-    """What a receipt says of the adapters that belong to a model."""
+    """Return what a receipt says of the adapters that belong to a model."""
     return tuple(
         {
             "name": f"{lora.repository}/{lora.file}",
@@ -84,7 +84,7 @@ class JobAdapters:
     """The adapters that jobs bring: kept while the next job brings the same, else taken off."""
 
     def __init__(self, manifest: Manifest, pipeline: Any, converted: Mapping[str, Fuses] | None = None) -> None:
-        """`converted` are those denoisers, by their experts' names, that adapters must be fused into."""
+        """Change a pipeline; `converted` are its denoisers that adapters are fused into, by their experts' names."""
         self._model = manifest.name
         self._parts = _parts(manifest, pipeline)
         self._experts = experts(manifest, pipeline)
@@ -96,7 +96,7 @@ class JobAdapters:
         """What the adapters that are on bring and this model has no use for, in sentences."""
 
     def change_for(self, loras: tuple[LoraPlan, ...]) -> bool:
-        """Whether others are on than these: a change of converted weights reads the whole model."""
+        """Check whether others are on than these: a change of converted weights reads the whole model."""
         return loras != self._on
 
     def use(self, loras: tuple[LoraPlan, ...]) -> None:
@@ -156,7 +156,7 @@ class JobAdapters:
             put_on(denoiser, scaled)
 
     def _chosen(self, name: str, read: Sequence[tuple[LoraPlan, AdapterFile]]) -> list[tuple[Adapter, str, float]]:
-        """The adapters for one expert, without what it can do without."""
+        """Return the adapters for one expert, without those that it does not need."""
         wanted = [(lora, file.for_part(self._parts[name])) for lora, file in read if lora.expert in (None, name)]
         wanted = [(lora, adapter) for lora, adapter in wanted if adapter]
         if not wanted:
@@ -166,7 +166,7 @@ class JobAdapters:
 
 
 def _unchanged(lora: LoraPlan) -> Path:
-    """The file of an adapter, if it still is what the job's plan says."""
+    """Return the file of an adapter, if it is still what the job's plan says."""
     file = Path(lora.file)
     if not file.is_file():
         raise JobFailed("lora_missing", f"The LoRA {file.name} is gone since the job was submitted; submit it again.")

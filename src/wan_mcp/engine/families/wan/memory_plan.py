@@ -73,7 +73,7 @@ class MemoryPlan:
     """The named sizes that fit, each with the most frames."""
 
     def describe(self) -> str:
-        """The plan in one sentence."""
+        """Describe the plan in one sentence."""
         by_frames: dict[int, list[str]] = {}
         for name, frames in self.largest.items():
             by_frames.setdefault(frames, []).append(name)
@@ -90,7 +90,7 @@ class MemoryPlan:
         return self.working + (0 if self.stays else self.room)
 
     def weight_store(self, device: Device) -> WeightStore:
-        """What carries the plan out for the denoisers of one loaded model."""
+        """Return what carries out the plan for the denoisers of one loaded model."""
         if self.stays:
             return ResidentWeights(device.torch)
         host = PinnedPool(max(0, pinnable_bytes() - self.text), cuda_pin(device.torch))
@@ -100,7 +100,7 @@ class MemoryPlan:
 def memory_plan(
     manifest: Manifest, device: Device, precision: ComputePrecision, memory_bytes: int | None = None
 ) -> MemoryPlan:
-    """The plan for a model that runs in `precision` (see `fitting`), on what the device has left or `memory_bytes`."""
+    """Return the plan for a model in `precision` (see `catalog/memory_fit.py`), on `memory_bytes` or what is free."""
     memory = available_bytes(device) if memory_bytes is None else memory_bytes
     usual, extremes = default_shape(manifest), _extremes(manifest)
     stays = all(placement_for(manifest, memory, precision, shape) not in MOVING for shape in extremes)
@@ -123,7 +123,7 @@ def memory_plan(
 
 
 def _extremes(manifest: Manifest) -> list[Shape]:
-    """The sizes that take most memory."""
+    """Return the sizes that need the most memory."""
     frames = manifest.frames.maximum if manifest.frames else 1
     named = manifest.sizes.named if manifest.sizes else ()
     return [default_shape(manifest), *(Shape(each.width, each.height, frames) for each in named)]

@@ -65,7 +65,7 @@ class _Files:
 
 @contextmanager
 def _finishing() -> Iterator[_Files]:
-    """Files that are all finished, or left as far as they came, when the block ends."""
+    """Provide files that are all finished when the block ends, or abandoned if it fails."""
     with ThreadPoolExecutor(1, "files") as pool:
         files = _Files(pool)
         yield files
@@ -76,7 +76,7 @@ class WanRunner:
     """Runs plans on one loaded model."""
 
     def __init__(self, model: WanModel, embeddings: PromptEmbeddings, *, blocks_move: bool = False) -> None:
-        """`blocks_move` says whether blocks may leave the device when a job needs room."""
+        """Serve a model; `blocks_move` says whether blocks may leave the device when a job needs room."""
         self._model = model
         self._media = model.context.media
         self._embeddings = embeddings
@@ -164,22 +164,22 @@ class WanRunner:
         return working - self._model.weight_store.evictable_bytes
 
     def close(self) -> None:
-        """End what still needs the model's memory, before it is let go."""
+        """End what still needs the model's memory, before it is dropped."""
         self._model.finish_keeping()
 
     def forget(self) -> None:
-        """Let go of all on the device that can be made again."""
+        """Free everything on the device that can be made again."""
         self._model.forget()
         self._embeddings.clear()
 
     def _recorded(self, plan: VideoPlan | ImagePlan) -> AbstractContextManager[ReplayCount]:
-        """Forwards that are mostly launches become CUDA graphs, where every one of a job does the same."""
+        """Record forwards that are mostly launches as CUDA graphs, if all forwards of a job do the same."""
         same = plan.step_cache is None and not plan.turbo
         denoisers = [(each.model, each.blocks) for each in self._model.converted.values()] if same else []
         return capturing(denoisers, self._recorder, plan.steps_run * plan.count)
 
     def _call(self, plan: VideoPlan | ImagePlan) -> dict[str, Any]:
-        """The pipeline's arguments that all results of a plan share."""
+        """Return the pipeline's arguments that all results of a plan share."""
         call: dict[str, Any] = {
             **{f"{name}_embeds": self._embeddings.of(self._model, text) for name, text in plan.texts.items()},
             "height": plan.height,
@@ -219,7 +219,7 @@ class WanRunner:
         report: Reporter,
         turbo: SparseCount,
     ) -> Any:
-        """The finished latents of one result."""
+        """Return the finished latents of one result."""
         model, pipeline = self._model, self._model.pipelines[plan.task]
         began = False
 
@@ -259,7 +259,7 @@ class WanRunner:
     def _decode(
         self, name: MediaName, plan: VideoPlan | ImagePlan, latents: Any, seed: int, report: Reporter
     ) -> Callable[[], Artifact]:
-        """What is left to do for the file of one result, once its frames are made."""
+        """Return what is left to do for the file of one result, once its frames are made."""
         receipt = receipt_of(plan, seed, self._model, self._model.fused_lora)
         frames = self._decoder.frames(latents, report)
         if not isinstance(plan, VideoPlan):

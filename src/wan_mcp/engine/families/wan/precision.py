@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 
 def recipe_for(manifest: Manifest, device: Device, asked: RequestedPrecision) -> QuantScheme | None:
-    """The recipe for the blocks, or None to leave them as diffusers made them.
+    """Return the scheme for the blocks, or None to leave them as diffusers made them.
 
     On a GPU blocks are always our own: FP8 where the manifest names it and the GPU can, else plain. On a CPU FP8 is
     slower than full precision, so it is only there if the settings ask for it.
@@ -44,7 +44,7 @@ def recipe_for(manifest: Manifest, device: Device, asked: RequestedPrecision) ->
 def block_kinds(
     manifest: Manifest, config: Any, recipe: QuantScheme, dtype: torch.dtype, *, temb_per_token: bool
 ) -> list[BlockKind] | None:
-    """The kind of each block of a denoiser with this configuration; None where its blocks are not ours to run.
+    """Return the kind of each block of a denoiser with this configuration; None where its blocks are not ours to run.
 
     A pattern of the manifest's `quantization.exclude` that matches a block (`blocks.0`) leaves it plain; what lies
     outside the blocks is never quantized.
