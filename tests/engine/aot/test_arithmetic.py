@@ -36,7 +36,7 @@ def apart(one: Tensor, other: Tensor) -> float:
     return float((one.double() - other.double()).norm() / other.double().norm())
 
 
-@pytest.mark.parametrize("kind", [IN_PLAIN, IN_FP8], ids=lambda kind: kind.recipe)
+@pytest.mark.parametrize("kind", [IN_PLAIN, IN_FP8], ids=lambda kind: kind.scheme)
 def test_one_package_serves_all_sizes_texts_and_weights(kind: BlockKind, home: Path, opened: Open) -> None:
     run = opened(home).runner(kind, CPU)
     assert run is not None
@@ -50,7 +50,7 @@ def test_one_package_serves_all_sizes_texts_and_weights(kind: BlockKind, home: P
                     hidden, key, value, padding, times, cos, sin = inputs
                     eager = run_block(kind, hidden, key, value, padding, times, cos, sin, weights)
                     made = run(kind, hidden, key, value, padding, times, cos, sin, weights)
-                    assert apart(made, eager) < ALLOWED[kind.recipe]
+                    assert apart(made, eager) < ALLOWED[kind.scheme]
 
 
 @torch.no_grad()
@@ -68,12 +68,12 @@ def test_a_package_asks_the_process_that_runs_it_for_the_attention_kernel(home: 
     assert torch.equal(run(IN_PLAIN, *arguments), dense)
 
 
-@pytest.mark.parametrize("recipe", [PLAIN, FP8])
+@pytest.mark.parametrize("scheme", [PLAIN, FP8])
 @pytest.mark.parametrize("name", [TWO, TWO_OF_IMAGES])
 def test_both_experts_of_both_layouts_run_in_one_package(
-    name: str, recipe: QuantScheme, home: Path, opened: Open, embedded: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, scheme: QuantScheme, home: Path, opened: Open, embedded: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("wan_mcp.engine.families.wan.loader.recipe_for", lambda *_: recipe)
+    monkeypatch.setattr("wan_mcp.engine.families.wan.loader.scheme_for", lambda *_: scheme)
     model = load_wan(context_of(in_fp8(name), embedded / name, "fp8"))
     packages = opened(home)
     assert len(model.converted) == 2
@@ -82,7 +82,7 @@ def test_both_experts_of_both_layouts_run_in_one_package(
         denoiser.blocks.run = packages.run(denoiser.blocks.kinds, CPU)
         assert denoiser.blocks.run is not run_block
         compiled = [a_pass(denoiser.model, name, *size) for size in ((1, (4, 4)), (2, (4, 6)), (5, (8, 4)))]
-        assert max(map(apart, compiled, eager)) < ALLOWED[recipe]
+        assert max(map(apart, compiled, eager)) < ALLOWED[scheme]
     [kind] = denoiser.blocks.kinds
     assert packages.compiled({kind}, CPU) == [cache_key_of(kind, CPU).hash]
 
@@ -94,7 +94,7 @@ def test_wan_mini_in_fp8_runs_compiled(compiled_mini: Path, opened: Open) -> Non
     [denoiser] = load_wan(context_of(manifest, EMBEDDED / "wan-mini", "fp8")).converted.values()
     packages = opened(compiled_mini)
     kinds = denoiser.blocks.kinds
-    assert {kind.recipe for kind in kinds} == {FP8, PLAIN}  # its manifest leaves three blocks as they are
+    assert {kind.scheme for kind in kinds} == {FP8, PLAIN}  # its manifest leaves three blocks as they are
     assert all(kind.shape.temb_per_token and packages.ready(kind, CPU) for kind in kinds)
     package = packages.run(kinds, CPU)
     differences: dict[QuantScheme, list[float]] = {PLAIN: [], FP8: []}
@@ -103,7 +103,7 @@ def test_wan_mini_in_fp8_runs_compiled(compiled_mini: Path, opened: Open) -> Non
     def both(kind: BlockKind, *arguments: Any) -> Tensor:
         """One block of the real weights, on the very same activations."""
         made = package(kind, *arguments)
-        differences[kind.recipe].append(apart(made, run_block(kind, *arguments)))
+        differences[kind.scheme].append(apart(made, run_block(kind, *arguments)))
         return made
 
     for frames, height, width in ((1, 16, 16), (5, 16, 16), (5, 24, 12)):
@@ -137,4 +137,4 @@ def test_a_model_of_which_one_kind_is_compiled_runs_the_other_eagerly(home: Path
             weights = example_weights(kind, CPU)
             made = run(kind, hidden, key, value, padding, times, cos, sin, weights)
             eager = run_block(kind, hidden, key, value, padding, times, cos, sin, weights)
-            assert apart(made, eager) < ALLOWED[kind.recipe]
+            assert apart(made, eager) < ALLOWED[kind.scheme]

@@ -26,12 +26,12 @@ pytestmark = [pytest.mark.gpu, pytest.mark.timeout(600)]
 GPU = torch.device("cuda", 0)
 
 
-def kind_of(recipe: Any, *, per_token: bool = False, cross_norm: bool = True) -> BlockKind:
+def kind_of(scheme: Any, *, per_token: bool = False, cross_norm: bool = True) -> BlockKind:
     # Widths that are no powers of two, as those of real models.
-    return BlockKind(BlockShape(640, 5, 1728, cross_norm, per_token, 1e-6), recipe, torch.bfloat16)
+    return BlockKind(BlockShape(640, 5, 1728, cross_norm, per_token, 1e-6), scheme, torch.bfloat16)
 
 
-KINDS = [kind_of(recipe, per_token=per_token) for recipe in (PLAIN, FP8) for per_token in (False, True)]
+KINDS = [kind_of(scheme, per_token=per_token) for scheme in (PLAIN, FP8) for per_token in (False, True)]
 KINDS.append(kind_of(FP8, cross_norm=False))
 
 
@@ -40,7 +40,7 @@ def apart(one: Tensor, other: Tensor) -> float:
 
 
 def named(kind: BlockKind) -> str:
-    return f"{kind.recipe}-{'own-times' if kind.shape.temb_per_token else 'one-time'}-{kind.shape.cross_norm}"
+    return f"{kind.scheme}-{'own-times' if kind.shape.temb_per_token else 'one-time'}-{kind.shape.cross_norm}"
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ def test_the_kernels_compute_what_plain_torch_does(kind: BlockKind, in_plain_tor
     for tokens in (2, 5, MIN_GEMM_ROWS, 333, 4100):  # more rows than programs, too
         inputs = example_inputs(kind, tokens, 77, GPU)
         made = ExportableBlock(kind)(*inputs, weights)
-        assert apart(made, in_plain_torch(kind, inputs, weights)) < (0.005 if kind.recipe == PLAIN else 0.03)
+        assert apart(made, in_plain_torch(kind, inputs, weights)) < (0.005 if kind.scheme == PLAIN else 0.03)
 
 
 @torch.no_grad()
@@ -102,5 +102,5 @@ def test_a_package_computes_what_the_kernels_do(
     choose_attention(GPU)  # long sequences may take another way now, in the package as without
     assert torch.equal(run(kind, *inputs, weights), ExportableBlock(kind)(*inputs, weights))
     in_eight_bits = attention_in_use(GPU).startswith("cudnn-fp8")
-    assert jointly == ([in_eight_bits] * 2 if kind.recipe == FP8 else [])
+    assert jointly == ([in_eight_bits] * 2 if kind.scheme == FP8 else [])
     packages.close()

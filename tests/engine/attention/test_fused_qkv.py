@@ -222,7 +222,7 @@ def test_a_block_computes_the_same_with_the_operator_as_without(monkeypatch: pyt
     weights = example_weights(kind, CPU)
     apart = run_block(kind, hidden, key, value, padding, times, cos, sin, weights)
     before = targets()
-    monkeypatch.setattr(block_module, "uses_fused_attention", lambda recipe, device: recipe == FP8)
+    monkeypatch.setattr(block_module, "uses_fused_attention", lambda scheme, device: scheme == FP8)
     assert torch.equal(run_block(kind, hidden, key, value, padding, times, cos, sin, weights), apart)
     after = targets()
     assert (before.count("wan_mcp.attend_self.default"), before.count("wan_mcp.fused_self_attention.default")) == (1, 0)

@@ -1,5 +1,5 @@
 """The fixtures of these tests."""
 
-from tests.fixtures.experts import bench, embedded, one_thread, recipe
+from tests.fixtures.experts import bench, embedded, one_thread, scheme
 
-__all__ = ["bench", "embedded", "one_thread", "recipe"]
+__all__ = ["bench", "embedded", "one_thread", "scheme"]

@@ -23,34 +23,34 @@ ENOUGH = 1 << 30
 
 
 @cache
-def block_bytes(recipe: QuantScheme = FP8) -> int:
+def block_bytes(scheme: QuantScheme = FP8) -> int:
     """What one block of the tiny experts takes on a device."""
     streamed = WatchedStreamed(ENOUGH)
-    load_experts(streamed, (recipe,) * BLOCKS)
+    load_experts(streamed, (scheme,) * BLOCKS)
     return streamed.slot_plan().sizes[0]
 
 
-def run(streamed: WatchedStreamed, recipes: tuple[QuantScheme, ...], passes: tuple[int, ...] = STEPS) -> list[Tensor]:
-    experts = load_experts(streamed, recipes)
+def run(streamed: WatchedStreamed, schemes: tuple[QuantScheme, ...], passes: tuple[int, ...] = STEPS) -> list[Tensor]:
+    experts = load_experts(streamed, schemes)
     return [a_pass(experts[number], seed) for seed, number in enumerate(passes)]
 
 
 @cache
-def resident(recipes: tuple[QuantScheme, ...], passes: tuple[int, ...] = STEPS) -> list[Tensor]:
-    experts = load_experts(ResidentWeights(CPU), recipes)
+def resident(schemes: tuple[QuantScheme, ...], passes: tuple[int, ...] = STEPS) -> list[Tensor]:
+    experts = load_experts(ResidentWeights(CPU), schemes)
     return [a_pass(experts[number], seed) for seed, number in enumerate(passes)]
 
 
 @pytest.mark.parametrize("late", [True, False], ids=["late", "early"])
 @pytest.mark.parametrize("room", [1, 2, 3, 5, 6, 9])
 def test_blocks_in_any_room_compute_bit_for_bit_what_resident_ones_do(
-    room: int, late: bool, recipe: QuantScheme
+    room: int, late: bool, scheme: QuantScheme
 ) -> None:
     passes = (0, 0, 1, 1, 0, 1, 0)
-    recipes = (recipe,) * BLOCKS
-    streamed = WatchedStreamed(room * block_bytes(recipe), late=late, ring=min(room, 3))
-    assert all(map(torch.equal, run(streamed, recipes, passes), resident(recipes, passes)))
-    assert streamed.streams.allocated <= room * block_bytes(recipe)
+    schemes = (scheme,) * BLOCKS
+    streamed = WatchedStreamed(room * block_bytes(scheme), late=late, ring=min(room, 3))
+    assert all(map(torch.equal, run(streamed, schemes, passes), resident(schemes, passes)))
+    assert streamed.streams.allocated <= room * block_bytes(scheme)
 
 
 @pytest.mark.parametrize("expected", [(*STEPS, 0), (1, 1), (0, 1), (0,) * 9, ()], ids=str)
@@ -65,10 +65,10 @@ def test_whatever_was_expected_the_results_stand(room: int, expected: tuple[int,
 
 
 def test_blocks_that_are_left_unquantized_stream_among_the_others() -> None:
-    recipes: tuple[QuantScheme, ...] = (PLAIN, FP8, FP8, PLAIN, FP8, PLAIN)
+    schemes: tuple[QuantScheme, ...] = (PLAIN, FP8, FP8, PLAIN, FP8, PLAIN)
     for room in (4, 6, 9, 20):
         streamed = WatchedStreamed(room * block_bytes())
-        assert all(map(torch.equal, run(streamed, recipes), resident(recipes)))
+        assert all(map(torch.equal, run(streamed, schemes), resident(schemes)))
 
 
 def test_what_cannot_be_pinned_streams_too() -> None:
@@ -218,12 +218,12 @@ def test_other_weights_can_take_the_place_of_an_experts() -> None:
 
 @pytest.mark.parametrize("cross_norm", [True, False])
 def test_a_blocks_tensors_lie_aligned_in_one_buffer_and_take_no_more_than_that(
-    recipe: QuantScheme, cross_norm: bool
+    scheme: QuantScheme, cross_norm: bool
 ) -> None:
     shape = BlockShape(width=48, heads=2, ffn_dim=80, cross_norm=cross_norm, temb_per_token=False, eps=1e-6)
     for dtype in (torch.float32, torch.bfloat16):
         block = WanTransformerBlock(48, 80, 2, cross_attn_norm=cross_norm)
-        weights = block_weights(BlockKind(shape, recipe, dtype), block.state_dict(), CPU)
+        weights = block_weights(BlockKind(shape, scheme, dtype), block.state_dict(), CPU)
         layout = BlockLayout.of(weights)
         assert layout.step_bytes == sum(map(aligned_bytes, weights.of_block))
         assert layout.bytes == layout.step_bytes + sum(map(aligned_bytes, weights.of_text))

@@ -37,13 +37,13 @@ def streamed(room: int, *, pinned: int = 1 << 33) -> BlockSwap:
 
 @pytest.mark.parametrize("pinned", [1 << 33, 0], ids=["pinned", "unpinned"])
 @pytest.mark.parametrize("room", [3, 4, BLOCKS, BLOCKS + 2])
-@pytest.mark.parametrize("recipe", [FP8, PLAIN])
-def test_streamed_blocks_compute_bit_for_bit_what_resident_ones_do(recipe: QuantScheme, room: int, pinned: int) -> None:
+@pytest.mark.parametrize("scheme", [FP8, PLAIN])
+def test_streamed_blocks_compute_bit_for_bit_what_resident_ones_do(scheme: QuantScheme, room: int, pinned: int) -> None:
     passes = (0, 0, 1, 0, 1, 1) * 5
     found: list[list[torch.Tensor]] = []
     residences: list[WeightStore] = [ResidentWeights(GPU), streamed(room, pinned=pinned)]
     for weight_store in residences:
-        experts = load_experts(weight_store, (recipe,) * BLOCKS, device="cuda:0", width=WIDE)
+        experts = load_experts(weight_store, (scheme,) * BLOCKS, device="cuda:0", width=WIDE)
         weight_store.announce(passes)
         found.append([a_pass(experts[number], seed, device="cuda:0") for seed, number in enumerate(passes)])
     assert all(map(torch.equal, *found))

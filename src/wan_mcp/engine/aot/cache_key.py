@@ -94,7 +94,7 @@ def known_flags() -> dict[str, Any]:
 
 def kind_to_dict(kind: BlockKind) -> dict[str, Any]:
     """Return a kind as plain values, for `kind_from_dict`."""
-    return {"shape": asdict(kind.shape), "recipe": kind.recipe, "dtype": str(kind.dtype).removeprefix("torch.")}
+    return {"shape": asdict(kind.shape), "recipe": kind.scheme, "dtype": str(kind.dtype).removeprefix("torch.")}
 
 
 def kind_from_dict(facts: dict[str, Any]) -> BlockKind:

@@ -54,7 +54,7 @@ def compile_block(kind: BlockKind, device: Any, file: Path) -> None:
     Raises:
         RuntimeError, or another exception of the compiler.
     """
-    log.info("exporting a block of width %d, %s, for %s", kind.shape.width, kind.recipe, device)
+    log.info("exporting a block of width %d, %s, for %s", kind.shape.width, kind.scheme, device)
     fused_ops_for(device)  # checks whether the GPU kernels work, which the export does not
     context_kernel(device, kind.shape.head_dim)  # likewise
     program = export_block(kind, device)

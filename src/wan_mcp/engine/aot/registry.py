@@ -92,7 +92,7 @@ class PackageRegistry:
         except InvalidPackage as error:
             self._set_aside(name, str(error))
             return None
-        log.info("blocks of width %d, %s, run compiled: package %s", kind.shape.width, kind.recipe, name)
+        log.info("blocks of width %d, %s, run compiled: package %s", kind.shape.width, kind.scheme, name)
         runner = PackageRunner(kind, device, call, metadata, lambda why: self._set_aside(name, why))
         self._loaded[name] = runner
         return runner

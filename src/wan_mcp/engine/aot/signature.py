@@ -24,7 +24,7 @@ ROWS_AT_ONCE = 1024
 
 def dynamic_sizes(kind: BlockKind, device: Any) -> dict[str, tuple[int, int]]:
     """Return the dynamic dimensions and their bounds."""
-    least = MIN_GEMM_ROWS if kind.recipe == FP8 and device.type == "cuda" else 2  # compilers specialize on one
+    least = MIN_GEMM_ROWS if kind.scheme == FP8 and device.type == "cuda" else 2  # compilers specialize on one
     return {"tokens": (least, 1 << 20), "text": (2, 8192)}
 
 
@@ -74,12 +74,12 @@ def _weights(kind: BlockKind) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
     }
     found |= dict.fromkeys(("attn1.norm_q", "attn1.norm_k", "attn2.norm_q"), ((width,), kind.dtype))
     for layer, (out_features, in_features) in _layers(kind).items():
-        weight = torch.float8_e4m3fn if kind.recipe == FP8 else kind.dtype
+        weight = torch.float8_e4m3fn if kind.scheme == FP8 else kind.dtype
         found |= {
             f"{layer}.weight": ((out_features, in_features), weight),
             f"{layer}.bias": ((out_features,), kind.dtype),
         }
-        if kind.recipe == FP8:
+        if kind.scheme == FP8:
             found[f"{layer}.scale"] = ((1, out_features), torch.float32)
     return {name: found[name] for name in weight_names(kind)}
 
@@ -107,8 +107,8 @@ def example_weights(kind: BlockKind, device: Any) -> list[Tensor]:
         for first in range(0, out_features, ROWS_AT_ONCE):  # conversion needs several times the layer's memory
             size = (min(ROWS_AT_ONCE, out_features - first), in_features)
             weight = torch.randn(size, device=device, dtype=kind.dtype).mul_(in_features**-0.5)
-            pieces.append(quantize_rowwise(weight) if kind.recipe == FP8 else (weight,))
+            pieces.append(quantize_rowwise(weight) if kind.scheme == FP8 else (weight,))
         tensors[f"{layer}.weight"] = torch.cat([piece[0] for piece in pieces])
-        if kind.recipe == FP8:
+        if kind.scheme == FP8:
             tensors[f"{layer}.scale"] = torch.cat([piece[1] for piece in pieces]).view(1, -1)
     return [tensors[name] for name in weight_names(kind)]

@@ -56,7 +56,7 @@ def verify(kind: BlockKind, device: Any, file: Path) -> float:
         RuntimeError: the difference is larger, or the package cannot be run.
     """
     difference = largest_difference(kind, device, file)
-    allowed = EXACT if kind.recipe == PLAIN and kind.dtype == torch.float32 else ROUNDED
+    allowed = EXACT if kind.scheme == PLAIN and kind.dtype == torch.float32 else ROUNDED
     if difference > allowed:
         raise RuntimeError(f"its results differ by {difference:.2g}; rounding explains {allowed:.0e}")
     return difference

@@ -1,4 +1,4 @@
-"""Linear layers in the precision of a recipe, as plain functions of plain tensors, so that they can be exported.
+"""Linear layers in the precision of a scheme, as plain functions of plain tensors, so that they can be exported.
 
 `plain` multiplies in the precision of the activations. `fp8-rowwise` stores weights in e4m3 with one scale per output
 channel (see `quantize_weights`) and quantizes activations dynamically with one scale per token: the finest scales that
@@ -45,10 +45,10 @@ def quantize_rowwise(x: Tensor) -> tuple[Tensor, Tensor]:
     return (wide / scale).clamp(-FP8_MAX, FP8_MAX).to(torch.float8_e4m3fn), scale
 
 
-def scaled_linear(x: tuple[Tensor, Tensor], layer: list[Tensor], recipe: QuantScheme, dtype: torch.dtype) -> Tensor:
+def scaled_linear(x: tuple[Tensor, Tensor], layer: list[Tensor], scheme: QuantScheme, dtype: torch.dtype) -> Tensor:
     """Apply the layer to inputs (tokens, in), quantized with their scales; return (1, tokens, out) in `dtype`."""
     inputs, input_scale = x
-    if recipe == PLAIN:
+    if scheme == PLAIN:
         weight, bias = layer
         return F.linear(inputs, weight, bias)[None]
     weight, scale, bias = layer
@@ -57,7 +57,7 @@ def scaled_linear(x: tuple[Tensor, Tensor], layer: list[Tensor], recipe: QuantSc
         # Converted from another dtype: not every operation of torch supports e4m3.
         filled = F.pad(inputs.view(torch.uint8), (0, 0, 0, missing)).view(inputs.dtype)
         x = (filled, F.pad(input_scale, (0, 0, 0, missing), value=1.0))
-        return scaled_linear(x, layer, recipe, dtype)[:, :tokens]
+        return scaled_linear(x, layer, scheme, dtype)[:, :tokens]
     if inputs.is_cuda or CPU_SCALES_ROWS:
         out = torch._scaled_mm(
             inputs, weight.t(), scale_a=input_scale, scale_b=scale, bias=bias, out_dtype=dtype, use_fast_accum=True
@@ -69,8 +69,8 @@ def scaled_linear(x: tuple[Tensor, Tensor], layer: list[Tensor], recipe: QuantSc
     return out[None]
 
 
-def linear(inputs: Tensor, layer: list[Tensor], recipe: QuantScheme, dtype: torch.dtype) -> Tensor:
+def linear(inputs: Tensor, layer: list[Tensor], scheme: QuantScheme, dtype: torch.dtype) -> Tensor:
     """Apply the layer to (1, tokens, in); return (1, tokens, out) in `dtype`."""
-    if recipe == PLAIN:
-        return scaled_linear((inputs[0].to(dtype), inputs), layer, recipe, dtype)
-    return scaled_linear(quantize_rowwise(inputs[0]), layer, recipe, dtype)
+    if scheme == PLAIN:
+        return scaled_linear((inputs[0].to(dtype), inputs), layer, scheme, dtype)
+    return scaled_linear(quantize_rowwise(inputs[0]), layer, scheme, dtype)

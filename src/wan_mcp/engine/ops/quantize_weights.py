@@ -63,12 +63,12 @@ def quantize_int8_groupwise(weight: Tensor, group_size: int) -> "Int8Tensor":
     return Int8Tensor(quantized, scale, [1, group_size], weight.dtype)
 
 
-def quantize_linear(weight: Tensor, bias: Tensor, recipe: QuantScheme, dtype: torch.dtype) -> list[Tensor]:
+def quantize_linear(weight: Tensor, bias: Tensor, scheme: QuantScheme, dtype: torch.dtype) -> list[Tensor]:
     """Return the tensors of a layer (out, in) for `fp8_linear.linear`.
 
     These are weight and bias; in FP8, the weight's scales (1, out) are between them.
     """
-    if recipe == PLAIN:
+    if scheme == PLAIN:
         return [weight.to(dtype).contiguous(), bias.to(dtype).contiguous()]
     quantized, scale = quantize_fp8_rowwise(weight)
     return [quantized, scale.view(1, -1), bias.to(dtype).contiguous()]

@@ -29,7 +29,7 @@ __all__ = [
 ]
 
 LINEARS = ("attn1.qkv", "attn1.out", "attn2.q", "attn2.out", "ffn.up", "ffn.down")
-"""The layers of one block that a recipe applies to, except the text's layers."""
+"""The layers of one block that a scheme applies to, except the text's layers."""
 SHIFT, GATE, FFN_SHIFT, FFN_GATE = 0, 2, 3, 5
 """Indices of modulation chunks. The scale follows its shift."""
 
@@ -39,14 +39,14 @@ class BlockKind:
     """Everything that a block's arithmetic depends on, except its tensors."""
 
     shape: BlockShape
-    recipe: QuantScheme
+    scheme: QuantScheme
     dtype: torch.dtype
     """Dtype of the residual stream and of attention's inputs."""
 
 
-def linear_parts(recipe: QuantScheme) -> tuple[str, ...]:
+def linear_parts(scheme: QuantScheme) -> tuple[str, ...]:
     """Return the names of a layer's tensors, in the order of `linear`'s parameters."""
-    return ("weight", "scale", "bias") if recipe == FP8 else ("weight", "bias")
+    return ("weight", "scale", "bias") if scheme == FP8 else ("weight", "bias")
 
 
 def weight_names(kind: BlockKind) -> list[str]:
@@ -54,7 +54,7 @@ def weight_names(kind: BlockKind) -> list[str]:
     names = ["scale_shift_table", "attn1.norm_q", "attn1.norm_k", "attn2.norm_q"]
     if kind.shape.cross_norm:
         names += ["norm2.weight", "norm2.bias"]
-    return names + [f"{layer}.{part}" for layer in LINEARS for part in linear_parts(kind.recipe)]
+    return names + [f"{layer}.{part}" for layer in LINEARS for part in linear_parts(kind.scheme)]
 
 
 def run_block(
@@ -71,7 +71,7 @@ def run_block(
     """Apply the block to `hidden` (1, tokens, width); return the same shape and dtype.
 
     Args:
-        kind: the block's shape, recipe and dtype.
+        kind: the block's shape, scheme and dtype.
         hidden: the residual stream.
         text_key: (1, text tokens, heads, head_dim), see `context_keys_values`.
         text_value: likewise.
@@ -81,15 +81,15 @@ def run_block(
         sin: likewise.
         weights: the tensors of `weight_names`.
     """
-    shape, recipe, dtype, eps = kind.shape, kind.recipe, kind.dtype, kind.shape.eps
-    fp8 = recipe == FP8
+    shape, scheme, dtype, eps = kind.shape, kind.scheme, kind.dtype, kind.shape.eps
+    fp8 = scheme == FP8
     steps = fused_ops_for(hidden.device)
     named = dict(zip(weight_names(kind), weights, strict=True))
-    layers = {layer: [named[f"{layer}.{part}"] for part in linear_parts(recipe)] for layer in LINEARS}
+    layers = {layer: [named[f"{layer}.{part}"] for part in linear_parts(scheme)] for layer in LINEARS}
     scale_shift_table = named["scale_shift_table"]
 
     def apply(layer: str, x: tuple[Tensor, Tensor]) -> Tensor:
-        return scaled_linear(x, layers[layer], recipe, dtype)
+        return scaled_linear(x, layers[layer], scheme, dtype)
 
     def in_heads(x: Tensor) -> Tensor:
         return torch.unflatten(x, -1, (shape.heads, shape.head_dim))
@@ -114,7 +114,7 @@ def run_block(
 
     qkv = apply("attn1.qkv", prepared(hidden, shift=SHIFT, normalize=True))
     norms = [named["attn1.norm_q"], named["attn1.norm_k"]]
-    if uses_fused_attention(recipe, hidden.device):
+    if uses_fused_attention(scheme, hidden.device):
         inputs = fused_self_attention(qkv, *norms, cos, sin, shape.heads, eps)
     else:
         query, key = in_heads(steps.qk_rms_norm_rope(qkv, norms, cos, sin, shape.width, eps, rotate=True)).split(1)
@@ -138,7 +138,7 @@ def context_keys_values(kind: BlockKind, text: Tensor, weights: list[Tensor]) ->
     `weights` are the tensors of the layer that computes both, and the key's norm weight.
     """
     *layer, norm = weights
-    key, value = linear(text, layer, kind.recipe, kind.dtype).split(kind.shape.width, dim=-1)
+    key, value = linear(text, layer, kind.scheme, kind.dtype).split(kind.shape.width, dim=-1)
     # Once per text: not worth a kernel. Without RoPE, cos and sin are not read.
     key = plain_steps.qk_rms_norm_rope(key, [norm], norm, norm, kind.shape.width, kind.shape.eps, rotate=False)
     heads = (kind.shape.heads, -1)

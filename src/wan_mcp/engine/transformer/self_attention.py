@@ -14,9 +14,9 @@ from wan_mcp.engine.ops.modulate import NO_CHUNK, fused_ops_for
 __all__ = ["fused_self_attention", "uses_fused_attention"]
 
 
-def uses_fused_attention(recipe: QuantScheme, device: torch.device) -> bool:
+def uses_fused_attention(scheme: QuantScheme, device: torch.device) -> bool:
     """Check whether blocks call `fused_self_attention`; elsewhere compilers fuse its steps better with the others."""
-    return recipe == FP8 and device.type == "cuda"
+    return scheme == FP8 and device.type == "cuda"
 
 
 @torch.library.custom_op("wan_mcp::fused_self_attention", mutates_args=())

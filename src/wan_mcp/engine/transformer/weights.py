@@ -57,7 +57,7 @@ class BlockWeights:
 
 def text_names(kind: BlockKind) -> list[str]:
     """Return the names of the tensors for `context_keys_values`, in its order."""
-    return [f"{TEXT_LAYER}.{part}" for part in linear_parts(kind.recipe)] + ["attn2.norm_k"]
+    return [f"{TEXT_LAYER}.{part}" for part in linear_parts(kind.scheme)] + ["attn2.norm_k"]
 
 
 @torch.no_grad()
@@ -73,10 +73,10 @@ def block_weights(kind: BlockKind, state: Mapping[str, Tensor], device: torch.de
             continue
         dtype = torch.float32 if ours in PRECISE else kind.dtype
         tensors[ours] = state[theirs].to(device, dtype).contiguous()
-    parts = linear_parts(kind.recipe)
+    parts = linear_parts(kind.scheme)
     for layer, sources in JOINED.items():
         weight = torch.cat([state[f"{source}.weight"].to(device) for source in sources])
         bias = torch.cat([state[f"{source}.bias"].to(device) for source in sources])
-        out = quantize_linear(weight, bias, kind.recipe, kind.dtype)
+        out = quantize_linear(weight, bias, kind.scheme, kind.dtype)
         tensors |= {f"{layer}.{part}": tensor for part, tensor in zip(parts, out, strict=True)}
     return BlockWeights(kind, tensors)

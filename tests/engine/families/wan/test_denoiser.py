@@ -19,7 +19,7 @@ from wan_mcp.engine.aot.package_runner import mismatch
 from wan_mcp.engine.aot.signature import expected_inputs
 from wan_mcp.engine.device.device import Device, resolve_device
 from wan_mcp.engine.families.wan.loader import WanModel, load_wan
-from wan_mcp.engine.families.wan.precision import block_kinds, recipe_for
+from wan_mcp.engine.families.wan.precision import block_kinds, scheme_for
 from wan_mcp.engine.ops.fp8_linear import FP8, PLAIN
 from wan_mcp.engine.transformer.block import BlockKind, run_block
 from wan_mcp.engine.transformer.checkpoint_cache import WeightsCache
@@ -69,7 +69,7 @@ def test_plain_blocks_give_what_the_blocks_of_diffusers_give(
     name: str, load: Callable[..., WanModel], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     theirs = load(name, "full")
-    monkeypatch.setattr("wan_mcp.engine.families.wan.loader.recipe_for", lambda *_: PLAIN)
+    monkeypatch.setattr("wan_mcp.engine.families.wan.loader.scheme_for", lambda *_: PLAIN)
     ours = load(name)
     for mine, true in zip(ours.denoisers, theirs.denoisers, strict=True):
         torch.testing.assert_close(a_pass(mine, name), a_pass(true, name), atol=1e-5, rtol=1e-4)
@@ -90,7 +90,7 @@ def test_padding_is_read_once_and_counts_as_often_as_it_is_there(
 ) -> None:
     text = torch.cat([torch.randn(1, words, 32), torch.zeros(1, 40 - words, 32)], 1)
     theirs = load(name, "full")
-    monkeypatch.setattr("wan_mcp.engine.families.wan.loader.recipe_for", lambda *_: PLAIN)
+    monkeypatch.setattr("wan_mcp.engine.families.wan.loader.scheme_for", lambda *_: PLAIN)
     ours = load(name)
     for mine, true in zip(ours.denoisers, theirs.denoisers, strict=True):
         torch.testing.assert_close(a_pass(mine, name, text=text), a_pass(true, name, text=text), atol=1e-5, rtol=1e-4)
@@ -160,7 +160,7 @@ def test_a_full_disk_only_costs_the_time_to_convert_again(
 
 def test_a_manifest_leaves_whole_blocks_unquantized_and_no_parts_of_them(load: Callable[..., WanModel]) -> None:
     model = load(ONE, manifest=in_fp8(ONE, "blocks.0", "patch_embedding"))
-    kinds = [block.kind.recipe for block in model.denoisers[0].blocks]
+    kinds = [block.kind.scheme for block in model.denoisers[0].blocks]
     assert kinds == [PLAIN, FP8]
     assert apart(a_pass(model.denoisers[0], ONE), a_pass(load(ONE, "full").denoisers[0], ONE)) < 0.05
     with pytest.raises(JobFailed, match="only whole blocks"):
@@ -173,7 +173,7 @@ def test_fp8_that_is_asked_for_and_cannot_be_had_fails_with_the_setting(load: Ca
 
 
 def test_without_being_asked_a_cpu_keeps_full_precision() -> None:
-    assert recipe_for(in_fp8(ONE), resolve_device("cpu"), "auto") is None
+    assert scheme_for(in_fp8(ONE), resolve_device("cpu"), "auto") is None
 
 
 def test_blocks_that_read_pictures_through_attention_stay_as_diffusers_has_them(load: Callable[..., WanModel]) -> None:

@@ -11,7 +11,7 @@ from wan_mcp.engine.components.load_errors import translate_load_errors
 from wan_mcp.engine.device.device import Device
 from wan_mcp.engine.families.wan.denoiser import blank_denoiser
 from wan_mcp.engine.families.wan.denoiser_sources import PARTS
-from wan_mcp.engine.families.wan.precision import block_kinds, recipe_for
+from wan_mcp.engine.families.wan.precision import block_kinds, scheme_for
 from wan_mcp.errors import BadRequest
 from wan_mcp.schema.enums import RequestedPrecision
 from wan_mcp.settings import Settings
@@ -32,8 +32,8 @@ def aot_targets(
         JobFailed: the manifest or the weights' configuration is at fault.
         WeightsUnavailable: a file was changed since it came.
     """
-    recipe = recipe_for(manifest, device, precision)
-    if recipe is None:
+    scheme = scheme_for(manifest, device, precision)
+    if scheme is None:
         return []
     folder = _folder(manifest, settings)
     kinds = set()
@@ -42,7 +42,7 @@ def aot_targets(
         for file in sorted(folder / part / "config.json" for part in PARTS):
             if file.is_file():
                 config = blank_denoiser(json.loads(file.read_text())).config
-                kinds |= set(block_kinds(manifest, config, recipe, device.dtype, temb_per_token=per_token) or ())
+                kinds |= set(block_kinds(manifest, config, scheme, device.dtype, temb_per_token=per_token) or ())
     return [
         BuildRequest(kind_to_dict(kind), str(device.torch), cache_key_of(kind, device.torch).hash) for kind in kinds
     ]

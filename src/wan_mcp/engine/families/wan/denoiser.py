@@ -66,7 +66,7 @@ class DenoiserSource:
             "config": {k: v for k, v in self.config.items() if not k.startswith("_")},
             "weights": self.sha256,
             "adapters": [(sha256, scale) for _, sha256, scale in self.adapters],
-            "kinds": [(kind.shape.describe(), kind.recipe, str(kind.dtype)) for kind in kinds],
+            "kinds": [(kind.shape.describe(), kind.scheme, str(kind.dtype)) for kind in kinds],
         }
         if self.adapters:
             content["reading"] = READING
@@ -153,7 +153,7 @@ def load_denoiser(
     Raises:
         JobFailed: from the source.
     """
-    kept = cache if any(kind.recipe == FP8 for kind in kinds) else None
+    kept = cache if any(kind.scheme == FP8 for kind in kinds) else None
     return Denoiser(_Conversion(source, kinds, device, kept, weight_store or ResidentWeights(device.torch)))
 
 
@@ -224,8 +224,8 @@ class _Conversion:
                 dict(model.state_dict()),
             )
             self.cache.keep(key, tensors, rest)
-        recipes = ", ".join(sorted({kind.recipe for kind in kinds}))
-        log.info("%s: %d blocks converted to %s", source.name, len(blocks), recipes)
+        schemes = ", ".join(sorted({kind.scheme for kind in kinds}))
+        log.info("%s: %d blocks converted to %s", source.name, len(blocks), schemes)
         return model, blocks
 
 
@@ -256,7 +256,7 @@ def _state_of(block: Any) -> dict[str, Tensor]:
 
 def _assert_all_converted(source: DenoiserSource, kinds: Sequence[BlockKind], blocks: Sequence[BlockWeights]) -> None:
     """Check that all layers were converted: one that was not would only be slow and large, and pass unnoticed."""
-    wanted = sum(LINEARS_PER_BLOCK for kind in kinds if kind.recipe == FP8)
+    wanted = sum(LINEARS_PER_BLOCK for kind in kinds if kind.scheme == FP8)
     made = sum(each.quantized_layers for each in blocks)
     if made != wanted:
         raise AssertionError(f"{source.name}: {made} layers in FP8 instead of {wanted}")

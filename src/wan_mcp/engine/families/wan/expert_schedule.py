@@ -8,7 +8,7 @@ __all__ = ["announce_passes", "passes_of"]
 
 
 def passes_of(pipeline: Any) -> list[int]:
-    """Return the denoiser of each pass, 0 or 1 for the second expert, once the pipeline's call has set the noise levels."""
+    """Return the denoiser of each pass, 0 or 1 for the second expert, once the pipeline has set its noise levels."""
     levels = pipeline.scheduler.timesteps.tolist()
     ratio = pipeline.config.boundary_ratio if "boundary_ratio" in pipeline.config else None
     boundary = None if ratio is None else ratio * pipeline.scheduler.config.num_train_timesteps

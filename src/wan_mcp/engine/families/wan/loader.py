@@ -28,7 +28,7 @@ from wan_mcp.engine.families.wan.denoiser_sources import denoiser_sources
 from wan_mcp.engine.families.wan.gguf import load_gguf_denoisers, unpack
 from wan_mcp.engine.families.wan.lora import JobAdapters, fuse_own, own_adapters
 from wan_mcp.engine.families.wan.memory_plan import make_room
-from wan_mcp.engine.families.wan.precision import block_kinds, recipe_for
+from wan_mcp.engine.families.wan.precision import block_kinds, scheme_for
 from wan_mcp.engine.ops.fp8_linear import FP8
 from wan_mcp.engine.transformer.block import BlockKind
 from wan_mcp.engine.transformer.checkpoint_cache import WeightsCache
@@ -104,7 +104,7 @@ class WanModel:
     @property
     def precision(self) -> ComputePrecision:
         """What the denoisers multiply in."""
-        return "fp8" if any(kind.recipe == FP8 for kind in self.kinds) else self.device.precision
+        return "fp8" if any(kind.scheme == FP8 for kind in self.kinds) else self.device.precision
 
     def forget(self) -> None:
         """Let go of all on the device that can be made again."""
@@ -130,7 +130,7 @@ class WanModel:
     @property
     def means(self) -> dict[str, Any]:
         """Return what decides the last bits of a result, besides the weights and the device."""
-        precision = FP8 if self.precision == "fp8" else self.precision  # a receipt names the recipe
+        precision = FP8 if self.precision == "fp8" else self.precision  # a receipt names the scheme
         acceleration = self.context.acceleration
         return {"precision": precision} | (acceleration.describe(self.kinds) if acceleration else {})
 
@@ -270,14 +270,14 @@ def _converted_denoisers(
 ) -> dict[str, Denoiser]:
     """Return the denoisers with fast blocks, by the names of a pipeline's parts; none where no scheme applies."""
     manifest, device, folder = context.manifest, context.device, context.weights.folder
-    recipe = recipe_for(manifest, device, context.requested)
-    if recipe is None:
+    scheme = scheme_for(manifest, device, context.requested)
+    if scheme is None:
         return {}
     with translate_load_errors(manifest, folder):
         temb_per_token = bool(json.loads((folder / "model_index.json").read_text()).get("expand_timesteps"))
     converted = {}
     for part, source in denoiser_sources(context).items():
-        kinds = block_kinds(manifest, source.config, recipe, device.dtype, temb_per_token=temb_per_token)
+        kinds = block_kinds(manifest, source.config, scheme, device.dtype, temb_per_token=temb_per_token)
         if kinds is None:
             return {}
         converted[part] = load_denoiser(source, kinds, device, cache, weight_store)

@@ -15,12 +15,12 @@ from wan_mcp.errors import JobFailed
 from wan_mcp.hardware.machine import MIN_FP8_CAPABILITY
 from wan_mcp.schema.enums import RequestedPrecision
 
-__all__ = ["block_kinds", "recipe_for"]
+__all__ = ["block_kinds", "scheme_for"]
 
 log = logging.getLogger(__name__)
 
 
-def recipe_for(manifest: Manifest, device: Device, asked: RequestedPrecision) -> QuantScheme | None:
+def scheme_for(manifest: Manifest, device: Device, asked: RequestedPrecision) -> QuantScheme | None:
     """Return the scheme for the blocks, or None to leave them as diffusers made them.
 
     On a GPU blocks are always our own: FP8 where the manifest names it and the GPU can, else plain. On a CPU FP8 is
@@ -42,7 +42,7 @@ def recipe_for(manifest: Manifest, device: Device, asked: RequestedPrecision) ->
 
 
 def block_kinds(
-    manifest: Manifest, config: Any, recipe: QuantScheme, dtype: torch.dtype, *, temb_per_token: bool
+    manifest: Manifest, config: Any, scheme: QuantScheme, dtype: torch.dtype, *, temb_per_token: bool
 ) -> list[BlockKind] | None:
     """Return the kind of each block of a denoiser with this configuration; None where its blocks are not ours to run.
 
@@ -65,6 +65,6 @@ def block_kinds(
         )
 
     def recipe_of(number: int) -> QuantScheme:
-        return PLAIN if any(fnmatch.fnmatch(f"blocks.{number}", p) for p in patterns) else recipe
+        return PLAIN if any(fnmatch.fnmatch(f"blocks.{number}", p) for p in patterns) else scheme
 
     return [BlockKind(shape, recipe_of(number), dtype) for number in range(config.num_layers)]
