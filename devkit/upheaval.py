@@ -41,7 +41,7 @@ KINDS = {
 }
 """Whom to hit, and how often."""
 AT_ONCE = 8  # calls of a front without an answer
-LONGEST_PAUSE_S = 1.6  # between two hits
+MAX_PAUSE_S = 1.6  # between two hits
 HURRY = 0.02  # of the looks at a machine without a ready engine, those that hit all the same
 STOPPED_S = 4.0  # longer than the deadline of a step below, and than a front's patience
 DRAIN_S = 400.0
@@ -212,7 +212,7 @@ class Upheaval:
             if jobs and kills < self._kills and time.monotonic() >= next_hit and (kind := self._hit(database)):
                 self._report.hits[kind] += 1
                 kills += "stopped" not in kind
-                next_hit = time.monotonic() + self._random.uniform(0.05, LONGEST_PAUSE_S)
+                next_hit = time.monotonic() + self._random.uniform(0.05, MAX_PAUSE_S)
                 if kind == "ready engines" and waiting_since is None:
                     waiting_since, claims = time.monotonic(), self._claims(database)
             time.sleep(0.02)

@@ -8,7 +8,7 @@ import pytest
 
 from tests.fixtures.job_table import video_plan, video_request
 from wan_mcp.errors import BadRequest
-from wan_mcp.jobs.asked import LONGEST, shrink_requests
+from wan_mcp.jobs.asked import MAX_LENGTH, shrink_requests
 from wan_mcp.jobs.database import Database
 from wan_mcp.jobs.store import JobStore
 from wan_mcp.schema.requests import VideoRequest
@@ -67,7 +67,7 @@ def test_a_repeated_request_with_a_picture_finds_its_job_and_another_picture_doe
         with pytest.raises(BadRequest, match="of a different request"):
             store.attached(other, "r1")
     [row] = store.database.read("SELECT length(request) AS length FROM jobs")
-    assert row["length"] < LONGEST
+    assert row["length"] < MAX_LENGTH
 
 
 @pytest.mark.parametrize("shrunk", [False, True])
@@ -102,7 +102,7 @@ def test_a_table_with_large_rows_of_an_older_version_becomes_small_once(tmp_path
 def test_a_request_that_is_nonsense_is_left_as_it_is(store: JobStore) -> None:
     store.submit(video_request(), video_plan(), "r1", JOBS)
     with store.database.write() as connection:
-        connection.execute("UPDATE jobs SET request = ?", ("x" * 2 * LONGEST,))
+        connection.execute("UPDATE jobs SET request = ?", ("x" * 2 * MAX_LENGTH,))
     assert shrink_requests(store.database) == 0
     assert len(store.newest()) == 1
 

@@ -15,7 +15,7 @@ from wan_mcp.schema.requests import Request
 
 __all__ = ["asks_for", "kept", "request_in", "shrink_requests"]
 
-LONGEST = 4096  # characters of a text that the table keeps as it is
+MAX_LENGTH = 4096  # characters of a text that the table keeps as it is
 
 _request: TypeAdapter[Request] = TypeAdapter(Request)
 
@@ -57,7 +57,7 @@ def shrink_requests(database: Database) -> int:
     if done >= last:
         return 0
     large = database.read(
-        "SELECT seq FROM jobs WHERE seq > ? AND seq <= ? AND length(CAST(request AS BLOB)) > ?", done, last, LONGEST
+        "SELECT seq FROM jobs WHERE seq > ? AND seq <= ? AND length(CAST(request AS BLOB)) > ?", done, last, MAX_LENGTH
     )
     changed = 0
     for seq in (row["seq"] for row in large):
@@ -75,7 +75,7 @@ def shrink_requests(database: Database) -> int:
 
 def _with_hashes(value: Any) -> Any:
     match value:
-        case str() if len(value) > LONGEST:
+        case str() if len(value) > MAX_LENGTH:
             return name_of(value)
         case str():
             return name_in(value) or value

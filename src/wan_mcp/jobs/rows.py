@@ -31,8 +31,8 @@ COLUMNS = (
 
 REASON_SHOWN = 300  # characters
 END_OF_TIME = 253_402_300_800.0  # the year 10000, which no calendar of Python's has
-LARGEST = 2**64  # of any number in a row, seeds included
-LARGEST_SIZE = 10**9
+MAX_NUMBER = 2**64  # of any number in a row, seeds included
+MAX_SIZE = 10**9
 SIZES = ("width", "height", "steps", "count", "num_frames", "fps", "duration_s", "max_new_tokens", "tokens", "even_at")
 DEVICE_NAME = re.compile(r"auto|[a-z]{1,16}(:\d{1,4})?")
 
@@ -180,13 +180,13 @@ def _check_numbers(name: str, value: Any) -> None:
     match value:
         case dict():
             for key, each in value.items():
-                if key in SIZES and each is not None and not 0 < each <= LARGEST_SIZE:
+                if key in SIZES and each is not None and not 0 < each <= MAX_SIZE:
                     raise ValueError(f"{name}.{key}: the number is out of range")
                 _check_numbers(f"{name}.{key}", each)
         case list() | tuple():
             for each in value:
                 _check_numbers(name, each)
-        case int() | float() if not -LARGEST <= value <= LARGEST:  # nor is NaN between them
+        case int() | float() if not -MAX_NUMBER <= value <= MAX_NUMBER:  # nor is NaN between them
             raise ValueError(f"{name}: the number is out of range")
 
 

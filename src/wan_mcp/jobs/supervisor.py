@@ -42,7 +42,7 @@ log = logging.getLogger(__name__)
 STARTS_ALLOWED = 2
 RETRY_S = 30.0  # evidence that engines cannot start is no older than this when it is used
 # Between the starts of engines that were killed: they may be killed because the machine has too little memory.
-FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.25, 8.0
+FIRST_PAUSE_S, MAX_PAUSE_S = 0.25, 8.0
 # A deadline that has passed is believed when it stays passed for this long while we look.
 OVERDUE_GRACE_S = 3.0
 # A longer time between two turns means that this process was stopped, or the machine was: then a full deadline begins.
@@ -220,7 +220,7 @@ class Supervisor:
     def _pause(self, short_of: str | None = None) -> None:
         """Wait before the next start: the last one was not the engine's fault, but may be repeated at once."""
         self._short_of = short_of
-        pause = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2**self._killed_starts)
+        pause = min(MAX_PAUSE_S, FIRST_PAUSE_S * 2**self._killed_starts)
         self._killed_starts += 1
         self._next_start = self._processes.now() + pause
 

@@ -27,10 +27,10 @@ ENCODERS = {".gif": "gif", ".webm": "libvpx-vp9", ".webp": "libwebp_anim"}
 RGB = "scale=in_color_matrix=bt709:in_range=tv:flags=accurate_rnd+full_chroma_int+bicubic,format=rgb24"
 """To RGB by the matrix that videos say they have: the encoders of GIF and WebP would take the numbers for BT.601."""
 PALETTE = "split[all][some];[some]palettegen=stats_mode=diff[palette];[all][palette]paletteuse=dither=sierra2_4a"
-MOST_GIF_FPS = 50  # players slow down a GIF whose frames are shown for less than two hundredths of a second
+MAX_GIF_FPS = 50  # players slow down a GIF whose frames are shown for less than two hundredths of a second
 FILLED = ("No space left on device", "Disk quota exceeded")
 OPTIONS = {
-    ".gif": ["-vf", f"fps=fps='min(source_fps,{MOST_GIF_FPS})',{RGB},{PALETTE}", "-loop", "0"],
+    ".gif": ["-vf", f"fps=fps='min(source_fps,{MAX_GIF_FPS})',{RGB},{PALETTE}", "-loop", "0"],
     # The number of threads and of columns is part of what the encoder makes of the frames.
     ".webm": [
         *("-crf", "24", "-b:v", "0", "-deadline", "good", "-cpu-used", "4", "-pix_fmt", "yuv420p"),

@@ -30,7 +30,7 @@ from wan_mcp.text import escaped, in_bytes, quoted
 __all__ = ["InputImages"]
 
 PATH_SHOWN = 200  # characters of a path in an error
-LONGEST_PATH = 4096  # characters: PATH_MAX on Linux
+MAX_PATH_LENGTH = 4096  # characters: PATH_MAX on Linux
 INPUT_ADDRESS = re.compile(r"wan://inputs/([0-9a-f]{64})\.png")
 """The address of an image that came in an earlier request."""
 LITERAL = re.compile(r"""^['"]|^\$|^[A-Za-z]:[\\/]|\\\\|^~[^/]""")
@@ -185,7 +185,7 @@ class InputImages:
             raise BadImage(f"no image {origin}; it may have been deleted") from error
 
     def _from_path(self, source: str, wanted: "_Wanted") -> tuple[bytes, str]:
-        if len(source) > LONGEST_PATH:  # resolving it would take hours
+        if len(source) > MAX_PATH_LENGTH:  # resolving it would take hours
             raise BadImage(f"the image is a text of {len(source)} characters, which is neither a path nor a URI")
         shown = quoted(source, PATH_SHOWN)
         try:

@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["LOOK_S", "MOST_FRAMES", "PreviewStore"]
+__all__ = ["LOOK_S", "MAX_FRAMES", "PreviewStore"]
 
 log = logging.getLogger(__name__)
 
 LOOK_S = 15.0  # a look counts for so long: pages look every second, models every few seconds
 TOUCH_S = 1.0  # a look this soon after another changes nothing
-MOST_FRAMES = 4
+MAX_FRAMES = 4
 IMAGE_SIDE = 384  # pixels of the longer side of a preview of an image
 FRAME_SIDE = 256  # and of each frame of a video
 QUALITY = 80

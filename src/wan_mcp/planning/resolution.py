@@ -19,8 +19,8 @@ SIZE = re.compile(rf"[\[(]?\s*(\d{{1,5}}){BETWEEN}(\d{{1,5}})\s*(?:px)?\s*[\])]?
 NAMED_SIZE = re.compile(rf"(?P<name>.+?)(?:[\s:=,]+|(?=[\[(]))(?P<size>[\[(]?\s*\d{{1,5}}{BETWEEN}\d{{1,5}}.*)")
 """A name with its size, as refusals and lists write it: square (128x128), square 128x128."""
 LINES = re.compile(r"(\d{2,4})p")
-LONGEST = 100  # characters of a size
-LARGEST_RATIO = 32  # of a size such as 16:9 or 21/9, which is an aspect
+MAX_LENGTH = 100  # characters of a size
+MAX_RATIO = 32  # of a size such as 16:9 or 21/9, which is an aspect
 
 
 def resolve_size(asked: str | None, manifest: Manifest, image: InputImage | None, notes: list[str]) -> Resolution:
@@ -34,7 +34,7 @@ def resolve_size(asked: str | None, manifest: Manifest, image: InputImage | None
         raise BadRequest(f"model '{manifest.name}' cannot make images or videos")
     names = ", ".join(f"{r.name} ({r.width}x{r.height})" for r in sizes.named)
     if asked is not None:
-        written = shortened(asked.strip().lower(), LONGEST)
+        written = shortened(asked.strip().lower(), MAX_LENGTH)
         if (named := _by_name(written, sizes) or _by_lines(written, sizes, image)) is not None:
             return named
         match = SIZE.fullmatch(written)
@@ -44,7 +44,7 @@ def resolve_size(asked: str | None, manifest: Manifest, image: InputImage | None
         for named in sizes.named:
             if (named.width, named.height) == (width, height):
                 return named
-        if min(width, height) > 0 and max(width, height) <= LARGEST_RATIO:
+        if min(width, height) > 0 and max(width, height) <= MAX_RATIO:
             raise BadRequest(
                 f"resolution {quoted(asked)} is an aspect ratio; use a size of '{manifest.name}'; available: {names}"
             )

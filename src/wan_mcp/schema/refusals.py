@@ -16,7 +16,7 @@ from wan_mcp.text import number, quoted, suggestion
 
 __all__ = ["in_words", "phrase"]
 
-MOST_PROBLEMS = 5
+MAX_PROBLEMS = 5
 """Problems that a refusal describes; a caller who sends thousands of wrong values needs no thousands of sentences."""
 NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?\s*", re.IGNORECASE)
 SYNONYMS = {
@@ -78,8 +78,8 @@ PHRASES = {
 
 def in_words(error: ValidationError, known: Mapping[str, FieldInfo]) -> str:
     """Describe what is wrong with a caller's parameters; `known` are those that are allowed."""
-    more = error.error_count() - MOST_PROBLEMS
-    return "; ".join([*islice(_sentences(error, known), MOST_PROBLEMS), *([f"and {more} more"] if more > 0 else [])])
+    more = error.error_count() - MAX_PROBLEMS
+    return "; ".join([*islice(_sentences(error, known), MAX_PROBLEMS), *([f"and {more} more"] if more > 0 else [])])
 
 
 def _sentences(error: ValidationError, known: Mapping[str, FieldInfo]) -> Iterator[str]:

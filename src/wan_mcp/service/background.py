@@ -14,7 +14,7 @@ __all__ = ["Health", "background", "retried"]
 log = logging.getLogger(__name__)
 
 FIRST_PAUSE_S = 1.0  # after a failure; doubled after each further one
-LONGEST_PAUSE_S = 10.0
+MAX_PAUSE_S = 10.0
 
 Task = Callable[[], Coroutine[Any, Any, None]]
 
@@ -65,7 +65,7 @@ class Health:
         else:  # once with its traceback is enough, however long it lasts
             log.error("still: %s", trouble)
         self.trouble = trouble
-        pause_s, self._pause_s = self._pause_s, min(2 * self._pause_s, LONGEST_PAUSE_S)
+        pause_s, self._pause_s = self._pause_s, min(2 * self._pause_s, MAX_PAUSE_S)
         return pause_s
 
 

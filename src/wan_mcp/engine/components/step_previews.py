@@ -19,7 +19,7 @@ from torch import Tensor
 
 from wan_mcp.catalog.latent_rgb import LatentRGB
 from wan_mcp.engine.worker.reporter import Reporter
-from wan_mcp.media.previews import MOST_FRAMES
+from wan_mcp.media.previews import MAX_FRAMES
 
 __all__ = ["clean_latents_of", "rgb_frames", "step_previews"]
 
@@ -132,7 +132,7 @@ def _planes(latents: Tensor, size: tuple[int, int], leave_out: int) -> Tensor:
     if latents.ndim == 5:
         first = min(leave_out, latents.shape[2] - 1)
         count = latents.shape[2] - first
-        shown = min(MOST_FRAMES, count)
+        shown = min(MAX_FRAMES, count)
         chosen = [first + round(index * (count - 1) / max(1, shown - 1)) for index in range(shown)]
         return latents[0, :, chosen].permute(1, 2, 3, 0)
     if latents.ndim == 4:

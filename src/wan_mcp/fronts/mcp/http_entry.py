@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 ENDPOINT = "/mcp"
 HEADERS_AFTER_S = 0.3  # an answer that comes sooner has its own status
 LARGE_BYTES = 1_000_000  # of a body; such ones are read one at a time
-MOST_HELD_BYTES = 2_000_000_000  # on the disk, of all requests whose bodies are not read yet
+MAX_HELD_BYTES = 2_000_000_000  # on the disk, of all requests whose bodies are not read yet
 JSON_TYPE, STREAM_TYPE = "application/json", "text/event-stream"
 STREAM_HEADERS = [
     (b"content-type", STREAM_TYPE.encode()),
@@ -105,7 +105,7 @@ class HttpEntry:
             self._held_bytes += len(chunk)
             if body.size > self._max_body_bytes:
                 return _too_long(self._max_body_bytes)
-            if self._held_bytes > MOST_HELD_BYTES:
+            if self._held_bytes > MAX_HELD_BYTES:
                 words = "the server holds too many large requests; try again in a moment"
                 return _error(503, Refusal(INVALID_REQUEST, words), {"Retry-After": "5"})
             body.complete = not message.get("more_body", False)

@@ -30,8 +30,8 @@ __all__ = [
 UPLOADS = frozenset({"input_reference", "last_frame", "image", "mask", "video"})
 """Fields that may be a file of a multipart body."""
 TEXT = 200  # characters of a name or a size
-LONGEST_SIDE = 16_384
-LARGEST_INT = 2**63 - 1
+MAX_SIDE = 16_384
+MAX_INT = 2**63 - 1
 
 
 class Reference(Frozen):
@@ -73,7 +73,7 @@ def _whole(given: Any) -> Any:
 
 
 FromFloat = BeforeValidator(_whole)
-Whole = Annotated[int, FromFloat, Field(ge=0, le=LARGEST_INT)]
+Whole = Annotated[int, FromFloat, Field(ge=0, le=MAX_INT)]
 Number = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]
 Name = Annotated[str, Field(max_length=TEXT)]
 
@@ -107,8 +107,8 @@ class _VideoParameters(_Generation):
     seconds: Seconds = None
     num_frames: Whole | None = None
     fps: Number | None = Field(default=None, description="Only the model's own is accepted.")
-    width: Annotated[int, FromFloat, Field(ge=1, le=LONGEST_SIDE)] | None = None
-    height: Annotated[int, FromFloat, Field(ge=1, le=LONGEST_SIDE)] | None = None
+    width: Annotated[int, FromFloat, Field(ge=1, le=MAX_SIDE)] | None = None
+    height: Annotated[int, FromFloat, Field(ge=1, le=MAX_SIDE)] | None = None
     guidance_scale_2: Number | None = None
     turbo: bool | None = None
 
@@ -164,7 +164,7 @@ class CreateImage(_Generation):
     """Images as requested."""
 
     prompt: str = Field(min_length=1)
-    n: Annotated[int, FromFloat, Field(ge=1, le=LARGEST_INT)] | None = None
+    n: Annotated[int, FromFloat, Field(ge=1, le=MAX_INT)] | None = None
     response_format: Literal["b64_json", "url"] | None = Field(default=None, description="Default: b64_json.")
     output_format: Literal["png", "jpeg", "webp"] | None = None
     output_compression: Annotated[int, FromFloat, Field(ge=0, le=100)] | None = Field(

@@ -20,7 +20,7 @@ __all__ = ["Retries"]
 
 KEY_HEADER = "Idempotency-Key"
 COUNT_HEADER = "x-stainless-retry-count"
-LONGEST_KEY = 255  # characters, as other APIs of this kind
+MAX_KEY_LENGTH = 255  # characters, as other APIs of this kind
 REMEMBERED_S = 3600.0  # longer than the official client goes on: three attempts of ten minutes
 SENT_S = 60.0  # an answer that was sent may still be lost, and the official client tries again within 8 s
 REMEMBERED = 1000  # calls
@@ -47,10 +47,10 @@ class Retries:
         """
         key = http.headers.get(KEY_HEADER)
         if key is not None:
-            if not 0 < len(key) <= LONGEST_KEY or not key.isprintable():
+            if not 0 < len(key) <= MAX_KEY_LENGTH or not key.isprintable():
                 raise ApiError(
                     400,
-                    f"{KEY_HEADER} must have 1 to {LONGEST_KEY} printable characters.",
+                    f"{KEY_HEADER} must have 1 to {MAX_KEY_LENGTH} printable characters.",
                     code="invalid_value",
                     param=KEY_HEADER,
                 )

@@ -23,7 +23,7 @@ from wan_mcp.text import in_bytes
 __all__ = ["Inputs", "crop_of"]
 
 FORM_SPARE = 65_536  # bytes of a form around its picture
-LONGEST_SIDE = 16_384
+MAX_SIDE = 16_384
 PICTURES = ("image", "last_image")
 
 
@@ -123,8 +123,8 @@ def _frame(query: Mapping[str, str]) -> tuple[int, int] | None:
     if "width" not in query and "height" not in query:
         return None
     sides = [query.get(name, "") for name in ("width", "height")]
-    if not all(side.isdecimal() and len(side) < 6 and 0 < int(side) <= LONGEST_SIDE for side in sides):
-        raise Refusal(400, "bad_request", f"Width and height must be 1 to {LONGEST_SIDE}, both of them.")
+    if not all(side.isdecimal() and len(side) < 6 and 0 < int(side) <= MAX_SIDE for side in sides):
+        raise Refusal(400, "bad_request", f"Width and height must be 1 to {MAX_SIDE}, both of them.")
     return int(sides[0]), int(sides[1])
 
 

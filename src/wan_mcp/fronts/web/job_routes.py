@@ -31,7 +31,7 @@ W = TypeVar("W", bound=StrEnum)
 
 CLIENT = "page"
 BODY_BYTES = 1_000_000  # of JSON; pictures are sent to /api/inputs
-LIMIT, MOST = 30, 200
+LIMIT, MAX_LIMIT = 30, 200
 KEY = re.compile(r"[\x21-\x7e]{1,200}")
 REQUESTS: dict[Kind, type[VideoRequest] | type[ImageRequest] | type[CaptionRequest]] = {
     Kind.VIDEO: VideoRequest,
@@ -178,8 +178,8 @@ def _flag(query: QueryParams, name: str) -> bool | None:
 
 def _limit(query: QueryParams) -> int:
     value = query.get("limit") or str(LIMIT)
-    if not value.isdecimal() or len(value) > 4 or not 1 <= int(value) <= MOST:
-        raise BadRequest(f"limit must be 1 to {MOST}, not {quoted(value)}")
+    if not value.isdecimal() or len(value) > 4 or not 1 <= int(value) <= MAX_LIMIT:
+        raise BadRequest(f"limit must be 1 to {MAX_LIMIT}, not {quoted(value)}")
     return int(value)
 
 

@@ -23,7 +23,7 @@ LINK_S = 300.0
 TOUCH_S = 3600.0  # a session's use is noted no more often
 SECRET_CHARACTERS = 43  # of 32 random bytes in base64
 FAILURES = 5  # wrong tokens that are answered at once
-PAUSE_S, LONGEST_PAUSE_S = 1.0, 60.0  # after each further one, doubled
+PAUSE_S, MAX_PAUSE_S = 1.0, 60.0  # after each further one, doubled
 
 
 class Sessions:
@@ -69,7 +69,7 @@ class Sessions:
             return True
         self._failures += 1
         if self._failures >= FAILURES:
-            pause = min(LONGEST_PAUSE_S, PAUSE_S * 2 ** (self._failures - FAILURES))
+            pause = min(MAX_PAUSE_S, PAUSE_S * 2 ** (self._failures - FAILURES))
             self._blocked_until = time.monotonic() + pause
         return False
 
