@@ -40,7 +40,7 @@ class Capabilities(Frozen):
         default=False, description="Runs several denoisers by noise level: pipeline.experts and boundary_ratio."
     )
     loras: bool = Field(default=False, description="Puts the LoRAs of a request on its denoisers.")
-    turbo: bool = Field(default=False, description="Has attention that leaves blocks out.")
+    turbo: bool = Field(default=False, description="Supports sparse attention, which skips blocks.")
     step_cache: bool = Field(default=False, description="Can leave out passes of a denoiser.")
     preview: bool = Field(default=False, description="Shows what it denoises, by the map of pipeline.latent_rgb.")
     offload: bool = Field(
@@ -59,7 +59,7 @@ class FamilySpec(Frozen):
     )
     loader: str = Field(
         pattern=_REFERENCE,
-        description="'package.module:function' that takes an engine's `LoadContext` and returns a `FamilyRunner`.",
+        description="'package.module:function' that accepts an engine's `LoadContext` and returns a `FamilyRunner`.",
     )
     capabilities: Capabilities = Capabilities()
     aot_targets: str | None = Field(

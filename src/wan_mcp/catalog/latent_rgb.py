@@ -34,7 +34,7 @@ class LatentRGB(Frozen):
         """Read one map.
 
         Raises:
-            BrokenManifest: The file is not TOML, or is no map; the message names the file.
+            BrokenManifest: The file is not TOML, or is not a map; the message names the file.
         """
         try:
             return cls.model_validate(tomllib.loads(file.read_text(encoding="utf-8")))

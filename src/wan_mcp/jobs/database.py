@@ -158,7 +158,7 @@ def translated(file: Path) -> Iterator[None]:
 
     Raises:
         OutOfSpace: the disk is full.
-        HomeUnusable: the file is damaged, is no database, or cannot be opened or written.
+        HomeUnusable: the file is damaged, is not a database, or cannot be opened or written.
     """
     try:
         yield

@@ -49,7 +49,7 @@ class InTheWay:
         return None
 
     def clear(self) -> None:
-        """Note that nobody is in the way."""
+        """Note that nothing is in the way."""
         self._stranger, self.found = None, None
 
     def _is_engine(self, device: str, holder: int | None) -> bool:

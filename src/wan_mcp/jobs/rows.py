@@ -82,7 +82,7 @@ def read_row(row: sqlite3.Row | Mapping[str, Any]) -> Job | UnreadableJob:
     """Return the job in a row with `COLUMNS`, or why it cannot be understood."""
     try:
         return _job(row)
-    except Exception as error:  # whatever nonsense a row holds, it costs nobody but itself
+    except Exception as error:  # whatever a row holds, it must affect no other
         reason = _in_words(error)
     return UnreadableJob(_shown(row["id"], 40), _shown(row["state"], 20), _shown(reason, REASON_SHOWN))
 

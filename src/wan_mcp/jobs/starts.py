@@ -66,7 +66,7 @@ def judge(code: int, life_s: float, *, was_ready: bool, ended: str | None, late:
     if late or ended == Ended.HUNG:
         return Verdict(why_not="(no sign of life in the time allowed)")
     if code == 0:
-        # It found the device taken, or it is no engine at all.
+        # It found the device taken, or it is not an engine at all.
         return Verdict() if life_s >= MIN_LIFE_S or ended == Ended.LEFT else Verdict(why_not="(exit code 0)")
     if by_others(code):
         return Verdict()

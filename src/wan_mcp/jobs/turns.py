@@ -1,4 +1,4 @@
-"""The order of the queue: clients take turns, so that one with many jobs holds up nobody else for long.
+"""The order of the queue: clients take turns, so that one with many jobs does not hold up the others for long.
 
 Every job gets the number of its turn when it is queued (start-time fair queueing: Goyal, Vin and Cheng, 1996): the one
 after the last turn of its client, but none before the turn that is being served. Jobs are served in the order of their

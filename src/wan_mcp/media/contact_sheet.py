@@ -1,7 +1,7 @@
 """Contact sheets: frames of a video side by side, with their times, in one small JPEG.
 
 A sheet is how a model that cannot play a video sees its motion. Small frames are enlarged, the
-gaps are a gray that is no frame's border colour, and the whole stays within a byte budget.
+gaps are a gray that no frame has at its border, and the whole stays within a byte budget.
 """
 
 import math

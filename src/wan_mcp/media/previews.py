@@ -61,7 +61,7 @@ class PreviewStore:
             create_file(file)
             os.utime(file)
         except OSError as error:
-            log.debug("nobody can be told that a preview is wanted: %s", error)
+            log.debug("cannot note that a preview is wanted: %s", error)
             return False
         return True
 

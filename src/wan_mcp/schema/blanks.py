@@ -1,7 +1,7 @@
 """Values as callers send them: blanks, which mean that a parameter was left out, and numbers, which are no truths.
 
 Hosts with strict function calling send a value for every parameter of a tool, forms send an empty text for every field
-that nobody has filled in: null and the empty text. Python counts true as 1; here it is no number. Both rules are
+that were not filled in: null and the empty text. Python counts true as 1; here it is not a number. Both rules are
 written here once, for the parameters of tools, the options of commands, the values inside a parameter, and the
 environment variables of settings.
 """

@@ -41,12 +41,12 @@ class _Asked:
 
 
 def _image(request: Request) -> _Asked:
-    """A video goes on where another one ends; of all else that a video can be taken for, its first frame shows most."""
+    """Ask for the image; of another video, its last frame for a video that continues it, else its first."""
     return _Asked("image", request.image, request.frame, LAST if isinstance(request, VideoRequest) else FIRST)
 
 
 def _last_image(request: VideoRequest) -> _Asked:
-    """A video ends where another one begins."""
+    """Ask for the last image; of another video, its first frame: a video ends where that one begins."""
     return _Asked("last_image", request.last_image, request.last_image_frame, FIRST)
 
 

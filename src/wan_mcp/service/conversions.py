@@ -1,4 +1,4 @@
-"""Results in other formats, made when somebody first asks for one and kept beside the result.
+"""Results in other formats, made when somebody first asks for one and kept next to the result.
 
 A conversion takes a CPU for seconds, so a front makes one at a time. Deleting a job removes what was made of it.
 """
@@ -42,5 +42,5 @@ class Conversions:
             return
         with whole(target) as part:
             convert(result, part, target.suffix)
-        if not result.is_file():  # deleted meanwhile, with what was beside it then
+        if not result.is_file():  # deleted meanwhile, with what was next to it then
             target.unlink(missing_ok=True)

@@ -1,7 +1,7 @@
 """Requests made from what was made before: from a job, or from the receipt in a file, with changes.
 
-Without a change of model or preset, a remix keeps every value of the job, whoever chose it. With one, it keeps what the
-caller had asked for, and the new model fills the gaps: its steps and lengths are its own.
+Without a change of model or preset, a remix keeps every value of the job, also those that the model
+chose. With one, it keeps what the caller had asked for, and the new model fills the gaps with its own values.
 """
 
 import re

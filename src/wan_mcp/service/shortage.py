@@ -1,4 +1,4 @@
-"""What this process ran short of, in words for a caller: a shortage is no defect, and passes."""
+"""What this process ran short of, in words for a caller: a shortage is not a defect, and passes."""
 
 import errno
 import sqlite3

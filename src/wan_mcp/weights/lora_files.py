@@ -46,7 +46,7 @@ class LoraFiles:
     def sha256(self, file: Path) -> str:
         """Return a file's hash, computed again if the file has changed."""
         status = file.stat()
-        # Not by the time of the last write alone, which whoever writes can set.
+        # Not by the time of the last write alone: the program that writes can set it.
         key = (file, status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
         if key not in self._hashes:
             self._hashes[key] = sha256_of(file)

@@ -125,7 +125,7 @@ class PackageRegistry:
     def request(self, kind: BlockKind, device: Any) -> None:
         """Have the package built in the background, unless it exists or was tried before. Returns immediately.
 
-        The build starts with the next call of `hold`, between two jobs: beside a job, it would slow the first one.
+        The build starts with the next call of `hold`, between two jobs: during a job, it would slow the first one.
         A build that was stopped, or lacked GPU memory, is tried again, `MAX_STARTS` times in all. Until a GPU has
         `BUILD_BYTES` free, none is started.
         """

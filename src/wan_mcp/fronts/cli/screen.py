@@ -21,7 +21,7 @@ class Screen(Console):
     """A console that prints texts as they are: markup is text, and control characters are shown."""
 
     def __init__(self, *, stderr: bool = True, whole: bool = False) -> None:
-        """Print to stderr, or to stdout; with `whole`, stdout is as wide as it needs to be if it is no terminal."""
+        """Print to stderr, or to stdout; with `whole`, stdout is as wide as it needs to be if it is not a terminal."""
         width = PIPE_COLUMNS if whole and not sys.stdout.isatty() else None
         quiet = stderr and is_quiet()
         super().__init__(stderr=stderr, width=width, quiet=quiet, highlight=False, markup=False, emoji=False)

@@ -102,7 +102,7 @@ class _Session:
         self._reading = anyio.CancelScope()
 
     async def read(self, reader: "_Reader", on_end: Callable[[bool], None]) -> None:
-        """Pass messages on until the input ends or nobody reads the output."""
+        """Pass messages on until the input ends or the output is closed."""
         client_left = False
         try:
             async with self._incoming:

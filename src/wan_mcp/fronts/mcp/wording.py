@@ -100,7 +100,7 @@ def _next_step(job: Job, places: Places) -> Iterable[str]:
             yield "Give the user the caption."
         case JobState.FAILED | JobState.CANCELLED:
             again = f"remix(job_id='{job.id}')"
-            yield f"It has ended and does not run again by itself. To try again: {again}, with changes if needed."
+            yield f"It has ended and is not run again automatically. To try again: {again}, with changes if needed."
         case _ if job.cancel_requested:
             yield f"Job {job.id} is stopping; call get_job(job_id='{job.id}', wait_s=10) to see when it has stopped."
         case _:

@@ -1,6 +1,6 @@
 """Bodies of requests, as JSON or as multipart forms, read under bounds and checked against a form.
 
-JSON is read strictly: a number is no text. In a multipart body everything is text, and a file becomes a data URI, so
+JSON is read strictly: a number is not a text. In a multipart body everything is text, and a file becomes a data URI, so
 that both kinds of body are the same request to everything after this.
 """
 

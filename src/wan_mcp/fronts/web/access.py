@@ -166,7 +166,7 @@ class PageAccess:
 
 
 def _moved_by_itself(place: str) -> Response:
-    """Return a page that goes on to a place by itself, as a step of its own origin."""
+    """Return a page that redirects the browser to a place, as a step of the page's own origin."""
     html = (
         f'<!doctype html><html lang="en"><meta http-equiv="refresh" content="0;url={place}"><title>Wan studio</title>'
     )

@@ -86,7 +86,7 @@ class Feed:
             try:
                 await self._follow()
             except UserError as error:
-                log.warning("the page hears of no changes for now: %s", error)
+                log.warning("pages receive no changes for now: %s", error)
                 await anyio.sleep(RETRY_S)
 
     def close(self) -> None:

@@ -112,7 +112,7 @@ class Page:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Run what sends events, until the block ends."""
-        feed = retried(self._feed.run, "the page hears of no changes", Health())
+        feed = retried(self._feed.run, "pages receive no changes", Health())
         try:
             async with background(feed):
                 self._loop = asyncio.get_running_loop()

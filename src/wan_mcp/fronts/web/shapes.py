@@ -43,7 +43,7 @@ class Shape(BaseModel):
 
 
 class Action(Shape):
-    """What one button beside an error does."""
+    """What the button next to an error does."""
 
     do: Literal["change", "get_model", "free_memory", "sign_in", "retry"]
     """change: set these values in the composer; get_model: POST /api/models/MODEL/get; free_memory: POST

@@ -93,7 +93,7 @@ class Denoiser:
         """Keep these adapters in the weights, next to the source's, and no others.
 
         FP8 weights keep too few digits to add a small change to them, so they are converted again from the source. The
-        former blocks go before, for there may be no room for both: if this fails, there are none until it has worked.
+        present blocks go first, as there may be no room for both: after a failure there are none until it has worked.
         """
         self.finish_keeping()
         self.blocks.drop()

@@ -263,7 +263,7 @@ def _difference(module: Any, side: str, tensor: Tensor) -> str | None:
     inputs = getattr(module, "in_features", None) or getattr(module, "in_channels", None)
     outputs = getattr(module, "out_features", None) or getattr(module, "out_channels", None)
     if inputs is None or outputs is None:
-        return "(not a layer that takes a LoRA)"
+        return "(not a layer that a LoRA can change)"
     shape = tuple(tensor.shape)
     if side.startswith("A"):
         if shape[1:] == (inputs, *kernel):

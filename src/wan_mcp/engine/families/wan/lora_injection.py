@@ -15,7 +15,7 @@ from wan_mcp.errors import JobFailed
 __all__ = ["Patched", "patch", "put_on", "restore"]
 
 Patched = list[tuple[Any, Tensor]]
-"""Parameters that were changed, each with its former value."""
+"""Parameters that were changed, each with its original value."""
 
 
 def put_on(denoiser: Any, adapters: Sequence[tuple[Adapter, float]]) -> None:
@@ -85,7 +85,7 @@ def patch(denoiser: Any, adapters: Sequence[tuple[Adapter, float]], kept: Patche
 
 
 def restore(kept: Patched) -> None:
-    """Give patched parameters their former values back, and empty the list."""
+    """Restore the original values of patched parameters, and empty the list."""
     with torch.no_grad():
         while kept:
             parameter, before = kept.pop()

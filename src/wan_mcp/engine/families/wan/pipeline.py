@@ -199,7 +199,7 @@ class WanRunner:
             call["image"] = open_framed(self._media, plan.image, plan)
         if plan.last_image is not None:
             if self._model.pipelines[plan.task].config.expand_timesteps:
-                raise JobFailed("not_supported", f"'{plan.model}' takes a first image only; leave last_image out.")
+                raise JobFailed("not_supported", f"'{plan.model}' accepts a first image only; omit last_image.")
             call["last_image"] = open_framed(self._media, plan.last_image, plan)
         return call
 

@@ -115,7 +115,7 @@ def _remedy(fault: str) -> str:
     if "out of memory" in lower:
         return "other programs use its memory, which 'nvidia-smi' lists: end them, or set WAN_MCP_DEVICE"
     if "busy" in lower or "exclusive" in lower:
-        return "another program has it for itself: end it, or set 'nvidia-smi --compute-mode=0'"
+        return "another program uses it exclusively: end it, or set 'nvidia-smi --compute-mode=0'"
     return "check it with 'nvidia-smi' (a restart of the machine helps some drivers), or set WAN_MCP_DEVICE=cpu"
 
 

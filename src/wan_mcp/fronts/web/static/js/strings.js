@@ -33,8 +33,8 @@ export const S = {
   },
 
   connection: {
-    reconnecting: "The server cannot be reached. Jobs go on; this page reconnects by itself.",
-    signedOut: "This page is not signed in any more.",
+    reconnecting: "The server cannot be reached. Jobs continue; this page reconnects automatically.",
+    signedOut: "You have been signed out.",
     signIn: "Sign in",
     diskFull: (free) => `The disk is nearly full: ${bytes(free)} free. New jobs may be refused.`,
     toModels: "Free space",
@@ -57,8 +57,8 @@ export const S = {
     unloads: "Unloads",
     unloadsIn: (seconds) => `in ${duration(seconds)}`,
     free: "Free the memory now",
-    freed: "The engine ends; its memory is free in a moment.",
-    nothingToFree: "No engine runs: there is nothing to free.",
+    freed: "The engine is shutting down; its memory will be free in a moment.",
+    nothingToFree: "No engine is running: there is nothing to free.",
   },
   queue: { pill: (count) => (count ? `${count} in the queue` : "Queue empty"), short: "Queue" },
 
@@ -154,7 +154,7 @@ export const S = {
 
   activity: {
     title: "Activity",
-    none: "Jobs show here: yours, and those of every other client.",
+    none: "Jobs appear here: yours, and those of all other clients.",
     cancel: "Cancel",
     cancelling: "Cancelling …",
     show: (job) => `Show ${job.prompt || job.what}`,
@@ -177,7 +177,7 @@ export const S = {
     pause: "Pause",
     frame: (index, frames) => `${index} / ${frames}`,
     strip: "Frames",
-    stripHint: "Pick a frame to go on from it.",
+    stripHint: "Pick a frame to continue from it.",
     stripFrame: (index) => `Frame ${index}`,
     useFirst: "Use as first picture",
     useLast: "Use as last picture",
@@ -217,7 +217,7 @@ export const S = {
 
   gallery: {
     title: "Gallery",
-    about: "Everything made on this machine, by this page and by every other client.",
+    about: "Everything made on this machine, by this page and by all other clients.",
     search: "Search in prompts",
     kind: "Kind",
     all: "All",
@@ -228,7 +228,7 @@ export const S = {
     model: "Model",
     anyModel: "Any model",
     none: "Nothing here yet",
-    noneMore: "What you make is kept here, over restarts.",
+    noneMore: "What you make stays here, also after a restart.",
     noMatch: "Nothing matches",
     noMatchMore: "Change the filters, or search for another word.",
     select: "Select",
@@ -245,7 +245,7 @@ export const S = {
 
   models: {
     title: "Models",
-    about: "What can run here, under which licence, and what it takes on the disk.",
+    about: "What can run here, under which licence, and how much disk space it uses.",
     groups: { here: "On this machine", fits: "Fits this machine", too_large: "Too large for this machine" },
     machine: (machine) => `${machine.name}${machine.memory_bytes ? ` · ${bytes(machine.memory_bytes)}` : ""}`,
     disk: (used, free) => `${bytes(used)} used by models · ${bytes(free)} free`,
@@ -281,7 +281,7 @@ export const S = {
     title: "Connect",
     about: "The same jobs from other programs. Copy what fits; the addresses and paths are filled in.",
     address: "Address of this server",
-    token: "Replace YOUR_TOKEN by the token of this server (WAN_MCP_HTTP_TOKEN). It is never shown here.",
+    token: "Replace YOUR_TOKEN with the token of this server (WAN_MCP_HTTP_TOKEN). It is never shown here.",
     where: (place) => `Goes into ${place}`,
     copyOf: (title) => `Copy the configuration for ${title}`,
     test: "Test the server",
@@ -304,7 +304,7 @@ export const S = {
     image: ["a large green ring on a white background", "a small red star on a black background"],
   },
 
-  receipt: { title: "Receipt", about: "Everything that makes this result again.", notes: "Notes" },
+  receipt: { title: "Receipt", about: "Everything that is needed to make this result again.", notes: "Notes" },
 
   errors: {
     unreachable: "The server cannot be reached. Is it still running?",

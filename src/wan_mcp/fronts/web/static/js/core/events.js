@@ -1,4 +1,4 @@
-// The stream of changed jobs. A browser reconnects by itself; this one also survives a server that is down for long.
+// The stream of changed jobs. A browser reconnects by itself; this one also survives a long absence of the server.
 
 import { Store } from "./store.js";
 
