@@ -32,7 +32,7 @@ from wan_mcp.settings import Settings
 __all__ = ["fuzz_calls", "fuzz_images", "fuzz_lines"]
 
 BUDGET_MB = 400
-LONGEST_ANSWER = 3000  # characters of a refusal
+MAX_ANSWER = 3000  # characters of a refusal
 SEEDS_OF_NUMBERS = (0, 1, 2, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
 NUMBERS: tuple[Any, ...] = (
     *(0, -1, 1, 7, 10**400, -(10**400), 2**31 - 1, 2**31, 2**63, 2**64, 1.0, 0.5, -0.0, 1e308, -1e308, 5e-324, 1e22),
@@ -109,7 +109,7 @@ async def fuzz_calls(settings: Settings, count: int | None, seed: int) -> list[s
                 faults.append(f"call {number} of seed {seed}: {name} {sorted(arguments)}: {error}")
                 continue
             words = " ".join(block.text for block in answer.content if isinstance(block, TextContent))
-            if "defect" in words or (answer.is_error and len(words) > LONGEST_ANSWER):
+            if "defect" in words or (answer.is_error and len(words) > MAX_ANSWER):
                 faults.append(f"call {number} of seed {seed}: {name} {str(arguments)[:300]}: {words[:300]}")
     return faults
 

@@ -14,7 +14,7 @@ from wan_mcp.schema.jobs import Artifact, Job
 __all__ = ["numbered", "readable_name"]
 
 READ = 400  # characters of the prompt that are looked at
-MOST_CHARACTERS, MOST_BYTES = 40, 100
+MAX_CHARACTERS, MAX_BYTES = 40, 100
 """Of the words: file systems allow names of 255 bytes, encrypted ones of 143; the rest of a name takes up to 40."""
 NO_WORDS = re.compile(r"-{2,}")
 
@@ -40,8 +40,8 @@ def _words(prompt: str) -> str:
     words = NO_WORDS.sub("-", kept).strip("-")
     if not any(each.isalnum() for each in words):
         return ""
-    if len(words) <= MOST_CHARACTERS and len(words.encode()) <= MOST_BYTES:
+    if len(words) <= MAX_CHARACTERS and len(words.encode()) <= MAX_BYTES:
         return words
-    cut = words[:MOST_CHARACTERS].encode()[:MOST_BYTES].decode(errors="ignore")
+    cut = words[:MAX_CHARACTERS].encode()[:MAX_BYTES].decode(errors="ignore")
     whole, hyphen, _ = cut.rpartition("-")
     return (whole if hyphen and words[len(cut) : len(cut) + 1] != "-" else cut).strip("-")

@@ -23,7 +23,7 @@ __all__ = ["OutputFolder"]
 log = logging.getLogger(__name__)
 
 PATIENCE_S = 20.0  # for a folder on a disk that does not answer: longer, and the engine would be taken for hung
-MOST_OF_A_NAME = 1000
+MAX_SAME_NAMES = 1000
 
 
 class OutputFolder:
@@ -66,7 +66,7 @@ class OutputFolder:
             OSError: the folder is not there, cannot be written, or is full.
         """
         folder.mkdir(exist_ok=True)  # not its parents: they may be a disk that is not mounted
-        for number in range(1, MOST_OF_A_NAME):
+        for number in range(1, MAX_SAME_NAMES):
             target = folder / numbered(name, number)
             try:
                 link_or_copy(source, target)
@@ -75,7 +75,7 @@ class OutputFolder:
                     return target
                 continue
             return target
-        raise FileExistsError(f"{MOST_OF_A_NAME} files have the name {name}")
+        raise FileExistsError(f"{MAX_SAME_NAMES} files have the name {name}")
 
 
 def _is_copy(source: Path, target: Path) -> bool:
