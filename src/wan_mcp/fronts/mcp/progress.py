@@ -17,6 +17,8 @@ __all__ = ["ProgressReports", "Send"]
 
 TOTAL = 100.0
 INTERVAL_S = 0.3
+KEEP_ALIVE_S = 10.0
+"""Silence after which the same message is sent again: some hosts give up when nothing comes (`host_patience.py`)."""
 CREEP = 1e-6  # of what is left; an hour of creeping once a second is less than half a percent
 
 
@@ -42,12 +44,13 @@ class ProgressReports:
         await self._report(0.0, message)
 
     async def show(self, view: JobView) -> None:
-        """Report the job's progress, unless nothing changed or the last report is too recent."""
-        if self._clock() - self._sent_at < INTERVAL_S:
+        """Report the job's progress, unless the last report is too recent, or the same and not long ago."""
+        silence = self._clock() - self._sent_at
+        if silence < INTERVAL_S:
             return
         value, message = round(TOTAL * fraction_of(view.job), 2), sentence(view)
         if value <= self._value:
-            if message == self._message:
+            if message == self._message and silence < KEEP_ALIVE_S:
                 return
             value = self._value + (TOTAL - self._value) * CREEP
         await self._report(value, message)

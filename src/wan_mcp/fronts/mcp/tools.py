@@ -16,6 +16,7 @@ from starlette.requests import Request as HttpRequest
 from wan_mcp.errors import BadRequest
 from wan_mcp.fronts.mcp.discreet_results import discreet_result
 from wan_mcp.fronts.mcp.dry_runs import dry_run_result
+from wan_mcp.fronts.mcp.host_patience import patience_of
 from wan_mcp.fronts.mcp.job_list import JobListOutline, job_list
 from wan_mcp.fronts.mcp.model_list import ModelListOutline, ModelLists
 from wan_mcp.fronts.mcp.places import Places
@@ -145,7 +146,7 @@ class _Tools:
 
     async def get_job(self, ctx: Call, job_id: JobId, wait_s: WaitS = None, preview: Preview = False) -> JobAnswer:
         """Get a job's result, waiting up to wait_s; or its stage, progress and time left."""
-        began, seconds = self._clock(), self._seconds(wait_s)
+        began, seconds = self._clock(), self._seconds(ctx, wait_s)
         reports = ProgressReports(ctx.report_progress)
         return await self._follow(ctx, job_id, began + seconds, reports, Asked(preview=preview))
 
@@ -204,7 +205,7 @@ class _Tools:
     async def _run(
         self, ctx: Call, asked: Remix, wait_s: float | None, request_id: str | None, terms: Terms
     ) -> CallToolResult:
-        began, seconds = self._clock(), self._seconds(wait_s)
+        began, seconds = self._clock(), self._seconds(ctx, wait_s)
         reports = ProgressReports(ctx.report_progress)
         await reports.begin("Checking the request")
         elsewhere = self._is_elsewhere(ctx)
@@ -244,10 +245,12 @@ class _Tools:
     def _is_elsewhere(self, ctx: Call) -> bool:
         return not Places.of(self._service.media, ctx).same_machine
 
-    def _seconds(self, wait_s: float | None) -> float:
+    def _seconds(self, ctx: Call, wait_s: float | None) -> float:
+        """Return how long a call waits: what it asks for, else what the owner has set, else what its host allows."""
         settings = self._service.settings
         if wait_s is None:
-            return min(settings.wait_s, settings.max_wait_s)
+            patience = None if "wait_s" in settings.model_fields_set else patience_of(ctx)
+            return min(settings.wait_s if patience is None else patience, settings.max_wait_s)
         if not wait_s <= settings.max_wait_s:  # NaN is refused too
             raise BadRequest(
                 f"wait_s {number(wait_s)} is too long; the limit is {number(settings.max_wait_s)} s. "
