@@ -31,6 +31,7 @@ __all__ = [
     "require_writable",
     "sha256_of",
     "sha256_of_listing",
+    "stale_in",
     "sweep_stale",
     "writing_to",
 ]
@@ -187,12 +188,25 @@ def sweep_stale(folder: Path) -> None:
     with suppress(OSError):
         for file in list(folder.iterdir()):
             if SCRATCH.fullmatch(file.name):
-                _remove_if_unlocked(file)
+                _if_unlocked(file, _remove)
             elif FORMER_SCRATCH.fullmatch(file.name) and _is_old(file):
                 _remove(file)
 
 
-def _remove_if_unlocked(scratch: Path) -> None:
+def stale_in(folder: Path, *, former: bool = True) -> list[Path]:
+    """Return what `sweep_stale` would remove; without `former`, only what has a name of this version."""
+    stale: list[Path] = []
+    with suppress(OSError):
+        for file in sorted(folder.iterdir()):
+            if SCRATCH.fullmatch(file.name):
+                _if_unlocked(file, stale.append)
+            elif former and FORMER_SCRATCH.fullmatch(file.name) and _is_old(file):
+                stale.append(file)
+    return stale
+
+
+def _if_unlocked(scratch: Path, do: Callable[[Path], None]) -> None:
+    """Call `do` with an unfinished folder that has no writer, while nobody can begin to write to it."""
     try:
         lock = os.open(scratch, os.O_RDONLY | os.O_DIRECTORY)
     except OSError:  # its writer has just finished, or it belongs to another user
@@ -205,7 +219,7 @@ def _remove_if_unlocked(scratch: Path) -> None:
     except OSError:  # a file system without locks
         stale = _is_old(scratch)
     if stale:
-        _remove(scratch)  # still locked: a writer that has only just made it waits, and makes another
+        do(scratch)  # still locked: a writer that has only just made it waits, and makes another
     os.close(lock)
 
 

@@ -126,6 +126,18 @@ class Settings(BaseSettings):
         description="Folder in which every result is saved under a readable name as well, such as "
         "2026-11-28_a-red-star_s42.mp4.",
     )
+    keep_days: float = Field(
+        default=0,
+        ge=0,
+        le=36_500,
+        description="Days after which ended jobs are deleted with their files, unless they are kept; 0 for never.",
+    )
+    keep_gb: float = Field(
+        default=0,
+        ge=0,
+        description="GB that results may take; beyond it, the oldest jobs are deleted, unless they are kept; 0 for no "
+        "limit.",
+    )
     image_dirs: Annotated[tuple[Path, ...], NoDecode] = Field(
         default_factory=_picture_folders,
         description=f"Folders from which tools may read images, separated by '{os.pathsep}'; "

@@ -167,6 +167,18 @@ class JobHistory:
                 raise _unknown(job_id)
             return readable(row)
 
+    def ended(self) -> list[Job]:
+        """Return the jobs that have ended and are not kept, the one that ended first at the front."""
+        rows = self._database.read(
+            f"SELECT {COLUMNS} FROM jobs WHERE state IN ('succeeded', 'failed', 'cancelled') AND NOT kept"
+            " ORDER BY finished_at, seq"
+        )
+        return JobListing.of(rows).jobs
+
+    def ids(self) -> set[str]:
+        """Return the ids of all jobs, those included that cannot be read."""
+        return {str(row["id"]) for row in self._database.read("SELECT id FROM jobs")}
+
     def delete(self, job_id: str) -> Job:
         """Delete a job that has ended, and return it. Its files are to be removed next: see `with_files_left`.
 

@@ -4,10 +4,11 @@ A result is `media/<kind>s/<job id>-<i>.<ext>`; job ids cannot be guessed, so ne
 A file is written under a temporary name and renamed when it is whole and on the disk.
 """
 
+import os
 import re
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from wan_mcp.text import quoted
 
 __all__ = ["CONVERSIONS", "MediaName", "MediaStore", "whole"]
 
+RESULT = re.compile(r"(?P<job>[0-9a-z]{20})-[0-9]{1,3}\.")
 JOB_ID = re.compile(r"[0-9a-z]{20}")
 INPUT = re.compile(r"inputs/([0-9a-f]{64})\.png")
 INPUT_KEPT_S = 86_400.0
@@ -157,6 +159,22 @@ class MediaStore:
             with writing_to(folder):
                 for file in folder.glob(f"{job_id}-*.*"):
                     file.unlink(missing_ok=True)
+
+    def result_files(self) -> Iterator[tuple[str, os.DirEntry[str]]]:
+        """Yield the files of all results, with what belongs to each, and the ids of their jobs."""
+        for kind in EXTENSIONS:
+            with suppress(FileNotFoundError), os.scandir(self._folder / f"{kind}s") as entries:
+                for entry in entries:
+                    if (match := RESULT.match(entry.name)) is not None and entry.is_file(follow_symlinks=False):
+                        yield match["job"], entry
+
+    def result_bytes(self) -> dict[str, int]:
+        """Return how many bytes the files of each job's results take."""
+        sizes: dict[str, int] = {}
+        for job_id, entry in self.result_files():
+            with suppress(FileNotFoundError):  # it has just been removed
+                sizes[job_id] = sizes.get(job_id, 0) + entry.stat(follow_symlinks=False).st_size
+        return sizes
 
     def remove_unused_inputs(self, plans: Callable[[], str], now: float) -> None:
         """Remove the ingested images that no plan names and that were last taken long before `now`, in Unix time.

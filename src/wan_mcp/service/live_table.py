@@ -22,6 +22,7 @@ from wan_mcp.service.background import Health
 from wan_mcp.service.conversions import Conversions
 from wan_mcp.service.deletion import Deletion
 from wan_mcp.service.queue import Queue
+from wan_mcp.service.retention import Retention, retain
 from wan_mcp.settings import Settings
 
 __all__ = ["LiveTable", "Table"]
@@ -42,6 +43,7 @@ class Table:
     store: JobStore
     history: JobHistory
     deletion: Deletion
+    retention: Retention
     timings: Timings
     engines: Supervisor
     queue: Queue
@@ -83,7 +85,8 @@ class LiveTable:
                 engines = Supervisor(self.settings, store)
                 await run_sync(engines.join)
                 queue = Queue(store, timings, engines, self.settings.precision)
-                self._opened = Table(store, history, deletion, timings, engines, queue)
+                retention = Retention(history, deletion, self.media)
+                self._opened = Table(store, history, deletion, retention, timings, engines, queue)
         return self._opened
 
     def _has_table(self) -> bool:
@@ -104,6 +107,16 @@ class LiveTable:
         while True:
             await self._wanted.wait()
             await self._follow(await self._table())
+
+    async def _retain(self, health: Health) -> None:
+        """Delete what the settings do not keep, for as long as this front runs."""
+
+        async def retention() -> Retention | None:
+            return (await self._table()).retention if self._has_table() else None
+
+        if self.settings.keep_days or self.settings.keep_gb:
+            await retain(retention, self.settings, health.works)
+        await anyio.sleep_forever()
 
     async def _follow(self, table: Table) -> None:
         watch = table.store.database.watch()

@@ -8,6 +8,7 @@ import sqlite3
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Iterable, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Unpack
 
 import anyio
@@ -27,7 +28,7 @@ from wan_mcp.schema.jobs import Job
 from wan_mcp.schema.plans import InputImage
 from wan_mcp.schema.requests import Request
 from wan_mcp.service.admission import NO_IMAGES, Admission
-from wan_mcp.service.background import background, retried
+from wan_mcp.service.background import Health, background, retried
 from wan_mcp.service.elsewhere import require_nameable
 from wan_mcp.service.estimate import Estimate, estimated
 from wan_mcp.service.live_table import LiveTable, Table
@@ -319,8 +320,12 @@ async def serving(settings: Settings, *, any_image_folder: bool = False) -> Asyn
     """Provide a job service that supervises the engine until the block ends; jobs and engine keep running."""
     return_large_blocks()
     service = JobService(settings, any_image_folder=any_image_folder)
+    of_deletion = Health()
     try:
-        async with background(retried(service._keep, "jobs are not supervised", service._health)):
+        async with (
+            background(retried(service._keep, "jobs are not supervised", service._health)),
+            background(retried(partial(service._retain, of_deletion), "old jobs are not deleted", of_deletion)),
+        ):
             yield service
     finally:
         service.close()

@@ -16,6 +16,7 @@ from wan_mcp.jobs.rows import JobListing
 from wan_mcp.schema.enums import JobState, Kind
 from wan_mcp.schema.jobs import Job
 from wan_mcp.service.describe import fraction_of
+from wan_mcp.service.retention import expires_at
 from wan_mcp.service.service import JobService, JobView, serving
 from wan_mcp.settings import Settings
 from wan_mcp.text import one_line, shortened
@@ -128,6 +129,8 @@ def show(ctx: typer.Context, job_id: JobId) -> None:
 
     view = _ask(ctx.obj, read)
     extra = {"queue_position": view.queue_position, "eta_s": view.eta_s}
+    if (expires := expires_at(view.job, ctx.obj)) is not None:
+        extra["expires_at"] = expires
     typer.echo(json.dumps(job_as_json(view.job) | extra, indent=2))
 
 

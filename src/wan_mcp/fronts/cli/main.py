@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from wan_mcp.errors import JobFailed, UserError, WeightsUnavailable
-from wan_mcp.fronts.cli import compile, doctor, engine, generate, jobs, models, pull, remix, setup, studio
+from wan_mcp.fronts.cli import clean, compile, doctor, engine, generate, jobs, models, pull, remix, setup, studio
 from wan_mcp.fronts.cli.command_tree import CommandTree
 from wan_mcp.fronts.cli.settings_options import variable, with_setting_flags
 from wan_mcp.fronts.cli.terminal import echo
@@ -63,6 +63,7 @@ app.add_typer(models.app, name="models")
 app.add_typer(engine.app, name="engine")
 app.command("pull")(pull.pull)
 app.command("compile")(compile.compile_model)
+app.command("clean")(clean.clean)
 app.command("doctor")(doctor.doctor)
 app.command("setup")(setup.setup)
 app.command("studio")(studio.studio)

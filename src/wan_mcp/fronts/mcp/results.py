@@ -13,7 +13,7 @@ from typing import Any
 
 from anyio.to_thread import run_sync
 from mcp.types import Annotations, CallToolResult, ContentBlock, ImageContent, ResourceLink, TextContent
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
 
 from wan_mcp.errors import BadRequest
 from wan_mcp.fronts.mcp.places import Places
@@ -25,6 +25,7 @@ from wan_mcp.schema.jobs import Artifact, Job, JobError, MediaFacts
 from wan_mcp.service.describe import fraction_of, stage_of, what_it_is
 from wan_mcp.service.previews import live_preview
 from wan_mcp.service.repeatable_request import repeatable_request
+from wan_mcp.service.retention import expires_at
 from wan_mcp.service.service import JobService, JobView
 from wan_mcp.text import instant
 
@@ -106,12 +107,25 @@ class JobResult(JobOutline):
     created_at: str
     started_at: str | None
     finished_at: str | None
+    expires_at: str | None
+    """When it is deleted by its age; left out where no age is set."""
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_not_set(self, usual: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        shown: dict[str, Any] = usual(self)
+        if shown.get("expires_at") is None:
+            shown.pop("expires_at", None)
+        return shown
 
 
 def structured(service: JobService, view: JobView, places: Places, asked: Asked = OF_A_JOB) -> JobResult:
     """Return a job as structured data; reads the media folder."""
     job = view.job
     shows_stage = job.state in (JobState.RUNNING, JobState.FAILED)
+    expires = instant(expires_at(job, service.settings))
+    message = in_words(view, places, asked)
+    if expires is not None:
+        message += f"\nIt is deleted at {expires} with its files; keep_job(job_id='{job.id}') keeps it."
     manifest = service.catalog.manifests.get(job.plan.model)
     return JobResult(
         job_id=job.id,
@@ -121,7 +135,7 @@ def structured(service: JobService, view: JobView, places: Places, asked: Asked 
         progress=fraction_of(job),
         eta_s=None if view.eta_s is None else round(view.eta_s, 1),
         queue_position=view.queue_position,
-        message=in_words(view, places, asked),
+        message=message,
         error=job.error,
         seed=job.plan.seed,
         request=repeatable_request(job.plan, manifest, service.settings.home),
@@ -134,6 +148,7 @@ def structured(service: JobService, view: JobView, places: Places, asked: Asked 
         created_at=instant(job.created_at) or "",
         started_at=instant(job.started_at),
         finished_at=instant(job.finished_at),
+        expires_at=expires,
     )
 
 

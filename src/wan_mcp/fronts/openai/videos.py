@@ -19,6 +19,7 @@ from wan_mcp.schema.plans import VideoPlan
 from wan_mcp.schema.requests import VideoRequest
 from wan_mcp.service.describe import fraction_of, stage_of
 from wan_mcp.service.remix import Remix
+from wan_mcp.service.retention import expires_at
 from wan_mcp.service.service import JobView
 from wan_mcp.text import number, one_line
 
@@ -185,7 +186,7 @@ def _shown(call: Call, view: JobView) -> Video:
     """Return a job in this API's words."""
     job, plan = view.job, view.job.plan
     assert isinstance(plan, VideoPlan)
-    error = None
+    error, expires = None, expires_at(job, call.service.settings)
     if job.state is JobState.CANCELLED:
         error = CANCELLED
     elif job.state is JobState.FAILED and job.error is not None:
@@ -199,7 +200,7 @@ def _shown(call: Call, view: JobView) -> Video:
             "progress": done,
             "created_at": int(job.created_at),
             "completed_at": None if job.finished_at is None else int(job.finished_at),
-            "expires_at": None,
+            "expires_at": None if expires is None else int(expires),
             "prompt": plan.prompt_asked,
             "seconds": number(plan.duration_s),
             "size": f"{plan.width}x{plan.height}",
