@@ -83,7 +83,7 @@ class FakeStudio:
             report.enter(Stage.DENOISE)
             self._trick(job)
             return f"a picture of {plan.image.width}x{plan.image.height}"
-        for item in range(1, plan.count + 1):
+        for item in range(1, plan.runs + 1):
             report.enter(Stage.DENOISE, item=item)
             report.step(0, plan.steps)
             for step in range(1, plan.steps + 1):
@@ -97,7 +97,8 @@ class FakeStudio:
                     report.previews.show(_frames(job.attempt), (plan.width, plan.height), 0.0)
             report.enter(Stage.DECODE, item=item)
             report.enter(Stage.WRITE, item=item)
-            report.add(self._write(job, plan, item))
+            if item > plan.runs - plan.count:  # shots are one file
+                report.add(self._write(job, plan, item - plan.runs + plan.count))
         return None
 
     def _wait_for_leave(self, report: Reporter) -> None:
@@ -121,7 +122,7 @@ class FakeStudio:
             bytes=path.stat().st_size,
             width=plan.width,
             height=plan.height,
-            frames=plan.num_frames if isinstance(plan, VideoPlan) else None,
+            frames=plan.total_frames if isinstance(plan, VideoPlan) else None,
             fps=plan.fps if isinstance(plan, VideoPlan) else None,
             duration_s=plan.duration_s if isinstance(plan, VideoPlan) else None,
             seed=seed,

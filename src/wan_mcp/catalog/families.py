@@ -42,6 +42,7 @@ class Capabilities(Frozen):
     loras: bool = Field(default=False, description="Puts the LoRAs of a request on its denoisers.")
     turbo: bool = Field(default=False, description="Supports sparse attention, which skips blocks.")
     step_cache: bool = Field(default=False, description="Can leave out passes of a denoiser.")
+    shots: bool = Field(default=False, description="Makes videos of several shots: the `shots` of a plan.")
     preview: bool = Field(default=False, description="Shows what it denoises, by the map of pipeline.latent_rgb.")
     offload: bool = Field(
         default=False,
@@ -183,7 +184,14 @@ FAMILIES = FamilyRegistry(
             ),
             loader="wan_mcp.engine.families.wan.pipeline:load_wan_family",
             capabilities=Capabilities(
-                scheduler=True, experts=True, loras=True, turbo=True, step_cache=True, offload=True, preview=True
+                scheduler=True,
+                experts=True,
+                loras=True,
+                turbo=True,
+                step_cache=True,
+                shots=True,
+                offload=True,
+                preview=True,
             ),
             aot_targets="wan_mcp.engine.families.wan.aot_targets:aot_targets",
         ),

@@ -51,9 +51,9 @@ def stage_work(plan: Plan) -> dict[Stage, Work]:
     return {
         Stage.LOAD: Work(1),
         Stage.ENCODE: Work(1),
-        Stage.DENOISE: Work(tokens, plan.steps_run * plan.count, passes, plan.even_at or Costs().even_at),
-        Stage.DECODE: Work(volume, plan.count),
-        Stage.WRITE: Work(volume, plan.count),
+        Stage.DENOISE: Work(tokens, plan.steps_run * plan.runs, passes, plan.even_at or Costs().even_at),
+        Stage.DECODE: Work(volume, plan.runs),
+        Stage.WRITE: Work(volume, plan.runs),
     }
 
 

@@ -6,6 +6,7 @@ and every adjustment (a duration to the frame rule, an image to a size) becomes 
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 
 from wan_mcp.catalog.catalog import Catalog
 from wan_mcp.catalog.manifest import Defaults, Manifest
@@ -20,6 +21,7 @@ from wan_mcp.planning.loras import resolve_loras, resolve_steps
 from wan_mcp.planning.memory_check import MemoryCheck, MemoryFit
 from wan_mcp.planning.quality import preset_of, resolve_step_cache, resolve_turbo
 from wan_mcp.planning.resolution import resolve_frames, resolve_size
+from wan_mcp.planning.shots import resolve_shots
 from wan_mcp.schema.enums import Kind, Task
 from wan_mcp.schema.plans import EngineSettings, ImagePlan, InputImage, Plan, VideoPlan
 from wan_mcp.schema.requests import CaptionRequest, ImageRequest, Request, VideoRequest
@@ -217,7 +219,8 @@ class Planner:
         with about("lora"):
             loras = resolve_loras(request, manifest, self._loras)
         with about("seed"):
-            seed = resolve_seed(request.seed, request.count)
+            further = len(request.shots) if isinstance(request, VideoRequest) else 0
+            seed = resolve_seed(request.seed, max(request.count, 1 + further))
         common = {
             "task": choice.task,
             "model": manifest.name,
@@ -249,16 +252,23 @@ class Planner:
             turbo = resolve_turbo(request, manifest, preset, self._catalog, notes)
         with about("guidance_scale_2"):
             second_guidance = _second_guidance(request, manifest, defaults)
+        with about("shots"):
+            styled = partial(self._styled, style=style)
+            shots = resolve_shots(request, manifest, seed, styled, self._catalog.serving(Task.IMAGE_TO_VIDEO))
         fps = manifest.frames.fps if manifest.frames else 0.0
+        total = num_frames + len(shots) * (num_frames - 1)
+        if shots:
+            notes.append(f"{1 + len(shots)} shots of {num_frames} frames make {total} frames ({total / fps:g} s)")
         return VideoPlan(
             **common,
             turbo=turbo,
             tokens=manifest.costs.tokens(size.width, size.height, num_frames),
             num_frames=num_frames,
             fps=fps,
-            duration_s=round(num_frames / fps, 3),
+            duration_s=round(total / fps, 3),
             guidance_scale_2=second_guidance,
             last_image=last_image,
+            shots=shots,
             notes=tuple(notes),
         )
 

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 
 from wan_mcp.schema.blanks import SkipBlanks
 from wan_mcp.schema.parameters import AsFrame, CliOption, Parameters, Resolution
-from wan_mcp.schema.requests import LoraRequest
+from wan_mcp.schema.requests import LoraRequest, Shots
 
 __all__ = ["NEW_SEED", "Changes"]
 
@@ -41,9 +41,9 @@ class Changes(Parameters):
     model: Annotated[str | None, Field(description="Model name.")] = None
     preset: Annotated[str | None, Field(description="draft, standard or best.")] = None
     image: Annotated[str | None, Field(description="Start image."), CliOption("--image")] = None
-    frame: Annotated[str | None, AsFrame, Field(description="Of a video as image.")] = None
+    frame: Annotated[str | None, AsFrame, Field(description="Of a video.")] = None
     last_image: Annotated[str | None, Field(description="Last frame.")] = None
-    last_image_frame: Annotated[str | None, AsFrame, Field(description="Of a video as last_image.")] = None
+    last_image_frame: Annotated[str | None, AsFrame, Field(description="The same.")] = None
     strength: Annotated[float | None, Field(description="0 to 1.")] = None
     resolution: Annotated[str | None, *Resolution.__metadata__[:1], Field(description="Size name or WIDTHxHEIGHT.")] = (
         None
@@ -58,6 +58,11 @@ class Changes(Parameters):
     turbo: Annotated[bool | None, Field(description="Sparse attention.")] = None
     style: Annotated[str | None, Field(description="Style.")] = None
     lora: Annotated[tuple[LoraRequest, ...], SkipBlanks(LoraRequest), Field(description="LoRAs.")] = ()
+    shots: Annotated[
+        Shots,
+        Field(description="Further shots."),
+        CliOption("--shot", "Prompt of a further shot; all shots of the job are replaced."),
+    ] = ()
     count: Annotated[int | None, Field(description="Results.")] = None
     caption_type: Annotated[
         str | None, Field(coerce_numbers_to_str=True, description="Of captions."), CliOption("--type")

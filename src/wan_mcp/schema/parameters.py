@@ -108,7 +108,7 @@ Model = Annotated[
 Preset = Annotated[
     str | None,
     BeforeValidator(lambda value: value.strip().lower() if isinstance(value, str) else value),
-    Field(description="Quality preset: draft, standard or best. Explicit parameters override it."),
+    Field(description="draft, standard or best; other parameters override it."),
 ]
 Image = Annotated[
     str | None,
@@ -121,7 +121,7 @@ Frame = Annotated[
     AsFrame,
     Field(
         exclude_if=not_asked,
-        description="Which frame, if image is a video: first, last, or a number (-1 is the last). Default: first.",
+        description="Of a video: first (default), last or its number.",
     ),
 ]
 Resolution = Annotated[
@@ -130,9 +130,7 @@ Resolution = Annotated[
     Field(description="Size name from list_resolutions, or WIDTHxHEIGHT. Default follows the start image."),
     CliOption(help="Size name from 'wan-mcp models --json', or WIDTHxHEIGHT. Default follows the start image."),
 ]
-Steps = Annotated[
-    int | None, Field(ge=1, description="Denoising steps: more is slower and finer. Default: the model's.")
-]
+Steps = Annotated[int | None, Field(ge=1, description="Denoising steps; more is finer and slower.")]
 Guidance = Annotated[
     float | None,
     Field(ge=0, description="How strictly to follow the prompt. Default: the model's."),
@@ -140,9 +138,7 @@ Guidance = Annotated[
 ]
 Seed = Annotated[
     int | None,
-    Field(
-        ge=0, le=MAX_SEED, description="The same seed and request give the same result. Default: random, and reported."
-    ),
+    Field(ge=0, le=MAX_SEED, description="The same seed gives the same result. Default: random."),
     WrapValidator(_omit_for_random),
 ]
 Style = Annotated[

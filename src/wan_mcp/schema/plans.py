@@ -21,6 +21,7 @@ __all__ = [
     "LoraPlan",
     "Plan",
     "Shape",
+    "ShotPlan",
     "StepCache",
     "VideoPlan",
 ]
@@ -141,6 +142,11 @@ class _GenerationPlan(Frozen):
         return self.steps
 
     @property
+    def runs(self) -> int:
+        """How often the model runs for the whole job."""
+        return self.count
+
+    @property
     def guided(self) -> bool:
         """True if each step has a second pass, over the negative prompt (classifier-free guidance)."""
         return self.guidance_scale > 1
@@ -151,20 +157,50 @@ class _GenerationPlan(Frozen):
         return {"prompt": self.prompt} | ({"negative_prompt": self.negative_prompt} if self.guided else {})
 
 
+class ShotPlan(Frozen):
+    """A shot that goes on from the last frame of the one before."""
+
+    prompt: str = Field(description="The prompt that the model reads, style applied.")
+    prompt_asked: str = Field(description="The prompt as requested.")
+    seed: int
+
+
+def _no_shots(shots: tuple[ShotPlan, ...]) -> bool:
+    """Leave them out of a stored plan, as plans were before they could be asked for."""
+    return not shots
+
+
 class VideoPlan(_GenerationPlan):
     """A video with every parameter resolved."""
 
     kind: Literal[Kind.VIDEO] = Kind.VIDEO
-    num_frames: int
+    num_frames: int = Field(description="Of each shot.")
     fps: float
-    duration_s: float
+    duration_s: float = Field(description="Of the whole video.")
     guidance_scale_2: float | None = None
     last_image: InputImage | None = None
+    shots: tuple[ShotPlan, ...] = Field(default=(), exclude_if=_no_shots, description="After the first one.")
 
     @property
     def frames(self) -> int:
-        """Frames of each result."""
+        """Frames that are made at once: of each shot."""
         return self.num_frames
+
+    @property
+    def total_frames(self) -> int:
+        """Frames of each result: a shot begins with the last frame of the one before, which is shown once."""
+        return self.num_frames + len(self.shots) * (self.num_frames - 1)
+
+    @property
+    def runs(self) -> int:
+        """How often the model runs for the whole job."""
+        return self.count * (1 + len(self.shots))
+
+    def in_shots(self) -> "list[VideoPlan]":
+        """Return the plan of each shot by itself; that of a later one is to be given its first frame."""
+        first = self.model_copy(update={"shots": ()})
+        later: dict[str, Any] = {"task": Task.IMAGE_TO_VIDEO, "image": None}
+        return [first, *(first.model_copy(update=later | shot.model_dump()) for shot in self.shots)]
 
 
 class ImagePlan(_GenerationPlan):
@@ -200,6 +236,7 @@ class CaptionPlan(Frozen):
 
     # Not fields: a plan as it is stored has only what a caption can be asked for.
     count: ClassVar[int] = 1
+    runs: ClassVar[int] = 1
     frames: ClassVar[int] = 1
     steps_run: ClassVar[int] = 1
     shape: ClassVar[None] = None

@@ -1,8 +1,8 @@
 """Requests of callers, with optional parameters left open."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from wan_mcp.schema.blanks import Form, SkipBlanks
 from wan_mcp.schema.enums import Kind
@@ -25,17 +25,37 @@ from wan_mcp.schema.parameters import (
     not_asked,
 )
 
-__all__ = ["CaptionRequest", "ImageRequest", "LoraRequest", "Request", "VideoRequest"]
+__all__ = ["CaptionRequest", "ImageRequest", "LoraRequest", "Request", "ShotRequest", "Shots", "VideoRequest"]
 
 
 class LoraRequest(Form):
     """A low-rank adapter that a request applies to the model: a file on this machine, by name or by path."""
 
-    name: str | None = Field(default=None, description="Name of a LoRA file of the server.")
+    name: str | None = Field(default=None, description="File on the server.")
     path: str | None = None
     scale: float = 1.0
-    expert: str | None = Field(default=None, description="Apply to this expert only.")
+    expert: str | None = Field(default=None, description="Only this expert.")
 
+
+def _shots_in_words(given: Any) -> Any:
+    """Return shots with each text that stands alone as the prompt of one."""
+    if not isinstance(given, list | tuple):
+        return given
+    return [{"prompt": shot} if isinstance(shot, str) else shot for shot in given]
+
+
+class ShotRequest(Form):
+    """A shot that goes on from the last frame of the one before it."""
+
+    prompt: str
+
+
+def _no_shots(shots: tuple[ShotRequest, ...]) -> bool:
+    """Leave them out of a stored request, as requests were before they could be asked for."""
+    return not shots
+
+
+Shots = Annotated[tuple[ShotRequest, ...], SkipBlanks(ShotRequest), BeforeValidator(_shots_in_words)]
 
 Loras = Annotated[
     tuple[LoraRequest, ...], SkipBlanks(LoraRequest), Field(description="LoRAs by name or path, each with a scale.")
@@ -56,12 +76,12 @@ class VideoRequest(Parameters):
         AsFrame,
         Field(
             exclude_if=not_asked,
-            description="Which frame, if image is a video: first, last, or a number (-1 is the last). Default: last.",
+            description="Of a video: first, last (default) or its number.",
         ),
     ] = None
     last_image: Annotated[str | None, Field(description="Last frame; needs a start image too.")] = None
     last_image_frame: Annotated[
-        str | None, AsFrame, Field(exclude_if=not_asked, description="The same for last_image. Default: first.")
+        str | None, AsFrame, Field(exclude_if=not_asked, description="The same; default first.")
     ] = None
     resolution: Resolution = None
     duration_s: Annotated[
@@ -75,13 +95,19 @@ class VideoRequest(Parameters):
     guidance_scale_2: Annotated[
         float | None, Field(ge=0, description="The same for the second of two experts."), CliOption("--guidance-2")
     ] = None
-    turbo: Annotated[
-        bool | None, Field(description="Faster sparse attention. Changes the output; not every model supports it.")
-    ] = None
+    turbo: Annotated[bool | None, Field(description="Faster sparse attention, which changes the output.")] = None
     seed: Seed = None
     style: Style = None
     lora: Loras = ()
     count: Count = 1
+    shots: Annotated[
+        Shots,
+        Field(
+            exclude_if=_no_shots,
+            description="More shots; each goes on from the last frame. One file.",
+        ),
+        CliOption("--shot", "Prompt of a further shot, which goes on from the last frame of the one before."),
+    ] = ()
 
 
 class ImageRequest(Parameters):

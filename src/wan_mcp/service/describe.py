@@ -35,7 +35,7 @@ def what_it_makes(plan: Plan) -> str:
     if plan.shape is not None:
         made += f" {plan.shape.width}x{plan.shape.height}"
     if isinstance(plan, VideoPlan):
-        made += f", {plan.num_frames} frames at {plan.fps:g} fps ({plan.duration_s:g} s)"
+        made += f", {plan.total_frames} frames at {plan.fps:g} fps ({plan.duration_s:g} s)"
     return made
 
 

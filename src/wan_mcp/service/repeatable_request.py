@@ -48,6 +48,7 @@ def _generation(plan: VideoPlan | ImagePlan, manifest: Manifest | None, home: Pa
         "seed": plan.seed,
         "style": plan.style,
         "lora": [_adapter(lora, home) for lora in plan.lora] or None,
+        "shots": [{"prompt": shot.prompt_asked} for shot in video.shots] or None if video else None,
         "count": plan.count if plan.count > 1 else None,
     }
 

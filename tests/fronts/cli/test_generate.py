@@ -156,6 +156,15 @@ def test_a_frame_of_a_video_is_an_option(wan: Wan, tmp_path: Path) -> None:
     assert "it has 3 frames: 0 to 2" in run.stderr
 
 
+def test_shots_are_options_that_are_repeated(wan: Wan) -> None:
+    run = wan("generate", "video", "a star", "--shot", "it spins", "--shot", "it falls", "--frames", 5, "--json")
+    job = json.loads(run.stdout)
+    assert [shot["prompt_asked"] for shot in job["plan"]["shots"]] == ["it spins", "it falls"], run.stderr
+    assert job["artifacts"][0]["frames"] == 13
+    refused = wan("generate", "video", "a star", "--shot", "it spins", "--count", "2")
+    assert (refused.returncode, "omit count" in refused.stderr or "omit --count" in refused.stderr) == (2, True)
+
+
 def test_what_was_fitted_is_told(wan: Wan) -> None:
     run = wan("generate", "video", "a red star", "--duration", "1.9")
     assert "note: duration 1.9 s became" in run.stderr

@@ -212,6 +212,26 @@ async def test_a_remix_may_name_another_frame_or_another_video(shared_settings: 
             assert kept.job["status"] == "succeeded", kept.text
 
 
+async def test_shots_are_one_job_one_file_and_one_request(shared_settings: Settings, connect: Connect) -> None:
+    with anyio.fail_after(PATIENCE_S):
+        async with connect(shared_settings) as runner:
+            shots = [{"prompt": "it spins"}, {"prompt": "it falls"}]
+            made = await runner.call("generate_video", prompt="a star", shots=shots, num_frames=9, steps=2, seed=7)
+            assert made.job["status"] == "succeeded", made.text
+            [file] = made.job["artifacts"]
+            job = (await runner.service.view(made.job["job_id"])).job
+            assert (job.artifacts[0].frames, file["uri"]) == (25, job.artifacts[0].uri)
+            assert "25 frames at 8 fps (3.125 s)" in made.text
+            request = made.job["request"]
+            assert (request["shots"], request["num_frames"]) == (shots, 9)
+            again = await runner.call("generate_video", **request)
+            assert again.job["request"] == request
+            fewer = await runner.call("remix", job_id=job.id, shots=["it explodes"])
+            assert fewer.job["request"] == request | {"shots": [{"prompt": "it explodes"}]}
+            kept = await runner.call("remix", job_id=job.id, preset="draft")
+            assert kept.job["request"]["shots"] == shots
+
+
 @pytest.mark.parametrize(
     ("given", "words"),
     [

@@ -86,6 +86,16 @@ async def test_a_frame_of_a_video_becomes_an_id_like_a_picture(studio: Studio, t
         assert (await studio.web.post("/api/inputs", params=wrong, headers=own)).status_code == 400
 
 
+async def test_shots_are_estimated_and_made_as_one(studio: Studio) -> None:
+    asked = {"kind": "video", "prompt": "a star", "num_frames": 9, "shots": [{"prompt": "it spins"}]}
+    found = EstimateAnswer.model_validate((await studio.send("/api/estimate", asked)).json())
+    assert found.duration_s == 2.125
+    made = await studio.until((await studio.submit(**asked))["id"], done)
+    assert [file["frames"] for file in made["results"]] == [17]
+    detail = JobDetail.model_validate(await studio.get(f"/api/jobs/{made['id']}"))
+    assert detail.request["shots"] == asked["shots"]
+
+
 async def test_an_estimate_says_what_a_job_would_be_and_queues_nothing(studio: Studio) -> None:
     before = await studio.get("/api/jobs")
     answer = await studio.send("/api/estimate", {"kind": "video", "prompt": "a star", "duration_s": 1})

@@ -34,6 +34,7 @@ from wan_mcp.jobs.starts import StartLog
 from wan_mcp.jobs.store import JobStore
 from wan_mcp.jobs.timings import Timings
 from wan_mcp.jobs.workers import WorkerRegistry
+from wan_mcp.media.kept_shots import remove_shots, sweep_shots
 from wan_mcp.media.previews import PreviewStore
 from wan_mcp.media.store import MediaStore
 from wan_mcp.schema.enums import JobState
@@ -211,6 +212,7 @@ class _Engine:
         unfinished = self.store.unfinished()
         running = {job.id for job in unfinished if job.state is JobState.RUNNING}
         PreviewStore(self.settings.home).sweep({job.id for job in unfinished}, running)
+        sweep_shots(self.settings.home, {job.id for job in unfinished})
         self._runner = self._build()
         if (machine := self._runner.machine()) is not None:
             self.rows.record_machine(self.settings.device, machine)
@@ -315,6 +317,8 @@ class _Engine:
                 log.warning("job %s was given to another engine", job.id)
                 return None
             self._write(job, outcome)
+            if outcome.state.final:
+                remove_shots(self.settings.home, job.id)
         finally:
             report.previews.remove()  # after the row says so: until then, fronts look
         log.info("job %s: %s after %.2f s", job.id, outcome, time.monotonic() - began)

@@ -65,7 +65,7 @@ class Reporter:
         self._leaving = leaving
         self._rows = WorkerRegistry(store.database)
         self._timings = Timings(store.database)
-        self._items = job.plan.count
+        self._items = job.plan.runs
         self._estimator = ProgressEstimator(job.plan, self._timings, settings.device)
         self._measured: list[tuple[Stage, float]] = []
         self._stage = Stage.LOAD
@@ -154,6 +154,12 @@ class Reporter:
         """
         self._deadline_at = max(self._deadline_at, time.monotonic() + self._settings.step_deadline_s)
         self.check()
+
+    def skip(self, results: int) -> None:
+        """Count this many results as made: an earlier attempt has left them."""
+        plan = self.job.plan
+        for stage, pieces in ((Stage.DENOISE, plan.steps_run), (Stage.DECODE, 1), (Stage.WRITE, 1)):
+            self._estimator.done[stage] += results * pieces
 
     def runs_as(self, way: str) -> None:
         """Set how the model is run, e.g. `fp8+aot` (precision and compilation), before the first step.

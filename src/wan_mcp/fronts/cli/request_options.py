@@ -8,12 +8,13 @@ from pydantic.fields import FieldInfo
 
 from wan_mcp.fronts.cli.completion import COMPLETERS
 from wan_mcp.fronts.cli.lora_option import LORA_OPTION
+from wan_mcp.fronts.cli.shot_option import SHOT_OPTION
 from wan_mcp.schema.parameters import CliOption, default_of, unfold
-from wan_mcp.schema.requests import LoraRequest
+from wan_mcp.schema.requests import LoraRequest, ShotRequest
 
 __all__ = ["with_request_options"]
 
-AS_ONE_WORD: dict[Any, dict[str, Any]] = {LoraRequest: LORA_OPTION}
+AS_ONE_WORD: dict[Any, dict[str, Any]] = {LoraRequest: LORA_OPTION, ShotRequest: SHOT_OPTION}
 """Options for values of several parts that are written as one word."""
 
 

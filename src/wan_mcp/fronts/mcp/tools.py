@@ -65,7 +65,7 @@ RequestId = Annotated[
 ]
 Download = Annotated[bool | None, Field(description="Allow a large download, if the user agrees.")]
 DryRun = Annotated[bool | None, Field(description="Only estimate; make nothing.")]
-Preview = Annotated[bool, Field(description="With a picture of what is being denoised, as far as it has come.")]
+Preview = Annotated[bool, Field(description="With a picture of the result so far.")]
 JobId = Annotated[str, Field(description="Job id.")]
 
 
@@ -190,9 +190,7 @@ class _Tools:
         query: Annotated[str | None, Field(description="Words in the prompt or caption.")] = None,
         kind: Annotated[Kind | None, AnyCase, Field(description=f"{_one_of(Kind)}.")] = None,
         model: Annotated[str | None, Field(description="Model name.")] = None,
-        status: Annotated[
-            JobState | None, AnyCase, Field(description=f"Only jobs in this state: {_one_of(JobState)}.")
-        ] = None,
+        status: Annotated[JobState | None, AnyCase, Field(description=f"{_one_of(JobState)}.")] = None,
         before: Annotated[str | None, Field(description="Job id: only older jobs.")] = None,
         limit: Annotated[int, Field(ge=1, le=100, description="Maximum number of jobs to return.")] = 20,
     ) -> Annotated[CallToolResult, JobListOutline]:

@@ -208,7 +208,7 @@ def _shown(call: Call, view: JobView) -> Video:
             "remixed_from_video_id": video_id(job.parent) if job.parent else None,
             "seed": plan.seed,
             "fps": plan.fps,
-            "num_frames": plan.num_frames,
+            "num_frames": plan.total_frames,
             "results": plan.count,
             "stage": stage_of(job) if job.state is JobState.RUNNING else None,
             "queue_position": view.queue_position,

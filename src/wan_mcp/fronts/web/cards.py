@@ -79,7 +79,7 @@ class Cards:
             "step": progress.step if progress and shows_stage else None,
             "steps": progress.steps if progress and shows_stage else None,
             "item": progress.item if progress else 1,
-            "items": progress.items if progress else plan.count,
+            "items": progress.items if progress else plan.runs,
             "fraction": fraction_of(job),
             "eta_s": _eta(view),
             "at": job.updated_at if job.state is JobState.RUNNING else None,

@@ -136,9 +136,13 @@ def _offers(manifest: Manifest, kind: Kind, settings: Settings) -> list[str]:
     tasks, limits, pipeline, caption = manifest.tasks, manifest.limits, manifest.pipeline, manifest.caption
     by_image = {Kind.VIDEO: Task.IMAGE_TO_VIDEO, Kind.IMAGE: Task.IMAGE_TO_IMAGE, Kind.CAPTION: Task.IMAGE_TO_TEXT}
     varies = limits.guidance_scale[0] < limits.guidance_scale[1]
+    no_image = by_image[kind] not in tasks and Task.FIRST_LAST_FRAME_TO_VIDEO not in tasks
     senseless = {
-        "image": by_image[kind] not in tasks and Task.FIRST_LAST_FRAME_TO_VIDEO not in tasks,
+        "image": no_image,
+        "frame": no_image,
         "last_image": Task.FIRST_LAST_FRAME_TO_VIDEO not in tasks,
+        "last_image_frame": Task.FIRST_LAST_FRAME_TO_VIDEO not in tasks,
+        "shots": Task.IMAGE_TO_VIDEO not in tasks or not manifest.family.capabilities.shots,
         "negative_prompt": limits.guidance_scale[1] <= 1,
         "preset": not manifest.presets,
         "steps": bool(pipeline.sigmas) or limits.steps[0] == limits.steps[1],

@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager, closing, contextmanager
 from functools import partial
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 
 from wan_mcp.engine.attention import SparseCount, Turbo, attention_mode
@@ -28,11 +29,13 @@ from wan_mcp.engine.families.wan.decode import FrameDecoder
 from wan_mcp.engine.families.wan.expert_schedule import announce_passes
 from wan_mcp.engine.families.wan.loader import WanModel, load_wan
 from wan_mcp.engine.families.wan.memory_plan import job_bytes, memory_plan
+from wan_mcp.engine.families.wan.shots import make_shots, write_shots
 from wan_mcp.engine.families.wan.step_cache import step_cache
 from wan_mcp.engine.transformer.checkpoint_cache import WeightsCache
 from wan_mcp.engine.worker.reporter import Reporter
 from wan_mcp.errors import JobFailed
 from wan_mcp.media.images import write_image
+from wan_mcp.media.kept_shots import KeptShots
 from wan_mcp.media.store import MediaName
 from wan_mcp.media.video_writer import VideoWriter
 from wan_mcp.schema.enums import Stage, Task
@@ -114,6 +117,14 @@ class WanRunner:
         for sentence in self._adapters.notes:
             report.note(sentence)
         turbo = SparseCount()
+        if isinstance(plan, VideoPlan) and plan.shots:
+            self._run_shots(job_id, plan, report, turbo)
+        else:
+            self._run_results(job_id, plan, report, turbo)
+        if plan.turbo and (note := self._turbo_note(plan, turbo)) is not None:
+            report.note(note)
+
+    def _run_results(self, job_id: str, plan: VideoPlan | ImagePlan, report: Reporter, turbo: SparseCount) -> None:
         with _finishing() as files, self._recorded(plan) as graphs:
             fitting = partial(self._fitting, graphs)
             call = fitting(partial(self._call, plan))
@@ -128,8 +139,38 @@ class WanRunner:
                 del latents
                 files.finish(finish, report.add)  # before anything that may raise: what is open is closed then
                 report.enter(Stage.WRITE, item=item)
-        if plan.turbo and (note := self._turbo_note(plan, turbo)) is not None:
-            report.note(note)
+
+    def _run_shots(self, job_id: str, plan: VideoPlan, report: Reporter, turbo: SparseCount) -> None:
+        """Make a video of several shots, which are kept as they are finished, and write it when all are there."""
+        receipt = receipt_of(plan, plan.seed, self._model, self._model.fused_lora)
+        kept = KeptShots(self._media.home, job_id, receipt)
+
+        def make(shot: VideoPlan, item: int, first_frame: Any) -> Any:
+            with self._recorded(shot) as graphs:
+                call = self._fitting(graphs, partial(self._call, shot))
+                if first_frame is not None:
+                    call["image"] = first_frame
+                latents = self._fitting(graphs, partial(self._denoise, shot, call, shot.seed, item, report, turbo))
+                report.enter(Stage.DECODE, item=item)
+                return self._fitting(graphs, partial(self._frames, latents, report), decoding=True)
+
+        for shot in plan.in_shots():
+            note_cut_texts(shot, self._model.manifest, self._model.tokens_of, report)
+        make_shots(plan, kept, make, report)
+        writer = VideoWriter(
+            self._media, MediaName.of(job_id, 0, plan.kind), (plan.width, plan.height), plan.total_frames, plan.fps,
+            receipt,
+        )  # fmt: skip
+        try:
+            write_shots(plan, kept, writer, report)
+        except BaseException:
+            writer.abandon()
+            raise
+        report.add(writer.finish(plan.seed))
+
+    def _frames(self, latents: Any, report: Reporter) -> Any:
+        with closing(self._decoder.frames(latents, report)) as parts:
+            return np.concatenate(list(parts))
 
     def _fitting(self, graphs: ReplayCount, work: Callable[[], T], *, decoding: bool = False) -> T:
         """Return the result of `work`; see `retry_with_less`."""

@@ -20,6 +20,7 @@ export const BLANK = Object.freeze({
   turbo: false,
   style: null,
   lora: [],
+  shots: [],
   count: 1,
   seed: null,
   seedLocked: false,
@@ -54,6 +55,7 @@ export function requestOf(draft, model) {
   if (draft.negative_prompt && allowed("negative_prompt")) request.negative_prompt = draft.negative_prompt;
   if (draft.turbo && allowed("turbo")) request.turbo = true;
   if (draft.lora.length && allowed("lora")) request.lora = draft.lora;
+  if (draft.shots.length && allowed("shots")) request.shots = draft.shots;
   if (draft.count > 1 && allowed("count")) request.count = draft.count;
   if (draft.seedLocked && draft.seed !== null && allowed("seed")) request.seed = draft.seed;
   if (draft.kind === "caption" && draft.extra_options.length && allowed("extra_options")) request.extra_options = draft.extra_options;
