@@ -66,6 +66,14 @@ def test_pages_name_source_files_and_programs_that_are_there(page: Path) -> None
         assert any((ROOT / module.replace(".", "/")).with_suffix(end).exists() for end in (".py", "")), module
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_what_pages_name_in_a_source_file_is_defined_there(page: Path) -> None:
+    for name, file in re.findall(r"`([\w.]+)` in `([\w/]+\.py)`", page.read_text(encoding="utf-8")):
+        [source, *_] = [path for path in (ROOT / "src/wan_mcp" / file, ROOT / file) if path.exists()]
+        defined = rf"^\s*((async )?def|class) {name.rpartition('.')[2]}\b|^\s*{name}\b.*[:=]"
+        assert re.search(defined, source.read_text(encoding="utf-8"), re.MULTILINE), f"{name} in {file}"
+
+
 def test_the_description_of_the_package_has_absolute_links_to_files_that_are_there() -> None:
     facts: dict[str, Any] = {"urls": {"Repository": "https://code.example/me/wan"}}
     DescriptionHook(str(ROOT), {}).update(facts)
