@@ -52,6 +52,8 @@ class WanError(Exception):
 class UserError(WanError):
     """An error whose text is written for the caller, a person or a model."""
 
+    code: str = "refused"
+    """A stable word for programs. Each API has its own status for it."""
     param: str | None = None
     """The parameter of a request that it is about, as `schema/requests.py` names it; None for none or several."""
 
@@ -59,25 +61,37 @@ class UserError(WanError):
 class BadRequest(UserError):
     """A value is not allowed; the message names the allowed ones."""
 
+    code = "bad_request"
+
 
 class BadImage(UserError):
     """An input image is missing, unreadable, too large or outside the allowed folders."""
+
+    code = "bad_image"
 
 
 class UnknownModel(UserError):
     """No manifest has that name, or the model cannot do what was asked."""
 
+    code = "unknown_model"
+
 
 class UnknownJob(UserError):
     """No job has that id."""
+
+    code = "unknown_job"
 
 
 class UnreadableRow(UserError):
     """A job's row cannot be understood: a newer version has written it, or it is damaged."""
 
+    code = "unreadable_job"
+
 
 class ConsentNeeded(UserError):
     """A job's download is larger than the owner lets jobs start unasked. `facts` do not say how to consent."""
+
+    code = "download_needs_consent"
 
     def __init__(self, model: str, size: int, facts: str, ways: str) -> None:
         super().__init__(f"{facts}. {ways}")
@@ -87,17 +101,25 @@ class ConsentNeeded(UserError):
 class QueueFull(UserError):
     """Too many jobs wait already."""
 
+    code = "queue_full"
+
 
 class OutOfSpace(UserError):
     """The disk that holds the home folder is nearly full."""
+
+    code = "out_of_space"
 
 
 class BrokenManifest(UserError):
     """A manifest file does not follow the schema; the message names the file and the key."""
 
+    code = "broken_manifest"
+
 
 class WeightsUnavailable(UserError):
-    """A model's weights are incomplete on this machine and cannot be downloaded. `code` as in `JobFailed`."""
+    """A model's weights are incomplete on this machine and cannot be downloaded. `code` is the cause's."""
+
+    code = "weights_unavailable"
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
@@ -106,6 +128,8 @@ class WeightsUnavailable(UserError):
 
 class HomeUnusable(UserError):
     """The home folder cannot be written, or its job table is damaged or from a newer version."""
+
+    code = "home_unusable"
 
 
 @contextmanager

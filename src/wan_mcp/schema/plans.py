@@ -132,6 +132,11 @@ class _GenerationPlan(Frozen):
         return 1
 
     @property
+    def images(self) -> dict[str, InputImage]:
+        """The input images, by the parameters of a request that name them."""
+        return {} if self.image is None else {"image": self.image}
+
+    @property
     def shape(self) -> Shape:
         """The size of each result."""
         return Shape(self.width, self.height, self.frames)
@@ -180,6 +185,11 @@ class VideoPlan(_GenerationPlan):
     guidance_scale_2: float | None = None
     last_image: InputImage | None = None
     shots: tuple[ShotPlan, ...] = Field(default=(), exclude_if=_no_shots, description="After the first one.")
+
+    @property
+    def images(self) -> dict[str, InputImage]:
+        """The input images, by the parameters of a request that name them."""
+        return super().images | ({} if self.last_image is None else {"last_image": self.last_image})
 
     @property
     def frames(self) -> int:
@@ -233,6 +243,11 @@ class CaptionPlan(Frozen):
     seed: int | None = Field(default=None, description="Seed of the sampling; null if the model is deterministic.")
     notes: tuple[str, ...] = ()
     engine: EngineSettings | None = Field(default=None, exclude_if=_not_asked)
+
+    @property
+    def images(self) -> dict[str, InputImage]:
+        """The input image, by the parameter of a request that names it."""
+        return {"image": self.image}
 
     # Not fields: a plan as it is stored has only what a caption can be asked for.
     count: ClassVar[int] = 1

@@ -6,7 +6,7 @@ from typing import Any
 
 from wan_mcp.catalog.manifest import Manifest
 from wan_mcp.catalog.memory_fit import Fit
-from wan_mcp.schema.plans import InputImage, Plan, VideoPlan
+from wan_mcp.schema.plans import InputImage, Plan
 from wan_mcp.service.describe import what_it_makes
 from wan_mcp.service.estimate import Estimate
 from wan_mcp.service.repeatable_request import repeatable_request
@@ -47,9 +47,8 @@ def estimate_facts(found: Estimate) -> dict[str, Any]:
 def request_as_it_would_run(plan: Plan, manifest: Manifest | None, home: Path) -> dict[str, Any]:
     """Return the request with every gap filled, to be sent as it is; without images that came in the call itself."""
     words = repeatable_request(plan, manifest, home)
-    last = plan.last_image if isinstance(plan, VideoPlan) else None
-    for name, image in (("image", plan.image), ("last_image", last)):
-        if image is not None and words.get(name) == image.uri and not _is_here(image, home):
+    for name, image in plan.images.items():
+        if words.get(name) == image.uri and not _is_here(image, home):
             del words[name]
     return words
 

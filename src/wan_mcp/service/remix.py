@@ -18,7 +18,7 @@ from wan_mcp.schema.changes import NEW_SEED, Changes
 from wan_mcp.schema.enums import JobState, Kind
 from wan_mcp.schema.jobs import Job
 from wan_mcp.schema.parameters import Parameters
-from wan_mcp.schema.plans import InputImage, Plan, VideoPlan
+from wan_mcp.schema.plans import InputImage, Plan
 from wan_mcp.schema.requests import CaptionRequest, ImageRequest, Request, VideoRequest
 from wan_mcp.service.admission import frame_of, named
 from wan_mcp.service.elsewhere import require_nameable
@@ -97,11 +97,7 @@ def of_receipt(receipt: Mapping[str, Any], changes: Changes, catalog: Catalog, h
     given = changes.given()
     plan = _plan_of(receipt, home)
     words = repeatable_request(plan, catalog.manifests.get(plan.model), home)
-    missing = [
-        name
-        for name, image in (("image", plan.image), ("last_image", getattr(plan, "last_image", None)))
-        if image is not None and name not in given and not (home / image.file).is_file()
-    ]
+    missing = [name for name, image in plan.images.items() if name not in given and not (home / image.file).is_file()]
     if missing:
         raise BadRequest(f"the {missing[0]} of this file is not on this machine; pass {missing[0]}")
     return Remix(_changed(plan, words, None, given), _images(plan, words, home))
@@ -169,9 +165,8 @@ def _asked_words(asked: Request, plan: Plan, words: dict[str, Any]) -> dict[str,
 
 
 def _images(plan: Plan, words: Mapping[str, Any], home: Path) -> dict[str, InputImage]:
-    found = {"image": plan.image} | ({"last_image": plan.last_image} if isinstance(plan, VideoPlan) else {})
     return {
         named(words[name], words.get(frame_of(name))): image
-        for name, image in found.items()
-        if image is not None and name in words and (home / image.file).is_file()
+        for name, image in plan.images.items()
+        if name in words and (home / image.file).is_file()
     }

@@ -44,7 +44,7 @@ def test_the_ending_of_the_output_decides_its_kind_and_others_cost_no_job(wan: W
     run = wan("generate", "image", "a red star", "-o", "STAR.JPG")
     assert run.stdout == "STAR.JPG\n"
     assert (tmp_path / "STAR.JPG").read_bytes().startswith(b"\xff\xd8\xff")
-    for kind, name in (("image", "star.gif"), ("video", "star.webm"), ("video", "star"), ("image", ".")):
+    for kind, name in (("image", "star.gif"), ("video", "star.mov"), ("video", "star"), ("image", ".")):
         refused = wan("generate", kind, "a red star", "-o", name, "--force")
         assert refused.returncode == 2
         assert len(refused.stderr.splitlines()) == 1

@@ -130,6 +130,14 @@ class _Doors:
         answer = await self._mcp.call_tool(tool, {"prompt": "x", "image": image, "wait_s": 0, **more})
         return words(answer) if answer.is_error else None
 
+    async def by_dry_run(self, image: str) -> str | None:
+        answer = await self._mcp.call_tool("generate_video", {"prompt": "x", "image": image, "dry_run": True})
+        return words(answer) if answer.is_error else None
+
+    async def by_ingesting_it(self, image: str) -> str | None:
+        answer = await self._web.post("/api/inputs", params={"image": image}, headers=PAGE)
+        return answer.json()["error"] if answer.status_code == 400 else None
+
     async def by_caption(self, image: str) -> str | None:
         answer = await self._mcp.call_tool("caption_image", {"image": image, "wait_s": 0})
         return words(answer) if answer.is_error else None

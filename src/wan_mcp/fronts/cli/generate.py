@@ -2,40 +2,24 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import typer
 
 from wan_mcp.errors import BadRequest
+from wan_mcp.fronts.cli.delivery_options import output_option, with_delivery
 from wan_mcp.fronts.cli.request_options import with_request_options
 from wan_mcp.schema.requests import CaptionRequest, ImageRequest, VideoRequest
 from wan_mcp.service.terms import Terms
+
+if TYPE_CHECKING:
+    from wan_mcp.fronts.cli.delivery import Delivery
 
 __all__ = ["app", "caption"]
 
 app = typer.Typer(help="Make a video or an image.", no_args_is_help=True, rich_markup_mode=None)
 
-DEFAULT_PLACE = "By default the result stays in the home folder and its path is printed."
-
-
-def _output(endings: str) -> Any:
-    return Annotated[Path | None, typer.Option("-o", "--output", help=f"File to write, {endings}. {DEFAULT_PLACE}")]
-
-
-VideoOutput: Any = _output(".mp4, .gif, .webm or .webp")
-ImageOutput: Any = _output(".png, .jpg or .webp")
-CaptionOutput: Any = Annotated[
-    Path | None, typer.Option("-o", "--output", help="File to write, .txt. By default the caption is printed.")
-]
 STDIN, FROM_FILE = "-", "@"
-Force = Annotated[bool, typer.Option("--force", help="Overwrite the output file.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the whole job as JSON.")]
-Detach = Annotated[bool, typer.Option("--detach", help="Print the job's id and exit; the job continues.")]
-Opens = Annotated[bool, typer.Option("--open", help="Open the result with the system's viewer.")]
-Download = Annotated[bool, typer.Option("--download", help="Download the model if it is missing, however large it is.")]
-DryRun = Annotated[
-    bool, typer.Option("--dry-run", help="Print what it would do, its time, memory and download; make nothing.")
-]
 
 R = TypeVar("R", VideoRequest, ImageRequest)
 
@@ -65,65 +49,34 @@ def _with_prompt_read(request: R) -> R:
 
 @app.command()
 @with_request_options
-def video(
-    ctx: typer.Context,
-    request: VideoRequest,
-    output: VideoOutput = None,
-    force: Force = False,
-    as_json: AsJson = False,
-    detach: Detach = False,
-    opens: Opens = False,
-    download: Download = False,
-    dry_run: DryRun = False,
-) -> None:
+@with_delivery(output_option("File to write, .mp4, .gif, .webm or .webp"))
+def video(ctx: typer.Context, request: VideoRequest, delivery: "Delivery", terms: Terms) -> None:
     """Make a video from a prompt, optionally starting from an image.
 
     The prompt - is read from stdin, and @FILE from a file.
     """
-    from wan_mcp.fronts.cli.delivery import Delivery
     from wan_mcp.fronts.cli.follow import run_request
 
-    delivery = Delivery(output, force, as_json, detach, opens)
-    run_request(ctx.obj, _with_prompt_read(request), delivery, Terms(download, dry_run))
+    run_request(ctx.obj, _with_prompt_read(request), delivery, terms)
 
 
 @app.command()
 @with_request_options
-def image(
-    ctx: typer.Context,
-    request: ImageRequest,
-    output: ImageOutput = None,
-    force: Force = False,
-    as_json: AsJson = False,
-    detach: Detach = False,
-    opens: Opens = False,
-    download: Download = False,
-    dry_run: DryRun = False,
-) -> None:
+@with_delivery(output_option("File to write, .png, .jpg or .webp"))
+def image(ctx: typer.Context, request: ImageRequest, delivery: "Delivery", terms: Terms) -> None:
     """Make an image from a prompt, optionally starting from another image.
 
     The prompt - is read from stdin, and @FILE from a file.
     """
-    from wan_mcp.fronts.cli.delivery import Delivery
     from wan_mcp.fronts.cli.follow import run_request
 
-    delivery = Delivery(output, force, as_json, detach, opens)
-    run_request(ctx.obj, _with_prompt_read(request), delivery, Terms(download, dry_run))
+    run_request(ctx.obj, _with_prompt_read(request), delivery, terms)
 
 
 @with_request_options
-def caption(
-    ctx: typer.Context,
-    request: CaptionRequest,
-    output: CaptionOutput = None,
-    force: Force = False,
-    as_json: AsJson = False,
-    detach: Detach = False,
-    download: Download = False,
-    dry_run: DryRun = False,
-) -> None:
+@with_delivery(output_option("File to write, .txt", "By default the caption is printed."), opens=False)
+def caption(ctx: typer.Context, request: CaptionRequest, delivery: "Delivery", terms: Terms) -> None:
     """Describe an image in words."""
-    from wan_mcp.fronts.cli.delivery import Delivery
     from wan_mcp.fronts.cli.follow import run_request
 
-    run_request(ctx.obj, request, Delivery(output, force, as_json, detach), Terms(download, dry_run))
+    run_request(ctx.obj, request, delivery, terms)

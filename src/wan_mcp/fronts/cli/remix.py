@@ -1,13 +1,13 @@
 """`wan-mcp remix` and `wan-mcp again`: make a job, or what a file shows, again with changes."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from wan_mcp.errors import BadRequest, JobFailed
 from wan_mcp.fronts.cli.completion import complete_jobs
-from wan_mcp.fronts.cli.generate import Download, DryRun
+from wan_mcp.fronts.cli.delivery_options import output_option, with_delivery
 from wan_mcp.fronts.cli.request_options import with_request_options
 from wan_mcp.schema.changes import Changes
 from wan_mcp.service.remix import Remix, of_receipt
@@ -15,21 +15,14 @@ from wan_mcp.service.service import JobService
 from wan_mcp.service.terms import Terms
 from wan_mcp.text import one_line
 
-__all__ = ["again", "remix"]
+if TYPE_CHECKING:
+    from wan_mcp.fronts.cli.delivery import Delivery
 
-Output: Any = Annotated[
-    Path | None,
-    typer.Option(
-        "-o", "--output", help="File to write. By default the result stays in the home folder and its path is printed."
-    ),
-]
-Force = Annotated[bool, typer.Option("--force", help="Overwrite the output file.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the whole job as JSON.")]
-Detach = Annotated[bool, typer.Option("--detach", help="Print the job's id and exit; the job continues.")]
-Opens = Annotated[bool, typer.Option("--open", help="Open the result with the system's viewer.")]
+__all__ = ["again", "remix"]
 
 
 @with_request_options
+@with_delivery(output_option("File to write"))
 def remix(
     ctx: typer.Context,
     job_id: Annotated[
@@ -37,47 +30,36 @@ def remix(
         typer.Argument(help="The job's id, its first letters, or 'latest'.", autocompletion=complete_jobs),
     ],
     request: Changes,
-    output: Output = None,
-    force: Force = False,
-    as_json: AsJson = False,
-    detach: Detach = False,
-    opens: Opens = False,
-    download: Download = False,
-    dry_run: DryRun = False,
+    delivery: "Delivery",
+    terms: Terms,
 ) -> None:
     """Make a job again with changes: --seed new for another result, or any option of the command that made it."""
     from wan_mcp.fronts.cli.chosen_job import chosen_job
-    from wan_mcp.fronts.cli.delivery import Delivery
     from wan_mcp.fronts.cli.follow import run_remix
 
     async def make(service: JobService) -> Remix:
         job = (await chosen_job(service, job_id)).job
         return await service.remix(job.id, request)
 
-    run_remix(ctx.obj, make, Delivery(output, force, as_json, detach, opens), Terms(download, dry_run))
+    run_remix(ctx.obj, make, delivery, terms)
 
 
 @with_request_options
+@with_delivery(output_option("File to write"))
 def again(
     ctx: typer.Context,
     file: Annotated[Path, typer.Argument(help="A video or an image that wan-mcp made.")],
     request: Changes,
-    output: Output = None,
-    force: Force = False,
-    as_json: AsJson = False,
-    detach: Detach = False,
-    opens: Opens = False,
-    download: Download = False,
-    dry_run: DryRun = False,
+    delivery: "Delivery",
+    terms: Terms,
 ) -> None:
     """Make what a file shows again, by the receipt in it; with changes, such as --seed new."""
-    from wan_mcp.fronts.cli.delivery import Delivery
     from wan_mcp.fronts.cli.follow import run_remix
 
     async def make(service: JobService) -> Remix:
         return of_receipt(_receipt_in(file), request, service.catalog, service.settings.home)
 
-    run_remix(ctx.obj, make, Delivery(output, force, as_json, detach, opens), Terms(download, dry_run))
+    run_remix(ctx.obj, make, delivery, terms)
 
 
 def _receipt_in(file: Path) -> dict[str, Any]:

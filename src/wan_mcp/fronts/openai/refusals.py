@@ -11,35 +11,25 @@ from collections.abc import Mapping
 from pydantic import BaseModel, ValidationError
 from starlette.responses import JSONResponse
 
-from wan_mcp.errors import (
-    BadImage,
-    BadRequest,
-    BrokenManifest,
-    ConsentNeeded,
-    HomeUnusable,
-    OutOfSpace,
-    QueueFull,
-    UnknownJob,
-    UnknownModel,
-    UserError,
-)
+from wan_mcp.errors import UserError
 from wan_mcp.fronts.openai.answers import ErrorAnswer, ErrorDetail
 
 __all__ = ["NO_REPETITION", "ApiError", "body_of", "error_answer", "of_form", "of_user_error"]
 
 NO_REPETITION = {"x-should-retry": "false"}
 """The official client repeats nothing that is answered with this header."""
-STATUSES: tuple[tuple[type[UserError], int, str], ...] = (
-    (UnknownModel, 404, "model_not_found"),
-    (UnknownJob, 404, "not_found"),
-    (ConsentNeeded, 400, "download_needs_consent"),
-    (QueueFull, 429, "queue_full"),
-    (OutOfSpace, 503, "insufficient_storage"),
-    (HomeUnusable, 503, "unavailable"),
-    (BrokenManifest, 400, "invalid_model"),
-    (BadImage, 400, "invalid_image"),
-    (BadRequest, 400, "invalid_value"),
-)
+STATUSES: dict[str, tuple[int, str]] = {
+    "unknown_model": (404, "model_not_found"),
+    "unknown_job": (404, "not_found"),
+    "download_needs_consent": (400, "download_needs_consent"),
+    "queue_full": (429, "queue_full"),
+    "out_of_space": (503, "insufficient_storage"),
+    "home_unusable": (503, "unavailable"),
+    "broken_manifest": (400, "invalid_model"),
+    "bad_image": (400, "invalid_image"),
+    "bad_request": (400, "invalid_value"),
+}
+"""By the code of an error, its status and this API's code."""
 WORDS = (
     (re.compile(r"If the user agrees, call again with download=true, or run"), "To download it, run"),
     (re.compile(r", or ask for the job again with download=true"), ""),
@@ -106,9 +96,9 @@ def of_form(error: ValidationError, form: type[BaseModel]) -> ApiError:
 
 def of_user_error(error: UserError, names: Mapping[str, str]) -> ApiError:
     """Return a refusal of the planner or the job table; `names` are the caller's names for our parameters."""
-    status, code = next(((status, code) for kind, status, code in STATUSES if isinstance(error, kind)), (500, None))
+    status, code = STATUSES.get(type(error).code, (500, None))
     message, ours = str(error), error.param
-    if ours is None and isinstance(error, UnknownModel | BrokenManifest):
+    if ours is None and type(error).code in ("unknown_model", "broken_manifest"):
         ours = "model"
     for pattern, word in WORDS:
         message = pattern.sub(word, message)

@@ -10,20 +10,7 @@ from pydantic import BaseModel
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from wan_mcp.errors import (
-    BadImage,
-    BadRequest,
-    BrokenManifest,
-    ConsentNeeded,
-    HomeUnusable,
-    OutOfSpace,
-    QueueFull,
-    UnknownJob,
-    UnknownModel,
-    UnreadableRow,
-    UserError,
-    WeightsUnavailable,
-)
+from wan_mcp.errors import ConsentNeeded, UserError
 from wan_mcp.fronts.discretion import NOT_PATHS, hidden, is_near
 from wan_mcp.fronts.web.shapes import Action, Problem
 from wan_mcp.service.service import JobService
@@ -36,19 +23,18 @@ log = logging.getLogger(__name__)
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 SAFE_HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
-STATUSES: dict[type[UserError], tuple[int, str]] = {
-    BadImage: (400, "bad_image"),
-    BadRequest: (400, "bad_request"),
-    UnknownModel: (404, "unknown_model"),
-    UnknownJob: (404, "unknown_job"),
-    UnreadableRow: (409, "unreadable_job"),
-    BrokenManifest: (409, "broken_manifest"),
-    WeightsUnavailable: (409, "weights_unavailable"),
-    ConsentNeeded: (409, "download_needs_consent"),
-    QueueFull: (429, "queue_full"),
-    OutOfSpace: (507, "out_of_space"),
-    HomeUnusable: (503, "home_unusable"),
+STATUSES = {
+    "unknown_model": 404,
+    "unknown_job": 404,
+    "unreadable_job": 409,
+    "broken_manifest": 409,
+    "weights_unavailable": 409,
+    "download_needs_consent": 409,
+    "queue_full": 429,
+    "out_of_space": 507,
+    "home_unusable": 503,
 }
+"""By the code of an error; 400 for all others."""
 INTERNAL = "Something broke in the server; its log says what. Jobs go on."
 
 
@@ -78,7 +64,8 @@ class Refusal(Exception):
 
 def problem_of(error: UserError) -> tuple[int, Problem]:
     """Return the status and the words of an error for a caller."""
-    status, code = next((each for kind, each in STATUSES.items() if isinstance(error, kind)), (400, "refused"))
+    code = type(error).code
+    status = STATUSES.get(code, 400)
     words = str(error)
     action = Action(do="retry", label="Try again") if status in (429, 503, 507) else None
     if isinstance(error, ConsentNeeded):

@@ -10,7 +10,7 @@ from wan_mcp.fronts.web.shapes import Action, JobCard, JobDetail, Problem, Resul
 from wan_mcp.media.store import MediaName, MediaStore
 from wan_mcp.schema.enums import JobState, Kind
 from wan_mcp.schema.jobs import Artifact, Job
-from wan_mcp.schema.plans import InputImage, Plan, VideoPlan
+from wan_mcp.schema.plans import VideoPlan
 from wan_mcp.service.admission import frame_of
 from wan_mcp.service.describe import fraction_of, sentence, stage_of, what_it_is
 from wan_mcp.service.elsewhere import may_be_named
@@ -45,7 +45,7 @@ class Cards:
         request = repeatable_request(plan, manifest, self._media.home)
         receipt = plan.model_dump(mode="json", exclude={"tokens", "even_at"}, exclude_none=True)
         withheld = []
-        for name, image in _images(plan):
+        for name, image in plan.images.items():
             if may_be_named(request[name]):
                 continue
             request.pop(frame_of(name), None)
@@ -95,7 +95,7 @@ class Cards:
             "height": plan.shape.height if plan.shape else None,
             "seed": plan.seed,
             "count": plan.count,
-            "images": [input_url(image.sha256) for _, image in _images(plan)],
+            "images": [input_url(image.sha256) for image in plan.images.values()],
             "results": [self._file(artifact) for artifact in job.artifacts],
             "caption": job.caption,
             "notes": [*plan.notes, *job.notes],
@@ -145,11 +145,6 @@ class Cards:
         if code in TO_DOWNLOAD:
             return Action(do="get_model", label="Get the model", model=plan.model)
         return Action(do="retry", label="Try again")
-
-
-def _images(plan: Plan) -> list[tuple[str, InputImage]]:
-    pictures = {"image": plan.image, "last_image": plan.last_image if isinstance(plan, VideoPlan) else None}
-    return [(name, image) for name, image in pictures.items() if image is not None]
 
 
 def _eta(view: JobView) -> float | None:

@@ -190,8 +190,8 @@ def _estimate(found: Estimate) -> EstimateAnswer:
     frame = (shape.width, shape.height) if shape else None
     crops = {
         name: crop_of((image.width, image.height), frame, name)
-        for name, image in (("image", plan.image), ("last_image", video.last_image if video else None))
-        if image is not None and frame is not None
+        for name, image in plan.images.items()
+        if frame is not None
     }
     return EstimateAnswer(
         kind=plan.kind,

@@ -15,8 +15,7 @@ def check_hub() -> list[Finding]:
     try:
         answer = Finding("hub", f"{hub.endpoint}, {hub.greeting()}")
     except UserError as error:
-        code = getattr(error, "code", "")
-        answer = Finding("hub", str(error), good=code != "hub_token")
+        answer = Finding("hub", str(error), good=error.code != "hub_token")
     try:
         cache = Finding("hub's cache", f"{hub.cache}, {in_bytes(free_bytes(hub.cache))} free")
     except OSError as error:
