@@ -31,6 +31,7 @@ __all__ = [
     "require_writable",
     "sha256_of",
     "sha256_of_listing",
+    "size_of",
     "stale_in",
     "sweep_stale",
     "writing_to",
@@ -295,6 +296,14 @@ def pieces(file: Path) -> Iterator[bytes]:
     with file.open("rb") as content:
         while piece := content.read(PIECE_BYTES):
             yield piece
+
+
+def size_of(path: Path) -> int | None:
+    """Return the size of a file in bytes; None if there is none that can be read."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return None
 
 
 def sha256_of(file: Path, on_read: Callable[[int], None] = lambda count: None) -> str:

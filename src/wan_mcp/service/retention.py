@@ -31,7 +31,7 @@ TURN_S = 30.0
 STEADY_S = 600.0
 """How long the clock must have gone on without a step before it is believed, or a tenth of the age if that is less."""
 STEP_S = 120.0  # a clock that differs by so much from the one that counts seconds was set
-FRESH_S = 60.0  # whoever waits for a result reads it before the amount is looked at
+FRESH_S = 60.0  # a client that waits for a result reads it before the amount is looked at
 BATCH = 20
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from wan_mcp.files import atomic_file
+from wan_mcp.files import atomic_file, size_of
 from wan_mcp.weights.hub import RemoteFile
 
 __all__ = ["RepositoryCache", "free_bytes"]
@@ -53,11 +53,11 @@ class RepositoryCache:
 
     def has(self, file: RemoteFile) -> bool:
         """Check whether a file's content is cached with all its bytes."""
-        return _size(self.blob(file)) == file.size
+        return size_of(self.blob(file)) == file.size
 
     def bytes_here(self, file: RemoteFile) -> int:
         """Return how many of a file's bytes are on disk."""
-        return file.size if self.has(file) else min(file.size, _size(self.partial(file)) or 0)
+        return file.size if self.has(file) else min(file.size, size_of(self.partial(file)) or 0)
 
     def link(self, file: RemoteFile, commit: str) -> Path:
         """Link a complete file into the snapshot, and return its path there."""
@@ -93,13 +93,6 @@ class RepositoryCache:
             return
         with atomic_file(self.folder / "refs" / revision) as fresh:
             fresh.write_text(commit, encoding="ascii")
-
-
-def _size(path: Path) -> int | None:
-    try:
-        return path.stat().st_size
-    except OSError:
-        return None
 
 
 def _text(path: Path) -> str | None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from wan_mcp.catalog.manifest import Manifest
 from wan_mcp.errors import WeightsUnavailable
-from wan_mcp.files import sha256_of, sha256_of_listing
+from wan_mcp.files import sha256_of, sha256_of_listing, size_of
 from wan_mcp.weights.download_progress import Download, Tally
 from wan_mcp.weights.lockfile import WeightsLock
 from wan_mcp.weights.repositories import sources
@@ -50,7 +50,7 @@ def is_installed(manifest: Manifest, home: Path) -> bool:
 def is_whole(manifest: Manifest, home: Path) -> bool:
     """Check whether everything that a model needs from one of its sources is downloaded."""
     lock = WeightsLock.read(manifest, home)
-    return lock is not None and all(_size(lock.folder / path) == file.size for path, file in lock.files.items())
+    return lock is not None and all(size_of(lock.folder / path) == file.size for path, file in lock.files.items())
 
 
 def installed_weights(
@@ -120,7 +120,7 @@ def damaged_files(lock: WeightsLock, tell: Callable[[str], None]) -> list[str]:
     damaged = []
     for path, file in lock.files.items():
         tell(path)
-        if _size(lock.folder / path) != file.size or sha256_of(lock.folder / path) != file.sha256:
+        if size_of(lock.folder / path) != file.size or sha256_of(lock.folder / path) != file.sha256:
             damaged.append(path)
     return damaged
 
@@ -139,13 +139,6 @@ def _fingerprint(lock: WeightsLock, extra_files: dict[tuple[str, str], ExtraFile
         (f"{repository} {path}", extra_files[repository, path].sha256) for repository, path in sorted(extra_files)
     ]
     return sha256_of_listing(own + others)
-
-
-def _size(path: Path) -> int | None:
-    try:
-        return path.stat().st_size
-    except OSError:
-        return None
 
 
 def _mtime(path: Path) -> int | None:

@@ -1,4 +1,4 @@
-// Activity: one card a job, the newest on top, whoever asked for it.
+// Activity: one card a job, the newest on top, of all clients.
 
 import { Problem, api } from "../core/api.js";
 import { Icon, IconButton, html, useEffect, useState } from "../core/dom.js";
