@@ -20,6 +20,7 @@ from wan_mcp.catalog.families import FAMILIES, FamilySpec
 from wan_mcp.catalog.presets import Preset, PresetName
 from wan_mcp.catalog.retired_keys import drop_retired
 from wan_mcp.catalog.sizes import FrameRule, Sizes
+from wan_mcp.catalog.world import World
 from wan_mcp.errors import BrokenManifest
 from wan_mcp.schema.enums import Frozen, Kind, Task
 from wan_mcp.schema.refusals import phrase
@@ -147,6 +148,7 @@ class Manifest(Frozen):
     costs: Costs = Costs()
     presets: dict[PresetName, Preset] = Field(default={}, description="Quality presets that a request may name.")
     caption: CaptionSpec | None = None
+    world: World | None = Field(default=None, description="What it knows, if that is less than what people ask for.")
     _shipped: bool = PrivateAttr(default=False)
 
     @property

@@ -19,6 +19,7 @@ from wan_mcp.planning.caption_instruction import resolve_caption
 from wan_mcp.planning.limits import checked_or_default, checked_text, require_within, resolve_seed
 from wan_mcp.planning.loras import resolve_loras, resolve_steps
 from wan_mcp.planning.memory_check import MemoryCheck, MemoryFit
+from wan_mcp.planning.outside_world import world_note
 from wan_mcp.planning.quality import preset_of, resolve_step_cache, resolve_turbo
 from wan_mcp.planning.resolution import resolve_frames, resolve_size
 from wan_mcp.planning.shots import resolve_shots
@@ -118,7 +119,7 @@ class Planner:
             BadRequest, UnknownModel, BrokenManifest: as `plan`; or the result is too large for this machine.
         """
         choice = choice or self.choose(request)
-        plan = self._plan(request, choice, image, last_image)
+        plan = self._honest(self._plan(request, choice, image, last_image), choice, machine)
         with about("resolution"):
             self._memory_check.check(plan, choice.manifest, machine)
         return plan.model_copy(update={"notes": (*notes, *plan.notes)})
@@ -141,7 +142,8 @@ class Planner:
             BadRequest: a value is not allowed; the message names the allowed ones.
             UnknownModel: there is no such model.
         """
-        return self._plan(request, choice or self.choose(request), image, last_image)
+        choice = choice or self.choose(request)
+        return self._honest(self._plan(request, choice, image, last_image), choice, None)
 
     def typical(self, model: str, task: Task, preset: str | None = None) -> Plan:
         """Return the plan of a task with defaults or a preset only, to estimate its time; it is never run.
@@ -176,6 +178,15 @@ class Planner:
                 raise BadRequest("a caption needs an image")
             return resolve_caption(request, choice.manifest, image).model_copy(update={"engine": engine})
         return self._generation_plan(request, choice, image, last_image).model_copy(update={"engine": engine})
+
+    def _honest(self, plan: Plan, choice: Choice, machine: Machine | None) -> Plan:
+        """Return a plan with a note on what its model does not know."""
+
+        def fit_of(manifest: Manifest) -> MemoryFit | None:
+            return self.typical_fit(manifest, machine)
+
+        note = world_note(plan, choice.manifest, self._catalog, fit_of)
+        return plan if note is None else plan.model_copy(update={"notes": (*plan.notes, note)})
 
     def _generation_plan(
         self,

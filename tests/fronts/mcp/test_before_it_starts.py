@@ -186,3 +186,30 @@ async def test_where_jobs_download_nothing_nobody_is_asked_to_agree(settings: Se
     assert not dry.job["estimate"]["download"]["needs_consent"]
     assert "download=true" not in dry.text
     assert "wan-mcp pull far" in dry.text
+
+
+async def test_a_toy_says_in_its_result_what_it_did_not_understand(shared_settings: Settings, connect: Connect) -> None:
+    with anyio.fail_after(PATIENCE_S):
+        async with connect(shared_settings) as runner:
+            for tool in ("generate_video", "generate_image"):
+                answer = await runner.call(tool, prompt="a cat in the snow", steps=2)
+                [note] = answer.job["notes"]
+                assert "not understood: cat, snow. " in note
+                assert f"Note: {note}" in answer.text
+                plain = await runner.call(tool, prompt="a red star", steps=2)
+                assert plain.job["notes"] == []
+            caption = await runner.call("caption_image", image=PICTURE)
+            assert "knows only pictures of flat coloured shapes" in caption.job["notes"][0]
+
+
+async def test_instructions_and_tools_say_what_the_default_models_are(settings: Settings, connect: Connect) -> None:
+    chosen = settings.model_copy(update={"video_model": "wan2.2-ti2v-5b"})
+    for each, toy, real in ((settings, "wan-mini", ""), (chosen, "wan-mini", "wan2.2-ti2v-5b")):
+        async with connect(each, ERAS[0]) as runner:
+            instructions = runner.client.instructions or ""
+            tools = {tool.name: tool.description or "" for tool in (await runner.client.list_tools()).tools}
+        assert f"image: {toy}, a toy that knows only flat shapes" in instructions
+        assert f"Default model: {toy} (toy: flat shapes)." in tools["generate_image"]
+        assert "wan-mini-caption" in tools["caption_image"]
+        assert tools["generate_video"].endswith(f"Default model: {real or f'{toy} (toy: flat shapes)'}.")
+        assert real in instructions

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from wan_mcp.catalog.manifest import Manifest
+from wan_mcp.catalog.world import EMBEDDED
 from wan_mcp.engine.worker.reporter import Reporter
 from wan_mcp.errors import HomeUnusable, JobFailed, WeightsUnavailable
 from wan_mcp.files import sha256_of, sha256_of_listing
@@ -18,8 +19,6 @@ from wan_mcp.weights.installed import ExtraFile, InstalledWeights, installed_wei
 __all__ = ["EMBEDDED", "Installed", "fingerprint", "install"]
 
 log = logging.getLogger(__name__)
-
-EMBEDDED = Path(__file__).parents[2] / "embedded"
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from mcp.server.transport_security import TransportSecuritySettings
 from starlette.applications import Starlette
 
 import wan_mcp
+from wan_mcp.fronts.mcp.default_models import default_models_in_words
 from wan_mcp.fronts.mcp.http_entry import ENDPOINT, HttpEntry
 from wan_mcp.fronts.mcp.middleware import PromptsInWords, ReadsOfAClient
 from wan_mcp.fronts.mcp.prompts import add_prompts
@@ -25,7 +26,7 @@ log = logging.getLogger(__name__)
 INSTRUCTIONS = (
     "Makes videos, images and captions on this machine. list_resolutions lists models, sizes, styles and "
     "usual times. A call that is not done within wait_s returns a job_id: continue with get_job. "
-    "Always tell the user the path or the URL of a finished file."
+    "Always tell the user the path or the URL of a finished file. {defaults}"
 )
 STATIC = CacheHint(ttl_ms=3_600_000, scope="public")
 MESSAGE_SPARE = 1_000_000
@@ -43,7 +44,7 @@ def build_server(service: JobService) -> MCPServer[Any]:
         "wan_mcp",
         title="Wan studio",
         version=wan_mcp.__version__,
-        instructions=INSTRUCTIONS,
+        instructions=INSTRUCTIONS.format(defaults=default_models_in_words(service)),
         tools=build_tools(service),
         cache_hints=CACHE_HINTS,
         subscriptions=False,  # nothing would ever be sent: clients follow a job by its progress, or by get_job

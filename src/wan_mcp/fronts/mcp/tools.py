@@ -14,6 +14,7 @@ from pydantic import BeforeValidator, Field
 from starlette.requests import Request as HttpRequest
 
 from wan_mcp.errors import BadRequest
+from wan_mcp.fronts.mcp.default_models import naming_its_default
 from wan_mcp.fronts.mcp.discreet_results import discreet_result
 from wan_mcp.fronts.mcp.dry_runs import dry_run_result
 from wan_mcp.fronts.mcp.host_patience import patience_of
@@ -105,8 +106,8 @@ class _Tools:
         download: Download = None,
         dry_run: DryRun = None,
     ) -> JobAnswer:
-        """Make a short video from a prompt; with image, one that starts from that image. Returns the file's path, a
-        wan:// address and a sheet of its frames or, if it takes longer than wait_s, a job_id for get_job.
+        """Make a short video from a prompt; with image, one that starts from that image. Returns its path, a wan://
+        address and a sheet of its frames; after wait_s, a job_id for get_job.
         list_resolutions lists what the models can show, their lengths and times."""
         return await self._run(ctx, Remix(request), wait_s, request_id, Terms.of(download, dry_run))
 
@@ -119,8 +120,8 @@ class _Tools:
         download: Download = None,
         dry_run: DryRun = None,
     ) -> JobAnswer:
-        """Make an image from a prompt; with image, a variation of that image. Returns the file's path, a wan://
-        address that can start a video, and a small preview or, if it takes longer than wait_s, a job_id."""
+        """Make an image from a prompt; with image, a variation of that image. Returns its path, a wan://
+        address that can start a video, and a small preview; after wait_s, a job_id."""
         return await self._run(ctx, Remix(request), wait_s, request_id, Terms.of(download, dry_run))
 
     async def caption_image(
@@ -276,7 +277,7 @@ def build_tools(service: JobService) -> list[Tool]:
         build_tool(tools.keep_job, "Keep job", keeps, HINTS["keep"]),
         build_tool(tools.delete_job, "Delete job", stops, HINTS["delete"]),
     ]
-    return [_discreet(tool, service.media) for tool in built]
+    return [_discreet(naming_its_default(tool, service), service.media) for tool in built]
 
 
 def _discreet(tool: Tool, media: MediaStore) -> Tool:
