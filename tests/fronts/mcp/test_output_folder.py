@@ -52,7 +52,7 @@ async def test_every_result_is_saved_under_a_name_that_people_read(saving: Setti
         for artifact in each.job["artifacts"]:
             assert await anyio.Path(artifact["saved_as"]).samefile(artifact["path"])
             assert f"saved as {artifact['saved_as']}" in each.text
-        assert each.job["notes"] == []
+        assert not [note for note in each.job["notes"] if "not understood" not in note]
     assert listed.job["artifacts"] == again.job["artifacts"]
 
 
