@@ -11,7 +11,7 @@ from PIL.PngImagePlugin import PngInfo
 from tests.fixtures.media import IMAGE, VIDEO, moving_circle, noise
 from tests.support.videos import write_video
 from wan_mcp.errors import OutOfSpace
-from wan_mcp.media.contact_sheet import chosen_frames, contact_sheet
+from wan_mcp.media.contact_sheet import chosen_frames, contact_sheet, strip
 from wan_mcp.media.images import RECEIPT_KEY, preview_jpeg, write_image
 from wan_mcp.media.receipts import read_receipt
 from wan_mcp.media.store import MediaStore
@@ -101,6 +101,35 @@ def test_a_sheet_shows_small_frames_large_enough_to_see() -> None:
     red = (columns[:, 0] > 150) & (columns[:, 2] < 100)
     starts = np.flatnonzero(np.diff(red.astype(int)) == 1)
     assert len(starts) == 3  # one circle in each of the three frames of the first row
+
+
+@pytest.mark.parametrize(("width", "height"), [(64, 64), (104, 60), (60, 104)])
+@pytest.mark.parametrize("count", [1, 5, 81])
+def test_a_strip_is_one_row_of_a_sheets_frames_under_a_title(count: int, width: int, height: int) -> None:
+    grays = np.linspace(0, 250, count).astype(np.uint8)
+    frames = np.repeat(grays, height * width * 3).reshape(count, height, width, 3)
+    sheet = opened(contact_sheet(frames, 8))
+    row = np.asarray(opened(strip(sheet, count, 8, width / height, "2 of 4, seed 43", 25_000)))
+    shown = min(count, 5)
+    assert row.shape[1] <= 780
+    assert row.shape[0] <= sheet.height + 22
+    middles = [round(row.shape[1] * (place + 0.5) / shown) for place in range(shown)]
+    seen = row[22 + (row.shape[0] - 22) // 4, middles].mean(axis=1)
+    wanted = [250 * place / max(1, shown - 1) for place in range(shown)]
+    assert np.abs(seen - wanted).max() <= 250 / 8 + 3  # frame by frame, from the first to the last
+    assert row[:22].max() > 200  # the title
+
+
+def test_a_sheet_of_an_older_version_stays_whole_under_the_title() -> None:
+    sheet = Image.new("RGB", (64, 64), (200, 0, 0))
+    made = opened(strip(sheet, 17, 8, 1.0, "1 of 2, seed 42", 25_000))
+    assert (made.height, made.width >= 64) == (64 + 22, True)
+
+
+@pytest.mark.parametrize("most", [3_000, 12_000])
+def test_a_strip_is_small_in_bytes_whatever_the_frames_hold(most: int) -> None:
+    sheet = opened(contact_sheet(noise(17, 832, 480), 8))
+    assert len(strip(sheet, 17, 8, 832 / 480, "8 of 8, seed 4294967295", most)) <= most
 
 
 def test_a_poster_is_the_first_frame(media: MediaStore) -> None:

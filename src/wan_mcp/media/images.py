@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL.Image import Image
 
-__all__ = ["IMAGE_DESCRIPTION", "RECEIPT_KEY", "fitting_jpeg", "preview_jpeg", "write_image"]
+__all__ = ["IMAGE_DESCRIPTION", "RECEIPT_KEY", "bounded", "fitting_jpeg", "preview_jpeg", "write_image"]
 
 RECEIPT_KEY = "wan_mcp"
 IMAGE_DESCRIPTION = 0x010E
@@ -66,11 +66,12 @@ def preview_jpeg(source: "Path | Image", max_bytes: int = 60_000) -> bytes:
 
     if isinstance(source, Path):
         with Image.open(source) as picture:
-            return fitting_jpeg(_bounded(picture.convert("RGB")), max_bytes)
-    return fitting_jpeg(_bounded(source.convert("RGB")), max_bytes)
+            return fitting_jpeg(bounded(picture.convert("RGB")), max_bytes)
+    return fitting_jpeg(bounded(source.convert("RGB")), max_bytes)
 
 
-def _bounded(picture: "Image") -> "Image":
+def bounded(picture: "Image") -> "Image":
+    """Make a picture smaller in place, if it is larger than previews are, and return it."""
     picture.thumbnail((MAX_PREVIEW_SIDE, MAX_PREVIEW_SIDE))
     return picture
 

@@ -15,6 +15,7 @@ from PIL import Image
 from tests.fixtures.mcp_server import ERAS, Connect, Runner, png
 from tests.support.patience import PATIENCE_S
 from wan_mcp.fronts.mcp.server import build_server
+from wan_mcp.media import contact_sheet
 from wan_mcp.schema.enums import Kind
 from wan_mcp.schema.jobs import JobError
 from wan_mcp.settings import Settings
@@ -311,3 +312,28 @@ async def test_a_job_knows_which_client_asked_for_it(
             job = (await runner.service.view(result.structured_content["job_id"])).job
     assert job.client.startswith(known_as)
     assert len(job.client) <= 60
+
+
+@pytest.mark.parametrize("tool", ["generate_video", "generate_image"])
+async def test_each_of_several_results_has_one_picture_under_its_number_and_seed(
+    shared_settings: Settings, connect: Connect, monkeypatch: pytest.MonkeyPatch, tool: str
+) -> None:
+    titles: list[str] = []
+    usual = contact_sheet.titled
+
+    def titled(picture: Image.Image, title: str, most: int) -> bytes:
+        titles.append(title)
+        return usual(picture, title, most)
+
+    monkeypatch.setattr("wan_mcp.fronts.mcp.results.titled", titled)
+    monkeypatch.setattr(contact_sheet, "titled", titled)
+    with anyio.fail_after(PATIENCE_S):
+        async with connect(shared_settings) as runner:
+            several = await runner.call(tool, prompt="a star", steps=2, seed=42, count=3)
+            one = await runner.call(tool, prompt="a star", steps=2, seed=42)
+    assert titles == ["1 of 3, seed 42", "2 of 3, seed 43", "3 of 3, seed 44"]
+    assert (len(several.pictures), len(one.pictures)) == (3, 1)
+    shown = [Image.open(io.BytesIO(base64.b64decode(each.data))) for each in (*several.pictures, *one.pictures)]
+    assert {each.height - shown[3].height for each in shown[:3]} == {22}  # the line of the title
+    assert ("with its number and seed above" in several.text) is (tool == "generate_video")
+    assert "with its number and seed above" not in one.text

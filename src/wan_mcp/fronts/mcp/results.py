@@ -18,7 +18,8 @@ from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model
 from wan_mcp.errors import BadRequest
 from wan_mcp.fronts.mcp.places import Places
 from wan_mcp.fronts.mcp.wording import Asked, in_words
-from wan_mcp.media.images import preview_jpeg
+from wan_mcp.media.contact_sheet import strip, titled
+from wan_mcp.media.images import bounded, preview_jpeg
 from wan_mcp.media.store import MediaName
 from wan_mcp.schema.enums import JobState, Kind
 from wan_mcp.schema.jobs import Artifact, Job, JobError, MediaFacts
@@ -225,20 +226,38 @@ def _link(artifact: Artifact, places: Places) -> ResourceLink:
 
 
 def _pictures(job: Job, places: Places) -> list[bytes]:
-    """Return a small JPEG of each result: the sheet of a video, a preview of an image."""
+    """Return a small JPEG of each result: the sheet of a video, a preview of an image.
+
+    Of several results each has its number and its seed above it, and a video has a strip: one row of frames.
+    """
     pictures: list[bytes] = []
     share = min(PICTURE_BYTES, PICTURES_BYTES // max(1, len(job.artifacts)))
-    for artifact in job.artifacts:
+    count = len(job.artifacts)
+    for number, artifact in enumerate(job.artifacts, start=1):
+        title = f"{number} of {count}, seed {artifact.seed}" if count > 1 else None
         try:
-            pictures.append(_picture(MediaName.parse(artifact.uri), places, share))
+            pictures.append(_picture(artifact, places, share, title))
         except (OSError, ValueError, BadRequest) as error:
             log.warning("no preview of %s: %s", artifact.uri, error)
     return pictures
 
 
-def _picture(name: MediaName, places: Places, most: int) -> bytes:
+def _picture(artifact: Artifact, places: Places, most: int, title: str | None) -> bytes:
+    name = MediaName.parse(artifact.uri)
+    file = places.media.sheet(name) if name.kind is Kind.VIDEO else places.media.path(name)
+    if title is not None:
+        return _titled(file, artifact, title, most)
     if name.kind is not Kind.VIDEO:
-        return preview_jpeg(places.media.path(name), most)
-    sheet = places.media.sheet(name)
-    whole = sheet.read_bytes()
-    return whole if len(whole) <= most else preview_jpeg(sheet, most)
+        return preview_jpeg(file, most)
+    whole = file.read_bytes()
+    return whole if len(whole) <= most else preview_jpeg(file, most)
+
+
+def _titled(file: Path, artifact: Artifact, title: str, most: int) -> bytes:
+    from PIL import Image  # only who has several results needs it
+
+    with Image.open(file) as picture:
+        whole = picture.convert("RGB")
+    if artifact.frames is None or artifact.fps is None:
+        return titled(bounded(whole), title, most)
+    return strip(whole, artifact.frames, artifact.fps, artifact.width / artifact.height, title, most)

@@ -93,7 +93,10 @@ def _next_step(job: Job, places: Places) -> Iterable[str]:
     give = f"Give the user the file's {what}." if len(job.artifacts) == 1 else f"Give the user the files' {what}s."
     match job.state:
         case JobState.SUCCEEDED if job.plan.kind is Kind.VIDEO:
-            yield (f"{give} The image shows frames of the video in reading order. For a variation: {vary}.")
+            shows = "The image shows frames of the video in reading order."
+            if len(job.artifacts) > 1:
+                shows = "Each image shows frames of one video, with its number and seed above."
+            yield f"{give} {shows} For a variation: {vary}."
         case JobState.SUCCEEDED if job.plan.kind is Kind.IMAGE:
             yield f"{give} To animate it: generate_video(image='{_first(job)}', prompt=…). For a variation: {vary}."
         case JobState.SUCCEEDED:
