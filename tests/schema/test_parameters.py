@@ -21,7 +21,7 @@ from wan_mcp.schema.parameters import CliOption, unfold
 from wan_mcp.schema.requests import CaptionRequest, ImageRequest, LoraRequest, VideoRequest
 
 OPTIONS = {
-    "generate video": "prompt --negative --model --preset --image --frame --last-image --last-image-frame "
+    "generate video": "prompt --negative --model --preset --image --frame --last-image --last-image-frame --extend "
     "--resolution --duration --frames --steps --guidance --guidance-2 --turbo --seed --style --lora --count --shot "
     "--output --force --json --detach --open --download --dry-run",
     "generate image": "prompt --negative --model --preset --image --frame --strength --resolution --steps --guidance "

@@ -22,7 +22,7 @@ __all__ = ["CONVERSIONS", "MediaName", "MediaStore", "whole"]
 
 RESULT = re.compile(r"(?P<job>[0-9a-z]{20})-[0-9]{1,3}\.")
 JOB_ID = re.compile(r"[0-9a-z]{20}")
-INPUT = re.compile(r"inputs/([0-9a-f]{64})\.png")
+INPUT = re.compile(r"inputs/([0-9a-f]{64})\.(?:png|mp4)")
 INPUT_KEPT_S = 86_400.0
 """How long an ingested image is kept that no job has: the job that it was taken for may be about to be queued."""
 
@@ -177,11 +177,12 @@ class MediaStore:
         return sizes
 
     def remove_unused_inputs(self, plans: Callable[[], str], now: float) -> None:
-        """Remove the ingested images that no plan names and that were last taken long before `now`, in Unix time.
+        """Remove the ingested images and videos that no plan names, last taken long before `now` (Unix time).
 
         `plans` returns the plans of all jobs; it is called only if there is an old image.
         """
-        old = [file for file in self.inputs.glob("*.png") if _age(file, now) > INPUT_KEPT_S]
+        inputs = [*self.inputs.glob("*.png"), *self.inputs.glob("*.mp4")]
+        old = [file for file in inputs if _age(file, now) > INPUT_KEPT_S]
         if not old:
             return
         used = set(INPUT.findall(plans()))

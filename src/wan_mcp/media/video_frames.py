@@ -17,7 +17,7 @@ from wan_mcp.errors import BadImage, JobFailed
 from wan_mcp.media import ffmpeg
 from wan_mcp.text import number, quoted
 
-__all__ = ["FIRST", "HEAD_BYTES", "LAST", "Frame", "frame_of_video", "is_video"]
+__all__ = ["FIRST", "HEAD_BYTES", "LAST", "Frame", "VideoFacts", "facts_of_video", "frame_of_video", "is_video"]
 
 FIRST, LAST = "first", "last"
 HEAD_BYTES = 16
@@ -33,6 +33,7 @@ DECODERS = (
     "libaom-av1,av1"
 )
 STREAM = re.compile(rb"Stream #0:\d+[^\n]*: Video: (?P<about>[^\n]*?, (?P<width>\d+)x(?P<height>\d+)[^\n]*)")
+RATE = re.compile(rb", ([\d.]+) fps")
 COUNTED = re.compile(rb"^frame=(\d+)\s*$", re.MULTILINE)
 HDR = (b"smpte2084", b"arib-std-b67")
 NO_MEMORY = (b"Cannot allocate memory", b"Resource temporarily unavailable", b"malloc")
@@ -45,6 +46,16 @@ class Frame:
     png: bytes
     index: int
     """Its number, from 0."""
+
+
+@dataclass(frozen=True)
+class VideoFacts:
+    """What there is in a video, as it is decoded."""
+
+    width: int
+    height: int
+    frames: int
+    fps: float
 
 
 def is_video(head: bytes) -> bool:
@@ -89,6 +100,18 @@ def frame_of_video(file: BinaryIO, frame: str, max_pixels: int, notes: list[str]
     return Frame(png, index)
 
 
+def facts_of_video(file: BinaryIO, max_pixels: int) -> VideoFacts:
+    """Return the size, the length and the rate of an open video file; its frames are counted by decoding them.
+
+    Raises:
+        BadImage: It cannot be decoded within the bounds; the message says why.
+    """
+    video = _Video(file, min(max_pixels, MAX_PIXELS))
+    about = video.check([])
+    rate = RATE.search(about["about"])
+    return VideoFacts(int(about["width"]), int(about["height"]), video.count(), float(rate[1]) if rate else 0.0)
+
+
 def _no_frame(frame: str, count: int) -> BadImage:
     if count == 0:
         return BadImage("the video has no frame that can be decoded")
@@ -111,8 +134,8 @@ class _Video:
         ]
         self._stream = ["-map", "0:v:0", "-an", "-sn", "-dn", "-fps_mode", "passthrough", "-threads", "1"]
 
-    def check(self, notes: list[str]) -> None:
-        """Refuse a file without a video stream, and frames that are too large."""
+    def check(self, notes: list[str]) -> re.Match[bytes]:
+        """Return what ffmpeg says of the video stream; refuse a file without one, and frames that are too large."""
         said = self._run("-v", "info", *self._input)[1]
         found = STREAM.search(said)
         if found is None:
@@ -126,6 +149,7 @@ class _Video:
             )
         if any(word in found["about"] for word in HDR):
             notes.append("the video is HDR; its colours were taken as SDR")
+        return found
 
     def count(self) -> int:
         """Return the number of frames, all decoded."""

@@ -22,9 +22,9 @@ from wan_mcp.planning.memory_check import MemoryCheck, MemoryFit
 from wan_mcp.planning.outside_world import world_note
 from wan_mcp.planning.quality import preset_of, resolve_step_cache, resolve_turbo
 from wan_mcp.planning.resolution import resolve_frames, resolve_size
-from wan_mcp.planning.shots import resolve_shots
+from wan_mcp.planning.shots import require_extendable, resolve_shots
 from wan_mcp.schema.enums import Kind, Task
-from wan_mcp.schema.plans import EngineSettings, ImagePlan, InputImage, Plan, VideoPlan
+from wan_mcp.schema.plans import EngineSettings, ImagePlan, InputImage, InputVideo, Plan, VideoPlan
 from wan_mcp.schema.requests import CaptionRequest, ImageRequest, Request, VideoRequest
 from wan_mcp.settings import ENV_PREFIX, Settings
 from wan_mcp.text import number, quoted, spelled, suggestion
@@ -109,6 +109,7 @@ class Planner:
         *,
         choice: Choice | None = None,
         notes: Iterable[str] = (),
+        extends: InputVideo | None = None,
     ) -> Plan:
         """Return the plan of a job that will run: like `plan`, but also refuse what does not fit this machine.
 
@@ -119,7 +120,7 @@ class Planner:
             BadRequest, UnknownModel, BrokenManifest: as `plan`; or the result is too large for this machine.
         """
         choice = choice or self.choose(request)
-        plan = self._honest(self._plan(request, choice, image, last_image), choice, machine)
+        plan = self._honest(self._plan(request, choice, image, last_image, extends), choice, machine)
         with about("resolution"):
             self._memory_check.check(plan, choice.manifest, machine)
         return plan.model_copy(update={"notes": (*notes, *plan.notes)})
@@ -135,15 +136,18 @@ class Planner:
         last_image: InputImage | None = None,
         *,
         choice: Choice | None = None,
+        extends: InputVideo | None = None,
     ) -> Plan:
         """Resolve every parameter of a request; `image` and `last_image` are its ingested images.
+
+        `extends` is the video that it extends, and `image` is the last frame of that.
 
         Raises:
             BadRequest: a value is not allowed; the message names the allowed ones.
             UnknownModel: there is no such model.
         """
         choice = choice or self.choose(request)
-        return self._honest(self._plan(request, choice, image, last_image), choice, None)
+        return self._honest(self._plan(request, choice, image, last_image, extends), choice, None)
 
     def typical(self, model: str, task: Task, preset: str | None = None) -> Plan:
         """Return the plan of a task with defaults or a preset only, to estimate its time; it is never run.
@@ -170,14 +174,22 @@ class Planner:
         """Return the memory that a default job of a model needs and this machine has; None if it is unknown."""
         return self._memory_check.fit(self.typical(manifest.name, manifest.tasks[0]), manifest, machine)
 
-    def _plan(self, request: Request, choice: Choice, image: InputImage | None, last_image: InputImage | None) -> Plan:
+    def _plan(
+        self,
+        request: Request,
+        choice: Choice,
+        image: InputImage | None,
+        last_image: InputImage | None,
+        extends: InputVideo | None = None,
+    ) -> Plan:
         asked = self._settings.asked_of_engine()
         engine = EngineSettings(**asked) if asked else None
         if isinstance(request, CaptionRequest):
             if image is None:
                 raise BadRequest("a caption needs an image")
             return resolve_caption(request, choice.manifest, image).model_copy(update={"engine": engine})
-        return self._generation_plan(request, choice, image, last_image).model_copy(update={"engine": engine})
+        plan = self._generation_plan(request, choice, image, last_image, extends)
+        return plan.model_copy(update={"engine": engine})
 
     def _honest(self, plan: Plan, choice: Choice, machine: Machine | None) -> Plan:
         """Return a plan with a note on what its model does not know."""
@@ -194,6 +206,7 @@ class Planner:
         choice: Choice,
         image: InputImage | None,
         last_image: InputImage | None,
+        extends: InputVideo | None,
     ) -> Plan:
         manifest, preset = choice.manifest, choice.preset
         limits, defaults, settings = manifest.limits, manifest.defaults_of(request.preset), self._settings
@@ -268,7 +281,12 @@ class Planner:
             shots = resolve_shots(request, manifest, seed, styled, self._catalog.serving(Task.IMAGE_TO_VIDEO))
         fps = manifest.frames.fps if manifest.frames else 0.0
         total = num_frames + len(shots) * (num_frames - 1)
-        if shots:
+        if extends is not None:
+            with about("extend"):
+                require_extendable(request, manifest, (size.width, size.height), extends)
+            notes.append(f"{total - 1} frames go on from the {extends.frames} frames of {extends.source}")
+            total += extends.frames - 1
+        elif shots:
             notes.append(f"{1 + len(shots)} shots of {num_frames} frames make {total} frames ({total / fps:g} s)")
         return VideoPlan(
             **common,
@@ -280,6 +298,7 @@ class Planner:
             guidance_scale_2=second_guidance,
             last_image=last_image,
             shots=shots,
+            extends=extends,
             notes=tuple(notes),
         )
 
@@ -306,12 +325,22 @@ def task_of(request: Request) -> Task:
         return Task.IMAGE_TO_TEXT
     if isinstance(request, ImageRequest):
         return Task.IMAGE_TO_IMAGE if request.image is not None else Task.TEXT_TO_IMAGE
+    if request.extend is not None:
+        return _task_of_extension(request)
     if request.last_image is not None:
         if request.image is None:
             with about("last_image"):
                 raise BadRequest("last_image needs image (the first frame) as well")
         return Task.FIRST_LAST_FRAME_TO_VIDEO
     return Task.IMAGE_TO_VIDEO if request.image is not None else Task.TEXT_TO_VIDEO
+
+
+def _task_of_extension(request: VideoRequest) -> Task:
+    for name in ("image", "frame", "last_image", "last_image_frame"):
+        if getattr(request, name) is not None:
+            with about(name):
+                raise BadRequest(f"extend and {name} exclude each other: the video goes on from its own last frame")
+    return Task.IMAGE_TO_VIDEO
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -6,14 +6,18 @@ from wan_mcp.catalog.manifest import Manifest
 from wan_mcp.errors import BadRequest
 from wan_mcp.planning.limits import checked_text
 from wan_mcp.schema.enums import Task
-from wan_mcp.schema.plans import ShotPlan
+from wan_mcp.schema.plans import InputVideo, ShotPlan
 from wan_mcp.schema.requests import VideoRequest
 from wan_mcp.text import number
 
-__all__ = ["MOST_SHOTS", "resolve_shots"]
+__all__ = ["MOST_SECONDS", "MOST_SHOTS", "require_extendable", "resolve_shots"]
 
 MOST_SHOTS = 8
 """Of one video, with the first: what goes wrong in one shot grows in the next, and a job has the device to itself."""
+
+
+MOST_SECONDS = 120.0
+"""Of a video that is extended, before it is."""
 
 
 def resolve_shots(
@@ -50,3 +54,29 @@ def resolve_shots(
             raise BadRequest(f"the prompt of shot {index + 1} is empty; describe what it should show")
         plans.append(ShotPlan(prompt=styled(prompt.strip()), prompt_asked=prompt, seed=seed + index))
     return tuple(plans)
+
+
+def require_extendable(request: VideoRequest, manifest: Manifest, size: tuple[int, int], video: InputVideo) -> None:
+    """Refuse to extend a video that a model's frames cannot follow: of another size or rate, or too long.
+
+    Raises:
+        BadRequest: The message says which, and what to do.
+    """
+    instead = f"or pass image='{video.source}', for a new video that starts from its last frame"
+    fps = manifest.frames.fps if manifest.frames else 0.0
+    if not manifest.family.capabilities.shots:
+        raise BadRequest(f"model '{manifest.name}' does not extend videos; choose another, {instead}")
+    if request.count > 1:
+        raise BadRequest(f"extend makes one video; omit count, which is {number(request.count)}")
+    if (video.width, video.height) != size:
+        raise BadRequest(
+            f"the video has {video.width}x{video.height} pixels and its continuation would have {size[0]}x{size[1]}; "
+            f"choose a model that makes {video.width}x{video.height} as resolution, {instead}"
+        )
+    if abs(video.fps - fps) > 0.01:
+        raise BadRequest(
+            f"the video has {number(video.fps)} frames a second and '{manifest.name}' makes {number(fps)}; choose the "
+            f"model that made it, {instead}"
+        )
+    if video.frames > MOST_SECONDS * fps:
+        raise BadRequest(f"the video is longer than {number(MOST_SECONDS)} s, the most that is extended; {instead[3:]}")

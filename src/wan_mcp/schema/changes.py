@@ -44,6 +44,7 @@ class Changes(Parameters):
     frame: Annotated[str | None, AsFrame, Field(description="Of a video.")] = None
     last_image: Annotated[str | None, Field(description="Last frame.")] = None
     last_image_frame: Annotated[str | None, AsFrame, Field(description="The same.")] = None
+    extend: Annotated[str | None, Field(description="Video to continue.")] = None
     strength: Annotated[float | None, Field(description="0 to 1.")] = None
     resolution: Annotated[str | None, *Resolution.__metadata__[:1], Field(description="Size name or WIDTHxHEIGHT.")] = (
         None

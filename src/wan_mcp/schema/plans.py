@@ -18,6 +18,7 @@ __all__ = [
     "EngineSettings",
     "ImagePlan",
     "InputImage",
+    "InputVideo",
     "LoraPlan",
     "Plan",
     "Shape",
@@ -64,6 +65,18 @@ class InputImage(Frozen):
     def uri(self) -> str:
         """The address under which a request can name the copy."""
         return f"wan://inputs/{self.sha256}.png"
+
+
+class InputVideo(Frozen):
+    """A video that a request extends, kept in the home folder as it is."""
+
+    sha256: str
+    file: str = Field(description="Path below the home folder.")
+    width: int
+    height: int
+    frames: int
+    fps: float
+    source: str = Field(description="The wan:// address of the result that it is.")
 
 
 class LoraPlan(Frozen):
@@ -184,6 +197,7 @@ class VideoPlan(_GenerationPlan):
     duration_s: float = Field(description="Of the whole video.")
     guidance_scale_2: float | None = None
     last_image: InputImage | None = None
+    extends: InputVideo | None = Field(default=None, exclude_if=_not_asked, description="It begins with this video.")
     shots: tuple[ShotPlan, ...] = Field(default=(), exclude_if=_no_shots, description="After the first one.")
 
     @property
@@ -199,7 +213,8 @@ class VideoPlan(_GenerationPlan):
     @property
     def total_frames(self) -> int:
         """Frames of each result: a shot begins with the last frame of the one before, which is shown once."""
-        return self.num_frames + len(self.shots) * (self.num_frames - 1)
+        made = self.num_frames + len(self.shots) * (self.num_frames - 1)
+        return made if self.extends is None else self.extends.frames + made - 1
 
     @property
     def runs(self) -> int:
@@ -208,7 +223,7 @@ class VideoPlan(_GenerationPlan):
 
     def in_shots(self) -> "list[VideoPlan]":
         """Return the plan of each shot by itself; that of a later one is to be given its first frame."""
-        first = self.model_copy(update={"shots": ()})
+        first = self.model_copy(update={"shots": (), "extends": None})
         later: dict[str, Any] = {"task": Task.IMAGE_TO_VIDEO, "image": None}
         return [first, *(first.model_copy(update=later | shot.model_dump()) for shot in self.shots)]
 

@@ -83,6 +83,10 @@ class VideoRequest(Parameters):
     last_image_frame: Annotated[
         str | None, AsFrame, Field(exclude_if=not_asked, description="The same; default first.")
     ] = None
+    extend: Annotated[
+        str | None,
+        Field(exclude_if=not_asked, description="Continue this video (job id or wan:// address), in one file."),
+    ] = None
     resolution: Resolution = None
     duration_s: Annotated[
         float | None, Field(gt=0, description="Seconds, fitted to the model's frame rule."), CliOption("--duration")

@@ -12,11 +12,12 @@ from wan_mcp.errors import BadRequest, OutOfSpace, about
 from wan_mcp.files import require_writable
 from wan_mcp.hardware.machine import Machine
 from wan_mcp.media.ingest import InputImages
+from wan_mcp.media.input_videos import InputVideos, name_of_video
 from wan_mcp.media.kept_uris import KeptUris
 from wan_mcp.media.store import MediaStore
 from wan_mcp.media.video_frames import FIRST, LAST
 from wan_mcp.planning.planner import Choice, Planner
-from wan_mcp.schema.plans import InputImage, Plan
+from wan_mcp.schema.plans import InputImage, InputVideo, Plan
 from wan_mcp.schema.requests import Request, VideoRequest
 from wan_mcp.service.needed_download import needed_download, require_consent
 from wan_mcp.settings import Settings
@@ -42,7 +43,12 @@ class _Asked:
 
 def _image(request: Request) -> _Asked:
     """Ask for the image; of another video, its last frame for a video that continues it, else its first."""
-    return _Asked("image", request.image, request.frame, LAST if isinstance(request, VideoRequest) else FIRST)
+    if isinstance(request, VideoRequest):
+        if request.extend is not None:
+            with about("extend"):
+                return _Asked("extend", name_of_video(request.extend).uri, None, LAST)
+        return _Asked("image", request.image, request.frame, LAST)
+    return _Asked("image", request.image, request.frame, FIRST)
 
 
 def _last_image(request: VideoRequest) -> _Asked:
@@ -70,6 +76,7 @@ class Admission:
         """What takes much memory goes one by one: to read a message that carries an image, and to decode one. It must
         not fill the pool of threads that answers everything else meanwhile either."""
         self.planner = Planner(settings, catalog, any_folder=any_image_folder)
+        self._videos = InputVideos(media, settings.image_max_megapixels)
         self._inputs = InputImages(
             media,
             settings.image_dirs,
@@ -92,9 +99,10 @@ class Admission:
         choice = await self._choose(request)
         notes: list[str] = []
         image, last = await self._images(request, images, self._inputs.take, notes)
+        extends = await self._video(request, self._videos.take)
 
         def resolve() -> Plan:
-            return self.planner.resolve(request, image, last, machine, choice=choice, notes=notes)
+            return self.planner.resolve(request, image, last, machine, choice=choice, notes=notes, extends=extends)
 
         return await run_sync(resolve)
 
@@ -107,9 +115,10 @@ class Admission:
         choice = await self._choose(request)
         notes: list[str] = []
         image, last = await self._images(request, images, self._inputs.look, notes)
+        extends = await self._video(request, self._videos.look)
 
         def plan() -> Plan:
-            made = self.planner.plan(request, image, last, choice=choice)
+            made = self.planner.plan(request, image, last, choice=choice, extends=extends)
             return made.model_copy(update={"notes": (*notes, *made.notes)})
 
         return await run_sync(plan)
@@ -158,6 +167,13 @@ class Admission:
             BadImage: There is none.
         """
         return await run_sync(self._inputs.taken, sha256)
+
+    async def _video(self, request: Request, read: Callable[[str], InputVideo]) -> InputVideo | None:
+        """Return the video that a request extends, as `read` returns it."""
+        if not isinstance(request, VideoRequest) or request.extend is None:
+            return None
+        with about("extend"):
+            return await run_sync(read, request.extend, limiter=self.large_work)
 
     async def _images(
         self, request: Request, known: Mapping[str, InputImage], read: Read, notes: list[str]

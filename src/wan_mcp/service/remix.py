@@ -35,6 +35,8 @@ REQUESTS: dict[Kind, type[VideoRequest | ImageRequest | CaptionRequest]] = {
 IMAGES = ("image", "last_image")
 SHA256 = re.compile(r"[0-9a-f]{64}")
 INSTEAD = (
+    ("image", ("extend",)),
+    ("extend", ("image", "frame", "last_image", "last_image_frame")),
     ("duration_s", ("num_frames",)),
     ("num_frames", ("duration_s",)),
     ("caption_type", ("prompt",)),
@@ -97,6 +99,8 @@ def of_receipt(receipt: Mapping[str, Any], changes: Changes, catalog: Catalog, h
     given = changes.given()
     plan = _plan_of(receipt, home)
     words = repeatable_request(plan, catalog.manifests.get(plan.model), home)
+    if getattr(plan, "extends", None) is not None and "extend" not in given:
+        raise BadRequest("this file continues another video; pass extend, the job or the wan:// address of that one")
     missing = [name for name, image in plan.images.items() if name not in given and not (home / image.file).is_file()]
     if missing:
         raise BadRequest(f"the {missing[0]} of this file is not on this machine; pass {missing[0]}")
@@ -114,6 +118,8 @@ def _plan_of(receipt: Mapping[str, Any], home: Path) -> Plan:
             if not SHA256.fullmatch(digest):  # a file of others must not lead anywhere else
                 raise BadRequest(f"the file's receipt cannot be understood: {name} has no hash")
             words[name] = image | {"file": f"media/inputs/{digest}.png", "source": f"wan://inputs/{digest}.png"}
+    if isinstance(extends := words.get("extends"), dict):
+        words["extends"] = extends | {"file": "", "source": ""}
     words["lora"] = [
         lora | {"file": str(home / "loras" / f"{lora.get('name')}.safetensors")}
         for lora in words.get("lora") or []

@@ -28,13 +28,15 @@ def repeatable_request(plan: Plan, manifest: Manifest | None, home: Path) -> dic
 def _generation(plan: VideoPlan | ImagePlan, manifest: Manifest | None, home: Path) -> dict[str, Any]:
     usual = manifest.defaults_of(plan.preset).negative_prompt.strip() if manifest else None
     video = plan if isinstance(plan, VideoPlan) else None
+    extends = video.extends if video else None
     return {
         "prompt": plan.prompt_asked,
         "negative_prompt": None if plan.negative_prompt == usual else plan.negative_prompt or " ",
         "model": plan.model,
         "preset": plan.preset,
-        "image": _source(plan.image),
-        "frame": _frame(plan.image),
+        "image": None if extends else _source(plan.image),
+        "frame": None if extends else _frame(plan.image),
+        "extend": extends.source if extends else None,
         "last_image": _source(video.last_image) if video else None,
         "last_image_frame": _frame(video.last_image) if video else None,
         "strength": plan.strength if isinstance(plan, ImagePlan) else None,

@@ -9,7 +9,9 @@ import pytest
 
 from tests.fixtures.mcp_server import Connect, Pace, Runner, png
 from tests.support.patience import PATIENCE_S
-from tests.support.videos import encode, greys
+from tests.support.videos import encode, greys, write_video
+from wan_mcp.media.store import MediaName, MediaStore
+from wan_mcp.schema.plans import VideoPlan
 from wan_mcp.settings import Settings
 
 pytestmark = pytest.mark.anyio
@@ -255,3 +257,44 @@ async def test_a_frame_that_cannot_be_meant_is_refused_and_costs_no_job(
             refused = await runner.call("generate_video", prompt="on", **given)
     assert refused.result.is_error
     assert words in refused.text
+
+
+async def test_a_video_is_continued_by_its_job_or_its_address(shared_settings: Settings, connect: Connect) -> None:
+    with anyio.fail_after(PATIENCE_S):
+        async with connect(shared_settings) as runner:
+            first = await runner.call("generate_video", prompt="a star", num_frames=9, steps=2)
+            [file] = first.job["artifacts"]
+            # This engine's video is none.
+            write_video(MediaStore(shared_settings.home), MediaName.parse(file["uri"]), greys(7, 128, 128), 8, {}, 1)
+            for name in (first.job["job_id"], file["uri"]):
+                made = await runner.call(
+                    "generate_video", prompt="on", extend=name, shots=["up"], num_frames=5, steps=2
+                )
+                assert made.job["status"] == "succeeded", made.text
+                assert f"8 frames go on from the 7 frames of {file['uri']}" in made.job["notes"]
+                plan = (await runner.service.view(made.job["job_id"])).job.plan
+                assert isinstance(plan, VideoPlan)
+                assert (plan.task, plan.total_frames, plan.duration_s) == ("image-to-video", 15, 1.875)
+                request = made.job["request"]
+                assert (request["extend"], "image" in request) == (file["uri"], False)
+            again = await runner.call("generate_video", **request)
+            assert again.job["request"] == request
+            varied = await runner.call("remix", job_id=again.job["job_id"], seed="new")
+            assert varied.job["request"]["extend"] == file["uri"]
+            started = await runner.call("remix", job_id=again.job["job_id"], image=PICTURE)
+            assert "extend" not in started.job["request"]
+            refusals = (
+                ({"extend": "nothing"}, "is neither a job id nor the wan:// address of a video"),
+                ({"extend": "0" * 20}, "no result"),
+                ({"extend": file["uri"], "image": PICTURE}, "extend and image exclude each other"),
+                ({"extend": file["uri"], "count": 2}, "extend makes one video; omit count"),
+                ({"extend": file["uri"], "resolution": "96x160"}, "the video has 128x128 pixels"),
+            )
+            for given, words in refusals:
+                asked: dict[str, Any] = {"prompt": "on", **given}
+                refused = await runner.call("generate_video", **asked)
+                assert refused.result.is_error, refused.text
+                assert words in refused.text
+            write_video(MediaStore(shared_settings.home), MediaName.parse(file["uri"]), greys(7, 128, 128), 24, {}, 1)
+            faster = await runner.call("generate_video", prompt="on", extend=file["uri"])
+            assert "the video has 24 frames a second and 'wan-mini' makes 8" in faster.text

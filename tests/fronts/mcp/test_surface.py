@@ -16,7 +16,7 @@ from wan_mcp.settings import Settings
 pytestmark = pytest.mark.anyio
 
 PARAMETERS = {
-    "generate_video": "prompt negative_prompt model preset image frame last_image last_image_frame "
+    "generate_video": "prompt negative_prompt model preset image frame last_image last_image_frame extend "
     "resolution duration_s num_frames steps guidance_scale guidance_scale_2 turbo seed style lora count shots wait_s "
     "request_id download dry_run",
     "generate_image": "prompt negative_prompt model preset image frame strength resolution steps guidance_scale seed "
@@ -27,9 +27,9 @@ PARAMETERS = {
     "get_job": "job_id wait_s preview",
     "cancel_job": "job_id",
     "list_jobs": "query kind model status before limit",
-    "remix": "job_id prompt seed negative_prompt model preset image frame last_image last_image_frame strength "
-    "resolution duration_s num_frames steps guidance_scale guidance_scale_2 turbo style lora shots count "
-    "caption_type length extra_options wait_s request_id download dry_run",
+    "remix": "job_id prompt seed negative_prompt model preset image frame last_image last_image_frame "
+    "extend strength resolution duration_s num_frames steps guidance_scale guidance_scale_2 turbo style lora shots "
+    "count caption_type length extra_options wait_s request_id download dry_run",
     "keep_job": "job_id kept",
     "delete_job": "job_id",
 }

@@ -33,7 +33,7 @@ def receipt_of(
     input image it contains only the content's hash and size: its path is private.
     """
     origin = {"file", "source", "frame"}
-    places: Any = {"image": origin, "last_image": origin, "lora": {"__all__": {"file"}}}
+    places: Any = {"image": origin, "last_image": origin, "extends": origin, "lora": {"__all__": {"file"}}}
     request = plan.model_dump(mode="json", exclude=places)
     return {
         "request": request | {"seed": seed, "count": 1},

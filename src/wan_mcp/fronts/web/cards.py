@@ -46,7 +46,7 @@ class Cards:
         receipt = plan.model_dump(mode="json", exclude={"tokens", "even_at"}, exclude_none=True)
         withheld = []
         for name, image in plan.images.items():
-            if may_be_named(request[name]):
+            if name not in request or may_be_named(request[name]):
                 continue
             request.pop(frame_of(name), None)
             if near:  # by its hash, as the composer names pictures

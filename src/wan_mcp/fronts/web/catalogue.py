@@ -142,6 +142,7 @@ def _offers(manifest: Manifest, kind: Kind, settings: Settings) -> list[str]:
         "frame": no_image,
         "last_image": Task.FIRST_LAST_FRAME_TO_VIDEO not in tasks,
         "last_image_frame": Task.FIRST_LAST_FRAME_TO_VIDEO not in tasks,
+        "extend": Task.IMAGE_TO_VIDEO not in tasks or not manifest.family.capabilities.shots,
         "shots": Task.IMAGE_TO_VIDEO not in tasks or not manifest.family.capabilities.shots,
         "negative_prompt": limits.guidance_scale[1] <= 1,
         "preset": not manifest.presets,

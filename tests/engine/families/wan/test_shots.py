@@ -13,9 +13,12 @@ from tests.support.videos import read_frames
 from wan_mcp.catalog.catalog import Catalog
 from wan_mcp.engine.components.install import EMBEDDED
 from wan_mcp.engine.worker.reporter import EngineShutdown
+from wan_mcp.errors import JobFailed
+from wan_mcp.media.ingest import InputImages
+from wan_mcp.media.input_videos import InputVideos
 from wan_mcp.media.kept_shots import KeptShots, remove_shots, sweep_shots
 from wan_mcp.media.receipts import read_receipt
-from wan_mcp.schema.enums import Stage
+from wan_mcp.schema.enums import Stage, Task
 from wan_mcp.schema.jobs import Job
 from wan_mcp.schema.plans import ShotPlan, VideoPlan
 
@@ -75,6 +78,42 @@ def test_an_engine_that_ends_in_a_shot_loses_that_shot_only_and_the_bytes_are_th
     assert bytes_of(job) == whole
     fractions = [again._estimator.fraction(Stage.DENOISE)]
     assert fractions[0] > 0.9
+
+
+def test_a_video_that_is_extended_comes_first_in_one_file_with_both_receipts(bench: Bench) -> None:
+    before = bench.run(video_plan(seed=3))
+    [old] = before.artifacts
+    source = InputVideos(bench.media, 1).take(before.id)
+    assert (source.frames, source.fps, source.source) == (5, 8.0, old.uri)
+    inputs = InputImages(bench.media, [], 1, 1)
+    image = inputs.take(old.uri, None, "last")
+    Path(old.path).unlink()  # the video was kept
+    plan = shots_plan(count=2, task=Task.IMAGE_TO_VIDEO, image=image).model_copy(update={"extends": source})
+    ear = bench.ear(plan)
+    ear.error, ear.stop_at = EngineShutdown, end_at(2)
+    with ear, pytest.raises(EngineShutdown):
+        bench.runner.run(ear.job, ear)
+    again = Ear(ear.job, bench.store, bench.settings)
+    [new] = bench.run(plan, again).artifacts
+    assert denoised(again) == [2]
+    frames = read_frames(Path(new.path))
+    assert len(frames) == new.frames == plan.total_frames == 5 + 2 * 4
+    kept_video = read_frames(bench.settings.home / source.file)
+    assert np.abs(frames[:5].astype(int) - kept_video).mean() < 3
+    receipt = read_receipt(Path(new.path))
+    assert receipt is not None
+    assert receipt["request"]["extends"]["sha256"] == source.sha256
+    assert receipt["extends"]["request"]["seed"] == 3
+
+
+def test_a_video_that_was_lost_before_it_is_extended_fails_the_job_with_words(bench: Bench) -> None:
+    before = bench.run(video_plan(seed=3))
+    source = InputVideos(bench.media, 1).take(before.id)
+    image = InputImages(bench.media, [], 1, 1).take(source.source, None, "last")
+    (bench.settings.home / source.file).unlink()
+    plan = video_plan(task=Task.IMAGE_TO_VIDEO, image=image, extends=source)
+    with pytest.raises(JobFailed, match="is no longer in the home folder"):
+        bench.run(plan)
 
 
 def test_kept_shots_of_other_weights_or_another_request_are_not_joined(bench: Bench) -> None:

@@ -35,6 +35,7 @@ from wan_mcp.engine.transformer.checkpoint_cache import WeightsCache
 from wan_mcp.engine.worker.reporter import Reporter
 from wan_mcp.errors import JobFailed
 from wan_mcp.media.images import write_image
+from wan_mcp.media.input_videos import receipt_in
 from wan_mcp.media.kept_shots import KeptShots
 from wan_mcp.media.store import MediaName
 from wan_mcp.media.video_writer import VideoWriter
@@ -117,7 +118,7 @@ class WanRunner:
         for sentence in self._adapters.notes:
             report.note(sentence)
         turbo = SparseCount()
-        if isinstance(plan, VideoPlan) and plan.shots:
+        if isinstance(plan, VideoPlan) and (plan.shots or plan.extends):
             self._run_shots(job_id, plan, report, turbo)
         else:
             self._run_results(job_id, plan, report, turbo)
@@ -141,8 +142,10 @@ class WanRunner:
                 report.enter(Stage.WRITE, item=item)
 
     def _run_shots(self, job_id: str, plan: VideoPlan, report: Reporter, turbo: SparseCount) -> None:
-        """Make a video of several shots, which are kept as they are finished, and write it when all are there."""
+        """Make a video in parts, which are kept as they are finished, and write it when all are there."""
         receipt = receipt_of(plan, plan.seed, self._model, self._model.fused_lora)
+        if plan.extends is not None:  # its seeds are as needed as ours
+            receipt["extends"] = receipt_in(self._media.home, plan.extends)
         kept = KeptShots(self._media.home, job_id, receipt)
 
         def make(shot: VideoPlan, item: int, first_frame: Any) -> Any:
@@ -162,7 +165,7 @@ class WanRunner:
             receipt,
         )  # fmt: skip
         try:
-            write_shots(plan, kept, writer, report)
+            write_shots(plan, kept, writer, report, self._media.home)
         except BaseException:
             writer.abandon()
             raise

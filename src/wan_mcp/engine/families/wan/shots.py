@@ -4,12 +4,15 @@ A finished shot is kept on the disk. A job that comes back, because its engine w
 first shot that is missing, and makes the same frames.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
 from wan_mcp.engine.worker.reporter import Reporter
+from wan_mcp.media.input_videos import frames_of
 from wan_mcp.media.kept_shots import KeptShots
 from wan_mcp.media.video_writer import VideoWriter
 from wan_mcp.schema.enums import Stage
@@ -19,7 +22,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["joined", "make_shots", "write_shots"]
+__all__ = ["make_shots", "write_shots"]
 
 Make = Callable[[VideoPlan, int, Any], "NDArray[np.uint8]"]
 """Makes the frames of a shot from its plan, its number (from 1), and its first frame; None for the plan's own image."""
@@ -45,24 +48,26 @@ def make_shots(plan: VideoPlan, kept: KeptShots, make: Make, report: Reporter) -
         before = frames
 
 
-def joined(parts: "Iterator[NDArray[np.uint8]]") -> "Iterator[NDArray[np.uint8]]":
-    """Yield the frames of the shots as one video: the first frame of each shot but the first repeats the one before."""
-    for index, frames in enumerate(parts):
-        yield frames[1:] if index else frames
+def write_shots(plan: VideoPlan, kept: KeptShots, writer: VideoWriter, report: Reporter, home: Path) -> None:
+    """Write the video that a plan extends, if any, and all its shots, which are kept, as one video.
 
-
-def write_shots(plan: VideoPlan, kept: KeptShots, writer: VideoWriter, report: Reporter) -> None:
-    """Write all shots of a plan, which are kept, as one video.
+    The first frame of a shot repeats the last one before it, if there is one, and is left out.
 
     Raises:
         OutOfSpace: the disk is full.
-        JobFailed: ffmpeg cannot write the video; with its reason.
+        JobFailed: ffmpeg cannot write the video, or the video that is extended is gone.
         JobCancelled, LeaseLost, EngineShutdown: from `report`.
     """
+    if plan.extends is not None:
+        with closing(frames_of(home, plan.extends)) as batches:
+            for frames in batches:
+                report.tell("the video before")
+                writer.add(frames)
     count = len(plan.in_shots())
-    for index, frames in enumerate(joined(_kept(kept, index) for index in range(count))):
+    for index in range(count):
         report.tell(f"shot {index + 1} of {count}")
-        writer.add(frames)
+        frames = _kept(kept, index)
+        writer.add(frames[1:] if index or plan.extends is not None else frames)
 
 
 def _kept(kept: KeptShots, index: int) -> "NDArray[np.uint8]":

@@ -21,6 +21,7 @@ export const BLANK = Object.freeze({
   style: null,
   lora: [],
   shots: [],
+  extend: null,
   count: 1,
   seed: null,
   seedLocked: false,
@@ -55,6 +56,7 @@ export function requestOf(draft, model) {
   if (draft.negative_prompt && allowed("negative_prompt")) request.negative_prompt = draft.negative_prompt;
   if (draft.turbo && allowed("turbo")) request.turbo = true;
   if (draft.lora.length && allowed("lora")) request.lora = draft.lora;
+  if (draft.extend && allowed("extend") && !draft.image) request.extend = draft.extend;
   if (draft.shots.length && allowed("shots")) request.shots = draft.shots;
   if (draft.count > 1 && allowed("count")) request.count = draft.count;
   if (draft.seedLocked && draft.seed !== null && allowed("seed")) request.seed = draft.seed;
@@ -67,7 +69,7 @@ export function requestOf(draft, model) {
 /** Say what is missing before it can be sent: "prompt", "picture", or null. */
 export function missing(draft, model) {
   if (draft.kind !== "caption" && !draft.prompt.trim()) return "prompt";
-  if (draft.kind === "caption" || model?.image_required.includes(draft.kind)) return draft.image ? null : "picture";
+  if (draft.kind === "caption" || model?.image_required.includes(draft.kind)) return draft.image || draft.extend ? null : "picture";
   return null;
 }
 
