@@ -81,8 +81,8 @@ class InputImages:
     def look(
         self, source: str, notes: list[str] | None = None, frame: str | None = None, default_frame: str = FIRST
     ) -> InputImage:
-        """Return what `take` would, without keeping the image; raises the same."""
-        wanted = _Wanted(frame, default_frame, [] if notes is None else notes)
+        """Return what `take` would, and write nothing into the home; raises the same."""
+        wanted = _Wanted(frame, default_frame, [] if notes is None else notes, is_kept=False)
         data, origin = self._read(source if self._uris is None else self._uris.restore(source), wanted)
         with tempfile.TemporaryFile() as png:
             digest, width, height = decode_to_png(data, png, self._max_pixels, wanted.notes)
@@ -167,10 +167,11 @@ class InputImages:
         if not is_video(data[:HEAD_BYTES]):
             wanted.require_none()
             return data
-        folder = self._media.inputs
+        folder = self._media.inputs if wanted.is_kept else None
         with ExitStack() as ends:
-            with writing_to(folder):
-                make_folder(folder)
+            with writing_to(folder or Path(tempfile.gettempdir())):
+                if folder is not None:
+                    make_folder(folder)
                 file = ends.enter_context(tempfile.TemporaryFile(dir=folder))
                 file.write(data)
                 file.flush()
@@ -245,8 +246,8 @@ class InputImages:
 class _Wanted:
     """The frame that is wanted if the image is a video, and which one it was."""
 
-    def __init__(self, asked: str | None, default: str, notes: list[str]) -> None:
-        self._asked, self.notes = asked, notes
+    def __init__(self, asked: str | None, default: str, notes: list[str], *, is_kept: bool = True) -> None:
+        self._asked, self.notes, self.is_kept = asked, notes, is_kept
         self.frame = asked or default
         self.index: int | None = None
 

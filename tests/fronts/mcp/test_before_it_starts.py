@@ -11,6 +11,7 @@ import pytest
 from tests.fixtures.mcp_server import ERAS, Connect, png
 from tests.support.far_models import add_far_model
 from tests.support.patience import PATIENCE_S
+from tests.support.videos import encode, greys
 from wan_mcp.hardware.machine import Machine
 from wan_mcp.planning import memory_check
 from wan_mcp.settings import Settings
@@ -47,6 +48,8 @@ def everything_in(home: Path) -> dict[str, int]:
 @pytest.mark.parametrize("mode", ERAS)
 async def test_a_dry_run_of_any_tool_queues_and_writes_nothing(settings: Settings, connect: Connect, mode: str) -> None:
     add_far_model(settings.home, 34.2)
+    clip = encode(settings.image_dirs[0] / "clip.mp4", greys())
+    video = f"data:video/mp4;base64,{base64.b64encode(clip.read_bytes()).decode()}"
     before = everything_in(settings.home)
     async with connect(settings, mode) as runner:
         for tool, request in MAKERS.items():
@@ -56,7 +59,9 @@ async def test_a_dry_run_of_any_tool_queues_and_writes_nothing(settings: Setting
             assert answer.job["message"] == answer.text
             assert answer.text.splitlines()[-1] == "To run it, call again without dry_run."
             assert answer.job["estimate"]["download"] is None
-        await runner.call("generate_video", prompt="a star", model="far", image=PICTURE, dry_run=True)
+        for image in (PICTURE, video, str(clip)):
+            answer = await runner.call("generate_video", prompt="a star", model="far", image=image, dry_run=True)
+            assert not answer.result.is_error, answer.text
     assert everything_in(settings.home) == before
 
 
