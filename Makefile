@@ -2,7 +2,7 @@
 # The recipes that need more than a line are in scripts/.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo check rest test test-random lint format docs lock sbom clean
+.PHONY: help demo check measure rest test test-random lint format docs lock sbom clean
 
 # PYTHON=python3.13 VENV=.venv-3.13 make test: with another Python, in an environment of its own.
 VENV ?= .venv
@@ -11,8 +11,13 @@ RUN := $(VENV)/.installed-run
 DEV := $(VENV)/.installed-dev
 
 PYTEST := -m pytest --numprocesses logical --maxprocesses 4 --dist loadgroup --no-loadscope-reorder
-# The tests that never load torch: about half of all, in a fraction of the time.
-FAST := $(addprefix tests/,catalog hardware jobs media planning schema service fronts/hosts fronts/mcp fronts/http fronts/web) \
+# The tests that start few processes and never load torch: a third of all, in a tenth of the time.
+CHECK := $(addprefix tests/,catalog hardware media planning schema service) $(wildcard tests/test_*.py) \
+	$(filter-out %/test_starts.py %/test_devices.py,$(wildcard tests/jobs/test_*.py)) \
+	$(filter-out %/test_faults.py %/test_hosts.py %/test_stdio.py %/test_stdio_messages.py,$(wildcard tests/fronts/mcp/test_*.py)) \
+	$(addprefix tests/fronts/web/,test_access.py test_api.py test_events.py)
+# All tests that never load torch. They run nearly all of the source but the engine.
+MEASURED := $(addprefix tests/,catalog hardware jobs media planning schema service fronts/hosts fronts/mcp fronts/http fronts/web) \
 	$(wildcard tests/test_*.py tests/fronts/test_*.py) \
 	$(addprefix tests/weights/,test_fetch.py test_page.py test_trouble.py) \
 	$(filter-out %/test_openapi.py %/test_page.py,$(wildcard tests/fronts/openai/test_*.py)) \
@@ -27,10 +32,11 @@ SEED ?= $(shell date +%N)
 
 help:
 	@echo "make demo         a video, an image and its caption, in demo/; then how to connect a client"
-	@echo "make check        the fast tests, those that never load torch; ARGS='-k words' chooses some"
-	@echo "make rest         all others"
-	@echo "make test         all tests; check and test with COVERAGE=1 measure how much of the source they run,"
-	@echo "                  test COVERAGE=fast, as in CI, only in the tests of check, which have a floor"
+	@echo "make check        the quick tests; ARGS='-k words' chooses some"
+	@echo "make measure      the tests that never load torch, and how much of the source they run, which has a floor"
+	@echo "make rest         all that measure does not run"
+	@echo "make test         all tests; COVERAGE=1 measures how much of the source they run, and COVERAGE=fast, as in CI,"
+	@echo "                  is make measure and make rest"
 	@echo "make test-random  all tests in random order; SEED=7 repeats one"
 	@echo "make lint         what is checked without running: style, types, import order, file lengths, generated docs"
 	@echo "make format       set the style right"
@@ -43,20 +49,19 @@ demo: $(RUN)
 	@scripts/demo
 
 check: $(DEV)
-ifdef COVERAGE
-	$(MEASURE) $(FAST) $(ARGS)
+	$(VENV)/bin/python $(PYTEST) $(CHECK) $(ARGS)
+
+measure: $(DEV)
+	$(MEASURE) $(MEASURED) $(ARGS)
 	$(COVERED) --omit='src/wan_mcp/engine/*' --fail-under=$(FLOOR)
-else
-	$(VENV)/bin/python $(PYTEST) $(FAST) $(ARGS)
-endif
 
 rest: $(DEV)
-	$(VENV)/bin/python $(PYTEST) $(addprefix --ignore=,$(FAST)) $(ARGS)
+	$(VENV)/bin/python $(PYTEST) $(addprefix --ignore=,$(MEASURED)) $(ARGS)
 
 test: $(DEV)
 ifeq ($(COVERAGE),fast)
-	@$(MAKE) --no-print-directory check COVERAGE=1
-	@$(MAKE) --no-print-directory rest COVERAGE=
+	@$(MAKE) --no-print-directory measure
+	@$(MAKE) --no-print-directory rest
 else ifdef COVERAGE
 	$(MEASURE) $(ARGS)
 	$(COVERED)

@@ -25,7 +25,7 @@ from wan_mcp.settings import ENV_PREFIX, Settings
 __all__ = ["Running", "Site", "running", "site"]
 
 FRONT = "from wan_mcp.fronts.http.app import run_http; from wan_mcp.settings import Settings"
-RUN = "run_http(Settings(), '127.0.0.1', 0)"
+RUN = "run_http(Settings(), '127.0.0.1', {port})"
 
 
 @dataclass
@@ -100,9 +100,11 @@ class Running:
 
 
 @contextmanager
-def running(settings: Settings, before: str = "", prepare: Callable[[], None] | None = None) -> Iterator[Running]:
+def running(
+    settings: Settings, before: str = "", prepare: Callable[[], None] | None = None, port: int = 0
+) -> Iterator[Running]:
     """A front as a process; it first runs `prepare`, and then the Python `before`."""
-    command = [sys.executable, "-c", f"{FRONT}\n{before}\n{RUN}"]
+    command = [sys.executable, "-c", f"{FRONT}\n{before}\n{RUN.format(port=port)}"]
     environment = os.environ | settings.environment()
     if settings.http_token:  # a front's secret, which no other process is given
         environment |= {f"{ENV_PREFIX}HTTP_TOKEN": settings.http_token}

@@ -4,13 +4,13 @@ import base64
 import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import anyio
 import pytest
 from mcp import Client
 
+from tests.fixtures.browser import opened
 from tests.support.http_fronts import Running, running
 from tests.support.patience import PATIENCE_S
 from wan_mcp.settings import Settings
@@ -19,20 +19,6 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, FilePayload, Page
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="the tests of the page need playwright")
-CHROMIUM = Path("/usr/bin/chromium")
-if not CHROMIUM.exists():
-    pytest.skip("the tests of the page need Chromium: scripts/install-browser", allow_module_level=True)
-
-FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 PATIENCE_MS = PATIENCE_S * 1000
 PROMPT = "a red circle moves right over a white background"
 SCRIPT = "<img src=x onerror=\"document.title='broken in'\">"
@@ -52,30 +38,12 @@ def front(settings: Settings) -> Iterator[Running]:
         yield front
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator["Browser"]:
-    with sync_api.sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
-        yield browser
-        browser.close()
-
-
 @pytest.fixture
 def page(browser: "Browser", front: Running) -> Iterator["Page"]:
-    """The open page, which has asked this machine only, and broken nothing."""
-    context = browser.new_context(viewport={"width": 1440, "height": 900})
-    page = context.new_page()
-    page.set_default_timeout(PATIENCE_MS)
-    asked: list[str] = []
-    broken: list[str] = []
-    page.on("request", lambda request: asked.append(request.url))
-    page.on("pageerror", lambda error: broken.append(str(error)))
-    page.goto(front.url)
-    page.wait_for_selector("#model")
-    yield page
-    context.close()
-    assert [url for url in asked if not url.startswith((front.url, "blob:", "data:"))] == []
-    assert broken == []
+    """The open page."""
+    for page in opened(browser, front.url):
+        page.wait_for_selector("#model")
+        yield page
 
 
 def make(page: "Page", prompt: str = PROMPT) -> str:

@@ -12,18 +12,25 @@ export const active = (job) => !ended(job);
 export const jobs = new Store(new Map());
 /** Ids that are hidden while a deletion can be undone. */
 export const hidden = new Store(new Set());
+/** How many jobs have succeeded while the page looked on. */
+export const successes = new Store(0);
 
 /** Put cards into the map, and say aloud what has changed. */
 export function learn(cards, { aloud = false } = {}) {
+  let succeeded = 0;
   jobs.set((known) => {
     const next = new Map(known);
     for (const card of cards) {
       const before = next.get(card.id);
-      if (aloud) tell(before, card);
+      if (aloud) {
+        tell(before, card);
+        succeeded += card.state === "succeeded" && before?.state !== "succeeded";
+      }
       next.set(card.id, { ...before, ...card });
     }
     return next;
   });
+  if (succeeded) successes.set((count) => count + succeeded);
 }
 
 export function forget(ids) {

@@ -2,7 +2,7 @@
 
 import { Problem, api } from "../core/api.js";
 import { useEffect, useRef, useState } from "../core/dom.js";
-import { hidden, jobs, learn } from "../core/jobs.js";
+import { hidden, jobs, learn, successes } from "../core/jobs.js";
 import { useStore } from "../core/store.js";
 
 const PAGE = 100;
@@ -25,11 +25,10 @@ export function useResults(filters) {
   const [state, setState] = useState({ ids: [], before: null, loading: true, problem: null });
   const known = useStore(jobs);
   const gone = useStore(hidden);
-  const busy = useRef(false);
-  const finished = [...known.values()].filter((job) => job.state === "succeeded").length;
+  const asked = useRef(""); // the page that is being read, or was read last
+  const finished = useStore(successes);
 
   const read = async (before, ids) => {
-    busy.current = true;
     const ask = new URLSearchParams(query);
     if (before) ask.set("before", before);
     try {
@@ -37,10 +36,9 @@ export function useResults(filters) {
       learn(page.jobs);
       return { ids: [...ids, ...page.jobs.map((job) => job.id)], before: page.before, loading: false, problem: null };
     } catch (problem) {
+      asked.current = ""; // it may be asked for again
       if (!(problem instanceof Problem)) throw problem;
       return { ids, before, loading: false, problem };
-    } finally {
-      busy.current = false;
     }
   };
   useEffect(() => {
@@ -58,7 +56,9 @@ export function useResults(filters) {
   }, [query, finished]);
 
   const next = async () => {
-    if (busy.current || !state.before) return;
+    const page = `${query} ${state.before}`;
+    if (!state.before || asked.current === page) return;
+    asked.current = page;
     const grown = await read(state.before, state.ids);
     setState((now) => (now.query === query ? { ...grown, query } : now));
   };
