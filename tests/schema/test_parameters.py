@@ -26,7 +26,7 @@ OPTIONS = {
     "--output --force --json --detach --open --download --dry-run",
     "generate image": "prompt --negative --model --preset --image --frame --strength --resolution --steps --guidance "
     "--seed --style --lora --count --output --force --json --detach --open --download --dry-run",
-    "caption": "image --frame --model --type --length --prompt --option --seed --output --force --json --detach "
+    "caption": "image --frame --model --type --length --prompt --option --seed more --output --force --json --detach "
     "--download --dry-run",
 }
 

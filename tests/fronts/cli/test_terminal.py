@@ -70,7 +70,7 @@ def test_names_and_errors_of_manifests_are_shown(wan: Wan, settings: Settings) -
 def test_captions_notes_and_reasons_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
     echo(EVIL, fg="red", err=True)
     echo("two\nlines")
-    follow._say(f"note: num_frames {EVIL}")
+    follow.say(f"note: num_frames {EVIL}")
     said = capsys.readouterr()
     assert said.out == "two\nlines\n"
     assert r"A\x1b]0;OWNED\x07\x1b[2J\x9b31m\u202e\r" in said.err

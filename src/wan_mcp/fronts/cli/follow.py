@@ -32,7 +32,7 @@ from wan_mcp.service.terms import Terms
 from wan_mcp.settings import Settings
 from wan_mcp.text import duration, one_line
 
-__all__ = ["follow_job", "run_remix", "run_request"]
+__all__ = ["CLIENT", "FAILED", "follow", "follow_job", "run_remix", "run_request", "say"]
 
 CLIENT = "command line"
 FAILED = 1
@@ -70,7 +70,7 @@ def run_remix(
     job = anyio.run(_run, settings, make, delivery, terms)
     if delivery.detach and not delivery.as_json:
         typer.echo(job.id)
-        _say(f"The job runs in the background; wait for its result with: wan-mcp jobs wait {job.id}")
+        say(f"The job runs in the background; wait for its result with: wan-mcp jobs wait {job.id}")
         return
     _deliver(job, delivery)
 
@@ -83,7 +83,7 @@ def follow_job(settings: Settings, meant: str, delivery: Delivery) -> None:
     """
     screen.quiet = is_quiet()
 
-    async def follow() -> Job:
+    async def wait() -> Job:
         async with serving(settings) as service:
             job = (await chosen_job(service, meant)).job
             delivery.check(job.plan.kind, job.plan.count)
@@ -91,9 +91,9 @@ def follow_job(settings: Settings, meant: str, delivery: Delivery) -> None:
             return (await service.view(job.id)).job
 
     try:
-        job = anyio.run(follow)
+        job = anyio.run(wait)
     except KeyboardInterrupt:
-        _say("The job continues; wait for it again, or stop it with: wan-mcp jobs cancel")
+        say("The job continues; wait for it again, or stop it with: wan-mcp jobs cancel")
         sys.exit(INTERRUPTED)
     _deliver(job, delivery)
 
@@ -108,14 +108,14 @@ def _deliver(job: Job, delivery: Delivery) -> None:
     if delivery.opens:
         for path in paths:
             if (why_not := open_file(path)) is not None:
-                _say(f"{path} is not opened: {why_not}")
+                say(f"{path} is not opened: {why_not}")
     if job.state is JobState.FAILED:
         sys.exit(FAILED)
     if job.state is not JobState.SUCCEEDED and not delivery.detach:
         sys.exit(INTERRUPTED)
 
 
-def _say(text: str) -> None:
+def say(text: str) -> None:
     """Print a line to stderr, in the words of the command line."""
     screen.print(one_line(in_cli_words(text)))
 
@@ -127,17 +127,17 @@ def _tell(job: Job, paths: list[Path]) -> None:
         if job.caption is not None and not paths:
             echo(job.caption)
         if job.artifacts:
-            _say(f"seed {job.plan.seed}")
+            say(f"seed {job.plan.seed}")
         for note in (*job.plan.notes, *job.notes):
-            _say(f"note: {note}")
+            say(f"note: {note}")
         if job.finished_at and job.started_at:
-            _say(f"done in {duration(job.finished_at - job.started_at)} (job {job.id})")
+            say(f"done in {duration(job.finished_at - job.started_at)} (job {job.id})")
     elif job.error is not None:
         echo(one_line(in_cli_words(job.error.message)), fg="red", err=True)
     elif job.state.final:
-        _say(f"job {job.id} is {job.state}")
+        say(f"job {job.id} is {job.state}")
     else:
-        _say(f"job {job.id} has not stopped yet; check it with: wan-mcp jobs wait {job.id}")
+        say(f"job {job.id} has not stopped yet; check it with: wan-mcp jobs wait {job.id}")
 
 
 async def _estimate(settings: Settings, make: Callable[[JobService], Awaitable[Remix]], delivery: Delivery) -> None:
@@ -155,6 +155,12 @@ async def _estimate(settings: Settings, make: Callable[[JobService], Awaitable[R
         echo(one_line(in_cli_words(line)))
 
 
+async def follow(service: JobService, job_id: str) -> None:
+    """Wait for a job and show its progress; the first Ctrl-C cancels it."""
+    async with _interruptible(service, job_id):
+        await _follow(service, job_id)
+
+
 async def _run(
     settings: Settings, make: Callable[[JobService], Awaitable[Remix]], delivery: Delivery, terms: Terms
 ) -> Job:
@@ -167,8 +173,7 @@ async def _run(
         )
         job = view.job
         if not delivery.detach:
-            async with _interruptible(service, job.id):
-                await _follow(service, job.id)
+            await follow(service, job.id)
             job = (await service.view(job.id)).job
         return job
 
@@ -196,7 +201,7 @@ class _Lines:
     async def __call__(self, view: JobView) -> None:
         if time.monotonic() - self._said_at >= LINE_EVERY_S and not view.job.state.final:
             self._said_at = time.monotonic()
-            _say(f"{fraction_of(view.job):.0%} {sentence(view)}")
+            say(f"{fraction_of(view.job):.0%} {sentence(view)}")
 
 
 @asynccontextmanager
@@ -206,7 +211,7 @@ async def _interruptible(service: JobService, job_id: str) -> AsyncIterator[None
     async def listen() -> None:
         with anyio.open_signal_receiver(signal.SIGINT) as signals:
             await anext(signals)
-            _say("stopping the job; press Ctrl-C again to exit without waiting")
+            say("stopping the job; press Ctrl-C again to exit without waiting")
             async with anyio.create_task_group() as asking:
                 asking.start_soon(ask)
                 await anext(signals)

@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
@@ -75,8 +75,22 @@ def image(ctx: typer.Context, request: ImageRequest, delivery: "Delivery", terms
 
 @with_request_options
 @with_delivery(output_option("File to write, .txt", "By default the caption is printed."), opens=False)
-def caption(ctx: typer.Context, request: CaptionRequest, delivery: "Delivery", terms: Terms) -> None:
-    """Describe an image in words."""
+def caption(
+    ctx: typer.Context,
+    request: CaptionRequest,
+    delivery: "Delivery",
+    terms: Terms,
+    more: Annotated[list[str] | None, typer.Argument(help="More images, or folders of images.")] = None,
+) -> None:
+    """Describe an image in words; for a folder or several files, write a .txt file beside each.
+
+    A .txt file that exists is kept, unless --force is given.
+    """
+    from wan_mcp.fronts.cli.caption_files import caption_files, pictures_of
     from wan_mcp.fronts.cli.follow import run_request
 
+    pictures = pictures_of([request.image, *(more or [])])
+    if pictures is not None:
+        caption_files(ctx.obj, request, pictures, delivery, terms)
+        return
     run_request(ctx.obj, request, delivery, terms)
