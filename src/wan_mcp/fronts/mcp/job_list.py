@@ -13,6 +13,7 @@ from wan_mcp.text import instant, one_line, shortened
 
 __all__ = ["JobList", "JobListOutline", "job_list"]
 
+NO_JOBS = "No matching jobs."
 PROMPT_CHARACTERS = 100
 """Of a prompt in the list."""
 
@@ -70,7 +71,7 @@ def job_list(found: JobListing) -> CallToolResult:
         for entry, job in zip(entries, found.jobs, strict=True)
     ]
     lines += [str(job) for job in found.unreadable]
-    message = "\n".join([*map(one_line, lines), *_next_step(found)]) or "No matching jobs."
+    message = "\n".join([*map(one_line, lines), *_next_step(found)]) or NO_JOBS
     unreadable = {job.id: job.reason for job in found.unreadable}
     facts: dict[str, Any] = JobList(
         message=message, jobs=entries, before=found.before, unreadable=unreadable
@@ -85,6 +86,8 @@ def _next_step(found: JobListing) -> list[str]:
         [*_, chosen] = [jobs[0], *(job for job in jobs if not job.state.final)]  # the oldest that is not done, if any
         waits = "" if chosen.state.final else ", wait_s=45"
         steps.append(f"A job's files, text or error: get_job(job_id='{chosen.id}'{waits}).")
+    if removable := [job for job in jobs if job.state.final and not job.kept]:
+        steps.append(f"To remove one for good: delete_job(job_id='{removable[-1].id}').")
     if found.before:
         steps.append(f"Older jobs: repeat the call with before='{found.before}'.")
     return [" ".join(steps)] if steps else []

@@ -19,12 +19,12 @@ from wan_mcp.fronts.mcp.tools import build_tools
 from wan_mcp.service.service import JobService
 from wan_mcp.settings import Settings
 
-__all__ = ["build_http_app", "build_server", "max_message_bytes", "serve_streams"]
+__all__ = ["INSTRUCTIONS", "build_http_app", "build_server", "max_message_bytes", "serve_streams"]
 
 log = logging.getLogger(__name__)
 
 INSTRUCTIONS = (
-    "Makes videos, images and captions on this machine. list_resolutions lists models, sizes, styles and "
+    "Makes videos, images and captions on this machine. list_resolutions() lists models, sizes, styles and "
     "usual times. A call that is not done within wait_s returns a job_id: continue with get_job. "
     "Always tell the user the path or the URL of a finished file. {defaults}"
 )

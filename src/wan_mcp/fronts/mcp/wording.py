@@ -96,14 +96,17 @@ def _next_step(job: Job, places: Places) -> Iterable[str]:
             shows = "The image shows frames of the video in reading order."
             if len(job.artifacts) > 1:
                 shows = "Each image shows frames of one video, with its number and seed above."
-            yield f"{give} {shows} For a variation: {vary}."
+            yield f"{give} {shows} For a variation: {vary}. In words: caption_image(image='{_first(job)}')."
         case JobState.SUCCEEDED if job.plan.kind is Kind.IMAGE:
             yield f"{give} To animate it: generate_video(image='{_first(job)}', prompt=…). For a variation: {vary}."
         case JobState.SUCCEEDED:
-            yield "Give the user the caption."
+            yield f"Give the user the caption. For another wording: {vary}. To picture it: generate_image(prompt=…)."
         case JobState.FAILED | JobState.CANCELLED:
             again = f"remix(job_id='{job.id}')"
-            yield f"It has ended and is not run again automatically. To try again: {again}, with changes if needed."
+            yield (
+                f"It has ended and is not run again automatically. To try again: {again}, with changes if needed. "
+                "Earlier jobs: list_jobs(query=…)."
+            )
         case _ if job.cancel_requested:
             yield f"Job {job.id} is stopping; call get_job(job_id='{job.id}', wait_s=10) to see when it has stopped."
         case _:
