@@ -14,7 +14,7 @@ pytestmark = pytest.mark.anyio
 
 CASES: list[tuple[str, dict[str, Any] | None, str]] = [
     ("make_vido", {"idea": "rain"}, "no prompt 'make_vido'; did you mean make_video?"),
-    ("zzz", None, "no prompt 'zzz'; available: make_video, animate_image"),
+    ("zzz", None, "no prompt 'zzz'; available: make_video, animate_image, storyboard, vary_result"),
     ("make_video", None, "make_video: argument 'idea' is missing: What the video should show."),
     ("make_video", {"idea": ""}, "make_video: argument 'idea' is missing"),
     ("make_video", {"idea": "rain", "stile": "noir"}, "make_video: no argument 'stile'; did you mean style?"),

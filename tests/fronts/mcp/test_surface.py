@@ -4,12 +4,15 @@ import json
 import re
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
+from xml.etree import ElementTree
 
 import pytest
 from jsonschema import Draft202012Validator
-from mcp.types import PromptReference, ResourceTemplateReference, Tool
+from mcp.types import Implementation, PromptReference, ResourceTemplateReference, TextResourceContents, Tool
 
 from tests.fixtures.mcp_server import ERAS, Connect
+from wan_mcp.fronts.mcp.guides import GUIDES, guide
 from wan_mcp.schema.requests import CaptionRequest, ImageRequest, VideoRequest
 from wan_mcp.settings import Settings
 
@@ -193,7 +196,7 @@ async def test_resources_and_prompts_are_listed(settings: Settings, connect: Con
         resources = (await runner.client.list_resources()).resources
         templates = (await runner.client.list_resource_templates()).resource_templates
         prompts = (await runner.client.list_prompts()).prompts
-    assert [resource.uri for resource in resources] == ["wan://gallery"]
+    assert [resource.uri for resource in resources] == ["wan://gallery", *(f"wan://guides/{name}" for name in GUIDES)]
     assert {template.uri_template for template in templates} == {
         "wan://videos/{id}.mp4{?offset,length}",
         "wan://videos/{id}.sheet.jpg",
@@ -203,7 +206,7 @@ async def test_resources_and_prompts_are_listed(settings: Settings, connect: Con
         *(f"wan://images/{{id}}.{ending}{{?offset,length}}" for ending in ("jpg", "webp")),
         "wan://jobs/{id}",
     }
-    assert [prompt.name for prompt in prompts] == ["make_video", "animate_image"]
+    assert [prompt.name for prompt in prompts] == ["make_video", "animate_image", "storyboard", "vary_result"]
 
 
 async def test_a_prompt_carries_the_wishes(settings: Settings, connect: Connect) -> None:
@@ -214,9 +217,53 @@ async def test_a_prompt_carries_the_wishes(settings: Settings, connect: Connect)
     assert "wan://images/x.png" in compact(still.model_dump(mode="json"))
 
 
+async def test_guides_are_resources_and_parts_of_the_prompts(settings: Settings, connect: Connect) -> None:
+    given = {
+        "make_video": {"idea": "x"},
+        "animate_image": {"image": "wan://images/x.png"},
+        "storyboard": {"story": "y"},
+    }
+    async with connect(settings) as runner:
+        said = [compact((await runner.client.get_prompt(*each)).model_dump(mode="json")) for each in given.items()]
+        for name in GUIDES:
+            [content] = (await runner.client.read_resource(f"wan://guides/{name}")).contents
+            assert isinstance(content, TextResourceContents)
+            assert (content.mime_type, content.text.startswith("# ")) == ("text/markdown", True)
+            assert any(compact(content.text)[1:-1] in text for text in said)
+
+
+async def test_parameters_and_calls_of_the_guides_are_those_of_the_tools(settings: Settings, connect: Connect) -> None:
+    tools = {tool.name: tool.input_schema["properties"] for tool in await tools_of(settings, connect, ERAS[1])}
+    words = set(tools) | {name for properties in tools.values() for name in properties}
+    for name in GUIDES:
+        quoted = re.findall(r"`([a-z_]+)(?:=[^`]*)?`", guide(name))
+        assert quoted and set(quoted) <= words, set(quoted) - words
+
+
+@pytest.mark.parametrize("mode", ERAS)
+async def test_everything_has_a_small_icon(settings: Settings, connect: Connect, mode: str) -> None:
+    async with connect(settings, mode) as runner:
+        listed = [
+            *(await runner.client.list_tools()).tools,
+            *(await runner.client.list_prompts()).prompts,
+            *(resources := await runner.client.list_resources()).resources,
+        ]
+        server = runner.client.server_info
+    if server is None:  # of the newer protocol it comes with each result
+        server = Implementation.model_validate((resources.meta or {})["io.modelcontextprotocol/serverInfo"])
+    for each in (server, *listed):
+        assert each.icons is not None, each.name
+        [icon] = each.icons
+        kind, _, drawing = icon.src.partition(",")
+        assert (kind, icon.mime_type) == ("data:image/svg+xml", "image/svg+xml")
+        assert len(icon.src) < 400
+        ElementTree.fromstring(unquote(drawing))
+
+
 async def test_styles_models_sizes_and_ids_are_completed(settings: Settings, connect: Connect) -> None:
     prompt = PromptReference(type="ref/prompt", name="make_video")
     job = ResourceTemplateReference(type="ref/resource", uri="wan://jobs/{id}")
+    ranged = "wan://videos/{id}.mp4{?offset,length}"
     async with connect(settings) as runner:
 
         async def complete(reference: PromptReference | ResourceTemplateReference, name: str, value: str) -> list[str]:
@@ -227,5 +274,19 @@ async def test_styles_models_sizes_and_ids_are_completed(settings: Settings, con
         assert await complete(prompt, "style", "c") == ["cinematic", "claymation"]
         assert await complete(prompt, "model", "wan-mi") == ["wan-mini"]
         assert await complete(prompt, "resolution", "lan") == ["landscape"]
+        assert await complete(prompt, "resolution", "LAN") == ["landscape"]
+        assert await complete(prompt, "preset", "b") == ["best"]
         assert await complete(prompt, "idea", "") == []
+        animated = PromptReference(type="ref/prompt", name="animate_image")
+        assert "wan2.2-t2v-a14b" in await complete(prompt, "model", "")
+        assert "wan2.2-t2v-a14b" not in await complete(animated, "model", "")
+        assert "wan2.2-i2v-a14b" in await complete(animated, "model", "")
+        assert await complete(PromptReference(type="ref/prompt", name="vary_result"), "job_id", "") == [job_id]
+        assert await complete(ResourceTemplateReference(type="ref/resource", uri=ranged), "offset", "") == []
+        picture = await runner.call("generate_image", prompt="a star", steps=1)
+        uri = picture.job["artifacts"][0]["uri"]
+        assert await complete(animated, "image", "wan://") == [uri]
+        for address in ("wan://images/{id}.png{?offset,length}", "wan://images/{id}.jpg{?offset,length}"):
+            template = ResourceTemplateReference(type="ref/resource", uri=address)
+            assert await complete(template, "id", "") == [uri.rpartition("/")[2].removesuffix(".png")]
         assert await complete(job, "id", job_id[:3]) == [job_id]

@@ -1,78 +1,94 @@
-"""Prompts for people, and completion of the arguments of prompts and resource addresses."""
+"""Prompts for people: each turns a few words into instructions for the model, with the guide that it needs."""
 
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any
 
 from mcp.server.mcpserver import MCPServer
-from mcp.types import (
-    Completion,
-    CompletionArgument,
-    CompletionContext,
-    Prompt,
-    PromptReference,
-    ResourceTemplateReference,
-)
+from mcp.types import Prompt
 from pydantic import Field
 
-from wan_mcp.catalog.catalog import Catalog
-from wan_mcp.schema.enums import Kind
-from wan_mcp.service.service import JobService
+from wan_mcp.fronts.mcp import icons
+from wan_mcp.fronts.mcp.guides import guide
 from wan_mcp.text import suggestion
 
 __all__ = ["add_prompts", "wrong_prompt"]
 
-MAX_VALUES = 100  # the protocol's limit
-JOBS_LOOKED_AT = 50
 SHOWN = 60  # characters of a name that was refused
 
+Style = Annotated[str, Field(description="A style preset.")]
+Model = Annotated[str, Field(description="The model to use.")]
+Resolution = Annotated[str, Field(description="A named size of the model.")]
+Preset = Annotated[str, Field(description="draft, standard or best.")]
 
-def add_prompts(server: MCPServer[Any], service: JobService) -> None:
-    """Add the prompts and completions to `server`."""
 
-    @server.prompt(title="Make a video")
+def add_prompts(server: MCPServer[Any]) -> None:
+    """Add the prompts to `server`."""
+
+    @server.prompt(title="Make a video", icons=[icons.VIDEO])
     def make_video(
         idea: Annotated[str, Field(description="What the video should show.")],
-        style: Annotated[str, Field(description="A style preset.")] = "",
-        model: Annotated[str, Field(description="The model to use.")] = "",
-        resolution: Annotated[str, Field(description="A named size of the model.")] = "",
+        style: Style = "",
+        model: Model = "",
+        resolution: Resolution = "",
+        preset: Preset = "",
     ) -> str:
         """Turn an idea into a finished video: check the result, and improve it once if needed."""
-        wishes = {"style": style, "model": model, "resolution": resolution}
-        given = "".join(f" Use {name} '{value}'." for name, value in wishes.items() if value)
         return (
-            f"Make a video: {idea}.{given}\n"
+            f"Make a video: {idea}.{_wishes(style=style, model=model, resolution=resolution, preset=preset)}\n"
             "First call list_resolutions to see what the models can do. Write a prompt in their words: subject, "
             "motion, setting, camera, light. Call generate_video, and get_job until it is done. Look at the sheet of "
             "frames; if it misses the idea, try once more with a better prompt. End with the path of the file and "
-            "its seed."
+            f"its seed.\n\n{guide('prompting')}"
         )
 
-    @server.prompt(title="Animate an image")
+    @server.prompt(title="Animate an image", icons=[icons.IMAGE])
     def animate_image(
         image: Annotated[str, Field(description="Path or wan:// address of the image.")],
         motion: Annotated[str, Field(description="What should happen in it.")] = "",
+        model: Model = "",
+        preset: Preset = "",
     ) -> str:
         """Turn an image into a video that starts with it."""
         wish = f"What should happen: {motion}." if motion else "Choose a motion that suits the image."
         return (
-            f"Animate the image {image}. {wish}\n"
+            f"Animate the image {image}. {wish}{_wishes(model=model, preset=preset)}\n"
             "Call caption_image to see what it shows, then generate_video with image and a prompt that names the "
-            "subject and its motion. End with the path of the file."
+            f"subject and its motion. End with the path of the file.\n\n{guide('image-to-video')}"
         )
 
-    @server.completion()  # type: ignore[no-untyped-call, untyped-decorator]
-    async def complete(
-        reference: PromptReference | ResourceTemplateReference,
-        argument: CompletionArgument,
-        context: CompletionContext | None,
-    ) -> Completion | None:
-        if isinstance(reference, PromptReference):
-            model = (context.arguments or {}).get("model") if context else None
-            values = _prompt_values(service.catalog, argument.name, model)
-        else:
-            values = await _ids(service, reference.uri)
-        matching = [value for value in values if value.startswith(argument.value)]
-        return Completion(values=matching[:MAX_VALUES], total=len(matching), has_more=len(matching) > MAX_VALUES)
+    @server.prompt(title="Storyboard", icons=[icons.LIST])
+    def storyboard(
+        story: Annotated[str, Field(description="What happens, in a few sentences.")],
+        shots: Annotated[str, Field(description="How many shots. Default: as many as the story needs.")] = "",
+        style: Style = "",
+        model: Model = "",
+        resolution: Resolution = "",
+    ) -> str:
+        """Turn a story into shots: drawings first, then a clip of each."""
+        number = f" Make {shots} shots." if shots else ""
+        return (
+            f"Make a storyboard: {story}.{number}{_wishes(style=style, model=model, resolution=resolution)}\n"
+            "First call list_resolutions to see what the models can do. Write the shots, draw each, and ask the user "
+            f"before you animate them.\n\n{guide('storyboard')}\n\n{guide('prompting')}"
+        )
+
+    @server.prompt(title="Vary a result", icons=[icons.JOB])
+    def vary_result(
+        job_id: Annotated[str, Field(description="The job whose result to vary.")],
+        change: Annotated[str, Field(description="What should be different. Default: another seed only.")] = "",
+        preset: Preset = "",
+    ) -> str:
+        """Make an earlier result again, differently."""
+        how = f"What should be different: {change}." if change else "Only the seed changes."
+        return (
+            f"Make the result of job {job_id} again.{_wishes(preset=preset)} {how}\n"
+            "Call get_job to see what it was, then remix with the parameters that change and nothing else. Compare "
+            f"both results for the user, and name their paths.\n\n{guide('prompting')}"
+        )
+
+
+def _wishes(**wishes: str) -> str:
+    return "".join(f" Use {name} '{value}'." for name, value in wishes.items() if value)
 
 
 def wrong_prompt(prompts: Iterable[Prompt], name: str, given: Mapping[str, str]) -> str | None:
@@ -88,25 +104,3 @@ def wrong_prompt(prompts: Iterable[Prompt], name: str, given: Mapping[str, str])
         if argument.required and not given.get(each)
     ]
     return f"{name}: {'; '.join([*sorted(unknown), *missing])}" if unknown or missing else None
-
-
-def _prompt_values(catalog: Catalog, name: str, model: str | None) -> Iterable[str]:
-    match name:
-        case "style":
-            return sorted(catalog.styles)
-        case "model":
-            return sorted(m.name for m in catalog.manifests.values() if m.frames)
-        case "resolution":
-            chosen = [m for m in catalog.manifests.values() if m.sizes and m.frames and model in (None, "", m.name)]
-            return sorted({size.name for m in chosen if m.sizes for size in m.sizes.named})
-        case _:
-            return ()
-
-
-async def _ids(service: JobService, template: str) -> list[str]:
-    jobs = await service.newest(limit=JOBS_LOOKED_AT)
-    if template.startswith("wan://jobs/"):
-        return [job.id for job in jobs]
-    kind = Kind.VIDEO if template.startswith("wan://videos/") else Kind.IMAGE
-    uris = [artifact.uri for job in jobs if job.plan.kind is kind for artifact in job.artifacts]
-    return [uri.rpartition("/")[2].partition(".")[0] for uri in uris]

@@ -16,8 +16,11 @@ from typing import Any, ParamSpec, TypeVar
 from anyio.to_thread import run_sync
 from mcp.server.mcpserver import MCPServer
 from mcp.server.mcpserver.exceptions import ResourceError, ResourceNotFoundError
+from mcp.server.mcpserver.resources import TextResource
 
 from wan_mcp.errors import BadRequest, UnknownJob, UserError
+from wan_mcp.fronts.mcp import icons
+from wan_mcp.fronts.mcp.guides import GUIDES, guide
 from wan_mcp.fronts.mcp.places import Places
 from wan_mcp.fronts.mcp.results import result_file, structured
 from wan_mcp.jobs.rows import JobListing
@@ -118,11 +121,24 @@ def add_resources(server: MCPServer[Any], service: JobService) -> None:
 
     @server.resource(
         "wan://gallery", title="Gallery", mime_type="application/json", description="The newest results.",
+        icons=[icons.LIST],
     )  # fmt: skip
     @_errors_in_words
     async def gallery() -> str:
         listed = await service.listed(JobState.SUCCEEDED, GALLERY_JOBS)
         return await run_sync(_gallery, listed, _reader.get())
+
+    for name, about in GUIDES.items():
+        page = TextResource(
+            uri=f"wan://guides/{name}",
+            name=name,
+            title=guide(name).partition("\n")[0].removeprefix("# "),
+            description=about,
+            mime_type="text/markdown",
+            text=guide(name),
+            icons=[icons.CAPTION],
+        )
+        server.add_resource(page)
 
 
 def _errors_in_words(read: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[T]]:

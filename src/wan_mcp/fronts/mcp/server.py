@@ -10,6 +10,8 @@ from starlette.applications import Starlette
 
 import wan_mcp
 from wan_mcp.fronts.mcp.default_models import default_models_in_words
+from wan_mcp.fronts.mcp import icons
+from wan_mcp.fronts.mcp.completions import add_completions
 from wan_mcp.fronts.mcp.http_entry import ENDPOINT, HttpEntry
 from wan_mcp.fronts.mcp.middleware import PromptsInWords, ReadsOfAClient
 from wan_mcp.fronts.mcp.prompts import add_prompts
@@ -45,13 +47,15 @@ def build_server(service: JobService) -> MCPServer[Any]:
         title="Wan studio",
         version=wan_mcp.__version__,
         instructions=INSTRUCTIONS.format(defaults=default_models_in_words(service)),
+        icons=[icons.SERVER],
         tools=build_tools(service),
         cache_hints=CACHE_HINTS,
         subscriptions=False,  # nothing would ever be sent: clients follow a job by its progress, or by get_job
         middleware=[ReadsOfAClient(service.media), PromptsInWords(lambda: server.list_prompts())],
     )
     add_resources(server, service)
-    add_prompts(server, service)
+    add_prompts(server)
+    add_completions(server, service)
     return server
 
 

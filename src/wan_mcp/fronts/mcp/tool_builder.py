@@ -17,7 +17,7 @@ from mcp import MCPError
 from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.tools import Tool
 from mcp.server.mcpserver.utilities.func_metadata import ArgModelBase, FuncMetadata
-from mcp.types import CallToolResult, TextContent, ToolAnnotations
+from mcp.types import CallToolResult, Icon, TextContent, ToolAnnotations
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model, model_validator
 
 from wan_mcp.errors import HomeUnusable, UserError
@@ -44,6 +44,7 @@ def build_tool(
     title: str,
     annotations: ToolAnnotations,
     search_hint: str | None = None,
+    icon: Icon | None = None,
 ) -> Tool:
     """Build a tool that has the name, the parameters and the docstring of `function`.
 
@@ -53,6 +54,7 @@ def build_tool(
         title: The name that people see.
         annotations: Hints for clients.
         search_hint: Words by which hosts that load tools on demand (Claude Code) should find this one.
+        icon: A drawing for hosts that show one.
     """
     description = " ".join((function.__doc__ or "").split())
     declared = Tool.from_function(
@@ -104,6 +106,7 @@ def build_tool(
         update={
             "fn": answer,
             "is_async": True,
+            "icons": None if icon is None else [icon],
             "context_kwarg": "ctx",
             "parameters": parameters,
             "fn_metadata": FuncMetadata(arg_model=_AsSent, output_schema=_result_schema(result)),

@@ -14,6 +14,7 @@ from pydantic import BeforeValidator, Field
 from starlette.requests import Request as HttpRequest
 
 from wan_mcp.errors import BadRequest
+from wan_mcp.fronts.mcp import icons
 from wan_mcp.fronts.mcp.default_models import naming_its_default
 from wan_mcp.fronts.mcp.discreet_results import discreet_result
 from wan_mcp.fronts.mcp.dry_runs import dry_run_result
@@ -266,16 +267,16 @@ def build_tools(service: JobService) -> list[Tool]:
     keeps = ToolAnnotations(read_only_hint=False, destructive_hint=False, idempotent_hint=True, open_world_hint=False)
     stops = ToolAnnotations(read_only_hint=False, destructive_hint=True, idempotent_hint=True, open_world_hint=False)
     built = [
-        build_tool(unfold(tools.generate_video), "Generate video", makes, HINTS["video"]),
-        build_tool(unfold(tools.generate_image), "Generate image", makes, HINTS["image"]),
-        build_tool(unfold(tools.caption_image), "Caption image", makes, HINTS["caption"]),
-        build_tool(tools.list_resolutions, "Models, sizes and styles", reads, HINTS["models"]),
-        build_tool(tools.get_job, "Get job", reads, HINTS["job"]),
-        build_tool(tools.cancel_job, "Cancel job", stops, HINTS["cancel"]),
-        build_tool(tools.list_jobs, "Find jobs", reads, HINTS["jobs"]),
-        build_tool(unfold(tools.remix), "Remix", makes, HINTS["remix"]),
-        build_tool(tools.keep_job, "Keep job", keeps, HINTS["keep"]),
-        build_tool(tools.delete_job, "Delete job", stops, HINTS["delete"]),
+        build_tool(unfold(tools.generate_video), "Generate video", makes, HINTS["video"], icons.VIDEO),
+        build_tool(unfold(tools.generate_image), "Generate image", makes, HINTS["image"], icons.IMAGE),
+        build_tool(unfold(tools.caption_image), "Caption image", makes, HINTS["caption"], icons.CAPTION),
+        build_tool(tools.list_resolutions, "Models, sizes and styles", reads, HINTS["models"], icons.LIST),
+        build_tool(tools.get_job, "Get job", reads, HINTS["job"], icons.JOB),
+        build_tool(tools.cancel_job, "Cancel job", stops, HINTS["cancel"], icons.JOB),
+        build_tool(tools.list_jobs, "Find jobs", reads, HINTS["jobs"], icons.LIST),
+        build_tool(unfold(tools.remix), "Remix", makes, HINTS["remix"], icons.VIDEO),
+        build_tool(tools.keep_job, "Keep job", keeps, HINTS["keep"], icons.JOB),
+        build_tool(tools.delete_job, "Delete job", stops, HINTS["delete"], icons.JOB),
     ]
     return [_discreet(naming_its_default(tool, service), service.media) for tool in built]
 
