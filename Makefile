@@ -17,7 +17,7 @@ CHECK := $(addprefix tests/,catalog hardware media planning schema service) $(wi
 	$(filter-out %/test_faults.py %/test_hosts.py %/test_stdio.py %/test_stdio_messages.py,$(wildcard tests/fronts/mcp/test_*.py)) \
 	$(addprefix tests/fronts/web/,test_access.py test_api.py test_events.py)
 # All tests that never load torch. They run nearly all of the source but the engine.
-MEASURED := $(addprefix tests/,catalog hardware jobs media planning schema service fronts/hosts fronts/mcp fronts/http fronts/web) \
+MEASURED := $(addprefix tests/,catalog distribution hardware jobs media planning schema service fronts/hosts fronts/mcp fronts/http fronts/web) \
 	$(wildcard tests/test_*.py tests/fronts/test_*.py) \
 	$(addprefix tests/weights/,test_fetch.py test_page.py test_trouble.py) \
 	$(filter-out %/test_openapi.py %/test_page.py,$(wildcard tests/fronts/openai/test_*.py)) \

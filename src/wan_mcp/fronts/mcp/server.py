@@ -9,9 +9,9 @@ from mcp.server.transport_security import TransportSecuritySettings
 from starlette.applications import Starlette
 
 import wan_mcp
-from wan_mcp.fronts.mcp.default_models import default_models_in_words
 from wan_mcp.fronts.mcp import icons
 from wan_mcp.fronts.mcp.completions import add_completions
+from wan_mcp.fronts.mcp.default_models import default_models_in_words
 from wan_mcp.fronts.mcp.http_entry import ENDPOINT, HttpEntry
 from wan_mcp.fronts.mcp.middleware import PromptsInWords, ReadsOfAClient
 from wan_mcp.fronts.mcp.prompts import add_prompts
