@@ -207,9 +207,7 @@ def _in_short(
     ]
     if not listed.models:
         return "\n".join([f"No installed model does {task}." if task else "No models are installed.", *ends])
-    begins = [
-        "* default. Details: list_resolutions(model='NAME'). Then generate_image(prompt=…), generate_video(prompt=…)."
-    ]
+    begins = ["* default. More: list_resolutions(model='NAME'). Then generate_image(prompt=…)."]
     if any(fits[model.name] in (Fit.OFFLOADED, Fit.STREAMED) for model in listed.models):
         begins.append("Resident models are the fastest, streamed ones the slowest.")
     if not settings.auto_download:
