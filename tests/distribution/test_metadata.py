@@ -27,7 +27,7 @@ from wan_mcp.settings import ENV_PREFIX, Settings
 ROOT = Path(__file__).parents[2]
 SCHEMAS = Path(__file__).parent / "schemas"
 LAUNCHER = ROOT / "mcpb" / "server" / "wan-mcp"
-FORMATS = {bool: "boolean", int: "number", float: "number", Path: "filepath"}
+FORMATS: dict[Any, str] = {bool: "boolean", int: "number", float: "number", Path: "filepath"}
 
 
 def read(name: str) -> dict[str, Any]:
@@ -82,8 +82,7 @@ def test_settings_in_the_registry_are_settings_of_the_package() -> None:
             continue
         field = Settings.model_fields[each["name"].removeprefix(ENV_PREFIX).lower()]
         assert each["description"] == field.description
-        kind = field.annotation if isinstance(field.annotation, type) else None
-        assert each["format"] == FORMATS.get(kind, "string")  # type: ignore[call-overload]
+        assert each["format"] == FORMATS.get(field.annotation, "string")
     assert [each["value"] for each in package["packageArguments"]] == ["stdio"]
 
 

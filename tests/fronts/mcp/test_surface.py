@@ -243,7 +243,7 @@ async def test_parameters_and_calls_of_the_guides_are_those_of_the_tools(setting
 @pytest.mark.parametrize("mode", ERAS)
 async def test_everything_has_a_small_icon(settings: Settings, connect: Connect, mode: str) -> None:
     async with connect(settings, mode) as runner:
-        listed = [
+        listed: list[Any] = [
             *(await runner.client.list_tools()).tools,
             *(await runner.client.list_prompts()).prompts,
             *(resources := await runner.client.list_resources()).resources,
