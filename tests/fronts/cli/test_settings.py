@@ -13,7 +13,7 @@ from tests.fixtures.command_line import Wan
 from wan_mcp.fronts.cli.settings_options import default_in_words, variable
 from wan_mcp.settings import Settings
 
-README = (Path(__file__).parents[3] / "README.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[3] / "docs" / "settings.md").read_text(encoding="utf-8")
 
 
 def test_help_names_the_flag_variable_and_default_of_every_setting(wan: Wan) -> None:
@@ -25,8 +25,8 @@ def test_help_names_the_flag_variable_and_default_of_every_setting(wan: Wan) -> 
 
 
 @pytest.mark.parametrize("name", Settings.model_fields)
-def test_the_readme_lists_every_setting(name: str) -> None:
-    assert f"`{variable(name)}`" in README
+def test_the_page_of_settings_lists_every_setting(name: str) -> None:
+    assert f"`{variable(name)}`" in PAGE
 
 
 def test_a_flag_is_stronger_than_a_variable_and_reaches_the_engine(wan: Wan, tmp_path: Path) -> None:
