@@ -27,7 +27,7 @@ def refused(puller: Puller, code: str) -> str:
         puller.pull()
     assert caught.value.code == code
     assert not is_installed(puller.manifest, puller.home)
-    assert not (puller.home / "weights").exists()
+    assert not list(puller.home.glob("weights/*.lock.json"))
     return str(caught.value)
 
 
