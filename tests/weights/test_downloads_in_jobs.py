@@ -325,6 +325,8 @@ async def test_a_client_sees_which_models_are_ready(settings: Settings, tmp_path
 
     ready, words = await look(settings)
     assert (ready["wan-mini"], ready[name]) == (True, False)
+    assert "not downloaded (its first job with download=true downloads them)" in words
+    _, words = await look(settings.model_copy(update={"max_download_gb": 100}))
     assert "not downloaded (its first job downloads them)" in words
     _, words = await look(settings.model_copy(update={"auto_download": False}))
     assert f"not downloaded (run 'wan-mcp pull {name}')" in words

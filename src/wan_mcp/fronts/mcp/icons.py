@@ -15,7 +15,7 @@ def _icon(drawing: str) -> Icon:
     return Icon(src=f"data:image/svg+xml,{quote(svg, safe=_PLAIN)}", mime_type="image/svg+xml", sizes=["any"])
 
 
-_PLAIN = " '/:=()*,.-"
+_PLAIN = "/:=,;'"
 _LINES = "fill='none' stroke='#f83' stroke-width='2'"
 
 SERVER = _icon(

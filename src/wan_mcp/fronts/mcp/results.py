@@ -108,7 +108,7 @@ class JobResult(JobOutline):
     created_at: str
     started_at: str | None
     finished_at: str | None
-    expires_at: str | None
+    expires_at: str | None = None
     """When it is deleted by its age; left out where no age is set."""
 
     @model_serializer(mode="wrap")

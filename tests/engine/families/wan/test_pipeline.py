@@ -251,7 +251,7 @@ def test_running_out_of_memory_fails_the_job_with_smaller_sizes_and_spares_the_n
 
 def test_a_last_image_is_refused_where_the_model_takes_only_the_first(bench: Bench) -> None:
     picture = bench.picture()
-    with pytest.raises(JobFailed, match="leave last_image out"):
+    with pytest.raises(JobFailed, match="omit last_image"):
         bench.run(video_plan(task=Task.IMAGE_TO_VIDEO, image=picture, last_image=picture))
 
 
