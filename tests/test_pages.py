@@ -89,7 +89,7 @@ def test_the_description_of_the_package_has_absolute_links_to_files_that_are_the
         kind, _, path = target.removeprefix("https://code.example/me/wan/").partition("/main/")
         file = path.partition("#")[0]
         assert (ROOT / file).exists()
-        assert kind == ("raw" if file.endswith(".png") else "blob")
+        assert kind == ("raw" if file.endswith((".png", ".gif")) else "blob")
 
 
 def test_the_addresses_of_the_project_belong_to_one_place() -> None:
