@@ -1,4 +1,4 @@
-"""Measure the seams of videos of several shots: how alike the two frames at a seam are, against the pairs beside it.
+"""Measure the seams of videos of several shots: how alike its two frames are, against the neighbouring pairs.
 
     python -m benchmarks.seams                    # wan-mini on the CPU, a minute
 

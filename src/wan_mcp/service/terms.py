@@ -8,7 +8,7 @@ __all__ = ["Terms"]
 
 @dataclass(frozen=True)
 class Terms:
-    """What a caller allows and wants beside the request itself."""
+    """What a caller allows and wants in addition to the request."""
 
     download: bool = False
     """True if the model may be downloaded, however large it is."""

@@ -2,7 +2,7 @@
 
 The engine saves a result before it adds it to the job. If it dies between the two, the next engine makes the same
 result again and finds it saved. No trouble with the folder fails a job: the job gets a note, and its result is in the
-home as ever.
+home as usual.
 """
 
 import filecmp

@@ -1,4 +1,4 @@
-"""What the default models are, for models that call: the toys among them make shapes of whatever is asked for."""
+"""Which models are the defaults, in words for the calling model: the embedded ones make shapes of every prompt."""
 
 from mcp.server.mcpserver.tools import Tool
 
