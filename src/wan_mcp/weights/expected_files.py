@@ -10,8 +10,7 @@ from typing import Self
 from pydantic import Field, ValidationError
 
 from wan_mcp.catalog.manifest import Manifest
-from wan_mcp.errors import HomeUnusable
-from wan_mcp.files import atomic_file
+from wan_mcp.files import atomic_file, writing_to
 from wan_mcp.schema.enums import Frozen
 from wan_mcp.weights.hub import RemoteFile
 from wan_mcp.weights.lockfile import lock_place
@@ -56,14 +55,12 @@ class ExpectedFiles(Frozen):
         """Write it atomically.
 
         Raises:
+            OutOfSpace: the disk is full.
             HomeUnusable: the home folder cannot be written.
         """
         place = _place(manifest, home)
-        try:
-            with atomic_file(place, private=True) as fresh:
-                fresh.write_text(self.model_dump_json(indent=1), encoding="utf-8")
-        except OSError as error:
-            raise HomeUnusable(f"the file {place} cannot be written: {error.strerror}") from error
+        with writing_to(place.parent), atomic_file(place, private=True) as fresh:
+            fresh.write_text(self.model_dump_json(indent=1), encoding="utf-8")
 
     @staticmethod
     def remove(manifest: Manifest, home: Path) -> None:

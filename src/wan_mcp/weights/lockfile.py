@@ -12,8 +12,7 @@ from typing import Literal, Self
 from pydantic import Field, ValidationError
 
 from wan_mcp.catalog.manifest import Manifest
-from wan_mcp.errors import HomeUnusable
-from wan_mcp.files import atomic_file, sweep_stale
+from wan_mcp.files import atomic_file, sweep_stale, writing_to
 from wan_mcp.schema.enums import Frozen
 from wan_mcp.weights.repositories import FurtherWeights
 
@@ -60,15 +59,14 @@ class WeightsLock(Frozen):
         """Write it atomically.
 
         Raises:
+            OutOfSpace: the disk is full.
             HomeUnusable: the home folder cannot be written.
         """
         place = lock_place(manifest, home)
-        try:
+        with writing_to(place.parent):
             with atomic_file(place, private=True) as fresh:
                 fresh.write_text(self.model_dump_json(indent=1, by_alias=True), encoding="utf-8")
             sweep_stale(place.parent)
-        except OSError as error:
-            raise HomeUnusable(f"the lock file {place} cannot be written: {error.strerror}") from error
 
     @staticmethod
     def remove(manifest: Manifest, home: Path) -> None:

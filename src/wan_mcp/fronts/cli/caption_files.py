@@ -1,4 +1,4 @@
-"""Captions of many pictures: a text file beside each."""
+"""Captions of many pictures: a text file next to each."""
 
 import json
 from collections.abc import Sequence
@@ -62,7 +62,7 @@ def pictures_of(names: Sequence[str]) -> list[Path] | None:
 def caption_files(
     settings: Settings, request: CaptionRequest, pictures: Sequence[Path], delivery: Delivery, terms: Terms
 ) -> None:
-    """Caption each picture, one after the other, into a text file beside it; exits with 1 if one has none.
+    """Caption each picture, one after the other, into a text file next to it; exits with 1 if one has none.
 
     A picture whose text file exists is passed over, unless `delivery.force`.
 
@@ -71,7 +71,7 @@ def caption_files(
     """
     for given, flag in ((delivery.output, "--output"), (delivery.detach, "--detach"), (terms.dry_run, "--dry-run")):
         if given:
-            raise BadRequest(f"{flag} is for one picture; the captions of several are written beside them; omit it")
+            raise BadRequest(f"{flag} is for one picture; the captions of several are written next to them; omit it")
     failed = anyio.run(_caption_all, settings, request, pictures, delivery, terms)
     if failed:
         say(f"{failed} of {len(pictures)} pictures have no caption")

@@ -82,7 +82,7 @@ def caption(
     terms: Terms,
     more: Annotated[list[str] | None, typer.Argument(help="More images, or folders of images.")] = None,
 ) -> None:
-    """Describe an image in words; for a folder or several files, write a .txt file beside each.
+    """Describe an image in words; for a folder or several files, write a .txt file next to each.
 
     A .txt file that exists is kept, unless --force is given.
     """
