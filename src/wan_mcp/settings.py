@@ -24,6 +24,7 @@ ENV_PREFIX = "WAN_MCP_"
 KEPT_BLANKS = frozenset({"image_dirs"})
 """Settings whose empty text has a meaning: no folders. Any other empty setting was left out."""
 DEVICE = re.compile(r"auto|cpu|cuda(:[0-9]+)?")
+HOST_NAME = re.compile(r"(\*\.)?([a-z0-9]([a-z0-9-]*[a-z0-9])?\.)+[a-z0-9]([a-z0-9-]*[a-z0-9])?")
 
 
 def user_folder() -> Path | None:
@@ -157,6 +158,11 @@ class Settings(BaseSettings):
         description="Maximum size of an input image in megapixels. Its pixels may also take no more than 256 MB of "
         "memory while they are decoded: 64 megapixels of most formats, 15 of WebP and AVIF.",
     )
+    image_urls: str = Field(
+        default="off",
+        description="Web addresses (https) from which calls may have images fetched: off, any, or host names separated "
+        "by commas, such as 'example.com, *.example.org'.",
+    )
     resource_max_kb: int = Field(
         default=384,
         ge=3,
@@ -208,6 +214,17 @@ class Settings(BaseSettings):
             raise ValueError(f"must be auto, cpu, cuda, or cuda: with a number, such as cuda:0{apple}")
         return value
 
+    @field_validator("image_urls", mode="after")
+    @classmethod
+    def _known_hosts(cls, value: str) -> str:
+        names = [name.strip().lower() for name in value.split(",") if name.strip()]
+        if names in (["off"], ["any"]):
+            return names[0]
+        for name in names:
+            if not HOST_NAME.fullmatch(name):
+                raise ValueError(f"must be off, any, or host names such as example.com or *.example.com, not '{name}'")
+        return ", ".join(names)
+
     @field_validator("image_dirs", "lora_dirs", mode="before")
     @classmethod
     def _split_folders(cls, value: Any) -> Any:
@@ -244,6 +261,16 @@ class Settings(BaseSettings):
     def max_download_bytes(self) -> int | None:
         """Largest download in bytes that a job may start unasked; None for any."""
         return int(self.max_download_gb * 1e9) if isfinite(self.max_download_gb) else None
+
+    @property
+    def image_hosts(self) -> tuple[str, ...]:
+        """Host names from which images may be fetched; `*` stands for any, and `*.NAME` for all below NAME."""
+        match self.image_urls:
+            case "off":
+                return ()
+            case "any":
+                return ("*",)
+        return tuple(self.image_urls.split(", "))
 
     def asked_of_engine(self) -> dict[str, Any]:
         """Return the settings that concern how an engine computes, and that differ from their defaults."""

@@ -84,18 +84,26 @@ class InputImages:
         """Return what `take` would, and write nothing into the home; raises the same."""
         wanted = _Wanted(frame, default_frame, [] if notes is None else notes, is_kept=False)
         data, origin = self._read(source if self._uris is None else self._uris.restore(source), wanted)
-        with tempfile.TemporaryFile() as png:
-            digest, width, height = decode_to_png(data, png, self._max_pixels, wanted.notes)
-        return self._image(digest, width, height, origin, wanted.index)
+        return self._measured(data, origin, wanted)
 
     def take_data(
         self, data: bytes, notes: list[str] | None = None, frame: str | None = None, default_frame: str = FIRST
     ) -> InputImage:
         """Ingest the bytes of an image or video file that a caller has sent; as `take` otherwise."""
+        wanted = _Wanted(frame, default_frame, [] if notes is None else notes)
+        return self._keep(self._sent(data, wanted), DATA_URI, wanted)
+
+    def look_at_data(
+        self, data: bytes, notes: list[str] | None = None, frame: str | None = None, default_frame: str = FIRST
+    ) -> InputImage:
+        """Return what `take_data` would, and write nothing into the home; raises the same."""
+        wanted = _Wanted(frame, default_frame, [] if notes is None else notes, is_kept=False)
+        return self._measured(self._sent(data, wanted), DATA_URI, wanted)
+
+    def _sent(self, data: bytes, wanted: "_Wanted") -> bytes:
         if len(data) > self._max_bytes:
             raise self._too_many_bytes(len(data))
-        wanted = _Wanted(frame, default_frame, [] if notes is None else notes)
-        return self._keep(self._picture_in(data, wanted), DATA_URI, wanted)
+        return self._picture_in(data, wanted)
 
     def taken(self, sha256: str) -> InputImage:
         """Return an image that was ingested before, by its hash.
@@ -128,7 +136,7 @@ class InputImages:
             case "file":
                 return self._from_path(path_of_file_uri(source), wanted)
             case scheme if scheme and source.strip()[len(scheme) :].startswith("://"):
-                raise BadImage("image URLs are not supported; use a local path or a data URI")
+                raise BadImage(f"image URLs are not supported{_by_whom(scheme)}; use a local path or a data URI")
         if is_base64_of_image(source):
             raise BadImage(f"the image looks like base64 without a head; {MISSING_HEAD}")
         return self._from_path(source, wanted)
@@ -238,6 +246,11 @@ class InputImages:
                         shutil.copyfileobj(png, copy)
         return self._image(digest, width, height, origin, wanted.index)
 
+    def _measured(self, data: bytes, origin: str, wanted: "_Wanted") -> InputImage:
+        with tempfile.TemporaryFile() as png:
+            digest, width, height = decode_to_png(data, png, self._max_pixels, wanted.notes)
+        return self._image(digest, width, height, origin, wanted.index)
+
     def _image(self, sha256: str, width: int, height: int, source: str, frame: int | None = None) -> InputImage:
         file = (self._media.inputs / f"{sha256}.png").relative_to(self._media.home)
         return InputImage(sha256=sha256, file=str(file), width=width, height=height, source=source, frame=frame)
@@ -268,6 +281,12 @@ class _Wanted:
         self.index = index
         named = {FIRST: "the first", LAST: "the last"}.get(self.frame)
         self.notes.append(f"frame {index}{f' ({named})' if named else ''} of the video is used")
+
+
+def _by_whom(scheme: str) -> str:
+    if scheme in ("http", "https"):
+        return " by this server, whose owner can allow them with WAN_MCP_IMAGE_URLS"
+    return f" with {quoted(scheme)}"
 
 
 def _taken_again(file: Path) -> bool:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from types import MappingProxyType
 
 import anyio
@@ -11,6 +12,7 @@ from wan_mcp.catalog.catalog import Catalog
 from wan_mcp.errors import BadRequest, OutOfSpace, about
 from wan_mcp.files import require_writable
 from wan_mcp.hardware.machine import Machine
+from wan_mcp.media.image_urls import ImageUrls, is_url
 from wan_mcp.media.ingest import InputImages
 from wan_mcp.media.input_videos import InputVideos, name_of_video
 from wan_mcp.media.kept_uris import KeptUris
@@ -25,8 +27,15 @@ from wan_mcp.text import in_bytes
 
 __all__ = ["NO_IMAGES", "Admission", "frame_of", "named"]
 
-Read = Callable[[str, list[str], str | None, str], InputImage]
-"""Reads an image: `InputImages.take`, or `InputImages.look`."""
+
+@dataclass(frozen=True)
+class _Reader:
+    """What reads an image by how a request names it, or its bytes: with and without writing it into the home."""
+
+    named: Callable[[str, list[str], str | None, str], InputImage]
+    data: Callable[[bytes, list[str], str | None, str], InputImage]
+
+
 NO_IMAGES: Mapping[str, InputImage] = MappingProxyType({})
 
 
@@ -85,6 +94,9 @@ class Admission:
             any_folder=any_image_folder,
             uris=self.uris,
         )
+        self.urls = ImageUrls(settings.image_hosts, settings.image_max_mb)
+        self._take = _Reader(self._inputs.take, self._inputs.take_data)
+        self._look = _Reader(self._inputs.look, self._inputs.look_at_data)
 
     async def settle(
         self, request: Request, machine: Machine | None, images: Mapping[str, InputImage] = NO_IMAGES
@@ -98,7 +110,7 @@ class Admission:
         """
         choice = await self._choose(request)
         notes: list[str] = []
-        image, last = await self._images(request, images, self._inputs.take, notes)
+        image, last = await self._images(request, images, self._take, notes)
         extends = await self._video(request, self._videos.take)
 
         def resolve() -> Plan:
@@ -114,7 +126,7 @@ class Admission:
         """
         choice = await self._choose(request)
         notes: list[str] = []
-        image, last = await self._images(request, images, self._inputs.look, notes)
+        image, last = await self._images(request, images, self._look, notes)
         extends = await self._video(request, self._videos.look)
 
         def plan() -> Plan:
@@ -152,12 +164,14 @@ class Admission:
         """
         return await run_sync(self._inputs.take_data, data, notes, frame, limiter=self.large_work)
 
-    async def ingest_result(self, address: str, notes: list[str], frame: str | None = None) -> InputImage:
-        """Ingest what the wan:// address of a result names; as `ingest` otherwise.
+    async def ingest_named(self, address: str, notes: list[str], frame: str | None = None) -> InputImage:
+        """Ingest what the wan:// address of a result or a URL names; as `ingest` otherwise.
 
         Raises:
-            BadImage, BadRequest: There is no such result, or no such frame.
+            BadImage, BadRequest: There is no such result or image, or no such frame.
         """
+        if self.urls.allowed and is_url(address):
+            return await self.ingest(await self.urls.fetch(address), notes, frame)
         return await run_sync(self._inputs.take, address, notes, frame, limiter=self.large_work)
 
     async def ingested(self, sha256: str) -> InputImage:
@@ -176,17 +190,17 @@ class Admission:
             return await run_sync(read, request.extend, limiter=self.large_work)
 
     async def _images(
-        self, request: Request, known: Mapping[str, InputImage], read: Read, notes: list[str]
+        self, request: Request, known: Mapping[str, InputImage], reader: _Reader, notes: list[str]
     ) -> tuple[InputImage | None, InputImage | None]:
-        """Return the first and the last image of a request: those that are known, or what `read` returns for them."""
+        """Return the first and the last image of a request: those that are known, or what `reader` returns for them."""
 
         async def image_of(asked: _Asked) -> InputImage | None:
-            return known.get(named(asked.source or "", asked.frame)) or await self._read(asked, read, notes)
+            return known.get(named(asked.source or "", asked.frame)) or await self._read(asked, reader, notes)
 
         image = await image_of(_image(request))
         return image, await image_of(_last_image(request)) if isinstance(request, VideoRequest) else None
 
-    async def _read(self, asked: _Asked, read: Read, notes: list[str]) -> InputImage | None:
+    async def _read(self, asked: _Asked, reader: _Reader, notes: list[str]) -> InputImage | None:
         if not asked.source:
             if asked.frame is not None:
                 with about(parameter := frame_of(asked.what)):
@@ -194,7 +208,12 @@ class Admission:
             return None
         of_image: list[str] = []
         with about(asked.what):
-            image = await run_sync(read, asked.source, of_image, asked.frame, asked.default, limiter=self.large_work)
+            read: Callable[[], InputImage] = partial(reader.named, asked.source, of_image, asked.frame, asked.default)
+            if self.urls.allowed and is_url(asked.source):
+                # Fetched before the job is queued: a job never depends on the network, nor on what is there later.
+                fetched = await self.urls.fetch(asked.source)
+                read = partial(reader.data, fetched, of_image, asked.frame, asked.default)
+            image = await run_sync(read, limiter=self.large_work)
         notes += [f"{asked.what}: {note}" for note in of_image]
         return image
 

@@ -14,6 +14,8 @@ __all__ = ["may_be_named", "require_nameable"]
 
 NAMEABLE = re.compile(r"\s*(data:|wan://(videos|images)/)", re.IGNORECASE)
 """Images that a client sends itself, and results. Other addresses lead to images that some client has sent."""
+WEB_URL = re.compile(r"\s*https?:", re.IGNORECASE)
+"""An image that the server fetches, if its owner lets it; it is read by the rules for all clients."""
 URL = re.compile(r"\s*(?!wan:|file:)[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 SEND = "the image as a data URI, or the wan:// address of a result"
 
@@ -24,13 +26,19 @@ def may_be_named(image: str) -> bool:
 
 
 def require_nameable(
-    request: Request, known: Collection[str] = (), *, job_id: str = "", given: Collection[str] = ()
+    request: Request,
+    known: Collection[str] = (),
+    *,
+    urls: bool = False,
+    job_id: str = "",
+    given: Collection[str] = (),
 ) -> None:
     """Refuse a request of a client elsewhere that names what it may not use.
 
     Args:
         request: What is asked for.
         known: Images that a front answers for, as the request names them.
+        urls: Whether the server fetches images from the web.
         job_id: The job that the request was made from, if any.
         given: The parameters of that job that the caller has changed.
 
@@ -39,7 +47,7 @@ def require_nameable(
     """
     for parameter in ("image", "last_image"):
         image: str | None = getattr(request, parameter, None)
-        if not image or image in known or may_be_named(image):
+        if not image or image in known or may_be_named(image) or (urls and WEB_URL.match(image)):
             continue
         with about(parameter):
             if job_id and parameter not in given:

@@ -59,7 +59,14 @@ class Remix:
 
 
 def of_job(
-    job: Job, asked: Request | None, changes: Changes, catalog: Catalog, home: Path, *, elsewhere: bool = False
+    job: Job,
+    asked: Request | None,
+    changes: Changes,
+    catalog: Catalog,
+    home: Path,
+    *,
+    elsewhere: bool = False,
+    urls: bool = False,
 ) -> Remix:
     """Return the request of a job with changes.
 
@@ -70,6 +77,7 @@ def of_job(
         catalog: The models.
         home: The home folder.
         elsewhere: Whether the caller is on another machine, where images and paths of this one are not for use.
+        urls: Whether the server fetches images from the web.
 
     Raises:
         BadRequest: a change is not allowed, nothing is changed in a job that has succeeded, or the caller is elsewhere
@@ -84,7 +92,7 @@ def of_job(
     words = repeatable_request(job.plan, catalog.manifests.get(job.plan.model), home)
     request = _changed(job.plan, words, asked, given)
     if elsewhere:
-        require_nameable(request, job_id=job.id, given=given)
+        require_nameable(request, urls=urls, job_id=job.id, given=given)
     return Remix(request, _images(job.plan, words, home), job.id)
 
 

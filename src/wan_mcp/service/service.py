@@ -89,7 +89,7 @@ class JobService(LiveTable):
             UserError: the request is refused; the message says what is wrong and what to do.
         """
         if elsewhere:
-            require_nameable(request, images)
+            require_nameable(request, images, urls=self.admission.urls.allowed)
         table = await self._table()
         if request_id is not None and (job := await run_sync(table.store.attached, request, request_id)):
             return await self.view(job.id)
@@ -139,7 +139,7 @@ class JobService(LiveTable):
             UserError: the request is refused for another reason than the memory of this machine or a download.
         """
         if elsewhere:
-            require_nameable(request, images)
+            require_nameable(request, images, urls=self.admission.urls.allowed)
         table = await self._table() if self._has_table() else None
         plan = await self.admission.look(request, images)
 
@@ -165,7 +165,15 @@ class JobService(LiveTable):
 
         def make() -> Remix:
             job, asked = table.store.get(job_id), table.history.asked(job_id)
-            return of_job(job, asked, changes, self.catalog, self.settings.home, elsewhere=elsewhere)
+            return of_job(
+                job,
+                asked,
+                changes,
+                self.catalog,
+                self.settings.home,
+                elsewhere=elsewhere,
+                urls=self.admission.urls.allowed,
+            )
 
         return await run_sync(make)
 

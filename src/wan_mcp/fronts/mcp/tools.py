@@ -25,6 +25,7 @@ from wan_mcp.fronts.mcp.places import Places
 from wan_mcp.fronts.mcp.progress import ProgressReports
 from wan_mcp.fronts.mcp.results import OF_A_JOB, JobOutline, deleted_result, job_result
 from wan_mcp.fronts.mcp.tool_builder import Call, build_tool
+from wan_mcp.fronts.mcp.web_images import naming_urls
 from wan_mcp.fronts.mcp.wording import Asked
 from wan_mcp.media.store import MediaStore
 from wan_mcp.schema.changes import Changes
@@ -278,7 +279,7 @@ def build_tools(service: JobService) -> list[Tool]:
         build_tool(tools.keep_job, "Keep job", keeps, HINTS["keep"], icons.JOB),
         build_tool(tools.delete_job, "Delete job", stops, HINTS["delete"], icons.JOB),
     ]
-    return [_discreet(naming_its_default(tool, service), service.media) for tool in built]
+    return [_discreet(naming_urls(naming_its_default(tool, service), service), service.media) for tool in built]
 
 
 def _discreet(tool: Tool, media: MediaStore) -> Tool:

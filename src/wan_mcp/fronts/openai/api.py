@@ -54,6 +54,11 @@ class Call:
         """Whether the caller is on another machine."""
         return not is_near(self.http.scope)
 
+    @property
+    def urls(self) -> bool:
+        """Whether the server fetches images from the web."""
+        return self.service.admission.urls.allowed
+
     async def submit(self, request: JobRequest, asked: Asked, remix: Remix | None = None) -> JobView:
         """Queue the job of this call, or return the one that an earlier attempt has queued.
 

@@ -65,7 +65,7 @@ async def _submit(call: Call, kind: type[CreateImage]) -> tuple[str, _Wanted]:
         if form.output_compression is not None and wanted.format == "png":
             words = "output_compression is for jpeg and webp; omit it for png."
             raise ApiError(400, words, code="invalid_value", param="output_compression")
-        asked = image_request(form, call.http)
+        asked = image_request(form, call.http, urls=call.urls)
         return (await call.submit(asked.as_request(ImageRequest), asked)).job.id, wanted
 
 

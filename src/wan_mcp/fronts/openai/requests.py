@@ -9,6 +9,7 @@ from wan_mcp.errors import BadRequest
 from wan_mcp.fronts.openai.forms import CreateImage, CreateVideo, EditImage, PictureOf, Reference, RemixVideo
 from wan_mcp.fronts.openai.ids import job_id_of
 from wan_mcp.fronts.openai.refusals import ApiError, of_user_error
+from wan_mcp.media.image_urls import is_url
 from wan_mcp.media.store import MediaName
 from wan_mcp.schema.enums import Kind
 from wan_mcp.schema.requests import ImageRequest, VideoRequest
@@ -70,14 +71,14 @@ class Asked:
             raise of_user_error(error, self.names) from error
 
 
-def video_request(form: CreateVideo, http: HttpRequest) -> Asked:
-    """Return the parameters of a new video."""
-    asked = video_parameters(form, http)
+def video_request(form: CreateVideo, http: HttpRequest, *, urls: bool = False) -> Asked:
+    """Return the parameters of a new video; `urls` if the server fetches images from the web."""
+    asked = video_parameters(form, http, urls=urls)
     asked.set("prompt", form.prompt)
     return asked
 
 
-def video_parameters(form: CreateVideo | RemixVideo, http: HttpRequest) -> Asked:
+def video_parameters(form: CreateVideo | RemixVideo, http: HttpRequest, *, urls: bool = False) -> Asked:
     """Return the parameters of a video that a form sets, without its prompt."""
     asked = Asked()
     _common(form, asked)
@@ -93,17 +94,17 @@ def video_parameters(form: CreateVideo | RemixVideo, http: HttpRequest) -> Asked
         )
     if form.width is not None:
         asked.set("resolution", f"{form.width}x{form.height}", "width")
-    asked.set("image", _picture(form.input_reference, "input_reference", http), "input_reference")
-    asked.set("image", _picture(form.reference_url, "reference_url", http), "reference_url")
-    asked.set("image", _picture(form.image_reference, "image_reference", http), "image_reference")
-    asked.set("last_image", _picture(form.last_frame, "last_frame", http))
+    asked.set("image", _picture(form.input_reference, "input_reference", http, urls=urls), "input_reference")
+    asked.set("image", _picture(form.reference_url, "reference_url", http, urls=urls), "reference_url")
+    asked.set("image", _picture(form.image_reference, "image_reference", http, urls=urls), "image_reference")
+    asked.set("last_image", _picture(form.last_frame, "last_frame", http, urls=urls))
     asked.set("frame", form.frame)
     asked.set("last_image_frame", form.last_image_frame)
     return asked
 
 
-def image_request(form: CreateImage | EditImage, http: HttpRequest) -> Asked:
-    """Return the parameters of new or changed images."""
+def image_request(form: CreateImage | EditImage, http: HttpRequest, *, urls: bool = False) -> Asked:
+    """Return the parameters of new or changed images; `urls` as in `video_request`."""
     asked = Asked()
     _common(form, asked)
     asked.set("prompt", form.prompt)
@@ -112,8 +113,8 @@ def image_request(form: CreateImage | EditImage, http: HttpRequest) -> Asked:
     if form.quality in QUALITIES:
         asked.set("preset", QUALITIES[form.quality], "quality")
     if isinstance(form, EditImage):
-        asked.set("image", _picture(form.image, "image", http), "image")
-        asked.set("image", _picture(form.images[0] if form.images else None, "images", http), "images")
+        asked.set("image", _picture(form.image, "image", http, urls=urls), "image")
+        asked.set("image", _picture(form.images[0] if form.images else None, "images", http, urls=urls), "images")
         asked.set("frame", form.frame)
         asked.set("strength", form.strength)
     return asked
@@ -127,8 +128,8 @@ def _common(form: CreateVideo | RemixVideo | CreateImage, asked: Asked) -> None:
         asked.set("resolution", form.size)
 
 
-def _picture(given: PictureOf, param: str, http: HttpRequest) -> str | None:
-    """Return a picture as the job service reads it: a data URI, or the wan:// address of a result.
+def _picture(given: PictureOf, param: str, http: HttpRequest, *, urls: bool) -> str | None:
+    """Return a picture as the job service reads it: a data URI, the wan:// address of a result, or a URL if it may be.
 
     Never a path: this is an API for URLs, and a path would be one of the server's machine.
     """
@@ -143,6 +144,8 @@ def _picture(given: PictureOf, param: str, http: HttpRequest) -> str | None:
         return url.strip()
     if (match := OWN_URL.fullmatch(url.strip())) is not None and match["host"] == http.headers.get("host", ""):
         return f"wan://{match['folder']}/{match['file']}"
+    if urls and is_url(url):
+        return url.strip()
     raise ApiError(
         400,
         f"'{where}' is not a picture that this server reads; send a data URI (data:image/png;base64,…), a file in a "

@@ -39,7 +39,7 @@ STOPPING_S = 30.0  # how long a deletion waits for its job to stop
 async def create_video(call: Call) -> Video:
     """Queue a video."""
     async with call.body(CreateVideo) as form:
-        asked = video_request(form, call.http)
+        asked = video_request(form, call.http, urls=call.urls)
         return await _submit(call, asked.as_request(VideoRequest), asked, form.fps)
 
 
@@ -47,7 +47,7 @@ async def remix_video(call: Call) -> Video:
     """Queue a video with the parameters of an earlier one, its seed among them, except those of this call."""
     source = (await _view(call)).job
     async with call.body(RemixVideo) as form:
-        asked = video_parameters(form, call.http)
+        asked = video_parameters(form, call.http, urls=call.urls)
         asked.set("prompt", form.prompt)
         changes = dict(asked.parameters)
         if source.plan.count > 1:  # this API makes one video a call

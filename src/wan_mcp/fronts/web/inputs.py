@@ -14,6 +14,7 @@ from wan_mcp.fronts.web.cards import input_url
 from wan_mcp.fronts.web.input_ids import InputIds
 from wan_mcp.fronts.web.shapes import Crop, InputAnswer
 from wan_mcp.media.framing import cover
+from wan_mcp.media.image_urls import is_url
 from wan_mcp.schema.plans import InputImage
 from wan_mcp.schema.requests import CaptionRequest
 from wan_mcp.service.elsewhere import may_be_named
@@ -54,16 +55,16 @@ class Inputs:
     async def upload(self, request: Request) -> Response:
         """Take a picture in: the body itself, or the first file of a form; or a frame of a video, by `?frame=`.
 
-        With `?image=wan://…` it is a result, and there is no body.
+        With `?image=wan://…` it is a result, with `?image=https://…` one that is fetched, and there is no body.
         """
         query = request.query_params
         frame = _frame(query)
         notes: list[str] = []
         admission, of_video = self._service.admission, _frame_of_video(query)
         if address := query.get("image"):
-            if not address.startswith("wan:") or not may_be_named(address):
+            if not is_url(address) and not (address.startswith("wan:") and may_be_named(address)):
                 raise BadImage("image must be the wan:// address of a result; send other pictures as the body")
-            image = await admission.ingest_result(address, notes, of_video)
+            image = await admission.ingest_named(address, notes, of_video)
         else:
             image = await admission.ingest(await self._data(request), notes, of_video)
         crop = crop_of((image.width, image.height), frame) if frame else None
