@@ -6,6 +6,7 @@ the settings of the front that starts it through the environment.
 
 import os
 import re
+import shlex
 from difflib import get_close_matches
 from math import isfinite
 from pathlib import Path
@@ -178,6 +179,12 @@ class Settings(BaseSettings):
         description="Extra host names and web origins that may reach the HTTP server, separated by commas.",
     )
     http_page: bool = Field(default=True, description="Serve the studio page at / of the HTTP server.")
+    on_done: str = Field(
+        default="",
+        repr=False,
+        description="A command that is run when a job has ended, with a JSON notice on its standard input; or an "
+        "http(s) URL that gets the notice as a signed POST.",
+    )
     engine_command: str = Field(
         default="",
         description="The whole command that starts an engine, e.g. 'nice -n 10 /…/.venv/bin/wan-mcp engine'.",
@@ -212,6 +219,20 @@ class Settings(BaseSettings):
         if not DEVICE.fullmatch(value):
             apple = "; Apple's GPUs (mps) are not supported, use cpu" if value.startswith("mps") else ""
             raise ValueError(f"must be auto, cpu, cuda, or cuda: with a number, such as cuda:0{apple}")
+        return value
+
+    @field_validator("on_done", mode="after")
+    @classmethod
+    def _runnable(cls, value: str) -> str:
+        value = value.strip()
+        if re.match(r"[a-z][a-z0-9+.-]*://", value, re.IGNORECASE):
+            if not re.match(r"https?://[^/?#\s]+[^\s]*$", value, re.IGNORECASE):
+                raise ValueError("must be a command, or a URL that begins with http:// or https:// and a host")
+        elif value:
+            try:
+                shlex.split(value)
+            except ValueError as error:
+                raise ValueError(f"is not a command that can be split into words ({error})") from error
         return value
 
     @field_validator("image_urls", mode="after")
@@ -282,7 +303,7 @@ class Settings(BaseSettings):
         """Return these settings as environment variables, for a process that must use the same ones."""
         variables: dict[str, str] = {}
         for name in type(self).model_fields:
-            if name == "http_token":  # a front's secret, which no other process needs
+            if name in ("http_token", "on_done"):  # a front's secrets, which no other process needs
                 continue
             value = getattr(self, name)
             text = os.pathsep.join(map(str, value)) if isinstance(value, tuple) else "" if value is None else str(value)

@@ -106,6 +106,15 @@ ADDITIONS = (
         files_left INTEGER NOT NULL DEFAULT 0
     ) STRICT
     """,
+    # What has come so far of telling a program of the owner's that a job has ended: see `jobs/notices.py`.
+    """
+    CREATE TABLE IF NOT EXISTS notices (
+        job TEXT PRIMARY KEY,
+        attempts INTEGER NOT NULL,
+        next_at REAL NOT NULL,
+        problem TEXT NOT NULL
+    ) STRICT
+    """,
     """
     CREATE TRIGGER IF NOT EXISTS job_inserted AFTER INSERT ON jobs BEGIN
         INSERT INTO job_changes (job, id) VALUES (NEW.seq, NEW.id);
@@ -140,11 +149,13 @@ ADDED_COLUMNS = (
     ("jobs", "turn", "INTEGER NOT NULL DEFAULT 0"),
     ("jobs", "output_dir", "TEXT NOT NULL DEFAULT ''"),
     ("jobs", "download_limit", "INTEGER"),
+    ("jobs", "notify", "TEXT NOT NULL DEFAULT ''"),
 )
 """Table, column and declaration of each column that was added in this way."""
 ADDED_INDEXES = (
     "CREATE INDEX IF NOT EXISTS jobs_in_line ON jobs (turn, seq) WHERE state = 'queued'",
     "CREATE INDEX IF NOT EXISTS turns_served ON jobs (turn) WHERE started_at IS NOT NULL",
+    "CREATE INDEX IF NOT EXISTS jobs_to_tell ON jobs (notify) WHERE notify != ''",
     "CREATE INDEX IF NOT EXISTS turns_of_clients ON jobs (client, owner, turn)",
 )
 """Of the columns above."""

@@ -75,12 +75,13 @@ class JobStore:
                 if row is not None:
                     return _same_request(row, request)
             require_place(connection, asker, queue_limit)
-            who = (asker.client, asker.owner, asker.output_dir, parent, next_turn(connection, asker), download_limit)
+            who = (asker.client, asker.owner, asker.output_dir, asker.notify)
+            how = (parent, next_turn(connection, asker), download_limit)
             what = (new_job_id(), request_id, kept(request), plan.model_dump_json(), self._clock(), settings)
             row = connection.execute(
                 "INSERT INTO jobs (id, request_id, request, plan, created_at, settings, client, owner, output_dir,"
-                f" parent, turn, download_limit, state) VALUES ({'?, ' * 12} 'queued') RETURNING {COLUMNS}",
-                (*what, *who),
+                f" notify, parent, turn, download_limit, state) VALUES ({'?, ' * 13} 'queued') RETURNING {COLUMNS}",
+                (*what, *who, *how),
             ).fetchone()
             return readable(row)
 

@@ -29,6 +29,8 @@ class Asker:
     owner: str = ""
     output_dir: str = ""
     """The folder in which the front saves results, empty for none: see `jobs/outputs.py`."""
+    notify: str = ""
+    """For which setting the job's end is told to a program, empty for none: see `jobs/notices.py`."""
 
 
 NOBODY = Asker()

@@ -14,6 +14,7 @@ from anyio.to_thread import run_sync
 from wan_mcp.jobs.asked import shrink_requests
 from wan_mcp.jobs.database import Database
 from wan_mcp.jobs.history import JobHistory
+from wan_mcp.jobs.notices import Notices
 from wan_mcp.jobs.store import JobStore
 from wan_mcp.jobs.supervisor import Supervisor
 from wan_mcp.jobs.timings import Timings
@@ -107,6 +108,13 @@ class LiveTable:
         while True:
             await self._wanted.wait()
             await self._follow(await self._table())
+
+    async def _notices(self) -> tuple[JobStore, Notices] | None:
+        """Return what `OnDone` needs of the job table; None while there is none."""
+        if not self._has_table():
+            return None
+        table = await self._table()
+        return table.store, Notices(table.store.database)
 
     async def _retain(self, health: Health) -> None:
         """Delete what the settings do not keep, for as long as this front runs."""

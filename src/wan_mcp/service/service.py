@@ -7,7 +7,7 @@ import logging
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Iterable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from functools import partial
 from typing import Unpack
 
@@ -19,6 +19,7 @@ from wan_mcp.catalog.manifest import Manifest
 from wan_mcp.errors import QueueFull, WanError
 from wan_mcp.hardware.host_memory import return_large_blocks
 from wan_mcp.jobs.history import JobChanges, Wanted
+from wan_mcp.jobs.notices import key_of
 from wan_mcp.jobs.rows import JobListing
 from wan_mcp.jobs.supervisor import Supervisor
 from wan_mcp.jobs.turns import Asker
@@ -33,6 +34,7 @@ from wan_mcp.service.elsewhere import require_nameable
 from wan_mcp.service.estimate import Estimate, estimated
 from wan_mcp.service.live_table import LiveTable, Table
 from wan_mcp.service.model_status import Measured, ModelStatus, model_statuses, what_statuses_depend_on
+from wan_mcp.service.on_done import OnDone
 from wan_mcp.service.queue import JobView
 from wan_mcp.service.remix import Remix, of_job
 from wan_mcp.settings import Settings
@@ -106,7 +108,7 @@ class JobService(LiveTable):
                 request_id,
                 limit,
                 key,
-                asker=Asker(who, owner, str(self.settings.output_dir or "")),
+                asker=Asker(who, owner, str(self.settings.output_dir or ""), key_of(self.settings.on_done)),
                 parent=parent,
                 download_limit=download_limit,
             )
@@ -328,12 +330,16 @@ async def serving(settings: Settings, *, any_image_folder: bool = False) -> Asyn
     """Provide a job service that supervises the engine until the block ends; jobs and engine keep running."""
     return_large_blocks()
     service = JobService(settings, any_image_folder=any_image_folder)
-    of_deletion = Health()
+    of_deletion, of_notices, on_done = Health(), Health(), OnDone(settings, service._notices)
+    tell = retried(partial(on_done.run, of_notices.works), "WAN_MCP_ON_DONE waits", of_notices)
     try:
         async with (
             background(retried(service._keep, "jobs are not supervised", service._health)),
             background(retried(partial(service._retain, of_deletion), "old jobs are not deleted", of_deletion)),
+            background(tell) if settings.on_done else nullcontext(),
         ):
             yield service
+            if settings.on_done:
+                await on_done.settle()
     finally:
         service.close()
