@@ -106,8 +106,9 @@ async def test_tools_say_whether_images_may_be_urls(settings: Settings, urls: st
             tools = {tool.name: tool for tool in (await client.list_tools()).tools}
         for name in ("generate_video", "generate_image", "caption_image"):
             assert ("https URL" in str(tools[name].input_schema)) is is_named
-            assert tools[name].annotations is not None
-            assert tools[name].annotations.open_world_hint is is_named
+            about = tools[name].annotations
+            assert about is not None
+            assert about.open_world_hint is is_named
 
 
 async def test_every_http_door_fetches_and_refuses_alike(open_settings: Settings, web: ImageWeb) -> None:
