@@ -243,7 +243,7 @@ class Settings(BaseSettings):
             return names[0]
         for name in names:
             if not HOST_NAME.fullmatch(name):
-                raise ValueError(f"must be off, any, or host names such as example.com or *.example.com, not '{name}'")
+                raise ValueError("must be off, any, or host names such as example.com or *.example.com")
         return ", ".join(names)
 
     @field_validator("image_dirs", "lora_dirs", mode="before")

@@ -1,6 +1,7 @@
 """Links that open one file for a while, for clients that cannot send the server's token: players, browsers, people.
 
-A link carries its end and a signature over that end and the path (HMAC-SHA-256). The key is made from the token, so
+A link carries its end and a signature over that end and the path (HMAC-SHA-256); it also opens conversions of the
+file. The key is made from the token, so
 links end with it, and no other secret has to be kept.
 """
 
@@ -12,6 +13,8 @@ from typing import Self
 from urllib.parse import parse_qs, urlencode
 
 from starlette.types import Scope
+
+from wan_mcp.media.store import CONVERSIONS, EXTENSIONS
 
 __all__ = ["SignedLinks"]
 
@@ -55,4 +58,13 @@ class SignedLinks:
         return hmac.compare_digest(signature.encode(), self._signature(scope["path"], expires).encode())
 
     def _signature(self, path: str, expires: str) -> str:
-        return hmac.digest(self._key, f"{expires} {path}".encode(), "sha256").hex()
+        return hmac.digest(self._key, f"{expires} {_unconverted(path)}".encode(), "sha256").hex()
+
+
+def _unconverted(path: str) -> str:
+    """Return the path of the result that a path is a conversion of, such as a GIF: they show the same."""
+    for kind, endings in CONVERSIONS.items():
+        stem, dot, ending = path.rpartition(".")
+        if stem.startswith(f"{ROOT}{kind}s/") and "." not in stem and f"{dot}{ending}" in endings:
+            return f"{stem}.{EXTENSIONS[kind]}"
+    return path

@@ -106,6 +106,17 @@ ADDITIONS = (
         files_left INTEGER NOT NULL DEFAULT 0
     ) STRICT
     """,
+    # Pictures that were sent on their own, and links by which one may be sent: see `jobs/uploads.py`.
+    """
+    CREATE TABLE IF NOT EXISTS uploads (
+        id TEXT PRIMARY KEY,
+        owner TEXT NOT NULL,
+        link TEXT UNIQUE,
+        tries INTEGER NOT NULL DEFAULT 0,
+        sha256 TEXT,
+        expires_at REAL NOT NULL
+    ) STRICT
+    """,
     # What has come so far of telling a program of the owner's that a job has ended: see `jobs/notices.py`.
     """
     CREATE TABLE IF NOT EXISTS notices (

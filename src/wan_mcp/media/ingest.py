@@ -61,6 +61,10 @@ class InputImages:
         self._max_pixels = int(max_megapixels * 1e6)
         self._any_folder = any_folder
 
+    def open_folders(self, folders: Iterable[Path]) -> None:
+        """Read images from further folders as well."""
+        self._folders = tuple(dict.fromkeys((*self._folders, *folders)))
+
     def take(
         self, source: str, notes: list[str] | None = None, frame: str | None = None, default_frame: str = FIRST
     ) -> InputImage:

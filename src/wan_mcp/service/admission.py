@@ -1,8 +1,9 @@
 """What a request has to pass before it becomes a job: its model, its input images, its plan, and room on the disk."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from types import MappingProxyType
 
 import anyio
@@ -97,6 +98,10 @@ class Admission:
         self.urls = ImageUrls(settings.image_hosts, settings.image_max_mb)
         self._take = _Reader(self._inputs.take, self._inputs.take_data)
         self._look = _Reader(self._inputs.look, self._inputs.look_at_data)
+
+    def open_folders(self, folders: Iterable[Path]) -> None:
+        """Let images be read from further folders, which the one client of this front has open."""
+        self._inputs.open_folders(folders)
 
     async def settle(
         self, request: Request, machine: Machine | None, images: Mapping[str, InputImage] = NO_IMAGES

@@ -10,14 +10,19 @@ from collections.abc import Collection
 from wan_mcp.errors import BadRequest, about
 from wan_mcp.schema.requests import CaptionRequest, Request
 
-__all__ = ["may_be_named", "require_nameable"]
+__all__ = ["ImageNotSent", "may_be_named", "require_nameable"]
 
-NAMEABLE = re.compile(r"\s*(data:|wan://(videos|images)/)", re.IGNORECASE)
-"""Images that a client sends itself, and results. Other addresses lead to images that some client has sent."""
+NAMEABLE = re.compile(r"\s*(data:|wan://(videos|images|uploads)/)", re.IGNORECASE)
+"""Images that a client sends itself, and results; an upload is found only for its owner (`service/uploads.py`). Other
+addresses lead to images that some client has sent."""
 WEB_URL = re.compile(r"\s*https?:", re.IGNORECASE)
 """An image that the server fetches, if its owner lets it; it is read by the rules for all clients."""
 URL = re.compile(r"\s*(?!wan:|file:)[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 SEND = "the image as a data URI, or the wan:// address of a result"
+
+
+class ImageNotSent(BadRequest):
+    """An image that the caller has to send: it is not here, or not for them."""
 
 
 def may_be_named(image: str) -> bool:
@@ -51,11 +56,11 @@ def require_nameable(
             continue
         with about(parameter):
             if job_id and parameter not in given:
-                raise BadRequest(
+                raise ImageNotSent(
                     f"the {parameter} of job {job_id} was not sent by you, or you are not on the server's machine to "
                     f"use it again; pass {parameter}: {SEND}"
                 )
-            raise BadRequest(
+            raise ImageNotSent(
                 f"the {parameter} is {_what_it_names(image)}, and you are not on the server's machine; send {SEND}"
             )
     if not isinstance(request, CaptionRequest) and any(lora.path is not None for lora in request.lora):

@@ -18,6 +18,7 @@ from wan_mcp.jobs.notices import Notices
 from wan_mcp.jobs.store import JobStore
 from wan_mcp.jobs.supervisor import Supervisor
 from wan_mcp.jobs.timings import Timings
+from wan_mcp.jobs.uploads import Uploads
 from wan_mcp.media.store import MediaStore
 from wan_mcp.service.background import Health
 from wan_mcp.service.conversions import Conversions
@@ -108,6 +109,9 @@ class LiveTable:
         while True:
             await self._wanted.wait()
             await self._follow(await self._table())
+
+    async def _uploads(self) -> Uploads:
+        return Uploads((await self._table()).store.database)
 
     async def _notices(self) -> tuple[JobStore, Notices] | None:
         """Return what `OnDone` needs of the job table; None while there is none."""

@@ -37,6 +37,7 @@ from wan_mcp.service.model_status import Measured, ModelStatus, model_statuses, 
 from wan_mcp.service.on_done import OnDone
 from wan_mcp.service.queue import JobView
 from wan_mcp.service.remix import Remix, of_job
+from wan_mcp.service.uploads import SentPictures
 from wan_mcp.settings import Settings
 from wan_mcp.text import duration, one_line, shortened
 
@@ -56,6 +57,7 @@ class JobService(LiveTable):
         self._catalog = Catalog.of(settings.home)
         self.admission = Admission(settings, self._catalog, self.media, any_image_folder=any_image_folder)
         self.uris, self.large_work = self.admission.uris, self.admission.large_work
+        self.pictures = SentPictures(self.admission, self._uploads)
 
     @property
     def catalog(self) -> Catalog:
@@ -96,7 +98,8 @@ class JobService(LiveTable):
         if request_id is not None and (job := await run_sync(table.store.attached, request, request_id)):
             return await self.view(job.id)
         await run_sync(self.admission.check_home)
-        plan = await self.admission.settle(request, await run_sync(table.engines.machine), images)
+        sent = await self.pictures.named_in(request, owner)
+        plan = await self.admission.settle(request, await run_sync(table.engines.machine), {**images, **sent})
         download_limit = await run_sync(self.admission.download_limit, plan, download)
 
         def queue() -> Job:
@@ -143,7 +146,8 @@ class JobService(LiveTable):
         if elsewhere:
             require_nameable(request, images, urls=self.admission.urls.allowed)
         table = await self._table() if self._has_table() else None
-        plan = await self.admission.look(request, images)
+        sent = await self.pictures.named_in(request, "")
+        plan = await self.admission.look(request, {**images, **sent})
 
         def estimate() -> Estimate:
             fit = self.admission.planner.fit(plan, table.engines.machine() if table else None)

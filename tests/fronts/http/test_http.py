@@ -1,5 +1,6 @@
 """The server over HTTP, with real sockets: both eras, media with ranges, who is let in, how it stops."""
 
+import re
 import signal
 import subprocess
 from pathlib import Path
@@ -113,6 +114,8 @@ async def test_media_are_served_whole_and_in_ranges(shared_settings: Settings) -
             part = await http.web.get(address, headers={"Range": "bytes=4-11"})
             beyond = await http.web.get(address, headers={"Range": "bytes=999999999-"})
             head = await http.web.head(address)
+            saved = await http.web.head(address, params={"download": "1"})
+            known = await http.web.get(address, headers={"If-None-Match": whole.headers["etag"]})
             missing = await http.web.get("/media/videos/nothing.mp4")
             outside = await http.web.get("/media/videos/..%2f..%2fjobs.db")
     assert (whole.status_code, whole.headers["content-type"]) == (200, "video/mp4")
@@ -121,6 +124,9 @@ async def test_media_are_served_whole_and_in_ranges(shared_settings: Settings) -
     assert beyond.status_code == 416
     assert (head.status_code, int(head.headers["content-length"])) == (200, artifact["bytes"])
     assert (missing.status_code, outside.status_code) == (404, 404)
+    assert re.fullmatch(r'inline; filename="[\d-]{10}_a-star_s\d+\.mp4"; .*', whole.headers["content-disposition"])
+    assert saved.headers["content-disposition"].startswith('attachment; filename="')
+    assert known.status_code == 304
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "studio.example"])
@@ -162,6 +168,8 @@ async def test_sheets_and_posters_are_served(settings: Settings) -> None:
             poster = await http.web.get(artifact["uri"].replace("wan://", "/media/").replace(".mp4", ".poster.jpg"))
             other = await http.web.get(artifact["uri"].replace("wan://", "/media/").replace(".mp4", ".other.jpg"))
     assert (sheet.status_code, sheet.headers["content-type"], sheet.content[:2]) == (200, "image/jpeg", b"\xff\xd8")
+    assert sheet.headers["content-disposition"].endswith(".sheet.jpg")
+    assert sheet.headers["etag"]
     assert artifact["poster_uri"] is None  # the fake engine makes none
     assert (poster.status_code, other.status_code) == (404, 404)
 

@@ -30,6 +30,7 @@ async def test_the_url_of_a_result_opens_that_file_alone_without_the_token(setti
             urls = [artifact["url"], artifact["sheet"], image["data"][0]["url"]]
             opened = [await http.web.get(url, headers=NO_TOKEN) for url in urls]
             part = await http.web.get(urls[0], headers=NO_TOKEN | {"Range": "bytes=0-9"})
+            jpeg = await http.web.get(f"{urls[2].replace('.png?', '.jpg?')}&download=1", headers=NO_TOKEN)
 
             address, query = urls[0].split("?")
             signature = parse_qs(query)["signature"][0]
@@ -49,6 +50,8 @@ async def test_the_url_of_a_result_opens_that_file_alone_without_the_token(setti
     assert [answer.status_code for answer in opened] == [200, 200, 200]
     assert [urlsplit(url).path.rpartition(".")[2] for url in urls] == ["mp4", "jpg", "png"]
     assert (part.status_code, len(part.content)) == (206, 10)
+    assert (jpeg.status_code, jpeg.headers["content-type"]) == (200, "image/jpeg")
+    assert jpeg.headers["content-disposition"].startswith("attachment; filename=")
     assert set(refused) == {401}
     assert with_header.status_code == 200
 

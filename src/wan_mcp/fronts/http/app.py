@@ -38,10 +38,12 @@ from wan_mcp.fronts.http.guard import (
     known_names,
     refuse_open_door,
 )
+from wan_mcp.fronts.http.media_names import name_of_media
 from wan_mcp.fronts.http.peer import can_tell_users
 from wan_mcp.fronts.http.previews import preview_route
 from wan_mcp.fronts.http.quiet_end import QuietEnd
 from wan_mcp.fronts.http.servers import announced, url_of
+from wan_mcp.fronts.http.uploads import upload_routes
 from wan_mcp.fronts.mcp.http_entry import ENDPOINT
 from wan_mcp.fronts.mcp.process_end import end_within
 from wan_mcp.fronts.mcp.server import build_http_app
@@ -80,7 +82,13 @@ def build_app(service: JobService, host: str, *, own_user_only: bool = False, ca
     sign_in = bool(service.settings.http_token) or not callers_known
     page = Page(service, sign_in=sign_in) if service.settings.http_page else None
     app = Starlette(
-        routes=[*mcp.routes, *_routes(service), *api_routes(service), *(page.routes() if page else ())],
+        routes=[
+            *mcp.routes,
+            *_routes(service),
+            *upload_routes(service),
+            *api_routes(service),
+            *(page.routes() if page else ()),
+        ],
         middleware=[
             Middleware(ErrorWords),
             Middleware(QuietEnd),
@@ -144,7 +152,7 @@ def _routes(service: JobService) -> list[Route]:
         except UserError as error:  # it cannot be converted
             reason = str(error) if is_near(request.scope) else discreet(str(error), service.settings.home)
             raise HTTPException(507 if isinstance(error, OutOfSpace) else 500, reason) from error
-        response = await media_answer(request, path, mime_type)
+        response = await media_answer(request, path, mime_type, await name_of_media(service, path))
         if response is None:
             raise HTTPException(404)
         return response

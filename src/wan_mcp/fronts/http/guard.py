@@ -18,6 +18,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from wan_mcp.errors import UserError
+from wan_mcp.fronts.http.uploads import is_upload_link
 from wan_mcp.fronts.signed_links import SignedLinks
 from wan_mcp.fronts.web.access import PageAccess
 
@@ -133,7 +134,7 @@ class BearerToken(_Guard):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request."""
         if self._token and scope["type"] == "http":
-            if self._links.admits(scope):
+            if self._links.admits(scope) or is_upload_link(scope):
                 await self._app(scope, receive, send)
                 return
             self._links.offer(scope)  # to those who pass

@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 INSTRUCTIONS = (
     "Makes videos, images and captions on this machine. list_resolutions() lists models, sizes, styles and "
     "usual times. A call that is not done within wait_s returns a job_id: continue with get_job. "
+    "Over HTTP, name a file of the user's machine as image: the answer has a link to send it. "
     "Always tell the user the path or the URL of a finished file. {defaults}"
 )
 STATIC = CacheHint(ttl_ms=3_600_000, scope="public")

@@ -6,6 +6,7 @@ it is when the wait is over. It never cancels a job because its caller has disco
 
 import time
 from collections.abc import Callable, Iterable
+from contextlib import AbstractAsyncContextManager
 from typing import Annotated, Any
 
 from mcp.server.mcpserver.tools import Tool
@@ -15,6 +16,7 @@ from starlette.requests import Request as HttpRequest
 
 from wan_mcp.errors import BadRequest
 from wan_mcp.fronts.mcp import icons
+from wan_mcp.fronts.mcp.client_roots import ClientRoots
 from wan_mcp.fronts.mcp.default_models import naming_its_default
 from wan_mcp.fronts.mcp.discreet_results import discreet_result
 from wan_mcp.fronts.mcp.dry_runs import dry_run_result
@@ -25,6 +27,7 @@ from wan_mcp.fronts.mcp.places import Places
 from wan_mcp.fronts.mcp.progress import ProgressReports
 from wan_mcp.fronts.mcp.results import OF_A_JOB, JobOutline, deleted_result, job_result
 from wan_mcp.fronts.mcp.tool_builder import Call, build_tool
+from wan_mcp.fronts.mcp.upload_links import offering_a_link
 from wan_mcp.fronts.mcp.web_images import naming_urls
 from wan_mcp.fronts.mcp.wording import Asked
 from wan_mcp.media.store import MediaStore
@@ -98,6 +101,7 @@ class _Tools:
         self._service = service
         self._clock = clock
         self._models = ModelLists(service)
+        self._roots = ClientRoots()
 
     async def generate_video(
         self,
@@ -172,7 +176,8 @@ class _Tools:
     ) -> JobAnswer:
         """Run an earlier job again with changes, also a failed or cancelled one. Pass only what changes: seed='new' for
         another result, or any parameter of the tool that made it."""
-        remix = await self._service.remix(job_id, request, elsewhere=self._is_elsewhere(ctx))
+        async with self._offering_a_link(ctx):
+            remix = await self._service.remix(job_id, request, elsewhere=self._is_elsewhere(ctx))
         return await self._run(ctx, remix, wait_s, request_id, Terms.of(download, dry_run))
 
     async def delete_job(self, job_id: JobId) -> JobAnswer:
@@ -210,20 +215,22 @@ class _Tools:
         reports = ProgressReports(ctx.report_progress)
         await reports.begin("Checking the request")
         elsewhere = self._is_elsewhere(ctx)
-        if terms.dry_run:
-            found = await self._service.estimate(
-                asked.request, asked.images, client=_client_of(ctx), elsewhere=elsewhere
+        self._service.admission.open_folders(await self._roots.of_call(ctx, asked.request))
+        async with self._offering_a_link(ctx):
+            if terms.dry_run:
+                found = await self._service.estimate(
+                    asked.request, asked.images, client=_client_of(ctx), elsewhere=elsewhere
+                )
+                return await dry_run_result(self._service, found)
+            view = await self._service.submit(
+                asked.request,
+                request_id,
+                client=_client_of(ctx),
+                parent=asked.parent,
+                images=asked.images,
+                elsewhere=elsewhere,
+                download=terms.download,
             )
-            return await dry_run_result(self._service, found)
-        view = await self._service.submit(
-            asked.request,
-            request_id,
-            client=_client_of(ctx),
-            parent=asked.parent,
-            images=asked.images,
-            elsewhere=elsewhere,
-            download=terms.download,
-        )
         return await self._follow(ctx, view.job.id, began + seconds, reports)
 
     async def _follow(
@@ -242,6 +249,9 @@ class _Tools:
 
     async def _answer(self, ctx: Call, view: JobView, asked: Asked) -> CallToolResult:
         return await job_result(self._service, view, Places.of(self._service.media, ctx), asked)
+
+    def _offering_a_link(self, ctx: Call) -> AbstractAsyncContextManager[None]:
+        return offering_a_link(self._service, Places.of(self._service.media, ctx))
 
     def _is_elsewhere(self, ctx: Call) -> bool:
         return not Places.of(self._service.media, ctx).same_machine

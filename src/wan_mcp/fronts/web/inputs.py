@@ -9,6 +9,7 @@ from starlette.responses import FileResponse, Response
 
 from wan_mcp.errors import BadImage
 from wan_mcp.fronts.discretion import is_near
+from wan_mcp.fronts.picture_bodies import TooLarge, picture_of
 from wan_mcp.fronts.web.answers import Answers, Refusal
 from wan_mcp.fronts.web.cards import input_url
 from wan_mcp.fronts.web.input_ids import InputIds
@@ -19,11 +20,9 @@ from wan_mcp.schema.plans import InputImage
 from wan_mcp.schema.requests import CaptionRequest
 from wan_mcp.service.elsewhere import may_be_named
 from wan_mcp.service.service import JobService
-from wan_mcp.text import in_bytes
 
 __all__ = ["Inputs", "crop_of"]
 
-FORM_SPARE = 65_536  # bytes of a form around its picture
 MAX_SIDE = 16_384
 PICTURES = ("image", "last_image")
 
@@ -73,29 +72,10 @@ class Inputs:
         return self._answers.json(request, answer, 201)
 
     async def _data(self, request: Request) -> bytes:
-        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-        is_form = kind == "multipart/form-data"
-        most = self._most + (FORM_SPARE if is_form else 0)
-        declared = request.headers.get("content-length", "0")
-        if declared.isdigit() and int(declared) > most:
-            raise self._too_large()
-        chunks: list[bytes] = []
-        size = 0
-        async for chunk in request.stream():
-            size += len(chunk)
-            if size > most:
-                raise self._too_large()
-            chunks.append(chunk)
-        body = b"".join(chunks)
-        data = await run_sync(_file_in_form, request.headers["content-type"], body) if is_form else body
-        if not data:
-            raise BadImage("there is no picture in the request; send it as the body, or as a file in a form")
-        if len(data) > self._most:
-            raise self._too_large()
-        return data
-
-    def _too_large(self) -> Refusal:
-        return Refusal(413, "bad_image", f"The picture is too large; the limit is {in_bytes(self._most)}.")
+        try:
+            return await picture_of(request, self._most)
+        except TooLarge as error:
+            raise Refusal(413, error.code, f"{str(error).capitalize()}.") from error
 
     async def show(self, request: Request) -> Response:
         """Serve a picture that was taken in; to a page elsewhere, one that it has sent."""
@@ -136,31 +116,3 @@ def _frame_of_video(query: Mapping[str, str]) -> str | None:
         BadRequest: It is none.
     """
     return CaptionRequest.of({"image": "-", "frame": query.get("frame")}).frame
-
-
-def _file_in_form(content_type: str, body: bytes) -> bytes:
-    """Return the first file in a form; empty if there is none.
-
-    Raises:
-        BadImage: The form cannot be read.
-    """
-    from python_multipart.exceptions import FormParserError
-    from python_multipart.multipart import FormParser, parse_options_header
-
-    files: list[bytes] = []
-
-    def on_file(file: Any) -> None:
-        file.file_object.seek(0)
-        files.append(file.file_object.read())
-
-    _, options = parse_options_header(content_type)
-    try:
-        parser = FormParser(
-            "multipart/form-data", lambda field: None, on_file, boundary=options.get(b"boundary"),
-            config={"MAX_MEMORY_FILE_SIZE": len(body) + 1, "MAX_BODY_SIZE": len(body) + 1},
-        )  # fmt: skip
-        parser.write(body)
-        parser.finalize()
-    except (FormParserError, ValueError, KeyError, TypeError) as error:
-        raise BadImage("the form cannot be read; send it as multipart/form-data") from error
-    return files[0] if files else b""
