@@ -38,7 +38,8 @@ class InTorch(TorchKernel):
 
     error: Exception | None
 
-    def attend_fused(self, projection: QKVProjection) -> tuple[Tensor, Tensor]:
+    def attend_fused(self, projection: QKVProjection, context: object = None) -> tuple[Tensor, Tensor]:
+        assert context is None
         self.calls += 1
         if self.error is not None:
             raise self.error

@@ -13,6 +13,7 @@ from torch import Tensor
 from wan_mcp.engine.attention.fp8_quantize import QuantizedQKV, dequantize_out, quantize_qkv
 from wan_mcp.engine.attention.fused_qkv import QKVProjection, output_rows, quantize_projection
 from wan_mcp.engine.ops.fp8_linear import FP8_MAX
+from wan_mcp.engine.parallel.context_parallel import ContextParallel
 
 __all__ = ["CudnnFp8", "is_long"]
 
@@ -73,10 +74,11 @@ class CudnnFp8:
         inputs = quantize_qkv(query, key, value)
         return dequantize_out(self._output(inputs), inputs, query.dtype)
 
-    def attend_fused(self, projection: QKVProjection) -> tuple[Tensor, Tensor]:
+    def attend_fused(self, projection: QKVProjection, context: ContextParallel | None = None) -> tuple[Tensor, Tensor]:
         """See `FusedKernel`."""
-        inputs = quantize_projection(projection)
-        return output_rows(self._output(inputs), inputs)
+        inputs = quantize_projection(projection, context=context)
+        output = self._output(inputs)
+        return output_rows(output if context is None else context.to_groups(output), inputs)
 
     def _output(self, inputs: QuantizedQKV) -> Tensor:
         output = torch.empty(inputs.query.shape, dtype=torch.float8_e4m3fn, device=self._device)

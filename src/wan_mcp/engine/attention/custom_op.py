@@ -15,6 +15,7 @@ from torch import Tensor
 from wan_mcp.engine.attention.block_router import Grid
 from wan_mcp.engine.attention.fused_qkv import QKVProjection
 from wan_mcp.engine.attention.selector import attention_of, sparse_attention_of
+from wan_mcp.engine.parallel.context_parallel import current_context
 
 __all__ = ["AttentionMode", "SparseCount", "Turbo", "attend", "attend_self", "attention_mode", "fused_attention"]
 
@@ -99,7 +100,18 @@ def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
 
 @torch.library.custom_op("wan_mcp::attend_self", mutates_args=())
 def attend_self(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Compute self-attention of equally shaped tensors: `attend`, or sparse attention if the mode is sparse."""
+    """Compute self-attention of equally shaped tensors: `attend`, or sparse attention if the mode is sparse.
+
+    If ranks share the forward, each passes its tokens, and attends with its heads.
+    """
+    context = current_context()
+    if context is None:
+        return _attend_self(query, key, value)
+    exchanges = [context.to_heads(x) for x in (query, key, value)]
+    return context.to_tokens(_attend_self(*(exchange.finish()[None] for exchange in exchanges)))
+
+
+def _attend_self(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     mode = _sparse_mode()
     if mode is None:
         return attend(query, key, value)
@@ -119,12 +131,13 @@ def _(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
 
 def fused_attention(projection: QKVProjection) -> tuple[Tensor, Tensor] | None:
     """Compute fused dense self-attention, see `Attention.fused`; return None if the kernel or mode is another."""
-    query, mode = projection.part(0), _sparse_mode()
+    context, mode = current_context(), _sparse_mode()
+    query = projection.part(0) if context is None else context.of_my_heads(projection.part(0))
     if mode is not None:
         sparse = sparse_attention_of(query.device, query.shape[-1])
         if sparse is not None and sparse.supports(query, mode.density):
             return None
-    out = attention_of(query.device).fused(projection)
+    out = attention_of(query.device).fused(projection, context)
     if out is not None and mode is not None:
         mode.count.dense += 1
     return out

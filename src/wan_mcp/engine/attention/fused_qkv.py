@@ -23,6 +23,7 @@ from wan_mcp.engine.attention.fp8_quantize import HEADROOM, MIN_AMAX, LaunchConf
 from wan_mcp.engine.ops import modulate as plain_steps
 from wan_mcp.engine.ops.fp8_linear import FP8_MAX, quantize_rowwise
 from wan_mcp.engine.ops.modulate import FusedOps
+from wan_mcp.engine.parallel.context_parallel import ContextParallel
 
 __all__ = [
     "LaunchConfigs",
@@ -93,8 +94,14 @@ class QKVProjection:
         return query, key, self.part(2)
 
 
-def quantize_projection(projection: QKVProjection, launches: LaunchConfigs = LAUNCH_CONFIGS) -> QuantizedQKV:
-    """Quantize the inputs of attention to e4m3, from a projection on CUDA whose channels are contiguous."""
+def quantize_projection(
+    projection: QKVProjection, launches: LaunchConfigs = LAUNCH_CONFIGS, context: ContextParallel | None = None
+) -> QuantizedQKV:
+    """Quantize the inputs of attention to e4m3, from a projection on CUDA whose channels are contiguous.
+
+    With `context`, the projection has this rank's tokens, and the result all tokens of this rank's heads. Its
+    `value_scale` and `value_mean` are those of all heads, (heads, head_dim), for `output_rows`.
+    """
     from wan_mcp.engine.attention import fused_qkv_triton as kernels
 
     qkv, heads, full = projection.qkv, projection.heads, projection.width
@@ -102,10 +109,13 @@ def quantize_projection(projection: QKVProjection, launches: LaunchConfigs = LAU
     stride, rotation = qkv.stride(1), hadamard(width, device)
     cos, sin = projection.cos.contiguous(), projection.sin.contiguous()
 
-    sampled, launch = -(-tokens // SAMPLE_STRIDE), launches.sum_k_sample
+    # The same keys as on one device, so that all bytes are nearly the same.
+    start = 0 if context is None else context.first_of_every(SAMPLE_STRIDE)
+    sampled, launch = -(-(tokens - start) // SAMPLE_STRIDE), launches.sum_k_sample
     partial_key = torch.empty(launch.num_programs(sampled), full, device=device)
     kernels.sum_k_sample_kernel[(len(partial_key),)](
-        qkv, projection.key_norm, cos, sin, partial_key, tokens, stride, SAMPLE_STRIDE, projection.eps,
+        qkv[:, start:], projection.key_norm, cos[start:], sin[start:], partial_key, tokens - start, stride,
+        SAMPLE_STRIDE, projection.eps,
         NUM_HEADS=heads, HEAD_DIM=width, BLOCK_M=launch.block_m, BLOCK_H=launch.block_h, NUM_STAGES=launch.num_stages,
         num_warps=launch.num_warps,
     )  # fmt: skip
@@ -115,27 +125,47 @@ def quantize_projection(projection: QKVProjection, launches: LaunchConfigs = LAU
         qkv, partial_value, tokens, stride, full,
         BLOCK_N=launch.block_h * width, NUM_STAGES=launch.num_stages, **launch.options(),
     )  # fmt: skip
+    all_tokens = tokens
+    if context is not None:
+        partial_key, partial_value = _of_all_ranks(partial_key, partial_value, context)
+        all_tokens = context.tokens
+        sampled = -(-all_tokens // SAMPLE_STRIDE)
     weights, means = torch.empty(2, 2, full, device=device).unbind()
     value_mean, value_scale = torch.empty(2, heads, width, device=device).unbind()
     bounds, scales = torch.empty(heads, 2, device=device), torch.empty(2, device=device)
     kernels.finalize_qkv_scales_kernel[(heads,)](
         partial_key, partial_value, projection.query_norm, projection.key_norm, weights, means, value_mean, value_scale,
-        bounds, len(partial_key), len(partial_value), sampled, tokens, HEADROOM * FP8_MAX, full**0.5, full,
+        bounds, len(partial_key), len(partial_value), sampled, all_tokens, HEADROOM * FP8_MAX, full**0.5, full,
         HEAD_DIM=width, BLOCK_P=32,
     )  # fmt: skip
-    out = torch.empty(3, 1, tokens, heads, width, dtype=torch.float8_e4m3fn, device=device)
-    launch = launches.quantize_qk
-    kernels.quantize_qk_kernel[(2 * launch.num_programs(tokens),)](
-        qkv, weights, means, cos, sin, rotation, bounds, out, scales, tokens, stride, projection.eps, width**0.5,
-        NUM_HEADS=heads, HEAD_DIM=width, BLOCK_H=launch.block_h, BLOCK_ALL_H=1 << (heads - 1).bit_length(),
-        NUM_STAGES=launch.num_stages, **launch.options(),
-    )  # fmt: skip
+    ranks = 1 if context is None else context.ranks
+    # Each rank's heads are together, so that they travel without another copy.
+    out = torch.empty(3, ranks, tokens, heads // ranks, width, dtype=torch.float8_e4m3fn, device=device)
     launch = launches.quantize_v
     kernels.quantize_v_kernel[(launch.num_programs(tokens), -(-heads // launch.block_h))](
         qkv, value_mean, value_scale, out[2], tokens, stride, full,
-        BLOCK_N=launch.block_h * width, NUM_STAGES=launch.num_stages, **launch.options(),
+        GROUP_DIM=full // ranks, BLOCK_N=launch.block_h * width, NUM_STAGES=launch.num_stages, **launch.options(),
     )  # fmt: skip
-    return QuantizedQKV(out[0], out[1], out[2], scales[:1], scales[1:], value_scale, value_mean)
+    value = None if context is None else context.groups_to_heads(out[2])  # while queries and keys are quantized
+    launch = launches.quantize_qk
+    kernels.quantize_qk_kernel[(2 * launch.num_programs(tokens),)](
+        qkv, weights, means, cos, sin, rotation, bounds, out, scales, tokens, stride, projection.eps, width**0.5,
+        NUM_HEADS=heads, HEAD_DIM=width, GROUP_HEADS=heads // ranks, BLOCK_H=launch.block_h,
+        BLOCK_ALL_H=1 << (heads - 1).bit_length(), NUM_STAGES=launch.num_stages, **launch.options(),
+    )  # fmt: skip
+    if context is None or value is None:
+        return QuantizedQKV(out[0], out[1], out[2], scales[:1], scales[1:], value_scale, value_mean)
+    exchanges = [context.groups_to_heads(out[0]), context.groups_to_heads(out[1]), value]
+    query8, key8, value8 = (exchange.finish()[None] for exchange in exchanges)
+    return QuantizedQKV(query8, key8, value8, scales[:1], scales[1:], value_scale, value_mean)
+
+
+def _of_all_ranks(partial_key: Tensor, partial_value: Tensor, context: ContextParallel) -> tuple[Tensor, Tensor]:
+    """Return the partial results of all ranks, one of each rank: all of them then compute the same scales."""
+    key, value = partial_key.sum(0, keepdim=True), partial_value
+    extremes = [value[:, 0].sum(0, keepdim=True), value[:, 1].amax(0, keepdim=True), value[:, 2].amin(0, keepdim=True)]
+    parts = context.group.all_gather(torch.cat([key, *extremes]))
+    return parts[:, 0].contiguous(), parts[:, 1:].contiguous()
 
 
 def output_rows(
@@ -144,7 +174,7 @@ def output_rows(
     """Quantize the output of attention over e4m3 inputs for the next product: e4m3 rows, and their scales.
 
     Args:
-        output: (1, tokens, heads, head_dim) e4m3, contiguous.
+        output: (groups, tokens, heads of a group, head_dim) e4m3, contiguous; one group, or one of each rank.
         inputs: the inputs of that attention.
         launch: the launch configuration; a tile is one token.
 
@@ -153,40 +183,51 @@ def output_rows(
     """
     from wan_mcp.engine.attention.fused_qkv_triton import requantize_rows_kernel
 
-    _, tokens, heads, width = output.shape
-    full = heads * width
+    groups, tokens, heads, width = output.shape
+    full = groups * heads * width
     rows = torch.empty((tokens, full), dtype=torch.float8_e4m3fn, device=output.device)
     scales = torch.empty((tokens, 1), dtype=torch.float32, device=output.device)
     requantize_rows_kernel[(launch.num_programs(tokens),)](
         output, inputs.value_mean, inputs.value_scale, rows, scales, tokens,
-        HIDDEN_DIM=full, BLOCK_N=1 << (full - 1).bit_length(), TILES=launch.tiles, NUM_STAGES=launch.num_stages,
-        num_warps=launch.num_warps,
+        HIDDEN_DIM=full, GROUP_DIM=heads * width, BLOCK_N=1 << (full - 1).bit_length(), TILES=launch.tiles,
+        NUM_STAGES=launch.num_stages, num_warps=launch.num_warps,
     )  # fmt: skip
     return rows, scales
 
 
-def quantize_projection_reference(projection: QKVProjection) -> QuantizedQKV:
+def quantize_projection_reference(projection: QKVProjection, context: ContextParallel | None = None) -> QuantizedQKV:
     """Compute `quantize_projection` in plain torch, on any device: the reference for the kernels."""
     query, key, value = replace(projection, qkv=projection.qkv.float()).to_qkv()
-    heads, width, root = projection.heads, query.shape[-1], projection.width**0.5
-    key_mean, value_mean = key[:, ::SAMPLE_STRIDE].mean(1, keepdim=True), value.mean(1, keepdim=True)
+    heads, width, full, tokens = projection.heads, query.shape[-1], projection.width, query.shape[1]
+    start = 0 if context is None else context.first_of_every(SAMPLE_STRIDE)
+    partial_key = key[0, start::SAMPLE_STRIDE].sum(0).view(1, full)
+    partial_value = torch.stack([value[0].sum(0), value[0].amax(0), value[0].amin(0)]).view(1, 3, full)
+    if context is not None:
+        partial_key, partial_value = _of_all_ranks(partial_key, partial_value, context)
+        tokens = context.tokens
+    key_mean = (partial_key.sum(0) / -(-tokens // SAMPLE_STRIDE)).view(heads, width)
+    value_mean = partial_value[:, 0].sum(0) / tokens
+    most, least = partial_value[:, 1].amax(0), partial_value[:, 2].amin(0)
+    value_scale = torch.maximum(most - value_mean, value_mean - least).clamp(min=MIN_AMAX) / (HEADROOM * FP8_MAX)
+    value_mean, value_scale = value_mean.view(heads, width), value_scale.view(heads, width)
     norms = torch.stack([projection.query_norm, projection.key_norm]).float().abs()
-    query_bound, most = root * norms.view(2, heads, width).amax(2)
-    key_bound = most + torch.linalg.vector_norm(key_mean, dim=-1).view(heads)
+    query_bound, longest = full**0.5 * norms.view(2, heads, width).amax(2)
+    key_bound = longest + torch.linalg.vector_norm(key_mean, dim=-1)
     bounds = torch.stack([query_bound.amax(), key_bound.amax()]).clamp(min=MIN_AMAX)
-    reach = (value - value_mean).abs().amax(1, keepdim=True).clamp(min=MIN_AMAX)
     rotation = hadamard(width, query.device).float() / width**0.5
-    (query_scale, key_scale), value_scale = (bounds / FP8_MAX).split(1), reach / (HEADROOM * FP8_MAX)
+    query_scale, key_scale = (bounds / FP8_MAX).split(1)
     exact = (
         query @ rotation / query_scale,
         (key - key_mean) @ rotation / key_scale,
         (value - value_mean) / value_scale,
     )
     query8, key8, value8 = (x.clamp(-FP8_MAX, FP8_MAX).to(torch.float8_e4m3fn) for x in exact)
-    scales = (x.reshape(heads, width) for x in (value_scale, value_mean))
-    return QuantizedQKV(query8, key8, value8, query_scale, key_scale, *scales)
+    if context is not None:
+        query8, key8, value8 = (context.to_heads(x).finish()[None] for x in (query8, key8, value8))
+    return QuantizedQKV(query8, key8, value8, query_scale, key_scale, value_scale, value_mean)
 
 
 def output_rows_reference(output: Tensor, inputs: QuantizedQKV) -> tuple[Tensor, Tensor]:
     """Compute `output_rows` in plain torch, on any device."""
-    return quantize_rowwise((output[0].float() * inputs.value_scale + inputs.value_mean).flatten(1))
+    by_token = output.float().transpose(0, 1).flatten(1, 2)
+    return quantize_rowwise((by_token * inputs.value_scale + inputs.value_mean).flatten(1))

@@ -160,14 +160,15 @@ def finalize_qkv_scales_kernel(
 @triton.jit
 def quantize_qk_kernel(
     QKV, QKWeight, QKMean, Cos, Sin, Rotation, QKBound, Out, QKScale, num_tokens, stride_t, eps, rotation_norm,
-    NUM_HEADS: tl.constexpr, HEAD_DIM: tl.constexpr, BLOCK_M: tl.constexpr, TILES: tl.constexpr,
-    BLOCK_H: tl.constexpr, NUM_STAGES: tl.constexpr, BLOCK_ALL_H: tl.constexpr,
+    NUM_HEADS: tl.constexpr, HEAD_DIM: tl.constexpr, GROUP_HEADS: tl.constexpr, BLOCK_M: tl.constexpr,
+    TILES: tl.constexpr, BLOCK_H: tl.constexpr, NUM_STAGES: tl.constexpr, BLOCK_ALL_H: tl.constexpr,
 ):  # fmt: skip
     """Normalize, apply the rotary embedding, subtract the mean, rotate, and quantize to e4m3: Q and K in one launch.
 
-    Even programs do Q, odd ones K, `part`. Out is (2, tokens, heads, HEAD_DIM) e4m3, QKScale (2) float32. Rotation is a
-    Hadamard matrix of ±1 (QuaRot, Ashkboos et al. 2024), `rotation_norm` the root of its width. BLOCK_ALL_H is the
-    number of heads, rounded up to a power of two. Rows are read twice, but only once from beyond the L2 cache.
+    Even programs do Q, odd ones K, `part`. Out is (2, groups of heads, tokens, GROUP_HEADS, HEAD_DIM) e4m3, QKScale
+    (2) float32. Rotation is a Hadamard matrix of ±1 (QuaRot, Ashkboos et al. 2024), `rotation_norm` the root of its
+    width. BLOCK_ALL_H is the number of heads, rounded up to a power of two. Rows are read twice, but only once from
+    beyond the L2 cache.
     """
     part = tl.program_id(0) % 2
     pid_m = tl.program_id(0) // 2
@@ -205,49 +206,55 @@ def quantize_qk_kernel(
             x = tl.reshape(x - mean[None, :, :], (BLOCK_M * BLOCK_H, HEAD_DIM)).to(rotation.dtype)
             x = tl.clamp(tl.dot(x, rotation), -FP8_MAX, FP8_MAX).to(tl.float8e4nv)
             out_h = start_h + offs_mh % BLOCK_H
-            offs_o = (out_m * HIDDEN_DIM + out_h * HEAD_DIM)[:, None] + offs_d[None, :]
+            out_row = (out_h // GROUP_HEADS).to(tl.int64) * num_tokens + out_m
+            offs_o = ((out_row * GROUP_HEADS + out_h % GROUP_HEADS) * HEAD_DIM)[:, None] + offs_d[None, :]
             tl.store(Out + offs_o, x, mask=((out_m < num_tokens) & (out_h < NUM_HEADS))[:, None])
 
 
 @triton.jit
 def quantize_v_kernel(
     QKV, VMean, VScale, Out, num_tokens, stride_t, hidden_dim,
-    BLOCK_N: tl.constexpr, BLOCK_M: tl.constexpr, TILES: tl.constexpr, NUM_STAGES: tl.constexpr,
+    GROUP_DIM: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_M: tl.constexpr, TILES: tl.constexpr,
+    NUM_STAGES: tl.constexpr,
 ):  # fmt: skip
-    """Subtract the mean of V and quantize it to e4m3 by channel: Out is (tokens, hidden_dim)."""
+    """Subtract the mean of V and quantize it to e4m3 by channel: Out is (groups of heads, tokens, GROUP_DIM)."""
     pid_m = tl.program_id(0)
     offs_n = tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)
     mask_n = offs_n < hidden_dim
     v_mean = tl.load(VMean + offs_n, mask=mask_n, other=0.0)[None, :]
     v_inv_scale = 1.0 / tl.load(VScale + offs_n, mask=mask_n, other=1.0)[None, :]
+    offs_o = (offs_n // GROUP_DIM).to(tl.int64) * num_tokens * GROUP_DIM + offs_n % GROUP_DIM
     for tile in tl.range(0, TILES, num_stages=NUM_STAGES):
         offs_m = (pid_m * TILES + tile) * BLOCK_M + tl.arange(0, BLOCK_M)
         mask = (offs_m < num_tokens)[:, None] & mask_n[None, :]
         offs_m = offs_m.to(tl.int64)[:, None]
         v = tl.load(QKV + offs_m * stride_t + 2 * hidden_dim + offs_n[None, :], mask=mask, other=0.0).to(tl.float32)
         v = tl.clamp((v - v_mean) * v_inv_scale, -FP8_MAX, FP8_MAX)
-        tl.store(Out + offs_m * hidden_dim + offs_n[None, :], v.to(tl.float8e4nv), mask=mask)
+        tl.store(Out + offs_m * GROUP_DIM + offs_o[None, :], v.to(tl.float8e4nv), mask=mask)
 
 
 @triton.jit
 def requantize_rows_kernel(
     Out8, VMean, VScale, Rows8, RowScale, num_tokens,
-    HIDDEN_DIM: tl.constexpr, BLOCK_N: tl.constexpr, TILES: tl.constexpr, NUM_STAGES: tl.constexpr,
+    HIDDEN_DIM: tl.constexpr, GROUP_DIM: tl.constexpr, BLOCK_N: tl.constexpr, TILES: tl.constexpr,
+    NUM_STAGES: tl.constexpr,
 ):  # fmt: skip
     """Dequantize attention's output by channel and quantize it by row: Rows8 (tokens, HIDDEN_DIM) e4m3, RowScale.
 
-    A tile is one token. BLOCK_N is HIDDEN_DIM, rounded up to a power of two.
+    Out8 is (groups of heads, tokens, GROUP_DIM) e4m3. A tile is one token. BLOCK_N is HIDDEN_DIM, rounded up to a power
+    of two.
     """
     offs_n = tl.arange(0, BLOCK_N)
     mask_n = offs_n < HIDDEN_DIM
     # Loaded once for all rows of a program.
     v_mean = tl.load(VMean + offs_n, mask=mask_n, other=0.0)
     v_scale = tl.load(VScale + offs_n, mask=mask_n, other=0.0)
+    offs_o = (offs_n // GROUP_DIM).to(tl.int64) * num_tokens * GROUP_DIM + offs_n % GROUP_DIM
     start_m = tl.program_id(0).to(tl.int64) * TILES
     for tile in tl.range(0, TILES, num_stages=NUM_STAGES):
         off_m = start_m + tile
         mask = mask_n & (off_m < num_tokens)
-        x = tl.load(Out8 + off_m * HIDDEN_DIM + offs_n, mask=mask, other=0.0).to(tl.float32) * v_scale + v_mean
+        x = tl.load(Out8 + off_m * GROUP_DIM + offs_o, mask=mask, other=0.0).to(tl.float32) * v_scale + v_mean
         scale = tl.maximum(tl.max(tl.abs(x), 0) / FP8_MAX, MIN_SCALE)
         x *= 1.0 / scale  # the cast saturates what rounding put above the largest number
         tl.store(Rows8 + off_m * HIDDEN_DIM + offs_n, x.to(Rows8.dtype.element_ty), mask=mask)

@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from wan_mcp.engine.attention.fused_qkv import QKVProjection
+from wan_mcp.engine.parallel.context_parallel import ContextParallel
 from wan_mcp.schema.enums import TorchAttention
 
 __all__ = ["ANY", "TORCH_KERNELS", "FusedKernel", "Kernel", "TorchKernel"]
@@ -44,8 +45,11 @@ class Kernel(Protocol):
 class FusedKernel(Kernel, Protocol):
     """A kernel that also computes everything between two matrix products of a block."""
 
-    def attend_fused(self, projection: QKVProjection) -> tuple[Tensor, Tensor]:
-        """Compute self-attention, quantized for the next product: (tokens, width) e4m3, scales (tokens, 1) float32."""
+    def attend_fused(self, projection: QKVProjection, context: ContextParallel | None = None) -> tuple[Tensor, Tensor]:
+        """Compute self-attention, quantized for the next product: (tokens, width) e4m3, scales (tokens, 1) float32.
+
+        With `context`, the projection and the result have this rank's tokens.
+        """
 
 
 class TorchKernel:

@@ -23,6 +23,8 @@ from wan_mcp.engine.attention.block_sparse import (
 from wan_mcp.engine.attention.cudnn_fp8 import CudnnFp8
 from wan_mcp.engine.attention.fused_qkv import QKVProjection
 from wan_mcp.engine.attention.sdpa import ANY, TORCH_KERNELS, FusedKernel, Kernel, TorchKernel
+from wan_mcp.engine.parallel.context_parallel import ContextParallel
+from wan_mcp.engine.parallel.rank_group import RankLost
 from wan_mcp.errors import JobFailed
 from wan_mcp.schema.enums import AttentionKernel, FP8Attention
 from wan_mcp.text import first_line
@@ -78,17 +80,18 @@ class Attention:
                 return out
         return self._kernels[-1](query, key, value)
 
-    def fused(self, projection: QKVProjection) -> tuple[Tensor, Tensor] | None:
+    def fused(self, projection: QKVProjection, context: ContextParallel | None = None) -> tuple[Tensor, Tensor] | None:
         """Compute fused self-attention, see `FusedKernel.attend_fused`.
 
         Return None if this shape uses another kernel, or the fused one failed; the caller then runs three steps.
         """
-        query, kernel, name = projection.part(0), self._fused, f"{self.name},"
+        kernel, name = self._fused, f"{self.name},"
+        query = projection.part(0) if context is None else context.of_my_heads(projection.part(0))
         if kernel is None or (name, query.shape) in self._refused:
             return None
         if next(self._proved_for(query, query), None) is not kernel:
             return None
-        return self._attempt(name, query, partial(kernel.attend_fused, projection))
+        return self._attempt(name, query, partial(kernel.attend_fused, projection, context))
 
     def _proved_for(self, query: Tensor, key: Tensor) -> Iterator[Kernel]:
         """Yield the kernels for these shapes, best first, without the last."""
@@ -101,7 +104,7 @@ class Attention:
         try:
             with _on(query.device):
                 return compute()
-        except torch.OutOfMemoryError:
+        except (torch.OutOfMemoryError, RankLost):
             raise
         except Exception as error:  # a third-party kernel may raise anything, and there is a fallback
             self._refused.add((name, query.shape))

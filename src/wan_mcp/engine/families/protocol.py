@@ -18,8 +18,9 @@ from wan_mcp.settings import Settings
 
 if TYPE_CHECKING:
     from wan_mcp.engine.families.acceleration import Acceleration
+    from wan_mcp.engine.parallel.rank_group import RankGroup
 
-__all__ = ["FamilyRunner", "LoadContext", "Loader", "unsupported"]
+__all__ = ["FamilyRunner", "LoadContext", "Loader", "SharedRunner", "unsupported"]
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,29 @@ class FamilyRunner(Protocol):
 
     def close(self) -> None:
         """End what still needs the model's memory, before the model is dropped."""
+
+
+@runtime_checkable
+class SharedRunner(FamilyRunner, Protocol):
+    """A loaded model whose jobs several ranks can share: one calls `run_shared`, the others `help`."""
+
+    def unshareable(self, plan: Plan, ranks: int) -> str | None:
+        """Return why this many ranks cannot share a plan; None if they can."""
+
+    def run_shared(self, job_id: str, plan: Plan, report: Reporter, group: "RankGroup") -> str | None:
+        """Run a plan as the first rank of `group`; see `run`.
+
+        Raises:
+            RankLost: another rank stopped, or does not answer.
+        """
+
+    def help(self, plan: Plan, group: "RankGroup", check: Callable[[], None]) -> None:
+        """Do this rank's part of a plan; `check` raises if it should stop. No files are written.
+
+        Raises:
+            JobFailed: this rank cannot do its part.
+            RankLost: another rank stopped, or does not answer.
+        """
 
 
 Loader = Callable[[LoadContext], FamilyRunner]

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from wan_mcp.engine.attention.cross_attention import supports_padding_count
+from wan_mcp.engine.parallel.context_parallel import current_context
 from wan_mcp.engine.transformer.block import BlockKind, context_keys_values, run_block
 from wan_mcp.engine.transformer.patch_embed import PatchEmbedLinear
 from wan_mcp.engine.transformer.weight_store import WeightStore
@@ -38,16 +39,25 @@ class FastBlock(nn.Module):
     def forward(
         self, hidden_states: Tensor, encoder_hidden_states: Tensor, temb: Tensor, rotary_emb: tuple[Tensor, Tensor]
     ) -> Tensor:
-        """See `WanTransformerBlock`; `rotary_emb` has each angle once, see `RotaryTables`."""
-        kind = self.kind
+        """See `WanTransformerBlock`; `rotary_emb` has each angle once, see `RotaryTables`.
+
+        If ranks share the forward, the first block keeps this rank's tokens, and the last returns all tokens.
+        """
+        kind, shared, context = self.kind, self._shared[0], current_context()
+        if context is not None:
+            if self._number == 0:
+                context.begin(hidden_states.shape[1])
+                hidden_states = context.mine(hidden_states, 1).contiguous()
+            rotary_emb = context.mine(rotary_emb[0], 0), context.mine(rotary_emb[1], 0)
+            temb = context.mine(temb, 1).contiguous() if temb.ndim == 4 else temb
         if kind.shape.temb_per_token and temb.ndim == 3:  # a pipeline with one timestep for all tokens
             temb = temb[:, None].expand(-1, hidden_states.shape[1], -1, -1).contiguous()
         temb = temb.to(kind.dtype)
-        shared = self._shared[0]
         key, value = self._text(encoder_hidden_states)
         padding = shared.texts.padding_of(encoder_hidden_states)
         weights = shared.weight_store.get((shared.denoiser, self._number))
-        return shared.run(kind, hidden_states, key, value, padding, temb, *rotary_emb, weights)
+        out = shared.run(kind, hidden_states, key, value, padding, temb, *rotary_emb, weights)
+        return context.gathered(out) if context is not None and self._number == shared.last else out
 
     def known(self, text: Tensor) -> tuple[Tensor, Tensor] | None:
         """Return the cached keys and values of a prepared text, if any."""
@@ -83,6 +93,8 @@ class FastBlocks:
         """Incremented when weights are replaced or texts forgotten: saved references to inputs are then stale."""
         self._blocks = [FastBlock(each.kind, number, self) for number, each in enumerate(weights)]
         self.blocks = nn.ModuleList(self._blocks)
+        self.last = len(weights) - 1
+        """The last block's index."""
 
     @property
     def kinds(self) -> set[BlockKind]:

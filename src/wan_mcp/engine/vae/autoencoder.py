@@ -20,6 +20,7 @@ from wan_mcp.engine.vae.layers import (
     linear_of,
     tail_padded,
 )
+from wan_mcp.engine.vae.strips import Strip
 
 __all__ = ["Decoder", "Encoder", "is_supported"]
 
@@ -64,19 +65,36 @@ class Decoder(_Ends):
         self._patch = int(vae.config.patch_size or 1)
         self._blocks = [_UpBlock(block) for block in vae.decoder.up_blocks]
 
-    def __call__(self, latents: Tensor, run: CausalState) -> Tensor:
+    @property
+    def reach(self) -> int:
+        """Return how far a pixel reads on each side behind the middle, in latent pixels.
+
+        The middle attends to whole frames.
+        """
+        reach = self._last.margin
+        for block in reversed(self._blocks):
+            reach = block.reach(reach)
+        return reach
+
+    def __call__(self, latents: Tensor, run: CausalState, strip: Strip | None = None) -> Tensor:
         """Decode latents (frames, height, width, channels) to pixels (images, height, width, 3), float32, not clamped.
 
-        The first call of a clip takes one latent frame and returns one image; after it, each frame becomes four.
+        The first call of a clip takes one latent frame and returns one image; after it, each frame becomes four. With
+        `strip`, the pixels are those of a part of each frame.
         """
         x = self._begin(F.linear(latents, *self._mix), latents.shape[0], run)
-        for part in (*self._middle, *self._blocks):
+        for part in self._middle:
             x = part(x, run)
+        if strip is not None:
+            x = Activations(strip.read(materialize(x)).contiguous(), x.length)
+        for block in self._blocks:
+            x = block(x, run)
         x = self._end(x, run)
         value = x.value[..., : self._channels].float()
         if x.bias is not None:
             value += x.bias[: self._channels].float()
-        return _unpatched(value, self._patch)
+        pixels = _unpatched(value, self._patch)
+        return pixels if strip is None else strip.keep(pixels)
 
 
 class Encoder(_Ends):
@@ -119,6 +137,12 @@ class _UpBlock:
         if up is not None:
             self._parts.append(Resampling(up))
         self._shortcut = getattr(block, "avg_shortcut", None)
+
+    def reach(self, beyond: int) -> int:
+        """Return how far a pixel reads before this block if it reads `beyond` pixels behind it."""
+        for part in reversed(self._parts):
+            beyond = part.reach(beyond)
+        return beyond
 
     def __call__(self, x: Activations, run: CausalState) -> Activations:
         if self._shortcut is None:

@@ -1,6 +1,6 @@
 """Encoding and decoding of whole clips by an autoencoder's fast coders, in chunks that fit in memory."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -10,6 +10,7 @@ from wan_mcp.engine.compat import replace_vae_encoder, vae_encode
 from wan_mcp.engine.vae.autoencoder import Decoder, Encoder, is_supported
 from wan_mcp.engine.vae.chunk_size import latent_frames_per_call
 from wan_mcp.engine.vae.layers import CausalState
+from wan_mcp.engine.vae.strips import Strip, strips
 
 __all__ = ["ChunkedVAE", "EncodeChunk", "encode_chunks", "install_fast_coders"]
 
@@ -68,19 +69,32 @@ class ChunkedVAE:
         self._decoder = Decoder(vae)
         self._encoder = Encoder(vae)
 
+    def strips(self, latents: Tensor, count: int) -> Sequence[Strip]:
+        """Return the strips in which `count` devices decode these latents; none if one device is as fast."""
+        height, width = latents.shape[3:]
+        return strips(height, width, self._decoder.reach, count)
+
+    def frames_per_call(self, latents: Tensor) -> int:
+        """Return how many latent frames a call of `decode` can take, as much memory as there is now."""
+        return latent_frames_per_call(self._vae, *latents.shape[3:])
+
     @torch.no_grad()
-    def decode(self, latents: Tensor) -> Iterator[tuple[int, Tensor]]:
+    def decode(
+        self, latents: Tensor, strip: Strip | None = None, most: int | None = None
+    ) -> Iterator[tuple[int, Tensor]]:
         """Yield numbers of latent frames and their pixels (images, height, width, 3), float32, not clamped.
 
-        `latents` are (1, channels, frames, height, width), denormalized.
+        Args:
+            latents: (1, channels, frames, height, width), denormalized.
+            strip: the part of each frame to decode; None for all of it.
+            most: latent frames per call; None for what fits in memory.
         """
         frames = latents[0].permute(1, 2, 3, 0).contiguous()
-        count, height, width = frames.shape[:3]
-        most = latent_frames_per_call(self._vae, height, width)
+        count, most = len(frames), most or self.frames_per_call(latents)
         run, start = CausalState(), 0
         while start < count:
             end = min(count, start + most) if start else 1
-            yield end - start, self._decoder(frames[start:end], run)
+            yield end - start, self._decoder(frames[start:end], run, strip)
             start = end
 
     @torch.no_grad()

@@ -68,7 +68,8 @@ class CausalConvolution:
 
     def __init__(self, conv: Any, **padding: bool) -> None:
         self._weight = _channels_last(conv, **padding)
-        self._margin = causal_margin(conv)
+        self.margin = causal_margin(conv)
+        """How many pixels the kernel reaches on each side."""
         self.history = int(conv.kernel_size[0]) - 1
         self.inputs = int(self._weight.shape[1])
         self.bias = F.pad(conv.bias.detach(), (0, self._weight.shape[0] - conv.bias.shape[0]))
@@ -97,7 +98,7 @@ class CausalConvolution:
         run.cache[self] = whole[-self.history :].clone() if self.history else whole[:0]
         if self._ours:
             return Activations(convolve(whole, self._weight, self.bias), x.length)
-        return Activations(convolved(whole, self._weight, self._margin), x.length, self.bias)
+        return Activations(convolved(whole, self._weight, self.margin), x.length, self.bias)
 
     def _read(self, x: Activations) -> int:
         """Return the number of frames to compute: outputs repeat as soon as the kernel reads repeated frames only."""
@@ -105,7 +106,7 @@ class CausalConvolution:
 
     def halved(self, whole: Tensor) -> Tensor:
         """Return every second frame of the convolution over a buffer with its history."""
-        return convolved(whole, self._weight, self._margin, stride=2)
+        return convolved(whole, self._weight, self.margin, stride=2)
 
     def __call__(self, x: Activations, run: CausalState) -> Activations:
         """Convolve `x` without normalization."""
@@ -127,6 +128,10 @@ class ResidualBlock:
         self._gammas = [norm.gamma.detach().flatten() for norm in (block.norm1, block.norm2)]
         self._convolutions = [CausalConvolution(conv) for conv in (block.conv1, block.conv2)]
         self._shortcut = linear_of(block.conv_shortcut) if hasattr(block.conv_shortcut, "weight") else None
+
+    def reach(self, beyond: int) -> int:
+        """Return how far a pixel reads before this layer if it reads `beyond` pixels behind it."""
+        return beyond + sum(conv.margin for conv in self._convolutions)
 
     def __call__(self, x: Activations, run: CausalState) -> Activations:
         first, second = self._convolutions
@@ -172,6 +177,11 @@ class Resampling:
         flat = resample.resample[1]
         self._weight, self._bias = _channels_last(flat), flat.bias.detach()
         self._in_time = CausalConvolution(resample.time_conv) if resample.mode.endswith("3d") else None
+
+    def reach(self, beyond: int) -> int:
+        """Return how far a pixel reads before this upsampling if it reads `beyond` pixels behind it."""
+        margin = 0 if self._in_time is None else self._in_time.margin
+        return -(-(beyond + self._weight.shape[-1] // 2) // 2) + margin
 
     def __call__(self, x: Activations, run: CausalState) -> Activations:
         return self._larger(x, run) if self._up else self._smaller(x, run)

@@ -4,8 +4,8 @@ On a CPU each latent frame goes through the autoencoder as in the pipelines, bit
 `wan_mcp.engine.vae` take several at once, and frames leave it as bytes.
 """
 
-from collections.abc import Generator
-from contextlib import closing
+from collections.abc import Callable, Generator
+from contextlib import closing, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,7 +14,9 @@ from diffusers.models.autoencoders.autoencoder_kl_wan import unpatchify
 from wan_mcp.engine.compat import decoder_features
 from wan_mcp.engine.components.numerics import bad_numbers, require_finite
 from wan_mcp.engine.families.wan.loader import WanModel
+from wan_mcp.engine.parallel.job_ranks import JobRanks
 from wan_mcp.engine.vae.chunked import ChunkedVAE
+from wan_mcp.engine.vae.shared_decode import SharedDecode
 from wan_mcp.engine.worker.reporter import Reporter
 
 __all__ = ["FrameDecoder"]
@@ -31,25 +33,52 @@ class FrameDecoder:
     def __init__(self, model: WanModel) -> None:
         self._model = model
 
-    def frames(self, latents: Any, report: Reporter) -> "Generator[NDArray[np.uint8]]":
+    def frames(self, latents: Any, report: Reporter, ranks: JobRanks | None = None) -> "Generator[NDArray[np.uint8]]":
         """Yield frames, some of shape (frames, height, width, 3) at a time, from the normalized latents of one result.
 
-        Between them the job says how far it is, and hears whether it should stop.
+        Between them the job says how far it is, and hears whether it should stop. The job's other ranks, if any, call
+        `help_decode` meanwhile.
 
         Raises:
             JobFailed: the latents or the frames are not finite.
             JobCancelled, LeaseLost, EngineShutdown: from `report`.
+            RankLost: another rank stopped, or does not answer.
         """
         require_finite(latents, "latents")
         count, done = int(latents.shape[2]), 0
         coders = self._model.coders
-        parts = self._as_the_pipelines(latents) if coders is None else self._fast(coders, latents)
+        shared = self._shared(latents, ranks)
+        parts = self._as_the_pipelines(latents) if coders is None else self._fast(coders, latents, shared)
         with closing(parts):
             while done < count:
-                report.tell(f"{done} of {count} latent frames") if count > 1 else report.check()
+                with ranks.together() if shared is not None and ranks is not None else nullcontext():
+                    report.tell(f"{done} of {count} latent frames") if count > 1 else report.check()
                 ready, pixels = next(parts)
                 done += ready
                 yield pixels
+
+    def help_decode(self, latents: Any, ranks: JobRanks, check: Callable[[], None]) -> None:
+        """Decode this rank's part of what the first rank's `frames` yields; `check` raises if the rank should stop.
+
+        Raises:
+            JobFailed: the frames are not finite.
+            RankLost: another rank stopped, or does not answer.
+        """
+        shared, count, done = self._shared(latents, ranks), int(latents.shape[2]), 0
+        if shared is None or self._model.coders is None:
+            return
+        with closing(self._fast(self._model.coders, latents, shared)) as parts:
+            while done < count:
+                with ranks.together():
+                    check()
+                done += next(parts)[0]
+
+    def _shared(self, latents: Any, ranks: JobRanks | None) -> SharedDecode | None:
+        """Return how the ranks decode these latents together; None if one rank does it alone."""
+        if ranks is None or self._model.coders is None:
+            return None
+        shared = SharedDecode(self._model.coders, latents, ranks.group)
+        return shared if shared.mine is not None else None
 
     @torch.no_grad()
     def _as_the_pipelines(self, latents: Any) -> "Generator[tuple[int, NDArray[np.uint8]]]":
@@ -74,14 +103,21 @@ class FrameDecoder:
             vae.clear_cache()  # a decode that was stopped leaves its features behind
 
     @torch.no_grad()
-    def _fast(self, coders: ChunkedVAE, latents: Any) -> "Generator[tuple[int, NDArray[np.uint8]]]":
+    def _fast(
+        self, coders: ChunkedVAE, latents: Any, shared: SharedDecode | None
+    ) -> "Generator[tuple[int, NDArray[np.uint8]]]":
         """Decode several latent frames at a time, one call ahead of what is yielded."""
         vae = self._model.vae
         mean, deviation = _moments(vae)
         latents = (latents.to(vae.device).float() * deviation + mean).to(vae.dtype)
         ahead: tuple[int, _Landing] | None = None
-        for ready, video in coders.decode(latents):
-            following = ready, _Landing(video)
+        strip, most = (None, None) if shared is None else (shared.mine, shared.most)
+        for ready, video in coders.decode(latents, strip, most):
+            finite = torch.isfinite(video).all()
+            pixels = (video.clamp(-1.0, 1.0) * 127.5 + 127.5).round().to(torch.uint8)
+            if shared is not None:
+                pixels, finite = shared.whole(pixels, finite)
+            following = ready, _Landing(pixels, finite)
             if ahead is not None:
                 yield ahead[0], ahead[1].frames()
             ahead = following
@@ -90,12 +126,10 @@ class FrameDecoder:
 
 
 class _Landing:
-    """Frames on their way from a GPU, as bytes."""
+    """Frames on their way from a GPU."""
 
-    def __init__(self, video: Any) -> None:
-        finite = torch.isfinite(video).all()
-        pixels = (video.clamp(-1.0, 1.0) * 127.5 + 127.5).round().to(torch.uint8)
-        pinned = video.is_cuda
+    def __init__(self, pixels: Any, finite: Any) -> None:
+        pinned = pixels.is_cuda
         self._pixels = torch.empty(pixels.shape, dtype=torch.uint8, pin_memory=pinned)
         self._finite = torch.empty((), dtype=torch.bool, pin_memory=pinned)
         self._pixels.copy_(pixels, non_blocking=True)

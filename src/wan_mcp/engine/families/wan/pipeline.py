@@ -5,9 +5,8 @@ denoised.
 """
 
 import logging
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, closing, contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager, closing
 from functools import partial
 from typing import Any, TypeVar
 
@@ -27,10 +26,20 @@ from wan_mcp.engine.device.out_of_memory import retry_with_less
 from wan_mcp.engine.families.protocol import LoadContext, unsupported
 from wan_mcp.engine.families.wan.decode import FrameDecoder
 from wan_mcp.engine.families.wan.expert_schedule import announce_passes
+from wan_mcp.engine.families.wan.finishing_files import finishing_files
 from wan_mcp.engine.families.wan.loader import WanModel, load_wan
 from wan_mcp.engine.families.wan.memory_plan import job_bytes, memory_plan
+from wan_mcp.engine.families.wan.shared_job import (
+    help_denoise,
+    sharing,
+    together,
+    why_not_shared,
+    without_stops,
+)
 from wan_mcp.engine.families.wan.shots import make_shots, write_shots
 from wan_mcp.engine.families.wan.step_cache import step_cache
+from wan_mcp.engine.parallel.job_ranks import JobRanks
+from wan_mcp.engine.parallel.rank_group import RankGroup
 from wan_mcp.engine.transformer.checkpoint_cache import WeightsCache
 from wan_mcp.engine.worker.reporter import Reporter
 from wan_mcp.errors import JobFailed
@@ -49,33 +58,6 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
-class _Files:
-    """Files that are finished behind the work on the next result, one after the other."""
-
-    def __init__(self, pool: ThreadPoolExecutor) -> None:
-        self._pool = pool
-        self._begun: list[Future[None]] = []
-
-    def finish(self, make: Callable[[], Artifact], add: Callable[[Artifact], None]) -> None:
-        """Have `make` finish a file, and `add` told of it."""
-        self._begun.append(self._pool.submit(lambda: add(make())))
-
-    def require_no_failure(self, *, wait: bool = False) -> None:
-        """Raise what the first file failed for, of those that are done, or of all."""
-        for each in self._begun:
-            if wait or each.done():
-                each.result()
-
-
-@contextmanager
-def _finishing() -> Iterator[_Files]:
-    """Provide files that are all finished when the block ends, or abandoned if it fails."""
-    with ThreadPoolExecutor(1, "files") as pool:
-        files = _Files(pool)
-        yield files
-        files.require_no_failure(wait=True)
-
-
 class WanRunner:
     """Runs plans on one loaded model."""
 
@@ -88,6 +70,46 @@ class WanRunner:
         self._decoder = FrameDecoder(model)
         self._adapters = model.job_adapters()
         self._recorder = graph_capture_for(model.device.torch)
+        self._ranks: JobRanks | None = None
+        """The ranks of the job that runs now, if there are several."""
+
+    def unshareable(self, plan: Plan, ranks: int) -> str | None:
+        """See `SharedRunner`."""
+        return why_not_shared(self._model, plan, ranks)
+
+    def run_shared(self, job_id: str, plan: Plan, report: Reporter, group: RankGroup) -> None:
+        """See `SharedRunner`."""
+        self._ranks = JobRanks(group, guidance=_is_guided(plan))
+        try:
+            self.run(job_id, plan, report)
+        finally:
+            self._ranks = None
+
+    def help(self, plan: Plan, group: RankGroup, check: Callable[[], None]) -> None:
+        """See `SharedRunner`."""
+        if isinstance(plan, CaptionPlan):
+            raise unsupported(plan)
+        self._ranks = ranks = JobRanks(group, guidance=_is_guided(plan))
+        try:
+            self._model.prepare(plan)
+            if self._adapters.change_for(plan.lora):
+                self._adapters.use(plan.lora)
+            ranks.require_same(self._facts)
+            call = self._call(plan)
+            for index in range(plan.count):
+                latents = help_denoise(self._model, plan, call, plan.seed + index, ranks, check)
+                with ranks.together():
+                    check()
+                self._decoder.help_decode(latents, ranks, check)
+        finally:
+            self._ranks = None
+            self._model.finish()
+
+    @property
+    def _facts(self) -> dict[str, Any]:
+        """Return what ranks must have in common."""
+        model = self._model
+        return {"weights": model.weights_sha256, "device": model.device.description, **model.means}
 
     def run(self, job_id: str, plan: Plan, report: Reporter) -> None:
         """Make all results of a plan, one after the other: each is what a separate job would make.
@@ -107,7 +129,7 @@ class WanRunner:
             self._model.finish()
 
     def _run(self, job_id: str, plan: VideoPlan | ImagePlan, report: Reporter) -> None:
-        report.runs_as(self._model.way)
+        report.runs_as(self._model.way if self._ranks is None else f"{self._model.way}+{self._ranks.group.size}gpus")
         asked = plan.engine.attention if plan.engine is not None else None
         if asked is not None and not self._model.kinds:
             report.note(f"attention {asked} has no effect on '{plan.model}' here, whose attention is that of diffusers")
@@ -117,6 +139,8 @@ class WanRunner:
             report.tell("")
         for sentence in self._adapters.notes:
             report.note(sentence)
+        if self._ranks is not None:
+            self._ranks.require_same(self._facts)
         turbo = SparseCount()
         if isinstance(plan, VideoPlan) and (plan.shots or plan.extends):
             self._run_shots(job_id, plan, report, turbo)
@@ -126,15 +150,16 @@ class WanRunner:
             report.note(note)
 
     def _run_results(self, job_id: str, plan: VideoPlan | ImagePlan, report: Reporter, turbo: SparseCount) -> None:
-        with _finishing() as files, self._recorded(plan) as graphs:
+        with finishing_files() as files, self._recorded(plan) as graphs:
             fitting = partial(self._fitting, graphs)
             call = fitting(partial(self._call, plan))
             note_cut_texts(plan, self._model.manifest, self._model.tokens_of, report)
             for index in range(plan.count):
                 seed, item = plan.seed + index, index + 1
                 latents = fitting(partial(self._denoise, plan, call, seed, item, report, turbo))
-                files.require_no_failure()
-                report.enter(Stage.DECODE, item=item)
+                with together(self._ranks):
+                    files.require_no_failure()
+                    report.enter(Stage.DECODE, item=item)
                 name = MediaName.of(job_id, index, plan.kind)
                 finish = fitting(partial(self._decode, name, plan, latents, seed, report), decoding=True)
                 del latents
@@ -176,7 +201,9 @@ class WanRunner:
             return np.concatenate(list(parts))
 
     def _fitting(self, graphs: ReplayCount, work: Callable[[], T], *, decoding: bool = False) -> T:
-        """Return the result of `work`; see `retry_with_less`."""
+        """Return the result of `work`; see `retry_with_less`. Ranks do not retry: the others would not know."""
+        if self._ranks is not None:
+            return work()
 
         def give_way() -> bool:
             graphs.release()
@@ -218,14 +245,15 @@ class WanRunner:
 
     def _recorded(self, plan: VideoPlan | ImagePlan) -> AbstractContextManager[ReplayCount]:
         """Record forwards that are mostly launches as CUDA graphs, if all forwards of a job do the same."""
-        same = plan.step_cache is None and not plan.turbo
+        alone = self._ranks is None or self._ranks.context_size == 1
+        same = plan.step_cache is None and not plan.turbo and alone
         denoisers = [(each.model, each.blocks) for each in self._model.converted.values()] if same else []
         return capturing(denoisers, self._recorder, plan.steps_run * plan.count)
 
     def _call(self, plan: VideoPlan | ImagePlan) -> dict[str, Any]:
         """Return the pipeline's arguments that all results of a plan share."""
         call: dict[str, Any] = {
-            **{f"{name}_embeds": self._embeddings.of(self._model, text) for name, text in plan.texts.items()},
+            **{f"{name}_embeds": self._embedding(text) for name, text in plan.texts.items()},
             "height": plan.height,
             "width": plan.width,
             "num_inference_steps": plan.steps,
@@ -247,6 +275,14 @@ class WanRunner:
             call["last_image"] = open_framed(self._media, plan.last_image, plan)
         return call
 
+    def _embedding(self, text: str) -> Any:
+        """Return the embedding of a text; the first of several ranks sends it to the others."""
+        ranks = self._ranks
+        if ranks is None:
+            return self._embeddings.of(self._model, text)
+        made = self._embeddings.of(self._model, text).to(self._model.denoisers[0].dtype) if ranks.first else None
+        return ranks.from_first(made)
+
     def _still_arguments(self, plan: ImagePlan) -> dict[str, Any]:
         if plan.task is Task.TEXT_TO_IMAGE or plan.image is None:
             return {"num_frames": 1}
@@ -264,7 +300,7 @@ class WanRunner:
         turbo: SparseCount,
     ) -> Any:
         """Return the finished latents of one result."""
-        model, pipeline = self._model, self._model.pipelines[plan.task]
+        model, pipeline, ranks = self._model, self._model.pipelines[plan.task], self._ranks
         began = False
 
         def begin() -> None:  # what the pipeline does before the first pass (encoding a picture) is still encoding
@@ -277,21 +313,26 @@ class WanRunner:
 
         def end_step(pipeline: Any, index: int, timestep: Any, values: dict[str, Any]) -> dict[str, Any]:
             model.device.finish()  # what is reported, and what a cancel may end, is done and not only queued
-            report.step(index + 1, pipeline.num_timesteps)
+            with together(ranks):
+                report.step(index + 1, pipeline.num_timesteps)
             show_preview()
             mode.step = index + 1
             return {}
 
-        parts = [(model.vae.encoder, report.check), *((denoiser, begin) for denoiser in model.denoisers)]
+        check, start, alive = report.check, begin, report.alive
+        if ranks is not None:  # which stop together, at the end of a step
+            check, start, alive = (without_stops(hook) for hook in (check, start, alive))
+        parts = [(model.vae.encoder, check), *((denoiser, start) for denoiser in model.denoisers)]
         generator = torch.Generator("cpu").manual_seed(seed)
         rgb, size = model.context.latent_rgb, (plan.width, plan.height)
         first_is_given = pipeline.config.get("expand_timesteps", False) and "image" in call
         try:
             with (
                 step_previews(pipeline.scheduler, rgb, report, size, leave_out=int(first_is_given)) as show_preview,
-                cancellation_hooks(model.device, parts, [(block, report.alive) for block in model.blocks]),
+                cancellation_hooks(model.device, parts, [(block, alive) for block in model.blocks]),
                 step_cache(model.denoisers, plan.step_cache) as count,
                 attention_mode(Turbo() if plan.turbo else None, grid=model.grid_of(plan), count=turbo) as mode,
+                sharing(ranks, model.denoisers, call),
             ):
                 latents = pipeline(**call, generator=generator, callback_on_step_end=end_step)[0]
         finally:
@@ -305,7 +346,9 @@ class WanRunner:
     ) -> Callable[[], Artifact]:
         """Return what is left to do for the file of one result, once its frames are made."""
         receipt = receipt_of(plan, seed, self._model, self._model.fused_lora)
-        frames = self._decoder.frames(latents, report)
+        if self._ranks is not None:
+            receipt |= self._ranks.describe()
+        frames = self._decoder.frames(latents, report, self._ranks)
         if not isinstance(plan, VideoPlan):
             with closing(frames):
                 pixels = next(frames)[0]
@@ -319,6 +362,10 @@ class WanRunner:
             writer.abandon()
             raise
         return lambda: writer.finish(seed)
+
+
+def _is_guided(plan: Plan) -> bool:
+    return not isinstance(plan, CaptionPlan) and plan.guided
 
 
 def load_wan_family(context: LoadContext) -> WanRunner:

@@ -1,0 +1,1 @@
+"""One job on several GPUs against one: see `python -m benchmarks.parallel --help`."""

@@ -1,0 +1,190 @@
+"""What ranks do in tests: each function gets this rank's group first, and returns what can travel through a pipe.
+
+Functions import what they need: a rank that only exchanges numbers starts in a fraction of the time.
+"""
+
+import os
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import torch
+from torch import Tensor
+
+from wan_mcp.engine.parallel.context_parallel import ContextParallel, context_parallel, current_context
+from wan_mcp.engine.parallel.job_ranks import JobRanks
+from wan_mcp.engine.parallel.rank_group import RankGroup
+
+__all__ = [
+    "decode_together",
+    "die",
+    "exchange",
+    "forward",
+    "guided_step",
+    "joined_attention",
+    "put_out_of_step",
+    "send_from_first",
+    "together",
+]
+
+CPU = torch.device("cpu")
+GRID = (3, 5, 7)
+LOADED: dict[tuple[str, bool], Any] = {}
+
+
+def _denoiser(embedded: Path, name: str, *, fp8: bool) -> Any:
+    """Load a tiny denoiser once for each process."""
+    from tests.fixtures.bench import MANIFESTS
+    from tests.support.denoisers import in_fp8
+    from tests.support.loading import context_of
+    from wan_mcp.engine.families.wan.loader import load_wan
+
+    if (name, fp8) not in LOADED:
+        manifest = in_fp8(name) if fp8 else MANIFESTS[name]
+        LOADED[name, fp8] = load_wan(context_of(manifest, embedded / name, "fp8" if fp8 else "auto"))
+    return LOADED[name, fp8].denoisers[0]
+
+
+def forward(group: RankGroup, embedded: Path, name: str, *, size: tuple[int, int], turbo: bool = False) -> Any:
+    """Run a pass of a denoiser with blocks in FP8, shared by all ranks."""
+    from tests.support.denoisers import a_pass
+    from wan_mcp.engine.attention import Turbo, attention_mode
+
+    denoiser = _denoiser(embedded, name, fp8=True)
+    mode = attention_mode(Turbo(density=0.5, dense_steps=0) if turbo else None, grid=(2, size[0] // 2, size[1] // 2))
+    with mode, context_parallel(group):
+        return a_pass(denoiser, name, size=size).numpy()
+
+
+def guided_step(group: RankGroup, embedded: Path, *, fp8: bool) -> Any:
+    """Run both passes of a step, as a pipeline calls them."""
+    from tests.fixtures.bench import TWO
+    from tests.support.denoisers import a_pass
+
+    denoiser = _denoiser(embedded, TWO, fp8=fp8)
+    texts = [torch.randn(1, 7, 32, generator=torch.Generator().manual_seed(seed)) for seed in (1, 2)]
+    passes = 0
+    plain = type(denoiser).forward
+
+    def counted(self: Any, *given: Any, **named: Any) -> Any:
+        nonlocal passes
+        passes += 1
+        return plain(self, *given, **named)
+
+    with patch.object(type(denoiser), "forward", counted), JobRanks(group, guidance=True).sharing([denoiser], texts):
+        return [a_pass(denoiser, TWO, text=text).numpy() for text in texts], passes
+
+
+def joined_attention(group: RankGroup, *, kernel: bool) -> Any:
+    """Return this rank's rows of self-attention in FP8, dequantized, with or without the fused kernel.
+
+    The kernel is in plain torch; the exchange is the real one.
+    """
+    from tests.support.simulated_fp8 import output_in_eight_bits
+    from wan_mcp.engine.attention import Attention, QKVProjection
+    from wan_mcp.engine.attention.accuracy import synthetic_qkv_projection
+    from wan_mcp.engine.attention.fused_qkv import output_rows_reference, quantize_projection_reference
+    from wan_mcp.engine.attention.sdpa import TorchKernel
+    from wan_mcp.engine.attention.selector import _IN_USE
+    from wan_mcp.engine.transformer.self_attention import fused_self_attention
+
+    class InTorch(TorchKernel):
+        used = 0
+
+        def attend_fused(
+            self, projection: QKVProjection, context: ContextParallel | None = None
+        ) -> tuple[Tensor, Tensor]:
+            self.used += 1
+            inputs = quantize_projection_reference(projection, context)
+            output = output_in_eight_bits(inputs)
+            return output_rows_reference(output if context is None else context.to_groups(output), inputs)
+
+    whole = synthetic_qkv_projection(64, GRID, heads=4)
+    fused = InTorch("sdpa")
+    attention = Attention([fused, TorchKernel("sdpa")], head_dim=64, fused=fused if kernel else None)
+    with patch.dict(_IN_USE, {CPU: attention}), context_parallel(group):
+        mine = (whole.qkv, whole.cos, whole.sin)
+        if (context := current_context()) is not None:
+            context.begin(whole.qkv.shape[1])
+            mine = (context.mine(whole.qkv, 1), context.mine(whole.cos, 0), context.mine(whole.sin, 0))
+        qkv, cos, sin = mine
+        rows, scales = fused_self_attention(qkv, whole.query_norm, whole.key_norm, cos, sin, whole.heads, whole.eps)
+    assert fused.used == kernel
+    return (rows.float() * scales).numpy()
+
+
+def decode_together(group: RankGroup, *, layout: str, rows: int, columns: int) -> Any:
+    """Decode a random clip in strips; return the first rank's frames, as bytes."""
+    from tests.fixtures.autoencoders import random_latents, random_vae
+    from wan_mcp.engine.vae.chunked import ChunkedVAE
+    from wan_mcp.engine.vae.shared_decode import SharedDecode
+
+    vae = random_vae(layout)
+    one = random_latents(vae, 3)
+    latents = torch.randn(
+        1, one.shape[1], 3, rows, columns, generator=torch.Generator().manual_seed(4), dtype=one.dtype
+    )
+    coders = ChunkedVAE(vae)
+    shared = SharedDecode(coders, latents, group) if group.size > 1 else None
+    parts = []
+    for _, video in coders.decode(latents, None if shared is None else shared.mine, 2):
+        pixels = (video.clamp(-1, 1) * 127.5 + 127.5).round().to(torch.uint8)
+        finite = torch.tensor(True)
+        if shared is not None:
+            pixels, finite = shared.whole(pixels, finite)
+        assert finite
+        parts.append(pixels)
+    return torch.cat(parts).numpy(), shared is not None and shared.mine is not None
+
+
+def exchange(group: RankGroup, *, tokens: int, heads: int) -> Any:
+    """Exchange tokens for heads and back; return whether every element came where it belongs."""
+    whole = torch.arange(tokens * heads * 2).view(1, tokens, heads, 2).float()
+    with context_parallel(group) as context:
+        assert context is not None
+        context.begin(tokens)
+        mine = context.mine(whole, 1)
+        by_heads = context.to_heads(mine).finish()[None]
+        each = heads // group.size
+        wanted = whole[:, :, group.rank * each : (group.rank + 1) * each]
+        back = context.to_tokens(by_heads)
+        everything = context.gathered(mine.flatten(2))
+    return bool((by_heads == wanted).all() and (back == mine).all() and (everything == whole.flatten(2)).all())
+
+
+def together(group: RankGroup, *, stops: int | None) -> str:
+    """End three steps together; rank `stops` raises in the second."""
+    ranks = JobRanks(group, guidance=False)
+    for step in range(3):
+        with ranks.together():
+            if group.rank == stops and step == 1:
+                raise InterruptedError
+    return "done"
+
+
+def die(group: RankGroup, *, rank: int, after: int) -> str:
+    """Exchange many times; one rank is killed."""
+    for number in range(1000):
+        if group.rank == rank and number == after:
+            os._exit(9)
+        group.all_gather(torch.tensor([number]))
+    return "done"
+
+
+def put_out_of_step(group: RankGroup, *, rank: int) -> str:
+    """Have one rank never call a collective that all others call."""
+    if group.rank != rank:
+        group.least(1)
+    else:
+        import time
+
+        time.sleep(1.5)  # longer than the time limit of this group
+    return "done"
+
+
+def send_from_first(group: RankGroup, *, dtype: str) -> Any:
+    """Send a tensor from the first rank to all others, which do not know its shape."""
+    ranks = JobRanks(group, guidance=False)
+    made = torch.arange(6).view(1, 2, 3).to(getattr(torch, dtype)) if ranks.first else None
+    found = ranks.from_first(made)
+    return str(found.dtype), found.float().tolist()
