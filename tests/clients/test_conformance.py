@@ -24,7 +24,7 @@ LISTED = re.compile(r"^\| `([\w-]+)` \| (both|[\d-]+) \| (?:fixture|not offered)
 PASSES = {
     "2025-11-25": {"server-initialize": 2, "ping": 2, "completion-complete": 2, "tools-list": 3, "prompts-list": 2},
     "2026-07-28": {
-        "server-stateless": 23,
+        "server-stateless": 26,
         "caching": 8,
         "sep-2164-resource-not-found": 4,
         "http-header-validation": 14,

@@ -8,6 +8,7 @@ import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 from urllib.parse import urlsplit
 
 import anyio
@@ -36,10 +37,10 @@ class Site:
     web: httpx2.AsyncClient
 
     @asynccontextmanager
-    async def client(self, mode: str = ERAS[1]) -> AsyncIterator[Client]:
+    async def client(self, mode: str = ERAS[1], **options: Any) -> AsyncIterator[Client]:
         """An MCP client of it."""
         transport = streamable_http_client(f"{self.url}/mcp", http_client=self.web)
-        async with Client(transport, mode=mode) as client:
+        async with Client(transport, mode=mode, **options) as client:
             yield client
 
 

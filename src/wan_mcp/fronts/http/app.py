@@ -47,6 +47,7 @@ from wan_mcp.fronts.http.uploads import upload_routes
 from wan_mcp.fronts.mcp.http_entry import ENDPOINT
 from wan_mcp.fronts.mcp.process_end import end_within
 from wan_mcp.fronts.mcp.server import build_http_app
+from wan_mcp.fronts.mcp.subscriptions import Subscriptions
 from wan_mcp.fronts.media_answer import media_answer
 from wan_mcp.fronts.openai.error_words import ErrorWords
 from wan_mcp.fronts.openai.routes import api_routes
@@ -100,6 +101,7 @@ def build_app(service: JobService, host: str, *, own_user_only: bool = False, ca
         lifespan=_lifespan(mcp, page),
     )
     app.state.page = page
+    app.state.subscriptions = mcp.state.subscriptions
     return app
 
 
@@ -223,6 +225,7 @@ class _Server(uvicorn.Server):
     """A server that ends soon after it was told to, whatever still runs."""
 
     page: Page | None = None
+    subscriptions: Subscriptions
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Stop at a signal."""
@@ -230,6 +233,7 @@ class _Server(uvicorn.Server):
         end_within(GOODBYE_S + LAST_CALL_S, 0)
         if self.page is not None:
             self.page.close()
+        self.subscriptions.close()
         super().handle_exit(sig, frame)
 
 
@@ -262,6 +266,7 @@ async def _serve(settings: Settings, host: str, listener: socket.socket, on_list
         url = url_of(address, port)
         server = _Server(config)
         server.page = app.state.page
+        server.subscriptions = app.state.subscriptions
         # uvicorn handles these while it serves, and raises them again when it has stopped.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, server.handle_exit)

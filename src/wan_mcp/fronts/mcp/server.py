@@ -17,6 +17,8 @@ from wan_mcp.fronts.mcp.middleware import PromptsInWords, ReadsOfAClient
 from wan_mcp.fronts.mcp.prompts import add_prompts
 from wan_mcp.fronts.mcp.resources import add_resources
 from wan_mcp.fronts.mcp.stdio_streams import Incoming, Outgoing
+from wan_mcp.fronts.mcp.subscriptions import Subscriptions
+from wan_mcp.fronts.mcp.tasks import Tasks
 from wan_mcp.fronts.mcp.tools import build_tools
 from wan_mcp.service.service import JobService
 from wan_mcp.settings import Settings
@@ -41,8 +43,9 @@ CACHE_HINTS: dict[CacheableMethod, CacheHint] = {
 }
 
 
-def build_server(service: JobService) -> MCPServer[Any]:
+def build_server(service: JobService, subscriptions: Subscriptions | None = None) -> MCPServer[Any]:
     """Build a server over `service`, which must be serving for as long as the server runs."""
+    subscriptions = subscriptions or Subscriptions(service)
     server: MCPServer[Any] = MCPServer(
         "wan_mcp",
         title="Wan studio",
@@ -51,8 +54,10 @@ def build_server(service: JobService) -> MCPServer[Any]:
         icons=[icons.SERVER],
         tools=build_tools(service),
         cache_hints=CACHE_HINTS,
-        subscriptions=False,  # nothing would ever be sent: clients follow a job by its progress, or by get_job
-        middleware=[ReadsOfAClient(service.media), PromptsInWords(lambda: server.list_prompts())],
+        subscriptions=False,  # served by the middleware
+        lifespan=subscriptions.lifespan,
+        extensions=[Tasks(service)],
+        middleware=[subscriptions, ReadsOfAClient(service.media), PromptsInWords(lambda: server.list_prompts())],
     )
     add_resources(server, service)
     add_prompts(server)
@@ -67,15 +72,18 @@ def max_message_bytes(settings: Settings) -> int:
 
 async def serve_streams(server: MCPServer[Any], incoming: Incoming, outgoing: Outgoing) -> None:
     """Serve one session until its incoming stream ends."""
-    # `run_stdio_async` does the same over the SDK's own transport; it takes no other.
-    lowlevel = server._lowlevel_server
+    # `run_stdio_async` does the same over the SDK's own transport, and takes no other (2.3). What runs over any two
+    # streams is reached by the session manager, which exists once an HTTP application was made.
+    server.streamable_http_app()
+    lowlevel = server.session_manager.app
     await lowlevel.run(incoming, outgoing, lowlevel.create_initialization_options())
 
 
 def build_http_app(service: JobService) -> Starlette:
     """Build the server as an ASGI application with the endpoint /mcp. It does not authenticate its callers."""
     most = max_message_bytes(service.settings)
-    app = build_server(service).streamable_http_app(
+    subscriptions = Subscriptions(service)
+    app = build_server(service, subscriptions).streamable_http_app(
         streamable_http_path=ENDPOINT,
         stateless_http=True,  # any process can answer any request
         json_response=False,  # progress needs a stream
@@ -83,6 +91,7 @@ def build_http_app(service: JobService) -> Starlette:
         transport_security=TransportSecuritySettings(enable_dns_rebinding_protection=False),
     )
     app.add_middleware(HttpEntry, most, service)
+    app.state.subscriptions = subscriptions
     if not log.isEnabledFor(logging.DEBUG):
         # It says at each request of a stateless server that a session without a name ends.
         logging.getLogger("mcp.server.streamable_http").setLevel(logging.WARNING)

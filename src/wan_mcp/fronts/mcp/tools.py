@@ -26,6 +26,7 @@ from wan_mcp.fronts.mcp.model_list import ModelListOutline, ModelLists
 from wan_mcp.fronts.mcp.places import Places
 from wan_mcp.fronts.mcp.progress import ProgressReports
 from wan_mcp.fronts.mcp.results import OF_A_JOB, JobOutline, deleted_result, job_result
+from wan_mcp.fronts.mcp.tasks import takes_tasks
 from wan_mcp.fronts.mcp.tool_builder import Call, build_tool
 from wan_mcp.fronts.mcp.upload_links import offering_a_link
 from wan_mcp.fronts.mcp.web_images import naming_urls
@@ -211,6 +212,8 @@ class _Tools:
     async def _run(
         self, ctx: Call, asked: Remix, wait_s: float | None, request_id: str | None, terms: Terms
     ) -> CallToolResult:
+        if wait_s is None and takes_tasks(ctx.request_context):
+            wait_s = 0.0  # the answer is a task, which needs no open call
         began, seconds = self._clock(), self._seconds(ctx, wait_s)
         reports = ProgressReports(ctx.report_progress)
         await reports.begin("Checking the request")
