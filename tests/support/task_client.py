@@ -7,7 +7,7 @@ import anyio
 from mcp import Client
 from mcp.client.extension import ClaimContext, ClientExtension, NotificationBinding, ResultClaim
 from mcp.types import CallToolResult, Request, Result
-from pydantic import BaseModel, ConfigDict, TypeAdapter
+from pydantic import BaseModel, ConfigDict
 
 __all__ = ["Task", "TaskExtension", "ask", "ask_for", "until"]
 
@@ -66,6 +66,10 @@ class TaskExtension(ClientExtension):
         return [NotificationBinding(method="notifications/tasks", params_type=Pushed, handler=keep)]
 
 
+class _AnyResult(Result):
+    model_config = ConfigDict(extra="allow")
+
+
 class _TaskRequest(Request[dict[str, Any], str]):
     name_param = "taskId"
 
@@ -78,7 +82,8 @@ async def ask_for(client: Client, tool: str, **arguments: Any) -> Any:
 async def ask(client: Client, what: str, task_id: str, **params: Any) -> Answer:
     """Send `tasks/WHAT`."""
     request = _TaskRequest(method=f"tasks/{what}", params={"taskId": task_id, **params})
-    return await client.session.send_request(request, TypeAdapter(Answer))
+    answer = await client.session.send_request(request, _AnyResult)
+    return answer.model_dump(mode="json", by_alias=True, exclude_none=True)
 
 
 async def until(client: Client, task_id: str, status: str) -> Answer:

@@ -18,7 +18,7 @@ from wan_mcp.settings import Settings
 
 pytestmark = pytest.mark.anyio
 
-VIDEO = {"prompt": "a red circle", "steps": 4}
+VIDEO: dict[str, Any] = {"prompt": "a red circle", "steps": 4}
 GALLERY = "wan://gallery"
 
 
@@ -130,8 +130,9 @@ async def test_over_http_only_what_is_kept_is_promised(settings: Settings) -> No
             assert capabilities.tools is not None
             assert capabilities.prompts is not None
             assert capabilities.resources.subscribe is True
-            promised = [capabilities.resources, capabilities.tools, capabilities.prompts]
-            assert [each.list_changed for each in promised] == [False] * 3
+            assert capabilities.resources.list_changed is False
+            assert capabilities.tools.list_changed is False
+            assert capabilities.prompts.list_changed is False
 
 
 async def test_tasks_are_pushed_to_a_stream_that_names_them(settings: Settings, pace: Pace) -> None:

@@ -15,7 +15,7 @@ from wan_mcp.settings import Settings
 
 pytestmark = pytest.mark.anyio
 
-VIDEO = {"prompt": "a red circle", "steps": 4, "seed": 7}
+VIDEO: dict[str, Any] = {"prompt": "a red circle", "steps": 4, "seed": 7}
 UNKNOWN, MISSING, MISMATCH, NO_METHOD = -32602, -32021, -32020, -32601
 
 

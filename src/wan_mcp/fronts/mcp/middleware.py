@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from mcp import MCPError
+from mcp.server.apps import APP_MIME_TYPE
 from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
 from mcp.types import INVALID_PARAMS, Prompt
 
@@ -41,8 +42,8 @@ class ReadsOfAClient:
         return {**found, "contents": [self._discreet(each) for each in found.get("contents", [])]}
 
     def _discreet(self, content: Mapping[str, Any]) -> Mapping[str, Any]:
-        if "text" not in content:
-            return content
+        if "text" not in content or content.get("mimeType") == APP_MIME_TYPE:
+            return content  # a program names no place, and half of one would not run
         return {**content, "text": discreet(content["text"], self._media.home)}
 
 

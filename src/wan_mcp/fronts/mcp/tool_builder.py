@@ -45,6 +45,7 @@ def build_tool(
     annotations: ToolAnnotations,
     search_hint: str | None = None,
     icon: Icon | None = None,
+    meta: dict[str, Any] | None = None,
 ) -> Tool:
     """Build a tool that has the name, the parameters and the docstring of `function`.
 
@@ -55,6 +56,7 @@ def build_tool(
         annotations: Hints for clients.
         search_hint: Words by which hosts that load tools on demand (Claude Code) should find this one.
         icon: A drawing for hosts that show one.
+        meta: What else programs should know about it.
     """
     description = " ".join((function.__doc__ or "").split())
     declared = Tool.from_function(
@@ -62,7 +64,7 @@ def build_tool(
         title=title,
         description=description,
         annotations=annotations,
-        meta=None if search_hint is None else {SEARCH_HINT: search_hint},
+        meta={**(meta or {}), **({} if search_hint is None else {SEARCH_HINT: search_hint})} or None,
         structured_output=False,
     )
     name = declared.name

@@ -24,6 +24,7 @@ from wan_mcp.fronts.mcp.host_patience import patience_of
 from wan_mcp.fronts.mcp.job_list import JobListOutline, job_list
 from wan_mcp.fronts.mcp.model_list import ModelListOutline, ModelLists
 from wan_mcp.fronts.mcp.places import Places
+from wan_mcp.fronts.mcp.player_app import PLAYER_META
 from wan_mcp.fronts.mcp.progress import ProgressReports
 from wan_mcp.fronts.mcp.results import OF_A_JOB, JobOutline, deleted_result, job_result
 from wan_mcp.fronts.mcp.tasks import takes_tasks
@@ -281,14 +282,14 @@ def build_tools(service: JobService) -> list[Tool]:
     keeps = ToolAnnotations(read_only_hint=False, destructive_hint=False, idempotent_hint=True, open_world_hint=False)
     stops = ToolAnnotations(read_only_hint=False, destructive_hint=True, idempotent_hint=True, open_world_hint=False)
     built = [
-        build_tool(unfold(tools.generate_video), "Generate video", makes, HINTS["video"], icons.VIDEO),
-        build_tool(unfold(tools.generate_image), "Generate image", makes, HINTS["image"], icons.IMAGE),
+        build_tool(unfold(tools.generate_video), "Generate video", makes, HINTS["video"], icons.VIDEO, PLAYER_META),
+        build_tool(unfold(tools.generate_image), "Generate image", makes, HINTS["image"], icons.IMAGE, PLAYER_META),
         build_tool(unfold(tools.caption_image), "Caption image", makes, HINTS["caption"], icons.CAPTION),
         build_tool(tools.list_resolutions, "Models, sizes and styles", reads, HINTS["models"], icons.LIST),
         build_tool(tools.get_job, "Get job", reads, HINTS["job"], icons.JOB),
         build_tool(tools.cancel_job, "Cancel job", stops, HINTS["cancel"], icons.JOB),
         build_tool(tools.list_jobs, "Find jobs", reads, HINTS["jobs"], icons.LIST),
-        build_tool(unfold(tools.remix), "Remix", makes, HINTS["remix"], icons.VIDEO),
+        build_tool(unfold(tools.remix), "Remix", makes, HINTS["remix"], icons.VIDEO, PLAYER_META),
         build_tool(tools.keep_job, "Keep job", keeps, HINTS["keep"], icons.JOB),
         build_tool(tools.delete_job, "Delete job", stops, HINTS["delete"], icons.JOB),
     ]
