@@ -14,7 +14,10 @@ import sys
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
+from functools import partial
 from typing import Any, Protocol
+
+from session import session
 
 Json = dict[str, Any]
 OnProgress = Callable[[float, "float | None", "str | None"], Awaitable[None]]
@@ -74,6 +77,9 @@ async def _do(connect: Connect, task: Json) -> Json:
         match task["do"]:
             case "story":
                 return {"connected_s": connected, **await _story(client, task["short_wait_s"])}
+            case "session":
+                call, read = partial(_call, client), partial(_read, client)
+                return {"tools": await client.tools(), **await session(call, read, whole=task["whole"])}
             case "calls":
                 return {"answers": [await _call(client, name, **arguments) for name, arguments in task["calls"]]}
             case "abandon":

@@ -1,0 +1,57 @@
+"""A creative session through the clients of agent frameworks: from an idea to a file, kept or thrown away."""
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from tests.clients.conftest import TOOLS, Connect
+from tests.clients.installation import Installation, Json
+
+WHOLE = "fastmcp"
+BRIEF = ("openai_agents", "pydantic_ai")
+MADE = ("image", "variation", "video", "extended", "remix")
+
+
+@pytest.fixture(params=[WHOLE, *BRIEF], scope="module")
+def told(request: pytest.FixtureRequest, connect: Connect) -> Json:
+    """What a client went through, all of it over one server."""
+    status, told = connect(request.param, "http").run(do="session", whole=request.param == WHOLE)
+    assert status == 0
+    return told | {"whole": request.param == WHOLE}
+
+
+def test_every_step_of_a_session_leads_to_the_next(told: Json) -> None:
+    assert {tool["name"] for tool in told["tools"]} == TOOLS
+    assert "wan-mini" in told["idea"]["text"]
+    made = {name: told[name]["structured"] for name in MADE if name in told}
+    assert set(made) == (set(MADE) if told["whole"] else {"image", "video"})
+    assert {name: facts["status"] for name, facts in made.items()} == dict.fromkeys(made, "succeeded")
+    assert made["video"]["request"]["image"] == made["image"]["artifacts"][0]["uri"]
+    assert told["film"]["sha256"] == _digest(made["video"])
+    assert told["begun"]["structured"]["status"] in ("queued", "running")
+    assert told["ended"]["structured"]["status"] == "cancelled"
+    assert made["image"]["job_id"] in {job["job_id"] for job in told["found"]["structured"]["jobs"]}
+    assert not told["deleted"]["is_error"]
+    assert told["gone"]["is_error"]
+    assert "list_jobs" in told["gone"]["text"]
+
+
+def test_a_whole_session_varies_extends_and_describes_what_it_has_made(told: Json) -> None:
+    if not told["whole"]:
+        pytest.skip("this client goes through a shorter session")
+    image, variation, video, extended, remix = (told[name]["structured"] for name in MADE)
+    assert variation["request"] == image["request"] | {"seed": variation["seed"]}
+    assert variation["seed"] != image["seed"]
+    assert remix["parent"] == video["job_id"]
+    assert remix["seed"] != video["seed"]
+    assert extended["artifacts"][0]["frames"] > video["artifacts"][0]["frames"]
+    assert told["caption"]["structured"]["caption"]
+
+
+def test_a_session_leaves_one_engine(told: Json, installation: Installation) -> None:
+    assert len(installation.engines()) == 1
+
+
+def _digest(facts: Json) -> str:
+    return hashlib.sha256(Path(facts["artifacts"][0]["path"]).read_bytes()).hexdigest()
