@@ -22,10 +22,11 @@ from wan_mcp.schema.requests import CaptionRequest, ImageRequest, LoraRequest, V
 
 OPTIONS = {
     "generate video": "prompt --negative --model --preset --image --frame --last-image --last-image-frame --extend "
-    "--resolution --duration --frames --steps --guidance --guidance-2 --turbo --seed --style --lora --count --shot "
+    "--resolution --duration --frames --steps --guidance --guidance-2 --turbo --seed --style --lora --count "
+    "--check --pick --shot "
     "--output --force --json --detach --open --download --dry-run",
     "generate image": "prompt --negative --model --preset --image --frame --strength --resolution --steps --guidance "
-    "--seed --style --lora --count --output --force --json --detach --open --download --dry-run",
+    "--seed --style --lora --count --check --pick --output --force --json --detach --open --download --dry-run",
     "caption": "image --frame --model --type --length --prompt --option --seed more --output --force --json --detach "
     "--download --dry-run",
 }

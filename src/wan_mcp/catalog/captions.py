@@ -14,7 +14,7 @@ from wan_mcp.errors import BadRequest
 from wan_mcp.schema.enums import Frozen
 from wan_mcp.text import quoted, shortened
 
-__all__ = ["CaptionSpec", "Instruction"]
+__all__ = ["CaptionSpec", "CheckSpec", "Instruction"]
 
 VALUE = "{value}"
 LENGTH = "{length}"
@@ -47,6 +47,35 @@ class Instruction(Frozen):
         return self
 
 
+class CheckSpec(Frozen):
+    """How a captioner compares a result with its prompt.
+
+    One that answers questions is asked. Of one that only describes, the words of its caption are compared with those
+    of the prompt; they are given here, each with the other wordings of the same.
+    """
+
+    ask: str | None = Field(
+        default=None, description="Instruction with {prompt} and {kind}: what is missing? 'nothing' if nothing is."
+    )
+    score: str | None = Field(
+        default=None, description="Question with {prompt} and {kind} whose answer is yes or no, for a score."
+    )
+    nouns: dict[str, tuple[str, ...]] = Field(default={}, description="What a picture shows.")
+    adjectives: dict[str, tuple[str, ...]] = Field(default={}, description="What stands before a noun.")
+    motions: dict[str, tuple[str, ...]] = Field(
+        default={},
+        description="left, right, up, down, growing, shrinking, spinning, bouncing or still: measured in the frames, "
+        "over a plain background.",
+    )
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        asks = self.ask is not None and self.score is not None
+        if asks == bool(self.nouns) or (self.ask is None) != (self.score is None):
+            raise ValueError("a check needs either 'ask' and 'score', or 'nouns'")
+        return self
+
+
 class CaptionSpec(Frozen):
     """The instructions of a captioner, and its decoding."""
 
@@ -74,6 +103,11 @@ class CaptionSpec(Frozen):
         default={}, description="Sentences that may be added; one with {value} is requested as 'option=value'."
     )
     free_prompt: bool = Field(default=False, description="True if the caller may write the instruction.")
+    video_frames: int = Field(
+        default=1, ge=1, le=32, description="Frames of a video that are looked at together, if no frame is named."
+    )
+    video_prompt: str = Field(default="", description="Words with {frames} before the instruction, for several frames.")
+    check: CheckSpec | None = Field(default=None, description="How it compares a result with its prompt.")
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -169,6 +169,8 @@ class Manifest(Frozen):
             raise ValueError("a model that makes videos or images needs [sizes]")
         if Kind.CAPTION in kinds and self.caption is None:
             raise ValueError("a model that makes captions needs [caption]")
+        if self.caption is not None and self.caption.video_frames > 1 and self.pipeline.family != "chat":
+            raise ValueError("caption.video_frames is for the family 'chat'")
         self._check_family()
         self._check_values("defaults", self.defaults)
         for name in self.presets:

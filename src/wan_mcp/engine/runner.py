@@ -5,7 +5,8 @@ other sort's makes room where memory is short. Knows no family: see `engine.fami
 """
 
 import gc
-from dataclasses import dataclass
+import logging
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -18,16 +19,21 @@ from wan_mcp.engine.components.install import EMBEDDED, Installed, install
 from wan_mcp.engine.device.device import Device, resolve_device
 from wan_mcp.engine.device.memory import available_bytes, reachable_bytes, require_fit
 from wan_mcp.engine.device.out_of_memory import MemoryGuard
-from wan_mcp.engine.families.protocol import FamilyRunner, LoadContext
+from wan_mcp.engine.families.protocol import FamilyRunner, LoadContext, Looker
 from wan_mcp.engine.families.registry import load_model
 from wan_mcp.engine.imports import library_imports
-from wan_mcp.engine.worker.reporter import Reporter
-from wan_mcp.errors import JobFailed, UserError, WanError
+from wan_mcp.engine.review.review import made_results, review
+from wan_mcp.engine.worker.reporter import EngineShutdown, Reporter
+from wan_mcp.errors import HomeUnusable, JobCancelled, JobFailed, LeaseLost, OutOfSpace, UserError, WanError
+from wan_mcp.hardware.host_memory import free_main_memory
 from wan_mcp.hardware.machine import Machine
 from wan_mcp.jobs.loaded_models import LoadedModels
-from wan_mcp.schema.enums import Kind, RequestedPrecision, Stage
+from wan_mcp.jobs.reviews import REVIEWS_ALLOWED
+from wan_mcp.schema.enums import Kind, RequestedPrecision, Stage, Task
 from wan_mcp.schema.jobs import Job
+from wan_mcp.schema.plans import CaptionPlan
 from wan_mcp.settings import Settings
+from wan_mcp.text import first_line
 from wan_mcp.weights.hub import Hub
 from wan_mcp.weights.installed import is_installed
 from wan_mcp.weights.lockfile import WeightsLock
@@ -36,6 +42,8 @@ if TYPE_CHECKING:
     from wan_mcp.engine.families.acceleration import Acceleration
 
 __all__ = ["ModelRunner", "build_runner"]
+
+log = logging.getLogger(__name__)
 
 Slot = Literal["generator", "captioner"]
 OTHER: dict[Slot, Slot] = {"generator": "captioner", "captioner": "generator"}
@@ -132,12 +140,86 @@ class ModelRunner:
         except UserError as error:
             raise JobFailed("unknown_model", str(error)) from error
         try:
-            with MemoryGuard(plan, manifest):
-                return self._run(job, manifest, report)
+            if not self._is_made(job, report):
+                with MemoryGuard(plan, manifest):
+                    caption = self._run(job, manifest, report)
+            else:
+                caption = None
         except JobFailed as failure:
             if failure.code == "out_of_memory":
                 self._recover(_slot(plan.kind))
             raise
+        self._review(job, report)
+        return caption
+
+    def _is_made(self, job: Job, report: Reporter) -> bool:
+        """Check whether an earlier attempt has made all results, and died while they were checked."""
+        if job.reviews == 0:
+            return False
+        if made_results(job.artifacts, job.plan.count):
+            return True
+        report.replace(())  # files are gone
+        return False
+
+    def _review(self, job: Job, report: Reporter) -> None:
+        """Check the results, if the plan says so. Whatever goes wrong there is a note: the results are made."""
+        plan = job.plan
+        if isinstance(plan, CaptionPlan) or plan.check is None:
+            return
+        if job.reviews >= REVIEWS_ALLOWED:
+            report.note("the result was not checked: the engine died each time while it was")
+            return
+        try:
+            report.begin_review()
+            manifest = self._manifest(plan.check)
+            review(plan, report.results(), manifest, self._looker(manifest, job, report), report, self._settings.home)
+        except (JobCancelled, LeaseLost, EngineShutdown, OutOfSpace, HomeUnusable):
+            raise
+        except Exception as failure:
+            if self.device_lost():
+                raise
+            log.warning("the results of job %s were not checked", job.id, exc_info=failure)
+            why = str(failure) if isinstance(failure, WanError) else first_line(failure)
+            report.note(f"the result was not checked: {why}")
+            self._free()
+
+    def _looker(self, manifest: Manifest, job: Job, report: Reporter) -> Looker:
+        """Return a captioner; the model that made the results is not unloaded for it.
+
+        Raises:
+            JobFailed: it has no room, its weights are missing, or it cannot compare.
+        """
+        weights = _Weights(manifest, self._settings.precision, self._commit(manifest))
+        loaded = self._models.get("captioner")
+        if loaded is None or loaded[0] != weights:
+            job = job.model_copy(
+                update={"download_limit": 0, "plan": job.plan.model_copy(update={"task": Task.IMAGE_TO_TEXT})}
+            )
+            installed = self._install(manifest, job, report)
+            self._drop("captioner")
+            context = self._beside_the_generator(weights, installed)
+            report.tell(f"loading {manifest.title}", slow=True)
+            runner = load_model(context)
+            if context.device is self.device:
+                self._models["captioner"] = weights, runner
+        else:
+            runner = loaded[1]
+        if not isinstance(runner, Looker):
+            raise JobFailed("not_supported", f"'{manifest.name}' cannot compare results with prompts.")
+        return runner
+
+    def _beside_the_generator(self, weights: _Weights, installed: Installed) -> LoadContext:
+        """Return how a captioner is loaded where it takes nothing from the other model: here, or in main memory."""
+        manifest = weights.manifest
+        context = replace(self._context(weights, installed, "captioner"), make_room=lambda: False)
+        shape, machine = default_shape(manifest), self.machine()
+        if available_bytes(self.device) >= needed_bytes(
+            manifest, machine.precision_of(manifest, weights.requested), shape
+        ):
+            return context
+        if self.device.is_cuda and free_main_memory() >= needed_bytes(manifest, "fp32", shape):
+            return replace(context, device=resolve_device("cpu", self._settings.threads), acceleration=None)
+        raise JobFailed("no_room", f"there is no room for '{manifest.name}' beside the model that made it")
 
     def close(self) -> None:
         """End the builds, drop all models, and free their memory; this waits for converted weights to be written."""

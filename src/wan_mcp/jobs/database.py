@@ -161,6 +161,7 @@ ADDED_COLUMNS = (
     ("jobs", "output_dir", "TEXT NOT NULL DEFAULT ''"),
     ("jobs", "download_limit", "INTEGER"),
     ("jobs", "notify", "TEXT NOT NULL DEFAULT ''"),
+    ("jobs", "reviews", "INTEGER NOT NULL DEFAULT 0"),
 )
 """Table, column and declaration of each column that was added in this way."""
 ADDED_INDEXES = (

@@ -25,7 +25,7 @@ __all__ = ["COLUMNS", "JobListing", "UnreadableJob", "is_device_name", "read_row
 
 COLUMNS = (
     "id, request_id, state, plan, progress, error, artifacts, caption, notes, cancel_requested, device, attempt,"
-    " deaths, created_at, started_at, updated_at, finished_at, client, owner, kept, parent, download_limit"
+    " deaths, created_at, started_at, updated_at, finished_at, client, owner, kept, parent, download_limit, reviews"
 )
 """The columns that a job consists of. Not `request`: only a repeated request_id is compared with it."""
 
@@ -151,7 +151,7 @@ def _later(row: sqlite3.Row | Mapping[str, Any]) -> dict[str, Any]:
     there = set(row.keys())
     values: dict[str, Any] = {name: row[name] or "" for name in ("client", "owner", "parent") if name in there}
     values |= {"kept": bool(row["kept"])} if "kept" in there else {}
-    return values | ({"download_limit": row["download_limit"]} if "download_limit" in there else {})
+    return values | {name: row[name] for name in ("download_limit", "reviews") if name in there}
 
 
 def _state(word: str) -> JobState:

@@ -17,7 +17,7 @@ from wan_mcp.jobs.evidence import Death, Evidence
 from wan_mcp.jobs.other_devices import OtherDevices, asked_device
 from wan_mcp.jobs.rows import COLUMNS, JobListing, UnreadableJob, is_device_name, read_row, readable
 from wan_mcp.jobs.turns import NOBODY, ORDER, Asker, next_turn, require_place
-from wan_mcp.schema.enums import JobState, Stage
+from wan_mcp.schema.enums import JobState
 from wan_mcp.schema.jobs import Artifact, Job, JobError, Progress
 from wan_mcp.schema.plans import Plan
 from wan_mcp.schema.requests import Request
@@ -228,7 +228,8 @@ class JobStore:
                 return None
             row = connection.execute(
                 "UPDATE jobs SET state = 'running', device = :device, engine = :engine, attempt = attempt + 1,"
-                " progress = NULL, artifacts = '[]', notes = '[]', started_at = coalesce(started_at, :now),"
+                " progress = NULL, artifacts = CASE WHEN reviews THEN artifacts ELSE '[]' END,"
+                " notes = CASE WHEN reviews THEN notes ELSE '[]' END, started_at = coalesce(started_at, :now),"
                 f" updated_at = :now WHERE seq = :seq RETURNING {COLUMNS}",
                 {"device": device, "engine": engine, "now": self._clock(), "seq": waiting},
             ).fetchone()
@@ -362,10 +363,9 @@ class JobStore:
                 job, evidence, deaths = read_row(row), Evidence.parse(row["evidence"]), row["deaths"]
                 if isinstance(job, UnreadableJob):
                     continue  # a newer version's, which will find it
-                coming = job.progress is not None and job.progress.stage in (Stage.DOWNLOAD, Stage.CHECK)
-                if not coming or job.attempt >= DOWNLOADS_ALLOWED:
+                if not job.is_not_to_blame or job.attempt >= DOWNLOADS_ALLOWED:
                     evidence, deaths = evidence.after(death_of(row["engine"]), device), deaths + 1
-                reason = None if coming and deaths == row["deaths"] else evidence.fails(devices or (device,))
+                reason = None if deaths == row["deaths"] else evidence.fails(devices or (device,))
                 state = JobState.CANCELLED if job.cancel_requested else JobState.FAILED if reason else JobState.QUEUED
                 values = {
                     "seq": row["seq"],

@@ -16,6 +16,7 @@ from wan_mcp.errors import BadRequest, BrokenManifest, UnknownModel, about
 from wan_mcp.hardware.machine import Machine
 from wan_mcp.media.framing import cover
 from wan_mcp.planning.caption_instruction import resolve_caption
+from wan_mcp.planning.check import resolve_check
 from wan_mcp.planning.limits import checked_or_default, checked_text, require_within, resolve_seed
 from wan_mcp.planning.loras import resolve_loras, resolve_steps
 from wan_mcp.planning.memory_check import MemoryCheck, MemoryFit
@@ -245,7 +246,11 @@ class Planner:
         with about("seed"):
             further = len(request.shots) if isinstance(request, VideoRequest) else 0
             seed = resolve_seed(request.seed, max(request.count, 1 + further))
+        with about("check"):
+            check = resolve_check(request, manifest, self._catalog, settings)
         common = {
+            "check": check,
+            "pick": request.pick,
             "task": choice.task,
             "model": manifest.name,
             "preset": request.preset,

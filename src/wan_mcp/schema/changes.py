@@ -65,6 +65,8 @@ class Changes(Parameters):
         CliOption("--shot", "Prompt of a further shot; all shots of the job are replaced."),
     ] = ()
     count: Annotated[int | None, Field(description="Results.")] = None
+    check: Annotated[bool | None, Field(description="Compare with the prompt."), CliOption("--check/--no-check")] = None
+    pick: Annotated[str | None, Field(description="best.")] = None
     caption_type: Annotated[
         str | None, Field(coerce_numbers_to_str=True, description="Of captions."), CliOption("--type")
     ] = None

@@ -91,3 +91,4 @@ class Stage(StrEnum):
     DENOISE = "denoising"
     DECODE = "decoding"
     WRITE = "writing"
+    REVIEW = "reviewing"

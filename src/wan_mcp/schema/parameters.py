@@ -12,7 +12,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Self, TypeVar, get_type_hints
 
-from pydantic import BeforeValidator, Field, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+)
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
@@ -24,6 +31,7 @@ from wan_mcp.text import number
 __all__ = [
     "MAX_SEED",
     "AsFrame",
+    "Check",
     "CliOption",
     "Count",
     "Frame",
@@ -32,6 +40,7 @@ __all__ = [
     "Model",
     "NegativePrompt",
     "Parameters",
+    "Pick",
     "Preset",
     "Prompt",
     "Resolution",
@@ -86,6 +95,12 @@ def _frame(value: Any) -> Any:
     return str(int(float(text)))
 
 
+def _best(value: str | None) -> str | None:
+    if value in (None, "best"):
+        return value
+    raise PydanticCustomError("pick", "must be 'best', or left out to keep all results")
+
+
 @dataclass(frozen=True)
 class CliOption:
     """The command-line spelling of a field, where its name or its description does not fit."""
@@ -112,7 +127,7 @@ Preset = Annotated[
 ]
 Image = Annotated[
     str | None,
-    Field(description="Start image, or a video: local path, wan:// address of a result, or data URI."),
+    Field(description="Start image or video: path, wan:// address or data URI."),
 ]
 AsFrame = BeforeValidator(_frame)
 """Annotates a text that names a frame of a video."""
@@ -133,7 +148,7 @@ Resolution = Annotated[
 Steps = Annotated[int | None, Field(ge=1, description="Denoising steps; more is finer and slower.")]
 Guidance = Annotated[
     float | None,
-    Field(ge=0, description="How strictly to follow the prompt. Default: the model's."),
+    Field(ge=0, description="How strictly to follow the prompt."),
     CliOption("--guidance"),
 ]
 Seed = Annotated[
@@ -145,6 +160,18 @@ Style = Annotated[
     str | None,
     Field(description="Style from list_resolutions, e.g. cinematic."),
     CliOption(help="Style from 'wan-mcp models --styles', e.g. cinematic."),
+]
+Check = Annotated[
+    bool | None,
+    Field(exclude_if=not_asked, description="Compare the result with the prompt."),
+    CliOption(help="Have the captioner compare each result with the prompt, and say what is missing."),
+]
+Pick = Annotated[
+    str | None,
+    BeforeValidator(lambda value: value.strip().lower() if isinstance(value, str) else value),
+    AfterValidator(_best),
+    Field(exclude_if=not_asked, description="best: keep only the best of count."),
+    CliOption(help="best: of several results, keep the one that fits the prompt best."),
 ]
 Count = Annotated[int, Field(ge=1, description="Number of results; result i uses seed + i.")]
 

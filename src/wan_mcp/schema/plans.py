@@ -49,6 +49,11 @@ def _not_asked(value: Any) -> bool:
     return value is None
 
 
+def _nothing(values: tuple[Any, ...]) -> bool:
+    """Leave an empty list out of a stored plan, for the same reason."""
+    return not values
+
+
 class InputImage(Frozen):
     """An input image that was checked and copied into the home folder, upright and in RGB."""
 
@@ -135,6 +140,12 @@ class _GenerationPlan(Frozen):
     even_at: int | None = Field(default=None, description="Tokens at which attention takes as much work as the rest.")
     seed: int = Field(description="Seed of the first result; result i of a count uses seed + i.")
     count: int
+    check: str | None = Field(
+        default=None, exclude_if=_not_asked, description="The captioner that compares each result with the prompt."
+    )
+    pick: Literal["best"] | None = Field(
+        default=None, exclude_if=_not_asked, description="best: only the result that fits the prompt best is kept."
+    )
     image: InputImage | None = None
     notes: tuple[str, ...] = Field(default=(), description="What was resized, cropped or fitted, in sentences.")
     engine: EngineSettings | None = Field(default=None, exclude_if=_not_asked)
@@ -183,11 +194,6 @@ class ShotPlan(Frozen):
     seed: int
 
 
-def _no_shots(shots: tuple[ShotPlan, ...]) -> bool:
-    """Leave them out of a stored plan, as plans were before they could be asked for."""
-    return not shots
-
-
 class VideoPlan(_GenerationPlan):
     """A video with every parameter resolved."""
 
@@ -198,7 +204,7 @@ class VideoPlan(_GenerationPlan):
     guidance_scale_2: float | None = None
     last_image: InputImage | None = None
     extends: InputVideo | None = Field(default=None, exclude_if=_not_asked, description="It begins with this video.")
-    shots: tuple[ShotPlan, ...] = Field(default=(), exclude_if=_no_shots, description="After the first one.")
+    shots: tuple[ShotPlan, ...] = Field(default=(), exclude_if=_nothing, description="After the first one.")
 
     @property
     def images(self) -> dict[str, InputImage]:
@@ -250,6 +256,9 @@ class CaptionPlan(Frozen):
     task: Task = Task.IMAGE_TO_TEXT
     model: str
     image: InputImage
+    more_frames: tuple[InputImage, ...] = Field(
+        default=(), exclude_if=_nothing, description="Later frames of the same video that are looked at as well."
+    )
     caption_type: str | None
     length: str | None
     prompt: str | None = Field(description="The instruction that the model reads; null if it uses none.")
@@ -270,6 +279,8 @@ class CaptionPlan(Frozen):
     frames: ClassVar[int] = 1
     steps_run: ClassVar[int] = 1
     shape: ClassVar[None] = None
+    check: ClassVar[None] = None
+    pick: ClassVar[None] = None
     prompt_asked: ClassVar[None] = None
     style: ClassVar[None] = None
     turbo: ClassVar[bool] = False

@@ -8,6 +8,7 @@ from wan_mcp.schema.blanks import Form, SkipBlanks
 from wan_mcp.schema.enums import Kind
 from wan_mcp.schema.parameters import (
     AsFrame,
+    Check,
     CliOption,
     Count,
     Frame,
@@ -16,6 +17,7 @@ from wan_mcp.schema.parameters import (
     Model,
     NegativePrompt,
     Parameters,
+    Pick,
     Preset,
     Prompt,
     Resolution,
@@ -57,9 +59,7 @@ def _no_shots(shots: tuple[ShotRequest, ...]) -> bool:
 
 Shots = Annotated[tuple[ShotRequest, ...], SkipBlanks(ShotRequest), BeforeValidator(_shots_in_words)]
 
-Loras = Annotated[
-    tuple[LoraRequest, ...], SkipBlanks(LoraRequest), Field(description="LoRAs by name or path, each with a scale.")
-]
+Loras = Annotated[tuple[LoraRequest, ...], SkipBlanks(LoraRequest), Field(description="LoRAs by name or path.")]
 
 
 class VideoRequest(Parameters):
@@ -104,6 +104,8 @@ class VideoRequest(Parameters):
     style: Style = None
     lora: Loras = ()
     count: Count = 1
+    check: Check = None
+    pick: Pick = None
     shots: Annotated[
         Shots,
         Field(
@@ -134,13 +136,15 @@ class ImageRequest(Parameters):
     style: Style = None
     lora: Loras = ()
     count: Count = 1
+    check: Check = None
+    pick: Pick = None
 
 
 class CaptionRequest(Parameters):
     """A caption as requested."""
 
     kind: Literal[Kind.CAPTION] = Kind.CAPTION
-    image: Annotated[str, Field(description="Image or video: local path, wan:// address of a result, or data URI.")]
+    image: Annotated[str, Field(description="Image or video: path, wan:// address or data URI.")]
     frame: Frame = None
     model: Model = None
     caption_type: Annotated[

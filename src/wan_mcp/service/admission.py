@@ -21,7 +21,7 @@ from wan_mcp.media.store import MediaStore
 from wan_mcp.media.video_frames import FIRST, LAST
 from wan_mcp.planning.planner import Choice, Planner
 from wan_mcp.schema.plans import InputImage, InputVideo, Plan
-from wan_mcp.schema.requests import Request, VideoRequest
+from wan_mcp.schema.requests import CaptionRequest, Request, VideoRequest
 from wan_mcp.service.needed_download import needed_download, require_consent
 from wan_mcp.settings import Settings
 from wan_mcp.text import in_bytes
@@ -76,6 +76,10 @@ def named(source: str, frame: str | None) -> str:
     return source if frame is None else f"{source} frame {frame}"
 
 
+def _with_frames(plan: Plan, later: tuple[InputImage, ...]) -> Plan:
+    return plan.model_copy(update={"more_frames": later}) if later else plan
+
+
 class Admission:
     """Turns requests into plans. Nothing is queued here."""
 
@@ -117,9 +121,11 @@ class Admission:
         notes: list[str] = []
         image, last = await self._images(request, images, self._take, notes)
         extends = await self._video(request, self._videos.take)
+        later = await self._later_frames(request, choice, image, self._take, notes)
 
         def resolve() -> Plan:
-            return self.planner.resolve(request, image, last, machine, choice=choice, notes=notes, extends=extends)
+            plan = self.planner.resolve(request, image, last, machine, choice=choice, notes=notes, extends=extends)
+            return _with_frames(plan, later)
 
         return await run_sync(resolve)
 
@@ -133,10 +139,11 @@ class Admission:
         notes: list[str] = []
         image, last = await self._images(request, images, self._look, notes)
         extends = await self._video(request, self._videos.look)
+        later = await self._later_frames(request, choice, image, self._look, notes)
 
         def plan() -> Plan:
             made = self.planner.plan(request, image, last, choice=choice, extends=extends)
-            return made.model_copy(update={"notes": (*notes, *made.notes)})
+            return _with_frames(made.model_copy(update={"notes": (*notes, *made.notes)}), later)
 
         return await run_sync(plan)
 
@@ -204,6 +211,29 @@ class Admission:
 
         image = await image_of(_image(request))
         return image, await image_of(_last_image(request)) if isinstance(request, VideoRequest) else None
+
+    async def _later_frames(
+        self, request: Request, choice: Choice, image: InputImage | None, reader: _Reader, notes: list[str]
+    ) -> tuple[InputImage, ...]:
+        """Return the frames after the first of a video that a captioner looks at as a whole; `notes` then say so."""
+        spec = choice.manifest.caption
+        if not isinstance(request, CaptionRequest) or request.frame is not None or spec is None:
+            return ()
+        if spec.video_frames == 1 or image is None or image.frame is None or is_url(request.image):
+            return ()  # also of a URL: each fetch could bring another video, and the first one has gone
+        with about("image"):
+
+            async def frame(which: str) -> InputImage:
+                return await run_sync(reader.named, request.image, [], which, FIRST, limiter=self.large_work)
+
+            last = await frame(LAST)
+            count = min(spec.video_frames, (last.frame or 0) + 1)
+            between = [round(at * (last.frame or 0) / (count - 1)) for at in range(1, count - 1)]
+            later = [await frame(str(number)) for number in between] + [last] * (count > 1)
+        if later:
+            notes[:] = [note for note in notes if not note.startswith("image: frame 0 ")]
+            notes.append(f"image: {count} frames of the video are looked at, from 0 to {last.frame}")
+        return tuple(later)
 
     async def _read(self, asked: _Asked, reader: _Reader, notes: list[str]) -> InputImage | None:
         if not asked.source:

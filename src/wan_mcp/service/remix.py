@@ -41,6 +41,8 @@ INSTEAD = (
     ("num_frames", ("duration_s",)),
     ("caption_type", ("prompt",)),
     ("length", ("prompt",)),
+    ("check", ("pick",)),
+    ("pick", ("check",)),
 )
 """Parameters, and those that they stand instead of."""
 
@@ -155,6 +157,8 @@ def _changed(plan: Plan, words: dict[str, Any], asked: Request | None, given: di
     if "prompt" in given and plan.kind is Kind.CAPTION:
         base.pop("caption_type", None)
         base.pop("length", None)
+    if given.get("count") == 1:
+        base.pop("pick", None)  # there is nothing to pick from
     if given.get("seed") == NEW_SEED:
         base.pop("seed", None)
         given = {name: value for name, value in given.items() if name != "seed"}

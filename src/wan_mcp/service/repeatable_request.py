@@ -52,13 +52,15 @@ def _generation(plan: VideoPlan | ImagePlan, manifest: Manifest | None, home: Pa
         "lora": [_adapter(lora, home) for lora in plan.lora] or None,
         "shots": [{"prompt": shot.prompt_asked} for shot in video.shots] or None if video else None,
         "count": plan.count if plan.count > 1 else None,
+        "check": True if plan.check and not plan.pick else None,
+        "pick": plan.pick,
     }
 
 
 def _caption(plan: CaptionPlan, manifest: Manifest | None) -> dict[str, Any]:
     return {
         "image": _source(plan.image),
-        "frame": _frame(plan.image),
+        "frame": None if plan.more_frames else _frame(plan.image),
         "model": plan.model,
         "caption_type": plan.caption_type,
         "length": plan.length,

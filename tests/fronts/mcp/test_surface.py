@@ -20,10 +20,10 @@ pytestmark = pytest.mark.anyio
 
 PARAMETERS = {
     "generate_video": "prompt negative_prompt model preset image frame last_image last_image_frame extend "
-    "resolution duration_s num_frames steps guidance_scale guidance_scale_2 turbo seed style lora count shots wait_s "
-    "request_id download dry_run",
+    "resolution duration_s num_frames steps guidance_scale guidance_scale_2 turbo seed style lora count check pick "
+    "shots wait_s request_id download dry_run",
     "generate_image": "prompt negative_prompt model preset image frame strength resolution steps guidance_scale seed "
-    "style lora count wait_s request_id download dry_run",
+    "style lora count check pick wait_s request_id download dry_run",
     "caption_image": "image frame model caption_type length prompt extra_options seed wait_s request_id download "
     "dry_run",
     "list_resolutions": "model task",
@@ -32,7 +32,7 @@ PARAMETERS = {
     "list_jobs": "query kind model status before limit",
     "remix": "job_id prompt seed negative_prompt model preset image frame last_image last_image_frame "
     "extend strength resolution duration_s num_frames steps guidance_scale guidance_scale_2 turbo style lora shots "
-    "count caption_type length extra_options wait_s request_id download dry_run",
+    "count check pick caption_type length extra_options wait_s request_id download dry_run",
     "keep_job": "job_id kept",
     "delete_job": "job_id",
 }

@@ -34,7 +34,8 @@ def receipt_of(
     """
     origin = {"file", "source", "frame"}
     places: Any = {"image": origin, "last_image": origin, "extends": origin, "lora": {"__all__": {"file"}}}
-    request = plan.model_dump(mode="json", exclude=places)
+    looks: Any = {"check": True, "pick": True}  # what is only looked at changes no frame
+    request = plan.model_dump(mode="json", exclude=places | looks)
     return {
         "request": request | {"seed": seed, "count": 1},
         "weights_sha256": model.weights_sha256,

@@ -1,6 +1,6 @@
 """What a family's code is given, and what the engine asks of it. Knows no family."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
@@ -17,10 +17,12 @@ from wan_mcp.schema.plans import Plan, Shape
 from wan_mcp.settings import Settings
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
+
     from wan_mcp.engine.families.acceleration import Acceleration
     from wan_mcp.engine.parallel.rank_group import RankGroup
 
-__all__ = ["FamilyRunner", "LoadContext", "Loader", "SharedRunner", "unsupported"]
+__all__ = ["FamilyRunner", "LoadContext", "Loader", "Looker", "SharedRunner", "unsupported"]
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,25 @@ class SharedRunner(FamilyRunner, Protocol):
         Raises:
             JobFailed: this rank cannot do its part.
             RankLost: another rank stopped, or does not answer.
+        """
+
+
+@runtime_checkable
+class Looker(Protocol):
+    """A loaded captioner that can also compare results with prompts."""
+
+    def describe(self, pictures: "Sequence[Image]", instruction: str | None, report: Reporter) -> str:
+        """Return what it says about a picture, or about the frames of a video; the same for the same, always.
+
+        Raises:
+            JobCancelled, LeaseLost, EngineShutdown: from `report`.
+        """
+
+    def agreement(self, pictures: "Sequence[Image]", question: str, report: Reporter) -> float:
+        """Return how likely its answer to a question is yes rather than no, 0 to 1.
+
+        Raises:
+            JobCancelled, LeaseLost, EngineShutdown: from `report`.
         """
 
 

@@ -8,7 +8,7 @@ records count as heartbeats: a hanging job sends none, although the writing thre
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -16,6 +16,7 @@ from wan_mcp.engine.worker.eta import ProgressEstimator
 from wan_mcp.engine.worker.output_folder import OutputFolder
 from wan_mcp.engine.worker.previews import Previews
 from wan_mcp.errors import JobCancelled, LeaseLost, WanError
+from wan_mcp.jobs.reviews import begin_review, replace_artifacts
 from wan_mcp.jobs.store import JobStore
 from wan_mcp.jobs.timings import Timings
 from wan_mcp.jobs.workers import WorkerRegistry
@@ -174,9 +175,39 @@ class Reporter:
         Raises:
             LeaseLost: the row is not this attempt's any more.
         """
+        if self.job.plan.pick is not None:  # the one that is picked is saved
+            self._store.add_artifact(self.job, artifact)
+            return
         saved, note = self._output.save(artifact)
         self._store.add_artifact(self.job, saved)
         if note is not None:
+            self._store.add_note(self.job, note)
+
+    def results(self) -> tuple[Artifact, ...]:
+        """Return the results that the row has."""
+        return self._store.get(self.job.id).artifacts
+
+    def begin_review(self) -> None:
+        """Begin to check the results, which are all there: from now on none is made again.
+
+        Raises:
+            JobCancelled, LeaseLost, EngineShutdown: as `check`.
+        """
+        begin_review(self._store.database, self.job)
+        self.enter(Stage.REVIEW)
+
+    def replace(self, artifacts: Sequence[Artifact]) -> None:
+        """Replace the results in the row; one that was picked is saved in the output folder.
+
+        Raises:
+            LeaseLost: the row is not this attempt's any more.
+        """
+        notes: list[str | None] = []
+        if self.job.plan.pick is not None:
+            saved = [self._output.save(each) for each in artifacts]
+            artifacts, notes = [each for each, _ in saved], [note for _, note in saved]
+        replace_artifacts(self._store.database, self.job, artifacts)
+        for note in filter(None, notes):
             self._store.add_note(self.job, note)
 
     def note(self, sentence: str) -> None:
@@ -282,4 +313,4 @@ class Reporter:
             log.warning("heartbeat not written: %s", error)
 
 
-_SLOW_STAGES = (Stage.DOWNLOAD, Stage.CHECK, Stage.LOAD)
+_SLOW_STAGES = (Stage.DOWNLOAD, Stage.CHECK, Stage.LOAD, Stage.REVIEW)

@@ -13,7 +13,7 @@ from typing import Any
 
 from anyio.to_thread import run_sync
 from mcp.types import Annotations, CallToolResult, ContentBlock, ImageContent, ResourceLink, TextContent
-from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
 from wan_mcp.errors import BadRequest
 from wan_mcp.fronts.mcp.places import Places
@@ -22,7 +22,7 @@ from wan_mcp.media.contact_sheet import strip, titled
 from wan_mcp.media.images import bounded, preview_jpeg
 from wan_mcp.media.store import MediaName
 from wan_mcp.schema.enums import JobState, Kind
-from wan_mcp.schema.jobs import Artifact, Job, JobError, MediaFacts
+from wan_mcp.schema.jobs import Artifact, Check, Job, JobError, MediaFacts
 from wan_mcp.service.describe import fraction_of, stage_of, what_it_is
 from wan_mcp.service.previews import live_preview
 from wan_mcp.service.repeatable_request import repeatable_request
@@ -75,6 +75,7 @@ class ResultFile(FileOutline, MediaFacts):
     poster_uri: str | None
     saved_as: str | None
     """Path of the same file in the output folder."""
+    check: Check | None = Field(default=None, exclude_if=lambda check: check is None)
 
 
 class JobOutline(BaseModel):

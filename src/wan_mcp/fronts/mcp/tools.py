@@ -66,10 +66,10 @@ HINTS = {
 AnyCase = BeforeValidator(lambda value: value.lower() if isinstance(value, str) else value)
 """Annotates words that mean the same in capitals."""
 
-WaitS = Annotated[float | None, Field(ge=0, description="Seconds to wait (default 45); then see get_job.")]
+WaitS = Annotated[float | None, Field(ge=0, description="Seconds to wait (default 45).")]
 RequestId = Annotated[
     str | None,
-    Field(max_length=200, description="Idempotency key: a repeat returns the same job."),
+    Field(max_length=200, description="Idempotency key."),
 ]
 Download = Annotated[bool | None, Field(description="Allow a large download, if the user agrees.")]
 DryRun = Annotated[bool | None, Field(description="Only estimate; make nothing.")]
@@ -141,7 +141,7 @@ class _Tools:
         download: Download = None,
         dry_run: DryRun = None,
     ) -> JobAnswer:
-        """Describe an image, or a frame of a video, in words."""
+        """Describe an image or a video in words."""
         return await self._run(ctx, Remix(request), wait_s, request_id, Terms.of(download, dry_run))
 
     async def list_resolutions(

@@ -5,7 +5,7 @@ decoding is the same for all. All words that a model reads come with the plan or
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,39 +28,46 @@ from wan_mcp.schema.plans import CaptionPlan, Plan, Shape
 
 __all__ = ["Captioner", "load_captioner"]
 
+CHECK_TOKENS = 96  # of an answer about what is missing: one short line
+YES, NO = ("Yes", "yes", " Yes", " yes", "YES"), ("No", "no", " No", " no", "NO")
+FULL_SHARES = 4
+"""Frames of a video share the pixels of one picture, down to this part of them each."""
+
 
 @dataclass(frozen=True)
 class CaptionFamily:
     """What sets one family apart."""
 
-    inputs: Callable[[Any, CaptionSpec, str | None, Image.Image], Any]
-    """The model's inputs, from its processor, how it is asked, the instruction and the picture."""
+    inputs: Callable[[Any, CaptionSpec, str | None, Sequence[Image.Image]], Any]
+    """The model's inputs, from its processor, how it is asked, the instruction, and the picture or the frames."""
     echoes: bool = False
     """Whether its answer begins with the tokens that it was given."""
 
 
-def _prefixed(processor: Any, spec: CaptionSpec, prompt: str | None, picture: Image.Image) -> Any:
+def _prefixed(processor: Any, spec: CaptionSpec, prompt: str | None, pictures: Sequence[Image.Image]) -> Any:
     """Return what BLIP is given: the picture, and the text that it continues, if any."""
     texts = {"text": prompt} if prompt else {}
-    return processor(images=picture, return_tensors="pt", **texts)
+    return processor(images=pictures[0], return_tensors="pt", **texts)
 
 
-def _tasked(processor: Any, spec: CaptionSpec, prompt: str | None, picture: Image.Image) -> Any:
+def _tasked(processor: Any, spec: CaptionSpec, prompt: str | None, pictures: Sequence[Image.Image]) -> Any:
     """Return what Florence-2 is given: the mark of one of its tasks."""
-    return processor(text=prompt, images=picture, return_tensors="pt")
+    return processor(text=prompt, images=pictures[0], return_tensors="pt")
 
 
-def _asked(processor: Any, spec: CaptionSpec, prompt: str | None, picture: Image.Image) -> Any:
+def _asked(processor: Any, spec: CaptionSpec, prompt: str | None, pictures: Sequence[Image.Image]) -> Any:
     """Return the conversation in which a chat model is asked, in the words of its template."""
     asked: Any = prompt or ""
     for mark in processor.tokenizer.all_special_tokens:
         asked = asked.replace(mark, "")  # else somebody's text could end the turn, or stand for a picture
     if spec.content == "parts":
-        asked = [{"type": "image"}, {"type": "text", "text": asked}]
+        if len(pictures) > 1 and spec.video_prompt:
+            asked = f"{spec.video_prompt.replace('{frames}', str(len(pictures)))} {asked}"
+        asked = [*({"type": "image"} for _ in pictures), {"type": "text", "text": asked}]
     chat = [{"role": "system", "content": spec.system_prompt}] if spec.system_prompt else []
     chat.append({"role": "user", "content": asked})
     text = processor.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
-    return processor(text=[text], images=[picture], return_tensors="pt")
+    return processor(text=[text], images=list(pictures), return_tensors="pt")
 
 
 CAPTION_FAMILIES = {
@@ -97,30 +104,62 @@ class Captioner:
             raise unsupported(plan)
         return retry_with_less(lambda: self._caption(plan, report), self._make_room, self._device)
 
+    def describe(self, pictures: Sequence[Image.Image], instruction: str | None, report: Reporter) -> str:
+        """Return what the model says about a picture, or about the frames of a video, without chance.
+
+        Raises:
+            JobCancelled, LeaseLost, EngineShutdown: from `report`.
+        """
+        inputs = self._inputs(pictures, instruction)
+        greedy = {"do_sample": False, "num_beams": 1, "temperature": None, "top_p": None, "top_k": None}
+        return self._written(inputs, min(self._spec.max_new_tokens, CHECK_TOKENS), greedy, report)
+
+    @torch.no_grad()
+    def agreement(self, pictures: Sequence[Image.Image], question: str, report: Reporter) -> float:
+        """Return how likely the model's answer begins with yes rather than with no (VQAScore, Lin et al. 2024).
+
+        Raises:
+            JobCancelled, LeaseLost, EngineShutdown: from `report`.
+        """
+        report.check()
+        scores = self._model(**self._inputs(pictures, question)).logits[0, -1].float().softmax(-1)
+        yes, no = (float(scores[self._first_tokens(words)].sum()) for words in (YES, NO))
+        return yes / (yes + no) if yes + no > 0 else 0.0
+
+    def _first_tokens(self, words: Sequence[str]) -> list[int]:
+        tokenizer = self._processor.tokenizer
+        return sorted({tokenizer.encode(word, add_special_tokens=False)[0] for word in words})
+
+    def _inputs(self, pictures: Sequence[Image.Image], prompt: str | None) -> Any:
+        scaled = [self._scaled(picture, len(pictures)) for picture in pictures]
+        inputs = self._family.inputs(self._processor, self._spec, prompt, scaled)
+        return inputs.to(self._device.torch, self._device.dtype)
+
     def _caption(self, plan: CaptionPlan, report: Reporter) -> str:
-        picture = open_input(self._media, plan.image)
+        pictures = [open_input(self._media, each) for each in (plan.image, *plan.more_frames)]
         report.enter(Stage.ENCODE)
-        inputs = self._family.inputs(self._processor, self._spec, plan.prompt, self._scaled(picture))
-        inputs = inputs.to(self._device.torch, self._device.dtype)
+        inputs = self._inputs(pictures, plan.prompt)
         report.enter(Stage.DENOISE)
+        if plan.seed is not None:
+            torch.manual_seed(plan.seed)
+        return self._written(inputs, plan.max_new_tokens, self._decoding(), report)
+
+    def _written(self, inputs: Any, most: int, decoding: dict[str, Any], report: Reporter) -> str:
+        """Return the answer to inputs, of at most so many tokens."""
         written = 0
 
         def listen(tokens: Any, scores: Any, **_: Any) -> Any:
             nonlocal written
             written += 1
-            report.tell(f"{written} of at most {plan.max_new_tokens} tokens")
+            report.tell(f"{written} of at most {most} tokens")
             return torch.zeros(tokens.shape[0], dtype=torch.bool, device=tokens.device)
 
-        if plan.seed is not None:
-            torch.manual_seed(plan.seed)
         with torch.no_grad():
-            answer = self._model.generate(
-                **inputs, max_new_tokens=plan.max_new_tokens, stopping_criteria=[listen], **self._decoding()
-            )[0]
+            answer = self._model.generate(**inputs, max_new_tokens=most, stopping_criteria=[listen], **decoding)[0]
         if self._family.echoes:
             answer = answer[inputs["input_ids"].shape[1] :]
-        if written >= plan.max_new_tokens and not self._ended(answer):
-            report.note(f"the caption was cut after {plan.max_new_tokens} tokens")
+        if written >= most and not self._ended(answer):
+            report.note(f"the caption was cut after {most} tokens")
         text: str = self._processor.decode(answer, skip_special_tokens=True)
         return text.strip()
 
@@ -134,8 +173,10 @@ class Captioner:
     def close(self) -> None:
         """Do nothing: no work outlasts a caption."""
 
-    def _scaled(self, picture: Image.Image) -> Image.Image:
+    def _scaled(self, picture: Image.Image, count: int) -> Image.Image:
+        """Return a picture, or a frame that shares the allowed pixels with others, in its size for the model."""
         most = self._spec.max_pixels
+        most = None if most is None else max(1, most // min(count, FULL_SHARES))
         if most is None or picture.width * picture.height <= most:
             return picture
         scale = math.sqrt(most / (picture.width * picture.height))

@@ -1,0 +1,1 @@
+"""Results of a job, compared with its prompt by a captioner."""
