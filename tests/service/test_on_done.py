@@ -210,6 +210,27 @@ async def test_of_several_fronts_one_sends(settings: Settings, receiver: Receive
     assert len({headers["webhook-id"] for headers, _ in receiver.received}) == len(receiver.received) == 3
 
 
+async def test_when_the_front_that_sends_ends_another_goes_on(settings: Settings, receiver: Receiver) -> None:
+    settings = telling(settings, receiver.url)
+    may_end = anyio.Event()
+
+    async def first_front() -> None:
+        async with serving(settings) as first:
+            await finished(first)
+            await may_end.wait()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(first_front)
+        await receiver.until(1)  # it has the lock
+        async with serving(settings) as second:
+            await finished(second)
+            await receiver.until(2)
+            may_end.set()
+            told = await finished(second)
+            await receiver.until(3)
+    assert receiver.received[2][0]["webhook-id"] == told
+
+
 async def test_jobs_of_fronts_without_the_setting_are_not_told_of(settings: Settings, receiver: Receiver) -> None:
     async with serving(settings) as quiet, serving(telling(settings, receiver.url)) as service:
         await finished(quiet)

@@ -47,7 +47,9 @@ async def _resolved(host: str, port: int) -> list[str]:
 
 @lru_cache(maxsize=1)
 def _usual_tls() -> ssl.SSLContext:
-    return ssl.create_default_context()
+    from httpx2 import create_ssl_context
+
+    return create_ssl_context()  # that of the downloads of weights
 
 
 @dataclass(frozen=True)

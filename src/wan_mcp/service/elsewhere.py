@@ -8,6 +8,7 @@ import re
 from collections.abc import Collection
 
 from wan_mcp.errors import BadRequest, about
+from wan_mcp.media.image_urls import is_url
 from wan_mcp.schema.requests import CaptionRequest, Request
 
 __all__ = ["ImageNotSent", "may_be_named", "require_nameable"]
@@ -15,8 +16,6 @@ __all__ = ["ImageNotSent", "may_be_named", "require_nameable"]
 NAMEABLE = re.compile(r"\s*(data:|wan://(videos|images|uploads)/)", re.IGNORECASE)
 """Images that a client sends itself, and results; an upload is found only for its owner (`service/uploads.py`). Other
 addresses lead to images that some client has sent."""
-WEB_URL = re.compile(r"\s*https?:", re.IGNORECASE)
-"""An image that the server fetches, if its owner lets it; it is read by the rules for all clients."""
 URL = re.compile(r"\s*(?!wan:|file:)[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 SEND = "the image as a data URI, or the wan:// address of a result"
 
@@ -52,7 +51,7 @@ def require_nameable(
     """
     for parameter in ("image", "last_image"):
         image: str | None = getattr(request, parameter, None)
-        if not image or image in known or may_be_named(image) or (urls and WEB_URL.match(image)):
+        if not image or image in known or may_be_named(image) or (urls and is_url(image)):
             continue
         with about(parameter):
             if job_id and parameter not in given:
