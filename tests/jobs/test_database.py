@@ -4,6 +4,7 @@ import ast
 import re
 import sqlite3
 import threading
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -24,8 +25,10 @@ def test_a_file_that_is_no_database_is_refused_with_the_repair_command(tmp_path:
 def test_a_damaged_page_is_reported_with_the_repair_command(tmp_path: Path) -> None:
     file = tmp_path / "jobs.db"
     Database(file).close()
+    with closing(sqlite3.connect(file)) as raw:
+        [page] = raw.execute("SELECT rootpage FROM sqlite_master WHERE name = 'jobs'").fetchone()
     data = bytearray(file.read_bytes())
-    data[4096:] = b"\xa5" * (len(data) - 4096)
+    data[4096 * (page - 1) : 4096 * page] = b"\xa5" * 4096
     file.write_bytes(data)
     database = Database(file)
     try:
