@@ -1,4 +1,4 @@
-"""The player as hosts see it before they draw it. `tests/fronts/web/test_player_in_browser.py` draws it."""
+"""The player as hosts see it before they draw it. `tests/clients/test_player_in_browser.py` draws it."""
 
 import base64
 import hashlib
