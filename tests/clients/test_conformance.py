@@ -69,3 +69,17 @@ def test_the_server_fails_no_scenario_that_applies_to_it(
     failed = {name for name, (mark, _) in results.items() if mark == "✗"} - unscored
     assert failed == expected_to_fail(version), f"{summary}\n{ran.stderr[-2000:]}"
     assert {name: results[name][1] for name in PASSES[version]} == PASSES[version]
+
+
+def test_the_skills_pass_their_scenarios(suite: list[str], http_server: Json, tmp_path: Path) -> None:
+    ran = subprocess.run(
+        [*suite, "--url", http_server["url"], "--scenario", "sep-2640-skills-enumeration", "-o", str(tmp_path)],
+        env={**client_environment(), "HOME": str(tmp_path)},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+    )
+    passed = re.search(r"Passed: (\d+)/(\d+), (\d+) failed", ran.stdout)
+    assert passed is not None, ran.stdout[-2000:]
+    assert (int(passed[1]) >= 20, passed[3]) == (True, "0"), ran.stdout[-3000:]

@@ -196,7 +196,9 @@ async def test_resources_and_prompts_are_listed(settings: Settings, connect: Con
         resources = (await runner.client.list_resources()).resources
         templates = (await runner.client.list_resource_templates()).resource_templates
         prompts = (await runner.client.list_prompts()).prompts
-    addresses = ["ui://wan/player.html", "wan://gallery", *(f"wan://guides/{name}" for name in GUIDES)]
+    skills = [f"skill://wan-mcp/wan-{name}/SKILL.md" for name in GUIDES]
+    guides = [f"wan://guides/{name}" for name in GUIDES]
+    addresses = ["ui://wan/player.html", *skills, "wan://gallery", *guides]
     assert [resource.uri for resource in resources] == addresses
     assert {template.uri_template for template in templates} == {
         "wan://videos/{id}.mp4{?offset,length}",

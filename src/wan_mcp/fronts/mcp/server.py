@@ -17,6 +17,7 @@ from wan_mcp.fronts.mcp.middleware import PromptsInWords, ReadsOfAClient
 from wan_mcp.fronts.mcp.player_app import player_app
 from wan_mcp.fronts.mcp.prompts import add_prompts
 from wan_mcp.fronts.mcp.resources import add_resources
+from wan_mcp.fronts.mcp.skills import Skills
 from wan_mcp.fronts.mcp.stdio_streams import Incoming, Outgoing
 from wan_mcp.fronts.mcp.subscriptions import Subscriptions
 from wan_mcp.fronts.mcp.tasks import Tasks
@@ -57,7 +58,7 @@ def build_server(service: JobService, subscriptions: Subscriptions | None = None
         cache_hints=CACHE_HINTS,
         subscriptions=False,  # served by the middleware
         lifespan=subscriptions.lifespan,
-        extensions=[Tasks(service), player_app(service.settings.resource_max_kb)],
+        extensions=[Tasks(service), player_app(service.settings.resource_max_kb), Skills()],
         middleware=[subscriptions, ReadsOfAClient(service.media), PromptsInWords(lambda: server.list_prompts())],
     )
     add_resources(server, service)

@@ -1,7 +1,4 @@
-"""Guides for models that write prompts: the pages of this folder, as resources and as parts of prompts.
-
-They are what a skill would hold; the SDK has no skills, and every client has prompts and resources.
-"""
+"""Guides for models that write prompts: the pages of this folder, as resources, as skills and as parts of prompts."""
 
 from collections.abc import Mapping
 from importlib.resources import files
