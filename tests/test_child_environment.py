@@ -81,3 +81,8 @@ def test_temporary_files_and_caches_are_in_the_home_where_nobody_else_can_make_t
     )
     assert run.stdout.strip() == str(home / "tmp")
     assert (home / "tmp").stat().st_mode & 0o777 == 0o700
+
+
+def test_children_are_not_told_who_hears_of_finished_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WAN_MCP_ON_DONE", "https://receiver.example/?key=secret")
+    assert "WAN_MCP_ON_DONE" not in child_environment(downloads=True)

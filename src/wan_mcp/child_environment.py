@@ -10,6 +10,8 @@ __all__ = ["child_environment", "temporary_in"]
 
 SECRET = re.compile(r"(^|_)(TOKENS?|SECRETS?|PASSW(OR)?D|PASSPHRASE|CREDENTIALS?|(API|ACCESS|PRIVATE)_?KEY)(_|$)")
 """Names of variables that hold secrets, by convention."""
+OF_FRONTS = frozenset({"WAN_MCP_ON_DONE"})
+"""Settings that only fronts need: a URL may have a secret in it, and a command that makes jobs must not run itself."""
 OF_THE_HUB = ("HF_", "HUGGING_FACE_")
 PYTHON_PATH = "PYTHONPATH"
 
@@ -24,7 +26,7 @@ def child_environment(*, downloads: bool = False) -> dict[str, str]:
     kept = {
         name: value
         for name, value in os.environ.items()
-        if not SECRET.search(name.upper()) or (downloads and name.startswith(OF_THE_HUB))
+        if name not in OF_FRONTS and (not SECRET.search(name.upper()) or (downloads and name.startswith(OF_THE_HUB)))
     }
     kept["PYTHONSAFEPATH"] = "1"
     if folders := [str(Path(entry).absolute()) for entry in kept.pop(PYTHON_PATH, "").split(os.pathsep) if entry]:

@@ -239,12 +239,15 @@ async def test_jobs_of_fronts_without_the_setting_are_not_told_of(settings: Sett
     assert [headers["webhook-id"] for headers, _ in receiver.received] == [told]
 
 
-async def test_a_command_reads_the_notice_and_is_run_by_no_shell(settings: Settings, tmp_path: Path) -> None:
+async def test_a_command_reads_the_notice_and_is_run_by_no_shell(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WAN_MCP_ON_DONE", "itself")
     script = tmp_path / "my command.py"
     script.write_text(
         "import json, os, sys\n"
         "notice = sys.stdin.read()\n"
-        "print(json.dumps([sys.argv[1:], notice, 'WAN_MCP_ON_DONE' in os.environ]))\n"
+        "print(notice, 'WAN_MCP_ON_DONE' in os.environ)\n"
         "open(sys.argv[1], 'w').write(json.dumps([sys.argv[1:], notice]))\n"
     )
     written = tmp_path / "out.json"
@@ -257,7 +260,9 @@ async def test_a_command_reads_the_notice_and_is_run_by_no_shell(settings: Setti
     told = json.loads(notice)
     assert told["data"]["prompt"] == DANGEROUS
     assert await anyio.Path(told["data"]["files"][0]["path"]).is_file()
-    assert job_id in (settings.home / "logs" / "on-done.log").read_text()
+    printed = (settings.home / "logs" / "on-done.log").read_text()
+    assert job_id in printed
+    assert printed.endswith("False\n")
     assert "X" not in {name for _, _, names in os.walk(tmp_path) for name in names}
 
 

@@ -22,7 +22,6 @@ __all__ = ["run_command"]
 LIMIT_S = 600.0
 ENDS_S = 2.0  # how long it may take to end when it is told to
 LOG_BYTES = 1_000_000
-VARIABLE = "WAN_MCP_ON_DONE"
 
 
 async def run_command(command: str, notice: bytes, home: Path, limit_s: float = LIMIT_S) -> str | None:
@@ -30,8 +29,6 @@ async def run_command(command: str, notice: bytes, home: Path, limit_s: float = 
 
     If the caller is cancelled, the command is ended.
     """
-    environment = child_environment()
-    environment.pop(VARIABLE, None)  # a command that makes another job must not run itself for ever
     try:
         with _log_of(home / "logs" / "on-done.log") as printed:
             process = await anyio.open_process(
@@ -39,7 +36,7 @@ async def run_command(command: str, notice: bytes, home: Path, limit_s: float = 
                 stdin=subprocess.PIPE,
                 stdout=printed,
                 stderr=printed,
-                env=environment,
+                env=child_environment(),
                 start_new_session=True,
             )
     except (OSError, ValueError) as error:
