@@ -182,14 +182,14 @@ def caption_requests(picture: Path) -> list[Request]:
 
 def be_the_engine() -> None:
     """What `wan-mcp engine` is, where the command line's packages are not installed."""
-    from wan_mcp.engine.device.device import device_name
+    from wan_mcp.engine.device.device import auto_devices
     from wan_mcp.engine.runner import build_runner
     from wan_mcp.engine.worker.loop import run_engine
     from wan_mcp.logs import log_to_stderr
 
     settings = Settings()
     log_to_stderr("INFO")
-    run_engine(settings, lambda: build_runner(settings), device_name)
+    run_engine(settings, build_runner, auto_devices)
 
 
 def main() -> None:

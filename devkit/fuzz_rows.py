@@ -159,7 +159,7 @@ class _Home:
         uses: dict[str, Callable[[], object]] = {
             "supervise": supervisor.supervise,
             "the machine": supervisor.machine,
-            "the loaded models": supervisor.loaded,
+            "the engines": supervisor.engines,
             "claim": lambda: self._store.claim("cpu", engine="-/-/1/-"),
             "requeue": lambda: self._store.requeue_orphans("cpu"),
             "fail the hopeless": lambda: self._store.fail_hopeless([]),

@@ -86,7 +86,7 @@ def main() -> None:
     """Be an engine."""
     settings = Settings()
     logging.basicConfig(level=settings.log_level)
-    run_engine(settings, lambda: LightRunner(settings), lambda setting: "cpu")
+    run_engine(settings, LightRunner, lambda: ["cpu"])
 
 
 if __name__ == "__main__":

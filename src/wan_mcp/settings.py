@@ -24,7 +24,7 @@ __all__ = ["ENV_PREFIX", "KEPT_BLANKS", "Settings", "mistyped_variables", "user_
 ENV_PREFIX = "WAN_MCP_"
 KEPT_BLANKS = frozenset({"image_dirs"})
 """Settings whose empty text has a meaning: no folders. Any other empty setting was left out."""
-DEVICE = re.compile(r"auto|cpu|cuda(:[0-9]+)?")
+DEVICE = re.compile(r"auto|cpu|cuda|cuda:[0-9]+(,\s*(cuda:)?[0-9]+)*")
 HOST_NAME = re.compile(r"(\*\.)?([a-z0-9]([a-z0-9-]*[a-z0-9])?\.)+[a-z0-9]([a-z0-9-]*[a-z0-9])?")
 
 
@@ -71,7 +71,8 @@ class Settings(BaseSettings):
     )
     device: str = Field(
         default="auto",
-        description="Device of the engine: auto (the first GPU, else the CPU), cpu, cuda:0, cuda:1 …",
+        description="Devices of the engines, one for each: auto (all GPUs, else the CPU), cpu, one GPU such as cuda:0, "
+        "or some such as cuda:0,2.",
     )
     precision: RequestedPrecision = Field(
         default="auto",
@@ -218,7 +219,10 @@ class Settings(BaseSettings):
     def _known_device(cls, value: str) -> str:
         if not DEVICE.fullmatch(value):
             apple = "; Apple's GPUs (mps) are not supported, use cpu" if value.startswith("mps") else ""
-            raise ValueError(f"must be auto, cpu, cuda, or cuda: with a number, such as cuda:0{apple}")
+            raise ValueError(f"must be auto, cpu, cuda, or cuda: with numbers, such as cuda:0 or cuda:0,2{apple}")
+        numbers = [int(number) for number in re.findall(r"[0-9]+", value)]
+        if twice := [number for number in numbers if numbers.count(number) > 1]:
+            raise ValueError(f"names cuda:{twice[0]} twice; a GPU has one engine")
         return value
 
     @field_validator("on_done", mode="after")

@@ -11,7 +11,7 @@ from tests.fixtures.job_table import video_plan, video_request
 from tests.support.patience import PATIENCE_S
 from wan_mcp.engine.device.device import device_name
 from wan_mcp.jobs.database import Database
-from wan_mcp.jobs.devices import DeviceNames
+from wan_mcp.jobs.devices import DeviceNames, named
 from wan_mcp.jobs.store import JobStore
 from wan_mcp.jobs.supervisor import Supervisor
 from wan_mcp.jobs.workers import WorkerRegistry
@@ -89,11 +89,11 @@ def test_a_front_that_names_the_device_differently_uses_the_engine_that_is_there
     home.fronts = fronts[:1]
     home.tend_until(lambda: home.runs(one))
     home.fronts, two = fronts, home.submit()
-    home.tend_until(lambda: all(front.device == "cuda:0" for front in fronts) and len(home.engines) == 1)
+    home.tend_until(lambda: all(front.devices == ("cuda:0",) for front in fronts) and len(home.engines) == 1)
     for front in fronts:
         front.supervise()
     assert len(home.engines) == 1
-    assert all(front.loaded() is not None for front in fronts)
+    assert all(len(front.engines()) == 1 for front in fronts)
     home.pace.unlink()
     home.tend_until(lambda: home.store.get(two.id).state is JobState.SUCCEEDED)
     assert {home.store.get(job.id).device for job in (one, two)} == {"cuda:0"}
@@ -125,7 +125,7 @@ def test_an_engine_finds_out_anew_what_auto_stands_for(
     job = home.submit()
     home.tend_until(lambda: home.runs(job))
     assert home.store.get(job.id).device == "cpu"
-    assert [front.device for front in fronts] == ["cpu", "cpu"]
+    assert [front.devices for front in fronts] == [("cpu",), ("cpu",)]
     home.submit()
     fronts[1].supervise()
     assert len(home.engines) == 1
@@ -185,7 +185,42 @@ def test_a_device_that_was_asked_for_and_cannot_be_used_fails_the_job_with_the_r
 
 @pytest.mark.parametrize(("setting", "name"), [("cuda", "cuda:0"), ("cuda:01", "cuda:1"), ("cpu", "cpu")])
 def test_a_device_has_one_name(database: Database, setting: str, name: str) -> None:
-    assert DeviceNames(database).of(setting) == name
+    assert DeviceNames(database).of(setting) == (name,)
+
+
+@pytest.mark.parametrize("text", ["cuda:x", "tpu", "", "cuda:0,,1", "auto"])
+def test_a_text_that_names_no_device_names_none(text: str) -> None:
+    assert named(text) == ()
+
+
+def test_what_an_older_version_records_of_auto_counts(database: Database) -> None:
+    names = DeviceNames(database)
+    names.record_auto("cuda:0", "cuda:1")
+    assert names.of("auto") == ("cuda:0", "cuda:1")
+    with database.write() as connection:
+        connection.execute("INSERT OR REPLACE INTO auto_device VALUES (1, 'cpu')")
+    assert names.of("auto") == ("cpu",)
+
+
+def test_all_gpus_serve_one_queue_and_a_kill_costs_one_job_an_attempt(
+    home_of: Callable[..., Home], auto_is: Callable[[str], None]
+) -> None:
+    auto_is("cuda:0,cuda:1")
+    home = home_of("auto")
+    jobs = [home.submit() for _ in range(3)]
+    home.tend_until(lambda: all(home.runs(job) for job in jobs[:2]))
+    assert [home.store.get(job.id).device for job in jobs] == ["cuda:0", "cuda:1", None]
+    assert [row.device for row in home.fronts[0].engines()] == ["cuda:0", "cuda:1"]
+    victim = home.fronts[0].engines()[1]
+    psutil.Process(victim.pid).kill()
+    home.tend_until(lambda: home.runs(jobs[1]) and home.store.get(jobs[1].id).crashes == 1)
+    assert [home.store.get(job.id).attempt for job in jobs] == [1, 2, 0]
+    home.pace.unlink()
+    home.tend_until(lambda: not home.store.unfinished())
+    assert {home.store.get(job.id).state for job in jobs} == {JobState.SUCCEEDED}
+    home.tend_until(lambda: home.fronts[0].states() == {"cuda:0": "idle", "cuda:1": "idle"})
+    assert home.fronts[0].free()
+    home.tend_until(lambda: home.fronts[0].states() == {"cuda:0": "off", "cuda:1": "off"})
 
 
 def test_auto_is_a_device_that_is_there() -> None:

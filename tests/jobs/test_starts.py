@@ -15,10 +15,10 @@ import pytest
 from tests.conftest import fake_engine
 from tests.fixtures.job_table import video_plan, video_request
 from tests.support.patience import PATIENCE_S
-from wan_mcp.jobs import in_the_way, supervisor
+from wan_mcp.jobs import device_supervisor, in_the_way
 from wan_mcp.jobs.database import Database
 from wan_mcp.jobs.device_lock import engine_lock
-from wan_mcp.jobs.fronts import Presence
+from wan_mcp.jobs.fronts import Front, Presence
 from wan_mcp.jobs.processes import Processes
 from wan_mcp.jobs.starts import Verdict, is_shortage, judge
 from wan_mcp.jobs.store import JobStore
@@ -165,7 +165,7 @@ def test_a_machine_that_is_short_of_something_while_engines_start_costs_no_job(
     store: JobStore, settings: Settings, tmp_path: Path, what: str
 ) -> None:
     """More often than an engine may fail to start."""
-    code = SHORT.format(starts=supervisor.STARTS_ALLOWED + 1, limit=LIMITS[what])
+    code = SHORT.format(starts=device_supervisor.STARTS_ALLOWED + 1, limit=LIMITS[what])
     engine = shlex.split(fake_engine("works"))[1:]
     command = shlex.join([sys.executable, "-c", code, str(tmp_path / "count"), *engine])
     front = Supervisor(settings.model_copy(update={"engine_command": command}), store)
@@ -179,7 +179,7 @@ def test_a_machine_that_is_short_of_something_while_engines_start_costs_no_job(
     assert store.get(job.id).state is JobState.SUCCEEDED
     assert store.get(job.id).crashes == 0
     assert any("no engine can start for now" in (words or "") for words in said)
-    assert front.hindrance is None or front._start_under_way is not None
+    assert front.hindrance is None or front._first.is_starting
 
 
 @pytest.mark.parametrize(
@@ -204,7 +204,7 @@ def test_the_last_words_of_an_engine_tell_a_shortage_from_a_defect(said: str, sh
 def test_an_engine_that_was_stopped_is_not_taken_for_one_that_hangs(
     store: JobStore, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(supervisor, "OVERDUE_GRACE_S", 0.3)
+    monkeypatch.setattr(device_supervisor, "OVERDUE_GRACE_S", 0.3)
     changes = {"engine_command": fake_engine("strolls"), "step_deadline_s": 1.0, "load_deadline_s": 30.0}
     front = Supervisor(settings.model_copy(update=changes), store)
     job = store.submit(video_request(), video_plan(steps=30), None, 99)
@@ -270,10 +270,10 @@ def test_a_process_is_known_by_what_does_not_move() -> None:
 
 def test_fronts_know_of_each_other_until_they_end(tmp_path: Path) -> None:
     one, two = Presence(tmp_path, "one"), Presence(tmp_path, "two")
-    one.join("cpu", can_start=True)
-    two.join("cuda:0", can_start=True)
-    two.join("cuda:0", can_start=False)
-    assert [(front.settings, front.device, front.can_start) for front in one.others()] == [("two", "cuda:0", False)]
+    one.join(["cpu"], ["cpu"])
+    two.join(["cuda:0", "cuda:1"], ["cuda:0", "cuda:1"])
+    two.join(["cuda:0", "cuda:1"], ["cuda:1"])
+    assert one.others() == [Front("two", ("cuda:0", "cuda:1"), ("cuda:1",))]
     assert [front.settings for front in two.others()] == ["one"]
     one._closes()  # as the kernel does when its process ends
     assert two.others() == []
@@ -293,8 +293,8 @@ def test_a_process_that_cannot_be_started_for_now_is_no_engine_that_cannot_start
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(front._processes, "start", fail)
-    for _ in range(supervisor.STARTS_ALLOWED + 1):
-        front._next_start = 0.0
+    for _ in range(device_supervisor.STARTS_ALLOWED + 1):
+        front._first._next_start = 0.0
         front.supervise()
     assert store.has_queued()
     assert "for now" in (front.hindrance or "")

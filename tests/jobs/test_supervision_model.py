@@ -6,7 +6,7 @@ The job table, the locks and the supervisors are real; processes and time are a 
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from pathlib import Path
 
 import pytest
@@ -29,7 +29,10 @@ USUAL = 12
 EXAMPLES = int(os.environ.get("SUPERVISION_EXAMPLES", USUAL))
 FAST = Path("/dev/shm")  # where there is one: a power cut is not among the faults
 PICK = st.integers(min_value=0, max_value=1000)
-FRONTS = st.tuples(st.sampled_from(["cpu", "cuda:0", "cuda:1"]), st.booleans())
+DEVICES = ("cpu", "cuda:0", "cuda:1")
+FRONTS = st.tuples(
+    st.sampled_from([*DEVICES, "cuda:0,1", "auto"]), st.one_of(st.just(()), st.sets(st.sampled_from(DEVICES)))
+)
 PHASES = st.sampled_from(["starting", "running", "any"])
 
 
@@ -42,17 +45,17 @@ class Supervision(RuleBasedStateMachine):
         self.machine = Machine(Path(self._folder.name) / "home")
 
     @initialize(fronts=st.lists(FRONTS, min_size=1, max_size=3), jobs=st.integers(1, 4), rounds=st.integers(0, 4))
-    def some_fronts_and_jobs(self, fronts: list[tuple[str, bool]], jobs: int, rounds: int) -> None:
-        for device, works in [("cpu", True), *fronts]:
-            front = self.machine.add_front(device, works=works)
+    def some_fronts_and_jobs(self, fronts: list[tuple[str, Set[str]]], jobs: int, rounds: int) -> None:
+        for device, broken in [("cpu", set[str]()), *fronts]:
+            front = self.machine.add_front(device, broken=sorted(broken))
             for _ in range(jobs):
                 self.machine.submit(front)
         self.machine.work(rounds)
 
     @precondition(lambda self: len(self.machine.fronts) < 5)
     @rule(front=FRONTS)
-    def a_front_starts(self, front: tuple[str, bool]) -> None:
-        self.machine.add_front(front[0], works=front[1])
+    def a_front_starts(self, front: tuple[str, Set[str]]) -> None:
+        self.machine.add_front(front[0], broken=sorted(front[1]))
 
     @precondition(lambda self: self.machine.fronts)
     @rule(pick=PICK, poison=st.sampled_from([(), (), ("cpu",), ("cuda:0", "cpu", "cuda:1")]))
@@ -170,7 +173,7 @@ def test_a_front_whose_engines_cannot_start_costs_no_job_while_another_can_run_i
     good = machine.add_front("cpu")
     jobs = [machine.submit(good) for _ in range(12)]
     run_until(machine, "running")
-    bad = machine.add_front(device, works=False)
+    bad = machine.add_front(device, broken=[device])
     jobs += [machine.submit(bad) for _ in range(3)]
     machine.work(8)
     assert JobState.FAILED not in states(machine, jobs)
@@ -182,7 +185,7 @@ def test_a_front_alone_that_cannot_start_an_engine_fails_its_own_jobs_only_and_s
     good = machine.add_front("cpu")
     left = [machine.submit(good)]
     machine.kill_front(good)
-    bad = machine.add_front("cuda:5", works=False)
+    bad = machine.add_front("cuda:5", broken=["cuda:5"])
     own = [machine.submit(bad) for _ in range(3)]
     machine.work(40)
     assert states(machine, own) == {JobState.FAILED}
@@ -297,3 +300,91 @@ def test_an_engine_that_is_stopped_for_long_goes_on_and_has_a_whole_deadline(mac
     machine.settle()
     assert engine.code is None
     assert (machine.store.get(job.id).state, machine.store.get(job.id).crashes) == (JobState.SUCCEEDED, 0)
+
+
+def running(machine: Machine) -> set[str]:
+    return {engine.device for engine in machine.living if engine.phase == "running"}
+
+
+@pytest.mark.parametrize("setting", ["auto", "cuda:0,1", "cuda:0,cuda:1"])
+def test_a_front_of_several_devices_starts_as_many_engines_as_jobs_wait(machine: Machine, setting: str) -> None:
+    front = machine.add_front(setting)
+    one = machine.submit(front)
+    run_until(machine, "running", "cuda:0")
+    machine.let_pass(20)
+    assert [engine.device for engine in machine.living] == ["cuda:0"], "a second one would have nothing to do"
+    jobs = [one, *(machine.submit(front) for _ in range(3))]
+    run_until(machine, "running", "cuda:1")
+    assert running(machine) == {"cuda:0", "cuda:1"}
+    machine.settle()
+    assert states(machine, jobs) == {JobState.SUCCEEDED}
+    assert len(machine.engines) == 2
+
+
+def test_an_idle_engine_takes_the_next_job_and_no_other_is_started_for_it(machine: Machine) -> None:
+    front = machine.add_front("cuda:0,1")
+    for _ in range(5):
+        job = machine.submit(front)
+        machine.settle()
+        assert states(machine, [job]) == {JobState.SUCCEEDED}
+    assert [engine.device for engine in machine.engines] == ["cuda:0"]
+
+
+@pytest.mark.parametrize("broken", ["cuda:0", "cuda:1"])
+@pytest.mark.parametrize("setting", ["auto", "cuda:0,1"])
+def test_an_engine_that_cannot_start_on_one_device_fails_no_job_that_another_can_run(
+    machine: Machine, setting: str, broken: str
+) -> None:
+    front = machine.add_front(setting, broken=[broken])
+    jobs = [machine.submit(front) for _ in range(6)]
+    machine.let_pass(60)
+    assert JobState.FAILED not in states(machine, jobs)
+    assert front.supervisor.hindrance is None
+    assert f"{broken}: {BROKEN}" in (front.supervisor.hindrance_of(broken) or "")
+    machine.settle()
+    assert states(machine, jobs) == {JobState.SUCCEEDED}
+    assert {machine.store.get(job.id).device for job in jobs} == {"cuda:0", "cuda:1"} - {broken}
+
+
+def test_a_front_none_of_whose_devices_can_be_used_fails_its_jobs_and_says_why(machine: Machine) -> None:
+    front = machine.add_front("cuda:0,1", broken=["cuda:0", "cuda:1"])
+    jobs = [machine.submit(front) for _ in range(3)]
+    machine.work(60)
+    assert states(machine, jobs) == {JobState.FAILED}
+    assert machine.faults == []
+
+
+def test_a_killed_engine_costs_an_attempt_of_its_job_and_nothing_of_the_other_device(machine: Machine) -> None:
+    front = machine.add_front("cuda:0,1")
+    jobs = [machine.submit(front) for _ in range(2)]
+    run_until(machine, "running", "cuda:1")
+    victim = run_until(machine, "running", "cuda:0")
+    other = next(engine for engine in machine.living if engine is not victim)
+    assert victim.job is not None and other.job is not None
+    machine.kill_engine(victim)
+    machine.let_pass(1)
+    assert machine.store.get(victim.job.id).crashes == 1
+    assert (machine.store.get(other.job.id).crashes, other.code) == (0, None)
+    machine.settle()
+    assert states(machine, jobs) == {JobState.SUCCEEDED}
+
+
+def test_a_job_that_crashes_engines_of_one_of_a_fronts_devices_runs_on_the_next(machine: Machine) -> None:
+    front = machine.add_front("cuda:0,1")
+    job = machine.submit(front, ("cuda:0",))
+    machine.settle()
+    assert states(machine, [job]) == {JobState.SUCCEEDED}
+    assert machine.store.get(job.id).device == "cuda:1"
+    assert set(machine.jobs[job.id].crashes) == {"cuda:0"}
+
+
+def test_an_engine_that_hangs_on_one_device_is_ended_and_the_other_goes_on(machine: Machine) -> None:
+    front = machine.add_front("cuda:0,1")
+    jobs = [machine.submit(front) for _ in range(4)]
+    run_until(machine, "running", "cuda:1")
+    run_until(machine, "running", "cuda:0").hung = True
+    machine.let_pass(DEADLINE_S + 5)
+    machine.settle()
+    assert states(machine, jobs) == {JobState.SUCCEEDED}
+    assert [machine.store.get(job.id).crashes for job in jobs].count(1) == 1
+    assert machine.faults == []

@@ -243,10 +243,10 @@ def main(name: str) -> None:
     settings = Settings()
     logging.basicConfig(level=settings.log_level)
 
-    def build() -> Runner:
+    def build(settings: Settings) -> Runner:
         return FakeStudio(settings, TRICKS[name], STROLL_S if name == "strolls" else 0.0)
 
-    run_engine(settings, build, lambda setting: os.environ.get("AUTO_DEVICE", "cpu"))
+    run_engine(settings, build, lambda: os.environ.get("AUTO_DEVICE", "cpu").split(","))
 
 
 if __name__ == "__main__":

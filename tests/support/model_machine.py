@@ -4,6 +4,7 @@ Engines take the same steps as the real loop, one at a time. Time is a number. W
 how it has to end.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from tests.fixtures.job_table import video_plan, video_request
 from wan_mcp.errors import LeaseLost
 from wan_mcp.jobs.database import Database
 from wan_mcp.jobs.device_lock import engine_lock
+from wan_mcp.jobs.devices import AUTO, DeviceNames
 from wan_mcp.jobs.evidence import Death
 from wan_mcp.jobs.fronts import Presence
 from wan_mcp.jobs.orphans import death_in, living_devices, settle_orphans
@@ -30,6 +32,8 @@ LOCK_PATIENCE_S = 3.0
 START_S = 5.0  # an engine that is not held up is through with each part of its start after so long
 TURN_S = 0.5
 BROKEN = "No module named torch"
+GPUS = ("cuda:0", "cuda:1")
+"""What auto stands for."""
 
 
 @dataclass
@@ -46,13 +50,23 @@ class KnownJob:
 
 @dataclass(eq=False)
 class ModelFront:
-    """A front: its settings, and whether engines start with them."""
+    """A front: its settings, and the devices whose engines cannot start with them."""
 
     settings: Settings
-    works: bool
+    broken: tuple[str, ...]
     supervisor: Supervisor
     database: Database
     stopped: bool = False
+
+    @property
+    def works(self) -> bool:
+        """Whether the engine of one of its devices can start."""
+        return bool(self.able)
+
+    @property
+    def able(self) -> set[str]:
+        """The devices whose engines can start."""
+        return {device for device in self.supervisor.devices if device not in self.broken}
 
 
 @dataclass(eq=False)
@@ -62,7 +76,7 @@ class ModelEngine:
     machine: "Machine"
     pid: int
     device: str
-    works: bool
+    broken: tuple[str, ...]
     output: Path
     born: float
     database: Database
@@ -105,7 +119,10 @@ class ModelEngine:
         getattr(self, f"_{self.phase}")()
 
     def _starting(self) -> None:
-        if not self.works:
+        if self.device == AUTO:  # torch says what there is, before anything else can go wrong
+            DeviceNames(self.database).record_auto(*GPUS)
+            self.device = GPUS[0]
+        if self.device in self.broken:
             self.output.write_text(f"{self.device}: {BROKEN}\n", encoding="utf-8")
             self.end(1)
             return
@@ -230,26 +247,27 @@ class Machine(Processes):
         """An engine with the settings of its front."""
         output.touch()
         self.pids += 1
-        device = environment["WAN_MCP_DEVICE"]
-        engine = ModelEngine(self, self.pids, device, "broken" not in command[0], output, self.monotonic, self._open())
+        device, broken = environment["WAN_MCP_DEVICE"], tuple(command[1:])
+        engine = ModelEngine(self, self.pids, device, broken, output, self.monotonic, self._open())
         self.engines.append(engine)
         return engine
 
     # What happens to it.
 
-    def add_front(self, device: str, *, works: bool = True) -> ModelFront:
-        """A front starts."""
+    def add_front(self, device: str, *, broken: Iterable[str] = ()) -> ModelFront:
+        """A front starts; engines of the `broken` ones of its devices cannot."""
+        broken = tuple(broken)
         settings = Settings(
             home=self.home,
             device=device,
-            engine_command="engine" if works else "broken",
+            engine_command=" ".join(("engine", *broken)),
             load_deadline_s=LOAD_S,
             step_deadline_s=DEADLINE_S,
         )
         database = self._open()
         supervisor = Supervisor(settings, JobStore(database, self.wall), self)
         supervisor.join()
-        self.fronts.append(ModelFront(settings, works, supervisor, database))
+        self.fronts.append(ModelFront(settings, broken, supervisor, database))
         return self.fronts[-1]
 
     def submit(self, front: ModelFront, poison: tuple[str, ...] = ()) -> Job:
@@ -315,13 +333,16 @@ class Machine(Processes):
             known, error = self.jobs[job.id], job.error
             assert error is not None
             if error.code == "engine_died":
-                fair = len(known.crashes) > 1 or known.kills > 5 or known.hangs > 2
+                crashed = set(known.crashes)
+                others = {device for f in self.fronts for device in f.able} - crashed
+                fair = known.kills > 5 or known.hangs > 2 or len(crashed) > 1
+                fair = fair or (len(known.crashes) > 1 and not others)
             else:
                 able = [f for f in self.fronts if f.works]
                 engines = [e for e in self.living if e.lock is not None]
                 own = known.front.supervisor.settings_key == front.supervisor.settings_key
                 fair = own and not front.works and not able and not engines
-                fair = fair and f"{front.settings.device}: {BROKEN}" in error.message
+                fair = fair and any(f"{device}: {BROKEN}" in error.message for device in front.broken)
             if not fair:
                 self.faults.append(f"job {job.id} was failed although it could run: {error} {known}")
 

@@ -41,11 +41,10 @@ MANIFEST = manifest_of()
 ENGINE = """
 from wan_mcp.engine.worker.loop import run_engine
 from wan_mcp.settings import Settings
-settings = Settings()
-def build():
+def build(settings):
     from wan_mcp.engine.runner import build_runner
     return build_runner(settings)
-run_engine(settings, build, lambda setting: setting)
+run_engine(Settings(), build, lambda: ["cpu"])
 """
 
 

@@ -10,6 +10,7 @@ import torch
 
 from wan_mcp.catalog.manifest import Manifest
 from wan_mcp.engine.device.device import Device
+from wan_mcp.jobs.devices import named
 from wan_mcp.schema.enums import Kind
 from wan_mcp.schema.plans import EngineSettings, Plan
 
@@ -20,7 +21,7 @@ def unmet_settings(plan: Plan, manifest: Manifest, device: Device) -> Iterator[s
     """Yield a sentence for each setting that a plan's caller asked for and this engine does not follow."""
     asked = plan.engine or EngineSettings()
     own = str(device.torch)
-    if asked.device is not None and (asked.device if asked.device != "cuda" else "cuda:0") != own:
+    if asked.device is not None and own not in named(asked.device):
         yield (
             f"device {asked.device} was asked for, but the engine of {own} ran this job: nothing served that device "
             "any more"

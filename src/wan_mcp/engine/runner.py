@@ -321,7 +321,7 @@ class ModelRunner:
 
 
 def build_runner(settings: Settings) -> ModelRunner:
-    """Build the runner that `wan-mcp engine` runs: `run_engine(settings, lambda: build_runner(settings), device_name)`.
+    """Build the runner that `wan-mcp engine` runs: `run_engine(settings, build_runner, auto_devices)`.
 
     Raises:
         JobFailed: the device of the settings does not exist.

@@ -1,5 +1,6 @@
 """The memory of this machine, read from the driver's own tool and the kernel: a front never imports torch."""
 
+import re
 import shutil
 import subprocess
 from dataclasses import dataclass
@@ -39,9 +40,10 @@ class Machine:
 
 
 def this_machine(settings: Settings) -> Machine:
-    """Return the GPU of the settings if the driver lists it, else the CPU."""
+    """Return the first GPU of the settings if the driver lists it, else the CPU."""
     if settings.device != "cpu":
-        gpu = _gpu(settings.device.partition(":")[2] or "0")
+        number = re.search(r"\d+", settings.device)
+        gpu = _gpu(number[0] if number else "0")
         if gpu is not None:
             return gpu
         if settings.device != "auto" and shutil.which(TOOL) is None:

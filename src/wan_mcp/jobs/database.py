@@ -94,6 +94,8 @@ MIGRATIONS = (
 # Changes that only add something, which versions without them do not notice. They do not count as a migration: the
 # version of the table stays, and an older wan-mcp can use the same home at the same time.
 ADDITIONS = (
+    # What auto means, in order; `auto_device` has the first, for versions that know only that.
+    "CREATE TABLE IF NOT EXISTS auto_devices (place INTEGER PRIMARY KEY, device TEXT NOT NULL) STRICT",
     "CREATE TABLE IF NOT EXISTS shrunk_requests (one INTEGER PRIMARY KEY CHECK (one = 1), seq INTEGER NOT NULL) STRICT",
     # The latest change of each job, for those who follow all of them. Triggers note it, so that what an older version
     # does is noted as well. A deleted job leaves its row here; `files_left` is 1 until its files are gone too.

@@ -1,7 +1,7 @@
 """The fronts that are running on a home: each holds the lock of a separate file, which says what it can start.
 
 The kernel drops the lock when the front ends, however it ends and in whichever container. A front that has found that
-it cannot start an engine says so in its file, so that others need not wait for it.
+it cannot start the engine of a device says so in its file, so that others need not wait for it.
 """
 
 import fcntl
@@ -12,10 +12,13 @@ import os
 import secrets
 import sys
 import weakref
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from wan_mcp.jobs.devices import AUTO, named
 from wan_mcp.jobs.rows import is_device_name
 from wan_mcp.permissions import file_mode, make_folder
 from wan_mcp.settings import Settings
@@ -24,12 +27,13 @@ __all__ = ["Front", "Presence", "settings_key"]
 
 log = logging.getLogger(__name__)
 
+SAID_BYTES = 65_536
+
 
 def settings_key(settings: Settings) -> str:
     """Return a short name for what decides whether a front can start an engine: Python, device and command."""
-    kind, _, number = settings.device.partition(":")
-    device = f"{kind}:{int(number or 0)}" if kind == "cuda" else kind
-    parts = json.dumps([sys.executable, device, settings.engine_command])
+    devices = ",".join(named(settings.device)) or AUTO
+    parts = json.dumps([sys.executable, devices, settings.engine_command])
     return hashlib.sha256(parts.encode()).hexdigest()[:16]
 
 
@@ -39,8 +43,9 @@ class Front:
 
     settings: str
     """Its `settings_key`."""
-    device: str
-    can_start: bool
+    devices: tuple[str, ...]
+    startable: tuple[str, ...]
+    """Those of its devices for which it can start an engine."""
 
 
 class Presence:
@@ -53,9 +58,11 @@ class Presence:
         self._lock = -1
         self._said: bytes | None = None
 
-    def join(self, device: str, *, can_start: bool) -> None:
-        """Say that this front runs, and whether it can start an engine for a device. Call it again for a change."""
-        said = json.dumps({"settings": self._settings, "device": device, "can_start": can_start}).encode()
+    def join(self, devices: Sequence[str], startable: Collection[str]) -> None:
+        """Say that this front runs, and for which of its devices it can start an engine. Call it again for a change."""
+        of_one = {"device": devices[0], "can_start": bool(startable)}  # all that older versions know of
+        words = {"settings": self._settings, **of_one, "devices": [*devices], "startable": sorted(startable)}
+        said = json.dumps(words).encode()
         if said == self._said:
             return
         try:
@@ -98,6 +105,13 @@ class Presence:
         self._closes = weakref.finalize(self, os.close, lock)
 
 
+def _front_that_said(said: dict[str, Any]) -> Front:
+    of_one = [said["device"]]  # an older version says no more than that
+    devices = said.get("devices", of_one)
+    startable = said.get("startable", [] if said.get("can_start") is False else of_one)
+    return Front(str(said.get("settings")), *(tuple(filter(is_device_name, each)) for each in (devices, startable)))
+
+
 def _front_of(file: Path) -> Front | None:
     try:
         descriptor = os.open(file, os.O_RDONLY)
@@ -107,12 +121,12 @@ def _front_of(file: Path) -> Front | None:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:  # its front lives
-            said = json.loads(os.read(descriptor, 4096) or b"{}")
+            said = json.loads(os.read(descriptor, SAID_BYTES) or b"{}")
             if isinstance(said, dict) and is_device_name(said.get("device")):
-                return Front(str(said.get("settings")), said["device"], said.get("can_start") is not False)
-            return Front("", "auto", can_start=True)  # it begins to write, or is a newer version's
+                return _front_that_said(said)
+            return Front("", (AUTO,), (AUTO,))  # it begins to write, or is a newer version's
         file.unlink()
-    except (OSError, ValueError):
+    except (OSError, ValueError, TypeError):
         pass
     finally:
         os.close(descriptor)

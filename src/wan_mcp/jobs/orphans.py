@@ -66,4 +66,5 @@ def engines_on(home: Path, rows: WorkerRegistry, processes: Processes) -> list[s
 
 def living_devices(home: Path, rows: WorkerRegistry, processes: Processes, fronts: list[Front]) -> list[str]:
     """Return the devices that have an engine, or a front that may start one."""
-    return [*(front.device for front in fronts if front.can_start), *engines_on(home, rows, processes)]
+    startable = (device for front in fronts for device in front.startable)
+    return [*startable, *engines_on(home, rows, processes)]

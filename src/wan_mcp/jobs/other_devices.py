@@ -1,28 +1,28 @@
-"""Jobs that asked for another device: they are left to it for as long as somebody can run them there.
+"""Jobs that asked for other devices: they are left to those for as long as somebody can run them there.
 
-A caller names a device by a flag or a variable of their front. An engine of another device takes such a job only when
-neither an engine nor a front of the device that was asked for lives any more: no job waits for ever.
+A caller names devices by a flag or a variable of their front. An engine of another device takes such a job only when
+neither an engine nor a front of a device that was asked for lives any more: no job waits for ever.
 """
 
 import time
 from pathlib import Path
 
-from wan_mcp.jobs.devices import AUTO, named
+from wan_mcp.jobs.devices import named
 from wan_mcp.jobs.evidence import Evidence
 from wan_mcp.jobs.fronts import Presence
 from wan_mcp.jobs.processes import Processes
 from wan_mcp.jobs.workers import WorkerRegistry
 from wan_mcp.schema.jobs import Job
 
-__all__ = ["OtherDevices", "asked_device"]
+__all__ = ["OtherDevices", "asked_devices"]
 
 LOOK_S = 0.5
 
 
-def asked_device(job: Job) -> str | None:
-    """Return the name of the device that a job's caller named; None if they named none."""
+def asked_devices(job: Job) -> tuple[str, ...]:
+    """Return the names of the devices that a job's caller named; empty if they named none."""
     asked = job.plan.engine.device if job.plan.engine is not None else None
-    return None if asked is None or asked == AUTO else named(asked)
+    return () if asked is None else named(asked)
 
 
 class OtherDevices:
@@ -35,9 +35,11 @@ class OtherDevices:
         self._looked: dict[str, tuple[float, bool]] = {}
 
     def take(self, job: Job, evidence: Evidence, device: str) -> bool:
-        """Check whether a queued job is for a device other than `device`, and somebody can run it there."""
-        asked = asked_device(job)
-        return asked not in (None, device) and not evidence.bars(asked or "") and self._is_served(asked or "")
+        """Check whether a queued job is for devices other than `device`, and somebody can run it there."""
+        asked = asked_devices(job)
+        if not asked or device in asked:
+            return False
+        return any(not evidence.bars(other) and self._is_served(other) for other in asked)
 
     def _is_served(self, device: str) -> bool:
         now = time.monotonic()
@@ -46,6 +48,6 @@ class OtherDevices:
             return served
         row = self._rows.get(device)
         served = row is not None and row.lives(self._processes)
-        served = served or any(front.device == device for front in self._fronts.others())
+        served = served or any(device in front.devices for front in self._fronts.others())
         self._looked[device] = now, served
         return served

@@ -14,7 +14,7 @@ from wan_mcp.errors import BadRequest, LeaseLost, UnknownJob, UnreadableRow, abo
 from wan_mcp.jobs.asked import asks_for, kept
 from wan_mcp.jobs.database import Database, Remembered
 from wan_mcp.jobs.evidence import Death, Evidence
-from wan_mcp.jobs.other_devices import OtherDevices, asked_device
+from wan_mcp.jobs.other_devices import OtherDevices, asked_devices
 from wan_mcp.jobs.rows import COLUMNS, JobListing, UnreadableJob, is_device_name, read_row, readable
 from wan_mcp.jobs.turns import NOBODY, ORDER, Asker, next_turn, require_place
 from wan_mcp.schema.enums import JobState
@@ -129,9 +129,11 @@ class JobStore:
 
     def unfinished(self) -> list[Job]:
         """Return running and queued jobs, in the order in which they are served."""
-        return [job for job, _ in self._line()]
+        return [job for job, _ in self.line()]
 
-    def _line(self) -> list[tuple[Job, Evidence]]:
+    def line(self) -> list[tuple[Job, Evidence]]:
+        """Return running and queued jobs, in the order in which they are served, each with its evidence."""
+
         def read() -> list[tuple[Job, Evidence]]:
             rows = self.database.read(
                 f"SELECT {COLUMNS}, evidence FROM jobs"
@@ -160,10 +162,13 @@ class JobStore:
             )
         return self.get(job_id)
 
-    def fail_queued(self, error: JobError, settings: str | None = None, asking_for: str | None = None) -> int:
-        """Fail queued jobs, because no engine can start (with `asking_for`, of that device); return their number.
+    def fail_queued(
+        self, error: JobError, settings: str | None = None, asking_for: Collection[str] | None = None
+    ) -> int:
+        """Fail queued jobs, because no engine can start; return their number.
 
-        With `settings`, only those of fronts with that `settings_key`, and those that nobody claims as their own.
+        With `settings`, only those of fronts with that `settings_key`, and those that nobody claims as their own; with
+        `asking_for`, only those that asked for some of these devices and no other.
         """
         failed = 0
         with self.database.write() as connection:
@@ -174,13 +179,16 @@ class JobStore:
             ).fetchall()
             for row in rows:
                 job = read_row(row)
-                if isinstance(job, Job) and asking_for in (None, asked_device(job)):
+                if not isinstance(job, Job):
+                    continue
+                asked = set(asked_devices(job))
+                if asking_for is None or (asked and asked <= set(asking_for)):
                     failed += self._fail(connection, row["seq"], error)
         return failed
 
     def fail_hopeless(self, devices: Collection[str]) -> list[Job]:
         """Fail the queued jobs that no engine of these devices can run, by what their evidence says; return them."""
-        if not any(job.state is JobState.QUEUED and evidence.fails(devices) for job, evidence in self._line()):
+        if not any(job.state is JobState.QUEUED and evidence.fails(devices) for job, evidence in self.line()):
             return []
         failed = []
         with self.database.write() as connection:
@@ -240,7 +248,7 @@ class JobStore:
         return any(
             job.state is JobState.QUEUED
             and (device is None or not (evidence.bars(device) or (others and others.take(job, evidence, device))))
-            for job, evidence in self._line()
+            for job, evidence in self.line()
         )
 
     def report(self, job: Job, progress: Progress) -> bool:
@@ -339,7 +347,7 @@ class JobStore:
 
     def has_evidence(self) -> bool:
         """Check whether engines have died over a job that is queued."""
-        return any(job.state is JobState.QUEUED and evidence.deaths for job, evidence in self._line())
+        return any(job.state is JobState.QUEUED and evidence.deaths for job, evidence in self.line())
 
     def requeue_orphans(
         self,

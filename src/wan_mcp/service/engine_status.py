@@ -1,4 +1,4 @@
-"""What the engine of this server does at the moment, and the memory of its device."""
+"""What each engine of this server does at the moment, and the memory of its device."""
 
 import time
 from dataclasses import dataclass
@@ -10,12 +10,12 @@ from wan_mcp.hardware.machine import gpu_memory
 from wan_mcp.jobs.supervisor import Supervisor
 from wan_mcp.settings import Settings
 
-__all__ = ["EngineStatus", "engine_status"]
+__all__ = ["EngineStatus", "engine_statuses"]
 
 
 @dataclass(frozen=True)
 class EngineStatus:
-    """The engine of the settings' device."""
+    """The engine of one device."""
 
     device: str
     name: str
@@ -38,13 +38,17 @@ class EngineStatus:
     hindrance: str | None
 
 
-def engine_status(engines: Supervisor, settings: Settings) -> EngineStatus:
-    """Return the status of the engine of the settings' device; asks the driver's tool about a GPU.
+def engine_statuses(engines: Supervisor, settings: Settings) -> list[EngineStatus]:
+    """Return the status of each device's engine; asks the driver's tool about GPUs.
 
     Raises:
         HomeUnusable: the job table cannot be used.
     """
-    device, machine, row = engines.device, engines.machine(), engines.engine()
+    return [_status(device, engines, settings) for device in engines.all_devices()]
+
+
+def _status(device: str, engines: Supervisor, settings: Settings) -> EngineStatus:
+    machine, row = engines.machine_of(device), engines.engine(device)
     job = engines.job_on(device)
     idle_s = None
     if row is not None and job is None:
@@ -63,7 +67,7 @@ def engine_status(engines: Supervisor, settings: Settings) -> EngineStatus:
         process_bytes=_process_bytes(row.pid) if row is not None else None,
         used_bytes=used,
         total_bytes=total,
-        hindrance=engines.hindrance,
+        hindrance=engines.hindrance_of(device),
     )
 
 

@@ -73,7 +73,7 @@ class Queue:
         unfinished, before = self._store.unfinished(), line_before(self._store.database, asker)
         coming = {other.plan.model for other in unfinished if _downloads(other)}
         line = [other for other in unfinished if other.id in before and other.plan.model not in coming]
-        loaded = self._engines.loaded() or LoadedModels()
+        loaded = next((row.loaded for row in self._engines.engines() if row.ready), LoadedModels())
         for job in line:
             loaded = loaded.after(job.plan, self._precision)
         expected = self._timings.expect(self._engines.device, plan, loaded=loaded.has(plan, self._precision))
@@ -83,7 +83,7 @@ class Queue:
     def _seconds(self, line: list[Job]) -> float | None:
         """Return the seconds until the last job in `line` is done; None if any is unknown."""
         total, device = 0.0, self._engines.device
-        now = self._engines.loaded()
+        now = next((row.loaded for row in self._engines.engines() if row.ready), None)
         loaded = now or LoadedModels()
         for job in line:
             if job.state is JobState.RUNNING:

@@ -16,7 +16,7 @@ from tests.fixtures.bench import MANIFESTS, TWO, Bench, caption_plan, changed, i
 from tests.support.patience import PATIENCE_S
 from wan_mcp.catalog.manifest import Quantization
 from wan_mcp.engine.aot import child_process
-from wan_mcp.engine.device.device import device_name
+from wan_mcp.engine.device.device import auto_devices
 from wan_mcp.engine.runner import ModelRunner
 from wan_mcp.engine.worker.loop import run_engine
 from wan_mcp.engine.worker.reporter import Reporter
@@ -49,7 +49,7 @@ def submit(bench: Bench, plan: Plan) -> str:
 
 def serve(bench: Bench) -> None:
     """Be the engine until nothing waits any more."""
-    run_engine(bench.settings, lambda: bench.runner, device_name)
+    run_engine(bench.settings, lambda settings: bench.runner, auto_devices)
 
 
 class Onlooker(threading.Thread):
@@ -191,7 +191,7 @@ def test_an_idle_engine_frees_the_device_before_another_may_start_and_loses_no_j
                 late.append(submit(bench, image_plan(seed=len(late))))
 
     first = submit(bench, image_plan())
-    run_engine(bench.settings, lambda: Closing(bench.settings, bench.catalog, embedded=embedded), device_name)
+    run_engine(bench.settings, lambda settings: Closing(settings, bench.catalog, embedded=embedded), auto_devices)
     assert [finished(bench, job).state for job in (first, *late)] == [JobState.SUCCEEDED] * 3
     assert [runner.loaded() for runner in closed] == [LoadedModels()] * 3
     assert len(set(map(id, closed))) == 3

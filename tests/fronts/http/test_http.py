@@ -183,6 +183,7 @@ async def test_health_says_whether_the_job_table_can_be_used(settings: Settings,
     async with site(broken) as http:
         unwell = await http.web.get("/healthz")
     assert (well.status_code, well.json()["status"]) == (200, "ok")
+    assert well.json()["engines"] == {"cpu": "off"}
     assert unwell.status_code == 503
     assert "doctor --repair" in unwell.json()["reason"]
 

@@ -12,7 +12,7 @@ from wan_mcp.hardware.machine import MIN_FP8_CAPABILITY, Machine
 from wan_mcp.hardware.processor import processor
 from wan_mcp.schema.enums import ComputePrecision
 
-__all__ = ["Device", "device_name", "resolve_device"]
+__all__ = ["Device", "auto_devices", "device_name", "resolve_device"]
 
 
 @dataclass(frozen=True)
@@ -55,9 +55,14 @@ class Device:
             torch.cuda.synchronize(self.torch)
 
 
+def auto_devices() -> tuple[str, ...]:
+    """Return the names of the devices that the setting auto means: all GPUs, or else the CPU."""
+    return tuple(f"cuda:{index}" for index in range(torch.cuda.device_count())) or ("cpu",)
+
+
 def device_name(setting: str) -> str:
-    """Return the device name for a setting; for auto, the first GPU, or else the CPU."""
-    return ("cuda:0" if torch.cuda.is_available() else "cpu") if setting == "auto" else setting
+    """Return the name of the device for the setting of one engine; for auto, the first."""
+    return auto_devices()[0] if setting == "auto" else setting
 
 
 def resolve_device(name: str, threads: int = 0) -> Device:

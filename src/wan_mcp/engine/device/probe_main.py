@@ -1,4 +1,4 @@
-"""Say what torch knows about a device: `python -m wan_mcp.engine.device.probe_main SETTING`, one line of JSON.
+"""Say what torch knows about devices: `python -m wan_mcp.engine.device.probe_main SETTING`, one line of JSON.
 
 `wan-mcp doctor` runs it. If an import fails, the last line of the traceback says what is wrong.
 """
@@ -11,12 +11,15 @@ import diffusers
 import torch
 import transformers
 
-from wan_mcp.engine.device.device import device_name
+from wan_mcp.engine.device.device import auto_devices
+from wan_mcp.jobs.devices import named
 from wan_mcp.text import first_line
+
+NOTHING_KNOWN: dict[str, Any] = {"name": None, "memory": None, "free": None, "fault": None}
 
 
 def facts(setting: str) -> dict[str, Any]:
-    """Return the versions, and what can be said about the device without using it for long."""
+    """Return the versions, and what can be said about each device without using it for long."""
     return {
         "torch": torch.__version__,
         "diffusers": diffusers.__version__,
@@ -25,11 +28,7 @@ def facts(setting: str) -> dict[str, Any]:
         "for_gpus": torch.version.cuda is not None or torch.version.hip is not None,
         "mps": torch.backends.mps.is_available(),
         "gpus": torch.cuda.device_count(),
-        "name": None,
-        "memory": None,
-        "free": None,
-        "fault": None,
-        **_of_gpu(device_name(setting)),
+        "devices": {name: NOTHING_KNOWN | _of_gpu(name) for name in named(setting) or auto_devices()},
     }
 
 

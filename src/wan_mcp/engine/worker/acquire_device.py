@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from filelock import BaseFileLock, Timeout
 
@@ -21,26 +21,28 @@ LOCK_PATIENCE_S = 3.0
 
 
 def acquire_device(
-    settings: Settings, database: Database, resolve: Callable[[str], str]
+    settings: Settings, database: Database, auto_devices: Callable[[], Sequence[str]]
 ) -> tuple[BaseFileLock, str] | None:
     """Acquire the device's lock; return it and the device's name, or None if another engine holds it.
 
-    Resolving "auto" takes seconds. Meanwhile the lock of the previous name is held, so that no other engine starts. It
-    is released when the lock of the resolved name is acquired, or held by another engine.
+    Of several devices that the settings name, this is the first that is free. Auto is the first device there is:
+    fronts start the engines of the others by name. `auto_devices` returns all, which takes seconds. Meanwhile the lock
+    of the previous name is held, so that no other engine starts. It is released when the lock of the resolved name is
+    acquired, or held by another engine.
     """
     names, rows = DeviceNames(database), WorkerRegistry(database)
-    device = names.of(settings.device)
+    if settings.device != AUTO:
+        return _first_free(settings, names.of(settings.device))
+    [device, *_] = names.of(AUTO)
     lock = engine_lock(settings.home, device)
     if not try_acquire(lock):
         log.info("another engine holds %s", device)
         return None
-    if settings.device != AUTO:
-        return lock, device
     other = None
     try:
         rows.register(device, time.monotonic() + settings.load_deadline_s)
-        found = resolve(AUTO)
-        names.record_auto(found)
+        [found, *others] = auto_devices()
+        names.record_auto(found, *others)
         if found == device:
             other = lock
         elif not try_acquire(other := engine_lock(settings.home, found)):
@@ -51,6 +53,14 @@ def acquire_device(
         if other is not lock:
             lock.release()
     return (other, found) if other is not None else None
+
+
+def _first_free(settings: Settings, devices: Sequence[str]) -> tuple[BaseFileLock, str] | None:
+    for device in devices:
+        if try_acquire(lock := engine_lock(settings.home, device)):
+            return lock, device
+        log.info("another engine holds %s", device)
+    return None
 
 
 def try_acquire(lock: BaseFileLock) -> bool:

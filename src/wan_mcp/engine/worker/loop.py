@@ -11,7 +11,7 @@ import faulthandler
 import logging
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from types import FrameType
@@ -124,10 +124,13 @@ class _Signals:
         signal.signal(number, signal.SIG_DFL)
 
 
-def run_engine(settings: Settings, build: Callable[[], Runner], resolve: Callable[[str], str]) -> None:
+def run_engine(
+    settings: Settings, build: Callable[[Settings], Runner], auto_devices: Callable[[], Sequence[str]]
+) -> None:
     """Run the engine of `settings.device` until it has been idle for `engine_idle_s`.
 
-    Returns immediately if another engine holds the device. `resolve` returns the device for the setting auto.
+    Returns immediately if another engine holds the device. `build` returns the runner for settings whose device is
+    that of this engine; `auto_devices` returns the devices that the setting auto means.
 
     Raises:
         HomeUnusable: the home folder or the job table cannot be used.
@@ -136,13 +139,13 @@ def run_engine(settings: Settings, build: Callable[[], Runner], resolve: Callabl
     faulthandler.enable()
     signals = _Signals()
     database = Database(settings.database)
-    taken = acquire_device(settings, database, resolve)
+    taken = acquire_device(settings, database, auto_devices)
     if taken is None:
         database.close()
         return
     lock, device = taken
     settings = settings.model_copy(update={"device": device})
-    engine = _Engine(settings, database, build, lambda: signals.leaving)
+    engine = _Engine(settings, database, lambda: build(settings), lambda: signals.leaving)
     try:
         engine.start(began)
         while not signals.leaving:

@@ -21,7 +21,7 @@ NOT_STOPPED = 1
 NONE_RUNS = "no engine is running"
 
 app = typer.Typer(
-    help="Run the engine of the device (started automatically when a job needs it); see or stop it.",
+    help="Run the engine of a device (started automatically when a job needs it); see or stop engines.",
     invoke_without_command=True,
     rich_markup_mode=None,
 )
@@ -29,7 +29,7 @@ app = typer.Typer(
 
 @app.callback()
 def run(ctx: typer.Context) -> None:
-    """Run the engine of the device (started automatically when a job needs it); see or stop it."""
+    """Run the engine of a device (started automatically when a job needs it); see or stop engines."""
     if ctx.invoked_subcommand is not None:
         if ctx.parent is not None and ctx.parent.params.get("log_level") is None:
             log_to_stderr("CRITICAL")  # only an engine's own stderr is a log
@@ -40,17 +40,17 @@ def run(ctx: typer.Context) -> None:
     with suppress(OSError):  # a home that cannot be used: the engine says so
         os.environ.update(temporary_in(ctx.obj.home))  # before libraries read it
 
-    def build():  # type: ignore[no-untyped-def]  # its type would import torch
+    def build(settings: Settings):  # type: ignore[no-untyped-def]  # its type would import torch
         from wan_mcp.engine.runner import build_runner
 
-        return build_runner(ctx.obj)
+        return build_runner(settings)
 
-    def resolve(setting: str) -> str:
-        from wan_mcp.engine.device.device import device_name
+    def all_devices() -> tuple[str, ...]:
+        from wan_mcp.engine.device.device import auto_devices
 
-        return device_name(setting)
+        return auto_devices()
 
-    run_engine(ctx.obj, build, resolve)
+    run_engine(ctx.obj, build, all_devices)
 
 
 @app.command()

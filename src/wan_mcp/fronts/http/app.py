@@ -11,6 +11,7 @@ from typing import Any
 
 import anyio
 import uvicorn
+from anyio.to_thread import run_sync
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -130,9 +131,13 @@ def _guards(host: str, settings: Settings, page: Page | None) -> list[Middleware
 
 def _routes(service: JobService) -> list[Route]:
     async def healthz(request: Request) -> Response:
-        """Report whether this front works: whether it can read the job table, and supervises the engine."""
+        """Report whether this front works, and what its engines do.
+
+        It works if it can read the job table, and supervises the engines.
+        """
         try:
             await service.newest(limit=1)
+            engines = await run_sync((await service.engines()).states)
             trouble = service.trouble
         except UserError as error:
             trouble = str(error)
@@ -142,7 +147,7 @@ def _routes(service: JobService) -> list[Route]:
         if trouble is not None:
             reason = trouble if is_near(request.scope) else discreet(trouble, service.settings.home)
             return JSONResponse({"status": "unusable", "reason": reason}, status_code=503)
-        return JSONResponse({"status": "ok", "version": wan_mcp.__version__})
+        return JSONResponse({"status": "ok", "version": wan_mcp.__version__, "engines": engines})
 
     async def media(request: Request) -> Response:
         """Serve a result's file, a conversion of it, or a video's sheet or poster; players may request ranges of it."""

@@ -1,4 +1,4 @@
-"""The endpoints of the engine: what it does and holds, and the memory that it can free."""
+"""The endpoints of the engines: what they do and hold, and the memory that they can free."""
 
 from anyio.to_thread import run_sync
 from starlette.requests import Request
@@ -6,25 +6,25 @@ from starlette.responses import Response
 
 from wan_mcp.fronts.web.answers import Answers
 from wan_mcp.fronts.web.shapes import EnginesAnswer, Freed
-from wan_mcp.service.engine_status import engine_status
+from wan_mcp.service.engine_status import engine_statuses
 from wan_mcp.service.service import JobService
 
 __all__ = ["EngineRoutes"]
 
 
 class EngineRoutes:
-    """The endpoints of the engine."""
+    """The endpoints of the engines."""
 
     def __init__(self, service: JobService, answers: Answers) -> None:
         self._service, self._answers = service, answers
 
     async def show(self, request: Request) -> Response:
-        """Return what the engine does, and the memory of its device."""
+        """Return what each engine does, and the memory of its device."""
         engines = await self._service.engines()
-        status = await run_sync(engine_status, engines, self._service.settings)
-        return self._answers.json(request, EnginesAnswer(engines=[status]))
+        statuses = await run_sync(engine_statuses, engines, self._service.settings)
+        return self._answers.json(request, EnginesAnswer(engines=statuses))
 
     async def free(self, request: Request) -> Response:
-        """Ask the idle engine to end, which frees its memory; the next job starts another."""
+        """Ask the idle engines to end, which frees their memory; the next job starts one again."""
         engines = await self._service.engines()
         return self._answers.json(request, Freed(asked=await run_sync(engines.free)))

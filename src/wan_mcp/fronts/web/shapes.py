@@ -275,7 +275,7 @@ class Removed(Shape):
 
 
 class EnginesAnswer(Shape):
-    """The engines of this server: one."""
+    """The engines of this server: one for each device, in the order of the devices."""
 
     engines: list[EngineStatus]
 

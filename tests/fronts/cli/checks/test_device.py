@@ -1,5 +1,7 @@
 """What `doctor` says about the device that is asked for: used, or not, why, and the line that repairs it."""
 
+import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -30,6 +32,7 @@ def facts(**changes: Any) -> dict[str, Any]:
 
 
 ON_CPU = {"torch": "2.13.0+cpu", "for_gpus": False, "gpus": 0, "name": None, "fault": "Torch not compiled with CUDA"}
+CHANGES: tuple[dict[str, Any], ...] = ({}, {"fault": "it computes wrong sums"})
 NO_GPU = {"gpus": 0, "name": None}
 
 
@@ -122,3 +125,21 @@ def test_a_gpu_that_only_the_driver_sees_is_found_by_the_real_check(driver: Path
 def test_a_driver_that_does_not_answer_lists_nothing(driver: Path) -> None:
     driver.write_text("#!/bin/sh\nexit 9\n", encoding="utf-8")
     assert listed_gpus() == ()
+
+
+def test_each_gpu_of_several_is_checked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The driver, torch and the GPUs are what this machine lacks: another program says what torch would."""
+    sound, broken = (
+        {name: facts(**changes)[name] for name in ("name", "memory", "free", "fault")} for changes in CHANGES
+    )
+    said = facts(diffusers="1", transformers="5", gpus=2) | {"devices": {"cuda:0": sound, "cuda:1": broken}}
+    python = tmp_path / "python"
+    python.write_text(f"#!/bin/sh\necho '{json.dumps(said)}'\n", encoding="utf-8")
+    python.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(python))
+    _, first, second = check_libraries_and_device(Settings(device="auto"))
+    assert (first.good, first.says.startswith(f"cuda:0: {H100}, ")) == (True, True)
+    assert (second.good, second.says.startswith(f"cuda:1: {H100} cannot be used: it computes wrong sums")) == (
+        False,
+        True,
+    )

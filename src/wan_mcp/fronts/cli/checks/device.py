@@ -1,4 +1,4 @@
-"""Check the libraries, the device that the settings ask for, and the memory of this machine.
+"""Check the libraries, the devices that the settings ask for, and the memory of this machine.
 
 Torch is asked in another process, so this one stays light and a broken installation cannot take it down. The driver's
 tool is asked as well: it also lists the GPUs that torch cannot use.
@@ -31,7 +31,7 @@ BUILD_FOR_GPUS = "cu130"
 
 
 def check_libraries_and_device(settings: Settings) -> Iterator[Finding]:
-    """Check that the libraries can be imported, and that the device can be used."""
+    """Check that the libraries can be imported, and that each device can be used."""
     try:
         run = subprocess.run(
             [sys.executable, "-P", "-m", PROBE, settings.device],  # -P: nothing is imported from the current folder
@@ -50,7 +50,13 @@ def check_libraries_and_device(settings: Settings) -> Iterator[Finding]:
         return
     facts: dict[str, Any] = json.loads(run.stdout.strip().splitlines()[-1])
     yield Finding("libraries", ", ".join(f"{name} {facts[name]}" for name in ("torch", "diffusers", "transformers")))
-    yield device_finding(settings.device, facts, listed_gpus())
+    listed, devices = listed_gpus(), facts["devices"]
+    for device, known in devices.items():
+        if len(devices) == 1:
+            yield device_finding(settings.device, facts | known, listed)
+        else:
+            found = device_finding(device, facts | known, listed)
+            yield Finding(found.what, f"{device}: {found.says}", found.good)
 
 
 def device_finding(asked: str, facts: dict[str, Any], listed: Sequence[str]) -> Finding:

@@ -51,8 +51,9 @@ def check_home(settings: Settings) -> Iterator[Finding]:
             return
         database = Database(settings.database)
         unreadable = unreadable_rows(database)
-        rows, device = WorkerRegistry(database), DeviceNames(database).of(settings.device)
-        row, in_the_way = rows.get(device), InTheWay(home, rows, Processes()).now(device)
+        rows, devices = WorkerRegistry(database), DeviceNames(database).of(settings.device)
+        strangers = [InTheWay(home, rows, Processes()).now(each) for each in devices]
+        running = {each: row.pid for each in devices if (row := rows.get(each)) is not None and row.process()}
         database.close()
     except UserError as error:
         yield Finding("job table", str(error), good=False)
@@ -62,11 +63,14 @@ def check_home(settings: Settings) -> Iterator[Finding]:
         yield Finding("job", str(job), good=False)
     if len(unreadable) > UNREADABLE_SHOWN:
         yield Finding("job", f"{len(unreadable) - UNREADABLE_SHOWN} more are unreadable", good=False)
-    if in_the_way is not None:
-        yield Finding("engine", in_the_way, good=False)
-        return
-    alive = row is not None and row.process() is not None
-    yield Finding("engine", f"running, pid {row.pid}" if alive and row else "not running; the next job starts one")
+    in_the_way = [each for each in strangers if each is not None]
+    for stranger in in_the_way:
+        yield Finding("engine", stranger, good=False)
+    for each, pid in running.items():
+        where = f" on {each}" if len(devices) > 1 else ""
+        yield Finding("engine", f"running{where}, pid {pid}")
+    if not in_the_way and not running:
+        yield Finding("engine", "not running; the next job starts one")
 
 
 def _folders(home: Path) -> Iterator[Finding]:
