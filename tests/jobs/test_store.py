@@ -8,7 +8,8 @@ import pytest
 from tests.fixtures.job_table import Clock, video_plan, video_request
 from wan_mcp.errors import BadRequest, LeaseLost, QueueFull, UnknownJob
 from wan_mcp.jobs.database import Database
-from wan_mcp.jobs.store import DOWNLOADS_ALLOWED, JobStore, new_job_id
+from wan_mcp.jobs.job_ids import new_job_id
+from wan_mcp.jobs.store import DOWNLOADS_ALLOWED, JobStore
 from wan_mcp.schema.enums import JobState, Stage
 from wan_mcp.schema.jobs import Artifact, Job, JobError, Progress
 

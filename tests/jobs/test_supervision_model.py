@@ -388,3 +388,12 @@ def test_an_engine_that_hangs_on_one_device_is_ended_and_the_other_goes_on(machi
     assert states(machine, jobs) == {JobState.SUCCEEDED}
     assert [machine.store.get(job.id).crashes for job in jobs].count(1) == 1
     assert machine.faults == []
+
+
+@pytest.mark.parametrize("whose", [0, 1])
+def test_fronts_that_all_cannot_start_engines_do_not_wait_for_each_other(machine: Machine, whose: int) -> None:
+    fronts = [machine.add_front(device, broken=[device]) for device in ("cpu", "cuda:1")]
+    job = machine.submit(fronts[whose])
+    machine.work(150)
+    assert states(machine, [job]) == {JobState.FAILED}
+    assert machine.faults == []

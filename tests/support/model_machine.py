@@ -5,13 +5,14 @@ how it has to end.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
 from tests.fixtures.job_table import video_plan, video_request
+from tests.support.model_front import KnownJob, ModelFront
 from wan_mcp.errors import LeaseLost
 from wan_mcp.jobs.database import Database
 from wan_mcp.jobs.device_lock import engine_lock
@@ -34,39 +35,6 @@ TURN_S = 0.5
 BROKEN = "No module named torch"
 GPUS = ("cuda:0", "cuda:1")
 """What auto stands for."""
-
-
-@dataclass
-class KnownJob:
-    """What the model knows of a job."""
-
-    front: "ModelFront"
-    poison: tuple[str, ...]
-    """The devices whose engines it crashes."""
-    crashes: list[str] = field(default_factory=list)
-    kills: int = 0
-    hangs: int = 0
-
-
-@dataclass(eq=False)
-class ModelFront:
-    """A front: its settings, and the devices whose engines cannot start with them."""
-
-    settings: Settings
-    broken: tuple[str, ...]
-    supervisor: Supervisor
-    database: Database
-    stopped: bool = False
-
-    @property
-    def works(self) -> bool:
-        """Whether the engine of one of its devices can start."""
-        return bool(self.able)
-
-    @property
-    def able(self) -> set[str]:
-        """The devices whose engines can start."""
-        return {device for device in self.supervisor.devices if device not in self.broken}
 
 
 @dataclass(eq=False)

@@ -4,7 +4,6 @@ Fronts submit, cancel and read; engines claim, report and finish. An engine may 
 its `attempt`, so one that was given up for dead cannot overwrite the work of the next.
 """
 
-import secrets
 import sqlite3
 import time
 from collections.abc import Callable, Collection, Sequence
@@ -14,6 +13,7 @@ from wan_mcp.errors import BadRequest, LeaseLost, UnknownJob, UnreadableRow, abo
 from wan_mcp.jobs.asked import asks_for, kept
 from wan_mcp.jobs.database import Database, Remembered
 from wan_mcp.jobs.evidence import Death, Evidence
+from wan_mcp.jobs.job_ids import new_job_id
 from wan_mcp.jobs.other_devices import OtherDevices, asked_devices
 from wan_mcp.jobs.rows import COLUMNS, JobListing, UnreadableJob, is_device_name, read_row, readable
 from wan_mcp.jobs.turns import NOBODY, ORDER, Asker, next_turn, require_place
@@ -23,18 +23,9 @@ from wan_mcp.schema.plans import Plan
 from wan_mcp.schema.requests import Request
 from wan_mcp.text import quoted
 
-__all__ = ["JobStore", "new_job_id"]
-
-# Base32 without the letters that people and models mix up; 20 of them are 100 random bits.
-ID_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
-ID_LENGTH = 20
+__all__ = ["JobStore"]
 
 DOWNLOADS_ALLOWED = 20  # attempts at a job in whose download an engine died
-
-
-def new_job_id() -> str:
-    """Return an id that cannot be guessed."""
-    return "".join(secrets.choice(ID_ALPHABET) for _ in range(ID_LENGTH))
 
 
 class JobStore:

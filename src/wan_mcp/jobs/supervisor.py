@@ -233,9 +233,10 @@ class Supervisor:
             needed.start()
         else:
             latest = max(own, key=lambda each: each.failed_at)
-            self._store.fail_queued(self._cannot_run(latest), self.settings_key)
-            for each in own:
-                each.forgive()
+            # With no job failed, the evidence stays: the front whose job it is must see that nobody here can run it.
+            if self._store.fail_queued(self._cannot_run(latest), self.settings_key):
+                for each in own:
+                    each.forgive()
         self.join()
 
     def _cannot_run(self, failed: DeviceSupervisor) -> JobError:
