@@ -129,7 +129,8 @@ class Storm:
         """Kill the engine and wait until it is gone; False if there was none."""
         database = Database(self._settings.database)
         try:
-            row = WorkerRegistry(database).get(DeviceNames(database).of(self._settings.device))
+            [device, *_] = DeviceNames(database).of(self._settings.device)
+            row = WorkerRegistry(database).get(device)
             process = row.process() if row else None
             if process is None:
                 return False
