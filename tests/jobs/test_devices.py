@@ -223,6 +223,27 @@ def test_all_gpus_serve_one_queue_and_a_kill_costs_one_job_an_attempt(
     home.tend_until(lambda: home.fronts[0].states() == {"cuda:0": "off", "cuda:1": "off"})
 
 
+@pytest.mark.parametrize(("devices", "state"), [("cuda:0,1", JobState.SUCCEEDED), ("cuda:0", JobState.FAILED)])
+def test_a_job_that_is_too_large_for_one_gpu_runs_on_another_if_there_is_one(
+    engine: Callable[..., Settings], devices: str, state: JobState
+) -> None:
+    settings = engine("lacks_memory_on_the_first", device=devices)
+    database = Database(settings.database)
+    store = JobStore(database)
+    front, watch = Supervisor(settings, store), database.watch()
+    job = store.submit(video_request(), video_plan(), None, 99)
+    end = time.monotonic() + PATIENCE_S
+    while not (now := store.get(job.id)).state.final:
+        assert time.monotonic() < end
+        front.supervise()
+        watch.wait(0.2)
+    assert (now.state, now.crashes) == (state, 0)
+    assert now.device == ("cuda:1" if state is JobState.SUCCEEDED else "cuda:0")
+    assert state is JobState.SUCCEEDED or (now.error is not None and now.error.code == "too_large_for_device")
+    watch.close()
+    database.close()
+
+
 def test_auto_is_a_device_that_is_there() -> None:
     import torch
 

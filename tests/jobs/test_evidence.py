@@ -53,3 +53,12 @@ def test_other_jobs_go_first_after_two_kills(kills: int, waits: bool) -> None:
 @pytest.mark.parametrize("text", [None, "", "[]", "{", "3", '[["bored", "cpu"]]', "[[]]", "[" * 50_000, "[[1, 2, 3]]"])
 def test_what_is_no_evidence_counts_for_nothing(text: str | None) -> None:
     assert Evidence.parse(text).fails([]) is None
+
+
+def test_a_job_with_no_room_on_a_device_is_for_the_others_and_fails_without_them() -> None:
+    evidence = Evidence().without_room_on("cuda:0")
+    assert Evidence.parse(str(evidence)) == evidence
+    assert evidence.bars("cuda:0") and not evidence.bars("cuda:1")
+    assert evidence.fails(["cuda:0", "cuda:1"]) is None
+    assert "enough memory" in (evidence.fails(["cuda:0"]) or "")
+    assert Evidence.parse(str(evidence.after(Death.KILLED, "cuda:1"))).too_large_for == ("cuda:0",)

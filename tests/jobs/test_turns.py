@@ -13,7 +13,6 @@ from wan_mcp.errors import QueueFull
 from wan_mcp.jobs.database import Database
 from wan_mcp.jobs.store import JobStore
 from wan_mcp.jobs.supervisor import Supervisor
-from wan_mcp.jobs.timings import Timings
 from wan_mcp.jobs.turns import Asker
 from wan_mcp.schema.enums import JobState
 from wan_mcp.schema.jobs import Job
@@ -122,7 +121,7 @@ def test_a_full_queue_has_a_place_for_a_client_that_has_none_in_it(store: JobSto
 def test_the_position_and_the_outlook_are_those_of_this_order(tmp_path: Path) -> None:
     database = Database(tmp_path / "jobs.db")
     store = JobStore(database)
-    queue = Queue(store, Timings(database), Supervisor(Settings(home=tmp_path), store), "auto")
+    queue = Queue(store, Supervisor(Settings(home=tmp_path), store))
     many = [submit(store, "Claude") for _ in range(5)]
     assert [queue.outlook(video_plan(), Asker(client))[0] for client in ("Claude", "Cursor")] == [5, 1]
     one = submit(store, "Cursor")

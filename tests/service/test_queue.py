@@ -33,7 +33,7 @@ def queue(database: Database, store: JobStore, settings: Settings) -> Queue:
         timings.record("cpu", "wan-mini", stage, work, LOAD_S if stage is Stage.LOAD else 1.0, "+full")
     for stage, work in stage_work(CAPTION).items():
         timings.record("cpu", CAPTION.model, stage, work, LOAD_S if stage is Stage.LOAD else 1.0)
-    return Queue(store, timings, Supervisor(settings, store), "auto")
+    return Queue(store, Supervisor(settings, store))
 
 
 def submit(store: JobStore, model: str) -> Job:

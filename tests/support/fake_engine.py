@@ -177,6 +177,11 @@ def _fail(job: Job) -> None:
     raise JobFailed("out_of_memory", "The device has not enough memory for this size; choose a smaller one.")
 
 
+def _lack_memory_on_the_first(job: Job) -> None:
+    if job.device == "cuda:0":
+        raise JobFailed("too_large_for_device", "This size needs more memory than the device has.")
+
+
 def _exit(job: Job) -> None:
     sys.exit(3)
 
@@ -223,6 +228,7 @@ TRICKS: dict[str, Trick] = {
     "strolls": lambda job: None,
     "raises": _raise,
     "fails": _fail,
+    "lacks_memory_on_the_first": _lack_memory_on_the_first,
     "exits": _exit,
     "killed": _kill,
     "aborts": _abort,

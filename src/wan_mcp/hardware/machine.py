@@ -3,7 +3,7 @@
 import re
 import shutil
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from wan_mcp.catalog.manifest import Manifest
 from wan_mcp.child_environment import child_environment
@@ -31,6 +31,8 @@ class Machine:
     memory: int | None
     """Total bytes; None if unknown."""
     has_fp8: bool = False
+    model: str = field(default="", compare=False)
+    """The name of the hardware, such as NVIDIA H100 80GB HBM3; empty if unknown."""
 
     def precision_of(self, manifest: Manifest, asked: RequestedPrecision = "auto") -> ComputePrecision:
         """Return the precision of a model's denoisers if `asked` is requested."""

@@ -97,6 +97,8 @@ ADDITIONS = (
     # What auto means, in order; `auto_device` has the first, for versions that know only that.
     "CREATE TABLE IF NOT EXISTS auto_devices (place INTEGER PRIMARY KEY, device TEXT NOT NULL) STRICT",
     "CREATE TABLE IF NOT EXISTS shrunk_requests (one INTEGER PRIMARY KEY CHECK (one = 1), seq INTEGER NOT NULL) STRICT",
+    # The name of each device's hardware: what was measured on one is expected of another of the same name.
+    "CREATE TABLE IF NOT EXISTS device_models (device TEXT PRIMARY KEY, model TEXT NOT NULL) STRICT",
     # The latest change of each job, for those who follow all of them. Triggers note it, so that what an older version
     # does is noted as well. A deleted job leaves its row here; `files_left` is 1 until its files are gone too.
     """
@@ -164,6 +166,7 @@ ADDED_COLUMNS = (
     ("jobs", "download_limit", "INTEGER"),
     ("jobs", "notify", "TEXT NOT NULL DEFAULT ''"),
     ("jobs", "reviews", "INTEGER NOT NULL DEFAULT 0"),
+    ("jobs", "passed", "INTEGER NOT NULL DEFAULT 0"),
 )
 """Table, column and declaration of each column that was added in this way."""
 ADDED_INDEXES = (

@@ -15,6 +15,7 @@ CRASHES_ALLOWED = 1  # on all devices together
 HANGS_ALLOWED = 2
 KILLS_ALLOWED = 5
 KILLS_IN_PLACE = 1  # after more, other jobs go first
+TOO_LARGE = "too_large"
 
 
 class Death(StrEnum):
@@ -30,26 +31,33 @@ class Death(StrEnum):
 
 @dataclass(frozen=True)
 class Evidence:
-    """The deaths of the engines that ran a job, oldest first, each with its device."""
+    """The deaths of the engines that ran a job, oldest first, each with its device; and where it has no room."""
 
     deaths: tuple[tuple[Death, str], ...] = ()
+    too_large_for: tuple[str, ...] = ()
+    """The devices with too little memory for it."""
 
     @classmethod
     def parse(cls, text: str | None) -> "Evidence":
         """Parse the column; words that are unknown or wrong are no evidence."""
         try:
             entries = json.loads(text or "[]")
-            return cls(tuple((Death(how), str(device)) for how, device in entries if how in list(Death)))
+            deaths = tuple((Death(how), str(device)) for how, device in entries if how in list(Death))
+            return cls(deaths, tuple(str(device) for how, device in entries if how == TOO_LARGE))
         except (ValueError, TypeError, RecursionError):
             return cls()
 
     def __str__(self) -> str:
         """Return the text for the column."""
-        return json.dumps([[how, device] for how, device in self.deaths])
+        return json.dumps([*self.deaths, *((TOO_LARGE, device) for device in self.too_large_for)])
 
     def after(self, death: Death, device: str) -> "Evidence":
         """Return the evidence after another death."""
-        return Evidence((*self.deaths, (death, device)))
+        return Evidence((*self.deaths, (death, device)), self.too_large_for)
+
+    def without_room_on(self, device: str) -> "Evidence":
+        """Return the evidence after an engine of the device had too little memory."""
+        return Evidence(self.deaths, (*self.too_large_for, device))
 
     def count(self, death: Death, device: str | None = None) -> int:
         """Return how often engines (of one device, or any) died in this way."""
@@ -57,7 +65,7 @@ class Evidence:
 
     def bars(self, device: str) -> bool:
         """Check whether engines of a device are not to take the job any more."""
-        return self.count(Death.CRASHED, device) > CRASHES_ALLOWED
+        return self.count(Death.CRASHED, device) > CRASHES_ALLOWED or device in self.too_large_for
 
     @property
     def waits(self) -> bool:
@@ -73,6 +81,8 @@ class Evidence:
             return f"The engine was killed {self.count(Death.KILLED)} times while it ran this job"
         if self.count(Death.HUNG) > HANGS_ALLOWED:
             return f"The engine hung {self.count(Death.HUNG)} times while it ran this job"
+        if self.too_large_for and all(self.bars(device) for device in devices):
+            return "No engine that is left has enough memory for this job"
         crashed = {device for how, device in self.deaths if how is Death.CRASHED}
         if self.count(Death.CRASHED) <= CRASHES_ALLOWED:
             return None

@@ -9,32 +9,31 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
-from wan_mcp.errors import BadRequest, LeaseLost, UnknownJob, UnreadableRow, about
+from wan_mcp.errors import BadRequest, LeaseLost, about
 from wan_mcp.jobs.asked import asks_for, kept
-from wan_mcp.jobs.database import Database, Remembered
+from wan_mcp.jobs.database import Database
 from wan_mcp.jobs.evidence import Death, Evidence
 from wan_mcp.jobs.job_ids import new_job_id
+from wan_mcp.jobs.job_reads import JobReads
 from wan_mcp.jobs.other_devices import OtherDevices, asked_devices
-from wan_mcp.jobs.rows import COLUMNS, JobListing, UnreadableJob, is_device_name, read_row, readable
+from wan_mcp.jobs.rows import COLUMNS, UnreadableJob, read_row, readable
 from wan_mcp.jobs.turns import NOBODY, ORDER, Asker, next_turn, require_place
 from wan_mcp.schema.enums import JobState
 from wan_mcp.schema.jobs import Artifact, Job, JobError, Progress
 from wan_mcp.schema.plans import Plan
 from wan_mcp.schema.requests import Request
-from wan_mcp.text import quoted
 
 __all__ = ["JobStore"]
 
 DOWNLOADS_ALLOWED = 20  # attempts at a job in whose download an engine died
 
 
-class JobStore:
+class JobStore(JobReads):
     """All operations on jobs."""
 
     def __init__(self, database: Database, clock: Callable[[], float] = time.time) -> None:
-        self.database = database
+        super().__init__(database)
         self._clock = clock
-        self._remembered = Remembered(database)
 
     # What fronts do.
 
@@ -86,56 +85,6 @@ class JobStore:
         rows = self.database.read(f"SELECT {COLUMNS}, request FROM jobs WHERE request_id = ?", request_id)
         return _same_request(rows[0], request) if rows else None
 
-    def get(self, job_id: str) -> Job:
-        """Return one job.
-
-        Raises:
-            UnknownJob: there is none of that id.
-            UnreadableRow: its row cannot be understood.
-        """
-
-        def read() -> list[Job | UnreadableJob]:
-            return [read_row(row) for row in self.database.read(f"SELECT {COLUMNS} FROM jobs WHERE id = ?", job_id)]
-
-        match self._remembered.get(("job", job_id), read):
-            case [Job() as job]:
-                return job
-            case [UnreadableJob() as unreadable]:
-                raise UnreadableRow(str(unreadable))
-            case _:
-                raise UnknownJob(f"no job {quoted(job_id)}; list_jobs shows the existing jobs")
-
-    def listed(self, state: JobState | None = None, limit: int = 20) -> JobListing:
-        """Return the newest jobs of one state or all, and the unreadable rows among them."""
-        rows = self.database.read(
-            f"SELECT {COLUMNS} FROM jobs WHERE :state IS NULL OR state = :state ORDER BY seq DESC LIMIT :limit",
-            state=state,
-            limit=limit,
-        )
-        return JobListing.of(rows)
-
-    def newest(self, state: JobState | None = None, limit: int = 20) -> list[Job]:
-        """Return jobs of one state or all, newest first."""
-        return self.listed(state, limit).jobs
-
-    def unfinished(self) -> list[Job]:
-        """Return running and queued jobs, in the order in which they are served."""
-        return [job for job, _ in self.line()]
-
-    def line(self) -> list[tuple[Job, Evidence]]:
-        """Return running and queued jobs, in the order in which they are served, each with its evidence."""
-
-        def read() -> list[tuple[Job, Evidence]]:
-            rows = self.database.read(
-                f"SELECT {COLUMNS}, evidence FROM jobs"
-                f" WHERE state IN ('running', 'queued') ORDER BY state = 'queued', {ORDER}"
-            )
-            found = [(read_row(row), Evidence.parse(row["evidence"])) for row in rows]
-            line = [(job, evidence) for job, evidence in found if isinstance(job, Job)]
-            return sorted(line, key=lambda each: each[0].state is JobState.QUEUED and each[1].waits)
-
-        return self._remembered.get("unfinished", read)
-
     def cancel(self, job_id: str) -> Job:
         """Ask a job to stop: a queued one is cancelled at once, a running one by its engine.
 
@@ -179,7 +128,7 @@ class JobStore:
 
     def fail_hopeless(self, devices: Collection[str]) -> list[Job]:
         """Fail the queued jobs that no engine of these devices can run, by what their evidence says; return them."""
-        if not any(job.state is JobState.QUEUED and evidence.fails(devices) for job, evidence in self.line()):
+        if not any(job.state is JobState.QUEUED and evidence.fails(devices) for job, evidence, _ in self.line()):
             return []
         failed = []
         with self.database.write() as connection:
@@ -206,8 +155,13 @@ class JobStore:
         except_models: Sequence[str] = (),
         engine: str | None = None,
         others: OtherDevices | None = None,
+        only: str | None = None,
+        passed: Sequence[str] = (),
     ) -> Job | None:
-        """Claim the next queued job that is not for these models nor `others`, for an engine of that identity."""
+        """Claim the next queued job that is not for these models nor `others`, for an engine of that identity.
+
+        With `only`, claim no other than the job of that id, which passes by those of the ids in `passed`.
+        """
         waiting: int | None = None
         with self.database.write(durable=False) as connection:  # a claim lost to a power cut is a queued job
             rows = connection.execute(
@@ -216,6 +170,8 @@ class JobStore:
             for candidate in rows:
                 job, evidence = read_row(candidate), Evidence.parse(candidate["evidence"])
                 if isinstance(job, UnreadableJob) or job.plan.model in except_models or evidence.bars(device):
+                    continue
+                if only not in (None, job.id):
                     continue
                 if others and others.take(job, evidence, device):
                     continue
@@ -232,15 +188,10 @@ class JobStore:
                 f" updated_at = :now WHERE seq = :seq RETURNING {COLUMNS}",
                 {"device": device, "engine": engine, "now": self._clock(), "seq": waiting},
             ).fetchone()
+            connection.executemany(
+                "UPDATE jobs SET passed = passed + 1 WHERE id = ? AND state = 'queued'", [(each,) for each in passed]
+            )
             return readable(row)
-
-    def has_queued(self, device: str | None = None, others: OtherDevices | None = None) -> bool:
-        """Check whether a job is queued that can be claimed (by an engine of `device`, or of any)."""
-        return any(
-            job.state is JobState.QUEUED
-            and (device is None or not (evidence.bars(device) or (others and others.take(job, evidence, device))))
-            for job, evidence in self.line()
-        )
 
     def report(self, job: Job, progress: Progress) -> bool:
         """Write the progress of a running job; return whether its cancellation was requested.
@@ -255,10 +206,6 @@ class JobStore:
             now=self._clock(),
             durable=False,
         )
-
-    def cancel_requested(self, job: Job) -> bool:
-        """Check whether the cancellation of a running job was requested."""
-        return any(row[0] for row in self.database.read("SELECT cancel_requested FROM jobs WHERE id = ?", job.id))
 
     def add_artifact(self, job: Job, artifact: Artifact) -> None:
         """Add a finished file to a running job.
@@ -296,16 +243,20 @@ class JobStore:
             now=self._clock(),
         )
 
-    def release(self, job: Job) -> None:
+    def release(self, job: Job, *, too_large_for: str | None = None) -> None:
         """Return a running job to its old place in the queue: its engine exits normally, or has downloaded its weights.
 
-        A job whose cancellation was requested is cancelled instead.
+        Or, with `too_large_for`, that device has too little memory. A job whose cancellation was requested is cancelled
+        instead.
         """
+        rows = self.database.read("SELECT evidence FROM jobs WHERE id = ?", job.id)
+        evidence = Evidence.parse(rows[0]["evidence"] if rows else None)
         self._change(
             job,
             "state = CASE WHEN cancel_requested THEN 'cancelled' ELSE 'queued' END, progress = NULL,"
-            " finished_at = CASE WHEN cancel_requested THEN :now END",
+            " finished_at = CASE WHEN cancel_requested THEN :now END, evidence = coalesce(:evidence, evidence)",
             now=self._clock(),
+            evidence=str(evidence.without_room_on(too_large_for)) if too_large_for else None,
             durable=False,
         )
 
@@ -321,24 +272,6 @@ class JobStore:
         return bool(row[0])
 
     # What a process does that finds an engine dead, holding that device's lock.
-
-    def devices_at_work(self) -> list[str]:
-        """Return the devices whose engines have running jobs, or had when they died."""
-        rows = self.database.read("SELECT DISTINCT device FROM jobs WHERE state = 'running' AND device IS NOT NULL")
-        return [row["device"] for row in rows if is_device_name(row["device"])]
-
-    def has_running(self, device: str) -> bool:
-        """Check whether a job is running on a device, or was when its engine died."""
-        return any(job.state is JobState.RUNNING and job.device == device for job in self.unfinished())
-
-    def last_end(self, device: str) -> float | None:
-        """Return when a job of a device ended last, in Unix time."""
-        [row] = self.database.read("SELECT max(finished_at) FROM jobs WHERE device = ?", device)
-        return None if row[0] is None else float(row[0])
-
-    def has_evidence(self) -> bool:
-        """Check whether engines have died over a job that is queued."""
-        return any(job.state is JobState.QUEUED and evidence.deaths for job, evidence in self.line())
 
     def requeue_orphans(
         self,

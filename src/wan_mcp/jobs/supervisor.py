@@ -7,17 +7,21 @@ cannot run is failed), and so is which device gets an engine (every GPU serves o
 import logging
 import threading
 from collections.abc import Iterable
+from itertools import islice
 
 from wan_mcp.errors import BadRequest
 from wan_mcp.hardware.machine import Machine
+from wan_mcp.jobs.affinity import EngineInView, Timetable, choose
 from wan_mcp.jobs.device_supervisor import DeviceSupervisor
 from wan_mcp.jobs.devices import AUTO, DeviceNames
+from wan_mcp.jobs.engines_in_view import EnginesInView
 from wan_mcp.jobs.fronts import Presence, settings_key
 from wan_mcp.jobs.orphans import engines_on, living_devices
 from wan_mcp.jobs.other_devices import OtherDevices
 from wan_mcp.jobs.processes import Processes
 from wan_mcp.jobs.store import JobStore
-from wan_mcp.jobs.waiting import claimable, computing
+from wan_mcp.jobs.timings import Timings
+from wan_mcp.jobs.waiting import LOOKED_AT, Waiting, computing, waiting_jobs
 from wan_mcp.jobs.workers import WorkerRegistry, WorkerRow
 from wan_mcp.schema.enums import JobState
 from wan_mcp.schema.jobs import Job, JobError
@@ -41,6 +45,7 @@ class Supervisor:
         self._processes = processes or Processes()
         self._rows = WorkerRegistry(store.database, self._processes)
         self._other_devices = OtherDevices(settings.home, self._rows, self._processes)
+        self._in_view = EnginesInView(store, self._rows, Timings(store.database), settings.precision)
         self._turn = threading.Lock()
         self.settings_key = settings_key(settings)
         self._presence = Presence(settings.home, self.settings_key)
@@ -77,6 +82,19 @@ class Supervisor:
     def engines(self) -> list[WorkerRow]:
         """Return the living engines of the settings' devices; for estimates, because it does not check the locks."""
         return [row for device in self.devices if (row := self.engine(device)) is not None]
+
+    def in_view(self) -> list[EngineInView]:
+        """Return the engines that serve the queue, and those that would be started for it."""
+        hindered = {each.device for each in self._own() if each.hindrance is not None}
+        return self._in_view.of(device for device in self.all_devices() if device not in hindered)
+
+    def timetable(self) -> Timetable:
+        """Return what jobs take, by what has been measured so far."""
+        return self._in_view.timetable()
+
+    def waiting(self) -> list[Waiting]:
+        """Return the queued jobs, with the devices that may run them, in the order of the queue."""
+        return [*waiting_jobs(self._store, self.all_devices(), self._other_devices)]
 
     def all_devices(self) -> list[str]:
         """Return the settings' devices, and the others of this home that have an engine."""
@@ -148,7 +166,7 @@ class Supervisor:
         """
         with self._turn:
             self._notice_a_stop()
-            for each in self._supervised.values():
+            for each in [*self._supervised.values()]:
                 each.reap()
             own = self._own()
             self.join()
@@ -183,9 +201,7 @@ class Supervisor:
         if device in self._supervised:
             return self._supervised[device]
         found = DeviceSupervisor(device, settings, self._store, self._rows, self._processes)
-        if keep:
-            self._supervised[device] = found
-        return found
+        return self._supervised.setdefault(device, found) if keep else found  # estimates are made in other threads
 
     def _notice_a_stop(self) -> None:
         """Restart the deadlines of engines that are waited for, if this process or the machine was stopped."""
@@ -193,28 +209,40 @@ class Supervisor:
         gap = 0.0 if self._last_turn is None else now - self._last_turn
         self._last_turn = now
         if gap > STOPPED_S:
-            for each in self._supervised.values():
+            for each in [*self._supervised.values()]:
                 each.forget_stop(gap)
 
     # Starts.
 
     def _start_what_is_needed(self, own: list[DeviceSupervisor], dead: list[DeviceSupervisor]) -> None:
-        """Start an engine for each waiting job that no idle engine here can take; fail what nobody can run.
+        """Start an engine for each waiting job that would end later on those that run; fail what nobody can run.
 
         This looks after the locks: what a busy lock hid from others is seen here.
         """
+        asleep = [each for each in dead if not each.is_starting]
+        devices = [each.device for each in own]
+        line = [*islice(waiting_jobs(self._store, devices, self._other_devices), LOOKED_AT)] if asleep else []
+        if not line:
+            return
+        here = [each.device for each in own if each not in asleep and not each.is_taken]
+        at_work, table = self._in_view.of(here), self._in_view.timetable()
         busy = computing(self._store.unfinished())
-        idle = [each for each in own if each.is_starting or not (each in dead or each.is_taken or each.device in busy)]
-        asleep = sorted((each for each in dead if not each.is_starting), key=lambda each: not each.can_start)
-        for devices in claimable(self._store, [each.device for each in own], self._other_devices):
-            if not asleep:
-                return
-            able = next((each for each in (*idle, *asleep) if each.device in devices), None)
-            if able in idle:
-                idle.remove(able)
-            elif able is not None:
-                asleep.remove(able)
-                self._start_or_give_up(able, own, dead)
+
+        def take(engine: EngineInView, others: list[EngineInView]) -> bool:
+            choice = choose(engine, others, line, table)
+            if choice.taken is None:
+                return False
+            line.remove(choice.taken)
+            loaded = engine.loaded.after(choice.taken.job.plan, table.precision)
+            at_work[:] = [*others, EngineInView(engine.device, choice.ends_in_s, loaded)]
+            return True
+
+        for engine in [each for each in at_work if each.device not in busy]:
+            take(engine, [each for each in at_work if each is not engine])
+        for each in sorted(asleep, key=lambda each: not each.can_start):
+            [engine] = self._in_view.of([each.device])
+            if take(engine, [*at_work]):
+                self._start_or_give_up(each, own, dead)
 
     def _start_or_give_up(
         self, needed: DeviceSupervisor, own: list[DeviceSupervisor], dead: list[DeviceSupervisor]

@@ -1,4 +1,4 @@
-"""Times of a job's stages on this machine, measured on its finished jobs.
+"""Times of a job's stages on each device of this machine, measured on its finished jobs.
 
 Engines record; they serve a running job's time left, a queue's length in seconds, and the times in
 `list_resolutions`. Without a measurement there is no estimate: None, never a guess.
@@ -7,10 +7,13 @@ A denoising step is measured for each way of running a model apart (its *variant
 compiled or not, turbo, passes left out); the other stages do not depend on it.
 """
 
+import sqlite3
 import statistics
 import time
 from collections import defaultdict
+from collections.abc import Hashable
 from dataclasses import dataclass
+from typing import Any
 
 from wan_mcp.catalog.costs import Costs
 from wan_mcp.jobs.database import Database
@@ -18,7 +21,7 @@ from wan_mcp.jobs.step_time_model import StepTimeModel
 from wan_mcp.schema.enums import Stage
 from wan_mcp.schema.plans import CaptionPlan, Plan
 
-__all__ = ["Expectation", "Timings", "Work", "stage_work", "variant_of"]
+__all__ = ["Expectation", "Timings", "Work", "stage_work", "variant_of", "work_key"]
 
 ADDED = ("+full", "+turbo", "+step-cache")  # what a plan may add to the way in which its model runs
 KEPT = 9  # measurements of one stage at one size; an odd number, for the median
@@ -55,6 +58,11 @@ def stage_work(plan: Plan) -> dict[Stage, Work]:
         Stage.DECODE: Work(volume, plan.runs),
         Stage.WRITE: Work(volume, plan.runs),
     }
+
+
+def work_key(plan: Plan) -> Hashable:
+    """Return a value that is equal for plans that are expected to take the same time on one device."""
+    return plan.model, _added_by(plan), tuple(stage_work(plan).items())
 
 
 def variant_of(plan: Plan, way: str = "") -> str:
@@ -95,12 +103,12 @@ class Timings:
         The median at its size; else of denoising the curve through all sizes (see `StepTimeModel`), of the others the
         median at the nearest size, scaled. `variant` None takes all measurements alike.
         """
-        rows = self._database.read(
+        rows = self._rows(
+            device,
             "SELECT size, seconds FROM timings"
             " WHERE device = :device AND model = :model AND stage = :stage"
             " AND (:variant IS NULL OR variant = :variant)"
             " AND size > 0 AND seconds BETWEEN 0 AND 1e9",  # a damaged row must not spoil an estimate
-            device=device,
             model=model,
             stage=stage,
             variant=variant,
@@ -118,6 +126,18 @@ class Timings:
         nearest = min(medians, key=lambda other: abs(other - work.size))
         return medians[nearest] * work.size / nearest
 
+    def _rows(self, device: str, sql: str, **named: Any) -> list[sqlite3.Row]:
+        """Return what was measured on a device, or else on another one of the same hardware."""
+        if rows := self._database.read(sql, device=device, **named):
+            return rows
+        twins = self._database.read(
+            "SELECT twin.device FROM device_models AS own JOIN device_models AS twin USING (model)"
+            " WHERE own.device = ? AND twin.device != own.device AND model != '' ORDER BY twin.device",
+            device,
+        )
+        found = (self._database.read(sql, device=row["device"], **named) for row in twins)
+        return next((rows for rows in found if rows), [])
+
     def latest(self) -> int:
         """Return a number that changes with each measurement."""
         [row] = self._database.read("SELECT coalesce(max(rowid), 0) FROM timings")
@@ -129,12 +149,12 @@ class Timings:
         A front does not know what an engine will do: which kernels, compiled or not.
         """
         added = _added_by(plan)
-        rows = self._database.read(
-            "SELECT variant FROM timings WHERE device = ? AND model = ? AND stage = ?"
-            " GROUP BY variant ORDER BY max(measured_at) DESC, max(rowid) DESC",
+        rows = self._rows(
             device,
-            plan.model,
-            Stage.DENOISE,
+            "SELECT variant FROM timings WHERE device = :device AND model = :model AND stage = :stage"
+            " GROUP BY variant ORDER BY max(measured_at) DESC, max(rowid) DESC",
+            model=plan.model,
+            stage=Stage.DENOISE,
         )
         ways = (row["variant"].removesuffix(added) for row in rows if row["variant"].endswith(added))
         return next((way for way in ways if not any(word in way for word in ADDED)), None)

@@ -159,6 +159,7 @@ class WorkerRegistry:
                 "INSERT OR REPLACE INTO machines VALUES (?, ?, ?, ?, ?, ?)",
                 (device, machine.name, machine.precision, machine.memory, machine.has_fp8, time.time()),
             )
+            connection.execute("INSERT OR REPLACE INTO device_models VALUES (?, ?)", (device, machine.model))
 
     def machine(self, device: str) -> Machine | None:
         """Return the machine that an engine of `device` has recorded since it booted; None if none has."""
@@ -174,6 +175,12 @@ class WorkerRegistry:
         """Return the engine that registered last for `device`; None if there is none, or it left in good order."""
         row = self.last(device)
         return None if row is None or row.ended == Ended.LEFT else row
+
+    def living(self) -> list[WorkerRow]:
+        """Return the engines that live, one for each device; it does not check their locks."""
+        rows = self._database.read("SELECT DISTINCT device FROM engines WHERE ended IS NULL ORDER BY device")
+        found = (self.get(row["device"]) for row in rows)
+        return [row for row in found if row is not None and row.lives(self._processes)]
 
     def last(self, device: str) -> WorkerRow | None:
         """Return the engine that registered last for `device`, however it ended, or None."""

@@ -86,7 +86,7 @@ class LiveTable:
                 await run_sync(deletion.finish)
                 engines = Supervisor(self.settings, store)
                 await run_sync(engines.join)
-                queue = Queue(store, timings, engines, self.settings.precision)
+                queue = Queue(store, engines)
                 retention = Retention(history, deletion, self.media)
                 self._opened = Table(store, history, deletion, retention, timings, engines, queue)
         return self._opened

@@ -62,7 +62,7 @@ def model_statuses(
 
 def what_statuses_depend_on(
     models: Iterable[Manifest], settings: Settings, measured: Measured | None
-) -> tuple[int | None, str | None, Machine | None, tuple[bool, ...]]:
+) -> tuple[int | None, tuple[str, ...], Machine | None, tuple[bool, ...]]:
     """Return a value that stays equal as long as every status of these manifests does; cheap to work out.
 
     Raises:
@@ -70,5 +70,5 @@ def what_statuses_depend_on(
     """
     installed = tuple(is_installed(model, settings.home) for model in models)
     if measured is None:
-        return None, None, None, installed
-    return measured.timings.latest(), measured.engines.device, measured.engines.machine(), installed
+        return None, (), None, installed
+    return measured.timings.latest(), tuple(measured.engines.all_devices()), measured.engines.machine(), installed

@@ -1,15 +1,14 @@
 """A job with its place in the queue and its estimated time."""
 
-import time
 from dataclasses import dataclass
 from itertools import takewhile
 
-from wan_mcp.jobs.loaded_models import LoadedModels
+from wan_mcp.jobs.affinity import EngineInView, Served, schedule
 from wan_mcp.jobs.store import JobStore
 from wan_mcp.jobs.supervisor import Supervisor
-from wan_mcp.jobs.timings import Timings
 from wan_mcp.jobs.turns import NOBODY, Asker, line_before
-from wan_mcp.schema.enums import JobState, RequestedPrecision, Stage
+from wan_mcp.jobs.waiting import Waiting, models_coming, seconds_left
+from wan_mcp.schema.enums import JobState
 from wan_mcp.schema.jobs import Job
 from wan_mcp.schema.plans import Plan
 
@@ -30,12 +29,10 @@ class JobView:
 
 
 class Queue:
-    """The jobs that one engine runs, one after the other."""
+    """The jobs that wait for the engines of a home."""
 
-    def __init__(self, store: JobStore, timings: Timings, engines: Supervisor, precision: RequestedPrecision) -> None:
-        """Keep the sources of the estimates; `precision` is the one in the settings."""
-        self._precision = precision
-        self._store, self._timings, self._engines = store, timings, engines
+    def __init__(self, store: JobStore, engines: Supervisor) -> None:
+        self._store, self._engines = store, engines
 
     def view(self, job_id: str) -> JobView:
         """Return the current view of one job.
@@ -48,22 +45,19 @@ class Queue:
             return JobView(job)
         if job.state is JobState.RUNNING:
             return JobView(job, eta_s=_time_left(job))
-        unfinished = self._store.unfinished()
+        unfinished, hindrance = self._store.unfinished(), self._engines.hindrance
         ahead = list(takewhile(lambda other: other.id != job.id, unfinished))
         # A job that waits for a download is out of line, and its time is unknown.
-        coming = {other.plan.model for other in unfinished if _downloads(other)}
+        coming = models_coming(unfinished)
         if job.plan.model in coming:
             position = sum(other.plan.model == job.plan.model for other in ahead)
-            return JobView(job, queue_position=position, hindrance=self._engines.hindrance)
-        line = [other for other in ahead if other.plan.model not in coming]
-        position = sum(other.state is JobState.QUEUED for other in line) + 1
-        hindrance = self._engines.hindrance
-        return JobView(
-            job,
-            queue_position=position,
-            eta_s=self._seconds([*line, job]) if hindrance is None else None,
-            hindrance=hindrance,
-        )
+            return JobView(job, queue_position=position, hindrance=hindrance)
+        position = sum(other.state is JobState.QUEUED and other.plan.model not in coming for other in ahead) + 1
+        eta_s = None
+        if hindrance is None:
+            served = self._served(self._engines.waiting(), job.id)
+            eta_s = served.ends_in_s if served is not None else None
+        return JobView(job, queue_position=position, eta_s=eta_s, hindrance=hindrance)
 
     def outlook(self, plan: Plan, asker: Asker = NOBODY) -> tuple[int, float | None, float | None]:
         """Return how many jobs a job of `asker` would find ahead, its own seconds, and those until it would begin.
@@ -71,40 +65,36 @@ class Queue:
         Seconds are None while nothing similar was measured, and while something hinders engines.
         """
         unfinished, before = self._store.unfinished(), line_before(self._store.database, asker)
-        coming = {other.plan.model for other in unfinished if _downloads(other)}
-        line = [other for other in unfinished if other.id in before and other.plan.model not in coming]
-        loaded = next((row.loaded for row in self._engines.engines() if row.ready), LoadedModels())
-        for job in line:
-            loaded = loaded.after(job.plan, self._precision)
-        expected = self._timings.expect(self._engines.device, plan, loaded=loaded.has(plan, self._precision))
-        seconds = None if expected is None else sum(expected.values())
-        return len(line), seconds, self._seconds(line) if self._engines.hindrance is None else None
+        coming = models_coming(unfinished)
+        ahead = sum(other.id in before and other.plan.model not in coming for other in unfinished)
+        engines = self._engines.in_view()
+        new = Waiting(_imagined(plan, asker), frozenset(each.device for each in engines))
+        line = [each for each in self._engines.waiting() if each.job.id in before]
+        served = self._served([*line, new], new.job.id)
+        if served is None or self._engines.hindrance is not None:
+            return ahead, self._alone(new, engines), None
+        seconds = None if served.ends_in_s is None else served.ends_in_s - served.begins_in_s
+        return ahead, seconds, served.begins_in_s
 
-    def _seconds(self, line: list[Job]) -> float | None:
-        """Return the seconds until the last job in `line` is done; None if any is unknown."""
-        total, device = 0.0, self._engines.device
-        now = next((row.loaded for row in self._engines.engines() if row.ready), None)
-        loaded = now or LoadedModels()
-        for job in line:
-            if job.state is JobState.RUNNING:
-                seconds = _time_left(job)
-            else:
-                expected = self._timings.expect(device, job.plan, loaded=loaded.has(job.plan, self._precision))
-                seconds = sum(expected.values()) if expected is not None else None
-            if seconds is None:
-                return None
-            total += seconds
-            loaded = loaded.after(job.plan, self._precision)
-        if now is None:
-            total += self._timings.start_seconds(device) or 0.0
-        return total
+    def _served(self, line: list[Waiting], job_id: str) -> Served | None:
+        """Return when a job in `line` is expected to run; None if that is unknown."""
+        found = schedule(self._engines.in_view(), line, self._engines.timetable())
+        return next((each for each in found if each.waiting.job.id == job_id), None)
+
+    def _alone(self, waiting: Waiting, engines: list[EngineInView]) -> float | None:
+        """Return the seconds of a job by itself, on the engine on which it takes the least; None if unknown."""
+        table = self._engines.timetable()
+        seconds = [each for engine in engines if (each := table.run(engine, waiting.job.plan)) is not None]
+        return min(seconds, default=None)
 
 
-def _downloads(job: Job) -> bool:
-    return job.progress is not None and job.progress.stage is Stage.DOWNLOAD
+def _imagined(plan: Plan, asker: Asker) -> Job:
+    """Return a job as it would be if it were queued now."""
+    return Job(
+        id="", request_id=None, state=JobState.QUEUED, plan=plan, created_at=0.0, client=asker.client, owner=asker.owner
+    )
 
 
 def _time_left(job: Job) -> float | None:
-    if job.progress is None or job.progress.eta_s is None or job.updated_at is None:
-        return None
-    return max(0.0, job.progress.eta_s - (time.time() - job.updated_at))
+    left = seconds_left(job)
+    return None if left is None else max(0.0, left)

@@ -317,6 +317,11 @@ class JobService(LiveTable):
 
         return await run_sync(version)
 
+    async def devices(self) -> list[str]:
+        """Return the devices whose engines serve the queue, as far as is known; empty without a job table."""
+        measured = await self._measured()
+        return [] if measured is None else await run_sync(measured.engines.all_devices)
+
     async def _measured(self) -> Measured | None:
         """Return what has been measured; None without a job table, or with one that cannot be opened."""
         if not self._has_table():

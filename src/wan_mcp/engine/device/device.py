@@ -39,10 +39,10 @@ class Device:
     def machine(self) -> Machine:
         """Return its capacity, for the fronts."""
         if not self.is_cuda:
-            return Machine("CPU", self.precision, main_memory())
+            return Machine("CPU", self.precision, main_memory(), model=self.description)
         found = torch.cuda.get_device_properties(self.torch)
         has_fp8 = (found.major, found.minor) >= MIN_FP8_CAPABILITY
-        return Machine("GPU", self.precision, int(found.total_memory), has_fp8)
+        return Machine("GPU", self.precision, int(found.total_memory), has_fp8, self.description)
 
     def free_memory(self) -> None:
         """Free the allocator's cached memory."""

@@ -18,6 +18,7 @@ from types import FrameType
 from typing import Protocol
 
 from wan_mcp.engine.worker.acquire_device import acquire_device, try_acquire
+from wan_mcp.engine.worker.claims import Claims
 from wan_mcp.engine.worker.downloads import Downloads
 from wan_mcp.engine.worker.reporter import EngineShutdown, Reporter
 from wan_mcp.errors import HomeUnusable, JobCancelled, JobFailed, LeaseLost, OutOfSpace, WanError
@@ -28,7 +29,6 @@ from wan_mcp.jobs.fatal_signals import FatalSignals
 from wan_mcp.jobs.fronts import Presence
 from wan_mcp.jobs.loaded_models import LoadedModels
 from wan_mcp.jobs.orphans import death_in, living_devices, settle_orphans
-from wan_mcp.jobs.other_devices import OtherDevices
 from wan_mcp.jobs.processes import Processes
 from wan_mcp.jobs.starts import StartLog
 from wan_mcp.jobs.store import JobStore
@@ -50,6 +50,7 @@ IDLE_LOOK_S = 0.2  # how often an idle engine checks for signals and the idle ti
 FULL_DISK_PATIENCE_S = 60.0
 SHORTAGES_ALLOWED = 5  # attempts at a job; between them
 SHORTAGE_PAUSE_S = 0.5
+TOO_LARGE = "too_large_for_device"  # the code of a job that does not fit, known before anything is loaded for it
 STOP_S = 3.0  # for a download to notice that the engine is shutting down, and release its job
 
 
@@ -95,6 +96,8 @@ class Outcome:
     """A final state, or queued for a job that returns to its place in the queue."""
     error: JobError | None = None
     caption: str | None = None
+    too_large: bool = False
+    """Whether it returns to the queue because another device may have the memory for it."""
 
     def __str__(self) -> str:
         return self.state if self.error is None else f"{self.state}, {self.error.code}"
@@ -154,7 +157,7 @@ def run_engine(
             # A front that found the lock held relies on this engine for its job: check again after releasing the lock.
             engine.rows.unregister(settings.device)
             lock.release()
-            if signals.leaving or not database.in_place() or not engine.store.has_queued(device, engine.other_devices):
+            if signals.leaving or not database.in_place() or not engine.claims.are_possible():
                 break
             if not try_acquire(lock):
                 break
@@ -180,12 +183,13 @@ class _Engine:
         self.settings = settings
         self.store = JobStore(database)
         self.rows = WorkerRegistry(database)
-        self.other_devices = OtherDevices(settings.home, self.rows, Processes())
+        self.claims = Claims(settings, self.store, self.rows)
         self._timings = Timings(database)
         self._build = build
         self._leaving = leaving
         self._runner: Runner | None = None
         self._downloads = Downloads(self._download)
+        self._living: Callable[[], list[str]] = list
         self.fatal_signals = FatalSignals.of(settings, settings.device)
 
     def start(self, began: float) -> None:
@@ -200,6 +204,7 @@ class _Engine:
         def death_of(engine: str | None) -> Death:
             return death_in(self.rows, engine, None, processes, FatalSignals.of(self.settings, self.settings.device))
 
+        self._living = devices
         settle_orphans(self.store, self.settings.device, death_of, devices)
         self.fatal_signals.watch()
         self.open()
@@ -253,10 +258,7 @@ class _Engine:
                 log.warning("the job table was removed or replaced; leaving, for an engine that serves the new one")
                 return None
             coming = self._downloads.models()
-            device, others = self.settings.device, self.other_devices
-            if self.store.has_queued(device, others) and (
-                job := self.store.claim(device, except_models=coming, engine=self.rows.me(), others=others)
-            ):
+            if (job := self.claims.next(self._loaded(), coming)) is not None:
                 return job
             now = time.monotonic()
             if coming:
@@ -269,9 +271,12 @@ class _Engine:
             watch.wait(min(IDLE_LOOK_S, idle_until - now))
         return None
 
+    def _loaded(self) -> LoadedModels:
+        return self._runner.loaded() if self._runner is not None else LoadedModels()
+
     def _sign_of_life(self) -> None:
-        loaded = self._runner.loaded() if self._runner is not None else None
-        self.rows.heartbeat(self.settings.device, time.monotonic() + ALIVE_S + self.settings.step_deadline_s, loaded)
+        until = time.monotonic() + ALIVE_S + self.settings.step_deadline_s
+        self.rows.heartbeat(self.settings.device, until, self._loaded())
 
     def _serve(self, job: Job) -> None:
         """Run a job, or download its weights first."""
@@ -346,6 +351,9 @@ class _Engine:
                 time.sleep(SHORTAGE_PAUSE_S * job.attempt)
                 return Outcome(JobState.QUEUED)
             error = self._said_of(failure, job)
+            if error.code == TOO_LARGE and self.claims.may_go_elsewhere(job, self._living()):
+                log.warning("job %s goes back to the queue, for a device with more memory: %s", job.id, failure)
+                return Outcome(JobState.QUEUED, too_large=True)
             if error.code == "internal" and runner.device_lost():
                 raise DeviceLost(f"{self.settings.device} is unusable in this process") from failure
             return Outcome(JobState.FAILED, error=error)
@@ -379,7 +387,7 @@ class _Engine:
         while True:
             try:
                 if outcome.state is JobState.QUEUED:
-                    return self.store.release(job)
+                    return self.store.release(job, too_large_for=self.settings.device if outcome.too_large else None)
                 return self.store.finish(job, outcome.state, error=outcome.error, caption=outcome.caption)
             except LeaseLost:
                 log.warning("a job was given to another engine before its outcome was written")

@@ -104,9 +104,11 @@ def _table(jobs: list[Job], *, wide: bool) -> Any:
         table.add_column(column, no_wrap=True, min_width=width)  # a narrow terminal cuts the last one
     for column in ("asked", "result") if wide else ("asked",):
         table.add_column(column, no_wrap=True, overflow="ellipsis")
+    several = len({job.device for job in jobs if job.state is JobState.RUNNING}) > 1
     for job in jobs:
         made = datetime.fromtimestamp(job.created_at).strftime("%Y-%m-%d %H:%M:%S")
-        state = f"{job.state} {fraction_of(job):.0%}" if job.state is JobState.RUNNING else job.state
+        running = f"{job.state} {fraction_of(job):.0%}" + (f" on {job.device}" if several else "")
+        state = running if job.state is JobState.RUNNING else job.state
         more = (job.plan.model, str(job.plan.seed)) if wide else ()
         end = (one_line(_result(job)),) if wide else ()
         table.add_row(job.id, state, made, job.plan.task, *more, one_line(_asked(job)), *end)

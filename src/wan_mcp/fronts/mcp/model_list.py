@@ -106,6 +106,7 @@ class ModelList(ModelListOutline):
     """All models in short, or the requested one with everything."""
 
     models: list[ModelEntry | ModelLine]
+    devices: list[str]
     default_models: dict[Kind, str]
     styles: dict[str, str]
     broken: dict[str, str]
@@ -169,6 +170,7 @@ class ModelLists:
         listed = ModelList(
             message="",
             models=lines,
+            devices=await self._service.devices(),
             default_models=defaults,
             styles=catalog.styles,
             broken=broken,
@@ -208,6 +210,8 @@ def _in_short(
     if not listed.models:
         return "\n".join([f"No installed model does {task}." if task else "No models are installed.", *ends])
     begins = ["* default. More: list_resolutions(model='NAME'). Then generate_image(prompt=…)."]
+    if len(listed.devices) > 1:
+        begins.append(f"Each of {', '.join(listed.devices)} runs one job at a time.")
     if any(fits[model.name] in (Fit.OFFLOADED, Fit.STREAMED) for model in listed.models):
         begins.append("Resident models are the fastest, streamed ones the slowest.")
     if not settings.auto_download:

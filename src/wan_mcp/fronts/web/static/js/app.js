@@ -7,7 +7,7 @@ import { api, onSignedOut } from "./core/api.js";
 import { loadCatalogue } from "./core/catalogue.js";
 import { Icon, html, render, useEffect } from "./core/dom.js";
 import { connection, followEvents } from "./core/events.js";
-import { engine, homeFree } from "./core/engine.js";
+import { engines, homeFree } from "./core/engine.js";
 import { handlers, learn } from "./core/jobs.js";
 import { route } from "./core/routes.js";
 import { Store, useStore } from "./core/store.js";
@@ -28,7 +28,7 @@ onSignedOut.call = () => signedOut.set(true);
 function useBanner() {
   const state = useStore(connection);
   const out = useStore(signedOut);
-  const hindrance = useStore(engine, (card) => card?.hindrance ?? null);
+  const hindrance = useStore(engines, (cards) => (cards.every((card) => card.hindrance) ? cards[0]?.hindrance ?? null : null));
   const free = useStore(homeFree);
   if (out) return { bad: true, icon: "lock", words: S.connection.signedOut, link: ["/sign-in", S.connection.signIn] };
   if (state === "reconnecting") return { icon: "wifi-off", words: S.connection.reconnecting };

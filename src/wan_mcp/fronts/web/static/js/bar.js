@@ -1,7 +1,7 @@
 // The bar: sections, engine, queue, theme.
 
 import { api } from "./core/api.js";
-import { engine, lookAtEngine, useEngine } from "./core/engine.js";
+import { engines, lookAtEngine, useEngine } from "./core/engine.js";
 import { Icon, IconButton, html, useEffect, useRef, useState } from "./core/dom.js";
 import { active, jobs } from "./core/jobs.js";
 import { route } from "./core/routes.js";
@@ -41,9 +41,15 @@ function stateOf(card, waiting) {
   return card.job ? ["busy", S.engine.busy] : ["good", S.engine.idle];
 }
 
+function stateOfAll(cards, waiting) {
+  const busy = cards.filter((card) => card.running && card.job).length;
+  if (cards.length > 1 && busy) return ["busy", S.engine.busyOf(busy, cards.length)];
+  return stateOf(cards.find((card) => card.running && card.ready) ?? cards.find((card) => card.running) ?? cards[0], waiting);
+}
+
 function EngineChip({ waiting }) {
   useEngine(waiting);
-  const card = useStore(engine);
+  const cards = useStore(engines);
   const [open, setOpen] = useState(false);
   const host = useRef(null);
   useEffect(() => {
@@ -56,34 +62,40 @@ function EngineChip({ waiting }) {
       document.removeEventListener("keydown", away);
     };
   }, [open]);
-  const [dot, words] = stateOf(card, waiting);
+  const [dot, words] = stateOfAll(cards, waiting);
   return html`<div class="popover-host" ref=${host}>
     <button type="button" class="button quiet" aria-expanded=${String(open)} aria-controls="engine" onClick=${() => { setOpen(!open); lookAtEngine(); }}>
       <span class=${`dot ${dot}`}></span><span>${words}</span>
-      ${card && html`<span class="wide muted clip engine-name">${card.name}</span>`}
+      ${cards.length > 0 && html`<span class="wide muted clip engine-name">${cards.length > 1 ? S.engine.many(cards.length) : cards[0].name}</span>`}
     </button>
-    ${open && card && html`<${EngineFacts} card=${card} words=${words} />`}
+    ${open && cards.length > 0 && html`<${Engines} cards=${cards} words=${words} />`}
   </div>`;
 }
 
-function EngineFacts({ card, words }) {
+function Engines({ cards, words }) {
   const free = () => trying(async () => {
     const { asked } = await api.freeMemory();
     toast(asked ? S.engine.freed : S.engine.nothingToFree);
     lookAtEngine();
   });
+  const running = cards.filter((card) => card.running);
+  return html`<div class="popover panel stack" id="engine">
+    <h2>${S.engine.title}: ${words.toLowerCase()}</h2>
+    ${running.length === 0 && html`<p class="small muted">${S.engine.offMore}</p>`}
+    ${cards.map((card) => html`<${EngineFacts} key=${card.device} card=${card} alone=${cards.length === 1} />`)}
+    ${running.length > 0 && html`<button type="button" class="button" disabled=${running.every((card) => card.job !== null)} onClick=${free}><${Icon} name="zap" />${S.engine.free}</button>`}
+  </div>`;
+}
+
+function EngineFacts({ card, alone }) {
   const facts = [
-    [S.engine.device, card.name],
+    [S.engine.device, alone ? card.name : null],
     [S.engine.memory, card.total_bytes ? S.engine.memoryOf(card.used_bytes, card.total_bytes) : null],
     [S.engine.process, card.process_bytes ? S.models.size(card.process_bytes) : null],
     [S.engine.loadedLabel, card.running ? S.engine.loaded(card.loaded) : null],
     [S.engine.unloads, card.leaves_in_s ? S.engine.unloadsIn(card.leaves_in_s) : null],
   ].filter(([, value]) => value);
-  return html`<div class="popover panel stack" id="engine">
-    <h2>${S.engine.title}: ${words.toLowerCase()}</h2>
-    ${!card.running && html`<p class="small muted">${S.engine.offMore}</p>`}
+  return html`${!alone && html`<h3>${card.device}: ${stateOf(card, 0)[1].toLowerCase()}</h3>`}
     ${card.hindrance && html`<p class="notice warn"><${Icon} name="triangle-alert" /><span>${card.hindrance}</span></p>`}
-    <dl class="facts">${facts.map(([name, value]) => html`<div key=${name}><dt>${name}</dt><dd>${value}</dd></div>`)}</dl>
-    ${card.running && html`<button type="button" class="button" disabled=${card.job !== null} onClick=${free}><${Icon} name="zap" />${S.engine.free}</button>`}
-  </div>`;
+    <dl class="facts">${facts.map(([name, value]) => html`<div key=${name}><dt>${name}</dt><dd>${value}</dd></div>`)}</dl>`;
 }

@@ -48,6 +48,8 @@ export const S = {
     starting: "Starting",
     idle: "Ready",
     busy: "Working",
+    busyOf: (count, all) => `${count} of ${all} working`,
+    many: (count) => `${count} devices`,
     loaded: (names) => (names.length ? names.join(", ") : "nothing"),
     loadedLabel: "Loaded",
     device: "Device",

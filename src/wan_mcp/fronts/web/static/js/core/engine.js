@@ -1,4 +1,4 @@
-// The engine and the disk, looked at from time to time while the page is seen.
+// The engines and the disk, looked at from time to time while the page is seen.
 
 import { api } from "./api.js";
 import { useEffect } from "./dom.js";
@@ -6,15 +6,15 @@ import { Store } from "./store.js";
 
 const EVERY_MS = 8000;
 
-/** The engine's card, or null until it is known. */
-export const engine = new Store(null);
+/** The engines' cards, one for each device; empty until they are known. */
+export const engines = new Store([]);
 /** Bytes free where results are kept, or null. */
 export const homeFree = new Store(null);
 
 export async function lookAtEngine() {
   try {
-    const { engines } = await api.engines();
-    engine.set(() => engines[0] ?? null);
+    const answer = await api.engines();
+    engines.set(() => answer.engines);
   } catch {
     // the banner says that the server is away
   }
