@@ -213,3 +213,12 @@ def test_nothing_is_repaired_while_an_engine_lives_on_any_device(settings: Setti
         repair_table(settings)
     assert set_aside(settings.database) == []
     assert "0 of its jobs" in repair_table(settings)
+
+
+@pytest.mark.parametrize("setting", ["cuda:1", "cuda:0,1", "auto"])
+def test_locks_that_engines_left_behind_hinder_no_repair(settings: Settings, setting: str) -> None:
+    settings.home.mkdir(parents=True)
+    spoil(settings.database)
+    for device in ("cuda:1", "auto"):
+        engine_lock(settings.home, device).acquire().lock.release()
+    assert "0 of its jobs" in repair_table(settings.model_copy(update={"device": setting}))

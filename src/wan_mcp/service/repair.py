@@ -18,6 +18,7 @@ from wan_mcp.errors import HomeUnusable
 from wan_mcp.files import atomic_file
 from wan_mcp.jobs.database import Database
 from wan_mcp.jobs.device_lock import engine_lock
+from wan_mcp.jobs.devices import AUTO, named
 from wan_mcp.jobs.rows import UnreadableJob, read_row
 from wan_mcp.schema.enums import JobState
 from wan_mcp.schema.jobs import JobError
@@ -148,7 +149,8 @@ def _fits(values: dict[str, Any], name: str) -> bool:
 @contextmanager
 def _without_engines(settings: Settings) -> Iterator[None]:
     """Hold the locks of all devices that this home has ever had, so that no engine can run meanwhile."""
-    devices = {settings.device, *(file.stem for file in (settings.home / "engines").glob("*.lock"))}
+    had = (file.stem.replace("-", ":") for file in (settings.home / "engines").glob("*.lock"))
+    devices = {*(named(settings.device) or (AUTO,)), *had}
     with ExitStack() as locks:
         for device in sorted(devices):
             try:
