@@ -9,7 +9,7 @@ from typing import Any
 
 import anyio
 from mcp.types import CallToolResult, TextContent
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from wan_mcp.catalog.captions import CaptionSpec
 from wan_mcp.catalog.catalog import Catalog
@@ -106,7 +106,8 @@ class ModelList(ModelListOutline):
     """All models in short, or the requested one with everything."""
 
     models: list[ModelEntry | ModelLine]
-    devices: list[str]
+    devices: list[str] = Field(exclude_if=lambda devices: len(devices) < 2)
+    """Those that serve the queue; left out if it is one."""
     default_models: dict[Kind, str]
     styles: dict[str, str]
     broken: dict[str, str]
