@@ -30,8 +30,12 @@ def test_a_damaged_page_is_reported_with_the_repair_command(tmp_path: Path) -> N
     data = bytearray(file.read_bytes())
     data[4096 * (page - 1) : 4096 * page] = b"\xa5" * 4096
     file.write_bytes(data)
-    with pytest.raises(HomeUnusable, match="doctor --repair"), closing(Database(file)) as database:
-        database.read("SELECT * FROM jobs")  # if opening it has not met the damage: the schema may have several pages
+    database = Database(file)
+    try:
+        with pytest.raises(HomeUnusable, match="doctor --repair"):
+            database.read("SELECT * FROM jobs")
+    finally:
+        database.close()
 
 
 def test_a_table_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:
