@@ -21,6 +21,7 @@ __all__ = [
     "exchange",
     "forward",
     "guided_step",
+    "job",
     "joined_attention",
     "put_out_of_step",
     "send_from_first",
@@ -29,7 +30,7 @@ __all__ = [
 
 CPU = torch.device("cpu")
 GRID = (3, 5, 7)
-LOADED: dict[tuple[str, bool], Any] = {}
+LOADED: dict[Any, Any] = {}
 
 
 def _denoiser(embedded: Path, name: str, *, fp8: bool) -> Any:
@@ -188,3 +189,109 @@ def send_from_first(group: RankGroup, *, dtype: str) -> Any:
     made = torch.arange(6).view(1, 2, 3).to(getattr(torch, dtype)) if ranks.first else None
     found = ranks.from_first(made)
     return str(found.dtype), found.float().tolist()
+
+
+def job(
+    group: RankGroup,
+    *,
+    home: Path,
+    embedded: Path,
+    plan: Any,
+    fp8: bool = False,
+    stop_after: int | None = None,
+    die: tuple[int, int] | None = None,
+) -> Any:
+    """Run a job: the first rank through the job table and to a file, the others help.
+
+    Args:
+        group: all ranks of the job.
+        home: of all ranks.
+        embedded: the folder of the tiny models; of others, the embedded ones of the package are used.
+        plan: of the job.
+        fp8: whether blocks are in FP8.
+        stop_after: the step after which somebody cancels the job.
+        die: a rank, and the step after which it is killed.
+
+    Returns:
+        On the first rank, the pixels of all results and the last receipt; on the others, how often they were asked
+        whether they should stop.
+    """
+    import numpy as np
+
+    from wan_mcp.errors import JobCancelled
+    from wan_mcp.media.receipts import read_receipt
+    from wan_mcp.media.video_writer import VideoWriter
+    from wan_mcp.schema.enums import JobState, Stage
+
+    bench, runner = _runner(home, embedded, plan.model, fp8=fp8)
+    steps = 0
+
+    def stepped() -> None:
+        nonlocal steps
+        steps += 1
+        if die == (group.rank, steps):
+            os._exit(9)
+
+    if group.rank:
+        runner.help(plan, group, stepped)
+        return steps
+    ear = bench.ear(plan)
+    heard = ear.step
+
+    def step(step: int, steps: int) -> None:
+        if step:
+            stepped()
+        heard(step, steps)
+
+    ear.step = step
+    ear.error = JobCancelled
+    ear.stop_at = lambda ear: steps == stop_after and (Stage.DENOISE, 1) in ear.heard
+    written: list[Any] = []
+    add = VideoWriter.add
+
+    def keep(writer: VideoWriter, pixels: Any) -> None:
+        written.append(pixels)
+        add(writer, pixels)
+
+    try:
+        with patch.object(VideoWriter, "add", keep), ear as report:
+            if group.size == 1:
+                runner.run(ear.job.id, plan, report)
+            else:
+                runner.run_shared(ear.job.id, plan, report, group)
+    except BaseException:
+        bench.store.finish(ear.job, JobState.CANCELLED, caption=None)
+        raise
+    bench.store.finish(ear.job, JobState.SUCCEEDED, caption=None)
+    files = [Path(artifact.path) for artifact in bench.store.get(ear.job.id).artifacts]
+    if not written:
+        from PIL import Image
+
+        written = [np.asarray(Image.open(file))[None] for file in files]
+    return np.concatenate(written), read_receipt(files[-1])
+
+
+def _runner(home: Path, embedded: Path, name: str, *, fp8: bool) -> Any:
+    """Load a model once for each process, and open the home."""
+    key = ("runner", name, fp8, home)
+    if key not in LOADED:
+        from dataclasses import replace
+
+        from tests.fixtures.bench import MANIFESTS, Bench
+        from tests.support.denoisers import in_fp8
+        from tests.support.loading import context_of
+        from wan_mcp.catalog.catalog import Catalog
+        from wan_mcp.engine.components.install import EMBEDDED
+        from wan_mcp.engine.device.device import resolve_device
+        from wan_mcp.engine.families.wan.pipeline import load_wan_family
+
+        bench = Bench(home, embedded)
+        if name in MANIFESTS:
+            manifest, folder = (in_fp8(name) if fp8 else MANIFESTS[name]), embedded / name
+        else:
+            manifest, folder = Catalog().get(name), EMBEDDED / name
+        device = resolve_device("cpu", threads=1)
+        context = context_of(manifest, folder, "fp8" if fp8 else "auto", device=device)
+        settings = bench.settings.model_copy(update={"compile": False})
+        LOADED[key] = bench, load_wan_family(replace(context, settings=settings))
+    return LOADED[key]

@@ -4,10 +4,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.fixtures.bench import embedded
+from tests.fixtures.bench import bench, embedded, load
 from tests.support.rank_processes import RankProcesses, rank_processes
 
-__all__ = ["embedded"]
+__all__ = ["bench", "embedded", "load"]
 
 
 @pytest.fixture(scope="package")
