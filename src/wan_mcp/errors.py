@@ -15,7 +15,8 @@
     │   └── HomeUnusable       the home folder or the job table cannot be used
     ├── JobFailed              raised inside an engine: this job ends failed, with a code and a reason
     ├── JobCancelled           raised inside an engine: somebody asked for this job to stop
-    └── LeaseLost                raised inside an engine: another engine has claimed this job
+    ├── LeaseLost              raised inside an engine: another engine has claimed this job
+    └── RankLost               raised inside an engine: another engine that shares this job does not go on
 
 Foreign exceptions are translated where they are met, `from` the original. Whatever is not in
 this tree is a defect: it goes to the log, and the caller reads only that something broke.
@@ -35,6 +36,7 @@ __all__ = [
     "LeaseLost",
     "OutOfSpace",
     "QueueFull",
+    "RankLost",
     "UnknownJob",
     "UnknownModel",
     "UnreadableRow",
@@ -156,3 +158,7 @@ class JobCancelled(WanError):
 
 class LeaseLost(WanError):
     """The row says that this engine does not own this job any more: drop it without a trace."""
+
+
+class RankLost(WanError):
+    """Another rank of this job died, hangs or gave up: the attempt ends on all ranks."""

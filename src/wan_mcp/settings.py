@@ -74,6 +74,11 @@ class Settings(BaseSettings):
         description="Devices of the engines, one for each: auto (all GPUs, else the CPU), cpu, one GPU such as cuda:0, "
         "or some such as cuda:0,2.",
     )
+    gpus_per_job: Literal["auto", "1", "2", "4", "all"] = Field(
+        default="auto",
+        description="GPUs that work on one video at most: auto (idle ones join if no job waits for them and steps take "
+        "long enough), 1, 2, 4 or all.",
+    )
     precision: RequestedPrecision = Field(
         default="auto",
         description="Precision of video models: auto (FP8 where the model and the GPU can), full (bf16 on a GPU, fp32 "

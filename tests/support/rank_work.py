@@ -280,7 +280,7 @@ def _runner(home: Path, embedded: Path, name: str, *, fp8: bool) -> Any:
         from tests.fixtures.bench import MANIFESTS, Bench
         from tests.support.denoisers import in_fp8
         from tests.support.loading import context_of
-        from wan_mcp.catalog.catalog import Catalog
+        from wan_mcp.catalog.catalog import Catalog, shipped_folder
         from wan_mcp.engine.components.install import EMBEDDED
         from wan_mcp.engine.device.device import resolve_device
         from wan_mcp.engine.families.wan.pipeline import load_wan_family
@@ -289,7 +289,8 @@ def _runner(home: Path, embedded: Path, name: str, *, fp8: bool) -> Any:
         if name in MANIFESTS:
             manifest, folder = (in_fp8(name) if fp8 else MANIFESTS[name]), embedded / name
         else:
-            manifest, folder = Catalog().get(name), EMBEDDED / name
+            manifest = Catalog(shipped_folder()).get(name)
+            folder = EMBEDDED / (manifest.weights.embedded or name)
         device = resolve_device("cpu", threads=1)
         context = context_of(manifest, folder, "fp8" if fp8 else "auto", device=device)
         settings = bench.settings.model_copy(update={"compile": False})

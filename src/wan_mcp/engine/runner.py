@@ -6,6 +6,8 @@ other sort's makes room where memory is short. Knows no family: see `engine.fami
 
 import gc
 import logging
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -19,7 +21,7 @@ from wan_mcp.engine.components.install import EMBEDDED, Installed, install
 from wan_mcp.engine.device.device import Device, resolve_device
 from wan_mcp.engine.device.memory import available_bytes, reachable_bytes, require_fit
 from wan_mcp.engine.device.out_of_memory import MemoryGuard
-from wan_mcp.engine.families.protocol import FamilyRunner, LoadContext, Looker
+from wan_mcp.engine.families.protocol import FamilyRunner, LoadContext, Looker, SharedRunner
 from wan_mcp.engine.families.registry import load_model
 from wan_mcp.engine.imports import library_imports
 from wan_mcp.engine.review.review import made_results, review
@@ -40,11 +42,16 @@ from wan_mcp.weights.lockfile import WeightsLock
 
 if TYPE_CHECKING:
     from wan_mcp.engine.families.acceleration import Acceleration
+    from wan_mcp.engine.parallel.rank_group import RankGroup
 
 __all__ = ["ModelRunner", "build_runner"]
 
 log = logging.getLogger(__name__)
 
+COLLECTIVE_LIMIT_S = 120.0
+"""Seconds after which ranks give up an exchange that not all of them have reached. The first step selects kernels."""
+Meeting = tuple[Path, int]
+"""Where the ranks of a job meet, and their number."""
 Slot = Literal["generator", "captioner"]
 OTHER: dict[Slot, Slot] = {"generator": "captioner", "captioner": "generator"}
 
@@ -134,6 +141,57 @@ class ModelRunner:
             OutOfSpace: the disk is full.
             JobCancelled, LeaseLost, EngineShutdown: propagated from `report`.
         """
+        return self._guarded(job, report, None)
+
+    def most_ranks(self, job: Job, most: int) -> int:
+        """See `worker.sharing.SharingRunner`."""
+        runner, why = self._sharing_runner(job), "its model is not in memory, or its family cannot share jobs"
+        for ranks in range(most, 1, -1) if runner is not None else ():
+            assert runner is not None
+            if (found := runner.unshareable(job.plan, ranks)) is None:
+                return ranks
+            why = found
+        log.info("job %s runs on one GPU: %s", job.id, why)
+        return 1
+
+    def run_shared(self, job: Job, report: Reporter, folder: Path, ranks: int) -> str | None:
+        """See `worker.sharing.SharingRunner`."""
+        return self._guarded(job, report, (folder, ranks))
+
+    def help(self, job: Job, folder: Path, rank: int, ranks: int, check: Callable[[], None]) -> None:
+        """See `worker.sharing.SharingRunner`."""
+        plan, runner = job.plan, self._sharing_runner(job)
+        if runner is None:
+            raise JobFailed("not_in_memory", f"the model of job {job.id} is not in memory")
+        manifest = self._manifest(plan.model)
+        self._make_room(_slot(plan.kind), runner.needed_bytes(plan.shape or default_shape(manifest)))
+        try:
+            with MemoryGuard(plan, manifest), self._joined(folder, rank, ranks) as group:
+                runner.help(plan, group, check)
+        except JobFailed as failure:
+            if failure.code == "out_of_memory":
+                self._recover(_slot(plan.kind))
+            raise
+
+    def _joined(self, folder: Path, rank: int, ranks: int) -> "AbstractContextManager[RankGroup]":
+        from wan_mcp.engine.parallel.rank_group import joined_ranks
+
+        return joined_ranks(folder, rank, ranks, self.device.torch, COLLECTIVE_LIMIT_S)
+
+    def _sharing_runner(self, job: Job) -> SharedRunner | None:
+        """Return what runs a job, if it is in memory and can share it."""
+        slot, requested = _slot(job.plan.kind), precision_asked(self._settings.precision, job.plan)
+        if slot not in self._models:
+            return None
+        weights, runner = self._models[slot]
+        try:
+            manifest = self._manifest(job.plan.model)
+        except UserError:
+            return None
+        fits = weights == _Weights(manifest, requested, self._commit(manifest))
+        return runner if fits and isinstance(runner, SharedRunner) else None
+
+    def _guarded(self, job: Job, report: Reporter, meeting: "Meeting | None") -> str | None:
         plan = job.plan
         try:
             manifest = self._manifest(plan.model)
@@ -142,7 +200,7 @@ class ModelRunner:
         try:
             if not self._is_made(job, report):
                 with MemoryGuard(plan, manifest):
-                    caption = self._run(job, manifest, report)
+                    caption = self._run(job, manifest, report, meeting)
             else:
                 caption = None
         except JobFailed as failure:
@@ -229,7 +287,7 @@ class ModelRunner:
         for slot in list(self._models):
             self._drop(slot)
 
-    def _run(self, job: Job, manifest: Manifest, report: Reporter) -> str | None:
+    def _run(self, job: Job, manifest: Manifest, report: Reporter, meeting: "Meeting | None") -> str | None:
         plan = job.plan
         slot, requested = _slot(plan.kind), precision_asked(self._settings.precision, plan)
         precision, shape = self.machine().precision_of(manifest, requested), plan.shape or default_shape(manifest)
@@ -246,7 +304,11 @@ class ModelRunner:
             report.note(sentence)
         _, runner = self._models[slot]
         self._make_room(slot, runner.needed_bytes(shape))
-        return runner.run(job.id, plan, report)
+        if meeting is None or not isinstance(runner, SharedRunner):
+            return runner.run(job.id, plan, report)
+        folder, ranks = meeting
+        with self._joined(folder, 0, ranks) as group:
+            return runner.run_shared(job.id, plan, report, group)
 
     def _context(self, weights: _Weights, installed: Installed, slot: Slot) -> LoadContext:
         if self._acceleration is None:

@@ -24,8 +24,7 @@ from wan_mcp.engine.attention.cudnn_fp8 import CudnnFp8
 from wan_mcp.engine.attention.fused_qkv import QKVProjection
 from wan_mcp.engine.attention.sdpa import ANY, TORCH_KERNELS, FusedKernel, Kernel, TorchKernel
 from wan_mcp.engine.parallel.context_parallel import ContextParallel
-from wan_mcp.engine.parallel.rank_group import RankLost
-from wan_mcp.errors import JobFailed
+from wan_mcp.errors import JobFailed, RankLost
 from wan_mcp.schema.enums import AttentionKernel, FP8Attention
 from wan_mcp.text import first_line
 

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from wan_mcp.engine.parallel.context_parallel import context_parallel
 from wan_mcp.engine.parallel.guidance import shared_guidance
-from wan_mcp.engine.parallel.rank_group import RankGroup, RankLost
+from wan_mcp.engine.parallel.rank_group import RankGroup
+from wan_mcp.errors import RankLost
 
 __all__ = ["JobRanks", "can_share"]
 

@@ -16,10 +16,10 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from wan_mcp.errors import WanError
+from wan_mcp.errors import RankLost
 from wan_mcp.text import first_line
 
-__all__ = ["Exchange", "RankGroup", "RankLost", "joined_ranks"]
+__all__ = ["Exchange", "RankGroup", "joined_ranks"]
 
 log = logging.getLogger(__name__)
 
@@ -32,10 +32,6 @@ ENVIRONMENT = {
     "TORCH_NCCL_ASYNC_ERROR_HANDLING": "2",  # CleanUpOnly: after the time limit, end the collective, not the process
 }
 """Set unless the user has set them: all ranks of a job are on this machine."""
-
-
-class RankLost(WanError):
-    """Another rank of the job died, hangs or gave up: the attempt ends on all ranks."""
 
 
 @dataclass(frozen=True)

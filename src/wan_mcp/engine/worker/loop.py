@@ -9,19 +9,19 @@ missing weights waits for a background download (see `downloads`).
 import errno
 import faulthandler
 import logging
-import signal
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from types import FrameType
 from typing import Protocol
 
 from wan_mcp.engine.worker.acquire_device import acquire_device, try_acquire
 from wan_mcp.engine.worker.claims import Claims
 from wan_mcp.engine.worker.downloads import Downloads
 from wan_mcp.engine.worker.reporter import EngineShutdown, Reporter
-from wan_mcp.errors import HomeUnusable, JobCancelled, JobFailed, LeaseLost, OutOfSpace, WanError
+from wan_mcp.engine.worker.sharing import Sharing
+from wan_mcp.engine.worker.stop_signals import StopSignals
+from wan_mcp.errors import HomeUnusable, JobCancelled, JobFailed, LeaseLost, OutOfSpace, RankLost, WanError
 from wan_mcp.hardware.machine import Machine
 from wan_mcp.jobs.database import Database, Watch
 from wan_mcp.jobs.evidence import Death
@@ -114,19 +114,6 @@ class DeviceLost(Exception):
     """The engine exits with its job unfinished, as if killed; the next process to notice settles the job."""
 
 
-class _Signals:
-    """Records that the process should shut down, which the job checks at its next step; a second signal kills it."""
-
-    def __init__(self) -> None:
-        self.leaving = False
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._leave)
-
-    def _leave(self, number: int, frame: FrameType | None) -> None:
-        self.leaving = True
-        signal.signal(number, signal.SIG_DFL)
-
-
 def run_engine(
     settings: Settings, build: Callable[[Settings], Runner], auto_devices: Callable[[], Sequence[str]]
 ) -> None:
@@ -140,7 +127,7 @@ def run_engine(
     """
     began = time.monotonic()
     faulthandler.enable()
-    signals = _Signals()
+    signals = StopSignals()
     database = Database(settings.database)
     taken = acquire_device(settings, database, auto_devices)
     if taken is None:
@@ -185,6 +172,7 @@ class _Engine:
         self.rows = WorkerRegistry(database)
         self.claims = Claims(settings, self.store, self.rows)
         self._timings = Timings(database)
+        self._sharing = Sharing(settings, self.store, self.rows, leaving)
         self._build = build
         self._leaving = leaving
         self._runner: Runner | None = None
@@ -221,6 +209,7 @@ class _Engine:
         running = {job.id for job in unfinished if job.state is JobState.RUNNING}
         PreviewStore(self.settings.home).sweep({job.id for job in unfinished}, running)
         sweep_shots(self.settings.home, {job.id for job in unfinished})
+        self._sharing.sweep(running)
         self._runner = self._build()
         if (machine := self._runner.machine()) is not None:
             self.rows.record_machine(self.settings.device, machine)
@@ -260,8 +249,9 @@ class _Engine:
             coming = self._downloads.models()
             if (job := self.claims.next(self._loaded(), coming)) is not None:
                 return job
+            helped = self._sharing.help(self._runner)
             now = time.monotonic()
-            if coming:
+            if coming or helped:
                 idle_until = now + self.settings.engine_idle_s
             if now >= idle_until:
                 return None
@@ -298,9 +288,10 @@ class _Engine:
         log.info("job %s: %s with %s, attempt %d", job.id, job.plan.task, job.plan.model, job.attempt)
 
         def run(runner: Runner) -> Outcome:
-            return Outcome(JobState.SUCCEEDED, caption=runner.run(job, report))
+            return Outcome(JobState.SUCCEEDED, caption=self._sharing.run(job, report, runner, meeting))
 
-        outcome = self._attempt(job, report, run)
+        with self._sharing.meeting(job, self._runner) as meeting:
+            outcome = self._attempt(job, report, run)
         if outcome is not None and outcome.state is JobState.SUCCEEDED:
             report.keep_timings()
 
@@ -344,6 +335,10 @@ class _Engine:
         except LeaseLost:
             return None
         except EngineShutdown:
+            return Outcome(JobState.QUEUED)
+        except RankLost as lost:
+            if runner.device_lost():
+                raise DeviceLost from lost
             return Outcome(JobState.QUEUED)
         except Exception as failure:  # the per-job guard: an unexpected error fails this job only
             if _is_shortage(failure) and job.attempt < SHORTAGES_ALLOWED:
