@@ -10,13 +10,14 @@ import json
 import logging
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
 import anyio
 from anyio.to_thread import run_sync
 from filelock import FileLock, Timeout
 
-from wan_mcp.errors import UnknownJob, UnreadableRow, UserError
+from wan_mcp.errors import UnknownJob, UnreadableRow, UserError, WanError
 from wan_mcp.files import writing_to
 from wan_mcp.jobs.notices import DueNotice, Notices, key_of
 from wan_mcp.jobs.store import JobStore
@@ -131,7 +132,7 @@ class OnDone:
 
     async def settle(self) -> None:
         """Wait for the notices that are to be sent now, as long as it is fit for a front that is about to end."""
-        with anyio.move_on_after(SETTLES_S):
+        with anyio.move_on_after(SETTLES_S), suppress(WanError, OSError):  # what cannot be read now is sent later
             while await self._due():  # noqa: ASYNC110  # what is waited for is in the table
                 await anyio.sleep(LOOK_S / 10)
 
