@@ -1,10 +1,13 @@
 """Jobs go to the engine on which they end first, nobody is passed by for long, and clients keep their order."""
 
+import errno
 import itertools
+import os
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -14,8 +17,11 @@ from tests.fixtures.job_table import video_plan, video_request
 from wan_mcp.engine.worker.claims import Claims
 from wan_mcp.jobs.affinity import PASSES_ALLOWED, EngineInView, Timetable, choose, schedule
 from wan_mcp.jobs.database import Database
+from wan_mcp.jobs.device_lock import engine_lock
 from wan_mcp.jobs.loaded_models import LoadedModels
+from wan_mcp.jobs.processes import Processes, Started
 from wan_mcp.jobs.store import JobStore
+from wan_mcp.jobs.supervisor import Supervisor
 from wan_mcp.jobs.timings import Timings, stage_work
 from wan_mcp.jobs.turns import Asker
 from wan_mcp.jobs.waiting import Waiting
@@ -183,6 +189,9 @@ class Engines:
         self.rows.register(device, time.monotonic() + 1000)
         self.claims[device] = Claims(own, self.store, self.rows)
         self._tell(device, LoadedModels(generator=(model, "auto") if model else None))
+        self.record_hardware(device)
+
+    def record_hardware(self, device: str) -> None:
         with self.database.write() as connection:
             connection.execute("INSERT INTO device_models VALUES (?, 'H100')", (device,))
 
@@ -231,6 +240,35 @@ def test_an_engine_alone_takes_the_jobs_in_their_order(engines: Engines) -> None
     for job in jobs:
         assert engines.claim("cuda:0") == job
         engines.finish("cuda:0")
+
+
+class Machine(Processes):
+    """A machine that is too short of memory to start an engine, and notes which it was asked for."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    def start(self, command: Sequence[str], environment: Mapping[str, str], folder: Path, output: Path) -> Started:
+        self.asked.append(environment["WAN_MCP_DEVICE"])
+        raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+
+
+def test_no_engine_is_started_for_jobs_that_end_sooner_on_a_busy_one(engines: Engines) -> None:
+    engines.start("cuda:0", "a")
+    engines.record_hardware("cuda:1")  # by an engine that has left
+    machine, own = Machine(), engines.settings.model_copy(update={"device": "cuda:0,1"})
+    front = Supervisor(own, engines.store, machine)
+    with engine_lock(own.home, "cuda:0"):
+        for _ in range(2):
+            engines.submit("a", "Claude")
+        assert engines.claim("cuda:0") is not None
+        front.supervise()
+        assert machine.asked == []
+        for _ in range(int(LOAD_S / RUN_S)):
+            engines.submit("a", "Claude")
+        front.supervise()
+        assert machine.asked == ["cuda:1"], "the last would wait for longer than a model takes to load"
+    front.leave()
 
 
 @settings(deadline=None, max_examples=25)
