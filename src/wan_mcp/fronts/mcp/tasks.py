@@ -15,8 +15,7 @@ from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
 from mcp.server.extension import Extension, MethodBinding
 from mcp.server.mcpserver import require_client_extension
 from mcp.shared.inbound import MCP_NAME_HEADER, decode_header_value
-from mcp.types import HEADER_MISMATCH, INVALID_PARAMS, CallToolRequestParams, CallToolResult
-from mcp.types import RequestParams as Params
+from mcp.types import HEADER_MISMATCH, INVALID_PARAMS, CallToolRequestParams, CallToolResult, RequestParams
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from pydantic import Field
 from starlette.requests import Request
@@ -53,7 +52,7 @@ STATUS: dict[JobState, Status] = {
 }
 
 
-class TaskParams(Params):
+class TaskParams(RequestParams):
     """Parameters of `tasks/get` and `tasks/cancel`."""
 
     task_id: str

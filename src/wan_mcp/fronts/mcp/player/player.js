@@ -134,6 +134,7 @@
   function show(result) {
     const before = facts;
     facts = result.structuredContent?.job_id ? result.structuredContent : facts;
+    if (facts && before?.job_id !== facts.job_id) clear();
     say(words(result).split("\n")[0]);
     const picture = result.content?.find((block) => block.type === "image");
     if (picture) {
@@ -142,7 +143,6 @@
     }
     if (!facts) return;
     const ended = ENDED.includes(facts.status);
-    if (before?.job_id !== facts.job_id) clear();
     if (facts.request?.prompt) {
       part("prompt").textContent = facts.request.prompt;
       part("prompt").hidden = false;
@@ -162,7 +162,7 @@
   function clear() {
     shown = "";
     part("stage").replaceChildren();
-    for (const id of ["stage", "place", "results", "notes", "open"]) part(id).hidden = true;
+    for (const id of ["stage", "sheet", "place", "results", "notes", "open"]) part(id).hidden = true;
   }
 
   // The files
