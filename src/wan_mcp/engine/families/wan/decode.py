@@ -74,8 +74,12 @@ class FrameDecoder:
                 done += next(parts)[0]
 
     def _shared(self, latents: Any, ranks: JobRanks | None) -> SharedDecode | None:
-        """Return how the ranks decode these latents together; None if one rank does it alone."""
-        if ranks is None or self._model.coders is None:
+        """Return how the ranks decode these latents together; None if one rank does it alone.
+
+        Where ranks share only guidance, which is exact, the frames stay those of one device: convolutions of strips
+        round differently.
+        """
+        if ranks is None or ranks.context_size == 1 or self._model.coders is None:
             return None
         shared = SharedDecode(self._model.coders, latents, ranks.group)
         return shared if shared.mine is not None else None
