@@ -26,7 +26,7 @@ from wan_mcp.jobs.workers import WorkerRegistry
 from wan_mcp.media.receipts import read_receipt
 from wan_mcp.schema.enums import JobState, Stage
 from wan_mcp.schema.jobs import Job
-from wan_mcp.schema.plans import Plan
+from wan_mcp.schema.plans import EngineSettings, Plan
 from wan_mcp.settings import Settings
 
 ENGINE = [sys.executable, "tests/support/cpu_engine.py"]
@@ -183,10 +183,11 @@ class Home:
     def logs(self) -> str:
         return "\n".join((self.home / f"{device}.log").read_text() for device in self.engines)
 
-    def submit(self, steps: int) -> str:
-        plan = video_plan().model_copy(
-            update={"model": "wan-mini", "width": 64, "height": 64, "num_frames": 9, "steps": steps, "shots": ()}
-        )
+    def submit(self, steps: int, device: str | None = None) -> str:
+        """Queue a small video, for the engine of `device` if it is named."""
+        asked = None if device is None else EngineSettings(device=device)
+        small = {"width": 64, "height": 64, "num_frames": 9, "steps": steps, "engine": asked}
+        plan = video_plan().model_copy(update=small)
         return self.store.submit(video_request(), plan, None, 99).id
 
     def job(self, job_id: str) -> Job:
@@ -211,7 +212,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
 
 
 def test_an_idle_engine_joins_a_job_cancels_with_it_and_when_it_dies_the_job_goes_on_alone(home: Home) -> None:
-    for each in [home.submit(40), home.submit(40)]:  # one on each, which loads the model
+    for each in [home.submit(2, device) for device in home.engines]:  # each loads the model
         assert home.ends(each).state is JobState.SUCCEEDED
     shared = home.ends(home.submit(6))
     assert shared.state is JobState.SUCCEEDED, shared.error
@@ -225,7 +226,7 @@ def test_an_idle_engine_joins_a_job_cancels_with_it_and_when_it_dies_the_job_goe
     home.store.cancel(cancelled)
     assert home.ends(cancelled).state is JobState.CANCELLED
 
-    lost = home.submit(200)
+    lost = home.submit(100)
     home.wait(lambda: home.steps_done(lost) >= 2)
     first = home.job(lost).device
     [other] = [engine for device, engine in home.engines.items() if device != first]
