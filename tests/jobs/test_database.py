@@ -59,7 +59,7 @@ def test_a_full_database_says_so_and_keeps_what_it_had(database: Database) -> No
         connection.execute("INSERT INTO timings VALUES ('cpu', 'm', 'load', 1, 1, 1, '')")
         pages = connection.execute("PRAGMA page_count").fetchone()[0]
     # SQLite's own page limit raises the very error of a full disk.
-    database._writes.execute(f"PRAGMA max_page_count = {pages}")
+    database._writes.sqlite.execute(f"PRAGMA max_page_count = {pages}")
     with pytest.raises(OutOfSpace, match="free some"), database.write() as connection:
         for _ in range(100):
             connection.execute("INSERT INTO timings VALUES (?, 'm', 'load', 1, 1, 1, '')", ("x" * 5000,))

@@ -6,7 +6,6 @@ is not worth one: without it the job is simply run again.
 """
 
 import sqlite3
-import threading
 import time
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from wan_mcp.errors import HomeUnusable, OutOfSpace
+from wan_mcp.jobs.connection import Connection
 from wan_mcp.permissions import create_file, open_home
 from wan_mcp.text import folded
 
@@ -162,6 +162,7 @@ ADDED_COLUMNS = (
     ("jobs", "kept", "INTEGER NOT NULL DEFAULT 0"),
     ("jobs", "parent", "TEXT NOT NULL DEFAULT ''"),
     ("jobs", "turn", "INTEGER NOT NULL DEFAULT 0"),
+    ("jobs", "place", "INTEGER"),
     ("jobs", "output_dir", "TEXT NOT NULL DEFAULT ''"),
     ("jobs", "download_limit", "INTEGER"),
     ("jobs", "notify", "TEXT NOT NULL DEFAULT ''"),
@@ -226,13 +227,9 @@ class Database:
         with suppress(OSError):  # opening the file says it better
             create_file(file)
         with translated(file), ExitStack() as ends:
-            self._writes = ends.enter_context(closing(self._connect()))
-            self._writes.execute("PRAGMA journal_mode = WAL")
-            self._write_lock = threading.Lock()
+            self._writes = ends.enter_context(closing(Connection(self._connect_to_write, order=1)))
             self._migrate()
-            self._reads = ends.enter_context(closing(self._connect()))
-            self._reads.execute("PRAGMA query_only = 1")
-            self._read_lock = threading.Lock()
+            self._reads = ends.enter_context(closing(Connection(self._connect_to_read, order=2)))
             ends.pop_all()
         self._identity = _identity(file)
 
@@ -244,6 +241,16 @@ class Database:
         connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
         connection.execute(f"PRAGMA journal_size_limit = {WAL_BYTES}")
         connection.create_function("folded", 1, folded, deterministic=True)
+        return connection
+
+    def _connect_to_write(self) -> sqlite3.Connection:
+        connection = self._connect()
+        connection.execute("PRAGMA journal_mode = WAL")
+        return connection
+
+    def _connect_to_read(self) -> sqlite3.Connection:
+        connection = self._connect()
+        connection.execute("PRAGMA query_only = 1")
         return connection
 
     def _migrate(self) -> None:
@@ -268,7 +275,7 @@ class Database:
 
     @contextmanager
     def _transaction(self, *, durable: bool) -> Iterator[sqlite3.Connection]:
-        connection = self._writes
+        connection = self._writes.sqlite
         connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
         connection.execute("BEGIN IMMEDIATE")
         try:
@@ -287,7 +294,7 @@ class Database:
             OutOfSpace: the disk is full.
             HomeUnusable: the file is damaged or cannot be written.
         """
-        with translated(self.file), self._write_lock, self._transaction(durable=durable) as connection:
+        with translated(self.file), self._writes.lock, self._transaction(durable=durable) as connection:
             yield connection
 
     def read(self, sql: str, *parameters: Any, **named: Any) -> list[sqlite3.Row]:
@@ -296,13 +303,13 @@ class Database:
         Raises:
             HomeUnusable: the file is damaged or cannot be read.
         """
-        with translated(self.file), self._read_lock:
-            return self._reads.execute(sql, named or parameters).fetchall()
+        with translated(self.file), self._reads.lock:
+            return self._reads.sqlite.execute(sql, named or parameters).fetchall()
 
     def version(self) -> int:
         """Return a number that changes when anything is committed, by this process or another."""
-        version: int = self.read("PRAGMA data_version")[0][0]
-        return version
+        with translated(self.file), self._reads.lock:
+            return _version_of(self._reads)
 
     def in_place(self) -> bool:
         """Check that the path still leads to the file that was opened, and not to none or to another."""
@@ -315,13 +322,12 @@ class Database:
 
     def watch(self) -> "Watch":
         """Return a cheap detector of commits."""
-        return Watch(self._connect())
+        return Watch(Connection(self._connect, order=3))
 
     def close(self) -> None:
         """Close both connections."""
-        with self._write_lock, self._read_lock:
-            self._writes.close()
-            self._reads.close()
+        self._writes.close()
+        self._reads.close()
 
 
 class Remembered:
@@ -344,6 +350,12 @@ class Remembered:
         return value
 
 
+def _version_of(connection: Connection) -> int:
+    """Return a number that changes with each commit of others; of an opened connection, its lower half is SQLite's."""
+    version: int = connection.sqlite.execute("PRAGMA data_version").fetchone()[0]
+    return connection.opened << 32 | version
+
+
 def _identity(file: Path) -> tuple[int, int]:
     status = file.stat()
     return status.st_dev, status.st_ino
@@ -356,13 +368,14 @@ class Watch:
     (https://www.sqlite.org/pragma.html#pragma_data_version). One thread at a time.
     """
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._seen = -1
 
     def changed(self) -> bool:
         """Check whether anything was committed since the last call; true on the first."""
-        version: int = self._connection.execute("PRAGMA data_version").fetchone()[0]
+        with self._connection.lock:
+            version = _version_of(self._connection)
         changed = version != self._seen
         self._seen = version
         return changed
