@@ -278,3 +278,12 @@ def test_an_older_version_at_the_same_time_is_followed_and_keeps_working(tmp_pat
             assert history.changed_since(start).deleted == ["1" * 20]
             assert history.with_files_left() == []  # an older version removes rows, and no files with them
         assert old.execute("PRAGMA user_version").fetchone() == (len(MIGRATIONS),)
+
+
+def test_an_owners_jobs_are_found_among_those_of_all_others(store: JobStore, history: JobHistory) -> None:
+    mine = store.submit(video_request(), video_plan(), None, 999, asker=Asker("Space", "space:a"))
+    for _ in range(120):
+        store.submit(video_request(), video_plan(), None, 999, asker=Asker("Space", "space:b"))
+    assert ids(history.find(owner="space:a")) == [mine.id]
+    assert len(history.find(owner="space:b", limit=500).jobs) == 120
+    assert history.find(owner="").jobs == []

@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.fixtures.job_table import video_plan, video_request
-from wan_mcp.errors import QueueFull
+from wan_mcp.errors import BadRequest, QueueFull, UnknownJob
 from wan_mcp.jobs.database import Database
 from wan_mcp.jobs.store import JobStore
 from wan_mcp.jobs.supervisor import Supervisor
-from wan_mcp.jobs.turns import Asker
+from wan_mcp.jobs.turns import Asker, move_before
 from wan_mcp.schema.enums import JobState
 from wan_mcp.schema.jobs import Job
 from wan_mcp.service.queue import Queue
@@ -78,6 +78,47 @@ def test_a_job_keeps_its_place_when_its_engine_dies_or_gives_it_back(store: JobS
     assert job is not None
     store.release(job)
     assert line(store) == [many[0], one, *many[1:]]
+
+
+@settings(deadline=None, max_examples=15)
+@given(data=st.data(), owners=st.lists(st.sampled_from(["", "space:a"]), min_size=2, max_size=8))
+def test_an_owner_orders_its_own_jobs_and_moves_nobody_elses(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject, owners: list[str]
+) -> None:
+    database = Database(tmp_path_factory.mktemp("turns") / "jobs.db")
+    store = JobStore(database)
+    whose = {submit(store, data.draw(st.sampled_from(CLIENTS)), owner).id: owner for owner in owners}
+    for _ in range(3):
+        before = line(store)
+        moved = data.draw(st.sampled_from(before))
+        own = [job for job in before if whose[job] == whose[moved]]
+        target = data.draw(st.sampled_from([*own, None]))
+        move_before(database, moved, target, whose[moved])
+        wanted = own if moved == target else [job for job in own if job != moved]
+        if moved != target:
+            wanted.insert(len(wanted) if target is None else wanted.index(target), moved)
+        after = line(store)
+        assert [job for job in after if whose[job] == whose[moved]] == wanted
+        assert [job if whose[job] != whose[moved] else None for job in after] == [
+            job if whose[job] != whose[moved] else None for job in before
+        ]
+    assert [serve(store).id for _ in whose] == after
+    database.close()
+
+
+def test_only_an_owners_own_waiting_jobs_are_moved(store: JobStore) -> None:
+    running, mine, other = submit(store, "page"), submit(store, "page"), submit(store, "page", "space:a")
+    store.claim("cpu")
+    for moved, before, words in (
+        (running.id, None, "is running; only a waiting job can be moved"),
+        (mine.id, running.id, "is running"),
+        (other.id, None, "another owner's"),
+        (mine.id, other.id, "another owner's"),
+    ):
+        with pytest.raises(BadRequest, match=words):
+            move_before(store.database, moved, before, "")
+    with pytest.raises(UnknownJob):
+        move_before(store.database, "nothing", None, "")
 
 
 @settings(deadline=None, max_examples=40)

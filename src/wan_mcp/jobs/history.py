@@ -51,6 +51,7 @@ class Wanted(TypedDict, total=False):
     model: str | None
     states: Collection[JobState]
     kept: bool | None
+    owner: str | None
     before: str | None
     limit: int
     oldest_first: bool
@@ -70,6 +71,7 @@ class JobHistory:
         model: str | None = None,
         states: Collection[JobState] = (),
         kept: bool | None = None,
+        owner: str | None = None,
         before: str | None = None,
         limit: int = 20,
         oldest_first: bool = False,
@@ -82,6 +84,7 @@ class JobHistory:
             model: The name of the model.
             states: Any of these; none for all.
             kept: Only those that are kept, or only those that are not.
+            owner: Only this owner's.
             before: A job's id: only older ones, or only newer ones with `oldest_first`.
             limit: The most to return.
             oldest_first: The order.
@@ -104,6 +107,8 @@ class JobHistory:
             require("CASE WHEN json_valid(plan) THEN json_extract(plan, '$.model') = :model END", "model", model)
         if kept is not None:
             require("kept = :kept", "kept", int(kept))
+        if owner is not None:
+            require("owner = :owner", "owner", owner)
         if before is not None:
             require("seq > :before" if oldest_first else "seq < :before", "before", self._place_of(before))
         if states:
