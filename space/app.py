@@ -2,7 +2,7 @@
 
 A click submits a job and returns; a timer follows the row. Gradio's queue holds nothing back, so position and time left
 are those of the job table. A visitor is a random name kept in the browser: a reload finds the running job again, and
-nobody sees another's jobs. The engine is the ordinary process of wan-mcp.
+nobody sees another's jobs. The engine is the ordinary process of wan-mcp; on ZeroGPU it is what `zerogpu.py` says.
 """
 
 import base64
@@ -14,7 +14,12 @@ import tempfile
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+try:
+    import spaces  # before anything that may import torch
+except ImportError:  # elsewhere it is not needed
+    spaces = None
 
 import gradio as gr
 from anyio.from_thread import BlockingPortal, start_blocking_portal
@@ -28,9 +33,12 @@ from wan_mcp.service.previews import live_preview
 from wan_mcp.service.service import JobService, JobView, serving
 from wan_mcp.settings import Settings
 
+if TYPE_CHECKING:
+    from zerogpu import GpuCalls
+
 CLIENT = "Space"
 TICK_S = 1.0
-LOOKED_AT = 100  # newest jobs, among which a visitor's are looked for
+LOOKED_AT = 50  # of a visitor's newest jobs
 SHOWN = 12  # results in the gallery
 MOST_SEED = 2**31 - 1
 EXAMPLES = {
@@ -51,9 +59,11 @@ def owner_of(visitor: str) -> str:
 class Studio:
     """What the page does with jobs: the one place that talks to the job service, from any of Gradio's threads."""
 
-    def __init__(self, service: JobService, portal: BlockingPortal) -> None:
+    def __init__(self, service: JobService, portal: BlockingPortal, calls: "GpuCalls | None" = None) -> None:
+        """`calls` is what runs jobs on ZeroGPU."""
         self.service = service
         self._portal = portal
+        self._calls = calls
 
     def run(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """Run a coroutine function of the service; what it refuses is shown to the visitor."""
@@ -65,8 +75,12 @@ class Studio:
     def submit(self, request: Request, visitor: str) -> str:
         """Queue a job of a visitor; returns its id."""
 
+        request_id = secrets.token_hex(16)
+        if self._calls is not None:
+            self._calls.expect(request_id, self.run(self.service.estimate, request).seconds)
+
         async def submit() -> JobView:
-            return await self.service.submit(request, client=CLIENT, owner=owner_of(visitor))
+            return await self.service.submit(request, request_id, client=CLIENT, owner=owner_of(visitor))
 
         return str(self.run(submit).job.id)
 
@@ -74,9 +88,9 @@ class Studio:
         """The newest jobs of a visitor."""
 
         async def find() -> list[Job]:
-            return (await self.service.find(limit=LOOKED_AT)).jobs
+            return (await self.service.find(owner=owner_of(visitor), limit=LOOKED_AT)).jobs
 
-        return [job for job in self.run(find) if job.owner == owner_of(visitor)]
+        return list(self.run(find))
 
     def view(self, job_id: str, visitor: str) -> tuple[JobView, bytes | None] | None:
         """A visitor's job with its live preview; None if it is not theirs, or gone."""
@@ -309,10 +323,17 @@ def main() -> None:
     taken_in = Path(os.environ.setdefault("GRADIO_TEMP_DIR", str(Path(tempfile.gettempdir(), "gradio"))))
     taken_in.mkdir(parents=True, exist_ok=True)
     settings = Settings().model_copy(update={"image_dirs": (taken_in,)})  # where Gradio puts visitors' pictures
+    calls = None
+    if spaces is not None and os.environ.get("SPACES_ZERO_GPU"):
+        from zerogpu import calls_of
+
+        settings, calls = calls_of(settings, spaces.GPU)
     with start_blocking_portal() as portal:
-        running: AbstractContextManager[JobService] = portal.wrap_async_context_manager(serving(settings))
+        running: AbstractContextManager[JobService] = portal.wrap_async_context_manager(
+            serving(settings, processes=calls)
+        )
         with running as service:
-            build(Studio(service, portal)).launch(
+            build(Studio(service, portal, calls)).launch(
                 allowed_paths=[str(settings.home / "media" / kind) for kind in ("videos", "images")],
                 css=STYLE,
                 show_error=True,

@@ -15,6 +15,7 @@ from wan_mcp.jobs.asked import shrink_requests
 from wan_mcp.jobs.database import Database
 from wan_mcp.jobs.history import JobHistory
 from wan_mcp.jobs.notices import Notices
+from wan_mcp.jobs.processes import Processes
 from wan_mcp.jobs.store import JobStore
 from wan_mcp.jobs.supervisor import Supervisor
 from wan_mcp.jobs.timings import Timings
@@ -54,8 +55,9 @@ class Table:
 class LiveTable:
     """The job table of one home folder, for as long as a front runs."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, processes: Processes | None = None) -> None:
         self.settings = settings
+        self._processes = processes
         self.media = MediaStore(settings.home)
         self.conversions = Conversions(self.media)
         self._opened: Table | None = None
@@ -84,7 +86,7 @@ class LiveTable:
                 store, history, timings = JobStore(database), JobHistory(database), Timings(database)
                 deletion = Deletion(history, self.media)
                 await run_sync(deletion.finish)
-                engines = Supervisor(self.settings, store)
+                engines = Supervisor(self.settings, store, self._processes)
                 await run_sync(engines.join)
                 queue = Queue(store, engines)
                 retention = Retention(history, deletion, self.media)

@@ -16,13 +16,14 @@ from anyio.to_thread import run_sync
 
 from wan_mcp.catalog.catalog import Catalog
 from wan_mcp.catalog.manifest import Manifest
-from wan_mcp.errors import QueueFull, WanError
+from wan_mcp.errors import QueueFull, UserError, WanError
 from wan_mcp.hardware.host_memory import return_large_blocks
 from wan_mcp.jobs.history import JobChanges, Wanted
 from wan_mcp.jobs.notices import key_of
+from wan_mcp.jobs.processes import Processes
 from wan_mcp.jobs.rows import JobListing
 from wan_mcp.jobs.supervisor import Supervisor
-from wan_mcp.jobs.turns import Asker
+from wan_mcp.jobs.turns import Asker, move_before
 from wan_mcp.schema.changes import Changes
 from wan_mcp.schema.enums import JobState
 from wan_mcp.schema.jobs import Job
@@ -52,8 +53,10 @@ TICK_S = 1.0  # how often a waiter is notified without a commit, because the tim
 class JobService(LiveTable):
     """The jobs of one home folder. Make one with `serving`."""
 
-    def __init__(self, settings: Settings, *, any_image_folder: bool = False) -> None:
-        super().__init__(settings)
+    def __init__(
+        self, settings: Settings, *, any_image_folder: bool = False, processes: Processes | None = None
+    ) -> None:
+        super().__init__(settings, processes)
         self._catalog = Catalog.of(settings.home)
         self.admission = Admission(settings, self._catalog, self.media, any_image_folder=any_image_folder)
         self.uris, self.large_work = self.admission.uris, self.admission.large_work
@@ -237,6 +240,28 @@ class JobService(LiveTable):
         self._wanted.set()
         return await self.view(job_id)
 
+    async def move(self, job_id: str, before: str | None, *, owner: str = "") -> JobView:
+        """Move a waiting job of `owner` before another of its waiting jobs; behind all of them with None.
+
+        Raises:
+            UnknownJob: there is no job of one of these ids.
+            BadRequest: one of them does not wait any more, or is another owner's.
+        """
+        table = await self._table()
+        await run_sync(move_before, table.store.database, job_id, before, owner)
+        return await self.view(job_id)
+
+    async def why_unusable(self) -> str | None:
+        """Return why this front cannot read the table or supervise engines; None while it can."""
+        try:
+            await self.newest(limit=1)
+        except UserError as error:
+            return str(error)
+        except Exception as error:  # such as no thread to spare
+            log.exception("the health check failed")
+            return f"{type(error).__name__}: {error}"
+        return self.trouble
+
     async def newest(self, state: JobState | None = None, limit: int = 20) -> list[Job]:
         """Return jobs of one state or all, newest first."""
         return (await self.listed(state, limit)).jobs
@@ -335,10 +360,15 @@ class JobService(LiveTable):
 
 
 @asynccontextmanager
-async def serving(settings: Settings, *, any_image_folder: bool = False) -> AsyncIterator[JobService]:
-    """Provide a job service that supervises the engine until the block ends; jobs and engine keep running."""
+async def serving(
+    settings: Settings, *, any_image_folder: bool = False, processes: Processes | None = None
+) -> AsyncIterator[JobService]:
+    """Provide a job service that supervises the engine until the block ends; jobs and engine keep running.
+
+    `processes` starts engines in another way than as processes of their own: see `space/zerogpu.py`.
+    """
     return_large_blocks()
-    service = JobService(settings, any_image_folder=any_image_folder)
+    service = JobService(settings, any_image_folder=any_image_folder, processes=processes)
     of_deletion, of_notices, on_done = Health(), Health(), OnDone(settings, service._notices)
     tell = retried(partial(on_done.run, of_notices.works), "WAN_MCP_ON_DONE waits", of_notices)
     try:

@@ -14,6 +14,7 @@ from wan_mcp.jobs.store import JobStore
 from wan_mcp.jobs.timings import Timings
 from wan_mcp.jobs.waiting import LOOKED_AT, Waiting, models_coming, waiting_jobs
 from wan_mcp.jobs.workers import WorkerRegistry
+from wan_mcp.schema.enums import JobState
 from wan_mcp.schema.jobs import Job
 from wan_mcp.settings import Settings
 
@@ -23,8 +24,9 @@ __all__ = ["Claims"]
 class Claims:
     """The claims of one engine."""
 
-    def __init__(self, settings: Settings, store: JobStore, rows: WorkerRegistry) -> None:
-        """Claim for the engine of `settings.device`, under the identity in `rows`."""
+    def __init__(self, settings: Settings, store: JobStore, rows: WorkerRegistry, only: str | None = None) -> None:
+        """Claim for the engine of `settings.device`, under the identity in `rows`; with `only`, the job of that id."""
+        self._only = only
         self._device = settings.device
         self._store, self._rows = store, rows
         self._other_devices = OtherDevices(settings.home, rows, Processes())
@@ -34,7 +36,15 @@ class Claims:
 
     def are_possible(self) -> bool:
         """Check whether a job waits that this engine may take."""
+        if self._only is not None:
+            waiting = [job.id for job in self._store.unfinished() if job.state is JobState.QUEUED]
+            return self._only in waiting
         return self._store.has_queued(self._device, self._other_devices)
+
+    @property
+    def are_done(self) -> bool:
+        """True if there is nothing to wait for: the one job of this engine is no longer in the queue."""
+        return self._only is not None and not self.are_possible()
 
     def may_go_elsewhere(self, job: Job, devices: Collection[str]) -> bool:
         """Check whether an engine of another one of these devices may take a job that this one cannot run."""
@@ -49,6 +59,8 @@ class Claims:
         if not self.are_possible():
             self._held.clear()
             return None
+        if self._only is not None:
+            return self._store.claim(self._device, only=self._only, engine=self._rows.me(), others=self._other_devices)
         coming = {*coming, *models_coming(self._store.unfinished())}
         if not (engines := self._engines.living_but(self._device)):
             return self._store.claim(

@@ -115,19 +115,25 @@ class DeviceLost(Exception):
 
 
 def run_engine(
-    settings: Settings, build: Callable[[Settings], Runner], auto_devices: Callable[[], Sequence[str]]
+    settings: Settings,
+    build: Callable[[Settings], Runner],
+    auto_devices: Callable[[], Sequence[str]],
+    *,
+    only: str | None = None,
+    leaving: Callable[[], bool] | None = None,
 ) -> None:
     """Run the engine of `settings.device` until it has been idle for `engine_idle_s`.
 
     Returns immediately if another engine holds the device. `build` returns the runner for settings whose device is
-    that of this engine; `auto_devices` returns the devices that the setting auto means.
+    that of this engine; `auto_devices` returns the devices that the setting auto means. With `only`, the job of that id
+    is served and no other. `leaving` returns whether to shut down, in place of signals.
 
     Raises:
         HomeUnusable: the home folder or the job table cannot be used.
     """
     began = time.monotonic()
     faulthandler.enable()
-    signals = StopSignals()
+    leaving = leaving or StopSignals().came
     database = Database(settings.database)
     taken = acquire_device(settings, database, auto_devices)
     if taken is None:
@@ -135,16 +141,16 @@ def run_engine(
         return
     lock, device = taken
     settings = settings.model_copy(update={"device": device})
-    engine = _Engine(settings, database, lambda: build(settings), lambda: signals.leaving)
+    engine = _Engine(settings, database, lambda: build(settings), leaving, only)
     try:
         engine.start(began)
-        while not signals.leaving:
+        while not leaving():
             engine.serve_until_idle()
             engine.close()  # first: an engine that starts now would find the device's memory in use
             # A front that found the lock held relies on this engine for its job: check again after releasing the lock.
             engine.rows.unregister(settings.device)
             lock.release()
-            if signals.leaving or not database.in_place() or not engine.claims.are_possible():
+            if leaving() or not database.in_place() or not engine.claims.are_possible():
                 break
             if not try_acquire(lock):
                 break
@@ -165,12 +171,13 @@ class _Engine:
     """The loop and its state."""
 
     def __init__(
-        self, settings: Settings, database: Database, build: Callable[[], Runner], leaving: Callable[[], bool]
-    ) -> None:
+        self, settings: Settings, database: Database, build: Callable[[], Runner], leaving: Callable[[], bool],
+        only: str | None,
+    ) -> None:  # fmt: skip
         self.settings = settings
         self.store = JobStore(database)
         self.rows = WorkerRegistry(database)
-        self.claims = Claims(settings, self.store, self.rows)
+        self.claims = Claims(settings, self.store, self.rows, only)
         self._timings = Timings(database)
         self._sharing = Sharing(settings, self.store, self.rows, leaving)
         self._build = build
@@ -251,6 +258,8 @@ class _Engine:
                 return job
             helped = self._sharing.help(self._runner)
             now = time.monotonic()
+            if self.claims.are_done and not coming:
+                return None
             if coming or helped:
                 idle_until = now + self.settings.engine_idle_s
             if now >= idle_until:
