@@ -10,9 +10,10 @@ import httpx2
 import pytest
 import uvicorn
 
-from tests.fixtures.studio import OWN, StudioSite
+from tests.fixtures.studio import OWN, Studio, StudioSite
 from tests.support.patience import PATIENCE_S
 from wan_mcp.fronts.http.app import build_app, listen
+from wan_mcp.fronts.web.phone import addresses_of
 from wan_mcp.fronts.web.sessions import LINK_S, Sessions
 from wan_mcp.service.service import serving
 from wan_mcp.settings import Settings
@@ -63,6 +64,7 @@ async def test_a_session_opens_the_page_and_nothing_else(guarded: Settings, stud
         message = {"jsonrpc": "2.0", "id": 1, "method": "tools/list"}
         assert (await studio.web.post("/mcp", json=message)).status_code == 401
         assert (await studio.web.get("/healthz")).status_code == 401
+        assert (await studio.get("/api/connect/test"))["trouble"] is None, "as the page asks instead"
 
 
 async def test_a_session_outlives_the_server_until_it_is_signed_out_of(
@@ -203,3 +205,30 @@ async def test_the_page_can_be_switched_off(shared_settings: Settings, studio_si
         for path in ("/", "/api/jobs", "/sign-in", "/api/events"):
             assert (await studio.web.get(path)).status_code == 404
         assert (await studio.web.get("/healthz")).status_code == 200
+
+
+async def test_a_code_for_a_phone_is_a_link_to_each_address_that_signs_in_once(
+    guarded: Settings, studio_site: StudioSite
+) -> None:
+    async with studio_site(guarded, host="192.168.7.20") as studio:
+        assert (await studio.send("/api/phone")).status_code == 401, "only a page that has signed in makes one"
+        await sign_in(studio.web)
+        [link] = (await studio.send("/api/phone")).json()["links"]
+        port = studio.url.rpartition(":")[2]
+        assert link.startswith(f"http://192.168.7.20:{port}/sign-in?code=")
+        studio.web.cookies.clear()
+        path = link.partition(port)[2]
+        assert (await studio.web.get(path)).headers["set-cookie"]
+        assert (await studio.web.get(path)).status_code == 401
+        assert (await studio.send("/api/phone", method="GET")).status_code in (401, 405)
+
+
+async def test_a_server_that_only_this_machine_reaches_has_no_code_for_a_phone(studio: Studio) -> None:
+    assert (await studio.send("/api/phone")).json() == {"links": []}
+
+
+def test_a_server_on_all_addresses_is_reached_by_those_of_this_machine_but_not_by_loopback() -> None:
+    assert not {"127.0.0.1", "0.0.0.0"} & set(addresses_of("0.0.0.0"))
+    assert addresses_of("::") == addresses_of("0.0.0.0")
+    assert addresses_of("fd00::1") == ["[fd00::1]"]
+    assert addresses_of("gpu.local") == ["gpu.local"]

@@ -163,6 +163,37 @@ async def test_jobs_are_found_by_words_kind_and_state_page_by_page(studio: Studi
     assert (await studio.get("/api/jobs", q="ring number", state="failed"))["jobs"] == []
 
 
+async def test_results_name_their_formats_their_copy_and_their_end(settings: Settings, studio_site: StudioSite) -> None:
+    saved = settings.home.parent / "saved"
+    saved.mkdir()
+    kept = settings.model_copy(update={"output_dir": saved, "keep_days": 30})
+    async with studio_site(kept) as studio:
+        made = await studio.until((await studio.submit())["id"], done)
+        [file] = made["results"]
+        assert [each["name"] for each in file["formats"]] == ["MP4", "GIF", "WEBM", "WEBP"]
+        assert file["formats"][1]["url"] == file["url"].replace(".mp4", ".gif")
+        assert Path(file["saved_as"]).parent == saved
+        assert made["expires_at"] == pytest.approx(made["finished_at"] + 30 * 86_400)
+        elsewhere = await studio.web.get(f"/api/jobs/{made['id']}", headers={"Via": "1.1 proxy"})
+        assert elsewhere.json()["results"][0]["saved_as"] is None
+        assert str(saved) not in elsewhere.text
+
+
+@pytest.mark.parametrize("body", [{}, {"before": 1}, {"after": None}, {"before": None, "kept": True}])
+async def test_a_move_that_says_nothing_is_refused(studio: Studio, body: dict[str, Any]) -> None:
+    answer = await studio.send("/api/jobs/nothing/move", body)
+    assert answer.status_code == 400
+    assert "before" in answer.json()["error"]
+
+
+async def test_a_job_that_does_not_wait_is_not_moved(studio: Studio) -> None:
+    made = await studio.until((await studio.submit())["id"], done)
+    answer = await studio.send(f"/api/jobs/{made['id']}/move", {"before": None})
+    assert answer.status_code == 400
+    assert "only a waiting job can be moved" in answer.json()["error"]
+    assert (await studio.send("/api/jobs/nothing/move", {"before": None})).status_code == 404
+
+
 async def test_a_job_is_kept_and_deleted(studio: Studio) -> None:
     job = await studio.until((await studio.submit(kind="image"))["id"], done)
     address = f"/api/jobs/{job['id']}"

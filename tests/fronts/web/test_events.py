@@ -89,7 +89,7 @@ async def test_nothing_is_read_while_no_page_is_open_and_a_slow_page_gets_a_snap
             return await changed_since(*arguments)
 
         monkeypatch.setattr(service, "changed_since", counted)
-        feed = Feed(service, Cards(service.media, service.catalog))
+        feed = Feed(service, Cards(service.media, service.catalog, service.settings))
         tasks.start_soon(feed.run)
         await anyio.wait_all_tasks_blocked()
         assert looks == 0

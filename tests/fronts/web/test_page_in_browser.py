@@ -4,6 +4,7 @@ import base64
 import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import anyio
@@ -13,6 +14,7 @@ from mcp import Client
 from tests.fixtures.browser import opened
 from tests.support.http_fronts import Running, running
 from tests.support.patience import PATIENCE_S
+from tests.support.videos import encode, greys
 from wan_mcp.settings import Settings
 
 if TYPE_CHECKING:
@@ -71,6 +73,38 @@ def test_a_video_is_made_and_plays_and_its_seed_is_written_back(page: "Page") ->
     plays(page)
     assert page.input_value("#prompt") == PROMPT
     page.wait_for_selector(".strip-frame:nth-child(9) img")
+
+    page.click(".strip-frame:nth-child(9)")
+    page.get_by_role("button", name="Extend from here").click()
+    page.click("#add-shot")
+    page.fill("#shot-0", "a blue star spins")
+    with page.expect_request(lambda request: request.url.endswith("/api/jobs") and request.method == "POST") as sent:
+        make(page)
+    asked = sent.value.post_data_json
+    assert asked["shots"] == [{"prompt": "a blue star spins"}]
+    assert asked["extend"] == f"wan://videos/{job}-0.mp4"
+    page.get_by_role("button", name="Cancel").click()
+    page.get_by_role("button", name="Start without that video").click()
+    page.get_by_role("button", name="Remove shot 2").click()
+    with page.expect_download() as gif:
+        page.goto(f"{page.url.split('#')[0]}#/job/{job}")
+        page.get_by_label("Download as").select_option("GIF")
+    assert gif.value.suggested_filename == f"{job}-0.gif"
+    assert gif.value.path().read_bytes().startswith(b"GIF8")
+
+
+def test_a_dropped_video_stands_for_a_frame_that_can_be_chosen(page: "Page", tmp_path: Path) -> None:
+    clip = encode(tmp_path / "clip.webm", greys()).read_bytes()
+    with page.expect_response(lambda response: "/api/inputs?frame=first" in response.url) as first:
+        page.set_input_files("input[type=file]", {"name": "clip.webm", "mimeType": "video/webm", "buffer": clip})
+    with page.expect_response(lambda response: "/api/inputs?frame=last" in response.url) as last:
+        page.get_by_label("Frame", exact=True).select_option("last")
+    assert first.value.json()["id"] != last.value.json()["id"]
+    page.get_by_label("Frame", exact=True).select_option("number")
+    with page.expect_response(lambda response: "/api/inputs?frame=2" in response.url):
+        page.get_by_label("Number of the frame").fill("2")
+        page.get_by_label("Number of the frame").blur()
+    page.locator(".well", has_text="frame 2 of the video is used").wait_for()
 
 
 def test_a_picture_is_chosen_and_animated(page: "Page") -> None:

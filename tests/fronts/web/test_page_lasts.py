@@ -14,6 +14,7 @@ from tests.support.http_fronts import running
 from wan_mcp.jobs.database import Database
 from wan_mcp.jobs.store import JobStore
 from wan_mcp.schema.enums import JobState
+from wan_mcp.schema.jobs import Job
 from wan_mcp.settings import Settings
 
 if TYPE_CHECKING:
@@ -64,6 +65,37 @@ def test_a_reload_in_the_middle_of_a_job_finds_it_again(browser: "Browser", pace
             allow(paced, 10_000)
             page.wait_for_selector("#stage img")
             assert job in page.url
+
+
+def test_waiting_jobs_are_moved_with_the_keyboard_and_the_mouse(browser: "Browser", paced: Settings) -> None:
+    with running(paced) as front:
+        for page in opened(browser, front.url):
+            page.wait_for_selector("#model")
+            first = make_image(page)
+            at_step(page, first, 2)
+            one, two, three = (make_image(page) for _ in range(3))
+
+            def served(page: "Page", *jobs: str) -> None:
+                for job, place in zip(jobs, ("next", "number 2", "number 3"), strict=True):
+                    page.locator(f"[data-job='{job}']", has_text=place).wait_for()
+
+            served(page, one, two, three)
+            card = page.locator(f"[data-job='{three}']")
+            card.get_by_role("button", name="Move up in the queue").press("Enter")
+            served(page, one, three, two)
+            card.get_by_role("button", name="Move up in the queue").press("Enter")
+            served(page, three, one, two)
+            page.locator(f"[data-job='{two}']").drag_to(page.locator(f"[data-job='{three}']"))
+            served(page, two, three, one)
+            allow(paced, 10_000)
+            for job in (one, two, three):
+                page.locator(f"[data-job='{job}'].succeeded").wait_for()
+    assert [job.id for job in by_start(paced)] == [first, two, three, one]
+
+
+def by_start(settings: Settings) -> list[Job]:
+    with closing(Database(settings.database)) as database:
+        return sorted(JobStore(database).newest(), key=lambda job: job.started_at or 0)
 
 
 def test_a_page_recovers_when_its_server_and_the_engine_are_killed_in_the_middle_of_a_job(

@@ -82,7 +82,8 @@ def build_app(service: JobService, host: str, *, own_user_only: bool = False, ca
     """
     mcp = build_http_app(service)
     sign_in = bool(service.settings.http_token) or not callers_known
-    page = Page(service, sign_in=sign_in) if service.settings.http_page else None
+    reachable = None if is_loopback(host) else host
+    page = Page(service, sign_in=sign_in, host=reachable) if service.settings.http_page else None
     app = Starlette(
         routes=[
             *mcp.routes,

@@ -4,7 +4,7 @@ import re
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from wan_mcp.errors import UnknownJob
@@ -15,14 +15,16 @@ __all__ = ["preview_route"]
 
 FILE = re.compile(r"(?P<id>[0-9a-z]{20})\.jpg")
 NEVER_KEPT = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
-NONE_YET = "There is no preview yet: one is made at the end of a denoising step while somebody looks. Ask again.\n"
 
 
 def preview_route(service: JobService) -> Route:
     """Return the route of the live previews; it stands before the route of all media."""
 
     async def preview(request: Request) -> Response:
-        """Serve the newest preview of a job that is denoised; 404 while there is none, and after its end."""
+        """Serve the newest preview of a job that is denoised; 204 while there is none yet, 404 after the job's end.
+
+        One is made at the end of a denoising step while somebody looks, so asking again helps: that is no error.
+        """
         match = FILE.fullmatch(request.path_params["file"])
         if match is None:
             raise HTTPException(404)
@@ -35,6 +37,6 @@ def preview_route(service: JobService) -> Route:
             return Response(picture, media_type="image/jpeg", headers=NEVER_KEPT)
         if job.state.final:
             raise HTTPException(404)
-        return PlainTextResponse(NONE_YET, 404, headers=NEVER_KEPT | {"Retry-After": "1"})
+        return Response(status_code=204, headers=NEVER_KEPT | {"Retry-After": "1"})
 
     return Route("/media/previews/{file}", preview)

@@ -155,6 +155,15 @@ class PageAccess:
         value = _cookie(request.scope)
         return value is not None and await run_sync(self._sessions.holds, value)
 
+    async def make_link(self) -> str:
+        """Return the secret of a link that signs another browser in once, soon.
+
+        Raises:
+            HomeUnusable: The home cannot be written.
+        """
+        secret, _ = await run_sync(self._sessions.make_link)
+        return secret
+
     async def sign_out(self, request: Request) -> Response:
         """End the session."""
         require_same_origin(request)

@@ -47,7 +47,9 @@ def without_paths(value: Any, home: Path) -> Any:
     if isinstance(value, dict):
         kept = ADDRESSES | NOT_PATHS
         shown = {key: each if key in kept else without_paths(each, home) for key, each in value.items()}
-        return shown | {key: empty for key, empty in (("path", None), ("images", [])) if key in value}
+        return shown | {
+            key: empty for key, empty in (("path", None), ("saved_as", None), ("images", [])) if key in value
+        }
     if isinstance(value, list):
         return [without_paths(each, home) for each in value]
     return hidden(value, home)

@@ -6,8 +6,8 @@ from typing import Any
 from wan_mcp.catalog.catalog import Catalog
 from wan_mcp.catalog.memory_fit import smaller_sizes
 from wan_mcp.errors import BadRequest
-from wan_mcp.fronts.web.shapes import Action, JobCard, JobDetail, Problem, ResultFile
-from wan_mcp.media.store import MediaName, MediaStore
+from wan_mcp.fronts.web.shapes import Action, FileFormat, JobCard, JobDetail, Problem, ResultFile
+from wan_mcp.media.store import CONVERSIONS, MediaName, MediaStore
 from wan_mcp.schema.enums import JobState, Kind
 from wan_mcp.schema.jobs import Artifact, Job
 from wan_mcp.schema.plans import VideoPlan
@@ -16,6 +16,8 @@ from wan_mcp.service.describe import fraction_of, sentence, stage_of, what_it_is
 from wan_mcp.service.elsewhere import may_be_named
 from wan_mcp.service.queue import JobView
 from wan_mcp.service.repeatable_request import repeatable_request
+from wan_mcp.service.retention import expires_at
+from wan_mcp.settings import Settings
 
 __all__ = ["Cards", "input_url"]
 
@@ -31,8 +33,8 @@ def input_url(picture: str) -> str:
 class Cards:
     """Makes cards of jobs. Reads the media folder."""
 
-    def __init__(self, media: MediaStore, catalog: Catalog) -> None:
-        self._media, self._catalog = media, catalog
+    def __init__(self, media: MediaStore, catalog: Catalog, settings: Settings) -> None:
+        self._media, self._catalog, self._settings = media, catalog, settings
 
     def card(self, view: JobView) -> JobCard:
         """Return a job as a card shows it."""
@@ -70,6 +72,7 @@ class Cards:
             "model": plan.model,
             "state": job.state,
             "client": job.client,
+            "owner": job.owner,
             "kept": job.kept,
             "parent": job.parent,
             "prompt": plan.prompt if plan.kind is Kind.CAPTION else plan.prompt_asked,
@@ -91,6 +94,7 @@ class Cards:
             "created_at": job.created_at,
             "started_at": job.started_at,
             "finished_at": job.finished_at,
+            "expires_at": expires_at(job, self._settings),
             "width": plan.shape.width if plan.shape else None,
             "height": plan.shape.height if plan.shape else None,
             "seed": plan.seed,
@@ -104,6 +108,7 @@ class Cards:
 
     def _file(self, artifact: Artifact) -> ResultFile:
         sheet = poster = None
+        formats: list[FileFormat] = []
         try:
             name = MediaName.parse(artifact.uri)
         except BadRequest:
@@ -111,15 +116,17 @@ class Cards:
         else:
             path = self._media.path(name)
             url = _url(path)
+            formats = _formats(path, name.kind)
             if name.kind is Kind.VIDEO:
                 sheet, poster = (
                     _url(each) if each.is_file() else None
                     for each in (self._media.sheet(name), self._media.poster(name))
                 )
         return ResultFile(
-            **artifact.model_dump(exclude={"path", "saved_as"}),
+            **artifact.model_dump(exclude={"path"}),
             path=str(path),
             url=url,
+            formats=formats,
             sheet_url=sheet,
             poster_url=poster,
         )
@@ -145,6 +152,15 @@ class Cards:
         if code in TO_DOWNLOAD:
             return Action(do="get_model", label="Get the model", model=plan.model)
         return Action(do="retry", label="Try again")
+
+
+def _formats(path: Path, kind: Kind) -> list[FileFormat]:
+    endings = dict.fromkeys([path.suffix, *CONVERSIONS[kind]])
+    endings.pop(".jpeg", None)  # the same as .jpg
+    return [
+        FileFormat(name=ending[1:].upper(), url=_url(path.with_suffix(ending)), file=f"{path.stem}{ending}")
+        for ending in endings
+    ]
 
 
 def _eta(view: JobView) -> float | None:

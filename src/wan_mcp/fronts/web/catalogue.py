@@ -14,6 +14,7 @@ from wan_mcp.catalog.sizes import FrameRule, Sizes
 from wan_mcp.errors import UserError
 from wan_mcp.fronts.web import catalogue_shapes as shapes
 from wan_mcp.hardware.machine import Machine
+from wan_mcp.planning.shots import MOST_SHOTS
 from wan_mcp.schema.enums import Kind, Task
 from wan_mcp.schema.parameters import MAX_SEED, Parameters
 from wan_mcp.schema.requests import CaptionRequest, ImageRequest, VideoRequest
@@ -79,6 +80,7 @@ class CatalogueSource:
             styles=[shapes.Style(name=name, words=words) for name, words in sorted(catalog.styles.items())],
             loras=[shapes.Lora(name=name, bytes=size) for name, size in loras],
             max_count=settings.max_count,
+            max_shots=MOST_SHOTS,
             max_seed=MAX_SEED,
             image_max_bytes=int(settings.image_max_mb * 1e6),
             image_max_megapixels=settings.image_max_megapixels,

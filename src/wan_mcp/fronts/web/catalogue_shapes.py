@@ -167,6 +167,7 @@ class Catalogue(Shape):
     styles: list[Style]
     loras: list[Lora]
     max_count: int
+    max_shots: int
     max_seed: int
     image_max_bytes: int
     image_max_megapixels: float

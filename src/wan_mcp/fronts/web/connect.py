@@ -6,11 +6,13 @@ from collections.abc import Iterator
 from starlette.requests import Request
 from starlette.responses import Response
 
+import wan_mcp
 from wan_mcp.fronts.discretion import is_near
 from wan_mcp.fronts.hosts.entries import launch, snippet
 from wan_mcp.fronts.hosts.registry import HOSTS, SERVER, Host
 from wan_mcp.fronts.web.answers import Answers
-from wan_mcp.fronts.web.shapes import ConnectAnswer, Connection
+from wan_mcp.fronts.web.shapes import ConnectAnswer, Connection, HealthAnswer
+from wan_mcp.service.service import JobService
 from wan_mcp.settings import Settings
 
 __all__ = ["ConnectRoutes", "connections"]
@@ -20,10 +22,15 @@ TOKEN = "YOUR_TOKEN"
 
 
 class ConnectRoutes:
-    """The endpoint of configurations."""
+    """The endpoints of configurations."""
 
-    def __init__(self, settings: Settings, answers: Answers) -> None:
-        self._settings, self._answers = settings, answers
+    def __init__(self, service: JobService, answers: Answers) -> None:
+        self._service, self._settings, self._answers = service, service.settings, answers
+
+    async def test(self, request: Request) -> Response:
+        """Report whether the server works, to a page that has no token for /healthz."""
+        trouble = await self._service.why_unusable()
+        return self._answers.json(request, HealthAnswer(version=wan_mcp.__version__, trouble=trouble))
 
     async def show(self, request: Request) -> Response:
         """Return the configurations."""

@@ -1,4 +1,4 @@
-"""The endpoints of jobs: submit, list, show, keep, cancel, delete, and estimate without submitting."""
+"""The endpoints of jobs: submit, list, show, keep, move, cancel, delete, and estimate without submitting."""
 
 import json
 import re
@@ -113,6 +113,16 @@ class JobRoutes:
         if set(given) != {"kept"} or not isinstance(given["kept"], bool):
             raise Refusal(400, "bad_request", 'The body must be {"kept": true} or {"kept": false}.')
         return await self._job(request, await self._service.keep(request.path_params["id"], given["kept"]))
+
+    async def move(self, request: Request) -> Response:
+        """Move a waiting job before another one, or behind all of its owner's."""
+        given = await body_of(request)
+        before = given.get("before")
+        if set(given) != {"before"} or not (before is None or isinstance(before, str)):
+            raise Refusal(
+                400, "bad_request", 'The body must be {"before": "the id of a waiting job"}, or null to be last.'
+            )
+        return await self._job(request, await self._service.move(request.path_params["id"], before))
 
     async def delete(self, request: Request) -> Response:
         """Delete a job that has ended, with its files."""

@@ -19,6 +19,7 @@ from wan_mcp.fronts.web.feed import Feed
 from wan_mcp.fronts.web.inputs import Inputs
 from wan_mcp.fronts.web.job_routes import JobRoutes
 from wan_mcp.fronts.web.model_routes import ModelRoutes, download_card
+from wan_mcp.fronts.web.phone import PhoneRoutes
 from wan_mcp.fronts.web.same_origin import require_same_origin
 from wan_mcp.fronts.web.shell import Shell
 from wan_mcp.service.background import Health, background, retried
@@ -34,20 +35,24 @@ STREAM_HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosnif
 class Page:
     """The studio page of one server."""
 
-    def __init__(self, service: JobService, *, sign_in: bool = False) -> None:
-        """Require a sign-in with `sign_in`; otherwise the server's other guards say who is answered."""
+    def __init__(self, service: JobService, *, sign_in: bool = False, host: str | None = None) -> None:
+        """Require a sign-in with `sign_in`; otherwise the server's other guards say who is answered.
+
+        `host` is the address on which other machines reach the server; None if they do not.
+        """
         self._service = service
         self._answers = Answers(service)
         self._shell = Shell()
         self.access = PageAccess(service, self._shell, self._answers, sign_in=sign_in)
-        cards = Cards(service.media, service.catalog)
+        cards = Cards(service.media, service.catalog, service.settings)
         self._feed = Feed(service, cards)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._models = ModelRoutes(service, self._answers, self._on_download)
         self._inputs = Inputs(service, self._answers)
         self._jobs = JobRoutes(service, self._answers, cards, self._inputs)
         self._engines = EngineRoutes(service, self._answers)
-        self._connect = ConnectRoutes(service.settings, self._answers)
+        self._connect = ConnectRoutes(service, self._answers)
+        self._phone = PhoneRoutes(self.access, self._answers, host)
 
     def routes(self) -> list[BaseRoute]:
         """Return the routes: the page, its static files and its API."""
@@ -63,6 +68,7 @@ class Page:
             self._api("/api/jobs", GET=jobs.page, POST=jobs.submit),
             self._api("/api/jobs/{id}", GET=jobs.show, PATCH=jobs.change, DELETE=jobs.delete),
             self._api("/api/jobs/{id}/cancel", POST=jobs.cancel),
+            self._api("/api/jobs/{id}/move", POST=jobs.move),
             self._api("/api/events", GET=self.events),
             self._api("/api/engines", GET=engines.show),
             self._api("/api/engines/free", POST=engines.free),
@@ -71,6 +77,8 @@ class Page:
             self._api("/api/models/{model}/get", POST=models.get),
             self._api("/api/models/{model}/stop", POST=models.stop),
             self._api("/api/connect", GET=self._connect.show),
+            self._api("/api/connect/test", GET=self._connect.test),
+            self._api("/api/phone", POST=self._phone.make),
         ]
 
     def _api(self, path: str, **endpoints: Endpoint) -> Route:

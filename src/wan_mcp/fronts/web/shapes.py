@@ -20,13 +20,16 @@ __all__ = [
     "DownloadCard",
     "EnginesAnswer",
     "EstimateAnswer",
+    "FileFormat",
     "Fitting",
     "Freed",
+    "HealthAnswer",
     "InputAnswer",
     "JobCard",
     "JobDetail",
     "JobPage",
     "ModelsAnswer",
+    "PhoneAnswer",
     "Problem",
     "Removed",
     "ResultFile",
@@ -95,12 +98,25 @@ class InputAnswer(Shape):
 # Jobs.
 
 
+class FileFormat(Shape):
+    """A result in one format; all but the first are made when they are first asked for."""
+
+    name: str
+    """In capitals, such as `GIF`."""
+    url: str
+    file: str
+    """A name to save it under."""
+
+
 class ResultFile(Shape, MediaFacts):
-    """A result. `path` is None for a browser on another machine."""
+    """A result. `path` and `saved_as` are None for a browser on another machine."""
 
     uri: str
     url: str
     path: str | None
+    saved_as: str | None
+    """The same file in the output folder of the client that asked, if it has one."""
+    formats: list[FileFormat]
     sheet_url: str | None
     poster_url: str | None
 
@@ -114,6 +130,8 @@ class JobCard(Shape):
     model: str
     state: JobState
     client: str
+    owner: str
+    """Whose it is: empty for the home's user."""
     kept: bool
     parent: str
     prompt: str | None
@@ -139,6 +157,8 @@ class JobCard(Shape):
     created_at: float
     started_at: float | None
     finished_at: float | None
+    expires_at: float | None
+    """When the server deletes it because of its age; None if never."""
     width: int | None
     height: int | None
     seed: int | None
@@ -294,6 +314,13 @@ class SessionAnswer(Shape):
     signed_in: bool
 
 
+class PhoneAnswer(Shape):
+    """Links that open the page on another device and sign it in once, within minutes."""
+
+    links: list[str]
+    """One for each address of this machine; empty if only this machine reaches the server."""
+
+
 # Other programs.
 
 
@@ -306,6 +333,14 @@ class Connection(Shape):
     """The file or place that it belongs to."""
     language: Literal["json", "toml", "sh", "python"]
     text: str
+
+
+class HealthAnswer(Shape):
+    """Whether the server works."""
+
+    version: str
+    trouble: str | None
+    """Why it does not; None if it does."""
 
 
 class ConnectAnswer(Shape):

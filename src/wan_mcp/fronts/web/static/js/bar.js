@@ -30,9 +30,23 @@ export function Bar() {
     <div class="status">
       ${waiting > 0 && html`<span class="chip" id="queue">${S.queue.pill(waiting)}</span>`}
       <${EngineChip} waiting=${waiting} />
+      <${SignOut} />
       <${IconButton} icon=${dark ? "sun" : "moon"} class="quiet" label=${S.theme} onClick=${toggle} />
     </div>
   </header>`;
+}
+
+/** For a browser that has signed in: the server's own user needs no session. */
+function SignOut() {
+  const [session, setSession] = useState(null);
+  useEffect(() => {
+    api.session().then(setSession, () => {});
+  }, []);
+  const leave = () => trying(async () => {
+    await api.signOut();
+    location.assign("/sign-in");
+  });
+  return session?.signed_in && html`<${IconButton} icon="log-out" class="quiet" label=${S.signOut} onClick=${leave} />`;
 }
 
 function stateOf(card, waiting) {

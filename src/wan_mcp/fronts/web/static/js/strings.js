@@ -1,6 +1,6 @@
 // Every sentence of the page that does not come from the server.
 
-import { ago, bytes, capital, duration, percent, plain } from "./core/format.js";
+import { ago, bytes, capital, day, duration, percent, plain } from "./core/format.js";
 
 const COUNTED = { video: ["video", "videos"], image: ["image", "images"], caption: ["caption", "captions"] };
 const counted = (count, kind) => `${count} ${COUNTED[kind][count === 1 ? 0 : 1]}`;
@@ -18,12 +18,14 @@ export const S = {
   views: { create: "Create", gallery: "Gallery", models: "Models", connect: "Connect" },
   nav: "Sections",
   theme: "Switch between dark and light",
+  signOut: "Sign out",
 
   states: {
     queued: "Queued", running: "Running", succeeded: "Done", failed: "Failed", cancelled: "Cancelled",
   },
   asked: (client) => clients[client] ?? client,
   when: ago,
+  on: day,
   left: (seconds) => `about ${duration(seconds)} left`,
   place: (position) => (position <= 1 ? "next" : `number ${position} in the queue`),
   heard: (job) => {
@@ -80,6 +82,12 @@ export const S = {
     needsPrompt: "Write a prompt first.",
     needsPicture: "Add a picture first.",
     queued: "Queued",
+    shot: (number) => `Shot ${number}`,
+    shotHint: "What happens next. It goes on from the last frame.",
+    addShot: "Add a shot",
+    removeShot: (number) => `Remove shot ${number}`,
+    extends: "Goes on from this video, in one file.",
+    removeExtend: "Start without that video",
     model: "Model",
     modelGroups: { here: "On this machine", fits: "Fits, needs a download", too_large: "Too large for this machine" },
     modelOption: (model) => (model.group === "fits" ? `${model.title} · ${bytes(model.download_bytes)} to get` : model.title),
@@ -136,7 +144,10 @@ export const S = {
     reading: "Reading …",
     noCrop: "Fits the frame as it is",
     tooLarge: (limit) => `This picture is larger than ${bytes(limit)}.`,
-    noPicture: "That is not a picture.",
+    noPicture: "That is neither a picture nor a video.",
+    frame: "Frame",
+    frames: { first: "First", last: "Last", number: "By number" },
+    frameNumber: "Number of the frame, from 0",
     pickTitle: "Pick a picture from the gallery",
     pickEmpty: "There are no images or videos yet.",
     size: (width, height) => `${width} × ${height}`,
@@ -158,6 +169,8 @@ export const S = {
     title: "Activity",
     none: "Jobs appear here: yours, and those of all other clients.",
     cancel: "Cancel",
+    earlier: "Move up in the queue",
+    later: "Move down in the queue",
     cancelling: "Cancelling …",
     show: (job) => `Show ${job.prompt || job.what}`,
     byWhom: (client, at) => `${capital(S.asked(client))} · ${ago(at)}`,
@@ -191,6 +204,9 @@ export const S = {
     compareOff: "Stop comparing",
     compareNone: "There is nothing to compare with yet.",
     download: "Download",
+    downloadAs: "Download as …",
+    converting: "Converting …",
+    extended: "The video is in the composer: say what happens next.",
     copyLink: "Copy link",
     copyPath: "Copy path",
     remix: "Remix",
@@ -214,7 +230,7 @@ export const S = {
     waiting: "It starts as soon as the engine is free.",
     cancelled: "Cancelled",
     frameTaken: "The frame is in the composer.",
-    facts: { seed: "Seed", model: "Model", size: "Size", took: "Took", from: "From", made: "Made" },
+    facts: { seed: "Seed", model: "Model", size: "Size", took: "Took", from: "From", made: "Made", saved: "Saved as", expires: "Deleted on" },
   },
 
   gallery: {
@@ -288,6 +304,18 @@ export const S = {
     copyOf: (title) => `Copy the configuration for ${title}`,
     test: "Test the server",
     works: (version) => `It answers: wan-mcp ${version}.`,
+  },
+
+  phone: {
+    title: "On a phone",
+    about: "A code that opens this page on another device in this network and signs it in. It works once, within five minutes.",
+    make: "Show the code",
+    again: "Make another code",
+    copy: "Copy the link",
+    address: "Address of this machine",
+    code: "QR code of the link",
+    loopback: "Only this machine reaches this server. Start it with a token, and for the whole network; the connection is not encrypted.",
+    command: "WAN_MCP_HTTP_TOKEN=a-secret wan-mcp studio --host 0.0.0.0",
   },
 
   firstRun: {

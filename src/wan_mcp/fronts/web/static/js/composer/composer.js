@@ -16,6 +16,7 @@ import { LengthChoice, ModelChoice, PresetChoice, SizeChoice } from "./choices.j
 import { rememberPictures } from "./own_pictures.js";
 import { SeedChoice } from "./seed.js";
 import { applyAction, chooseKind, draft } from "./state.js";
+import { Extended, Shots } from "./shots.js";
 import { Wells } from "./wells.js";
 
 const KINDS = [["video", "clapperboard"], ["image", "image"], ["caption", "message-square-text"]];
@@ -73,13 +74,15 @@ function Form({ known, draft: value, model }) {
       onSubmit=${(event) => { event.preventDefault(); submit(); }}>
     <div class="composer-body">
       <${KindChoice} known=${known} kind=${value.kind} />
-      ${offers(model, value.kind, "image") && html`<${Wells} draft=${value} model=${model} estimate=${estimate.answer} limit=${known.image_max_bytes} />`}
+      <${Extended} draft=${value} model=${model} />
+      ${offers(model, value.kind, "image") && !(value.extend && offers(model, value.kind, "extend")) && html`<${Wells} draft=${value} model=${model} estimate=${estimate.answer} limit=${known.image_max_bytes} />`}
       ${offers(model, value.kind, "prompt") && html`<div class="field">
         <label class="label" for="prompt">${S.composer.prompt[value.kind]}</label>
         <textarea id="prompt" class="textarea prompt" rows=${value.kind === "caption" ? 2 : 4} value=${value[words]}
           maxlength=${model.prompt_characters} placeholder=${S.composer.placeholder[value.kind]}
           onInput=${(event) => draft.set({ [words]: event.target.value })}></textarea>
       </div>`}
+      <${Shots} draft=${value} model=${model} most=${known.max_shots} />
       <${ModelChoice} known=${known} draft=${value} model=${model} />
       ${value.kind === "caption"
         ? html`<${CaptionChoices} draft=${value} model=${model} />`

@@ -50,14 +50,15 @@ export function requestOf(draft, model) {
   for (const [name, frame] of [["image", "frame"], ["last_image", "last_image_frame"]]) {
     if (!draft[name] || !allowed(name)) continue;
     request[name] = draft[name].id;
-    if (draft[name].frame) request[frame] = draft[name].frame;
+    if (draft[name].frame && draft[name].id.startsWith("wan://videos/")) request[frame] = draft[name].frame;
   }
   for (const name of PLAIN) if (draft[name] !== null && allowed(name)) request[name] = draft[name];
   if (draft.negative_prompt && allowed("negative_prompt")) request.negative_prompt = draft.negative_prompt;
   if (draft.turbo && allowed("turbo")) request.turbo = true;
   if (draft.lora.length && allowed("lora")) request.lora = draft.lora;
   if (draft.extend && allowed("extend") && !draft.image) request.extend = draft.extend;
-  if (draft.shots.length && allowed("shots")) request.shots = draft.shots;
+  const shots = draft.shots.filter(({ prompt }) => prompt.trim());
+  if (shots.length && allowed("shots")) request.shots = shots;
   if (draft.count > 1 && allowed("count")) request.count = draft.count;
   if (draft.seedLocked && draft.seed !== null && allowed("seed")) request.seed = draft.seed;
   if (draft.kind === "caption" && draft.extra_options.length && allowed("extra_options")) request.extra_options = draft.extra_options;

@@ -46,10 +46,16 @@ export function usePicture(picture, { well = "image", kind = null } = {}) {
   draft.set({ [well]: picture });
 }
 
-/** Send a picture to the server, and return what a well holds of it. */
-export async function takePicture(blob, name) {
-  const answer = await api.upload(blob);
-  return { id: answer.id, url: answer.url, width: answer.width, height: answer.height, name, notes: answer.notes };
+const videos = new Map();
+
+/** The video that a picture is a frame of, if it was sent since the page was opened. */
+export const videoOf = (id) => videos.get(id);
+
+/** Send a picture, or a frame of a video, to the server, and return what a well holds of it. */
+export async function takePicture(blob, name, frame = blob.type.startsWith("video/") ? "first" : null) {
+  const answer = await api.upload(blob, frame);
+  if (frame) videos.set(answer.id, blob);
+  return { id: answer.id, url: answer.url, width: answer.width, height: answer.height, name, notes: answer.notes, frame };
 }
 
 /** Have the server take a frame of a video, and return what a well holds of it. */
@@ -67,7 +73,7 @@ export function pictureOf(job, file) {
 }
 
 /** Return where the picture of a result is: a page elsewhere is told of no other pictures. */
-function addressOf(reference = "") {
+export function addressOf(reference = "") {
   return reference.replace("wan://", "/media/").replace(/\.mp4$/, ".poster.jpg");
 }
 

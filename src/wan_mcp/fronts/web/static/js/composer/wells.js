@@ -1,10 +1,12 @@
 // The first and the last picture: dropped, pasted, chosen, or taken from the gallery, with the crop that will happen.
+// A video stands for one of its frames.
 
 import { Problem } from "../core/api.js";
 import { offers } from "../core/catalogue.js";
 import { Icon, IconButton, html, useEffect, useRef, useState } from "../core/dom.js";
 import { ProblemNotice } from "../panels/problem.js";
 import { S } from "../strings.js";
+import { FrameOf } from "./frame_of.js";
 import { Picker } from "./picker.js";
 import { draft as store, takePicture, usePicture } from "./state.js";
 
@@ -15,7 +17,7 @@ export function Wells({ draft, model, estimate, limit }) {
   const [picking, setPicking] = useState(null);
 
   const take = async (well, files) => {
-    const file = [...files].find((each) => each.type.startsWith("image/"));
+    const file = [...files].find((each) => /^(image|video)\//.test(each.type));
     setProblem(null);
     if (!file) {
       if (files.length) setProblem(new Problem({ error: S.well.noPicture, code: "bad_image" }));
@@ -48,16 +50,16 @@ export function Wells({ draft, model, estimate, limit }) {
   return html`<div class="stack tight">
     <div class=${`wells ${two ? "two" : ""}`}>
       <${Well} well="image" label=${two ? S.well.first : S.well.picture} hint=${required ? "" : S.well.optional} picture=${draft.image}
-        crop=${estimate?.image_crop} take=${take} pick=${() => setPicking("image")} />
+        crop=${estimate?.image_crop} take=${take} fail=${setProblem} pick=${() => setPicking("image")} />
       ${two && html`<${Well} well="last_image" label=${S.well.last} hint=${S.well.optional} picture=${draft.last_image}
-        crop=${estimate?.last_image_crop} take=${take} pick=${() => setPicking("last_image")} />`}
+        crop=${estimate?.last_image_crop} take=${take} fail=${setProblem} pick=${() => setPicking("last_image")} />`}
     </div>
     ${problem && html`<${ProblemNotice} problem=${problem} />`}
     ${picking && html`<${Picker} close=${() => setPicking(null)} choose=${(picture) => { usePicture(picture, { well: picking }); setPicking(null); }} />`}
   </div>`;
 }
 
-function Well({ well, label, hint, picture, crop, take, pick }) {
+function Well({ well, label, hint, picture, crop, take, pick, fail }) {
   const chooser = useRef(null);
   const [over, setOver] = useState(false);
   const drop = (event) => {
@@ -76,7 +78,8 @@ function Well({ well, label, hint, picture, crop, take, pick }) {
       onDragOver=${(event) => { event.preventDefault(); setOver(true); }} onDragLeave=${() => setOver(false)}>
     <p class="label"><span>${label}</span><span>${picture?.width ? S.well.size(picture.width, picture.height) : hint}</span></p>
     ${inner}
-    <input ref=${chooser} type="file" accept="image/*" hidden aria-label=${label} onChange=${(event) => { take(well, event.target.files); event.target.value = ""; }} />
+    ${picture && !picture.reading && html`<${FrameOf} well=${well} picture=${picture} fail=${fail} />`}
+    <input ref=${chooser} type="file" accept="image/*,video/*" hidden aria-label=${label} onChange=${(event) => { take(well, event.target.files); event.target.value = ""; }} />
     ${picture && html`<${IconButton} icon="x" class="tiny well-remove" label=${S.well.remove(label)} onClick=${() => store.set({ [well]: null })} />`}
   </div>`;
 }

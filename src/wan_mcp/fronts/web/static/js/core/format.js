@@ -42,6 +42,13 @@ export function ago(at, now = Date.now() / 1000) {
   return `${day}${year} ${time}`;
 }
 
+/** Unix seconds → "27 Nov 2026, 14:03". */
+export function day(at) {
+  const then = new Date(at * 1000);
+  const time = then.toLocaleTimeString("en-GB", { hour: "2-digit", minute: "2-digit" });
+  return `${then.toLocaleDateString("en-GB", { day: "numeric", month: "short", year: "numeric" })}, ${time}`;
+}
+
 /** A number without needless digits. */
 export function plain(number) {
   return String(Number(number.toFixed(3)));

@@ -1,6 +1,7 @@
 // What can be done with a result.
 
 import { api } from "../core/api.js";
+import { download } from "../core/save.js";
 import { catalogue, modelsFor, offers } from "../core/catalogue.js";
 import { copyText } from "../core/clipboard.js";
 import { deleteJobs } from "../core/deletion.js";
@@ -43,7 +44,7 @@ export function Actions({ job, file, compare, comparing }) {
       ${file && html`<${Act} icon="columns-2" label=${S.stage.compare} pressed=${comparing} run=${() => (comparing ? compare(null) : setPicking(true))} />`}
     </div>
     <div class="row wrap">
-      ${file && html`<a class="button quiet" href=${file.url} download=${`${job.id}${job.kind === "video" ? ".mp4" : ".png"}`}><${Icon} name="download" />${S.stage.download}</a>`}
+      ${file?.formats.length > 0 && html`<${Downloads} formats=${file.formats} />`}
       <${Act} quiet icon="link" label=${S.stage.copyLink} run=${() => copyText(new URL(jobAddress(job.id), location.href).href)} />
       ${file?.path && html`<${Act} quiet icon="copy" label=${S.stage.copyPath} run=${() => copyText(file.path)} />`}
       <${Act} quiet icon="info" label=${S.stage.receipt} run=${() => setReceipt(true)} />
@@ -54,6 +55,25 @@ export function Actions({ job, file, compare, comparing }) {
       close=${() => setPicking(false)} choose=${(other) => { compare(other); setPicking(false); }} />`}
     ${receipt && html`<${Receipt} id=${job.id} close=${() => setReceipt(false)} />`}
   </div>`;
+}
+
+/** The file itself, and the formats that the server converts it to when they are asked for. */
+function Downloads({ formats: [own, ...others] }) {
+  const [busy, setBusy] = useState(false);
+  const convert = (name) => trying(async () => {
+    const format = others.find((each) => each.name === name);
+    setBusy(true);
+    try {
+      await download(format);
+    } finally {
+      setBusy(false);
+    }
+  });
+  return html`<a class="button quiet" href=${own.url} download=${own.file}><${Icon} name="download" />${S.stage.download}</a>
+    <select class="select format" aria-label=${S.stage.downloadAs} disabled=${busy} value="" onChange=${(event) => { convert(event.target.value); event.target.value = ""; }}>
+      <option value="">${busy ? S.stage.converting : S.stage.downloadAs}</option>
+      ${others.map(({ name }) => html`<option key=${name} value=${name}>${name}</option>`)}
+    </select>`;
 }
 
 function Act({ icon, label, run, pressed, quiet = false, danger = false }) {

@@ -9,8 +9,10 @@ import { useStore } from "../core/store.js";
 import { toast } from "../core/toasts.js";
 import { S } from "../strings.js";
 import { usePreview } from "./preview.js";
+import { trying } from "./reuse.js";
 
 const ENDED_SHOWN = 12;
+const DRAGGED = "application/x-wan-job";
 
 export function Activity() {
   const map = useStore(jobs);
@@ -19,14 +21,24 @@ export function Activity() {
   const all = inOrder(map, gone);
   let rest = ENDED_SHOWN;
   const cards = all.filter((job) => active(job) || (rest -= 1) >= 0);
+  const line = waitingLine(all);
   return html`<section class="activity" aria-label=${S.activity.title}>
     <header class="row spread section-head"><h2>${S.activity.title}</h2><a class="small" href="#/gallery">${S.activity.more}</a></header>
     ${cards.length === 0 && html`<p class="muted small section-pad">${S.activity.none}</p>`}
-    <ul class="cards">${cards.map((job) => html`<${Card} key=${job.id} job=${job} shown=${job.id === shown} />`)}</ul>
+    <ul class="cards">${cards.map((job) => html`<${Card} key=${job.id} job=${job} shown=${job.id === shown} line=${line} />`)}</ul>
   </section>`;
 }
 
-function Card({ job, shown }) {
+/** The waiting jobs that this page may move, in the order in which they are served. */
+function waitingLine(all) {
+  return all.filter((job) => job.state === "queued" && job.owner === "").sort((a, b) => (a.queue_position ?? 0) - (b.queue_position ?? 0));
+}
+
+async function move(job, before) {
+  await trying(async () => learn([await api.move(job.id, before)]));
+}
+
+function Card({ job, shown, line }) {
   const busy = active(job);
   const cancel = async () => {
     try {
@@ -36,7 +48,22 @@ function Card({ job, shown }) {
       toast(problem.message);
     }
   };
-  return html`<li class=${`card ${job.state} ${shown ? "shown" : ""}`} data-job=${job.id}>
+  const place = line.findIndex((each) => each.id === job.id);
+  const movable = place >= 0 && line.length > 1;
+  const [over, setOver] = useState(false);
+  const drag = movable ? {
+    draggable: true,
+    onDragStart: (event) => event.dataTransfer.setData(DRAGGED, job.id),
+    onDragOver: (event) => { if (event.dataTransfer.types.includes(DRAGGED)) { event.preventDefault(); setOver(true); } },
+    onDragLeave: () => setOver(false),
+    onDrop: (event) => {
+      event.preventDefault();
+      setOver(false);
+      const dragged = line.find((each) => each.id === event.dataTransfer.getData(DRAGGED));
+      if (dragged && dragged.id !== job.id) move(dragged, job.id);
+    },
+  } : {};
+  return html`<li class=${`card ${job.state} ${shown ? "shown" : ""} ${over ? "over" : ""}`} data-job=${job.id} ...${drag}>
     <a class="card-link" href=${jobAddress(job.id)} aria-label=${S.activity.show(job)} aria-current=${shown ? "true" : "false"}>
       <${Thumb} job=${job} />
       <span class="card-text">
@@ -46,6 +73,10 @@ function Card({ job, shown }) {
       </span>
     </a>
     ${busy && html`<${Progress} job=${job} />`}
+    ${movable && html`<div class="card-move">
+      <${IconButton} icon="arrow-up" class="tiny quiet" label=${S.activity.earlier} disabled=${place === 0} onClick=${() => move(job, line[place - 1].id)} />
+      <${IconButton} icon="arrow-down" class="tiny quiet" label=${S.activity.later} disabled=${place === line.length - 1} onClick=${() => move(job, line[place + 2]?.id ?? null)} />
+    </div>`}
     ${busy && html`<${IconButton} icon="x" class="tiny quiet card-cancel" label=${S.activity.cancel} disabled=${job.cancel_requested} onClick=${cancel} />`}
   </li>`;
 }

@@ -20,7 +20,7 @@ export function usePreview(job) {
       if (document.visibilityState === "visible") {
         const response = await fetch(`/media/previews/${job.id}.jpg`, { cache: "no-store" }).catch(() => null);
         if (stopped) return;
-        if (response?.ok) {
+        if (response?.status === 200) { // 204: there is none yet
           const fresh = URL.createObjectURL(await response.blob());
           if (address) URL.revokeObjectURL(address);
           address = fresh;

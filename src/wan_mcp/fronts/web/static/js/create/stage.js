@@ -95,6 +95,8 @@ function About({ job, file }) {
     [S.stage.facts.took, took === null || active(job) ? null : duration(took)],
     [S.stage.facts.from, capital(S.asked(job.client))],
     [S.stage.facts.made, S.when(job.created_at)],
+    [S.stage.facts.saved, file?.saved_as ?? null],
+    [S.stage.facts.expires, job.expires_at && !job.kept ? S.on(job.expires_at) : null],
   ].filter(([, value]) => value !== null && value !== undefined);
   return html`<div class="about">
     ${job.prompt && html`<h1 class="prompt-shown">${job.prompt}</h1>`}

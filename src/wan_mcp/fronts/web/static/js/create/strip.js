@@ -4,7 +4,7 @@ import { Problem } from "../core/api.js";
 import { catalogue, modelsFor, offers } from "../core/catalogue.js";
 import { Icon, html, useEffect, useState } from "../core/dom.js";
 import { toast } from "../core/toasts.js";
-import { takeFrame, usePicture } from "../composer/state.js";
+import { chooseKind, draft, takeFrame, usePicture } from "../composer/state.js";
 import { S } from "../strings.js";
 import { thumbnails } from "./frames.js";
 
@@ -40,6 +40,12 @@ export function Strip({ job, file }) {
       toast(problem.message);
     }
   };
+  const extend = () => {
+    if (draft.value.kind !== "video") chooseKind("video");
+    draft.set({ extend: file.uri, image: null, last_image: null });
+    toast(S.stage.extended);
+    document.getElementById("prompt")?.focus();
+  };
   const known = catalogue.value;
   const able = (name) => known && modelsFor(known, "video").some((model) => offers(model, "video", name));
   return html`<div class="strip" aria-label=${S.stage.strip} role="group">
@@ -49,8 +55,8 @@ export function Strip({ job, file }) {
         <img src=${url} alt="" /></button>`)}
     </div>
     ${chosen !== null && html`<div class="row wrap">
-      ${able("image") && html`<button type="button" class="button tiny" onClick=${() => use("image")}><${Icon} name="image-plus" />
-        ${chosen === file.frames - 1 ? S.stage.extend : S.stage.useFirst}</button>`}
+      ${able("extend") && chosen === file.frames - 1 && html`<button type="button" class="button tiny" onClick=${extend}><${Icon} name="list-video" />${S.stage.extend}</button>`}
+      ${able("image") && html`<button type="button" class="button tiny" onClick=${() => use("image")}><${Icon} name="image-plus" />${S.stage.useFirst}</button>`}
       ${able("last_image") && html`<button type="button" class="button tiny" onClick=${() => use("last_image")}><${Icon} name="image-plus" />${S.stage.useLast}</button>`}
     </div>`}
   </div>`;

@@ -5,6 +5,7 @@ import { copyText } from "../core/clipboard.js";
 import { Icon, html, useEffect, useState } from "../core/dom.js";
 import { trying } from "../create/reuse.js";
 import { S } from "../strings.js";
+import { Phone } from "./phone.js";
 
 export function Connect() {
   const [answer, setAnswer] = useState(null);
@@ -14,11 +15,10 @@ export function Connect() {
     trying(async () => setAnswer(await api.connections()));
   }, []);
   if (!answer) return null;
-  const test = async () => {
-    const response = await fetch("/healthz").catch(() => null);
-    const health = response ? await response.json() : null;
-    setTested(health?.status === "ok" ? S.connect.works(health.version) : (health?.reason ?? S.errors.unreachable));
-  };
+  const test = () => trying(async () => {
+    const { trouble, version } = await api.testServer();
+    setTested(trouble ?? S.connect.works(version));
+  });
   const connection = answer.connections[chosen];
   return html`<section class="page connect" aria-label=${S.connect.title}>
     <header class="page-head"><div><h1>${S.connect.title}</h1><p>${S.connect.about}</p></div></header>
@@ -27,6 +27,7 @@ export function Connect() {
       <button type="button" class="button" onClick=${test}><${Icon} name="zap" />${S.connect.test}</button></div>
     <p class="small tested" role="status">${tested}</p>
     ${answer.needs_token && html`<p class="notice"><${Icon} name="lock" /><span>${S.connect.token}</span></p>`}
+    <${Phone} />
     <div class="programs">
       <div class="program-list" role="radiogroup" aria-label=${S.connect.title}>
         ${answer.connections.map((each, at) => html`<label key=${each.id} class="program"><input type="radio" name="program" checked=${at === chosen} onChange=${() => setChosen(at)} />${each.title}</label>`)}
