@@ -179,6 +179,10 @@ def test_a_job_of_an_mcp_client_appears_here_and_in_a_second_browser(
 
 def test_every_section_passes_axe_in_both_themes(page: "Page") -> None:
     axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    if not page.request.get(f"{page.url}api/jobs?state=succeeded").json()["jobs"]:
+        make(page)
+        plays(page)
+        page.goto(page.url.split("#")[0])
     for theme in ("light", "dark"):
         page.emulate_media(color_scheme=theme, reduced_motion="reduce")
         for view, ready in (("", "#model"), ("gallery", ".tile"), ("models", ".model"), ("connect", ".program")):
