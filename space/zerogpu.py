@@ -213,7 +213,7 @@ class GpuCalls(Processes):
             from wan_mcp.engine.runner import build_runner
 
             self._runner = build_runner(settings)
-        return _Kept(self._runner)  # type: ignore[return-value]  # it has all that the runner has
+        return _Kept(self._runner)
 
     def _devices(self) -> list[str]:
         return [self._settings.device]  # never auto: see `calls_of`

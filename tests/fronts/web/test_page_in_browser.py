@@ -80,7 +80,7 @@ def test_a_video_is_made_and_plays_and_its_seed_is_written_back(page: "Page") ->
     page.fill("#shot-0", "a blue star spins")
     with page.expect_request(lambda request: request.url.endswith("/api/jobs") and request.method == "POST") as sent:
         make(page)
-    asked = sent.value.post_data_json
+    asked = sent.value.post_data_json or {}
     assert asked["shots"] == [{"prompt": "a blue star spins"}]
     assert asked["extend"] == f"wan://videos/{job}-0.mp4"
     page.get_by_role("button", name="Cancel").click()

@@ -115,13 +115,9 @@ class DeviceLost(Exception):
 
 
 def run_engine(
-    settings: Settings,
-    build: Callable[[Settings], Runner],
-    auto_devices: Callable[[], Sequence[str]],
-    *,
-    only: str | None = None,
-    leaving: Callable[[], bool] | None = None,
-) -> None:
+    settings: Settings, build: Callable[[Settings], Runner], auto_devices: Callable[[], Sequence[str]], *,
+    only: str | None = None, leaving: Callable[[], bool] | None = None,
+) -> None:  # fmt: skip
     """Run the engine of `settings.device` until it has been idle for `engine_idle_s`.
 
     Returns immediately if another engine holds the device. `build` returns the runner for settings whose device is
