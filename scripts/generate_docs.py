@@ -180,6 +180,28 @@ def hosts() -> Iterator[str]:
         yield from (f"    {line}" for line in text.splitlines())
 
 
+def quality() -> Iterator[str]:
+    """Yield the table of how close each way to run the small model is to the exact one."""
+    found = json.loads((ROOT / "benchmarks/results/quality.json").read_text(encoding="utf-8"))
+    yield f"{found['rows'][0]['videos']} videos of each; {found['hardware']}, torch {found['versions']['torch']}."
+    yield ""
+    yield "| way | PSNR dB | SSIM | LPIPS | flicker | right |"
+    yield "|---|---|---|---|---|---|"
+    for row in found["rows"][1:]:
+        figures = [
+            _with_interval(row.get(name), digits)
+            for name, digits in (("psnr_db", 1), ("ssim", 3), ("lpips", 4), ("flicker", 2), ("right_less_exact", 2))
+        ]
+        yield f"| {row['variant']} | {' | '.join(figures)} |"
+
+
+def _with_interval(figure: dict[str, float] | None, digits: int) -> str:
+    if figure is None:
+        return "–"
+    mean, low, high = (f"{figure[name]:.{digits}f}" for name in ("mean", "low", "high"))
+    return f"{mean} ({low} to {high})"
+
+
 def _cell(text: str) -> str:
     return text.replace("|", "\\|")
 
@@ -193,6 +215,7 @@ PARTS: dict[str, tuple[str, Callable[[], Iterator[str]]]] = {
     "h200": ("docs/engine.md", h200),
     "cards": ("docs/gpu.md", cards),
     "seconds": ("docs/gpu.md", seconds),
+    "quality": ("docs/quality.md", quality),
     "decisions": ("docs/decisions/README.md", decisions),
 }
 

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from wan_mcp.catalog.manifest import Manifest
 from wan_mcp.catalog.memory_fit import Fit
-from wan_mcp.hardware.machine import Machine
+from wan_mcp.catalog.quality import Quality, quality_of
+from wan_mcp.hardware.machine import Machine, this_machine
 from wan_mcp.jobs.supervisor import Supervisor
 from wan_mcp.jobs.timings import Timings
 from wan_mcp.planning.planner import Planner
@@ -27,6 +28,8 @@ class ModelStatus:
     ready: bool
     """True if it needs no download."""
     times: TypicalTimes
+    qualities: dict[str | None, Quality]
+    """How close results are to the exact ones, by preset; None for jobs without one."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,7 @@ def model_statuses(
         HomeUnusable: the job table cannot be used.
     """
     machine = measured.engines.machine() if measured else None
+    device_here = machine or this_machine(settings)
     device = measured.engines.device if measured else ""
 
     def status(model: Manifest) -> ModelStatus:
@@ -55,9 +59,21 @@ def model_statuses(
             fit.fit if fit else None,
             is_installed(model, settings.home),
             typical_times(planner, measured.timings, device, model) if measured else TypicalTimes({}, {}),
+            _qualities(model, device_here, settings),
         )
 
     return {model.name: status(model) for model in models}
+
+
+def _qualities(model: Manifest, machine: Machine, settings: Settings) -> dict[str | None, Quality]:
+    """Return the qualities of a model's presets, without those that another model serves, and without a preset."""
+    found: dict[str | None, Quality] = {None: quality_of(machine.precision_of(model, settings.precision))}
+    for name, preset in model.presets.items():
+        if preset.model is None:
+            asked = preset.precision if settings.precision == "auto" else settings.precision
+            precision = machine.precision_of(model, asked)
+            found[name] = quality_of(precision, cached=preset.step_cache is not None, sparse=preset.turbo)
+    return found
 
 
 def what_statuses_depend_on(

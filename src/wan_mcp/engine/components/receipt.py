@@ -7,6 +7,7 @@ import diffusers
 import torch
 
 from wan_mcp import __version__
+from wan_mcp.catalog.quality import quality_of
 from wan_mcp.engine.device.device import Device
 from wan_mcp.schema.plans import ImagePlan, VideoPlan
 
@@ -25,9 +26,14 @@ class LoadedModel(Protocol):
 
 
 def receipt_of(
-    plan: VideoPlan | ImagePlan, seed: int, model: LoadedModel, fused_lora: Sequence[Any] = ()
+    plan: VideoPlan | ImagePlan,
+    seed: int,
+    model: LoadedModel,
+    fused_lora: Sequence[Any] = (),
+    *,
+    sparse: bool = False,
 ) -> dict[str, Any]:
-    """Return the receipt of the result of a plan with this `seed`.
+    """Return the receipt of the result of a plan with this `seed`; `sparse` says whether turbo left out anything.
 
     It contains neither a time nor a job, so that the same frames always have the same receipt. Of an
     input image it contains only the content's hash and size: its path is private.
@@ -41,7 +47,13 @@ def receipt_of(
         "weights_sha256": model.weights_sha256,
         **({"fused_lora": list(fused_lora)} if fused_lora else {}),
         "device": model.device.description,
-        **model.means,
+        **(means := model.means),
+        "quality": quality_of(
+            means.get("precision", model.device.precision),
+            means.get("attention"),
+            cached=plan.step_cache is not None,
+            sparse=sparse,
+        ).value,
         "wan_mcp": __version__,
         "torch": str(torch.__version__),
         "diffusers": diffusers.__version__,

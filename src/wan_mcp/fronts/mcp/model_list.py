@@ -16,6 +16,7 @@ from wan_mcp.catalog.catalog import Catalog
 from wan_mcp.catalog.manifest import Licence, Manifest
 from wan_mcp.catalog.memory_fit import Fit
 from wan_mcp.catalog.presets import PresetName
+from wan_mcp.catalog.quality import Quality
 from wan_mcp.schema.enums import Kind, Task
 from wan_mcp.service.model_status import ModelStatus
 from wan_mcp.service.service import JobService
@@ -35,6 +36,11 @@ INPUTS = {
     Task.TEXT_TO_IMAGE: "text",
     Task.IMAGE_TO_IMAGE: "image",
     Task.IMAGE_TO_TEXT: "image",
+}
+QUALITIES = {
+    Quality.EXACT: "the model's own full precision, nothing left out",
+    Quality.NEAR: "fewer bits: other pixels, the same content",
+    Quality.CHANGED: "something is left out: the content may differ",
 }
 
 
@@ -79,6 +85,8 @@ class ModelEntry(ModelLine):
 
     fit: Fit | None
     misfit: str | None
+    quality: Quality | None
+    """How close results are to the exact ones here; None for captioners."""
     title: str
     summary: str
     resolutions: list[SizeEntry]
@@ -264,6 +272,7 @@ def _entry(manifest: Manifest, line: ModelLine, status: ModelStatus) -> ModelEnt
         **line.model_dump(),
         fit=status.fit,
         misfit=status.misfit,
+        quality=status.qualities.get(None) if sizes else None,
         title=manifest.title,
         summary=manifest.summary,
         resolutions=[SizeEntry(name=r.name, width=r.width, height=r.height, aspect=round(r.aspect, 3)) for r in named],
@@ -285,25 +294,30 @@ def _entry(manifest: Manifest, line: ModelLine, status: ModelStatus) -> ModelEnt
         caption_types=list(manifest.caption.types) if manifest.caption else [],
         caption_lengths=_lengths(manifest.caption) if manifest.caption else [],
         caption_options=manifest.caption.listed_options() if manifest.caption else [],
-        presets={name: _preset(manifest, name, status.times.by_preset.get(name)) for name in manifest.presets},
+        presets={name: _preset(manifest, name, status) for name in manifest.presets},
         weights_gb=round(manifest.weights.disk_bytes / 1e9, 3),
         embedded=manifest.weights.embedded is not None,
         licence=_licence(manifest.licence),
     )
 
 
-def _preset(manifest: Manifest, name: PresetName, seconds: float | None) -> dict[str, Any]:
-    """Return a preset's values and usual time; for a preset served by another model, that model's values."""
+def _preset(manifest: Manifest, name: PresetName, status: ModelStatus) -> dict[str, Any]:
+    """Return a preset's values, quality and usual time; for a preset served by another model, that model's values."""
     preset = manifest.presets[name]
     values: dict[str, Any] = {"model": preset.model} if preset.model else {"steps": manifest.defaults_of(name).steps}
     values |= preset.values | ({"turbo": True} if preset.turbo else {})
     values |= {"precision": preset.precision} if preset.precision != "auto" else {}
+    if (quality := status.qualities.get(name)) is not None:
+        values |= {"quality": quality.value}
+    seconds = status.times.by_preset.get(name)
     return values | ({} if seconds is None else {"usual_seconds": round(seconds, 2)})
 
 
-def _preset_in_words(name: str, values: dict[str, Any]) -> str:
+def _preset_in_words(name: str, values: dict[str, Any], usual: Quality | None) -> str:
+    """Describe a preset; its quality only where it is not the usual one of its model."""
     words = values["model"] if "model" in values else f"{values['steps']} steps"
     words += ", turbo" if values.get("turbo") else ""
+    words += f", {values['quality']}" if values.get("quality", usual) != usual else ""
     return f"{name} ({words}" + (f", {duration(values['usual_seconds'])})" if "usual_seconds" in values else ")")
 
 
@@ -349,8 +363,11 @@ def _in_full(models: Iterable[ModelEntry], styles: list[str], task: Task | None,
                 for name, (a, b) in model.limits.items()
             )
             yield f"  values: {', '.join(ranges)}"
+        if model.quality is not None:
+            yield f"  quality here: {model.quality} ({QUALITIES[model.quality]})"
         if model.presets:
-            yield f"  presets: {', '.join(_preset_in_words(name, each) for name, each in model.presets.items())}"
+            presets = (_preset_in_words(name, each, model.quality) for name, each in model.presets.items())
+            yield f"  presets: {', '.join(presets)}"
         if model.caption_types:
             lengths = f"; lengths: {', '.join(model.caption_lengths)}" if model.caption_lengths else ""
             yield f"  caption types: {', '.join(model.caption_types)}{lengths}"

@@ -281,10 +281,12 @@ def test_a_video_is_what_its_artifact_says_and_carries_its_receipt(bench: Bench)
         "weights_sha256",
         "device",
         "precision",
+        "quality",
         "wan_mcp",
         "torch",
         "diffusers",
     }
+    assert receipt["quality"] == "exact"
     assert str(bench.settings.home) not in str(receipt)
 
 

@@ -161,14 +161,16 @@ class WanRunner:
                     files.require_no_failure()
                     report.enter(Stage.DECODE, item=item)
                 name = MediaName.of(job_id, index, plan.kind)
-                finish = fitting(partial(self._decode, name, plan, latents, seed, report), decoding=True)
+                finish = fitting(
+                    partial(self._decode, name, plan, latents, seed, report, turbo.sparse > 0), decoding=True
+                )
                 del latents
                 files.finish(finish, report.add)  # before anything that may raise: what is open is closed then
                 report.enter(Stage.WRITE, item=item)
 
     def _run_shots(self, job_id: str, plan: VideoPlan, report: Reporter, turbo: SparseCount) -> None:
         """Make a video in parts, which are kept as they are finished, and write it when all are there."""
-        receipt = receipt_of(plan, plan.seed, self._model, self._model.fused_lora)
+        receipt = receipt_of(plan, plan.seed, self._model, self._model.fused_lora, sparse=plan.turbo)
         if plan.extends is not None:  # its seeds are as needed as ours
             receipt["extends"] = receipt_in(self._media.home, plan.extends)
         kept = KeptShots(self._media.home, job_id, receipt)
@@ -342,10 +344,10 @@ class WanRunner:
         return latents
 
     def _decode(
-        self, name: MediaName, plan: VideoPlan | ImagePlan, latents: Any, seed: int, report: Reporter
+        self, name: MediaName, plan: VideoPlan | ImagePlan, latents: Any, seed: int, report: Reporter, sparse: bool
     ) -> Callable[[], Artifact]:
-        """Return what is left to do for the file of one result, once its frames are made."""
-        receipt = receipt_of(plan, seed, self._model, self._model.fused_lora)
+        """Return what is left to do for the file of one result, once its frames are made; `sparse` as in receipts."""
+        receipt = receipt_of(plan, seed, self._model, self._model.fused_lora, sparse=sparse)
         if self._ranks is not None:
             receipt |= self._ranks.describe()
         frames = self._decoder.frames(latents, report, self._ranks)
