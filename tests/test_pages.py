@@ -44,7 +44,18 @@ def test_every_generated_part_is_written_and_checked_by_one_command(tmp_path: Pa
     generated = {page: page.read_text(encoding="utf-8") for page in PAGES}
     generated = {page: text for page, text in generated.items() if "<!-- generated:" in text}
     parts = sorted(part for text in generated.values() for part in re.findall("<!-- generated: (.*?);", text))
-    assert parts == ["cards", "commands", "decisions", "h200", "hosts", "models", "seconds", "settings", "tools"]
+    assert parts == [
+        "cards",
+        "commands",
+        "decisions",
+        "h200",
+        "hosts",
+        "models",
+        "quality",
+        "seconds",
+        "settings",
+        "tools",
+    ]
     for page, text in generated.items():
         copy = tmp_path / page.relative_to(ROOT)
         copy.parent.mkdir(parents=True, exist_ok=True)
