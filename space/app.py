@@ -29,6 +29,7 @@ from wan_mcp.schema.enums import JobState, Kind, Task
 from wan_mcp.schema.jobs import Job
 from wan_mcp.schema.requests import CaptionRequest, ImageRequest, Request, VideoRequest
 from wan_mcp.service.describe import fraction_of, sentence
+from wan_mcp.service.owners import acting_for
 from wan_mcp.service.previews import live_preview
 from wan_mcp.service.service import JobService, JobView, serving
 from wan_mcp.settings import Settings
@@ -80,7 +81,8 @@ class Studio:
             self._calls.expect(request_id, self.run(self.service.estimate, request).seconds)
 
         async def submit() -> JobView:
-            return await self.service.submit(request, request_id, client=CLIENT, owner=owner_of(visitor))
+            with acting_for(owner_of(visitor)):
+                return await self.service.submit(request, request_id, client=CLIENT)
 
         return str(self.run(submit).job.id)
 

@@ -8,6 +8,7 @@ import os
 import re
 import shlex
 from difflib import get_close_matches
+from ipaddress import IPv4Network, IPv6Network
 from math import isfinite
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -184,6 +185,29 @@ class Settings(BaseSettings):
         default="",
         description="Extra host names and web origins that may reach the HTTP server, separated by commas.",
     )
+    oauth_issuer: str = Field(
+        default="",
+        description="OAuth authorization server whose access tokens (JWT) the HTTP server accepts; each subject is an "
+        "owner. The server then answers nobody without a token.",
+    )
+    oauth_audience: str = Field(
+        default="",
+        description="What those tokens must be for: the address of /mcp as clients know it, such as "
+        "https://studio.example/mcp.",
+    )
+    oauth_scopes: str = Field(default="", description="Scopes that those tokens must have, separated by blanks.")
+    trusted_proxies: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode] = Field(
+        default=(),
+        description="Addresses or networks of proxies, separated by commas, such as 127.0.0.1,10.0.0.0/8. Their "
+        "headers (X-Forwarded-For, -Proto, -Host, or Forwarded) say who calls; all that they pass on needs a token.",
+    )
+    tls_cert: Path | None = Field(
+        default=None,
+        description="Certificate of the HTTP server in PEM, with its chain; with tls_key, it speaks HTTPS.",
+    )
+    tls_key: Path | None = Field(
+        default=None, description="Key of tls_cert in PEM, without a password, readable by its owner only."
+    )
     http_page: bool = Field(default=True, description="Serve the studio page at / of the HTTP server.")
     on_done: str = Field(
         default="",
@@ -262,7 +286,14 @@ class Settings(BaseSettings):
             return tuple(_expanded(Path(part)) for part in value.split(os.pathsep) if part)
         return value
 
-    @field_validator("home", "output_dir", mode="after")
+    @field_validator("trusted_proxies", mode="before")
+    @classmethod
+    def _split_addresses(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("home", "output_dir", "tls_cert", "tls_key", mode="after")
     @classmethod
     def _absolute(cls, value: Path | None) -> Path | None:
         return None if value is None else _expanded(value).absolute()
@@ -315,7 +346,8 @@ class Settings(BaseSettings):
             if name in ("http_token", "on_done"):  # a front's secrets, which no other process needs
                 continue
             value = getattr(self, name)
-            text = os.pathsep.join(map(str, value)) if isinstance(value, tuple) else "" if value is None else str(value)
+            separator = "," if name == "trusted_proxies" else os.pathsep
+            text = separator.join(map(str, value)) if isinstance(value, tuple) else "" if value is None else str(value)
             variables[f"{ENV_PREFIX}{name.upper()}"] = text
         return variables
 

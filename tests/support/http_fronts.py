@@ -50,7 +50,9 @@ async def site(settings: Settings, host: str = "127.0.0.1", **headers: str) -> A
     listener = listen("127.0.0.1", 0)
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     async with serving(settings_for(host, settings)) as service, anyio.create_task_group() as tasks:
-        config = uvicorn.Config(build_app(service, host), log_config=None, ws="none", timeout_graceful_shutdown=1)
+        config = uvicorn.Config(
+            build_app(service, host), log_config=None, ws="none", proxy_headers=False, timeout_graceful_shutdown=1
+        )
         server = uvicorn.Server(config)
         tasks.start_soon(server.serve, [listener])
         async with httpx2.AsyncClient(base_url=url, headers=headers, timeout=PATIENCE_S) as web:

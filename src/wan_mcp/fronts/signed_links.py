@@ -1,8 +1,8 @@
 """Links that open one file for a while, for clients that cannot send the server's token: players, browsers, people.
 
-A link carries its end and a signature over that end and the path (HMAC-SHA-256); it also opens conversions of the
-file. The key is made from the token, so
-links end with it, and no other secret has to be kept.
+A link carries its end, a signature over that end and the path (HMAC-SHA-256), and whose token has made it. It opens
+conversions of the file as well. The key is made from that token, so links end with it, and no other secret has to be
+kept.
 """
 
 import hmac
@@ -28,9 +28,18 @@ ROUNDED_S = 600  # links of the same ten minutes are equal, so that a browser fi
 class SignedLinks:
     """What signs links, and admits those who have one."""
 
-    def __init__(self, token: str, clock: Callable[[], float] = time.time) -> None:
-        self._clock = clock
+    def __init__(self, token: str, clock: Callable[[], float] = time.time, owner: str = "") -> None:
+        """Sign with a key made from `token`, in the name of `owner`."""
+        self._clock, self._owner = clock, owner
         self._key = hmac.digest(token.encode(), PURPOSE, "sha256")
+
+    @staticmethod
+    def owner_in(scope: Scope) -> str | None:
+        """Return in whose name a request says that its link was made; None if it has none."""
+        if scope["method"] not in ("GET", "HEAD") or not scope["path"].startswith(ROOT):
+            return None
+        query = _query(scope)
+        return query.get("owner", [""])[0] if "signature" in query else None
 
     def offer(self, scope: Scope) -> None:
         """Let the answer to an admitted request carry signed links."""
@@ -45,13 +54,15 @@ class SignedLinks:
     def sign(self, path: str) -> str:
         """Return a path with its signature, for an hour to an hour and ten minutes."""
         expires = math.ceil(self._clock() / ROUNDED_S) * ROUNDED_S + LIFETIME_S
-        return f"{path}?{urlencode({'expires': expires, 'signature': self._signature(path, str(expires))})}"
+        owner = {"owner": self._owner} if self._owner else {}
+        query = {"expires": expires, **owner, "signature": self._signature(path, str(expires))}
+        return f"{path}?{urlencode(query)}"
 
     def admits(self, scope: Scope) -> bool:
         """Check whether a request reads the file that its signature is for, in time."""
-        if scope["method"] not in ("GET", "HEAD") or not scope["path"].startswith(ROOT):
+        if self.owner_in(scope) != self._owner:
             return False
-        query = parse_qs(scope["query_string"].decode("latin-1"), max_num_fields=10, strict_parsing=False)
+        query = _query(scope)
         expires, signature = query.get("expires", [""])[0], query.get("signature", [""])[0]
         if not (expires.isascii() and expires.isdecimal() and len(expires) < 12) or int(expires) < self._clock():
             return False
@@ -68,3 +79,10 @@ def _unconverted(path: str) -> str:
         if stem.startswith(f"{ROOT}{kind}s/") and "." not in stem and f"{dot}{ending}" in endings:
             return f"{stem}.{EXTENSIONS[kind]}"
     return path
+
+
+def _query(scope: Scope) -> dict[str, list[str]]:
+    try:
+        return parse_qs(scope["query_string"].decode("latin-1"), max_num_fields=10)
+    except ValueError:  # more fields than any link has
+        return {}

@@ -5,17 +5,23 @@ keeps a hash in place of every long text, so that a row stays small whatever a c
 """
 
 import json
+import sqlite3
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from wan_mcp.errors import BadRequest, about
 from wan_mcp.jobs.database import Database
+from wan_mcp.jobs.rows import readable
+from wan_mcp.schema.jobs import Job
 from wan_mcp.schema.long_texts import name_in, name_of
 from wan_mcp.schema.requests import Request
 
-__all__ = ["asks_for", "kept", "request_in", "shrink_requests"]
+__all__ = ["asks_for", "kept", "request_in", "request_key", "same_request", "shrink_requests"]
 
 MAX_LENGTH = 4096  # characters of a text that the table keeps as it is
+OF_OWNER = "\x1f"
+"""Between an owner and a request id that the owner has chosen."""
 
 _request: TypeAdapter[Request] = TypeAdapter(Request)
 
@@ -36,6 +42,27 @@ def asks_for(asked: str, request: Request) -> bool:
         )
     except (ValidationError, ValueError, RecursionError):  # parameters of a newer version, or nonsense
         return False
+
+
+def request_key(request_id: str | None, owner: str) -> str | None:
+    """Return what the table keeps as a request id: owners choose theirs without knowing those of others."""
+    return request_id if request_id is None or not owner else f"{owner}{OF_OWNER}{request_id}"
+
+
+def same_request(row: sqlite3.Row, request: Request) -> Job:
+    """Return the job in a row, which a repeated request id has found.
+
+    Raises:
+        BadRequest: the row has another request.
+        UnreadableRow: it cannot be understood.
+    """
+    if not asks_for(row["request"], request):
+        with about("request_id"):
+            raise BadRequest(
+                f"request_id '{row['request_id'].rpartition(OF_OWNER)[2]}' belongs to job {row['id']} of a different "
+                "request; use a new request_id for a new request"
+            )
+    return readable(row)
 
 
 def request_in(asked: str) -> Request | None:

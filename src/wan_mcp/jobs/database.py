@@ -177,6 +177,11 @@ ADDED_INDEXES = (
     "CREATE INDEX IF NOT EXISTS turns_of_clients ON jobs (client, owner, turn)",
 )
 """Of the columns above."""
+ADDED_TRIGGERS = (
+    "CREATE TABLE IF NOT EXISTS owners_of_deleted (job INTEGER PRIMARY KEY, owner TEXT NOT NULL) STRICT",
+    "CREATE TRIGGER IF NOT EXISTS owned_job_deleted AFTER DELETE ON jobs WHEN OLD.owner <> ''"
+    " BEGIN INSERT OR REPLACE INTO owners_of_deleted VALUES (OLD.seq, OLD.owner); END",
+)  # whose the deleted jobs were, for those who follow their own jobs only
 
 WAL_BYTES = 16_000_000  # a write-ahead log that has grown larger is cut when it is reset
 
@@ -270,7 +275,7 @@ class Database:
             for table, column, declaration in ADDED_COLUMNS:
                 if column not in {row["name"] for row in connection.execute(f"PRAGMA table_info({table})")}:
                     connection.execute(f"ALTER TABLE {table} ADD COLUMN {column} {declaration}")
-            for statement in ADDED_INDEXES:
+            for statement in (*ADDED_INDEXES, *ADDED_TRIGGERS):
                 connection.execute(statement)
 
     @contextmanager

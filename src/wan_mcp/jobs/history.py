@@ -5,14 +5,14 @@ hear of it, and so that its files are removed even if the process that deletes i
 """
 
 import sqlite3
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from typing import TypedDict
 
 from wan_mcp.errors import BadRequest, UnknownJob
 from wan_mcp.jobs.asked import request_in
 from wan_mcp.jobs.database import Database
-from wan_mcp.jobs.rows import COLUMNS, JobListing, readable
+from wan_mcp.jobs.rows import COLUMNS, JobListing, readable, unknown_job
 from wan_mcp.schema.enums import JobState, Kind
 from wan_mcp.schema.jobs import Job
 from wan_mcp.schema.requests import Request
@@ -42,6 +42,8 @@ class JobChanges:
     """True if more has changed than was asked for."""
     restarted: bool = False
     """True if the cursor is none of this table's, because it was replaced: followers must read all jobs again."""
+    owners_of_deleted: Mapping[str, str] = field(default_factory=dict)
+    """By the ids of those that had an owner."""
 
 
 class Wanted(TypedDict, total=False):
@@ -110,7 +112,7 @@ class JobHistory:
         if owner is not None:
             require("owner = :owner", "owner", owner)
         if before is not None:
-            require("seq > :before" if oldest_first else "seq < :before", "before", self._place_of(before))
+            require("seq > :before" if oldest_first else "seq < :before", "before", self._place_of(before, owner))
         if states:
             names = {f"state{number}": state.value for number, state in enumerate(states)}
             wanted.append(f"state IN ({', '.join(f':{name}' for name in names)})")
@@ -121,10 +123,14 @@ class JobHistory:
         )
         return JobListing.of(rows[:limit], rows[limit - 1]["id"] if len(rows) > limit else None)
 
-    def _place_of(self, job_id: str) -> int:
+    def _place_of(self, job_id: str, owner: str | None) -> int:
         """Return the place of a job, even if it was deleted, in the order of submission."""
         rows = self._database.read(
-            "SELECT seq FROM jobs WHERE id = :id UNION SELECT job FROM job_changes WHERE id = :id", id=job_id
+            "SELECT seq FROM jobs WHERE id = :id AND (:owner IS NULL OR owner = :owner)"
+            " UNION SELECT job FROM job_changes LEFT JOIN owners_of_deleted USING (job)"
+            " WHERE id = :id AND deleted AND (:owner IS NULL OR owner = :owner)",
+            id=job_id,
+            owner=owner,
         )
         if not rows:
             raise UnknownJob(f"no job {quoted(job_id)}; 'before' is the id of a listed job")
@@ -135,14 +141,15 @@ class JobHistory:
         rows = self._database.read("SELECT seq FROM sqlite_sequence WHERE name = 'job_changes'")
         return int(rows[0][0]) if rows else 0
 
-    def changed_since(self, cursor: int, limit: int = 200) -> JobChanges:
-        """Return which jobs were added, changed or deleted since `cursor`, each once, as they are now."""
+    def changed_since(self, cursor: int, limit: int = 200, owner: str | None = None) -> JobChanges:
+        """Return which jobs (of one owner, or all) were added, changed or deleted since `cursor`, as they are now."""
         if cursor > (now := self.cursor()):
             return JobChanges(JobListing([], []), [], now, restarted=True)
         changes = self._database.read(
-            "SELECT revision, job, id, deleted FROM job_changes WHERE revision > ? ORDER BY revision LIMIT ?",
-            cursor,
-            limit + 1,
+            "SELECT revision, job_changes.job, id, deleted, coalesce(owner, '') AS owner FROM job_changes"
+            " LEFT JOIN owners_of_deleted USING (job) WHERE revision > :cursor ORDER BY revision LIMIT :limit",
+            cursor=cursor,
+            limit=limit + 1,
         )
         seen = changes[:limit]
         places = [change["job"] for change in seen if not change["deleted"]]
@@ -150,11 +157,15 @@ class JobHistory:
             f"SELECT seq, {COLUMNS} FROM jobs WHERE seq IN ({', '.join('?' * len(places))})", *places
         )
         by_place = {row["seq"]: row for row in rows}
+        gone = {each["id"]: each["owner"] for each in seen if each["deleted"] and owner in (None, each["owner"])}
         return JobChanges(
-            JobListing.of(by_place[place] for place in places if place in by_place),
-            [change["id"] for change in seen if change["deleted"]],
+            JobListing.of(
+                by_place[place] for place in places if place in by_place and owner in (None, by_place[place]["owner"])
+            ),
+            list(gone),
             seen[-1]["revision"] if seen else cursor,
             more=len(changes) > limit,
+            owners_of_deleted={job_id: of for job_id, of in gone.items() if of},
         )
 
     def keep(self, job_id: str, kept: bool) -> Job:
@@ -169,7 +180,7 @@ class JobHistory:
                 f"UPDATE jobs SET kept = ? WHERE id = ? RETURNING {COLUMNS}", (int(kept), job_id)
             ).fetchone()
             if row is None:
-                raise _unknown(job_id)
+                raise unknown_job(job_id)
             return readable(row)
 
     def ended(self) -> list[Job]:
@@ -195,7 +206,7 @@ class JobHistory:
         with self._database.write() as connection:
             row = connection.execute(f"SELECT seq, {COLUMNS} FROM jobs WHERE id = ?", (job_id,)).fetchone()
             if row is None:
-                raise _unknown(job_id)
+                raise unknown_job(job_id)
             job = readable(row)
             _require_free(job, connection)
             connection.execute("DELETE FROM jobs WHERE seq = ?", (row["seq"],))
@@ -215,6 +226,7 @@ class JobHistory:
                 " AND revision < (SELECT max(revision) FROM job_changes) - ?",
                 (TOMBSTONES,),
             )
+            connection.execute("DELETE FROM owners_of_deleted WHERE job NOT IN (SELECT job FROM job_changes)")
 
     def asked(self, job_id: str) -> Request | None:
         """Return what the caller of a job asked for, with hashes in place of long texts; None if that is unreadable."""
@@ -239,7 +251,3 @@ def _require_free(job: Job, connection: sqlite3.Connection) -> None:
             f"job {job.id} is the input of job {user['id']}, which is {user['state']}; "
             "delete it when that job has ended, or cancel that job first"
         )
-
-
-def _unknown(job_id: str) -> UnknownJob:
-    return UnknownJob(f"no job {quoted(job_id)}; list_jobs shows the existing jobs")

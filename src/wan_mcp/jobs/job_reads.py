@@ -2,15 +2,14 @@
 
 from typing import NamedTuple
 
-from wan_mcp.errors import UnknownJob, UnreadableRow
+from wan_mcp.errors import UnreadableRow
 from wan_mcp.jobs.database import Database, Remembered
 from wan_mcp.jobs.evidence import Evidence
 from wan_mcp.jobs.other_devices import OtherDevices
-from wan_mcp.jobs.rows import COLUMNS, JobListing, UnreadableJob, is_device_name, read_row
+from wan_mcp.jobs.rows import COLUMNS, JobListing, UnreadableJob, is_device_name, read_row, unknown_job
 from wan_mcp.jobs.turns import ORDER
 from wan_mcp.schema.enums import JobState
 from wan_mcp.schema.jobs import Job
-from wan_mcp.text import quoted
 
 __all__ = ["InLine", "JobReads"]
 
@@ -48,14 +47,16 @@ class JobReads:
             case [UnreadableJob() as unreadable]:
                 raise UnreadableRow(str(unreadable))
             case _:
-                raise UnknownJob(f"no job {quoted(job_id)}; list_jobs shows the existing jobs")
+                raise unknown_job(job_id)
 
-    def listed(self, state: JobState | None = None, limit: int = 20) -> JobListing:
-        """Return the newest jobs of one state or all, and the unreadable rows among them."""
+    def listed(self, state: JobState | None = None, limit: int = 20, owner: str | None = None) -> JobListing:
+        """Return the newest jobs of one state or all, of one owner or all, and the unreadable rows among them."""
         rows = self.database.read(
-            f"SELECT {COLUMNS} FROM jobs WHERE :state IS NULL OR state = :state ORDER BY seq DESC LIMIT :limit",
+            f"SELECT {COLUMNS} FROM jobs WHERE (:state IS NULL OR state = :state)"
+            " AND (:owner IS NULL OR owner = :owner) ORDER BY seq DESC LIMIT :limit",
             state=state,
             limit=limit,
+            owner=owner,
         )
         return JobListing.of(rows)
 

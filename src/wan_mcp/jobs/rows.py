@@ -14,14 +14,14 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from wan_mcp.errors import UnreadableRow
+from wan_mcp.errors import UnknownJob, UnreadableRow
 from wan_mcp.schema.enums import JobState
 from wan_mcp.schema.jobs import Artifact, Job, JobError, Progress
 from wan_mcp.schema.plans import Plan
 from wan_mcp.schema.refusals import phrase
-from wan_mcp.text import first_line, shortened
+from wan_mcp.text import first_line, quoted, shortened
 
-__all__ = ["COLUMNS", "JobListing", "UnreadableJob", "is_device_name", "read_row", "readable"]
+__all__ = ["COLUMNS", "JobListing", "UnreadableJob", "is_device_name", "read_row", "readable", "unknown_job"]
 
 COLUMNS = (
     "id, request_id, state, plan, progress, error, artifacts, caption, notes, cancel_requested, device, attempt,"
@@ -97,6 +97,11 @@ def readable(row: sqlite3.Row) -> Job:
     if isinstance(job, UnreadableJob):
         raise UnreadableRow(str(job))
     return job
+
+
+def unknown_job(job_id: str) -> UnknownJob:
+    """Return the error of a job that does not exist, or not for its caller."""
+    return UnknownJob(f"no job {quoted(job_id)}; list_jobs shows the existing jobs")
 
 
 def is_device_name(name: object) -> bool:

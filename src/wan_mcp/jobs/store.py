@@ -9,8 +9,8 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
-from wan_mcp.errors import BadRequest, LeaseLost, about
-from wan_mcp.jobs.asked import asks_for, kept
+from wan_mcp.errors import LeaseLost
+from wan_mcp.jobs.asked import kept, request_key, same_request
 from wan_mcp.jobs.database import Database
 from wan_mcp.jobs.evidence import Death, Evidence
 from wan_mcp.jobs.job_ids import new_job_id
@@ -57,17 +57,16 @@ class JobStore(JobReads):
             QueueFull: no place is left for this asker.
             BadRequest: `request_id` was used for another request.
         """
+        key = request_key(request_id, asker.owner)
         with self.database.write() as connection:
-            if request_id is not None:
-                row = connection.execute(
-                    f"SELECT {COLUMNS}, request FROM jobs WHERE request_id = ?", (request_id,)
-                ).fetchone()
+            if key is not None:
+                row = connection.execute(f"SELECT {COLUMNS}, request FROM jobs WHERE request_id = ?", (key,)).fetchone()
                 if row is not None:
-                    return _same_request(row, request)
+                    return same_request(row, request)
             require_place(connection, asker, queue_limit)
             who = (asker.client, asker.owner, asker.output_dir, asker.notify)
             how = (parent, next_turn(connection, asker), download_limit)
-            what = (new_job_id(), request_id, kept(request), plan.model_dump_json(), self._clock(), settings)
+            what = (new_job_id(), key, kept(request), plan.model_dump_json(), self._clock(), settings)
             row = connection.execute(
                 "INSERT INTO jobs (id, request_id, request, plan, created_at, settings, client, owner, output_dir,"
                 f" notify, parent, turn, download_limit, state) VALUES ({'?, ' * 13} 'queued') RETURNING {COLUMNS}",
@@ -75,15 +74,16 @@ class JobStore(JobReads):
             ).fetchone()
             return readable(row)
 
-    def attached(self, request: Request, request_id: str) -> Job | None:
-        """Return the job that `request_id` started, or None.
+    def attached(self, request: Request, request_id: str, owner: str = "") -> Job | None:
+        """Return the job that `request_id` started in the name of `owner`, or None.
 
         Raises:
             BadRequest: it was used for another request.
             UnreadableRow: its row cannot be understood.
         """
-        rows = self.database.read(f"SELECT {COLUMNS}, request FROM jobs WHERE request_id = ?", request_id)
-        return _same_request(rows[0], request) if rows else None
+        key = request_key(request_id, owner)
+        rows = self.database.read(f"SELECT {COLUMNS}, request FROM jobs WHERE request_id = ?", key)
+        return same_request(rows[0], request) if rows else None
 
     def cancel(self, job_id: str) -> Job:
         """Ask a job to stop: a queued one is cancelled at once, a running one by its engine.
@@ -320,13 +320,3 @@ def _died(reason: str) -> JobError:
         code="engine_died",
         message=f"{reason}; try a smaller size, fewer frames or another model. The engine's log has the details.",
     )
-
-
-def _same_request(row: sqlite3.Row, request: Request) -> Job:
-    if not asks_for(row["request"], request):
-        with about("request_id"):
-            raise BadRequest(
-                f"request_id '{row['request_id']}' belongs to job {row['id']} of a different request; "
-                "use a new request_id for a new request"
-            )
-    return readable(row)

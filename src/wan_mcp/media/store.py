@@ -46,6 +46,11 @@ class MediaName:
     id: str
 
     @property
+    def job_id(self) -> str:
+        """The id of the job that has made it."""
+        return self.id.partition("-")[0]
+
+    @property
     def file_name(self) -> str:
         """The name of its file."""
         return f"{self.id}.{EXTENSIONS[self.kind]}"
@@ -115,6 +120,11 @@ class MediaStore:
                 return self.path(MediaName(kind, match["id"])).with_suffix(match["ending"]), media_type
         name = MediaName.parse(address)
         return self.path(name), name.mime_type
+
+    @staticmethod
+    def name_of(path: Path) -> MediaName:
+        """Return the result to which a file belongs that `find` has found."""
+        return MediaName(Kind(path.parent.name.removesuffix("s")), path.name.partition(".")[0])
 
     def result_of(self, path: Path) -> Path | None:
         """Return the result that a path is a conversion of; None if it is a result, or a video's sheet or poster."""

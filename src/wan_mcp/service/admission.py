@@ -1,6 +1,6 @@
 """What a request has to pass before it becomes a job: its model, its input images, its plan, and room on the disk."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,8 @@ from wan_mcp.media.image_urls import ImageUrls, is_url
 from wan_mcp.media.ingest import InputImages
 from wan_mcp.media.input_videos import InputVideos, name_of_video
 from wan_mcp.media.kept_uris import KeptUris
-from wan_mcp.media.store import MediaStore
+from wan_mcp.media.sources import scheme_of
+from wan_mcp.media.store import MediaName, MediaStore
 from wan_mcp.media.video_frames import FIRST, LAST
 from wan_mcp.planning.planner import Choice, Planner
 from wan_mcp.schema.plans import InputImage, InputVideo, Plan
@@ -83,8 +84,20 @@ def _with_frames(plan: Plan, later: tuple[InputImage, ...]) -> Plan:
 class Admission:
     """Turns requests into plans. Nothing is queued here."""
 
-    def __init__(self, settings: Settings, catalog: Catalog, media: MediaStore, *, any_image_folder: bool) -> None:
-        self._settings, self._catalog, self._media = settings, catalog, media
+    def __init__(
+        self,
+        settings: Settings,
+        catalog: Catalog,
+        media: MediaStore,
+        require_own: Callable[[MediaName], Awaitable[None]] | None = None,
+        *,
+        any_image_folder: bool,
+    ) -> None:
+        """Admit results as inputs that `require_own` lets pass: it refuses with `BadRequest` what is not the caller's.
+
+        Without it, there are no owners. `any_image_folder` lets images come from any folder of this machine.
+        """
+        self._settings, self._catalog, self._media, self._require_own = settings, catalog, media, require_own
         self.uris = KeptUris(settings.home)
         self.large_work = anyio.CapacityLimiter(1)
         """What takes much memory goes one by one: to read a message that carries an image, and to decode one. It must
@@ -184,6 +197,7 @@ class Admission:
         """
         if self.urls.allowed and is_url(address):
             return await self.ingest(await self.urls.fetch(address), notes, frame)
+        await self._require_own_result(address)
         return await run_sync(self._inputs.take, address, notes, frame, limiter=self.large_work)
 
     async def ingested(self, sha256: str) -> InputImage:
@@ -199,6 +213,8 @@ class Admission:
         if not isinstance(request, VideoRequest) or request.extend is None:
             return None
         with about("extend"):
+            if self._require_own is not None:
+                await self._require_own(name_of_video(request.extend))
             return await run_sync(read, request.extend, limiter=self.large_work)
 
     async def _images(
@@ -243,6 +259,7 @@ class Admission:
             return None
         of_image: list[str] = []
         with about(asked.what):
+            await self._require_own_result(asked.source)
             read: Callable[[], InputImage] = partial(reader.named, asked.source, of_image, asked.frame, asked.default)
             if self.urls.allowed and is_url(asked.source):
                 # Fetched before the job is queued: a job never depends on the network, nor on what is there later.
@@ -251,6 +268,16 @@ class Admission:
             image = await run_sync(read, limiter=self.large_work)
         notes += [f"{asked.what}: {note}" for note in of_image]
         return image
+
+    async def _require_own_result(self, source: str) -> None:
+        """Refuse the result of another owner as an image; all else is judged where it is read."""
+        if self._require_own is None or scheme_of(source) != "wan":
+            return
+        try:
+            name = MediaName.parse("wan" + source.strip()[len("wan") :])
+        except BadRequest:
+            return
+        await self._require_own(name)
 
     def check_home(self) -> None:
         """Refuse a job that nothing could be written for.

@@ -3,13 +3,14 @@
 A conversion takes a CPU for seconds, so a front makes one at a time. Deleting a job removes what was made of it.
 """
 
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import anyio
 from anyio.to_thread import run_sync
 
 from wan_mcp.media.conversion import convert
-from wan_mcp.media.store import MediaStore, whole
+from wan_mcp.media.store import MediaName, MediaStore, whole
 
 __all__ = ["Conversions"]
 
@@ -17,8 +18,9 @@ __all__ = ["Conversions"]
 class Conversions:
     """What makes the files of a media folder that are conversions of others."""
 
-    def __init__(self, media: MediaStore) -> None:
-        self._media = media
+    def __init__(self, media: MediaStore, require_own: Callable[[MediaName], Awaitable[None]]) -> None:
+        """Make them for those whom `require_own` lets pass: it refuses with `BadRequest` what is not the caller's."""
+        self._media, self._require_own = media, require_own
         self._one_by_one = anyio.CapacityLimiter(1)
 
     async def find(self, address: str) -> tuple[Path, str]:
@@ -27,11 +29,12 @@ class Conversions:
         Nothing is at the path of a result that does not exist.
 
         Raises:
-            BadRequest: it is not the address of a result.
+            BadRequest: it is not the address of a result of the caller.
             UserError: the result cannot be converted; the message says why.
             OutOfSpace: the disk is full.
         """
         path, media_type = self._media.find(address)
+        await self._require_own(self._media.name_of(path))
         result = self._media.result_of(path)
         if result is not None and not path.exists():
             await run_sync(self._make, result, path, limiter=self._one_by_one)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import anyio
 from anyio.to_thread import run_sync
 
+from wan_mcp.errors import BadRequest, UnknownJob
 from wan_mcp.jobs.asked import shrink_requests
 from wan_mcp.jobs.database import Database
 from wan_mcp.jobs.history import JobHistory
@@ -20,10 +21,10 @@ from wan_mcp.jobs.store import JobStore
 from wan_mcp.jobs.supervisor import Supervisor
 from wan_mcp.jobs.timings import Timings
 from wan_mcp.jobs.uploads import Uploads
-from wan_mcp.media.store import MediaStore
+from wan_mcp.media.store import MediaName, MediaStore
 from wan_mcp.service.background import Health
-from wan_mcp.service.conversions import Conversions
 from wan_mcp.service.deletion import Deletion
+from wan_mcp.service.owners import HOME_USER, own_job, owner_now
 from wan_mcp.service.queue import Queue
 from wan_mcp.service.retention import Retention, retain
 from wan_mcp.settings import Settings
@@ -59,7 +60,6 @@ class LiveTable:
         self.settings = settings
         self._processes = processes
         self.media = MediaStore(settings.home)
-        self.conversions = Conversions(self.media)
         self._opened: Table | None = None
         self._left: list[Table] = []
         self._opening = anyio.Lock()
@@ -92,6 +92,30 @@ class LiveTable:
                 retention = Retention(history, deletion, self.media)
                 self._opened = Table(store, history, deletion, retention, timings, engines, queue)
         return self._opened
+
+    async def _own_table(self, job_id: str) -> Table:
+        """Return the job table, after a look whether a job in it is for the caller.
+
+        Raises:
+            UnknownJob: it is not, or there is none of that id.
+        """
+        table = await self._table()
+        if owner_now() != HOME_USER:
+            await run_sync(own_job, table.store, job_id)
+        return table
+
+    async def require_own_result(self, name: MediaName) -> None:
+        """Refuse the result of another owner's job, as one that does not exist.
+
+        Raises:
+            BadRequest: it is not for the caller.
+        """
+        if owner_now() == HOME_USER:
+            return
+        try:
+            await self._own_table(name.job_id)
+        except UnknownJob as error:
+            raise BadRequest(f"no result {name.uri}; it may have been deleted") from error
 
     def _has_table(self) -> bool:
         try:

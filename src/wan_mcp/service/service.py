@@ -21,7 +21,7 @@ from wan_mcp.hardware.host_memory import return_large_blocks
 from wan_mcp.jobs.history import JobChanges, Wanted
 from wan_mcp.jobs.notices import key_of
 from wan_mcp.jobs.processes import Processes
-from wan_mcp.jobs.rows import JobListing
+from wan_mcp.jobs.rows import JobListing, unknown_job
 from wan_mcp.jobs.supervisor import Supervisor
 from wan_mcp.jobs.turns import Asker, move_before
 from wan_mcp.schema.changes import Changes
@@ -31,11 +31,13 @@ from wan_mcp.schema.plans import InputImage
 from wan_mcp.schema.requests import Request
 from wan_mcp.service.admission import NO_IMAGES, Admission
 from wan_mcp.service.background import Health, background, retried
+from wan_mcp.service.conversions import Conversions
 from wan_mcp.service.elsewhere import require_nameable
 from wan_mcp.service.estimate import Estimate, estimated
 from wan_mcp.service.live_table import LiveTable, Table
 from wan_mcp.service.model_status import Measured, ModelStatus, model_statuses, what_statuses_depend_on
 from wan_mcp.service.on_done import OnDone
+from wan_mcp.service.owners import HOME_USER, listed_owner, own_job, owner_now, owns
 from wan_mcp.service.queue import JobView
 from wan_mcp.service.remix import Remix, of_job
 from wan_mcp.service.uploads import SentPictures
@@ -58,7 +60,10 @@ class JobService(LiveTable):
     ) -> None:
         super().__init__(settings, processes)
         self._catalog = Catalog.of(settings.home)
-        self.admission = Admission(settings, self._catalog, self.media, any_image_folder=any_image_folder)
+        self.admission = Admission(
+            settings, self._catalog, self.media, self.require_own_result, any_image_folder=any_image_folder
+        )
+        self.conversions = Conversions(self.media, self.require_own_result)
         self.uris, self.large_work = self.admission.uris, self.admission.large_work
         self.pictures = SentPictures(self.admission, self._uploads)
 
@@ -74,7 +79,6 @@ class JobService(LiveTable):
         request_id: str | None = None,
         *,
         client: str = "",
-        owner: str = "",
         parent: str = "",
         images: Mapping[str, InputImage] = NO_IMAGES,
         elsewhere: bool = False,
@@ -86,7 +90,6 @@ class JobService(LiveTable):
             request: What is asked for.
             request_id: Repeated calls with the same id return the same job.
             client: The program that asks, as it calls itself.
-            owner: The name of the token that it has shown; empty for the home's user.
             parent: The id of the job that this one is made from.
             images: Those that are here already, by what the request says for each.
             elsewhere: Whether the caller is on another machine: see `service/elsewhere.py`.
@@ -95,10 +98,11 @@ class JobService(LiveTable):
         Raises:
             UserError: the request is refused; the message says what is wrong and what to do.
         """
-        if elsewhere:
+        owner = owner_now()
+        if elsewhere or owner != HOME_USER:
             require_nameable(request, images, urls=self.admission.urls.allowed)
         table = await self._table()
-        if request_id is not None and (job := await run_sync(table.store.attached, request, request_id)):
+        if request_id is not None and (job := await run_sync(table.store.attached, request, request_id, owner)):
             return await self.view(job.id)
         await run_sync(self.admission.check_home)
         sent = await self.pictures.named_in(request, owner)
@@ -146,16 +150,16 @@ class JobService(LiveTable):
         Raises:
             UserError: the request is refused for another reason than the memory of this machine or a download.
         """
-        if elsewhere:
+        if elsewhere or owner_now() != HOME_USER:
             require_nameable(request, images, urls=self.admission.urls.allowed)
         table = await self._table() if self._has_table() else None
-        sent = await self.pictures.named_in(request, "")
+        sent = await self.pictures.named_in(request, owner_now())
         plan = await self.admission.look(request, {**images, **sent})
 
         def estimate() -> Estimate:
             fit = self.admission.planner.fit(plan, table.engines.machine() if table else None)
             queue = table.queue if table else None
-            return estimated(plan, self._catalog.get(plan.model), fit, queue, self.settings, Asker(client))
+            return estimated(plan, self._catalog.get(plan.model), fit, queue, self.settings, Asker(client, owner_now()))
 
         return await run_sync(estimate)
 
@@ -173,14 +177,14 @@ class JobService(LiveTable):
         table = await self._table()
 
         def make() -> Remix:
-            job, asked = table.store.get(job_id), table.history.asked(job_id)
+            job, asked = own_job(table.store, job_id), table.history.asked(job_id)
             return of_job(
                 job,
                 asked,
                 changes,
                 self.catalog,
                 self.settings.home,
-                elsewhere=elsewhere,
+                elsewhere=elsewhere or owner_now() != HOME_USER,
                 urls=self.admission.urls.allowed,
             )
 
@@ -188,7 +192,7 @@ class JobService(LiveTable):
 
     async def _when_to_come_back(self, table: Table) -> str:
         running = [job for job in await run_sync(table.store.unfinished) if job.state is JobState.RUNNING]
-        eta = (await self.view(running[0].id)).eta_s if running else None
+        eta = (await run_sync(table.queue.view, running[0].id)).eta_s if running else None  # whose job it is
         if eta is None:
             return "try again when a job has finished"
         return f"try again in about {duration(max(1.0, eta), precise=False)}"
@@ -200,7 +204,14 @@ class JobService(LiveTable):
             UnknownJob: there is none of that id.
         """
         table = await self._table()
-        return await run_sync(table.queue.view, job_id)
+
+        def look() -> JobView:
+            found = table.queue.view(job_id)
+            if not owns(found.job.owner):
+                raise unknown_job(job_id)
+            return found
+
+        return await run_sync(look)
 
     async def wait(
         self, job_id: str, seconds: float, on_look: Callable[[JobView], Awaitable[None]] | None = None
@@ -235,20 +246,20 @@ class JobService(LiveTable):
         Raises:
             UnknownJob: there is none of that id.
         """
-        table = await self._table()
-        await run_sync(table.store.cancel, job_id)
+        await run_sync((await self._own_table(job_id)).store.cancel, job_id)
         self._wanted.set()
         return await self.view(job_id)
 
-    async def move(self, job_id: str, before: str | None, *, owner: str = "") -> JobView:
-        """Move a waiting job of `owner` before another of its waiting jobs; behind all of them with None.
+    async def move(self, job_id: str, before: str | None) -> JobView:
+        """Move a waiting job before another of its owner's waiting jobs; behind all of them with None.
 
         Raises:
             UnknownJob: there is no job of one of these ids.
             BadRequest: one of them does not wait any more, or is another owner's.
         """
-        table = await self._table()
-        await run_sync(move_before, table.store.database, job_id, before, owner)
+        await self._own_table(before or job_id)
+        table = await self._own_table(job_id)
+        await run_sync(move_before, table.store.database, job_id, before, owner_now())
         return await self.view(job_id)
 
     async def why_unusable(self) -> str | None:
@@ -268,16 +279,17 @@ class JobService(LiveTable):
 
     async def listed(self, state: JobState | None = None, limit: int = 20) -> JobListing:
         """Return the newest jobs of one state or all, and the unreadable rows among them."""
-        table = await self._table()
-        return await run_sync(table.store.listed, state, limit)
+        return await run_sync((await self._table()).store.listed, state, limit, listed_owner())
 
     async def find(self, query: str | None = None, **wanted: Unpack[Wanted]) -> JobListing:
-        """Return matching jobs: see `JobHistory.find`.
+        """Return matching jobs of the caller: see `JobHistory.find`.
 
         Raises:
             UnknownJob: there is no job `before`.
         """
         table = await self._table()
+        if owner_now() != HOME_USER:
+            wanted["owner"] = owner_now()
         return await run_sync(lambda: table.history.find(query, **wanted))
 
     async def cursor(self) -> int:
@@ -293,7 +305,7 @@ class JobService(LiveTable):
             until = anyio.current_time() + seconds
             while True:
                 changed = self._changed  # taken before the look, so that no change between is missed
-                found = await run_sync((await self._table()).history.changed_since, cursor, limit)
+                found = await run_sync((await self._table()).history.changed_since, cursor, limit, listed_owner())
                 if found.cursor != cursor or anyio.current_time() >= until:
                     return found
                 with anyio.CancelScope(deadline=until):
@@ -307,7 +319,7 @@ class JobService(LiveTable):
         Raises:
             UnknownJob: there is none of that id.
         """
-        await run_sync((await self._table()).history.keep, job_id, kept)
+        await run_sync((await self._own_table(job_id)).history.keep, job_id, kept)
         return await self.view(job_id)
 
     async def delete(self, job_id: str) -> Job:
@@ -317,7 +329,7 @@ class JobService(LiveTable):
             UnknownJob: there is none of that id.
             BadRequest: it has not ended, is kept, or another job needs it.
         """
-        return await run_sync((await self._table()).deletion.delete, job_id)
+        return await run_sync((await self._own_table(job_id)).deletion.delete, job_id)
 
     async def model_statuses(self, models: Iterable[Manifest]) -> dict[str, ModelStatus]:
         """Return what each model means on this machine; without a usable job table, no times."""

@@ -34,7 +34,9 @@ async def client_of(settings: Settings, host: str, **headers: str) -> AsyncItera
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     headers = {"Authorization": f"Bearer {TOKEN}", **headers}
     async with serving(settings_for(host, settings)) as service, anyio.create_task_group() as tasks:
-        config = uvicorn.Config(build_app(service, host), log_config=None, ws="none", timeout_graceful_shutdown=1)
+        config = uvicorn.Config(
+            build_app(service, host), log_config=None, ws="none", proxy_headers=False, timeout_graceful_shutdown=1
+        )
         server = uvicorn.Server(config)
         tasks.start_soon(server.serve, [listener])
         async with (

@@ -23,6 +23,7 @@ COMMANDS = (
     "setup",
     "engine",
     "http",
+    "token",
     "stdio",
 )
 """The order in which help lists them; others follow."""

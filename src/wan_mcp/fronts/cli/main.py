@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from wan_mcp.errors import JobFailed, UserError, WeightsUnavailable
-from wan_mcp.fronts.cli import clean, compile, doctor, engine, generate, jobs, models, pull, remix, setup, studio
+from wan_mcp.fronts.cli import clean, compile, doctor, engine, generate, jobs, models, pull, remix, setup, studio, token
 from wan_mcp.fronts.cli.command_tree import CommandTree
 from wan_mcp.fronts.cli.settings_options import variable, with_setting_flags
 from wan_mcp.fronts.cli.terminal import echo
@@ -61,6 +61,7 @@ app.command("again")(remix.again)
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(models.app, name="models")
 app.add_typer(engine.app, name="engine")
+app.add_typer(token.app, name="token")
 app.command("pull")(pull.pull)
 app.command("compile")(compile.compile_model)
 app.command("clean")(clean.clean)

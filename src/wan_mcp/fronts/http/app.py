@@ -6,6 +6,7 @@ import signal
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -31,6 +32,7 @@ from wan_mcp.fronts.http.connections import (
     max_connections,
     quiet_without_descriptors,
 )
+from wan_mcp.fronts.http.credentials import Credentials
 from wan_mcp.fronts.http.guard import (
     BearerToken,
     TrustedHost,
@@ -40,10 +42,13 @@ from wan_mcp.fronts.http.guard import (
     refuse_open_door,
 )
 from wan_mcp.fronts.http.media_names import name_of_media
+from wan_mcp.fronts.http.oauth import ResourceServer
 from wan_mcp.fronts.http.peer import can_tell_users
 from wan_mcp.fronts.http.previews import preview_route
+from wan_mcp.fronts.http.proxies import NamedProxies
 from wan_mcp.fronts.http.quiet_end import QuietEnd
 from wan_mcp.fronts.http.servers import announced, url_of
+from wan_mcp.fronts.http.tls import require_pair
 from wan_mcp.fronts.http.uploads import upload_routes
 from wan_mcp.fronts.mcp.http_entry import ENDPOINT
 from wan_mcp.fronts.mcp.process_end import end_within
@@ -55,6 +60,7 @@ from wan_mcp.fronts.openai.routes import api_routes
 from wan_mcp.fronts.web.page import Page
 from wan_mcp.logs import log_to_stderr
 from wan_mcp.service.service import JobService, serving
+from wan_mcp.service.tokens import Tokens
 from wan_mcp.settings import Settings
 
 __all__ = ["build_app", "listen", "run_http", "settings_for"]
@@ -79,13 +85,19 @@ def build_app(service: JobService, host: str, *, own_user_only: bool = False, ca
     """Return the application for a server that listens on `host`; `own_user_only` as in `Callers`.
 
     Where it is not known who calls, browsers have to sign in: other users of the machine could open the page.
+
+    Raises:
+        UserError: the settings of OAuth cannot be used.
     """
-    mcp = build_http_app(service)
-    sign_in = bool(service.settings.http_token) or not callers_known
+    mcp, oauth = build_http_app(service), ResourceServer.of(service.settings)
+    needs_token = bool(service.settings.http_token) or oauth is not None or not is_loopback(host)
+    sign_in = needs_token or not callers_known
+    credentials = Credentials(service.settings.http_token, Tokens(service.settings.home), oauth)
     reachable = None if is_loopback(host) else host
     page = Page(service, sign_in=sign_in, host=reachable) if service.settings.http_page else None
     app = Starlette(
         routes=[
+            *(oauth.routes() if oauth else ()),
             *mcp.routes,
             *_routes(service),
             *upload_routes(service),
@@ -95,7 +107,8 @@ def build_app(service: JobService, host: str, *, own_user_only: bool = False, ca
         middleware=[
             Middleware(ErrorWords),
             Middleware(QuietEnd),
-            *_guards(host, service.settings, page),
+            *_guards(host, service.settings),
+            Middleware(BearerToken, credentials, page.access if page else None, required=needs_token),
             Middleware(Callers, host, own_user_only=own_user_only),
             *mcp.user_middleware,
         ],
@@ -116,18 +129,15 @@ def _lifespan(mcp: Starlette, page: Page | None) -> Callable[[Starlette], Abstra
     return lifespan
 
 
-def _guards(host: str, settings: Settings, page: Page | None) -> list[Middleware]:
-    """Return the guards in the order in which they check a request, before anything else sees it."""
+def _guards(host: str, settings: Settings) -> list[Middleware]:
+    """Return the guards of where a request comes from, in the order in which they check it."""
     names = known_names(host, settings.http_hosts.split(","))
-    guards = [
+    return [
+        Middleware(NamedProxies, settings.trusted_proxies),
         Middleware(TrustedHost, names, any_address=not is_loopback(host)),
         Middleware(TrustedOrigin, names),
         Middleware(CORSMiddleware, **CROSS_ORIGIN),
     ]
-    access = page.access if page is not None and page.access.required else None
-    if not settings.http_token and access is None:
-        return guards
-    return [*guards, Middleware(BearerToken, settings.http_token, access)]
 
 
 def _routes(service: JobService) -> list[Route]:
@@ -215,7 +225,9 @@ def run_http(
         UserError: It must not or cannot listen there; the message says what to do.
     """
     log_to_stderr(settings.log_level)
-    refuse_open_door(host, settings.http_token)
+    pair = require_pair(settings.tls_cert, settings.tls_key)
+    oauth = ResourceServer.of(settings)
+    refuse_open_door(host, settings.http_token, others=oauth is not None or Tokens(settings.home).any())
     try:
         listener = listen(host, port)
     except UserError:
@@ -224,7 +236,7 @@ def run_http(
         listener = listen(host, 0)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_DFL)  # until there is something to stop in good order
-    anyio.run(_serve, settings, host, listener, on_listening)
+    anyio.run(_serve, settings, host, listener, on_listening, pair)
 
 
 class _Server(uvicorn.Server):
@@ -243,8 +255,14 @@ class _Server(uvicorn.Server):
         super().handle_exit(sig, frame)
 
 
-async def _serve(settings: Settings, host: str, listener: socket.socket, on_listening: Callable[[str], None]) -> None:
-    """Serve on a bound socket until the process is told to stop."""
+async def _serve(
+    settings: Settings,
+    host: str,
+    listener: socket.socket,
+    on_listening: Callable[[str], None],
+    pair: tuple[Path, Path] | None,
+) -> None:
+    """Serve on a bound socket until the process is told to stop; over TLS with the `pair` of certificate and key."""
     asyncio.get_running_loop().set_exception_handler(quiet_without_descriptors)
     own_user_only = not settings.http_token
     callers_known = not own_user_only or can_tell_users()
@@ -265,11 +283,14 @@ async def _serve(settings: Settings, host: str, listener: socket.socket, on_list
             backlog=ACCEPTED_AT_ONCE,
             lifespan="off",
             ws="none",
-            proxy_headers=False,  # the caller is who is connected; see `Callers`
+            ssl_certfile=pair[0] if pair else None,
+            ssl_keyfile=pair[1] if pair else None,
+            proxy_headers=False,  # the caller is who is connected; see `NamedProxies`
         )
         address, port = listener.getsockname()[:2]
         shown = f"[{address}]" if ":" in address else address
-        url = url_of(address, port)
+        scheme = "https" if pair else "http"
+        url = url_of(address, port, scheme)
         server = _Server(config)
         server.page = app.state.page
         server.subscriptions = app.state.subscriptions
@@ -279,7 +300,7 @@ async def _serve(settings: Settings, host: str, listener: socket.socket, on_list
         try:
             # Entered here and not by uvicorn, which would go on without it if it failed.
             with announced(settings.home, url, page=settings.http_page):
-                log.info("listening on http://%s:%d%s", shown, port, ENDPOINT)
+                log.info("listening on %s://%s:%d%s", scheme, shown, port, ENDPOINT)
                 async with app.router.lifespan_context(app):
                     on_listening(url)
                     await server.serve(sockets=[listener])

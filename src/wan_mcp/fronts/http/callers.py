@@ -1,6 +1,8 @@
-"""Who calls over HTTP: the user of this server, on this machine, or somebody elsewhere.
+"""Who calls over HTTP: the user of this server, on this machine, or somebody elsewhere, and in whose name.
 
 The answer stays with the request, as `scope[NEAR]`: a caller that is not near reads and sends no paths of this machine.
+An owner other than the home's own user is never near, wherever the call comes from. All that serves the request acts in
+the owner's name: see `service/owners.py`.
 """
 
 import logging
@@ -12,13 +14,16 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from wan_mcp.fronts.discretion import NEAR
 from wan_mcp.fronts.http.guard import is_loopback
 from wan_mcp.fronts.http.peer import Peer, peer_of
+from wan_mcp.fronts.http.proxies import is_proxied
+from wan_mcp.fronts.identity import IDENTITY, Identity, owner_of_request
+from wan_mcp.service.owners import HOME_USER, acting_for
 
 __all__ = ["Callers"]
 
 log = logging.getLogger(__name__)
 
 FORWARDED = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip", "via")
-"""Headers that proxies add: their clients may be anywhere."""
+"""Headers that proxies add, also those that are not named in the settings: their clients may be anywhere."""
 
 
 class Callers:
@@ -45,15 +50,18 @@ class Callers:
                 )
                 return await refusal(scope, receive, send)
             headers = Headers(scope=scope)
-            forwarded = any(name in headers for name in FORWARDED)
-            scope[NEAR] = self._loopback and peer is Peer.SAME_USER and not forwarded
-            if self._loopback and forwarded and headers.get("x-forwarded-proto") in ("http", "https"):
-                scope["scheme"] = headers["x-forwarded-proto"]  # of the addresses that the proxy's client can use
-        return await self._app(scope, receive, send)
+            forwarded = is_proxied(scope) or any(name in headers for name in FORWARDED)
+            owner = owner_of_request(scope)
+            scope[NEAR] = self._loopback and peer is Peer.SAME_USER and not forwarded and owner == HOME_USER
+        with acting_for(owner_of_request(scope)):
+            return await self._app(scope, receive, send)
 
     def _peer(self, scope: Scope) -> Peer:
-        if not self._own_user_only:
-            return Peer.SAME_USER  # they have sent the token, which only its owner gives away
+        identity: Identity | None = scope.get(IDENTITY)
+        if not self._own_user_only or (
+            identity is not None and (identity.by_token or is_proxied(scope) or identity.owner != HOME_USER)
+        ):
+            return Peer.SAME_USER  # they have sent a token, which only its owner gives away
         client, server = scope.get("client"), scope.get("server")
         if client is None or server is None or server[1] is None:
             return Peer.UNKNOWN

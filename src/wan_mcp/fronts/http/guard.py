@@ -6,7 +6,6 @@ so where the server listens beyond this machine, numeric addresses are let throu
 only if they are known.
 """
 
-import hmac
 import ipaddress
 import logging
 import socket
@@ -15,11 +14,13 @@ from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 from starlette.responses import PlainTextResponse, Response
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from wan_mcp.errors import UserError
+from wan_mcp.fronts.http.credentials import Credentials
+from wan_mcp.fronts.http.proxies import is_proxied
 from wan_mcp.fronts.http.uploads import is_upload_link
-from wan_mcp.fronts.signed_links import SignedLinks
+from wan_mcp.fronts.identity import IDENTITY, STRANGER, Identity
 from wan_mcp.fronts.web.access import PageAccess
 
 __all__ = ["BearerToken", "TrustedHost", "TrustedOrigin", "is_loopback", "known_names", "refuse_open_door"]
@@ -35,16 +36,17 @@ def is_loopback(host: str) -> bool:
     return address.is_loopback if address else host.lower() in LOCAL_NAMES
 
 
-def refuse_open_door(host: str, token: str) -> None:
-    """Refuse to listen beyond this machine without a token.
+def refuse_open_door(host: str, token: str, *, others: bool = False) -> None:
+    """Refuse to listen beyond this machine without a token; `others` are named ones, or those of an OAuth issuer.
 
     Raises:
         UserError: `host` is reachable from elsewhere and there is no token.
     """
-    if not token and not is_loopback(host):
+    if not token and not others and not is_loopback(host):
         raise UserError(
             f"listening on {host} would let anyone on the network use this machine; set WAN_MCP_HTTP_TOKEN "
-            "to a secret that clients then send as 'Authorization: Bearer …', or listen on 127.0.0.1"
+            "to a secret that clients then send as 'Authorization: Bearer …', or make a token for each of them with "
+            "'wan-mcp token add NAME', or listen on 127.0.0.1"
         )
 
 
@@ -65,13 +67,13 @@ class _Guard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request."""
-        if scope["type"] != "http" or (refusal := self.refusal(Headers(scope=scope))) is None:
+        if scope["type"] != "http" or (refusal := self.refusal(scope)) is None:
             await self._app(scope, receive, send)
         else:
             log.warning("refused %s %r with %d", scope["method"], scope["path"], refusal.status_code)
             await refusal(scope, receive, send)
 
-    def refusal(self, headers: Headers) -> Response | None:
+    def refusal(self, scope: Scope) -> Response | None:
         """Return the answer to a request that may not pass."""
         raise NotImplementedError
 
@@ -83,16 +85,17 @@ class TrustedHost(_Guard):
     """
 
     def __init__(self, app: ASGIApp, names: Collection[str], *, any_address: bool) -> None:
-        """Let every numeric address through with `any_address`, not only loopback addresses."""
+        """Let every numeric address through with `any_address`, and to clients of proxies; else loopback ones only."""
         super().__init__(app)
         self._names = names
         self._any_address = any_address
 
-    def refusal(self, headers: Headers) -> Response | None:
+    def refusal(self, scope: Scope) -> Response | None:
         """Return 421 unless the host is known."""
-        name = _name(f"//{headers.get('host', '')}")
+        name = _name(f"//{Headers(scope=scope).get('host', '')}")
         address = _address(name)
-        known = name in self._names if address is None else self._any_address or address.is_loopback
+        any_address = self._any_address or is_proxied(scope)
+        known = name in self._names if address is None else any_address or address.is_loopback
         if known:
             return None
         return PlainTextResponse("Unknown host name for this server; add it to WAN_MCP_HTTP_HOSTS.", status_code=421)
@@ -105,8 +108,9 @@ class TrustedOrigin(_Guard):
         super().__init__(app)
         self._names = names
 
-    def refusal(self, headers: Headers) -> Response | None:
+    def refusal(self, scope: Scope) -> Response | None:
         """Return 403 unless there is no origin or it is trusted."""
+        headers = Headers(scope=scope)
         origin = headers.get("origin")
         if origin is None or origin.partition("://")[2] == headers.get("host", ""):
             return None
@@ -118,49 +122,70 @@ class TrustedOrigin(_Guard):
         )
 
 
-class BearerToken(_Guard):
-    """Refuse with 401 a request without the token; a signed link needs none, nor a signed-in browser for the page.
+class BearerToken:
+    """Refuse with 401 a request without a token; a signed link needs none, nor a signed-in browser for the page.
 
-    The SDK's middleware of this kind is for OAuth: it wants an issuer and answers in its terms.
+    The SDK's middleware of this kind is for OAuth alone, and answers in its terms. What is found out about a request
+    is in its scope afterwards: see `fronts/identity.py`.
     """
 
-    def __init__(self, app: ASGIApp, token: str, page: PageAccess | None = None) -> None:
-        """Require the token; without one, only the page needs a sign-in."""
-        super().__init__(app)
-        self._token = token.encode()
-        self._links = SignedLinks(token)
-        self._page = page
+    def __init__(
+        self, app: ASGIApp, credentials: Credentials | str, page: PageAccess | None = None, *, required: bool = True
+    ) -> None:
+        """Serve with `required` nobody without a token; otherwise only those who are elsewhere need one."""
+        self._app = app
+        self._credentials = Credentials(credentials) if isinstance(credentials, str) else credentials
+        self._page, self._required = page, required
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request."""
-        if self._token and scope["type"] == "http":
-            if self._links.admits(scope) or is_upload_link(scope):
-                await self._app(scope, receive, send)
+        if scope["type"] == "http":
+            refusal = await self._refusal(scope)
+            if refusal is not None:
+                log.warning("refused %s %r with %d", scope["method"], scope["path"], refusal.status_code)
+                return await refusal(scope, receive, send)
+            send = self._until_revoked(scope, send)
+        return await self._app(scope, receive, send)
+
+    def _until_revoked(self, scope: Scope, send: Send) -> Send:
+        """Return what sends an answer; a stream of events ends when the token that has opened it is revoked."""
+        identity: Identity | None = scope.get(IDENTITY)
+        if identity is None or not self._credentials.may_be_revoked(identity):
+            return send
+        state = "before"
+
+        async def sending(message: Message) -> None:
+            nonlocal state
+            if message["type"] == "http.response.start":
+                media_type = Headers(raw=message["headers"]).get("content-type", "")
+                state = "streaming" if media_type.startswith("text/event-stream") else "whole"
+            elif state == "streaming" and not self._credentials.is_valid(identity):
+                log.info("a stream of %r ends: its token was revoked", identity.owner)
+                state, message = "ended", {"type": "http.response.body", "body": b"", "more_body": False}
+            elif state == "ended":
                 return
-            self._links.offer(scope)  # to those who pass
-        if scope["type"] == "http" and self._page is not None and self._page.covers(scope):
-            if (self._token and self.refusal(Headers(scope=scope)) is None) or await self._page.admits(scope):
-                await self._app(scope, receive, send)
-            else:
-                await self._page.refusal(scope)(scope, receive, send)
-        elif self._token:
-            await super().__call__(scope, receive, send)
-        else:
-            await self._app(scope, receive, send)
+            await send(message)
 
-    def refusal(self, headers: Headers) -> Response | None:
-        """Return 401 unless the token is right."""
-        if hmac.compare_digest(_bearer(headers), self._token):
+        return sending
+
+    async def _refusal(self, scope: Scope) -> Response | None:
+        """Return the answer to a request that may not pass; note whose it is if it may."""
+        found = self._credentials.by_link(scope) or await self._credentials.by_token(scope)
+        if isinstance(found, Identity):
+            scope[IDENTITY] = found
+            self._credentials.offer_links(scope)
             return None
-        return PlainTextResponse(
-            "A bearer token is required.", status_code=401, headers={"WWW-Authenticate": 'Bearer realm="wan-mcp"'}
-        )
-
-
-def _bearer(headers: Headers) -> bytes:
-    scheme, _, token = headers.get("authorization", "").partition(" ")
-    # Starlette reads headers as Latin-1, in which every byte is a letter; clients send UTF-8.
-    return token.strip().encode("latin-1") if scheme.lower() == "bearer" else b""
+        if is_upload_link(scope) or self._credentials.is_public(scope):
+            scope[IDENTITY] = STRANGER
+            return None
+        page = self._page if self._page is not None and self._page.covers(scope) else None
+        needs_token = self._required or is_proxied(scope) or found is not None
+        if page is not None and (needs_token or page.required):
+            if await page.admits(scope):
+                self._credentials.offer_links(scope)
+                return None
+            return page.refusal(scope)
+        return (found or self._credentials.missing(scope)) if needs_token else None
 
 
 def _name(url: str) -> str:

@@ -18,10 +18,10 @@ log = logging.getLogger(__name__)
 EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # where a server that listens on all addresses is reached from here
 
 
-def url_of(address: str, port: int) -> str:
+def url_of(address: str, port: int, scheme: str = "http") -> str:
     """Return the URL at which this machine reaches a server that listens on an address."""
     address = EVERYWHERE.get(address, address)
-    return f"http://[{address}]:{port}" if ":" in address else f"http://{address}:{port}"
+    return f"{scheme}://[{address}]:{port}" if ":" in address else f"{scheme}://{address}:{port}"
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from wan_mcp.fronts.discretion import discreet, is_near
 from wan_mcp.fronts.http.upload_page import upload_page
 from wan_mcp.fronts.picture_bodies import TooLarge, picture_of
 from wan_mcp.schema.requests import CaptionRequest
+from wan_mcp.service.owners import owner_now
 from wan_mcp.service.service import JobService
 from wan_mcp.service.uploads import LINKS
 from wan_mcp.text import in_bytes, instant
@@ -60,7 +61,7 @@ class _Uploads:
         try:
             frame = CaptionRequest.of({"image": "-", "frame": request.query_params.get("frame")}).frame
             data = await picture_of(request, self._most)
-            sent = await self._service.pictures.receive(data, owner_of(request), frame)
+            sent = await self._service.pictures.receive(data, owner_now(), frame)
         except UserError as error:
             return self._refused(request, error)
         except ClientDisconnect:
@@ -77,7 +78,7 @@ class _Uploads:
     async def offer(self, request: Request) -> Response:
         """Make a link by which a person may send one picture."""
         try:
-            link = await self._service.pictures.offer(owner_of(request))
+            link = await self._service.pictures.offer(owner_now())
         except UserError as error:
             return self._refused(request, error)
         url = str(request.base_url).rstrip("/") + link.path
@@ -127,8 +128,3 @@ class _Uploads:
 def _sentence(words: object) -> str:
     text = str(words)
     return f"{text[:1].upper()}{text[1:]}."
-
-
-def owner_of(request: Request) -> str:
-    """Return for whom a request sends a picture."""
-    return ""

@@ -1,4 +1,4 @@
-"""What wraps requests of the SDK's server: reads that know their client, and refusals of prompts in words."""
+"""What wraps requests of the SDK's server: whose they are, how their client reads, and refusals in words."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
@@ -7,16 +7,31 @@ from mcp import MCPError
 from mcp.server.apps import APP_MIME_TYPE
 from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
 from mcp.types import INVALID_PARAMS, Prompt
+from starlette.requests import Request as HttpRequest
 
 from wan_mcp.fronts.discretion import discreet
+from wan_mcp.fronts.identity import owner_of_request
 from wan_mcp.fronts.mcp.places import Places
 from wan_mcp.fronts.mcp.prompts import wrong_prompt
 from wan_mcp.fronts.mcp.resources import reading
 from wan_mcp.media.store import MediaStore
+from wan_mcp.service.owners import acting_for
 
-__all__ = ["PromptsInWords", "ReadsOfAClient"]
+__all__ = ["InTheNameOfAnOwner", "PromptsInWords", "ReadsOfAClient"]
 
 Context = ServerRequestContext[Any, Any]
+
+
+class InTheNameOfAnOwner:
+    """Serves each request in the name of the owner who makes it, in whichever task the SDK serves it."""
+
+    async def __call__(self, ctx: Context, call_next: CallNext) -> HandlerResult:
+        """Serve a request."""
+        request = ctx.request
+        if not isinstance(request, HttpRequest):  # on stdio
+            return await call_next(ctx)
+        with acting_for(owner_of_request(request.scope)):
+            return await call_next(ctx)
 
 
 class ReadsOfAClient:

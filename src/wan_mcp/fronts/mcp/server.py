@@ -13,7 +13,7 @@ from wan_mcp.fronts.mcp import icons
 from wan_mcp.fronts.mcp.completions import add_completions
 from wan_mcp.fronts.mcp.default_models import default_models_in_words
 from wan_mcp.fronts.mcp.http_entry import ENDPOINT, HttpEntry
-from wan_mcp.fronts.mcp.middleware import PromptsInWords, ReadsOfAClient
+from wan_mcp.fronts.mcp.middleware import InTheNameOfAnOwner, PromptsInWords, ReadsOfAClient
 from wan_mcp.fronts.mcp.player_app import player_app
 from wan_mcp.fronts.mcp.prompts import add_prompts
 from wan_mcp.fronts.mcp.resources import add_resources
@@ -59,7 +59,12 @@ def build_server(service: JobService, subscriptions: Subscriptions | None = None
         subscriptions=False,  # served by the middleware
         lifespan=subscriptions.lifespan,
         extensions=[Tasks(service), player_app(service.settings.resource_max_kb), Skills()],
-        middleware=[subscriptions, ReadsOfAClient(service.media), PromptsInWords(lambda: server.list_prompts())],
+        middleware=[
+            InTheNameOfAnOwner(),
+            subscriptions,
+            ReadsOfAClient(service.media),
+            PromptsInWords(lambda: server.list_prompts()),
+        ],
     )
     add_resources(server, service)
     add_prompts(server)

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from wan_mcp.errors import BadRequest
 from wan_mcp.fronts.mcp.places import Places
 from wan_mcp.service.elsewhere import ImageNotSent
+from wan_mcp.service.owners import owner_now
 from wan_mcp.service.service import JobService
 from wan_mcp.service.uploads import LINK_MINUTES
 
@@ -23,7 +24,7 @@ async def offering_a_link(service: JobService, places: Places) -> AsyncIterator[
     except ImageNotSent as error:
         if places.base_url is None:
             raise
-        link = await service.pictures.offer("")
+        link = await service.pictures.offer(owner_now())
         refusal = BadRequest(
             f"{error}. If only the user has it: ask them to open {places.base_url}{link.path} and send it "
             f"there (one picture, within {LINK_MINUTES} minutes); then call again with {error.param}='{link.address}'"

@@ -15,12 +15,15 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import Scope
 
 from wan_mcp.errors import UserError
+from wan_mcp.fronts.identity import IDENTITY, STRANGER, Identity
 from wan_mcp.fronts.web.answers import SAFE_HEADERS, Answers
 from wan_mcp.fronts.web.same_origin import require_same_origin
 from wan_mcp.fronts.web.sessions import Sessions
 from wan_mcp.fronts.web.shapes import Action, Problem, SessionAnswer
 from wan_mcp.fronts.web.shell import PAGE_HEADERS, Shell
+from wan_mcp.service.owners import HOME_USER
 from wan_mcp.service.service import JobService
+from wan_mcp.service.tokens import Tokens
 
 __all__ = ["SIGN_IN", "PageAccess"]
 
@@ -41,7 +44,8 @@ class PageAccess:
     def __init__(self, service: JobService, shell: Shell, answers: Answers, *, sign_in: bool) -> None:
         """Require a sign-in with `sign_in`; otherwise the other guards say who is answered."""
         self.required = sign_in
-        self._takes_token = bool(service.settings.http_token)
+        self._has_issuer = bool(service.settings.oauth_issuer)
+        self._http_token, self._tokens = bool(service.settings.http_token), Tokens(service.settings.home)
         self._sessions = Sessions(service.settings.home, service.settings.http_token)
         self._shell, self._answers = shell, answers
 
@@ -54,22 +58,35 @@ class PageAccess:
             Route("/api/sign-out", self._answers.guarded(self.sign_out), methods=["POST"]),
         ]
 
+    @property
+    def _takes_token(self) -> bool:
+        return self._http_token or self._tokens.any()
+
     # What the guard asks.
 
     def covers(self, scope: Scope) -> bool:
         """Check whether a request is for the page rather than for another program's endpoint."""
         path: str = scope["path"]
         # Without a token, programs that are answered may read media; see decision 25.
-        own = OWN if self._takes_token else OWN[:1]
+        own = OWN if self._has_issuer or self._takes_token else OWN[:1]
         return path == "/" or path.startswith((*OPEN, *own))
 
     async def admits(self, scope: Scope) -> bool:
-        """Check whether a request for the page may pass."""
+        """Check whether a request for the page may pass, and note in whose name it is made."""
         path: str = scope["path"]
         if path == SIGN_IN or path.startswith("/static/"):
+            scope[IDENTITY] = STRANGER
             return True
+        owner = await self._owner_of(scope)
+        if owner is None:
+            return False
+        scope[IDENTITY] = Identity(owner)
+        return True
+
+    async def _owner_of(self, scope: Scope) -> str | None:
+        """Return who has signed in by the browser of a request; None if nobody has."""
         value = _cookie(scope)
-        return value is not None and await run_sync(self._sessions.holds, value)
+        return None if value is None else await run_sync(self._sessions.owner_of, value)
 
     def refusal(self, scope: Scope) -> Response:
         """Return the answer to a request for the page from a browser that has not signed in."""
@@ -109,21 +126,23 @@ class PageAccess:
             if len(body) > FORM_BYTES:
                 return await self._form(request, WRONG, 413)
         token = parse_qs(body.decode("utf-8", "replace")).get("token", [""])[0]
-        if not await run_sync(self._sessions.knows, token):
+        owner = await run_sync(self._sessions.owner_of_token, token)
+        if owner is None:
             return await self._form(request, WRONG, 401)
-        return await self._signed_in(request)
+        return await self._signed_in(request, owner)
 
     async def _form(self, request: Request, problem: str = "", status: int = 200, **headers: str) -> Response:
-        if not self._takes_token:
+        takes_token = await run_sync(lambda: self._takes_token)
+        if not takes_token:
             problem = problem or NO_LINK
-        values: dict[str, Any] = {"problem": problem, "takes_token": self._takes_token}
+        values: dict[str, Any] = {"problem": problem, "takes_token": takes_token}
         response = await self._shell.page(request, "sign_in.html", status, **values)
         response.headers.update(SAFE_HEADERS | headers)
         return response
 
-    async def _signed_in(self, request: Request) -> Response:
+    async def _signed_in(self, request: Request, owner: str = HOME_USER) -> Response:
         try:
-            value = await run_sync(self._sessions.begin)
+            value = await run_sync(self._sessions.begin, owner)
         except UserError as error:
             return await self._form(request, str(error), 503)
         # Not a redirect: one that began at another page would be followed without the cookie. The entry with the
@@ -152,8 +171,7 @@ class PageAccess:
 
     async def signed_in(self, request: Request) -> bool:
         """Check whether the browser has a session."""
-        value = _cookie(request.scope)
-        return value is not None and await run_sync(self._sessions.holds, value)
+        return await self._owner_of(request.scope) is not None
 
     async def make_link(self) -> str:
         """Return the secret of a link that signs another browser in once, soon.

@@ -12,11 +12,13 @@ from starlette.responses import Response
 
 from wan_mcp.errors import ConsentNeeded, UserError
 from wan_mcp.fronts.discretion import NOT_PATHS, hidden, is_near
+from wan_mcp.fronts.identity import owner_of_request
 from wan_mcp.fronts.web.shapes import Action, Problem
+from wan_mcp.service.owners import HOME_USER
 from wan_mcp.service.service import JobService
 from wan_mcp.text import in_bytes
 
-__all__ = ["SAFE_HEADERS", "Answers", "Endpoint", "Refusal", "problem_of", "without_paths"]
+__all__ = ["SAFE_HEADERS", "Answers", "Endpoint", "Refusal", "problem_of", "require_home_user", "without_paths"]
 
 log = logging.getLogger(__name__)
 
@@ -62,6 +64,18 @@ class Refusal(Exception):
         super().__init__(words)
         self.status = status
         self.problem = Problem(error=words, code=code, action=action)
+
+
+def require_home_user(request: Request) -> None:
+    """Refuse what concerns all users of the server, such as a model's files, to those who only have jobs of theirs.
+
+    Raises:
+        Refusal: The caller is such a one.
+    """
+    if owner_of_request(request.scope) != HOME_USER:
+        raise Refusal(
+            403, "not_yours", "Only the user of this server's home may do this; it concerns everybody's jobs."
+        )
 
 
 def problem_of(error: UserError) -> tuple[int, Problem]:

@@ -10,8 +10,10 @@ import wan_mcp
 from wan_mcp.fronts.discretion import is_near
 from wan_mcp.fronts.hosts.entries import launch, snippet
 from wan_mcp.fronts.hosts.registry import HOSTS, SERVER, Host
+from wan_mcp.fronts.identity import owner_of_request
 from wan_mcp.fronts.web.answers import Answers
 from wan_mcp.fronts.web.shapes import ConnectAnswer, Connection, HealthAnswer
+from wan_mcp.service.owners import HOME_USER
 from wan_mcp.service.service import JobService
 from wan_mcp.settings import Settings
 
@@ -36,21 +38,22 @@ class ConnectRoutes:
         """Return the configurations."""
         base = str(request.base_url).rstrip("/")
         near = is_near(request.scope)
+        needs_token = bool(self._settings.http_token) or owner_of_request(request.scope) != HOME_USER
         answer = ConnectAnswer(
             url=f"{base}/mcp",
-            needs_token=bool(self._settings.http_token),
-            connections=list(connections(self._settings, base, near=near)),
+            needs_token=needs_token,
+            connections=list(connections(self._settings, base, near=near, needs_token=needs_token)),
         )
         # Their paths are for near clients, and those for others have none: nothing is to be hidden in them.
         return self._answers.plain(answer)
 
 
-def connections(settings: Settings, base: str, *, near: bool) -> Iterator[Connection]:
+def connections(settings: Settings, base: str, *, near: bool, needs_token: bool) -> Iterator[Connection]:
     """Yield the configurations for a client that reaches this server at `base`.
 
     Hosts on this machine that only start servers get the command; all others get the address.
     """
-    url, bearer = f"{base}/mcp", {"Authorization": f"Bearer {TOKEN}"} if settings.http_token else {}
+    url, bearer = f"{base}/mcp", {"Authorization": f"Bearer {TOKEN}"} if needs_token else {}
     header = f' --header "Authorization: Bearer {TOKEN}"' if bearer else ""
     start = launch(settings) if near else None
     for host in HOSTS:

@@ -9,6 +9,7 @@ import logging
 from collections import deque
 from collections.abc import AsyncIterator, Iterable
 from contextlib import suppress
+from typing import Any
 
 import anyio
 from anyio.to_thread import run_sync
@@ -16,8 +17,10 @@ from anyio.to_thread import run_sync
 from wan_mcp.errors import UnknownJob, UserError
 from wan_mcp.fronts.web.answers import without_paths
 from wan_mcp.fronts.web.cards import Cards
+from wan_mcp.jobs.history import JobChanges
 from wan_mcp.schema.enums import JobState
 from wan_mcp.schema.jobs import Job
+from wan_mcp.service.owners import HOME_USER
 from wan_mcp.service.service import JobService
 
 __all__ = ["Feed", "Packet"]
@@ -30,25 +33,43 @@ RETRY_S = 1.0
 LINE_ENDS = {ord(each): f"\\u{ord(each):04x}" for each in "\x85\u2028\u2029"}
 """Of Unicode, which JSON does not escape and which some clients take for the end of a line."""
 BACKLOG = 64  # packets that wait for one page
+CHANGES = "jobs"
+"""The event that tells of jobs that have changed."""
 ACTIVE = (JobState.QUEUED, JobState.RUNNING)
 
 
 class Packet:
-    """One event of the stream, encoded once for near pages and once for those elsewhere."""
+    """One event of the stream, encoded once for all pages that read the same of it."""
 
-    def __init__(self, event: str, data: object, cursor: int | None, service: JobService) -> None:
+    def __init__(
+        self, event: str, data: dict[str, Any], cursor: int | None, service: JobService, owners: dict[str, str]
+    ) -> None:
+        """Keep an event; `owners` are those of the jobs in `data`, by id."""
         self._event, self._data, self._cursor, self._home = event, data, cursor, service.settings.home
-        self._encoded: dict[bool, bytes] = {}
+        self._owners = owners
+        self._encoded: dict[tuple[bool, str], bytes] = {}
 
-    def encoded(self, *, near: bool) -> bytes:
-        """Return the bytes for a page."""
-        if near not in self._encoded:
-            data = self._data if near else without_paths(self._data, self._home)
+    def encoded(self, *, near: bool, owner: str = HOME_USER) -> bytes:
+        """Return the bytes for a page of an owner; none if no part of the event is for it."""
+        if (near, owner) not in self._encoded:
+            data = self._of(owner)
+            if self._event == CHANGES and not any(data.values()):
+                return b""
+            data = data if near else without_paths(data, self._home)
             head = "" if self._cursor is None else f"id: {self._cursor}\n"
             words = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
             words = words.translate(LINE_ENDS)
-            self._encoded[near] = f"{head}event: {self._event}\ndata: {words}\n\n".encode()
-        return self._encoded[near]
+            self._encoded[near, owner] = f"{head}event: {self._event}\ndata: {words}\n\n".encode()
+        return self._encoded[near, owner]
+
+    def _of(self, owner: str) -> dict[str, Any]:
+        """Return the event with the jobs of one owner."""
+        if owner == HOME_USER:
+            return self._data
+        mine = {job_id for job_id, of in self._owners.items() if of == owner}
+        jobs = {"jobs": [card for card in self._data["jobs"] if card["id"] in mine]} if "jobs" in self._data else {}
+        gone = {"deleted": [each for each in self._data["deleted"] if each in mine]} if "deleted" in self._data else {}
+        return {**self._data, **jobs, **gone}
 
 
 class _Reader:
@@ -95,25 +116,26 @@ class Feed:
         for reader in self._readers:
             reader.news.set()
 
-    def publish(self, event: str, data: object) -> None:
+    def publish(self, event: str, data: dict[str, Any]) -> None:
         """Send an event that is not about jobs to every open page."""
         if self._readers:
-            self._put(Packet(event, data, None, self._service))
+            self._put(Packet(event, data, None, self._service, {}))
 
-    async def subscribe(self, since: int | None, *, near: bool) -> AsyncIterator[bytes]:
+    async def subscribe(self, since: int | None, *, near: bool, owner: str = HOME_USER) -> AsyncIterator[bytes]:
         """Yield the events of a page that has seen all until `since`; without it, a snapshot comes first."""
         reader = _Reader()
         self._readers.add(reader)
         self._wanted.set()
         try:
             async for packet in self._missed(since):
-                yield packet.encoded(near=near)
+                yield packet.encoded(near=near, owner=owner)
             while not self._closed:
                 while reader.packets and not self._closed:
-                    yield reader.packets.popleft().encoded(near=near)
+                    if words := reader.packets.popleft().encoded(near=near, owner=owner):
+                        yield words
                 if reader.behind:
                     reader.behind = False
-                    yield (await self._snapshot()).encoded(near=near)
+                    yield (await self._snapshot()).encoded(near=near, owner=owner)
                     continue
                 reader.news = anyio.Event()
                 if not reader.packets and not reader.behind and not self._closed:
@@ -131,7 +153,7 @@ class Feed:
                 break
             if not changes.more and not changes.jobs.jobs and not changes.deleted:
                 return
-            yield await self._changed(changes.jobs.jobs, changes.deleted, changes.cursor)
+            yield await self._changed(changes)
             since = changes.cursor
             if not changes.more:
                 return
@@ -141,7 +163,8 @@ class Feed:
         cursor = await self._service.cursor()  # before the look, so that no change between is missed
         active = (await self._service.find(states=ACTIVE, limit=1000)).jobs
         cards = await self._encoded(reversed(active))
-        return Packet("snapshot", {"jobs": list(cards.values()), "cursor": cursor}, cursor, self._service)
+        data = {"jobs": list(cards.values()), "cursor": cursor}
+        return Packet("snapshot", data, cursor, self._service, _owners(active))
 
     async def _follow(self) -> None:
         """Send what changes, until no page is open."""
@@ -153,15 +176,17 @@ class Feed:
                 self._put(await self._snapshot())
                 self._sent = {}
             elif changes.cursor != self._cursor:
-                self._put(await self._changed(changes.jobs.jobs, changes.deleted, changes.cursor))
+                self._put(await self._changed(changes))
                 await self._move_up(changes.cursor)
             self._cursor = changes.cursor
             if not changes.more:
                 await anyio.sleep(PAUSE_S)
 
-    async def _changed(self, jobs: Iterable[Job], deleted: list[str], cursor: int) -> Packet:
-        cards = await self._encoded(jobs)
-        return Packet("jobs", {"jobs": list(cards.values()), "deleted": deleted}, cursor, self._service)
+    async def _changed(self, changes: JobChanges) -> Packet:
+        cards = await self._encoded(changes.jobs.jobs)
+        data = {"jobs": list(cards.values()), "deleted": list(changes.deleted)}
+        owners = _owners(changes.jobs.jobs) | dict(changes.owners_of_deleted)
+        return Packet(CHANGES, data, changes.cursor, self._service, owners)
 
     async def _move_up(self, cursor: int) -> None:
         """Send the waiting jobs whose place or time has changed with that of another."""
@@ -170,7 +195,8 @@ class Feed:
         moved = [card for job_id, card in cards.items() if self._sent.get(job_id, card) != card]
         self._sent = dict(cards)
         if moved:
-            self._put(Packet("jobs", {"jobs": moved, "deleted": []}, cursor, self._service))
+            data = {"jobs": moved, "deleted": []}
+            self._put(Packet(CHANGES, data, cursor, self._service, _owners(queued)))
 
     async def _encoded(self, jobs: Iterable[Job]) -> dict[str, object]:
         """Return the cards of jobs as JSON values."""
@@ -185,3 +211,7 @@ class Feed:
     def _put(self, packet: Packet) -> None:
         for reader in self._readers:
             reader.put(packet)
+
+
+def _owners(jobs: Iterable[Job]) -> dict[str, str]:
+    return {job.id: job.owner for job in jobs}

@@ -1,12 +1,15 @@
 """The ids by which the page names pictures that were taken in.
 
 On this machine an id is the hash of the content, which cards and receipts show too. A page elsewhere may use and see
-only its own pictures. It names each by the id that it was given for it: the hash with a seal that it cannot make.
+only its own pictures. It names each by the id that it was given for it: the hash with a seal that it cannot make, and
+that is of no use to another owner.
 """
 
 import hmac
 import re
 import secrets
+
+from wan_mcp.service.owners import owner_now
 
 __all__ = ["InputIds"]
 
@@ -36,4 +39,4 @@ class InputIds:
         return match[1] if match and hmac.compare_digest(match[2], self._seal(match[1])) else None
 
     def _seal(self, sha256: str) -> str:
-        return hmac.digest(self._key, sha256.encode(), "sha256").hex()[:32]
+        return hmac.digest(self._key, f"{sha256}{owner_now()}".encode(), "sha256").hex()[:32]

@@ -12,7 +12,7 @@ from starlette.staticfiles import NotModifiedResponse, StaticFiles
 
 from wan_mcp.catalog.manifest import Manifest
 from wan_mcp.errors import BadRequest, HomeUnusable
-from wan_mcp.fronts.web.answers import Answers, Refusal
+from wan_mcp.fronts.web.answers import Answers, Refusal, require_home_user
 from wan_mcp.fronts.web.catalogue import CatalogueSource
 from wan_mcp.fronts.web.shapes import DiskCard, DownloadCard, ModelsAnswer, Removed
 from wan_mcp.schema.enums import JobState
@@ -73,11 +73,13 @@ class ModelRoutes:
 
     async def stop(self, request: Request) -> Response:
         """Stop a download; what has come stays."""
+        require_home_user(request)
         stopped = await run_sync(self.downloads.stop, self._manifest(request).name)
         return self._answers.json(request, download_card(stopped), 202)
 
     async def remove(self, request: Request) -> Response:
         """Remove a model's weights from this machine."""
+        require_home_user(request)
         manifest = self._manifest(request)
         if manifest.weights.repository is None:
             raise BadRequest(f"'{manifest.name}' comes with wan-mcp and cannot be removed")

@@ -10,6 +10,7 @@ from starlette.routing import BaseRoute, Route
 
 import wan_mcp
 from wan_mcp.fronts.discretion import is_near
+from wan_mcp.fronts.identity import owner_of_request
 from wan_mcp.fronts.web.access import PageAccess
 from wan_mcp.fronts.web.answers import Answers, Endpoint, Refusal
 from wan_mcp.fronts.web.cards import Cards
@@ -107,7 +108,9 @@ class Page:
         since = request.headers.get("last-event-id") or request.query_params.get("since")
         if since is not None and not (since.isdecimal() and len(since) < 19):
             raise Refusal(400, "bad_request", "Last-Event-ID is not one of this server's.")
-        events = self._feed.subscribe(None if since is None else int(since), near=is_near(request.scope))
+        events = self._feed.subscribe(
+            None if since is None else int(since), near=is_near(request.scope), owner=owner_of_request(request.scope)
+        )
         return EventSourceResponse(events, headers=STREAM_HEADERS, ping=PING_S, sep="\n")
 
     def _on_download(self, download: ModelDownload) -> None:

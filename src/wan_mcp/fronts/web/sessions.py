@@ -1,7 +1,8 @@
 """Browsers that have signed in, and the links by which they may: both are files in the home, named by hashes.
 
 Who can write into the home is its owner, so a link needs no token; and sessions survive a restart of the server. A
-session ends when it is signed out of, when it was not used for long, and when the server's token is another one.
+session ends when it is signed out of, when it was not used for long, and when the token that began it is changed or
+revoked.
 """
 
 import hashlib
@@ -13,6 +14,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from wan_mcp.files import atomic_file, writing_to
+from wan_mcp.service.owners import HOME_USER
+from wan_mcp.service.tokens import Tokens
 
 __all__ = ["LINK_S", "Sessions"]
 
@@ -31,6 +34,7 @@ class Sessions:
 
     def __init__(self, home: Path, token: str) -> None:
         self._token = token.encode()
+        self._tokens = Tokens(home)
         self._sessions, self._links = home / "sessions", home / "sign-in"
         self._failures = 0
         self._blocked_until = 0.0
@@ -61,25 +65,29 @@ class Sessions:
             file.with_name(f"{file.name}.html").unlink()
         return -LINK_S < age < LINK_S
 
-    def knows(self, token: str) -> bool:
-        """Check a token that a person has typed."""
-        right = bool(self._token) and hmac.compare_digest(token.strip().encode(), self._token)
-        if right:
+    def owner_of_token(self, token: str) -> str | None:
+        """Return whose token a person has typed; None for a wrong one."""
+        token = token.strip()
+        if self._token and hmac.compare_digest(token.encode(), self._token):
+            owner: str | None = HOME_USER
+        else:
+            owner = self._tokens.owner_of(token)
+        if owner is not None:
             self._failures = 0
-            return True
+            return owner
         self._failures += 1
         if self._failures >= FAILURES:
             pause = min(MAX_PAUSE_S, PAUSE_S * 2 ** (self._failures - FAILURES))
             self._blocked_until = time.monotonic() + pause
-        return False
+        return None
 
     @property
     def pause_s(self) -> float:
         """Seconds until the next token is looked at: wrong ones are answered more and more slowly."""
         return max(0.0, self._blocked_until - time.monotonic())
 
-    def begin(self) -> str:
-        """Begin a session and return its value, for a cookie.
+    def begin(self, owner: str = HOME_USER) -> str:
+        """Begin a session of an owner and return its value, for a cookie.
 
         Raises:
             HomeUnusable: the home cannot be written.
@@ -87,35 +95,41 @@ class Sessions:
         value = secrets.token_urlsafe(32)
         self._sweep(self._sessions, SESSION_S)
         with writing_to(self._sessions), atomic_file(self._sessions / _name(value), private=True) as file:
-            file.write_text(self._seal(value), encoding="ascii")
+            file.write_text(f"{self._seal(value, owner)} {owner}".strip(), encoding="ascii")
         return value
 
-    def holds(self, value: str) -> bool:
-        """Check whether a cookie is that of a session."""
+    def owner_of(self, value: str) -> str | None:
+        """Return whose session a cookie is that of; None if it is that of none."""
         if len(value) != SECRET_CHARACTERS:
-            return False
+            return None
         file = self._sessions / _name(value)
         try:
             used = file.stat().st_mtime
-            seal = file.read_text(encoding="ascii")
+            seal, _, owner = file.read_text(encoding="ascii").partition(" ")
         except (OSError, UnicodeDecodeError):
-            return False
-        now = time.time()
-        if now - used > SESSION_S or not hmac.compare_digest(seal, self._seal(value)):
-            return False
+            return None
+        now, right = time.time(), self._seal(value, owner)
+        if now - used > SESSION_S or not right or not hmac.compare_digest(seal, right):
+            return None
         if now - used > TOUCH_S:
             with suppress(OSError):
                 file.touch()
-        return True
+        return owner
 
     def end(self, value: str) -> None:
         """End a session."""
         with suppress(OSError):
             (self._sessions / _name(value)).unlink()
 
-    def _seal(self, value: str) -> str:
-        """Return what binds a session to the token of this server."""
-        return hmac.new(self._token, value.encode(), hashlib.sha256).hexdigest()
+    def _seal(self, value: str, owner: str) -> str:
+        """Return what binds a session to the token of its owner; an empty text if the owner has none any more."""
+        key = self._token
+        if owner != HOME_USER:
+            named = self._tokens.of(owner)
+            if named is None:
+                return ""
+            key = named.sha256.encode()
+        return hmac.new(key, value.encode(), hashlib.sha256).hexdigest()
 
     def _sweep(self, folder: Path, longest_s: float) -> None:
         oldest = time.time() - longest_s

@@ -1,0 +1,33 @@
+"""In whose name an HTTP request is made, and how that is known.
+
+The guards of the HTTP front say so in the request's scope.
+"""
+
+from dataclasses import dataclass
+
+from starlette.types import Scope
+
+from wan_mcp.service.owners import HOME_USER, NOBODY
+
+__all__ = ["IDENTITY", "STRANGER", "Identity", "owner_of_request"]
+
+IDENTITY = "wan_mcp.identity"
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Whose request it is."""
+
+    owner: str
+    by_token: bool = False
+    """Whether the request carries a token, rather than a browser's cookie or a signature."""
+
+
+STRANGER = Identity(NOBODY)
+"""Of a request for what anybody may read."""
+
+
+def owner_of_request(scope: Scope) -> str:
+    """Return in whose name a request is made; without an identity, it is the user's who has started the server."""
+    identity: Identity | None = scope.get(IDENTITY)
+    return HOME_USER if identity is None else identity.owner
