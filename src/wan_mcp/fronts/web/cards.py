@@ -123,7 +123,7 @@ class Cards:
                     for each in (self._media.sheet(name), self._media.poster(name))
                 )
         return ResultFile(
-            **artifact.model_dump(exclude={"path"}),
+            **artifact.model_dump(exclude={"path", "check"}),  # what a check found is a note of the job
             path=str(path),
             url=url,
             formats=formats,
