@@ -7,7 +7,7 @@ import gc
 import hashlib
 import json
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,18 @@ from wan_mcp.catalog.manifest import Manifest
 from wan_mcp.engine.components.install import EMBEDDED
 from wan_mcp.weights.lockfile import LockedFile, WeightsLock
 
-__all__ = ["lock_weights", "write_joycaption", "write_part", "write_ti2v_5b"]
+__all__ = [
+    "CHAT_MARKS",
+    "TEXT_ENCODER",
+    "TINY_WAN",
+    "byte_tokenizer",
+    "lock_weights",
+    "write_joycaption",
+    "write_part",
+    "write_rest",
+    "write_shards",
+    "write_ti2v_5b",
+]
 
 COMMIT = "0" * 40
 SHARD = 2_000_000_000
@@ -109,6 +120,24 @@ CHAT = (
 )
 
 
+CHAT_MARKS = ["<|im_start|>", "<|im_end|>"]
+QWEN_CHAT = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+def byte_tokenizer(marks: list[str]) -> Any:
+    """A tokenizer of Qwen's class with a token for each byte."""
+    from tokenizers.pre_tokenizers import ByteLevel
+    from transformers import Qwen2Tokenizer
+
+    tokenizer = Qwen2Tokenizer(vocab={letter: n for n, letter in enumerate(sorted(ByteLevel.alphabet()))}, merges=[])
+    tokenizer.add_special_tokens({"additional_special_tokens": marks})
+    tokenizer.chat_template = QWEN_CHAT
+    return tokenizer
+
+
 def write_ti2v_5b(folder: Path, *, tiny: bool) -> None:
     """Wan2.2 TI2V-5B, part by part so that one is in memory; the tokenizer is wan-mini's."""
     from diffusers import AutoencoderKLWan, WanTransformer3DModel
@@ -127,11 +156,15 @@ def write_ti2v_5b(folder: Path, *, tiny: bool) -> None:
 def write_rest(
     folder: Path, encoder: Any, *, expand_timesteps: bool, boundary_ratio: float | None, flow_shift: float
 ) -> None:
-    """What a Wan pipeline's folder holds beside denoisers and autoencoder; one with a boundary has two denoisers."""
+    """What a Wan pipeline's folder holds beside denoisers and autoencoder; one with a boundary has two denoisers.
+
+    Without a configuration of the text encoder, that is there already.
+    """
     from diffusers import UniPCMultistepScheduler, WanPipeline
     from transformers import AutoTokenizer, UMT5EncoderModel
 
-    write_part(folder / "text_encoder", "model", lambda: UMT5EncoderModel(encoder))
+    if encoder is not None:
+        write_part(folder / "text_encoder", "model", lambda: UMT5EncoderModel(encoder))
     tokenizer = AutoTokenizer.from_pretrained(EMBEDDED / "wan-mini" / "tokenizer", local_files_only=True)
     tokenizer.save_pretrained(folder / "tokenizer")
     scheduler = UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=flow_shift)
@@ -221,17 +254,18 @@ def write_part(folder: Path, stem: str, make: Callable[[], Any]) -> None:
     else:
         model.config.architectures, model.config.dtype = [type(model).__name__], "bfloat16"
         model.config.save_pretrained(folder)
-    _write_shards(folder, stem, model)
+    write_shards(folder, stem, model.state_dict())
     del model
     gc.collect()
     if device == "cuda":
         torch.cuda.empty_cache()
 
 
-def _write_shards(folder: Path, stem: str, model: Any) -> None:
+def write_shards(folder: Path, stem: str, weights: Mapping[str, Any]) -> None:
+    """Write tensors as the hub has them, in shards with an index."""
     shards: list[dict[str, Any]] = [{}]
     seen: set[int] = set()
-    for name, tensor in model.state_dict().items():
+    for name, tensor in weights.items():
         if tensor.data_ptr() in seen:  # two names of one tensor
             continue
         seen.add(tensor.data_ptr())

@@ -7,10 +7,12 @@ import pytest
 from wan_mcp.catalog.catalog import Catalog
 from wan_mcp.catalog.manifest import Manifest
 from wan_mcp.catalog.memory_fit import (
+    Fit,
     Placement,
     activation_bytes,
     default_shape,
     denoiser_bytes,
+    fit_of,
     fits,
     largest_fitting,
     misfit,
@@ -105,6 +107,34 @@ def test_a_cpu_computes_from_the_few_bits_of_a_gguf_file(catalog: Catalog) -> No
 
 
 @pytest.mark.parametrize(
+    ("model", "shape", "least"),
+    [
+        ("wan2.1-t2v-1.3b", Shape(832, 480, 81), 12),
+        ("wan2.1-t2v-1.3b", Shape(832, 480, 5), 12),
+        ("flux2-klein-4b", Shape(1024, 1024), 12),
+        ("z-image-turbo", Shape(512, 512), 24),
+    ],
+)
+def test_a_cpu_without_room_for_a_model_reads_its_weights_from_their_files(
+    catalog: Catalog, model: str, shape: Shape, least: int
+) -> None:
+    manifest, memory = catalog.get(model), least * 10**9
+    assert fits(manifest, memory, "fp32", shape)
+    assert fit_of(manifest, memory, "fp32", shape) is Fit.STREAMED
+    assert placement_for(manifest, memory, "fp32", shape) is Placement.MAPPED
+    assert placement_for(manifest, 10**12, "fp32", shape) is Placement.CPU
+    assert not fits(manifest, memory // 3, "fp32", shape)
+
+
+def test_weights_that_adapters_change_or_that_a_cpu_unpacks_cannot_stay_in_files(
+    a14b: Manifest, catalog: Catalog
+) -> None:
+    assert not fits(a14b, 100 * 10**9, "fp32", Shape(832, 480, 5))
+    assert fits(catalog.get("wan2.2-t2v-a14b"), 100 * 10**9, "fp32", Shape(832, 480, 5))
+    assert placement_for(catalog.get("wan2.2-t2v-a14b-q8-0"), 10**9, "gguf") is Placement.CPU
+
+
+@pytest.mark.parametrize(
     ("machine", "asked", "runs_in"),
     [
         (Machine("GPU", "bf16", 1, has_fp8=True), "auto", "fp8"),
@@ -159,6 +189,6 @@ def test_image_models_fit_small_cards_because_their_layers_are_streamed_and_capt
 ) -> None:
     manifest = catalog.get(name)
     assert fits(manifest, CARDS["12"] * MIB, "bf16", default_shape(manifest))
-    assert not fits(manifest, CARDS["12"] * MIB, "fp32", default_shape(manifest))
+    assert not fits(manifest, CARDS["8"] * MIB, "fp32", default_shape(manifest))
     captioner = catalog.get("joycaption-beta-one")
     assert not fits(captioner, CARDS["12"] * MIB, "bf16", default_shape(captioner))

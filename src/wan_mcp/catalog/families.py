@@ -49,6 +49,11 @@ class Capabilities(Frozen):
         description="Can leave its weights in main memory and bring them to a GPU while they work, so that a GPU "
         "needs room for a small part of them only.",
     )
+    mapped: bool = Field(
+        default=False,
+        description="Can compute on a CPU with weights that stay in their files, so that main memory needs room for a "
+        "small part of them only.",
+    )
 
 
 class FamilySpec(Frozen):
@@ -161,7 +166,10 @@ _CAPTION_LOADER = "wan_mcp.engine.families.caption.captioner:load_captioner"
 
 def _image_family(name: str, *tasks: Task) -> FamilySpec:
     return FamilySpec(
-        name=name, tasks=frozenset(tasks), loader=_IMAGE_LOADER, capabilities=Capabilities(offload=True, preview=True)
+        name=name,
+        tasks=frozenset(tasks),
+        loader=_IMAGE_LOADER,
+        capabilities=Capabilities(offload=True, mapped=True, preview=True),
     )
 
 
@@ -191,6 +199,7 @@ FAMILIES = FamilyRegistry(
                 step_cache=True,
                 shots=True,
                 offload=True,
+                mapped=True,
                 preview=True,
             ),
             aot_targets="wan_mcp.engine.families.wan.aot_targets:aot_targets",

@@ -22,6 +22,7 @@ __all__ = [
     "activation_bytes",
     "default_shape",
     "denoiser_bytes",
+    "extreme_shapes",
     "fit_of",
     "fits",
     "largest_fitting",
@@ -46,6 +47,12 @@ TEXT_SHARE = 0.013
 RETRY_FRACTION = 0.75
 """Share of a result's working memory that is worth retrying with after it ran out."""
 BYTES_PER_VALUE: dict[ComputePrecision, int] = {"fp32": 4, "bf16": 2}
+MAPPED_BYTES = 1_000_000_000
+"""What is in main memory while a CPU reads the other weights from their files: the VAE (0.5 GB of Wan2.1's) and the
+largest layer in fp32 (0.34 GB of FLUX.2 klein's)."""
+MAPPED_SHARE = 0.7
+"""Share of main memory that the denoisers may take in bf16 then: they stay in the kernel's cache, and a step does not
+wait for the disk."""
 CPU_PRECISIONS: tuple[ComputePrecision, ...] = ("fp32", "gguf")
 """Precisions on a CPU, which computes with GGUF files directly, in fp32."""
 
@@ -63,6 +70,8 @@ class Placement(StrEnum):
     """Some blocks on the device, the others streamed through it in every pass."""
     CPU = "cpu"
     """In host memory, which computes."""
+    MAPPED = "mapped"
+    """In their files, from which a CPU reads the weights of each layer in every pass."""
 
 
 class Fit(StrEnum):
@@ -73,12 +82,16 @@ class Fit(StrEnum):
     OFFLOADED = "offloaded"
     """One expert at a time on the GPU, the other in main memory."""
     STREAMED = "streamed"
-    """Blocks come from main memory in every pass: the slowest."""
+    """Blocks come from main memory, or from their files, in every pass: the slowest."""
     NO = "no"
     """It is refused."""
 
 
-FIT_OF_PLACEMENT = {Placement.SWAPPED: Fit.OFFLOADED, Placement.OFFLOADED: Fit.STREAMED}
+FIT_OF_PLACEMENT = {
+    Placement.SWAPPED: Fit.OFFLOADED,
+    Placement.OFFLOADED: Fit.STREAMED,
+    Placement.MAPPED: Fit.STREAMED,
+}
 
 
 def default_shape(manifest: Manifest) -> Shape:
@@ -87,6 +100,13 @@ def default_shape(manifest: Manifest) -> Shape:
         return Shape(1, 1)
     size = manifest.sizes.default_size
     return Shape(size.width, size.height, manifest.frames.default if manifest.frames else 1)
+
+
+def extreme_shapes(manifest: Manifest) -> list[Shape]:
+    """Return the sizes that need the most memory, among them the default one."""
+    frames = manifest.frames.maximum if manifest.frames else 1
+    named = manifest.sizes.named if manifest.sizes else ()
+    return [default_shape(manifest), *(Shape(each.width, each.height, frames) for each in named)]
 
 
 def weights_bytes(manifest: Manifest, precision: ComputePrecision) -> int | None:
@@ -141,7 +161,8 @@ def placement_for(
     FP8 from 48 GB on, one at a time from 24 GB on, streamed below.
     """
     if precision in CPU_PRECISIONS:
-        return Placement.CPU
+        whole = _whole_bytes(manifest, precision, shape or default_shape(manifest))
+        return Placement.MAPPED if whole > memory_bytes and _can_be_mapped(manifest, precision) else Placement.CPU
     resident = Placement.RESIDENT_FP8 if precision == "fp8" else Placement.RESIDENT_BF16
     weights = denoiser_bytes(manifest, precision)
     room = room_for_blocks(manifest, memory_bytes, precision, shape)
@@ -153,16 +174,30 @@ def placement_for(
 
 def needed_bytes(manifest: Manifest, precision: ComputePrecision, shape: Shape) -> int:
     """Return the least memory of a device that can make a result of `shape`; 0 if the manifest does not say."""
-    weights = weights_bytes(manifest, precision)
-    if weights is None:
+    if weights_bytes(manifest, precision) is None:
         return 0
+    whole, wide = _whole_bytes(manifest, precision, shape), denoiser_bytes(manifest, "bf16") or 0
+    if precision in CPU_PRECISIONS and _can_be_mapped(manifest, precision):
+        mapped = RESERVE_BYTES + MAPPED_BYTES + activation_bytes(manifest, shape, precision)
+        return min(whole, max(mapped, round(wide / MAPPED_SHARE)))
     if precision in CPU_PRECISIONS or not manifest.family.capabilities.offload:
-        return weights + activation_bytes(manifest, shape, precision) + RESERVE_BYTES
-    wide = denoiser_bytes(manifest, "bf16") or 0
+        return whole
     streamed = (denoiser_bytes(manifest, precision) or 0) / max(1, len(manifest.pipeline.experts)) * STREAMED_SHARE
     in_a_pass = _pass_bytes(manifest, shape, precision) + round(streamed + wide * TEXT_SHARE)
     # While the decoder works, blocks and texts can give way.
     return RESERVE_BYTES + round(wide * KEPT_SHARE) + max(in_a_pass, _decoder_bytes(manifest, shape, precision))
+
+
+def _whole_bytes(manifest: Manifest, precision: ComputePrecision, shape: Shape) -> int:
+    """Return what a job needs if all weights are in memory; 0 if the manifest does not say."""
+    weights = weights_bytes(manifest, precision)
+    return 0 if weights is None else weights + activation_bytes(manifest, shape, precision) + RESERVE_BYTES
+
+
+def _can_be_mapped(manifest: Manifest, precision: ComputePrecision) -> bool:
+    """Check whether a CPU can read a model's weights from their files; those that adapters change are in none."""
+    changed = any(expert.lora for expert in manifest.pipeline.experts)
+    return precision == "fp32" and manifest.family.capabilities.mapped and not changed
 
 
 def fits(manifest: Manifest, memory_bytes: int, precision: ComputePrecision, shape: Shape) -> bool:

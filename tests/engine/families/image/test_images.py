@@ -17,6 +17,7 @@ from wan_mcp.engine.components.hooks import pre_forward_hook
 from wan_mcp.engine.components.input_images import open_framed
 from wan_mcp.engine.device.device import Device
 from wan_mcp.errors import BadRequest, JobCancelled, JobFailed
+from wan_mcp.hardware.host_memory import main_memory
 from wan_mcp.media.receipts import read_receipt
 from wan_mcp.schema.enums import Stage, Task
 from wan_mcp.schema.plans import ImagePlan
@@ -197,6 +198,20 @@ def test_a_prompt_that_is_too_long_is_said_to_be_cut(name: str, place: Place, se
     place.catalog.manifests[name] = manifest.model_copy(update={"pipeline": short})
     job = place.run(request(name, manifest.tasks[0], prompt="a red circle " * 10, steps=2))
     assert f"'{name}' reads 40: the end was cut off" in job.notes[0]
+
+
+@pytest.mark.parametrize("name", IMAGE_MODELS)
+def test_a_model_without_room_in_main_memory_stays_in_its_files_and_makes_the_same_picture(
+    name: str, place: Place, served: Served
+) -> None:
+    manifest = served(name)
+    expected = [pixels(place.run(request(name, task)).artifacts[0].path) for task in manifest.tasks]
+    assert model_of(place).offload == "resident"
+    weights = manifest.weights.model_copy(update={"memory_bytes": {"fp32": main_memory()}})
+    place.catalog.manifests[name] = manifest.model_copy(update={"weights": weights})
+    found = [pixels(place.run(request(name, task)).artifacts[0].path) for task in manifest.tasks]
+    assert model_of(place).offload == "mapped"
+    assert found == expected
 
 
 @pytest.mark.parametrize("name", IMAGE_MODELS)

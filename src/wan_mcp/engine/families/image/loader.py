@@ -6,23 +6,25 @@ One set of parts serves all tasks of a model. Where the parts go follows from wh
 import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, get_args, get_type_hints
+from typing import Any, Literal, get_type_hints
 
 import diffusers
 import torch
 import transformers
 
 from wan_mcp.catalog.manifest import Manifest
-from wan_mcp.catalog.memory_fit import RESERVE_BYTES, activation_bytes
+from wan_mcp.catalog.memory_fit import RESERVE_BYTES, Placement, activation_bytes, extreme_shapes, placement_for
 from wan_mcp.engine.components.cpu_conv3d import use_onednn
 from wan_mcp.engine.components.load_errors import translate_load_errors
 from wan_mcp.engine.components.qwen_processor import QwenProcessor
 from wan_mcp.engine.components.scheduler import scheduler_for
 from wan_mcp.engine.device.device import Device
+from wan_mcp.engine.device.memory import available_bytes
 from wan_mcp.engine.device.upload import upload_module
 from wan_mcp.engine.families.image.image_families import IMAGE_FAMILIES, ImageFamily
 from wan_mcp.engine.families.protocol import LoadContext
 from wan_mcp.engine.offload.layerwise import OffloadedEncoder, offload_layerwise
+from wan_mcp.engine.offload.mapped import map_denoiser, map_text_encoder
 from wan_mcp.schema.enums import Task
 from wan_mcp.schema.plans import Shape
 from wan_mcp.text import in_bytes
@@ -31,15 +33,16 @@ __all__ = ["ImageModel", "ImageOffload", "choose_plan", "load_image_model"]
 
 log = logging.getLogger(__name__)
 
-ImageOffload = Literal["resident", "encoder-offloaded", "streamed"]
+ImageOffload = Literal["resident", "mapped", "encoder-offloaded", "streamed"]
 DESCRIPTIONS: dict[ImageOffload, str] = {
     "resident": "all parts stay on the device",
+    "mapped": "the text encoder and the denoiser stay in their files, from which a CPU reads each layer in every pass",
     "encoder-offloaded": "the text encoder comes to the device layer by layer, while it reads a prompt",
     "streamed": "the text encoder and the denoiser come to the device layer by layer, in every pass",
 }
 """What each plan means. Results are the same to the bit; only the last costs time in every step."""
-ORDER: tuple[ImageOffload, ...] = get_args(ImageOffload)
-"""From most to least memory on the device."""
+ORDER: tuple[ImageOffload, ...] = ("resident", "encoder-offloaded", "streamed")
+"""From most to least memory on a GPU."""
 
 
 @dataclass
@@ -113,13 +116,20 @@ def load_image_model(context: LoadContext) -> ImageModel:
     first = getattr(diffusers, family.pipelines[manifest.tasks[0]])
     looks = family.encode is None
     given: dict[str, Any] = {"processor": None} if looks else {}
+    mapped = _stays_in_files(manifest, device)
     with translate_load_errors(manifest, folder):
+        if mapped:
+            kind = get_type_hints(first.__init__)["transformer"]
+            given |= {
+                "transformer": map_denoiser(kind, folder / "transformer"),
+                "text_encoder": map_text_encoder(folder / "text_encoder"),
+            }
         loaded = first.from_pretrained(folder, local_files_only=True, use_safetensors=True, dtype=device.dtype, **given)
         _require_classes(loaded)
         if looks:
             loaded.register_modules(processor=QwenProcessor(folder / "processor"))
-    plan = _plan_for(manifest, loaded, device)
-    if plan != "resident" and context.make_room():
+    plan = "mapped" if mapped else _plan_for(manifest, loaded, device)
+    if plan not in ("resident", "mapped") and context.make_room():
         plan = _plan_for(manifest, loaded, device)
     _place(loaded, device, plan)
     if not device.is_cuda:
@@ -129,6 +139,15 @@ def load_image_model(context: LoadContext) -> ImageModel:
     for pipeline in pipelines.values():
         pipeline.set_progress_bar_config(disable=True)
     return ImageModel(context, family, pipelines, context.weights_sha256, plan)
+
+
+def _stays_in_files(manifest: Manifest, device: Device) -> bool:
+    """Check whether a CPU has no room for all weights of a model, while it makes its largest picture."""
+    if device.is_cuda:
+        return False
+    memory = available_bytes(device)
+    placements = {placement_for(manifest, memory, device.precision, shape) for shape in extreme_shapes(manifest)}
+    return Placement.MAPPED in placements
 
 
 def _plan_for(manifest: Manifest, loaded: Any, device: Device) -> ImageOffload:
@@ -162,7 +181,7 @@ def choose_plan(bytes_of: Mapping[str, int], working: int, free: int) -> ImageOf
 
 
 def _place(loaded: Any, device: Device, plan: ImageOffload) -> None:
-    if plan == "resident":
+    if plan in ("resident", "mapped"):
         for part in loaded.components.values():
             if isinstance(part, torch.nn.Module):
                 upload_module(part, device.torch)

@@ -5,12 +5,14 @@ Only safetensors are read, and only from this machine.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import diffusers
 import transformers
+from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
 from diffusers.pipelines.wan.pipeline_wan import WanPipeline
 from diffusers.pipelines.wan.pipeline_wan_i2v import WanImageToVideoPipeline
 from diffusers.pipelines.wan.pipeline_wan_video2video import WanVideoToVideoPipeline
@@ -20,15 +22,16 @@ from wan_mcp.engine.attention import sparse_attention_of
 from wan_mcp.engine.components.cpu_conv3d import use_onednn
 from wan_mcp.engine.components.load_errors import translate_load_errors
 from wan_mcp.engine.components.scheduler import fix_noise_levels, scheduler_for
-from wan_mcp.engine.components.text_encoder import place_text_encoder, plan_for
+from wan_mcp.engine.components.text_encoder import TextEncoderPlan, place_text_encoder, plan_for
 from wan_mcp.engine.device.device import Device
 from wan_mcp.engine.families.protocol import LoadContext
 from wan_mcp.engine.families.wan.denoiser import Denoiser, load_denoiser
-from wan_mcp.engine.families.wan.denoiser_sources import denoiser_sources
+from wan_mcp.engine.families.wan.denoiser_sources import PARTS, denoiser_sources
 from wan_mcp.engine.families.wan.gguf import load_gguf_denoisers, unpack
 from wan_mcp.engine.families.wan.lora import JobAdapters, fuse_own, own_adapters
 from wan_mcp.engine.families.wan.memory_plan import make_room
 from wan_mcp.engine.families.wan.precision import block_kinds, scheme_for
+from wan_mcp.engine.offload.mapped import map_denoiser, map_text_encoder
 from wan_mcp.engine.ops.fp8_linear import FP8
 from wan_mcp.engine.transformer.block import BlockKind
 from wan_mcp.engine.transformer.checkpoint_cache import WeightsCache
@@ -59,6 +62,8 @@ class WanModel:
     """The denoisers that have fast blocks, by the names of a pipeline's parts."""
     coders: ChunkedVAE | None = None
     """What its VAE encodes and decodes with; None where it does so itself."""
+    is_mapped: bool = False
+    """Whether its weights stay in their files, for a CPU."""
 
     @property
     def manifest(self) -> Manifest:
@@ -139,7 +144,7 @@ class WanModel:
         """How its steps run, as far as their time depends on it, e.g. `fp8-rowwise+cudnn+aot`."""
         means = self.means
         words = [means["precision"], means.get("attention"), "aot" if means.get("packages") else None]
-        if not isinstance(self.weight_store, ResidentWeights):
+        if self.is_mapped or not isinstance(self.weight_store, ResidentWeights):
             words.append("streamed")
         return "+".join(word for word in words if word)
 
@@ -218,6 +223,7 @@ def load_wan(
     cache: WeightsCache | None = None,
     weight_store: WeightStore | None = None,
     reserved_bytes: int = 0,
+    mapped: bool = False,
 ) -> WanModel:
     """Load weights that lie as diffusers saves a Wan pipeline onto the device.
 
@@ -226,6 +232,7 @@ def load_wan(
         cache: where converted weights are kept.
         weight_store: where blocks live; None for the device.
         reserved_bytes: bytes of the device that blocks and jobs will still take, before the text encoder.
+        mapped: whether weights that a CPU computes with as they are stay in their files.
 
     Raises:
         JobFailed: they cannot be read, or do not do what the manifest says.
@@ -239,6 +246,8 @@ def load_wan(
     converted = _converted_denoisers(context, cache, weight_store)
     gguf = {} if converted else load_gguf_denoisers(manifest, folder, device, extra_files)
     options: dict[str, Any] = gguf | {part: denoiser.model for part, denoiser in converted.items()}
+    if mapped:
+        options |= _mapped_parts(manifest, folder, without=options.keys())
     if manifest.pipeline.boundary_ratio is not None:
         options["boundary_ratio"] = manifest.pipeline.boundary_ratio
     first = WanPipeline if set(manifest.tasks) - PICTURE_TASKS else WanImageToVideoPipeline
@@ -246,7 +255,7 @@ def load_wan(
         pipeline = first.from_pretrained(
             folder, local_files_only=True, use_safetensors=True, dtype=device.dtype, **options
         )
-    encoder = plan_for(pipeline.text_encoder, device, reserved_bytes)
+    encoder: TextEncoderPlan = "resident" if mapped else plan_for(pipeline.text_encoder, device, reserved_bytes)
     pipeline.register_modules(text_encoder=place_text_encoder(pipeline.text_encoder, device.torch, encoder))
     pipeline.to(device.torch)
     unpack(manifest, pipeline, device, gguf)
@@ -262,7 +271,15 @@ def load_wan(
     pipelines = {task: _pipeline(task, pipeline, manifest) for task in manifest.tasks}
     for each in pipelines.values():
         each.set_progress_bar_config(disable=True)
-    return WanModel(context, pipelines, sha256, weight_store, converted, coders)
+    return WanModel(context, pipelines, sha256, weight_store, converted, coders, mapped)
+
+
+def _mapped_parts(manifest: Manifest, folder: Path, without: Collection[str]) -> dict[str, Any]:
+    """Return the text encoder, and the denoisers that are not loaded yet, with weights that stay in their files."""
+    with translate_load_errors(manifest, folder):
+        denoisers = [part for part in PARTS if part not in without and (folder / part / "config.json").is_file()]
+        parts = {part: map_denoiser(WanTransformer3DModel, folder / part) for part in denoisers}
+        return parts | {"text_encoder": map_text_encoder(folder / "text_encoder")}
 
 
 def _converted_denoisers(

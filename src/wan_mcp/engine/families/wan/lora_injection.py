@@ -10,6 +10,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor
 
 from wan_mcp.engine.families.wan.lora_adapter import FIRST, Adapter
+from wan_mcp.engine.offload.mapped import keep_in_memory
 from wan_mcp.errors import JobFailed
 
 __all__ = ["Patched", "patch", "put_on", "restore"]
@@ -67,6 +68,7 @@ def patch(denoiser: Any, adapters: Sequence[tuple[Adapter, float]], kept: Patche
     Raises:
         JobFailed: a parameter is quantized.
     """
+    keep_in_memory(denoiser, [name for adapter, _ in adapters for name in adapter.patches])
     parameters = dict(denoiser.named_parameters())
     with torch.no_grad():
         for adapter, scale in adapters:

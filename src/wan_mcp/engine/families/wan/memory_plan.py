@@ -14,6 +14,7 @@ from wan_mcp.catalog.memory_fit import (
     activation_bytes,
     default_shape,
     denoiser_bytes,
+    extreme_shapes,
     largest_fitting,
     placement_for,
     room_for_blocks,
@@ -46,6 +47,7 @@ DESCRIPTIONS = {
     Placement.SWAPPED: "one expert on the device, the other's blocks move in as it takes over",
     Placement.OFFLOADED: "blocks that have no room on the device are streamed to it in every pass",
     Placement.CPU: "in main memory",
+    Placement.MAPPED: "in their files, from which each layer reads its weights in every pass",
 }
 
 
@@ -102,8 +104,9 @@ def memory_plan(
 ) -> MemoryPlan:
     """Return the plan for a model in `precision` (see `catalog/memory_fit.py`), on `memory_bytes` or what is free."""
     memory = available_bytes(device) if memory_bytes is None else memory_bytes
-    usual, extremes = default_shape(manifest), _extremes(manifest)
-    stays = all(placement_for(manifest, memory, precision, shape) not in MOVING for shape in extremes)
+    usual, extremes = default_shape(manifest), extreme_shapes(manifest)
+    placements = [placement_for(manifest, memory, precision, shape) for shape in extremes]
+    stays = all(placement not in MOVING for placement in placements)
     # Blocks that stay make no room for a larger result: it is kept free of the text encoder from the start.
     worked = extremes if stays else [usual]
     working = max(activation_bytes(manifest, shape, precision) for shape in worked)
@@ -112,7 +115,7 @@ def memory_plan(
         model=manifest.name,
         precision=precision,
         memory_bytes=memory,
-        placement=placement_for(manifest, memory, precision, usual),
+        placement=Placement.MAPPED if Placement.MAPPED in placements else placements[0],
         stays=stays,
         room=room_for_blocks(manifest, memory, precision, usual),
         working=working,
@@ -120,13 +123,6 @@ def memory_plan(
         text=manifest.costs.text_bytes,
         largest=largest_fitting(manifest, memory, precision),
     )
-
-
-def _extremes(manifest: Manifest) -> list[Shape]:
-    """Return the sizes that need the most memory."""
-    frames = manifest.frames.maximum if manifest.frames else 1
-    named = manifest.sizes.named if manifest.sizes else ()
-    return [default_shape(manifest), *(Shape(each.width, each.height, frames) for each in named)]
 
 
 def make_room(

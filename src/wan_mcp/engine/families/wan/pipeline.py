@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
+from wan_mcp.catalog.memory_fit import Placement
 from wan_mcp.engine.attention import SparseCount, Turbo, attention_mode
 from wan_mcp.engine.components.hooks import cancellation_hooks
 from wan_mcp.engine.components.input_images import open_framed
@@ -385,6 +386,7 @@ def load_wan_family(context: LoadContext) -> WanRunner:
         cache=WeightsCache(context.settings.home / "converted"),
         weight_store=memory.weight_store(context.device),
         reserved_bytes=memory.to_come,
+        mapped=memory.placement is Placement.MAPPED,
     )
     embeddings = PromptEmbeddings.kept_in(context.settings, context.weights)
     return WanRunner(model, embeddings, blocks_move=not memory.stays)
