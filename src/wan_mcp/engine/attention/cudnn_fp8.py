@@ -4,6 +4,8 @@ There is one graph per shape, built when the shape is first used, then kept. Inp
 kernel has no wider output.
 """
 
+import logging
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +18,8 @@ from wan_mcp.engine.ops.fp8_linear import FP8_MAX
 from wan_mcp.engine.parallel.context_parallel import ContextParallel
 
 __all__ = ["CudnnFp8", "is_long"]
+
+log = logging.getLogger(__name__)
 
 GRAPHS_KEPT = 16
 MIN_FLOPS = 1e12
@@ -102,7 +106,9 @@ class CudnnFp8:
         if key not in self._graphs:
             if len(self._graphs) >= GRAPHS_KEPT:
                 self._graphs.pop(next(iter(self._graphs)))
+            began = time.monotonic()
             self._graphs[key] = self._build(query, out)
+            log.info("cuDNN's plan for %s: built in %.2f s", tuple(query.shape), time.monotonic() - began)
         return self._graphs[key]
 
     def _build(self, query: Tensor, out: Tensor) -> Graph:

@@ -23,6 +23,7 @@ from wan_mcp.engine.attention.block_sparse import (
 from wan_mcp.engine.attention.cudnn_fp8 import CudnnFp8
 from wan_mcp.engine.attention.fused_qkv import QKVProjection
 from wan_mcp.engine.attention.sdpa import ANY, TORCH_KERNELS, FusedKernel, Kernel, TorchKernel
+from wan_mcp.engine.device.kernel_checks import measured_error
 from wan_mcp.engine.parallel.context_parallel import ContextParallel
 from wan_mcp.errors import JobFailed, RankLost
 from wan_mcp.schema.enums import AttentionKernel, FP8Attention
@@ -211,7 +212,8 @@ def _fused_of(device: torch.device, kernel: Kernel, head_dim: int) -> FusedKerne
 
 def _is_exact(device: torch.device, name: str, head_dim: int, limit: float, measure: Callable[[], float]) -> bool:
     """Check whether `measure`, which returns an error, works here and stays within the limit."""
-    error = _unless_it_fails(device, name, measure)
+    check = f"attention by {name} with a head_dim of {head_dim}"
+    error = _unless_it_fails(device, name, partial(measured_error, device, check, limit, measure))
     if error is None:
         return False
     if not error <= limit:  # also true for NaN
@@ -272,13 +274,9 @@ def sparse_attention_of(device: torch.device, head_dim: int = HEAD_WIDTH) -> Spa
         log.warning("turbo has no effect: no kernel for a head_dim of %d", head_dim)
         return None
     try:
-        kernel, trial = CudnnBlocks(device), AttentionAccuracy.of(device, head_dim)
-        with _on(device):
-            actual, expected = (
-                attend_sparsely(sparse_kernel, trial.query, trial.key, trial.value, 0.5).double()
-                for sparse_kernel in (kernel, TorchBlocks())
-            )
-        off = float((actual - expected).norm() / expected.norm())
+        kernel = CudnnBlocks(device)
+        check = f"sparse attention by {kernel.name} with a head_dim of {head_dim}"
+        off = measured_error(device, check, FP8_LIMIT, partial(_sparse_error, kernel, device, head_dim))
     except ImportError as error:
         log.warning("turbo has no effect: %s; install wan-mcp[hopper]", first_line(error))
         return None
@@ -292,6 +290,16 @@ def sparse_attention_of(device: torch.device, head_dim: int = HEAD_WIDTH) -> Spa
         return None
     log.info("%s: error %.4f", kernel.name, off)
     return SparseAttention(kernel)
+
+
+def _sparse_error(kernel: BlockKernel, device: torch.device, head_dim: int) -> float:
+    """Return the relative difference of a sparse kernel from attention to the same blocks by torch."""
+    trial = AttentionAccuracy.of(device, head_dim)
+    with _on(device):
+        actual, expected = (
+            attend_sparsely(each, trial.query, trial.key, trial.value, 0.5).double() for each in (kernel, TorchBlocks())
+        )
+    return float((actual - expected).norm() / expected.norm())
 
 
 def _maker(name: str) -> Callable[[torch.device], Kernel]:

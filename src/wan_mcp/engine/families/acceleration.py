@@ -7,6 +7,7 @@ from typing import Any
 from wan_mcp.engine.aot.registry import BUILD_BYTES, PackageRegistry
 from wan_mcp.engine.attention import attention_in_use, choose_attention
 from wan_mcp.engine.device.device import Device
+from wan_mcp.engine.device.kernel_checks import keep_checks_in
 from wan_mcp.engine.transformer.block import BlockKind, run_block
 from wan_mcp.engine.transformer.fast_blocks import FastBlocks
 from wan_mcp.schema.enums import RequestedPrecision
@@ -25,6 +26,7 @@ class Acceleration:
         self._settings = settings
         self._device = device
         self._packages = PackageRegistry(settings.home) if settings.compile else None
+        keep_checks_in(settings.home / "cache" / "kernels" if device.is_cuda else None)
         self._chosen_for: tuple[int, bool, str] | None = None  # head_dim, whether in FP8, and the kernel asked for
 
     def build_bytes(self, denoisers: Sequence[FastBlocks]) -> int:

@@ -1,6 +1,8 @@
 """From a family's record to its code, imported when a job first needs it: each costs a second or two."""
 
+import logging
 import pkgutil
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
 
@@ -18,6 +20,10 @@ if TYPE_CHECKING:
     from wan_mcp.engine.aot.builder import BuildRequest
 
 __all__ = ["aot_targets", "load_model"]
+
+log = logging.getLogger(__name__)
+
+WORTH_SAYING_S = 0.5
 
 
 def load_model(context: LoadContext) -> FamilyRunner:
@@ -57,11 +63,14 @@ def _function(family: FamilySpec, reference: str) -> Callable[..., object]:
     Raises:
         JobFailed: there is none; says why, and which package it should come with.
     """
+    began = time.monotonic()
     try:
         with library_imports():
             function: Callable[..., object] = pkgutil.resolve_name(reference)
     except (Exception, SystemExit) as error:  # foreign code: whatever it raises at import costs its own family only
         raise _broken(family, f"{reference}: {first_line(error)}") from error
+    if (seconds := time.monotonic() - began) >= WORTH_SAYING_S:
+        log.info("%s: imported in %.1f s", reference.partition(":")[0], seconds)
     return function
 
 
