@@ -139,9 +139,10 @@ async def _timed(service: JobService, settings: Settings, request: Request) -> d
     events = [(at, f"client saw: {stage}") for stage, at in seen.items()]
     for line in _log_of(settings.home)[lines:]:
         if (found := LINE.match(line)) is not None:
-            at = datetime.strptime(found[1], "%Y-%m-%d %H:%M:%S,%f").astimezone()
-            events.append(((at - began).total_seconds(), f"{found[2]}: {found[3]}"))
-    waits, last = [], 0.0
+            written = datetime.strptime(found[1], "%Y-%m-%d %H:%M:%S,%f").astimezone()
+            events.append(((written - began).total_seconds(), f"{found[2]}: {found[3]}"))
+    waits: list[dict[str, Any]] = []
+    last = 0.0
     for at, event in sorted(events):
         if at - last >= NAMED_S:
             waits.append({"s": round(at - last, 2), "until": event[:160]})
@@ -167,7 +168,7 @@ def _tell(row: str, facts: dict[str, Any]) -> None:
 
 
 def _log_of(home: Path) -> list[str]:
-    file = home / "logs" / "wan-mcp.log"
+    file = Settings(home=home).log_file
     return file.read_text(encoding="utf-8", errors="replace").splitlines() if file.exists() else []
 
 

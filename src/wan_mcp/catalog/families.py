@@ -190,7 +190,7 @@ FAMILIES = FamilyRegistry(
                     Task.IMAGE_TO_IMAGE,
                 }
             ),
-            loader="wan_mcp.engine.families.wan.pipeline:load_wan_family",
+            loader="wan_mcp.engine.families.wan.entry:load_wan_family",
             capabilities=Capabilities(
                 scheduler=True,
                 experts=True,

@@ -125,14 +125,15 @@ def test_a_folder_that_cannot_be_written_costs_a_measurement_only(tmp_path: Path
 
 
 def test_attention_is_chosen_by_what_was_measured_before(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    small = AttentionAccuracy.on(*(tensor.bfloat16() for tensor in synthetic_qkv(64, grid=(2, 4, 6), heads=2)))
+    query, key, value = (tensor.bfloat16() for tensor in synthetic_qkv(64, grid=(2, 4, 6), heads=2))
+    small = AttentionAccuracy.on(query, key, value)
     measured: list[torch.device] = []
 
     def trial(device: torch.device, head_dim: int) -> AttentionAccuracy:
         measured.append(device)
         return small
 
-    monkeypatch.setattr(selector.AttentionAccuracy, "of", trial)
+    monkeypatch.setattr(AttentionAccuracy, "of", trial)
     for _ in range(2):
         monkeypatch.setattr(selector, "_TRIED", {})  # as in a new process
         kernel = selector.kernel_of(CPU, "math", 64)

@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from wan_mcp.files import atomic_file
 from wan_mcp.permissions import make_folder
 
-__all__ = ["facts_of_kernels", "keep_checks_in", "measured_error"]
+__all__ = ["facts_of_kernels", "has_checks", "keep_checks_in", "measured_error"]
 
 log = logging.getLogger(__name__)
 
@@ -50,14 +50,21 @@ class _Kept:
         self._folder = folder
         self._lock = threading.Lock()
 
-    def error(self, device: torch.device, name: str) -> float | None:
-        return self._read(device).get(name)
+    def errors(self, device: torch.device) -> dict[str, float]:
+        try:
+            content = _Checks.model_validate_json(self._file(device).read_bytes())
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValidationError) as error:
+            log.warning("kept checks of kernels are ignored: %s", type(error).__name__)
+            return {}
+        return content.errors if content.facts == facts_of_kernels(device) else {}
 
     def keep(self, device: torch.device, name: str, error: float) -> None:
         """Add a measured error. The folder may be read-only or full: the next engine then measures again."""
         with self._lock:
             facts, file = facts_of_kernels(device), self._file(device)
-            content = _Checks(facts=facts, errors=self._read(device) | {name: error})
+            content = _Checks(facts=facts, errors=self.errors(device) | {name: error})
             try:
                 make_folder(self._folder)
                 with atomic_file(file, private=True) as fresh:
@@ -71,16 +78,6 @@ class _Kept:
         text = json.dumps(facts_of_kernels(device), sort_keys=True)
         return self._folder / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.json"
 
-    def _read(self, device: torch.device) -> dict[str, float]:
-        try:
-            content = _Checks.model_validate_json(self._file(device).read_bytes())
-        except FileNotFoundError:
-            return {}
-        except (OSError, ValidationError) as error:
-            log.warning("kept checks of kernels are ignored: %s", type(error).__name__)
-            return {}
-        return content.errors if content.facts == facts_of_kernels(device) else {}
-
 
 _KEPT: _Kept | None = None
 
@@ -91,9 +88,14 @@ def keep_checks_in(folder: Path | None) -> None:
     _KEPT = None if folder is None else _Kept(folder)
 
 
+def has_checks(device: torch.device) -> bool:
+    """Check whether an engine has measured kernels on this device before, with these versions."""
+    return _KEPT is not None and bool(_KEPT.errors(device))
+
+
 def measured_error(device: torch.device, name: str, limit: float, measure: Callable[[], float]) -> float:
     """Return a kernel's error on a device: one within `limit` that was measured before, or what `measure` returns."""
-    known = _KEPT.error(device, name) if _KEPT is not None else None
+    known = _KEPT.errors(device).get(name) if _KEPT is not None else None
     if known is not None and 0 <= known <= limit:
         log.info("%s: checked before", name)
         return known

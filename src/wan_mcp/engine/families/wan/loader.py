@@ -5,7 +5,7 @@ Only safetensors are read, and only from this machine.
 """
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -224,6 +224,7 @@ def load_wan(
     weight_store: WeightStore | None = None,
     reserved_bytes: int = 0,
     mapped: bool = False,
+    before_kernels: Callable[[], None] = lambda: None,
 ) -> WanModel:
     """Load weights that lie as diffusers saves a Wan pipeline onto the device.
 
@@ -233,6 +234,7 @@ def load_wan(
         weight_store: where blocks live; None for the device.
         reserved_bytes: bytes of the device that blocks and jobs will still take, before the text encoder.
         mapped: whether weights that a CPU computes with as they are stay in their files.
+        before_kernels: called when the weights are there, before a kernel is chosen or checked.
 
     Raises:
         JobFailed: they cannot be read, or do not do what the manifest says.
@@ -263,6 +265,7 @@ def load_wan(
         fuse_own(manifest, pipeline, extra_files)
     if not device.is_cuda:
         use_onednn(pipeline.vae)
+    before_kernels()
     coders = install_fast_coders(pipeline.vae) if device.is_cuda else None
     scheduler = scheduler_for(manifest.pipeline, pipeline.scheduler)
     if manifest.pipeline.sigmas:

@@ -69,6 +69,8 @@ class MemoryPlan:
     """What a result needs besides all weights: the largest where blocks stay, the usual where they move."""
     whole: bool
     """Whether all of it stays, the text encoder too: nothing comes from main memory in a pass."""
+    spare: int
+    """What is left of the memory if all of it stays; negative where it does not."""
     text: int
     """The text encoder's bytes, which will lie in main memory where blocks move."""
     largest: dict[str, int]
@@ -120,6 +122,7 @@ def memory_plan(
         room=room_for_blocks(manifest, memory, precision, usual),
         working=working,
         whole=stays and (precision in CPU_PRECISIONS or whole_bytes <= memory),
+        spare=memory - whole_bytes,
         text=manifest.costs.text_bytes,
         largest=largest_fitting(manifest, memory, precision),
     )

@@ -53,7 +53,7 @@ from wan_mcp.schema.enums import Stage, Task
 from wan_mcp.schema.jobs import Artifact
 from wan_mcp.schema.plans import CaptionPlan, ImagePlan, Plan, Shape, VideoPlan
 
-__all__ = ["WanRunner", "load_wan_family"]
+__all__ = ["WanRunner", "load_wan_model"]
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -371,8 +371,10 @@ def _is_guided(plan: Plan) -> bool:
     return not isinstance(plan, CaptionPlan) and plan.guided
 
 
-def load_wan_family(context: LoadContext) -> WanRunner:
+def load_wan_model(context: LoadContext, before_kernels: Callable[[], None]) -> WanRunner:
     """Load a Wan model, its blocks where its memory plan puts them, and what runs plans on it.
+
+    `before_kernels` is called when the weights are there, before a kernel is chosen or checked.
 
     Raises:
         JobFailed: its weights cannot be read, or do not do what the manifest says.
@@ -387,6 +389,7 @@ def load_wan_family(context: LoadContext) -> WanRunner:
         weight_store=memory.weight_store(context.device),
         reserved_bytes=memory.to_come,
         mapped=memory.placement is Placement.MAPPED,
+        before_kernels=before_kernels,
     )
     embeddings = PromptEmbeddings.kept_in(context.settings, context.weights)
     return WanRunner(model, embeddings, blocks_move=not memory.stays)
