@@ -117,7 +117,7 @@ async def run(settings: Settings, request: Request) -> tuple[JobView, Watch]:
 
 def request_for(model: str, options: argparse.Namespace) -> Request:
     if WRITERS[model] is write_klein:
-        size = "64x64" if options.tiny else "512x512"
+        size = "64x64" if options.tiny else "256x256"
         return ImageRequest(prompt="a red circle", model=model, resolution=size, steps=options.steps, seed=1)
     size = "64x64" if options.tiny else "832x480"
     return VideoRequest(

@@ -26,7 +26,8 @@ from wan_mcp.text import duration, in_bytes, one_line, shortened
 __all__ = ["ModelList", "ModelListOutline", "ModelLists"]
 
 TEXT_CHARACTERS = 2000
-"""Of the list of all models; one that would be longer names the models that do not fit without their tasks."""
+"""Of the list of all models; one that would be longer names the models that do not fit without their tasks, and those
+that are not here without their sizes and usual times."""
 REASON_CHARACTERS = 160  # of why a manifest is broken
 KEPT_ANSWERS = 32
 INPUTS = {
@@ -204,8 +205,13 @@ def _line(manifest: Manifest, status: ModelStatus, defaults: dict[Kind, str]) ->
         default=manifest.name in defaults.values(),
         fits=status.misfit is None,
         ready=status.ready,
-        usual_seconds={task: round(seconds, 2) for task, seconds in status.times.by_task.items()},
+        usual_seconds={task: _readable(seconds) for task, seconds in status.times.by_task.items()},
     )
+
+
+def _readable(seconds: float) -> float:
+    """Return seconds to the hundredth, or from a hundred on to the second."""
+    return round(seconds, 2 if seconds < 100 else 0)
 
 
 def _in_short(
@@ -227,18 +233,19 @@ def _in_short(
         begins.append("Jobs download nothing here: 'wan-mcp pull NAME' fetches a model first.")
     sizes = {each.name: each.weights for each in catalog.manifests.values()}
 
-    def line(model: ModelLine) -> str:
-        here = "ready" if model.ready else f"{in_bytes(sizes[model.name].disk_bytes)} to get"
+    def line(model: ModelLine, *, brief: bool = False) -> str:
+        size = "still" if brief else in_bytes(sizes[model.name].disk_bytes)
+        here = "ready" if model.ready else f"{size} to get"
         how = fits[model.name] or "fits"
         facts = [_makes(model.tasks), f"{how}, {here}" if model.fits else "too large here"]
-        if model.usual_seconds:
+        if model.usual_seconds and (model.ready or not brief):
             facts.append("usually " + "/".join(duration(each) for each in model.usual_seconds.values()))
         return one_line(f"{model.name}{'*' if model.default else ''}: {'; '.join(facts)}")
 
     whole = "\n".join([*begins, *map(line, listed.models), *ends])
     if len(whole) <= TEXT_CHARACTERS:
         return whole
-    fitting = [line(model) for model in listed.models if model.fits or model.default]
+    fitting = [line(model, brief=True) for model in listed.models if model.fits or model.default]
     others = ", ".join(model.name for model in listed.models if not (model.fits or model.default))
     tail = [*([f"too large here: {others}"] if others else []), *ends]
     text = "\n".join([*begins, *fitting, *tail])
