@@ -283,7 +283,7 @@ def _runner(home: Path, embedded: Path, name: str, *, fp8: bool) -> Any:
         from wan_mcp.catalog.catalog import Catalog, shipped_folder
         from wan_mcp.engine.components.install import EMBEDDED
         from wan_mcp.engine.device.device import resolve_device
-        from wan_mcp.engine.families.wan.pipeline import load_wan_family
+        from wan_mcp.engine.families.wan.entry import load_wan_family
 
         bench = Bench(home, embedded)
         if name in MANIFESTS:
