@@ -2,7 +2,15 @@
 
 from wan_mcp.fronts.openai.answers import Answer, Images, Model, Models, Video, VideoDeleted, VideoPage
 from wan_mcp.fronts.openai.api import Operation
-from wan_mcp.fronts.openai.forms import CreateImage, CreateVideo, EditImage, ListVideos, RemixVideo, VideoContent
+from wan_mcp.fronts.openai.forms import (
+    CreateImage,
+    CreateVideo,
+    EditImage,
+    ExtendVideo,
+    ListVideos,
+    RemixVideo,
+    VideoContent,
+)
 from wan_mcp.fronts.openai.images import create_image, edit_image
 from wan_mcp.fronts.openai.models import list_models, retrieve_model
 from wan_mcp.fronts.openai.unsupported import refusing
@@ -10,6 +18,7 @@ from wan_mcp.fronts.openai.videos import (
     content_of_video,
     create_video,
     delete_video,
+    extend_video,
     list_videos,
     remix_video,
     retrieve_video,
@@ -19,7 +28,6 @@ __all__ = ["OPERATIONS"]
 
 FILES = ("video/mp4", "image/jpeg")
 EDITS = "Videos cannot be edited by a prompt here; remix one with another prompt, or make one from a picture of it."
-EXTENSIONS = "Videos cannot be extended here yet; make a new one with the last frame of this one as input_reference."
 CHARACTERS = "Characters are not supported here; send a picture of one as input_reference, or use a LoRA."
 VARIATIONS = "Variations need a prompt here; use POST /v1/images/edits, with a low strength."
 
@@ -30,8 +38,8 @@ OPERATIONS = (
         "POST", "/v1/videos/edits", "edit_video", "Edit a video (not supported)", refusing(EDITS), Answer,
     ),
     Operation(
-        "POST", "/v1/videos/extensions", "extend_video", "Extend a video (not supported)", refusing(EXTENSIONS),
-        Answer,
+        "POST", "/v1/videos/extensions", "extend_video", "Go on from a video, in one file", extend_video, Video,
+        body=ExtendVideo,
     ),
     Operation(
         "POST", "/v1/videos/characters", "create_character", "Make a character (not supported)",

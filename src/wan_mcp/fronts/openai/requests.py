@@ -29,6 +29,7 @@ NAMES = {
     "image": "input_reference",
     "last_image": "last_frame",
     "count": "n",
+    "extend": "video",
     "request_id": "Idempotency-Key",
 }
 """Our parameters, and what they are called here."""

@@ -8,7 +8,7 @@ from wan_mcp.errors import UnknownJob, UserError
 from wan_mcp.fronts.media_answer import media_answer
 from wan_mcp.fronts.openai.answers import Video, VideoDeleted, VideoError, VideoPage
 from wan_mcp.fronts.openai.api import Call
-from wan_mcp.fronts.openai.forms import CreateVideo, ListVideos, RemixVideo, VideoContent
+from wan_mcp.fronts.openai.forms import CreateVideo, ExtendVideo, ListVideos, RemixVideo, VideoContent
 from wan_mcp.fronts.openai.ids import job_id_of, video_id
 from wan_mcp.fronts.openai.refusals import ApiError, of_user_error
 from wan_mcp.fronts.openai.requests import Asked, require_own_fps, video_parameters, video_request
@@ -23,7 +23,15 @@ from wan_mcp.service.retention import expires_at
 from wan_mcp.service.service import JobView
 from wan_mcp.text import number, one_line
 
-__all__ = ["content_of_video", "create_video", "delete_video", "list_videos", "remix_video", "retrieve_video"]
+__all__ = [
+    "content_of_video",
+    "create_video",
+    "delete_video",
+    "extend_video",
+    "list_videos",
+    "remix_video",
+    "retrieve_video",
+]
 
 STATUSES = {
     JobState.QUEUED: "queued",
@@ -58,6 +66,32 @@ async def remix_video(call: Call) -> Video:
             raise of_user_error(error, asked.names) from error
         assert isinstance(remix.request, VideoRequest)
         return await _submit(call, remix.request, asked, form.fps, remix)
+
+
+async def extend_video(call: Call) -> Video:
+    """Queue a video that goes on from an earlier one, in one file, with its parameters."""
+    async with call.body(ExtendVideo) as form:
+        source = (await _view_of(call, form.video.id, "video")).job
+        if source.state is not JobState.SUCCEEDED:
+            raise ApiError(
+                400, f"Video '{video_id(source.id)}' is {STATUSES[source.state]}; only a completed one is extended.",
+                code="not_ready", param="video",
+            )  # fmt: skip
+        asked = Asked()
+        asked.set("prompt", form.prompt)
+        asked.set("seed", form.seed)
+        if form.seconds is not None:
+            asked.set("duration_s", float(form.seconds))
+        asked.set("extend", MediaName.of(source.id, 0, Kind.VIDEO).uri)
+        changes = asked.parameters | ({"count": 1} if source.plan.count > 1 else {})
+        try:
+            remix = await call.service.remix(source.id, Changes.of(changes), elsewhere=call.elsewhere)
+        except UserError as error:
+            raise of_user_error(error, asked.names) from error
+        assert isinstance(remix.request, VideoRequest)
+        # The shots of the earlier video are in its file already.
+        request = remix.request.model_copy(update={"shots": ()})
+        return await _submit(call, request, asked, None, remix)
 
 
 async def _submit(
@@ -153,33 +187,41 @@ async def delete_video(call: Call) -> VideoDeleted:
     try:
         await call.service.delete(job.id)
     except UnknownJob as error:
-        raise _unknown(call) from error
+        raise _unknown(call.http.path_params["video_id"]) from error
     except UserError as error:
         raise of_user_error(error, {}) from error
     return VideoDeleted(id=video_id(job.id), deleted=True)
 
 
 async def _view(call: Call) -> JobView:
-    """Return the video job that a request is about.
+    """Return the video job of a request's address.
 
     Raises:
         ApiError: There is none.
     """
-    job_id = job_id_of(call.http.path_params["video_id"])
+    return await _view_of(call, call.http.path_params["video_id"])
+
+
+async def _view_of(call: Call, given: str, param: str = "video_id") -> JobView:
+    """Return the video job of an id.
+
+    Raises:
+        ApiError: There is none.
+    """
+    job_id = job_id_of(given)
     if job_id is None:
-        raise _unknown(call)
+        raise _unknown(given, param)
     try:
         view = await call.service.view(job_id)
     except UnknownJob as error:
-        raise _unknown(call) from error
+        raise _unknown(given, param) from error
     if view.job.plan.kind is not Kind.VIDEO:
-        raise _unknown(call)
+        raise _unknown(given, param)
     return view
 
 
-def _unknown(call: Call) -> ApiError:
-    given = call.http.path_params["video_id"][:60]
-    return ApiError(404, f"No video '{given}'; GET /v1/videos lists them.", code="not_found", param="video_id")
+def _unknown(given: str, param: str = "video_id") -> ApiError:
+    return ApiError(404, f"No video '{given[:60]}'; GET /v1/videos lists them.", code="not_found", param=param)
 
 
 def _shown(call: Call, view: JobView) -> Video:
