@@ -181,6 +181,21 @@ async def test_only_the_hosts_that_the_owner_names_are_asked(web: ImageWeb) -> N
         (b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 50_000 + b"\r\n", "cannot be read"),
         (b"", "cannot be read"),
     ],
+    ids=[
+        "forbidden",
+        "page",
+        "json",
+        "compressed",
+        "too-large",
+        "absurdly-large",
+        "too-large-unsaid",
+        "cut-short",
+        "negative-length",
+        "two-lengths",
+        "no-http",
+        "endless-head",
+        "nothing",
+    ],
 )
 async def test_answers_that_are_no_image_within_the_bounds_are_refused(web: ImageWeb, parts: bytes, why: str) -> None:
     assert why in await refusal(urls_of(web), web.put("/a.png", parts))

@@ -125,8 +125,8 @@ def test_a_job_that_runs_out_of_memory_goes_on_with_fewer_blocks_on_the_device(
         short(0.5 if item[1] == 1 else 1)  # in the middle of a pass
         return tensors
 
-    def frames(self: FrameDecoder, latents: Any, report: Any) -> Any:
-        for number, some in enumerate(decode(self, latents, report)):
+    def frames(self: FrameDecoder, *latents_and_others: Any) -> Any:
+        for number, some in enumerate(decode(self, *latents_and_others)):
             if number == 1:  # when the first are in the file
                 short(0.5)
             yield some

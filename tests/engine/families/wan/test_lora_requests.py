@@ -38,9 +38,9 @@ def latents_of(bench: Bench, monkeypatch: pytest.MonkeyPatch, **changes: Any) ->
     kept: list[Any] = []
     true = FrameDecoder.frames
 
-    def frames(decoder: Any, latents: Any, report: Any) -> Any:
+    def frames(decoder: Any, latents: Any, *others: Any) -> Any:
         kept.append(latents)
-        return true(decoder, latents, report)
+        return true(decoder, latents, *others)
 
     with monkeypatch.context() as patch:
         patch.setattr(FrameDecoder, "frames", frames)
