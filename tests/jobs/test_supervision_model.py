@@ -47,7 +47,7 @@ class Supervision(RuleBasedStateMachine):
     @initialize(fronts=st.lists(FRONTS, min_size=1, max_size=3), jobs=st.integers(1, 4), rounds=st.integers(0, 4))
     def some_fronts_and_jobs(self, fronts: list[tuple[str, Set[str]]], jobs: int, rounds: int) -> None:
         for device, broken in [("cpu", set[str]()), *fronts]:
-            front = self.machine.add_front(device, broken=sorted(broken))
+            front = self.machine.add_front(device, broken=sorted(broken), gpus_per_job="all")
             for _ in range(jobs):
                 self.machine.submit(front)
         self.machine.work(rounds)
@@ -55,7 +55,7 @@ class Supervision(RuleBasedStateMachine):
     @precondition(lambda self: len(self.machine.fronts) < 5)
     @rule(front=FRONTS)
     def a_front_starts(self, front: tuple[str, Set[str]]) -> None:
-        self.machine.add_front(front[0], broken=sorted(front[1]))
+        self.machine.add_front(front[0], broken=sorted(front[1]), gpus_per_job="all")
 
     @precondition(lambda self: self.machine.fronts)
     @rule(pick=PICK, poison=st.sampled_from([(), (), ("cpu",), ("cuda:0", "cpu", "cuda:1")]))

@@ -26,6 +26,7 @@ from wan_mcp.jobs.supervisor import Supervisor
 from wan_mcp.jobs.workers import WorkerRegistry
 from wan_mcp.schema.enums import JobState, Stage
 from wan_mcp.schema.jobs import Job, Progress
+from wan_mcp.schema.plans import Plan
 from wan_mcp.settings import Settings
 
 STEP_S, DEADLINE_S, LOAD_S = 6.0, 10.0, 30.0
@@ -222,8 +223,8 @@ class Machine(Processes):
 
     # What happens to it.
 
-    def add_front(self, device: str, *, broken: Iterable[str] = ()) -> ModelFront:
-        """A front starts; engines of the `broken` ones of its devices cannot."""
+    def add_front(self, device: str, *, broken: Iterable[str] = (), **changes: Any) -> ModelFront:
+        """A front starts, with changed settings; engines of the `broken` ones of its devices cannot."""
         broken = tuple(broken)
         settings = Settings(
             home=self.home,
@@ -231,6 +232,7 @@ class Machine(Processes):
             engine_command=" ".join(("engine", *broken)),
             load_deadline_s=LOAD_S,
             step_deadline_s=DEADLINE_S,
+            **changes,
         )
         database = self._open()
         supervisor = Supervisor(settings, JobStore(database, self.wall), self)
@@ -238,9 +240,9 @@ class Machine(Processes):
         self.fronts.append(ModelFront(settings, broken, supervisor, database))
         return self.fronts[-1]
 
-    def submit(self, front: ModelFront, poison: tuple[str, ...] = ()) -> Job:
+    def submit(self, front: ModelFront, poison: tuple[str, ...] = (), plan: Plan | None = None) -> Job:
         """A client of a front asks for a job."""
-        job = self.store.submit(video_request(), video_plan(), None, 10_000, front.supervisor.settings_key)
+        job = self.store.submit(video_request(), plan or video_plan(), None, 10_000, front.supervisor.settings_key)
         self.jobs[job.id] = KnownJob(front, poison)
         return job
 

@@ -43,6 +43,7 @@ class Capabilities(Frozen):
     turbo: bool = Field(default=False, description="Supports sparse attention, which skips blocks.")
     step_cache: bool = Field(default=False, description="Can leave out passes of a denoiser.")
     shots: bool = Field(default=False, description="Makes videos of several shots: the `shots` of a plan.")
+    shared: bool = Field(default=False, description="Several GPUs can work on one of its jobs: see `SharedRunner`.")
     preview: bool = Field(default=False, description="Shows what it denoises, by the map of pipeline.latent_rgb.")
     offload: bool = Field(
         default=False,
@@ -198,6 +199,7 @@ FAMILIES = FamilyRegistry(
                 turbo=True,
                 step_cache=True,
                 shots=True,
+                shared=True,
                 offload=True,
                 mapped=True,
                 preview=True,

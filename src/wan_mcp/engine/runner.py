@@ -17,17 +17,18 @@ from wan_mcp.catalog.manifest import Manifest
 from wan_mcp.catalog.memory_fit import default_shape, needed_bytes
 from wan_mcp.catalog.presets import precision_asked
 from wan_mcp.engine.asked_settings import unmet_settings
-from wan_mcp.engine.components.install import EMBEDDED, Installed, install
+from wan_mcp.engine.components.install import EMBEDDED, Installed, already_installed, install
 from wan_mcp.engine.device.device import Device, resolve_device
 from wan_mcp.engine.device.memory import available_bytes, reachable_bytes, require_fit
 from wan_mcp.engine.device.out_of_memory import MemoryGuard
+from wan_mcp.engine.families.load_to_share import load_to_share, require_room
 from wan_mcp.engine.families.protocol import FamilyRunner, LoadContext, Looker, SharedRunner
 from wan_mcp.engine.families.registry import load_model
 from wan_mcp.engine.imports import library_imports
 from wan_mcp.engine.review.review import made_results, review
+from wan_mcp.engine.review.room import beside_the_generator
 from wan_mcp.engine.worker.reporter import EngineShutdown, Reporter
 from wan_mcp.errors import HomeUnusable, JobCancelled, JobFailed, LeaseLost, OutOfSpace, UserError, WanError
-from wan_mcp.hardware.host_memory import free_main_memory
 from wan_mcp.hardware.machine import Machine
 from wan_mcp.jobs.loaded_models import LoadedModels
 from wan_mcp.jobs.reviews import REVIEWS_ALLOWED
@@ -48,8 +49,6 @@ __all__ = ["ModelRunner", "build_runner"]
 
 log = logging.getLogger(__name__)
 
-COLLECTIVE_LIMIT_S = 120.0
-"""Seconds after which ranks give up an exchange that not all of them have reached. The first step selects kernels."""
 Meeting = tuple[Path, int]
 """Where the ranks of a job meet, and their number."""
 Slot = Literal["generator", "captioner"]
@@ -173,10 +172,25 @@ class ModelRunner:
                 self._recover(_slot(plan.kind))
             raise
 
+    def load_ahead(self, job: Job, check: Callable[[], None]) -> None:
+        """See `worker.load_ahead.LoadingRunner`."""
+        slot, manifest = _slot(job.plan.kind), self._manifest(job.plan.model)
+        requested = precision_asked(self._settings.precision, job.plan)
+        weights = _Weights(manifest, requested, self._commit(manifest))
+        installed = already_installed(manifest, self._settings, check, embedded=self._embedded)
+        context = replace(self._context(weights, installed, slot), make_room=lambda: False, check=check)
+        require_room(context, job.plan, reachable_bytes(self.device))
+        self._drop(slot)
+        try:
+            require_room(context, job.plan, available_bytes(self.device))
+            self._models[slot] = weights, load_to_share(context, job.plan)
+        finally:
+            self._free()
+
     def _joined(self, folder: Path, rank: int, ranks: int) -> "AbstractContextManager[RankGroup]":
         from wan_mcp.engine.parallel.rank_group import joined_ranks
 
-        return joined_ranks(folder, rank, ranks, self.device.torch, COLLECTIVE_LIMIT_S)
+        return joined_ranks(folder, rank, ranks, self.device.torch)
 
     def _sharing_runner(self, job: Job) -> SharedRunner | None:
         """Return what runs a job, if it is in memory and can share it."""
@@ -255,7 +269,7 @@ class ModelRunner:
             )
             installed = self._install(manifest, job, report)
             self._drop("captioner")
-            context = self._beside_the_generator(weights, installed)
+            context = beside_the_generator(self._context(weights, installed, "captioner"))
             report.tell(f"loading {manifest.title}", slow=True)
             runner = load_model(context)
             if context.device is self.device:
@@ -265,19 +279,6 @@ class ModelRunner:
         if not isinstance(runner, Looker):
             raise JobFailed("not_supported", f"'{manifest.name}' cannot compare results with prompts.")
         return runner
-
-    def _beside_the_generator(self, weights: _Weights, installed: Installed) -> LoadContext:
-        """Return how a captioner is loaded where it takes nothing from the other model: here, or in main memory."""
-        manifest = weights.manifest
-        context = replace(self._context(weights, installed, "captioner"), make_room=lambda: False)
-        shape, machine = default_shape(manifest), self.machine()
-        if available_bytes(self.device) >= needed_bytes(
-            manifest, machine.precision_of(manifest, weights.requested), shape
-        ):
-            return context
-        if self.device.is_cuda and free_main_memory() >= needed_bytes(manifest, "fp32", shape):
-            return replace(context, device=resolve_device("cpu", self._settings.threads), acceleration=None)
-        raise JobFailed("no_room", f"there is no room for '{manifest.name}' beside the model that made it")
 
     def close(self) -> None:
         """End the builds, drop all models, and free their memory; this waits for converted weights to be written."""

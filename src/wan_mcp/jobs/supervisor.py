@@ -16,6 +16,8 @@ from wan_mcp.jobs.device_supervisor import DeviceSupervisor
 from wan_mcp.jobs.devices import AUTO, DeviceNames
 from wan_mcp.jobs.engines_in_view import EnginesInView
 from wan_mcp.jobs.fronts import Presence, settings_key
+from wan_mcp.jobs.gpus_per_job import GpusPerJob
+from wan_mcp.jobs.loaded_models import LoadedModels
 from wan_mcp.jobs.orphans import engines_on, living_devices
 from wan_mcp.jobs.other_devices import OtherDevices
 from wan_mcp.jobs.processes import Processes
@@ -46,6 +48,9 @@ class Supervisor:
         self._rows = WorkerRegistry(store.database, self._processes)
         self._other_devices = OtherDevices(settings.home, self._rows, self._processes)
         self._in_view = EnginesInView(store, self._rows, Timings(store.database), settings.precision)
+        self._gpus_per_job = GpusPerJob(settings, store, self._rows)
+        self._started_to_share: dict[str, tuple[str, LoadedModels]] = {}
+        """For which job, and which model, the engine of a device was started last without a job of its own."""
         self._turn = threading.Lock()
         self.settings_key = settings_key(settings)
         self._presence = Presence(settings.home, self.settings_key)
@@ -223,6 +228,8 @@ class Supervisor:
         devices = [each.device for each in own]
         line = [*islice(waiting_jobs(self._store, devices, self._other_devices), LOOKED_AT)] if asleep else []
         if not line:
+            if len(own) > 1 and asleep:
+                self._start_to_share(own, asleep)
             return
         here = [each.device for each in own if each not in asleep and not each.is_taken]
         at_work, table = self._in_view.of(here), self._in_view.timetable()
@@ -243,6 +250,32 @@ class Supervisor:
             [engine] = self._in_view.of([each.device])
             if take(engine, [*at_work]):
                 self._start_or_give_up(each, own, dead)
+
+    def _start_to_share(self, own: list[DeviceSupervisor], asleep: list[DeviceSupervisor]) -> None:
+        """Start engines while a job runs that has a GPU alone: they load its model, and join the next job of it.
+
+        This fails no job, and starts an engine once for a job. One that ended with no model in memory found no room.
+        """
+        for job in self._gpus_per_job.to_get_ready_for():
+            if job.device not in {each.device for each in own}:
+                continue
+            able = [each for each in own if not each.is_taken and self._gpus_per_job.may_join(job, each.device)]
+            sleeping = [each for each in able if each in asleep]
+            awake = 1 + len(able) - len(sleeping)
+            missing = self._gpus_per_job.most(job, awake + len(sleeping)) - awake
+            wanted = LoadedModels().after(job.plan, self._settings.precision)
+            startable = [each for each in sleeping if each.can_start and not self._is_in_vain(each, job, wanted)]
+            for each in startable[: max(0, missing)]:
+                log.info("starting an engine for %s, to share jobs like %s", each.device, job.id)
+                self._started_to_share[each.device] = job.id, wanted
+                each.start()
+
+    def _is_in_vain(self, each: DeviceSupervisor, job: Job, wanted: LoadedModels) -> bool:
+        """Check whether an engine was started for this job before, or for this model and could not load it."""
+        started_for, model = self._started_to_share.get(each.device, ("", None))
+        last = self._rows.last(each.device)
+        nothing = last is None or last.loaded.generator is None
+        return started_for == job.id or (model == wanted and nothing)
 
     def _start_or_give_up(
         self, needed: DeviceSupervisor, own: list[DeviceSupervisor], dead: list[DeviceSupervisor]

@@ -18,6 +18,7 @@ from tests.fixtures.bench import Bench, Ear, image_plan, video_plan
 from wan_mcp.catalog.catalog import Catalog, shipped_folder
 from wan_mcp.engine import runner as runner_module
 from wan_mcp.engine.components.install import EMBEDDED
+from wan_mcp.engine.review import room
 from wan_mcp.errors import JobCancelled, JobFailed
 from wan_mcp.jobs.evidence import Death
 from wan_mcp.jobs.reviews import REVIEWS_ALLOWED, begin_review
@@ -203,7 +204,7 @@ def test_a_captioner_without_room_does_not_push_the_generator_out(
 ) -> None:
     captioner.run(plan_of(1))
     captioner.runner._drop("captioner")
-    monkeypatch.setattr(runner_module, "available_bytes", lambda device: -1)
+    monkeypatch.setattr(room, "available_bytes", lambda device: -1)
     job = captioner.run(plan_of(1))
     assert "generator" in captioner.runner._models
     assert any("no room for 'wan-mini-caption'" in note for note in job.notes)

@@ -1,8 +1,6 @@
 """Whom an engine asks to share a job, and real engines that share one."""
 
-import os
-import signal
-import subprocess
+import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -10,27 +8,34 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from tests.fixtures.job_table import video_plan, video_request
 from tests.support.patience import PATIENCE_S
 from wan_mcp.engine.worker.reporter import Reporter
-from wan_mcp.engine.worker.sharing import MIN_STEP_S, Sharing
+from wan_mcp.engine.worker.sharing import Sharing
 from wan_mcp.jobs.database import Database
 from wan_mcp.jobs.device_lock import engine_lock
+from wan_mcp.jobs.gpus_per_job import MIN_STEP_S
 from wan_mcp.jobs.loaded_models import LoadedModels
 from wan_mcp.jobs.meetings import find_invitation
 from wan_mcp.jobs.store import JobStore
+from wan_mcp.jobs.supervisor import Supervisor
 from wan_mcp.jobs.timings import Timings, stage_work
 from wan_mcp.jobs.workers import WorkerRegistry
 from wan_mcp.media.receipts import read_receipt
 from wan_mcp.schema.enums import JobState, Stage
 from wan_mcp.schema.jobs import Job
-from wan_mcp.schema.plans import EngineSettings, Plan
+from wan_mcp.schema.plans import Plan
 from wan_mcp.settings import Settings
 
-ENGINE = [sys.executable, "tests/support/cpu_engine.py"]
+ENGINE = [sys.executable, str(Path(__file__).parents[2] / "support" / "cpu_engine.py")]
 MODEL = video_plan().model
+
+
+def no() -> bool:
+    return False
 
 
 class Shares:
@@ -81,7 +86,7 @@ class Engines:
     def asked(self, setting: Any, job: Job) -> list[str]:
         """Return which engines are asked to share a job."""
         settings = Settings(home=self.home, device="cuda:0", gpus_per_job=setting)
-        sharing = Sharing(settings, self.store, WorkerRegistry(self.database), lambda: False)
+        sharing = Sharing(settings, self.store, WorkerRegistry(self.database), no, no)
         found: list[str] = []
         sharing_invite = "wan_mcp.engine.worker.sharing.invite"
         with pytest.MonkeyPatch.context() as patch:
@@ -149,7 +154,7 @@ def test_a_runner_that_cannot_share_neither_asks_nor_helps(engines: Engines) -> 
     engines.submit()
     job = engines.claim()
     settings = Settings(home=engines.home, device="cuda:0", gpus_per_job="all")
-    sharing = Sharing(settings, engines.store, WorkerRegistry(engines.database), lambda: False)
+    sharing = Sharing(settings, engines.store, WorkerRegistry(engines.database), no, no)
     with sharing.meeting(job, object()) as meeting:
         assert meeting is None
     assert sharing.help(object()) is False
@@ -157,36 +162,52 @@ def test_a_runner_that_cannot_share_neither_asks_nor_helps(engines: Engines) -> 
 
 
 class Home:
-    """Two real engines of the embedded model, each under the name of a GPU."""
+    """A home whose front starts real engines of the embedded model, each under the name of a GPU."""
 
     def __init__(self, home: Path) -> None:
         self.home = home
-        self.store = JobStore(Database(home / "jobs.db"))
+        self.settings = Settings(
+            home=home, device="cuda:0,1", gpus_per_job="2", compile=False, threads=1, engine_command=shlex.join(ENGINE)
+        )
+        self.store = JobStore(Database(self.settings.database))
+        self.front = Supervisor(self.settings, self.store)
         self._watch = self.store.database.watch()
-        self.engines = {device: self._start(device) for device in ("cuda:0", "cuda:1")}
-        rows = WorkerRegistry(self.store.database)
-        self.wait(lambda: all((row := rows.get(device)) is not None and row.ready for device in self.engines))
-
-    def _start(self, device: str) -> subprocess.Popen[bytes]:
-        variables = {"HOME": str(self.home), "DEVICE": device, "GPUS_PER_JOB": "2", "COMPILE": "false", "THREADS": "1"}
-        environment = os.environ | {f"WAN_MCP_{name}": value for name, value in variables.items()}
-        with (self.home / f"{device}.log").open("wb") as log:
-            return subprocess.Popen(ENGINE, env=environment, stderr=log)
 
     def wait(self, holds: Callable[[], Any]) -> None:
         end = time.monotonic() + PATIENCE_S
         while not holds():
-            assert time.monotonic() < end, self.logs
+            assert time.monotonic() < end, self.log
             self._watch.wait(0.2)
 
-    @property
-    def logs(self) -> str:
-        return "\n".join((self.home / f"{device}.log").read_text() for device in self.engines)
+    def supervise_until(self, holds: Callable[[], Any]) -> None:
+        """Wait, and let the front do its duty."""
 
-    def submit(self, steps: int, device: str | None = None) -> str:
-        """Queue a small video, for the engine of `device` if it is named."""
-        asked = None if device is None else EngineSettings(device=device)
-        small = {"width": 64, "height": 64, "num_frames": 9, "steps": steps, "engine": asked}
+        def look() -> Any:
+            self.front.supervise()
+            return holds()
+
+        self.wait(look)
+
+    def process(self, device: str) -> psutil.Process:
+        """Return the engine of a device."""
+        engine = self.front.engine(device)
+        process = engine.process() if engine is not None else None
+        assert process is not None
+        return process
+
+    @property
+    def log(self) -> str:
+        return self.settings.log_file.read_text()
+
+    def models(self) -> dict[str, str]:
+        """Return the models that engines load ahead or run jobs with, by device."""
+        loaded = {row.device: row.loaded.generator for row in self.front.engines()}
+        running = {job.device: job.plan.model for job in self.store.unfinished() if job.device is not None}
+        return {device: model[0] for device, model in loaded.items() if model is not None} | running
+
+    def submit(self, steps: int) -> str:
+        """Queue a small video."""
+        small = {"width": 64, "height": 64, "num_frames": 9, "steps": steps}
         plan = video_plan().model_copy(update=small)
         return self.store.submit(video_request(), plan, None, 99).id
 
@@ -206,20 +227,28 @@ class Home:
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
     home = Home(tmp_path_factory.mktemp("home"))
     yield home
-    for engine in home.engines.values():
-        engine.kill()
-        engine.wait()
+    for row in home.front.engines():
+        process = home.process(row.device)
+        process.kill()
+        process.wait()
 
 
-def test_an_idle_engine_joins_a_job_cancels_with_it_and_when_it_dies_the_job_goes_on_alone(home: Home) -> None:
-    for each in [home.submit(2, device) for device in home.engines]:  # each loads the model
-        assert home.ends(each).state is JobState.SUCCEEDED
+def test_an_idle_engine_gets_ready_joins_the_next_job_cancels_with_it_and_when_it_dies_the_job_goes_on_alone(
+    home: Home,
+) -> None:
+    alone = home.submit(2000)
+    home.supervise_until(lambda: home.models() == {"cuda:0": "wan-mini", "cuda:1": "wan-mini"})
+    assert (home.job(alone).state, home.job(alone).device) == (JobState.RUNNING, "cuda:0")
+    assert "shared by" not in home.log
+    home.store.cancel(alone)
+    assert home.ends(alone).state is JobState.CANCELLED
+
     shared = home.ends(home.submit(6))
     assert shared.state is JobState.SUCCEEDED, shared.error
     receipt = read_receipt(Path(shared.artifacts[0].path))
     assert receipt is not None
     assert receipt["gpus"] == 2
-    assert "helped for" in home.logs
+    assert "helped for" in home.log
 
     cancelled = home.submit(2000)
     home.wait(lambda: home.steps_done(cancelled) >= 2)
@@ -228,9 +257,8 @@ def test_an_idle_engine_joins_a_job_cancels_with_it_and_when_it_dies_the_job_goe
 
     lost = home.submit(100)
     home.wait(lambda: home.steps_done(lost) >= 2)
-    first = home.job(lost).device
-    [other] = [engine for device, engine in home.engines.items() if device != first]
-    other.send_signal(signal.SIGKILL)
+    [other] = {"cuda:0", "cuda:1"} - {home.job(lost).device}
+    home.process(other).kill()
     ended = home.ends(lost)
     assert ended.state is JobState.SUCCEEDED, ended.error
     assert ended.attempt == 2

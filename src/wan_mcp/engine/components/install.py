@@ -1,6 +1,8 @@
 """Locate or download a model's weights, and identify them by their content."""
 
 import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,7 +18,7 @@ from wan_mcp.weights.fetch import fetch
 from wan_mcp.weights.hub import Hub
 from wan_mcp.weights.installed import ExtraFile, InstalledWeights, installed_weights
 
-__all__ = ["EMBEDDED", "Installed", "fingerprint", "install"]
+__all__ = ["EMBEDDED", "Installed", "already_installed", "fingerprint", "install"]
 
 log = logging.getLogger(__name__)
 
@@ -64,20 +66,51 @@ def install(
         JobCancelled, LeaseLost, EngineShutdown: from `report`; a partial download is kept.
     """
     if manifest.weights.embedded is not None:
-        folder = embedded / manifest.weights.embedded
-        if not folder.is_dir():
-            raise JobFailed(
-                "model_broken",
-                f"The weights of '{manifest.name}' are missing from this installation; reinstall wan-mcp.",
-            )
-        return Installed(folder)
+        return _embedded(manifest, embedded)
+    with _refusals():
+        return _of(_here(manifest, settings, report) or _download(manifest, settings, report, hub, limit))
+
+
+def already_installed(
+    manifest: Manifest, settings: Settings, check: Callable[[], None], *, embedded: Path = EMBEDDED
+) -> Installed:
+    """Return a model's weights if they are complete; `check` is called while copied files are verified.
+
+    Raises:
+        JobFailed: they are missing, or were changed.
+    """
+    if manifest.weights.embedded is not None:
+        return _embedded(manifest, embedded)
+    with _refusals():
+        weights = installed_weights(manifest, settings.home, lambda path, read: check())
+    if weights is None:
+        raise JobFailed("model_not_local", f"The weights of '{manifest.name}' are not complete on this machine.")
+    return _of(weights)
+
+
+def _embedded(manifest: Manifest, embedded: Path) -> Installed:
+    folder = embedded / (manifest.weights.embedded or "")
+    if not folder.is_dir():
+        raise JobFailed(
+            "model_broken",
+            f"The weights of '{manifest.name}' are missing from this installation; reinstall wan-mcp.",
+        )
+    return Installed(folder)
+
+
+def _of(weights: InstalledWeights) -> Installed:
+    return Installed(weights.folder, weights.fingerprint, weights.extra_files, weights.hashes)
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    """Raise what is wrong with weights, or with the home, as the failure of a job."""
     try:
-        weights = _here(manifest, settings, report) or _download(manifest, settings, report, hub, limit)
+        yield
     except WeightsUnavailable as error:
         raise JobFailed(error.code, str(error)) from error
     except HomeUnusable as error:
         raise JobFailed("home_unusable", str(error)) from error
-    return Installed(weights.folder, weights.fingerprint, weights.extra_files, weights.hashes)
 
 
 def _here(manifest: Manifest, settings: Settings, report: Reporter, *, came: bool = False) -> InstalledWeights | None:

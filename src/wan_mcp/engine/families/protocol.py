@@ -37,6 +37,8 @@ class LoadContext:
     settings: Settings = field(default_factory=Settings)
     make_room: Callable[[], bool] = lambda: False
     """Unload the engine's other model; returns whether there was one. For loaders that would have to stream."""
+    check: Callable[[], None] = lambda: None
+    """Called between the parts of a model; raises if the load should stop."""
     latent_rgb: LatentRGB | None = None
     """The map from latents to RGB that the manifest names; without one, there are no live previews."""
     acceleration: "Acceleration | None" = None

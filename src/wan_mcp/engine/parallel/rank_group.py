@@ -33,6 +33,9 @@ ENVIRONMENT = {
 }
 """Set unless the user has set them: all ranks of a job are on this machine."""
 
+COLLECTIVE_LIMIT_S = 120.0
+"""Seconds after which ranks give up an exchange that not all of them have reached. The first step selects kernels."""
+
 
 @dataclass(frozen=True)
 class Exchange:
@@ -116,7 +119,9 @@ class RankGroup:
 
 
 @contextmanager
-def joined_ranks(folder: Path, rank: int, size: int, device: torch.device, time_limit_s: float) -> Iterator[RankGroup]:
+def joined_ranks(
+    folder: Path, rank: int, size: int, device: torch.device, time_limit_s: float = COLLECTIVE_LIMIT_S
+) -> Iterator[RankGroup]:
     """Join the group of all ranks of one job for the `with` block.
 
     Args:

@@ -175,7 +175,7 @@ class _Engine:
         self.rows = WorkerRegistry(database)
         self.claims = Claims(settings, self.store, self.rows, only)
         self._timings = Timings(database)
-        self._sharing = Sharing(settings, self.store, self.rows, leaving)
+        self._sharing = Sharing(settings, self.store, self.rows, leaving, self.claims.are_possible)
         self._build = build
         self._leaving = leaving
         self._runner: Runner | None = None
@@ -252,10 +252,10 @@ class _Engine:
             coming = self._downloads.models()
             if (job := self.claims.next(self._loaded(), coming)) is not None:
                 return job
-            helped = self._sharing.help(self._runner)
-            now = time.monotonic()
             if self.claims.are_done and not coming:
                 return None
+            helped = self._sharing.use_idle_time(self._runner)
+            now = time.monotonic()
             if coming or helped:
                 idle_until = now + self.settings.engine_idle_s
             if now >= idle_until:

@@ -12,15 +12,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from wan_mcp.catalog.presets import precision_asked
+from wan_mcp.engine.worker.load_ahead import LoadAhead
 from wan_mcp.engine.worker.reporter import EngineShutdown, Reporter
 from wan_mcp.errors import JobFailed, RankLost
+from wan_mcp.jobs.gpus_per_job import GpusPerJob
 from wan_mcp.jobs.meetings import Meeting, find_invitation, invite, sweep_meetings
 from wan_mcp.jobs.orphans import engines_on
 from wan_mcp.jobs.processes import Processes
 from wan_mcp.jobs.store import JobStore
-from wan_mcp.jobs.timings import Timings, stage_work
 from wan_mcp.jobs.workers import WorkerRegistry
-from wan_mcp.schema.enums import JobState, Stage
+from wan_mcp.schema.enums import JobState
 from wan_mcp.schema.jobs import Job
 from wan_mcp.settings import Settings
 from wan_mcp.text import first_line
@@ -32,8 +33,6 @@ __all__ = ["Sharing", "SharingRunner"]
 
 log = logging.getLogger(__name__)
 
-MIN_STEP_S = 1.0
-"""Seconds of a step below which `auto` leaves a job to one GPU: agreement would cost more than sharing saves."""
 ALIVE_S = 5.0
 """Seconds between two heartbeats of an engine that helps."""
 
@@ -64,9 +63,18 @@ class SharingRunner(Protocol):
 class Sharing:
     """The sharing of jobs, as one engine does it."""
 
-    def __init__(self, settings: Settings, store: JobStore, rows: WorkerRegistry, leaving: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        store: JobStore,
+        rows: WorkerRegistry,
+        leaving: Callable[[], bool],
+        claimable: Callable[[], bool],
+    ) -> None:
+        """Share jobs with the engine of `settings.device`; `claimable` says whether a job waits that it may take."""
         self._settings, self._store, self._rows, self._leaving = settings, store, rows, leaving
-        self._timings = Timings(store.database)
+        self._policy = GpusPerJob(settings, store, rows)
+        self._ahead = LoadAhead(settings, store, rows, leaving, claimable)
         self._processes = Processes()
 
     @contextmanager
@@ -75,6 +83,7 @@ class Sharing:
 
         Only first attempts are shared: a job that was lost with others runs on one GPU.
         """
+        self._ahead.forget_others()
         met = self._meet(job, runner) if isinstance(runner, SharingRunner) and job.attempt == 1 else None
         try:
             yield met
@@ -83,7 +92,7 @@ class Sharing:
                 met.close()
 
     def _meet(self, job: Job, runner: SharingRunner) -> Meeting | None:
-        device, most = self._settings.device, self._most(job)
+        device, most = self._settings.device, self._policy.most(job, len(self._engines()))
         idle = self._idle(job)[: most - 1] if most > 1 else []
         if not idle or runner.most_ranks(job, 1 + len(idle)) < 2:
             return None
@@ -100,28 +109,11 @@ class Sharing:
         log.info("job %s: shared by %s", job.id, ", ".join(meeting.devices))
         return meeting
 
-    def _most(self, job: Job) -> int:
-        """Return the number of GPUs that the settings, or the queue and the measured times, allow a job."""
-        setting, engines = self._settings.gpus_per_job, len(self._engines())
-        if setting == "all":
-            return engines
-        if setting != "auto":
-            return min(int(setting), engines)
-        work = stage_work(job.plan).get(Stage.DENOISE)
-        if work is None:
-            return 1
-        step_s = self._timings.seconds(self._settings.device, job.plan.model, Stage.DENOISE, work)
-        if step_s is None or step_s < MIN_STEP_S:
-            return 1
-        waiting = sum(other.state is JobState.QUEUED for other in self._store.unfinished())
-        return engines - waiting  # each of the others starts on a GPU of its own
-
     def _engines(self) -> list[str]:
         return engines_on(self._settings.home, self._rows, self._processes)
 
     def _idle(self, job: Job) -> list[str]:
         """Return the devices like this engine's whose engines run no job and have its model in memory."""
-        mine = self._rows.machine(self._settings.device)
         busy = {other.device for other in self._store.unfinished() if other.state is JobState.RUNNING}
         wanted = (job.plan.model, precision_asked(self._settings.precision, job.plan))
         found = []
@@ -129,7 +121,7 @@ class Sharing:
             row = self._rows.get(device)
             if device in (*busy, self._settings.device) or row is None or not row.ready:
                 continue
-            if row.loaded.generator == wanted and self._rows.machine(device) == mine:
+            if row.loaded.generator == wanted and self._policy.may_join(job, device):
                 found.append(device)
         return found
 
@@ -152,6 +144,10 @@ class Sharing:
     def sweep(self, running: Collection[str]) -> None:
         """Remove the meetings of jobs that are not running; call it when the engine starts."""
         sweep_meetings(self._settings.home, running)
+
+    def use_idle_time(self, runner: object) -> bool:
+        """Help with a job, or get ready for the next one of its model; return whether there was something to do."""
+        return self.help(runner) or self._ahead.look(runner)
 
     def help(self, runner: object) -> bool:
         """Help with a job if this engine is invited to one; return whether it was."""

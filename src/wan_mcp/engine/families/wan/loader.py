@@ -246,6 +246,7 @@ def load_wan(
     sha256 = context.weights_sha256  # of what is read here, not of what may lie there later
     weight_store = weight_store or ResidentWeights(device.torch)
     converted = _converted_denoisers(context, cache, weight_store)
+    context.check()
     gguf = {} if converted else load_gguf_denoisers(manifest, folder, device, extra_files)
     options: dict[str, Any] = gguf | {part: denoiser.model for part, denoiser in converted.items()}
     if mapped:
@@ -300,6 +301,7 @@ def _converted_denoisers(
         kinds = block_kinds(manifest, source.config, scheme, device.dtype, temb_per_token=temb_per_token)
         if kinds is None:
             return {}
+        context.check()
         converted[part] = load_denoiser(source, kinds, device, cache, weight_store)
     return converted
 
