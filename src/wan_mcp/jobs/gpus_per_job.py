@@ -52,7 +52,7 @@ class GpusPerJob:
         work = stage_work(job.plan).get(Stage.DENOISE)
         if work is None or job.device is None:
             return 1
-        step_s = self._timings.seconds(job.device, job.plan.model, Stage.DENOISE, work)
+        step_s = self._timings.seconds(job.device, job.plan.model, Stage.DENOISE, work, on_one_gpu=True)
         if step_s is None or step_s < MIN_STEP_S:
             return 1
         waiting = sum(other.state is JobState.QUEUED for other in self._store.unfinished())

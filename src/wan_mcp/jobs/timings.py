@@ -97,21 +97,33 @@ class Timings:
                 (*key, *key),
             )
 
-    def seconds(self, device: str, model: str, stage: Stage, work: Work, variant: str | None = None) -> float | None:
+    def seconds(
+        self,
+        device: str,
+        model: str,
+        stage: Stage,
+        work: Work,
+        variant: str | None = None,
+        *,
+        on_one_gpu: bool = False,
+    ) -> float | None:
         """Return the expected seconds of one piece of work.
 
         The median at its size; else of denoising the curve through all sizes (see `StepTimeModel`), of the others the
-        median at the nearest size, scaled. `variant` None takes all measurements alike.
+        median at the nearest size, scaled. `variant` None takes all measurements alike; `on_one_gpu`
+        omits those of jobs that several GPUs shared.
         """
         rows = self._rows(
             device,
             "SELECT size, seconds FROM timings"
             " WHERE device = :device AND model = :model AND stage = :stage"
             " AND (:variant IS NULL OR variant = :variant)"
+            " AND NOT (:on_one_gpu AND variant GLOB '*+[0-9]*gpus*')"  # as the runner of shared jobs says
             " AND size > 0 AND seconds BETWEEN 0 AND 1e9",  # a damaged row must not spoil an estimate
             model=model,
             stage=stage,
             variant=variant,
+            on_one_gpu=on_one_gpu,
         )
         measured: defaultdict[float, list[float]] = defaultdict(list)
         for row in rows:

@@ -77,11 +77,11 @@ class Engines:
         assert job is not None
         return job
 
-    def takes(self, seconds: float) -> None:
+    def takes(self, seconds: float, way: str = "") -> None:
         """Record how long a step takes."""
         plan = video_plan()
         work = stage_work(plan)[Stage.DENOISE]
-        Timings(self.database).record("cuda:0", plan.model, Stage.DENOISE, work, seconds)
+        Timings(self.database).record("cuda:0", plan.model, Stage.DENOISE, work, seconds, way)
 
     def asked(self, setting: Any, job: Job) -> list[str]:
         """Return which engines are asked to share a job."""
@@ -124,6 +124,15 @@ def test_auto_leaves_an_engine_to_each_job_that_waits(engines: Engines, waiting:
     for _ in range(waiting):
         engines.submit()
     assert len(engines.asked("auto", job)) == asked
+
+
+@pytest.mark.parametrize("way", ["fp8+2gpus", "fp8+aot+4gpus+turbo"])
+def test_auto_goes_by_the_steps_of_one_gpu_also_when_shared_ones_were_shorter(engines: Engines, way: str) -> None:
+    engines.takes(1.5 * MIN_STEP_S, "fp8")
+    for _ in range(5):
+        engines.takes(MIN_STEP_S / 2, way)
+    engines.submit()
+    assert len(engines.asked("auto", engines.claim())) == 3
 
 
 @pytest.mark.parametrize("step_s", [None, MIN_STEP_S / 3])
