@@ -2,7 +2,7 @@
 
 Weights that were just loaded are pages of mapped files. `Tensor.to` faults them in by one thread and copies them
 through a small buffer of the driver. Here each thread fills a pinned buffer while the GPU copies its other one: an
-expert of A14B, 28 GB of bf16, is converted in 2.5 s in place of 7 s (`benchmarks/results/first_minutes.json`).
+expert of A14B, 28 GB of bf16, is converted in 2.5 s in place of 7 s (`benchmarks/results/first_minutes_uploads.json`).
 """
 
 import logging
