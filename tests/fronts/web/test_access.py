@@ -64,6 +64,8 @@ async def test_a_session_opens_the_page_and_nothing_else(guarded: Settings, stud
         message = {"jsonrpc": "2.0", "id": 1, "method": "tools/list"}
         assert (await studio.web.post("/mcp", json=message)).status_code == 401
         assert (await studio.web.get("/healthz")).status_code == 401
+        for path in ("/media/inputs", "/media/upload-links"):  # other pages of this host come with its cookies
+            assert (await studio.web.post(path)).status_code == 401
         assert (await studio.get("/api/connect/test"))["trouble"] is None, "as the page asks instead"
 
 

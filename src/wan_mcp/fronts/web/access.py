@@ -69,6 +69,8 @@ class PageAccess:
         path: str = scope["path"]
         # Without a token, programs that are answered may read media; see decision 25.
         own = OWN if self._has_issuer or self._takes_token else OWN[:1]
+        if path.startswith("/media/") and scope["method"] not in ("GET", "HEAD"):
+            return False  # programs send pictures there, with the token
         return path == "/" or path.startswith((*OPEN, *own))
 
     async def admits(self, scope: Scope) -> bool:
@@ -107,8 +109,9 @@ class PageAccess:
         """Show the form for the token, or take the secret of a link."""
         secret = request.query_params.get("code")
         if secret is not None:
-            if await run_sync(self._sessions.redeem, secret):
-                return await self._signed_in(request)
+            owner = await run_sync(self._sessions.redeem, secret)
+            if owner is not None:
+                return await self._signed_in(request, owner)
             return await self._form(request, USED, 401)
         if not self.required or await self.admits({**request.scope, "path": "/"}):
             return RedirectResponse("/", 303, SAFE_HEADERS)
@@ -173,13 +176,13 @@ class PageAccess:
         """Check whether the browser has a session."""
         return await self._owner_of(request.scope) is not None
 
-    async def make_link(self) -> str:
-        """Return the secret of a link that signs another browser in once, soon.
+    async def make_link(self, owner: str) -> str:
+        """Return the secret of a link that signs `owner` in once, soon, in another browser.
 
         Raises:
             HomeUnusable: The home cannot be written.
         """
-        secret, _ = await run_sync(self._sessions.make_link)
+        secret, _ = await run_sync(self._sessions.make_link, owner)
         return secret
 
     async def sign_out(self, request: Request) -> Response:

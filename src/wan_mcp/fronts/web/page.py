@@ -99,6 +99,7 @@ class Page:
             app_version=wan_mcp.__version__,
             near=is_near(request.scope),
             signed_in=await self.access.signed_in(request),
+            owner=owner_of_request(request.scope),
         )
 
     async def events(self, request: Request) -> Response:

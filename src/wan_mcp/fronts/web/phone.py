@@ -1,4 +1,7 @@
-"""The addresses of the page for another device in this network, each with a link that signs it in once."""
+"""The addresses of the page for another device in this network, each with a link that signs it in once.
+
+The link signs in the owner who has asked for it.
+"""
 
 import ipaddress
 import socket
@@ -11,6 +14,7 @@ from starlette.responses import Response
 from wan_mcp.fronts.web.access import SIGN_IN, PageAccess
 from wan_mcp.fronts.web.answers import Answers
 from wan_mcp.fronts.web.shapes import PhoneAnswer
+from wan_mcp.service.owners import owner_now
 
 __all__ = ["PhoneRoutes", "addresses_of"]
 
@@ -31,7 +35,7 @@ class PhoneRoutes:
         urls = [f"{request.url.scheme}://{base}{f':{port}' if port else ''}" for base in bases]
         if not _is_here(request.url.hostname or ""):  # this browser's own way works, whatever is in between
             urls = list(dict.fromkeys([str(request.base_url).rstrip("/"), *urls]))
-        end = f"{SIGN_IN}?code={await self._access.make_link()}" if self._access.required else "/"
+        end = f"{SIGN_IN}?code={await self._access.make_link(owner_now())}" if self._access.required else "/"
         return self._answers.plain(PhoneAnswer(links=[f"{url}{end}" for url in urls]))
 
 

@@ -39,8 +39,8 @@ class Sessions:
         self._failures = 0
         self._blocked_until = 0.0
 
-    def make_link(self) -> tuple[str, Path]:
-        """Return the secret of a link that signs in once, soon; and where a page that opens it may be written.
+    def make_link(self, owner: str = HOME_USER) -> tuple[str, Path]:
+        """Return the secret of a link that signs `owner` in once, soon; and where a page that opens it may be written.
 
         Raises:
             HomeUnusable: the home cannot be written.
@@ -48,22 +48,23 @@ class Sessions:
         secret = secrets.token_urlsafe(32)
         self._sweep(self._links, LINK_S)
         with writing_to(self._links), atomic_file(self._links / _name(secret), private=True) as file:
-            file.write_text("", encoding="ascii")
+            file.write_text(owner, encoding="ascii")
         return secret, self._links / f"{_name(secret)}.html"
 
-    def redeem(self, secret: str) -> bool:
-        """Check the secret of a link, which is of no use afterwards."""
+    def redeem(self, secret: str) -> str | None:
+        """Return whom a link signs in, by its secret, which is of no use afterwards; None if it is of none now."""
         if len(secret) != SECRET_CHARACTERS:
-            return False
+            return None
         file = self._links / _name(secret)
         try:
             age = time.time() - file.stat().st_mtime
+            owner = file.read_text(encoding="ascii")
             file.unlink()  # of two that come at once, one fails here
-        except OSError:
-            return False
+        except (OSError, UnicodeDecodeError):
+            return None
         with suppress(OSError):
             file.with_name(f"{file.name}.html").unlink()
-        return -LINK_S < age < LINK_S
+        return owner if -LINK_S < age < LINK_S and (owner == HOME_USER or self._tokens.of(owner)) else None
 
     def owner_of_token(self, token: str) -> str | None:
         """Return whose token a person has typed; None for a wrong one."""

@@ -29,9 +29,10 @@ export function Activity() {
   </section>`;
 }
 
-/** The waiting jobs that this page may move, in the order in which they are served. */
+/** The waiting jobs that this page may move, its owner's, in the order in which they are served. */
 function waitingLine(all) {
-  return all.filter((job) => job.state === "queued" && job.owner === "").sort((a, b) => (a.queue_position ?? 0) - (b.queue_position ?? 0));
+  const mine = all.filter((job) => job.state === "queued" && job.owner === document.body.dataset.owner);
+  return mine.sort((a, b) => (a.queue_position ?? 0) - (b.queue_position ?? 0));
 }
 
 async function move(job, before) {
