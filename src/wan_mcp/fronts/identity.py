@@ -3,7 +3,8 @@
 The guards of the HTTP front say so in the request's scope.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from math import inf
 
 from starlette.types import Scope
 
@@ -19,8 +20,8 @@ class Identity:
     """Whose request it is."""
 
     owner: str
-    by_token: bool = False
-    """Whether the request carries a token, rather than a browser's cookie or a signature."""
+    expires_at: float = field(default=inf, compare=False)
+    """When the token that was shown ends by itself; Unix time."""
 
 
 STRANGER = Identity(NOBODY)

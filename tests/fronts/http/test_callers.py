@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 import psutil
 import pytest
+from starlette.types import Message, Scope
 
 from tests.fixtures.command_line import COMMAND, environment
 from tests.support.patience import PATIENCE_S
@@ -15,6 +16,8 @@ from wan_mcp.fronts.discretion import NEAR
 from wan_mcp.fronts.http.app import settings_for
 from wan_mcp.fronts.http.callers import Callers
 from wan_mcp.fronts.http.peer import Peer, can_tell_users, peer_of
+from wan_mcp.fronts.identity import IDENTITY, Identity
+from wan_mcp.service.owners import HOME_USER
 from wan_mcp.settings import Settings
 
 NOBODY = 65534
@@ -129,6 +132,27 @@ async def test_only_callers_on_this_machine_and_through_no_proxy_are_near(
     scope = {"type": "http", "method": "GET", "path": "/", "headers": headers, "client": ("127.0.0.1", 9)}
     await Callers(app, host, own_user_only=False)(scope, None, None)  # type: ignore[arg-type]
     assert seen[NEAR] is near
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(("identity", "is_served"), [(Identity(HOME_USER), True), (None, False)])
+async def test_a_sign_in_is_enough_from_another_machine_of_which_this_system_knows_no_user(
+    identity: Identity | None, is_served: bool
+) -> None:
+    served: list[str] = []
+    sent: list[Message] = []
+
+    async def app(scope, receive, send):  # type: ignore[no-untyped-def]
+        served.append(scope["path"])
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    scope: Scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "client": ("192.0.2.7", 9),
+             "server": ("192.0.2.1", 80), IDENTITY: identity}  # fmt: skip
+    await Callers(app, "0.0.0.0", own_user_only=True)(scope, None, send)  # type: ignore[arg-type]
+    assert served == (["/"] if is_served else [])
+    assert [message["status"] for message in sent[:1]] == ([] if is_served else [401])
 
 
 @pytest.mark.parametrize("flag", [("--http-token", TOKEN), (f"--http-token={TOKEN}",)])

@@ -8,7 +8,7 @@ import json
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import anyio
@@ -26,7 +26,8 @@ from tests.support.http_fronts import site
 from tests.support.patience import PATIENCE_S
 from wan_mcp.errors import UserError
 from wan_mcp.fronts.http.app import listen
-from wan_mcp.fronts.http.oauth import BETWEEN_FETCHES_S, KEYS_FRESH_S, KEYS_KEPT_S, ResourceServer
+from wan_mcp.fronts.http.credentials import Credentials
+from wan_mcp.fronts.http.oauth import BETWEEN_FETCHES_S, KEYS_FRESH_S, KEYS_KEPT_S, SKEW_S, ResourceServer
 from wan_mcp.fronts.identity import Identity
 from wan_mcp.service.tokens import Tokens
 from wan_mcp.settings import Settings
@@ -116,7 +117,7 @@ async def test_a_token_of_the_issuer_for_this_server_makes_an_owner_of_its_subje
             assert len(owners) == 1
             [ada] = owners
             assert isinstance(ada, Identity)
-            assert (ada.owner.startswith("oauth:"), ada.owner.endswith(":ada"), ada.by_token) == (True, True, True)
+            assert (ada.owner.startswith("oauth:"), ada.owner.endswith(":ada")) == (True, True)
             bob = await server.identify(SCOPE, issuer.token(sub="bob"))
             assert isinstance(bob, Identity)
             assert bob.owner != ada.owner
@@ -192,12 +193,28 @@ async def test_new_keys_are_found_withdrawn_ones_end_and_an_outage_is_bridged() 
             assert await status(new) == 200
             now += KEYS_KEPT_S
             assert await status(new) == 503
+            now += BETWEEN_FETCHES_S / 2
+            assert await status(new) == 503  # also while the issuer is not asked again
             now += BETWEEN_FETCHES_S + 1
             issuer.answers = metadata
             assert await status(new) == 200
             issuer.answers = {path: facts | {"issuer": "https://evil.example"} for path, facts in metadata.items()}
             now += KEYS_KEPT_S + 1
             assert await status(new) == 503
+
+
+async def test_what_a_token_has_opened_ends_when_the_token_does() -> None:
+    end = int(time.time()) + 300
+    with anyio.fail_after(PATIENCE_S):
+        async with issuing() as issuer:
+            server = ResourceServer(issuer.url, AUDIENCE)
+            ada = await server.identify(SCOPE, issuer.token(exp=end))
+    assert isinstance(ada, Identity)
+    assert ada.expires_at == end + SKEW_S
+    credentials = Credentials("", None, server)
+    assert credentials.may_be_revoked(ada)
+    assert credentials.is_valid(ada)
+    assert not credentials.is_valid(replace(ada, expires_at=time.time()))
 
 
 async def test_the_server_says_how_to_get_a_token_and_answers_nobody_without_one(settings: Settings) -> None:

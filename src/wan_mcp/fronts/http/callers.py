@@ -58,10 +58,8 @@ class Callers:
 
     def _peer(self, scope: Scope) -> Peer:
         identity: Identity | None = scope.get(IDENTITY)
-        if not self._own_user_only or (
-            identity is not None and (identity.by_token or is_proxied(scope) or identity.owner != HOME_USER)
-        ):
-            return Peer.SAME_USER  # they have sent a token, which only its owner gives away
+        if not self._own_user_only or identity is not None:
+            return Peer.SAME_USER  # a token, a sign-in or a link has shown whose request it is
         client, server = scope.get("client"), scope.get("server")
         if client is None or server is None or server[1] is None:
             return Peer.UNKNOWN

@@ -2,6 +2,7 @@
 
 import hmac
 import secrets
+import time
 
 from starlette.datastructures import Headers
 from starlette.responses import PlainTextResponse, Response
@@ -38,11 +39,11 @@ class Credentials:
         if not sent:
             return None
         if self._token and hmac.compare_digest(sent, self._token.encode()):
-            return Identity(HOME_USER, by_token=True)
+            return Identity(HOME_USER)
         text = sent.decode("utf-8", "replace")
         owner = self._tokens.owner_of(text) if self._tokens is not None else None
         if owner is not None:
-            return Identity(owner, by_token=True)
+            return Identity(owner)
         if Tokens.has_form_of_one(text):
             return self._refused(scope, WRONG)
         if self._oauth is not None:
@@ -68,7 +69,7 @@ class Credentials:
 
     def is_valid(self, identity: Identity) -> bool:
         """Check whether an identity that was found before still holds."""
-        return self._links_of(identity.owner) is not None
+        return time.time() < identity.expires_at and self._links_of(identity.owner) is not None
 
     def missing(self, scope: Scope) -> Response:
         """Return the answer to a request that carries no token."""

@@ -148,7 +148,7 @@ class BearerToken:
         return await self._app(scope, receive, send)
 
     def _until_revoked(self, scope: Scope, send: Send) -> Send:
-        """Return what sends an answer; a stream of events ends when the token that has opened it is revoked."""
+        """Return what sends an answer; a stream of events ends with the token that has opened it."""
         identity: Identity | None = scope.get(IDENTITY)
         if identity is None or not self._credentials.may_be_revoked(identity):
             return send
@@ -160,7 +160,7 @@ class BearerToken:
                 media_type = Headers(raw=message["headers"]).get("content-type", "")
                 state = "streaming" if media_type.startswith("text/event-stream") else "whole"
             elif state == "streaming" and not self._credentials.is_valid(identity):
-                log.info("a stream of %r ends: its token was revoked", identity.owner)
+                log.info("a stream of %r ends: its token has ended", identity.owner)
                 state, message = "ended", {"type": "http.response.body", "body": b"", "more_body": False}
             elif state == "ended":
                 return

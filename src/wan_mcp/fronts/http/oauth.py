@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 WELL_KNOWN = "/.well-known/oauth-protected-resource"
 ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA")
-"""Of signatures with a public key. No others: with a shared secret or none, whoever knows the public key could sign."""
+"""Of signatures with a public key. No others: with a shared secret or none, all who know the public key could sign."""
 TYPES = (None, "jwt", "at+jwt", "application/at+jwt")
 """Of access tokens; an issuer signs other tokens, too."""
 OF_OAUTH = "oauth:"
@@ -142,7 +142,7 @@ class ResourceServer:
         if missing := [each for each in self._scopes if each not in _scopes_in(claims)]:
             words = f"The access token lacks the scope {' '.join(missing)}."
             return self.refused(scope, words, error="insufficient_scope", status=403)
-        return Identity(_owner(self._issuer, claims["sub"]), by_token=True)
+        return Identity(_owner(self._issuer, claims["sub"]), expires_at=float(claims["exp"]) + SKEW_S)
 
     async def _claims(self, token: str) -> dict[str, Any]:
         try:
@@ -188,7 +188,7 @@ class ResourceServer:
                     if now - self._fetched > KEYS_KEPT_S:
                         raise
                     log.warning("the keys of %s could not be fetched; those of before are used", self._issuer)
-            elif not self._keys and now - self._fetched > KEYS_KEPT_S:
+            elif now - self._fetched > KEYS_KEPT_S:
                 raise _Unreachable(f"{self._issuer} did not answer a moment ago")
             known = self._found(key_id)
         if known is None:
