@@ -15,6 +15,7 @@ from mcp.types import PromptReference, ResourceTemplateReference
 from tests.fixtures.mcp_server import ERAS
 from tests.support.http_fronts import Site
 from tests.support.patience import PATIENCE_S
+from tests.support.task_client import TaskExtension, ask
 
 __all__ = ["PAGE", "SECRET", "Deletions", "Sights", "Target", "Uses", "Visitor", "doors", "visiting"]
 
@@ -29,6 +30,20 @@ class Visitor:
 
     web: httpx2.AsyncClient
     mcp: Client
+
+    @asynccontextmanager
+    async def with_tasks(self) -> AsyncIterator[Client]:
+        """Another client of the same token, of the newer protocol, which takes tasks and hears of changes."""
+        transport = streamable_http_client(f"{str(self.web.base_url).rstrip('/')}/mcp", http_client=self.web)
+        async with Client(transport, mode=ERAS[1], extensions=[TaskExtension()]) as client:
+            yield client
+
+    async def task(self, what: str, task_id: str) -> str | None:
+        """What `tasks/WHAT` answers; None if it is refused."""
+        async with self.with_tasks() as client:
+            with suppress(MCPError):
+                return json.dumps(await ask(client, what, task_id))
+        return None
 
     async def tool(self, name: str, **arguments: Any) -> dict[str, Any] | None:
         """What a tool returns; None if it refuses."""
@@ -102,6 +117,14 @@ class Sights:
 
     async def by_job_resource(self, who: Visitor, it: Target) -> str | None:
         return await who.read(f"wan://jobs/{it.id}")
+
+    async def by_task(self, who: Visitor, it: Target) -> str | None:
+        return await who.task("get", it.id)
+
+    async def by_listening(self, who: Visitor, it: Target) -> str | None:
+        job = [f"wan://jobs/{it.id}"]
+        async with who.with_tasks() as client, client.listen(resource_subscriptions=job) as stream:
+            return SECRET if stream.honored.resource_subscriptions else None
 
     async def by_gallery(self, who: Visitor, it: Target) -> str | None:
         return await who.read("wan://gallery")
@@ -179,6 +202,12 @@ class Uses:
 
     async def by_cancelling(self, who: Visitor, it: Target) -> object:
         return await who.tool("cancel_job", job_id=it.id)
+
+    async def by_updating_its_task(self, who: Visitor, it: Target) -> object:
+        return await who.task("update", it.id)
+
+    async def by_cancelling_its_task(self, who: Visitor, it: Target) -> object:
+        return await who.task("cancel", it.id)
 
     async def by_remix(self, who: Visitor, it: Target) -> object:
         return await who.tool("remix", job_id=it.id, seed="new", wait_s=0)

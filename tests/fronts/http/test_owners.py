@@ -93,6 +93,9 @@ async def test_a_job_under_way_is_stopped_looked_at_and_counted_without_a_word_a
                 assert it.id not in (await bob.web.get(path)).text
             assert (await bob.web.get(f"/media/previews/{it.id}.jpg")).status_code == 404
             assert await bob.tool("cancel_job", job_id=it.id) is None
+            for moved, before in ((it.id, None), (it.id, own["job_id"]), (own["job_id"], it.id)):
+                answer = await bob.web.post(f"/api/jobs/{moved}/move", json={"before": before}, headers=PAGE)
+                assert answer.status_code == 404, (moved, before)
             still = await alice.tool("get_job", job_id=it.id, wait_s=0)
             assert still is not None
             assert still["status"] in ("queued", "running")
@@ -109,6 +112,60 @@ async def test_a_job_under_way_is_stopped_looked_at_and_counted_without_a_word_a
                 while '"succeeded"' not in next_data:  # of bob's own job
                     next_data = await anext(lines)
                     assert it.id not in next_data
+
+
+async def test_a_stream_of_changes_says_nothing_of_results_of_others(settings: Settings) -> None:
+    guarded, tokens = with_tokens(settings, "alice", "bob")
+    with anyio.fail_after(PATIENCE_S):
+        async with (
+            site(guarded, EVERYWHERE) as http,
+            visiting(http, tokens["alice"]) as alice,
+            visiting(http, tokens["bob"]) as bob,
+            visiting(http, HOME_TOKEN) as home,
+        ):
+            own = await bob.tool("generate_image", prompt="mine")
+            assert own is not None
+            addresses = ["wan://gallery", f"wan://jobs/{own['job_id']}"]
+            async with (
+                bob.mcp.listen(resource_subscriptions=addresses) as of_bob,
+                home.mcp.listen(resource_subscriptions=addresses[:1]) as of_home,
+            ):
+                made = await alice.tool("generate_image", prompt=SECRET)
+                assert made is not None
+                assert await alice.tool("delete_job", job_id=made["job_id"])
+                assert (await anext(aiter(of_home))).uri == "wan://gallery"  # type: ignore[union-attr]
+                assert await bob.tool("keep_job", job_id=own["job_id"])
+                assert (await anext(aiter(of_bob))).uri == addresses[1]  # type: ignore[union-attr]
+
+
+async def test_a_code_for_a_phone_signs_in_who_has_asked_for_it(settings: Settings) -> None:
+    guarded, tokens = with_tokens(settings, "alice")
+    with anyio.fail_after(PATIENCE_S):
+        async with (
+            site(guarded, "192.168.7.20") as http,
+            visiting(http, tokens["alice"]) as alice,
+            visiting(http, HOME_TOKEN) as home,
+        ):
+            assert await home.tool("generate_image", prompt=SECRET)
+            mine = await alice.tool("generate_image", prompt="mine")
+            assert mine is not None
+
+            async def code(who: Visitor) -> str:
+                [link] = (await who.web.post("/api/phone", headers=PAGE)).json()["links"]
+                return str(link)[str(link).index("/sign-in") :]
+
+            async def seen(path: str) -> tuple[int, str] | None:
+                """How many jobs the page behind a link shows, and whose it says that it is."""
+                async with httpx2.AsyncClient(base_url=http.url, timeout=PATIENCE_S) as phone:
+                    if (await phone.get(path)).status_code != 200:
+                        return None
+                    owner = (await phone.get("/")).text.partition('data-owner="')[2].partition('"')[0]
+                    return len((await phone.get("/api/jobs")).json()["jobs"]), owner
+
+            assert [await seen(await code(who)) for who in (alice, home)] == [(1, "alice"), (2, "")]
+            late = await code(alice)
+            Tokens(settings.home).revoke("alice")
+            assert await seen(late) is None
 
 
 async def test_what_concerns_everybody_is_for_the_homes_user_only(settings: Settings) -> None:
@@ -167,6 +224,8 @@ async def test_a_picture_that_an_owner_sent_is_of_no_use_to_another(settings: Se
             site(guarded, EVERYWHERE) as http,
             visiting(http, tokens["alice"]) as alice,
             visiting(http, tokens["bob"]) as bob,
+            visiting(http, HOME_TOKEN) as home,
+            httpx2.AsyncClient(timeout=PATIENCE_S) as stranger,
         ):
             taken = (await alice.web.post("/api/inputs", content=png(32, 24), headers=PAGE)).json()
             job = {"kind": "video", "prompt": "a star", "image": taken["id"]}
@@ -174,6 +233,15 @@ async def test_a_picture_that_an_owner_sent_is_of_no_use_to_another(settings: Se
             assert await bob.get(taken["url"]) is None
             assert await bob.send("POST", "/api/jobs", job) is None
             assert await alice.send("POST", "/api/jobs", job)
+            sent = (await alice.web.post("/media/inputs", content=png(32, 24))).json()
+            offered = (await alice.web.post("/media/upload-links")).json()
+            assert (await stranger.post(offered["link"], content=png(32, 24))).status_code == 200
+            for address in (sent["image"], offered["image"]):
+                reference = {"prompt": "a star", "input_reference": address}
+                for who, is_used in ((bob, False), (home, False), (alice, True)):
+                    assert bool(await who.tool("caption_image", image=address, wait_s=0)) is is_used
+                    assert bool(await who.tool("caption_image", image=address, dry_run=True)) is is_used
+                    assert bool(await who.send("POST", "/v1/videos", reference)) is is_used
 
 
 async def test_a_link_opens_the_file_in_the_name_of_its_owner_and_ends_with_the_token(settings: Settings) -> None:

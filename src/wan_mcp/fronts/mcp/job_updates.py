@@ -13,6 +13,7 @@ from wan_mcp.errors import UserError
 from wan_mcp.jobs.history import JobChanges
 from wan_mcp.schema.enums import JobState
 from wan_mcp.service.background import Health, background, retried
+from wan_mcp.service.owners import HOME_USER, owner_now
 from wan_mcp.service.service import JobService
 
 __all__ = ["GALLERY", "Follower", "JobUpdates", "job_uri"]
@@ -37,7 +38,8 @@ class Follower:
     addresses.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, owner: str) -> None:
+        self.owner = owner
         self.wanted: set[str] = set()
         self.closed = False
         self._changed: dict[str, None] = {}
@@ -85,8 +87,8 @@ class JobUpdates:
 
     @asynccontextmanager
     async def following(self) -> AsyncIterator[Follower]:
-        """Provide a follower, which misses nothing from now on until the block ends."""
-        follower = Follower()
+        """Provide a follower for the current caller, which misses nothing from now on until the block ends."""
+        follower = Follower(owner_now())
         async with self._joining:
             if not self._followers:
                 self._cursor = await self._service.cursor()
@@ -121,15 +123,17 @@ class JobUpdates:
             changes = await self._service.changed_since(self._cursor, PATIENCE_S)
             for follower in self._followers:
                 # Nobody knows what has changed in a table that was replaced.
-                follower.put(list(follower.wanted) if changes.restarted else _addresses(changes))
+                follower.put(list(follower.wanted) if changes.restarted else _addresses(changes, follower.owner))
             self._cursor = changes.cursor
             if not changes.more:
                 await anyio.sleep(PAUSE_S)
 
 
-def _addresses(changes: JobChanges) -> list[str]:
-    """Return the resources that a change is about."""
+def _addresses(changes: JobChanges, owner: str) -> list[str]:
+    """Return the resources that a change is about, as an owner sees them: a gallery has the owner's results only."""
     listed = changes.jobs
     ids = [*(job.id for job in listed.jobs), *(row.id for row in listed.unreadable), *changes.deleted]
-    results = changes.deleted or any(job.state is JobState.SUCCEEDED for job in listed.jobs)
+    owners = [job.owner for job in listed.jobs if job.state is JobState.SUCCEEDED]
+    owners += [changes.owners_of_deleted.get(job_id, HOME_USER) for job_id in changes.deleted]
+    results = owners if owner == HOME_USER else owner in owners
     return [*map(job_uri, ids), *([GALLERY] if results else [])]
