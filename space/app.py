@@ -82,7 +82,9 @@ class Studio:
 
         async def submit() -> JobView:
             with acting_for(owner_of(visitor)):
-                return await self.service.submit(request, request_id, client=CLIENT)
+                picture = getattr(request, "image", None)  # a file of Gradio's, which an owner may not name
+                images = {picture: await self.service.admission.ingest_named(picture, [])} if picture else {}
+                return await self.service.submit(request, request_id, client=CLIENT, images=images)
 
         return str(self.run(submit).job.id)
 

@@ -20,10 +20,11 @@ import pytest
 
 from tests.clients.environments import REQUIREMENTS, python_environment
 from tests.conftest import ending_engines, fake_engine
+from tests.fixtures.mcp_server import png
 from tests.support.patience import PATIENCE_S
 from wan_mcp.jobs.database import Database
 from wan_mcp.jobs.store import JobStore
-from wan_mcp.schema.enums import JobState
+from wan_mcp.schema.enums import JobState, Kind
 from wan_mcp.schema.jobs import Job
 
 CHECKOUT = Path(__file__).parents[2]
@@ -35,6 +36,13 @@ import sys
 from gradio_client import Client
 client = Client(sys.argv[1], verbose=False)
 client.predict("", "a red circle", 1.0, 3, "", 7, False, 0, api_name="/text_to_video")
+"""
+
+CAPTION = """
+import sys
+from gradio_client import Client, handle_file
+client = Client(sys.argv[1], verbose=False)
+client.predict("", handle_file(sys.argv[2]), "", api_name="/caption")
 """
 
 
@@ -139,6 +147,17 @@ def test_a_program_submits_to_the_job_table_and_is_held_back_by_nothing(space: S
     assert newest.client == first.client == "Space"
     assert newest.owner.startswith("space:") and newest.owner != first.owner  # two visitors
     assert newest.plan.seed == 7 and newest.plan.num_frames == 9  # type: ignore[union-attr]
+
+
+def test_a_visitor_sends_a_picture(space: Space, tmp_path: Path) -> None:
+    picture = tmp_path / "a.png"
+    picture.write_bytes(png(32, 24))
+    command = [str(space.python), "-c", CAPTION, space.url, str(picture)]
+    subprocess.run(command, check=True, timeout=PATIENCE_S, capture_output=True)
+    plan = space.jobs()[0].plan
+    assert plan.kind is Kind.CAPTION
+    assert plan.image is not None
+    assert (plan.image.width, plan.image.height) == (32, 24)
 
 
 def test_a_visitor_follows_a_job_over_a_reload_stops_it_and_sees_no_other(space: Space) -> None:
