@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 from mcp import Client
 from mcp.types import ListRootsResult, Root
@@ -39,6 +40,34 @@ async def captions(settings: Settings, images: list[Path], roots: list[Path] | N
             result = await client.call_tool("caption_image", {"image": str(image), "wait_s": 0})
             said.append(" ".join(block.text for block in result.content if block.type == "text"))
     return said, asked
+
+
+async def test_calls_at_once_use_the_same_answer(settings: Settings, tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(png(32, 32))
+    asked, refused = 0, []
+
+    async def list_roots(context: Any) -> ListRootsResult:
+        nonlocal asked
+        asked += 1
+        await both_wait.wait()
+        return ListRootsResult(roots=[Root(uri=tmp_path.as_uri())])
+
+    async def caption(client: Client) -> None:
+        result = await client.call_tool("caption_image", {"image": str(tmp_path / "a.png"), "wait_s": 0})
+        refused.append(result.is_error)
+        both_wait.set()  # a call that did not wait for the answer
+
+    both_wait = anyio.Event()
+    async with (
+        serving(settings) as service,
+        Client(build_server(service), mode="legacy", list_roots_callback=list_roots) as client,
+        anyio.create_task_group() as calls,
+    ):
+        for _ in range(2):
+            calls.start_soon(caption, client)
+        await anyio.wait_all_tasks_blocked()
+        both_wait.set()
+    assert (refused, asked) == ([False, False], 1)
 
 
 async def test_images_of_an_open_project_are_read_and_no_others(settings: Settings, tmp_path: Path) -> None:

@@ -31,13 +31,21 @@ class ClientRoots:
     """What asks the client of one process for its roots."""
 
     def __init__(self) -> None:
+        self._asking = anyio.Lock()
         self._asked = False
+        self._folders: tuple[Path, ...] = ()
 
     async def of_call(self, ctx: Any, request: Request) -> tuple[Path, ...]:
-        """Return the client's folders if a call names a file by its path and they were not asked for before."""
+        """Return the client's folders if a call names a file by its path."""
         images = (getattr(request, name, None) for name in ("image", "last_image"))
-        if self._asked or not any(image and scheme_of(image) in ("", "file") for image in images):
+        if not any(image and scheme_of(image) in ("", "file") for image in images):
             return ()
+        async with self._asking:  # a call meanwhile needs the answer, too
+            if not self._asked:
+                self._folders = await self._ask(ctx)
+            return self._folders
+
+    async def _ask(self, ctx: Any) -> tuple[Path, ...]:
         session = ctx.session
         about = session.client_capabilities
         if isinstance(ctx.request_context.request, HttpRequest) or about is None or about.roots is None:
