@@ -16,6 +16,8 @@ def log_to_stderr(level: str) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Lines("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(level=level, handlers=[handler])
+    for library in ("httpx", "httpx2"):  # at INFO they write whole URLs, which may have a secret in them
+        logging.getLogger(library).setLevel(logging.WARNING)
 
 
 class _Lines(logging.Formatter):

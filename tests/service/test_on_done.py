@@ -3,6 +3,7 @@
 import base64
 import hmac
 import json
+import logging
 import os
 import stat
 import sys
@@ -21,6 +22,7 @@ from pydantic import ValidationError
 from tests.support.patience import PATIENCE_S
 from wan_mcp.jobs.database import Database
 from wan_mcp.jobs.notices import Notices, key_of
+from wan_mcp.logs import log_to_stderr
 from wan_mcp.schema.requests import ImageRequest
 from wan_mcp.service import on_done
 from wan_mcp.service.done_command import run_command
@@ -129,9 +131,11 @@ def verify(home: Path, headers: dict[str, str], body: bytes) -> None:
 
 
 async def test_a_url_gets_a_signed_notice_that_names_no_file_of_this_machine(
-    settings: Settings, receiver: Receiver
+    settings: Settings, receiver: Receiver, caplog: pytest.LogCaptureFixture
 ) -> None:
     settings = telling(settings, receiver.url)
+    caplog.set_level(logging.INFO)
+    log_to_stderr("INFO")  # as every front
     async with serving(settings) as service:
         job_id = await finished(service)
         await receiver.until(1)
@@ -148,6 +152,7 @@ async def test_a_url_gets_a_signed_notice_that_names_no_file_of_this_machine(
     assert str(settings.home) not in body.decode()
     assert stat.S_IMODE(secret_file(settings.home).stat().st_mode) == 0o600
     assert due(settings) == []
+    assert "secret=1" not in caplog.text
 
 
 async def test_a_notice_is_repeated_until_it_arrives(settings: Settings, receiver: Receiver) -> None:

@@ -1,6 +1,6 @@
 """Pictures that clients send on their own: kept like all input images, and named by an address of their owner's.
 
-The address can be passed as `image`. Whoever else learns it cannot use it: it is looked up together with the owner.
+The address can be passed as `image`. Nobody else can use it: it is looked up together with the owner.
 """
 
 import re

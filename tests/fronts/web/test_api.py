@@ -273,7 +273,8 @@ async def test_a_page_elsewhere_reads_no_path_of_this_machine_and_names_none(stu
 async def test_a_picture_that_is_too_large_or_none_is_refused(studio: Studio) -> None:
     large = b"\x89PNG" + bytes(21_000_000)
     own = {"X-Wan-Mcp": "page"}
-    assert (await studio.web.post("/api/inputs", content=large, headers=own)).status_code == 413
+    refused = await studio.web.post("/api/inputs", content=large, headers=own)
+    assert (refused.status_code, refused.json()["error"]) == (413, "The picture is too large; the limit is 20.0 MB.")
     for content in (b"", b"<svg/>", b"\x89PNG\r\n\x1a\n"):
         answer = await studio.web.post("/api/inputs", content=content, headers=own)
         assert answer.status_code == 400, answer.text

@@ -85,7 +85,7 @@ def stdio(ctx: typer.Context) -> None:
 def http(
     ctx: typer.Context,
     host: Annotated[
-        str, typer.Option(help="Address to listen on. Any but a loopback address needs WAN_MCP_HTTP_TOKEN.")
+        str, typer.Option(help="Address to listen on. Any but a loopback address needs a token.")
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 picks a free one.")] = 8000,
     no_page: Annotated[

@@ -27,7 +27,7 @@ PORT = 8000
 def studio(
     ctx: typer.Context,
     host: Annotated[
-        str, typer.Option(help="Address to listen on. Any but a loopback address needs WAN_MCP_HTTP_TOKEN.")
+        str, typer.Option(help="Address to listen on. Any but a loopback address needs a token.")
     ] = "127.0.0.1",
     port: Annotated[
         int | None,

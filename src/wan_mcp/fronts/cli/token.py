@@ -21,7 +21,7 @@ Name = Annotated[str, typer.Argument(help="The owner: small letters, digits and 
 def add(ctx: typer.Context, name: Name) -> None:
     """Make a token and print it, once: only its hash is kept.
 
-    Whoever sends it sees and touches the jobs and results of that name only. A running server accepts it at once.
+    It opens the jobs and results of that name only. A running server accepts it at once.
     """
     token = Tokens(ctx.obj.home).add(name)
     echo(f"The token of {name}, which is shown only now. Clients send it as 'Authorization: Bearer …'.", err=True)

@@ -75,7 +75,8 @@ class Inputs:
         try:
             return await picture_of(request, self._most)
         except TooLarge as error:
-            raise Refusal(413, error.code, f"{str(error).capitalize()}.") from error
+            words = str(error)
+            raise Refusal(413, error.code, f"{words[:1].upper()}{words[1:]}.") from error
 
     async def show(self, request: Request) -> Response:
         """Serve a picture that was taken in; to a page elsewhere, one that it has sent."""
