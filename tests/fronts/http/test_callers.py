@@ -22,6 +22,7 @@ from wan_mcp.settings import Settings
 
 NOBODY = 65534
 TOKEN = "a long secret"
+SECRET_PATH = "hooks-of-mine"
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")
 pytestmark = pytest.mark.skipif(not can_tell_users(), reason="this system does not tell whose connections are")
 
@@ -159,7 +160,8 @@ async def test_a_sign_in_is_enough_from_another_machine_of_which_this_system_kno
 def test_a_token_given_as_a_flag_is_in_no_command_line_and_no_childs_environment(
     settings: Settings, flag: tuple[str, ...]
 ) -> None:
-    command = [*COMMAND, *flag, "http", "--port", "0"]
+    told = f"http://127.0.0.1:9/{SECRET_PATH}"
+    command = [*COMMAND, *flag, "--on-done", told, "http", "--port", "0"]
     with subprocess.Popen(command, env=environment(settings), stderr=subprocess.PIPE, text=True) as process:
         try:
             assert process.stderr is not None
@@ -178,9 +180,11 @@ def test_a_token_given_as_a_flag_is_in_no_command_line_and_no_childs_environment
             process.terminate()
             process.communicate()
     assert "http" in seen
-    assert TOKEN not in " ".join(seen)
-    assert TOKEN not in "".join(said)
-    assert any("WAN_MCP_HTTP_TOKEN" in line for line in said)
+    for secret in (TOKEN, SECRET_PATH):
+        assert secret not in " ".join(seen)
+        assert secret not in "".join(said)
+    for name in ("WAN_MCP_HTTP_TOKEN", "WAN_MCP_ON_DONE"):
+        assert any(name in line for line in said)
     assert TOKEN not in str(settings.model_copy(update={"http_token": TOKEN}))
     assert TOKEN not in str(settings.model_copy(update={"http_token": TOKEN}).environment())
 

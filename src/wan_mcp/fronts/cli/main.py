@@ -48,7 +48,7 @@ def _remember(ctx: typer.Context, settings: Settings) -> None:
     # A person reads sentences. The log of one command is for those who ask for it on that command's line.
     logs = ctx.invoked_subcommand in SERVERS or ctx.params.get("log_level") is not None
     log_to_stderr(settings.log_level if logs else "CRITICAL")
-    _take_token_off_the_command_line(settings)
+    _take_secrets_off_the_command_line(settings)
     for sentence in mistyped_variables():
         log.warning(sentence)
 
@@ -98,18 +98,25 @@ def http(
     run_http(ctx.obj.model_copy(update={"http_page": False}) if no_page else ctx.obj, host, port)
 
 
-def _take_token_off_the_command_line(settings: Settings) -> None:
-    """Start this process again with the token in its environment: every user can read the command lines of all."""
-    flag, given = "--http-token", sys.orig_argv
-    if not any(word == flag or word.startswith(f"{flag}=") for word in sys.argv):
+def _take_secrets_off_the_command_line(settings: Settings) -> None:
+    """Start this process again with secrets in its environment: every user can read the command lines of all."""
+    flags = {f"--{name.replace('_', '-')}": name for name in ("http_token", "on_done")}  # a URL may have one in it
+    found = {flag: name for flag, name in flags.items() if any(_gives(word, flag) for word in sys.argv)}
+    if not found:
         return
-    log.warning("the token was on the command line, which every user can read; set WAN_MCP_HTTP_TOKEN instead")
+    for flag, name in found.items():
+        log.warning("%s was on the command line, which every user can read; set %s instead", flag, variable(name))
+    given = sys.orig_argv
     kept = [
         word
         for before, word in zip(["", *given], given, strict=False)
-        if word != flag and before != flag and not word.startswith(f"{flag}=")
+        if before not in found and not any(_gives(word, flag) for flag in found)
     ]
-    os.execve(sys.executable, kept, os.environ | {variable("http_token"): settings.http_token})
+    os.execve(sys.executable, kept, os.environ | {variable(name): getattr(settings, name) for name in found.values()})
+
+
+def _gives(word: str, flag: str) -> bool:
+    return word == flag or word.startswith(f"{flag}=")
 
 
 def main() -> None:
