@@ -11,8 +11,9 @@ import pytest
 from tests.fixtures.job_table import video_plan, video_request
 from wan_mcp.jobs import meetings
 from wan_mcp.jobs.database import Database
-from wan_mcp.jobs.meetings import find_invitation, invite, sweep_meetings
+from wan_mcp.jobs.meetings import Meeting, find_invitation, helpers, invite, sweep_meetings
 from wan_mcp.jobs.store import JobStore
+from wan_mcp.schema.enums import JobState
 from wan_mcp.schema.jobs import Job
 
 
@@ -109,7 +110,28 @@ def test_only_the_owner_may_enter_a_meeting(tmp_path: Path, job: Job) -> None:
 
 def test_meetings_of_jobs_that_do_not_run_are_swept(tmp_path: Path, job: Job) -> None:
     meeting = invite(tmp_path, job, ["cuda:1"])
-    sweep_meetings(tmp_path, {job.id})
+    sweep_meetings(tmp_path, lambda: {job.id})
     assert meeting.folder.is_dir()
-    sweep_meetings(tmp_path, ())
+    sweep_meetings(tmp_path, set)
     assert not meeting.folder.exists()
+
+
+def test_engines_help_from_the_beginning_of_a_job_to_the_end_of_that_attempt(tmp_path: Path, job: Job) -> None:
+    meeting = Meeting(invite(tmp_path, job, ["cuda:1"]).folder, job.id, ("cuda:0", "cuda:1"))
+    assert helpers(tmp_path, [job]) == {}
+    meeting.start(2)
+    assert helpers(tmp_path, [job]) == {"cuda:1": job}
+    assert helpers(tmp_path, [job.model_copy(update={"attempt": 2})]) == {}
+    assert helpers(tmp_path, [job.model_copy(update={"state": JobState.QUEUED})]) == {}
+
+
+def test_a_meeting_that_begins_during_a_sweep_stays(tmp_path: Path, job: Job) -> None:
+    invite(tmp_path, job.model_copy(update={"id": "ended"}), ["cuda:1"])
+    begun: list[Path] = []
+
+    def running() -> set[str]:
+        begun.append(invite(tmp_path, job, ["cuda:1"]).folder)
+        return set()  # as it was before that job was claimed
+
+    sweep_meetings(tmp_path, running)
+    assert [*(tmp_path / meetings.FOLDER).iterdir()] == begun

@@ -11,11 +11,13 @@ from unittest.mock import patch
 import torch
 from torch import Tensor
 
+from wan_mcp.engine.parallel import rank_group
 from wan_mcp.engine.parallel.context_parallel import ContextParallel, context_parallel, current_context
 from wan_mcp.engine.parallel.job_ranks import JobRanks
-from wan_mcp.engine.parallel.rank_group import RankGroup
+from wan_mcp.engine.parallel.rank_group import LOST_WITHIN_S, RankGroup
 
 __all__ = [
+    "ask_in_vain",
     "decode_together",
     "die",
     "exchange",
@@ -23,6 +25,7 @@ __all__ = [
     "guided_step",
     "job",
     "joined_attention",
+    "leave_before_the_last_frames",
     "put_out_of_step",
     "send_from_first",
     "together",
@@ -183,6 +186,37 @@ def put_out_of_step(group: RankGroup, *, rank: int) -> str:
     return "done"
 
 
+def ask_in_vain(group: RankGroup) -> int:
+    """Ask for the least number in a collective that ends as NCCL's do at their time limit: nothing came, no error."""
+    with patch.object(rank_group, "_all_gather", lambda out, mine, group: None):
+        return group.least(2)
+
+
+def leave_before_the_last_frames(group: RankGroup, *, columns: int) -> Any:
+    """Decode one latent frame; all but the first rank stop once the pixels are exchanged."""
+    from contextlib import closing
+    from types import SimpleNamespace
+
+    from tests.fixtures.autoencoders import random_latents, random_vae
+    from wan_mcp.engine.families.wan.decode import FrameDecoder
+    from wan_mcp.engine.vae.chunked import ChunkedVAE
+
+    vae, ranks = random_vae("wan-mini"), JobRanks(group, guidance=False)
+    latents = random_latents(vae, 1)[..., :1, :1].expand(-1, -1, -1, 2, columns)
+    model: Any = SimpleNamespace(vae=vae, coders=ChunkedVAE(vae))
+    report: Any = SimpleNamespace(check=lambda: None)
+    decoder = FrameDecoder(model)
+    if group.rank:
+        shared = decoder._shared(latents, ranks)
+        assert shared is not None
+        ranks.agree()
+        [*decoder._fast(model.coders, latents, shared)]
+        with ranks.together():
+            raise InterruptedError
+    with closing(decoder.frames(latents, report, ranks)) as frames:
+        return next(frames).shape
+
+
 def send_from_first(group: RankGroup, *, dtype: str) -> Any:
     """Send a tensor from the first rank to all others, which do not know its shape."""
     ranks = JobRanks(group, guidance=False)
@@ -200,6 +234,7 @@ def job(
     fp8: bool = False,
     stop_after: int | None = None,
     die: tuple[int, int] | None = None,
+    older: int | None = None,
 ) -> Any:
     """Run a job: the first rank through the job table and to a file, the others help.
 
@@ -211,6 +246,7 @@ def job(
         fp8: whether blocks are in FP8.
         stop_after: the step after which somebody cancels the job.
         die: a rank, and the step after which it is killed.
+        older: a rank of an older version.
 
     Returns:
         On the first rank, the pixels of all results and the last receipt; on the others, how often they were asked
@@ -223,6 +259,9 @@ def job(
     from wan_mcp.media.video_writer import VideoWriter
     from wan_mcp.schema.enums import JobState, Stage
 
+    if older == group.rank:
+        with patch("wan_mcp.engine.components.receipt.__version__", "0.0.1"):
+            return job(group, home=home, embedded=embedded, plan=plan, fp8=fp8)
     bench, runner = _runner(home, embedded, plan.model, fp8=fp8)
     steps = 0
 
@@ -259,6 +298,7 @@ def job(
                 runner.run(ear.job.id, plan, report)
             else:
                 runner.run_shared(ear.job.id, plan, report, group)
+                assert ear.allowed_s == LOST_WITHIN_S
     except BaseException:
         bench.store.finish(ear.job, JobState.CANCELLED, caption=None)
         raise

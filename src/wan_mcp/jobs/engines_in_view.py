@@ -5,13 +5,14 @@ from functools import cache
 
 from wan_mcp.jobs.affinity import EngineInView, Timetable
 from wan_mcp.jobs.loaded_models import LoadedModels
+from wan_mcp.jobs.meetings import helpers
 from wan_mcp.jobs.store import JobStore
 from wan_mcp.jobs.timings import Timings, work_key
 from wan_mcp.jobs.waiting import computing, seconds_left
 from wan_mcp.jobs.workers import WorkerRegistry, WorkerRow
-from wan_mcp.schema.enums import RequestedPrecision
 from wan_mcp.schema.jobs import Job
 from wan_mcp.schema.plans import Plan
+from wan_mcp.settings import Settings
 
 __all__ = ["EnginesInView"]
 
@@ -22,9 +23,10 @@ LATE_S = 5.0
 class EnginesInView:
     """The engines of a home, and what jobs take on each."""
 
-    def __init__(self, store: JobStore, rows: WorkerRegistry, timings: Timings, precision: RequestedPrecision) -> None:
-        """Keep the sources; `precision` is that of the settings, which engines of this home are taken to share."""
-        self._store, self._rows, self._timings, self._precision = store, rows, timings, precision
+    def __init__(self, settings: Settings, store: JobStore, rows: WorkerRegistry) -> None:
+        """Keep the sources; the engines of this home are taken to share the precision of the settings."""
+        self._home, self._precision = settings.home, settings.precision
+        self._store, self._rows, self._timings = store, rows, Timings(store.database)
 
     def living_but(self, device: str) -> list[EngineInView]:
         """Return the living engines of other devices."""
@@ -36,7 +38,8 @@ class EnginesInView:
         return self._views({device: living.get(device) for device in devices})
 
     def _views(self, rows: dict[str, WorkerRow | None] | dict[str, WorkerRow]) -> list[EngineInView]:
-        at_work = computing(self._store.unfinished())
+        unfinished = self._store.unfinished()
+        at_work = helpers(self._home, unfinished) | computing(unfinished)
         return [self._view(device, row, at_work.get(device)) for device, row in rows.items()]
 
     def _view(self, device: str, row: WorkerRow | None, job: Job | None) -> EngineInView:

@@ -8,16 +8,17 @@ import json
 import logging
 import shutil
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from wan_mcp.files import atomic_file, atomic_folder
+from wan_mcp.schema.enums import JobState
 from wan_mcp.schema.jobs import Job
 
-__all__ = ["Invitation", "Meeting", "find_invitation", "invite", "sweep_meetings"]
+__all__ = ["Invitation", "Meeting", "find_invitation", "helpers", "invite", "sweep_meetings"]
 
 log = logging.getLogger(__name__)
 
@@ -99,7 +100,7 @@ def invite(home: Path, job: Job, devices: Sequence[str]) -> Meeting:
     Raises:
         OSError: the home cannot be written.
     """
-    folder = home / FOLDER / f"{job.id}-{job.attempt}"
+    folder = _folder(home, job)
     with atomic_folder(folder, private=True) as scratch:
         _write(scratch / INVITED, {"job": job.id, "devices": list(devices)})
     return Meeting(folder, job.id)
@@ -120,12 +121,30 @@ def find_invitation(home: Path, device: str) -> Invitation | None:
     return None
 
 
-def sweep_meetings(home: Path, running: Collection[str]) -> None:
-    """Remove the meetings of jobs that are not running: their engine died."""
+def helpers(home: Path, unfinished: Iterable[Job]) -> dict[str, Job]:
+    """Return the devices whose engines work on running jobs of other engines, with those jobs."""
+    found: dict[str, Job] = {}
+    for job in unfinished:
+        begun = _read(_folder(home, job) / BEGUN) if job.state is JobState.RUNNING else None
+        found |= {device: job for device in (begun or {"devices": []})["devices"][1:] if isinstance(device, str)}
+    return found
+
+
+def sweep_meetings(home: Path, running: Callable[[], Collection[str]]) -> None:
+    """Remove the meetings of jobs that are not running: their engine died.
+
+    `running` returns the ids of those that run. It is asked after the folders: a job is claimed before its meeting.
+    """
     with suppress(OSError):
-        for folder in (home / FOLDER).iterdir():
-            if folder.name.rpartition("-")[0] not in running:
+        folders = [*(home / FOLDER).iterdir()]
+        there = running()
+        for folder in folders:
+            if folder.name.removeprefix(".").rpartition("-")[0] not in there:
                 shutil.rmtree(folder, ignore_errors=True)
+
+
+def _folder(home: Path, job: Job) -> Path:
+    return home / FOLDER / f"{job.id}-{job.attempt}"
 
 
 def _file_name(device: str) -> str:

@@ -18,11 +18,11 @@ from wan_mcp.jobs.engines_in_view import EnginesInView
 from wan_mcp.jobs.fronts import Presence, settings_key
 from wan_mcp.jobs.gpus_per_job import GpusPerJob
 from wan_mcp.jobs.loaded_models import LoadedModels
+from wan_mcp.jobs.meetings import helpers
 from wan_mcp.jobs.orphans import engines_on, living_devices
 from wan_mcp.jobs.other_devices import OtherDevices
 from wan_mcp.jobs.processes import Processes
 from wan_mcp.jobs.store import JobStore
-from wan_mcp.jobs.timings import Timings
 from wan_mcp.jobs.waiting import LOOKED_AT, Waiting, computing, waiting_jobs
 from wan_mcp.jobs.workers import WorkerRegistry, WorkerRow
 from wan_mcp.schema.enums import JobState
@@ -47,7 +47,7 @@ class Supervisor:
         self._processes = processes or Processes()
         self._rows = WorkerRegistry(store.database, self._processes)
         self._other_devices = OtherDevices(settings.home, self._rows, self._processes)
-        self._in_view = EnginesInView(store, self._rows, Timings(store.database), settings.precision)
+        self._in_view = EnginesInView(settings, store, self._rows)
         self._gpus_per_job = GpusPerJob(settings, store, self._rows)
         self._started_to_share: dict[str, tuple[str, LoadedModels]] = {}
         """For which job, and which model, the engine of a device was started last without a job of its own."""
@@ -109,12 +109,17 @@ class Supervisor:
 
     def states(self) -> dict[str, str]:
         """Return what the engine of each device does, in a word: busy, idle, starting or off."""
-        busy = computing(self._store.unfinished())
+        busy = self._busy()
         rows = {device: self.engine(device) for device in self.all_devices()}
         return {
             device: "off" if row is None else "busy" if device in busy else "idle" if row.ready else "starting"
             for device, row in rows.items()
         }
+
+    def _busy(self) -> set[str]:
+        """Return the devices whose engines run a job, or help another with one."""
+        unfinished = self._store.unfinished()
+        return {*computing(unfinished), *helpers(self._settings.home, unfinished)}
 
     def job_on(self, device: str) -> Job | None:
         """Return the job that runs on a device, or None."""
@@ -133,7 +138,8 @@ class Supervisor:
         """
         with self._turn:
             engines = self.engines()
-            idle = [row for row in engines if not self._store.has_running(row.device)]
+            helping = helpers(self._settings.home, self._store.unfinished())
+            idle = [row for row in engines if not (self._store.has_running(row.device) or row.device in helping)]
             waiting = any(self._store.has_queued(device, self._other_devices) for device in self.devices)
             if waiting or (engines and not idle):
                 raise BadRequest("the engine has jobs; wait for them, or cancel them, and free its memory then")
@@ -233,7 +239,7 @@ class Supervisor:
             return
         here = [each.device for each in own if each not in asleep and not each.is_taken]
         at_work, table = self._in_view.of(here), self._in_view.timetable()
-        busy = computing(self._store.unfinished())
+        busy = self._busy()
 
         def take(engine: EngineInView, others: list[EngineInView]) -> bool:
             choice = choose(engine, others, line, table)

@@ -60,6 +60,10 @@ def test_a_rank_that_does_not_answer_ends_the_attempt_within_the_time_limit(rank
     assert ranks.run(2, "together", stops=None) == ["done"] * 2
 
 
+def test_a_collective_that_ended_without_a_rank_is_no_agreement(ranks: RankProcesses) -> None:
+    assert ranks.run(2, "ask_in_vain") == [("RankLost", "another device of this job does not answer")] * 2
+
+
 def test_a_rank_that_is_killed_ends_the_attempt_on_the_others() -> None:
     with rank_processes(2) as two:
         answers = two.run(2, "die", rank=1, after=5)

@@ -31,6 +31,12 @@ def test_small_frames_are_decoded_by_each_rank_alone(ranks: RankProcesses) -> No
         assert np.array_equal(whole, alone)
 
 
+def test_the_last_frames_are_used_only_when_all_ranks_have_sent_theirs(ranks: RankProcesses) -> None:
+    first, second = ranks.run(2, "leave_before_the_last_frames", columns=24)
+    assert second[0] == "InterruptedError"
+    assert first == ("RankLost", "another device of this job stopped")
+
+
 @pytest.mark.parametrize(("height", "width"), [(60, 104), (90, 160), (160, 90), (61, 103)])
 @pytest.mark.parametrize("count", [2, 3, 4])
 def test_strips_cover_the_longer_side_once(height: int, width: int, count: int) -> None:

@@ -43,7 +43,9 @@ def mini_plan(**changes: Any) -> Plan:
 
 
 @pytest.mark.parametrize(
-    "plan", [video_plan(TWO, count=2), image_plan(ONE), mini_plan()], ids=["video of two experts", "image", "wan-mini"]
+    "plan",
+    [video_plan(TWO, count=2), image_plan(ONE), mini_plan(), mini_plan(prompt="red", negative_prompt="red")],
+    ids=["video of two experts", "image", "wan-mini", "the same text twice"],
 )
 def test_with_guidance_two_ranks_make_the_very_frames_of_one(jobs: Jobs, plan: Plan) -> None:
     alone, _ = jobs.frames(1, plan)
@@ -88,6 +90,11 @@ def test_a_cancel_stops_all_ranks_after_the_same_step_and_the_next_job_runs(jobs
     assert first[0] == "JobCancelled"
     assert second == ("RankLost", "another device of this job stopped")
     assert np.array_equal(jobs.frames(2, plan)[0], jobs.frames(1, plan)[0])
+
+
+def test_engines_of_other_versions_make_no_job_together(jobs: Jobs) -> None:
+    for answer in jobs.run(2, mini_plan(), older=1):
+        assert answer == ("RankLost", "the devices of this job do not run the model alike")
 
 
 @pytest.mark.parametrize("dies", [0, 1])

@@ -55,6 +55,17 @@ def test_the_first_step_has_the_time_of_a_load_and_later_ones_that_of_a_step(
     silence(lambda seconds: 0 < seconds <= STEP_S)
 
 
+def test_a_job_that_may_wait_for_other_engines_has_the_time_for_it_in_each_step(
+    report: Reporter, silence: Callable[[Callable[[float], bool]], float]
+) -> None:
+    report.allow(3 * STEP_S)
+    report.enter(Stage.DENOISE)
+    report.step(0, 3)
+    report.step(1, 3)
+    report.alive()
+    silence(lambda seconds: 2 * STEP_S < seconds <= 3 * STEP_S)
+
+
 def test_work_that_reads_a_whole_model_has_the_time_of_a_load_until_the_next_word(
     report: Reporter, silence: Callable[[Callable[[float], bool]], float]
 ) -> None:

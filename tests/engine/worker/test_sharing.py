@@ -1,10 +1,12 @@
 """Whom an engine asks to share a job, and real engines that share one."""
 
+import errno
+import os
 import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +17,13 @@ from tests.fixtures.job_table import video_plan, video_request
 from tests.support.patience import PATIENCE_S
 from wan_mcp.engine.worker.reporter import Reporter
 from wan_mcp.engine.worker.sharing import Sharing
+from wan_mcp.errors import BadRequest
 from wan_mcp.jobs.database import Database
 from wan_mcp.jobs.device_lock import engine_lock
 from wan_mcp.jobs.gpus_per_job import MIN_STEP_S
 from wan_mcp.jobs.loaded_models import LoadedModels
-from wan_mcp.jobs.meetings import find_invitation
+from wan_mcp.jobs.meetings import Meeting, find_invitation, invite
+from wan_mcp.jobs.processes import Processes
 from wan_mcp.jobs.store import JobStore
 from wan_mcp.jobs.supervisor import Supervisor
 from wan_mcp.jobs.timings import Timings, stage_work
@@ -53,6 +57,9 @@ class Shares:
     def run_shared(self, job: Job, report: Reporter, folder: Path, ranks: int) -> str | None:
         raise NotImplementedError
 
+    def device_lost(self) -> bool:
+        return False
+
     def help(self, job: Job, folder: Path, rank: int, ranks: int, check: Callable[[], None]) -> None:
         raise NotImplementedError
 
@@ -83,10 +90,14 @@ class Engines:
         work = stage_work(plan)[Stage.DENOISE]
         Timings(self.database).record("cuda:0", plan.model, Stage.DENOISE, work, seconds, way)
 
+    def sharing(self, device: str, setting: Any = "all") -> Sharing:
+        """Return the sharing of one of the engines."""
+        settings = Settings(home=self.home, device=device, gpus_per_job=setting)
+        return Sharing(settings, self.store, WorkerRegistry(self.database), no, no)
+
     def asked(self, setting: Any, job: Job) -> list[str]:
         """Return which engines are asked to share a job."""
-        settings = Settings(home=self.home, device="cuda:0", gpus_per_job=setting)
-        sharing = Sharing(settings, self.store, WorkerRegistry(self.database), no, no)
+        sharing = self.sharing("cuda:0", setting)
         found: list[str] = []
         sharing_invite = "wan_mcp.engine.worker.sharing.invite"
         with pytest.MonkeyPatch.context() as patch:
@@ -162,12 +173,54 @@ def test_a_second_attempt_is_not_shared(engines: Engines) -> None:
 def test_a_runner_that_cannot_share_neither_asks_nor_helps(engines: Engines) -> None:
     engines.submit()
     job = engines.claim()
-    settings = Settings(home=engines.home, device="cuda:0", gpus_per_job="all")
-    sharing = Sharing(settings, engines.store, WorkerRegistry(engines.database), no, no)
+    sharing = engines.sharing("cuda:0")
     with sharing.meeting(job, object()) as meeting:
         assert meeting is None
     assert sharing.help(object()) is False
     assert find_invitation(engines.home, "cuda:1") is None
+
+
+def test_a_job_runs_alone_when_the_others_cannot_be_told(engines: Engines, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Meeting, "_accepted", lambda meeting, invited: [*invited])
+
+    def start(meeting: Meeting, count: int) -> Meeting:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Meeting, "start", start)
+    engines.submit()
+    with engines.sharing("cuda:0").meeting(engines.claim(), Shares()) as meeting:
+        assert meeting is None
+    assert find_invitation(engines.home, "cuda:1") is None
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_an_engine_that_loses_its_device_as_it_helps_ends_before_it_claims_a_job(engines: Engines, lost: bool) -> None:
+    class Fails(Shares):
+        def device_lost(self) -> bool:
+            return lost
+
+    engines.submit()
+    job = engines.claim()
+    Meeting(invite(engines.home, job, ["cuda:1"]).folder, job.id, ("cuda:0", "cuda:1")).start(2)
+    with pytest.raises(NotImplementedError) if lost else nullcontext():
+        assert engines.sharing("cuda:1").help(Fails())
+
+
+def test_an_engine_that_helps_is_busy_and_does_not_end_to_free_memory(
+    engines: Engines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Processes, "ask_to_end", lambda processes, identity: None)
+    engines.submit()
+    job = engines.claim()
+    front = Supervisor(Settings(home=engines.home, device="cuda:0,1"), engines.store)
+    meeting = Meeting(invite(engines.home, job, ["cuda:1"]).folder, job.id, ("cuda:0", "cuda:1")).start(2)
+    assert front.states() == {"cuda:0": "busy", "cuda:1": "busy", "cuda:2": "idle", "cuda:3": "idle"}
+    assert [each.device for each in front.in_view() if each.free_in_s == 0] == ["cuda:2", "cuda:3"]
+    with pytest.raises(BadRequest, match="has jobs"):
+        front.free()
+    meeting.close()
+    assert front.states()["cuda:1"] == "idle"
+    assert front.free()
 
 
 class Home:
@@ -251,6 +304,7 @@ def test_an_idle_engine_gets_ready_joins_the_next_job_cancels_with_it_and_when_i
     assert "shared by" not in home.log
     home.store.cancel(alone)
     assert home.ends(alone).state is JobState.CANCELLED
+    home.wait(lambda: all(row.loaded.generator for row in home.front.engines()))  # the first says so after its job
 
     shared = home.ends(home.submit(6))
     assert shared.state is JobState.SUCCEEDED, shared.error

@@ -11,7 +11,7 @@ from wan_mcp.catalog.quality import quality_of
 from wan_mcp.engine.device.device import Device
 from wan_mcp.schema.plans import ImagePlan, VideoPlan
 
-__all__ = ["receipt_of"]
+__all__ = ["receipt_of", "versions"]
 
 
 class LoadedModel(Protocol):
@@ -54,7 +54,10 @@ def receipt_of(
             cached=plan.step_cache is not None,
             sparse=sparse,
         ).value,
-        "wan_mcp": __version__,
-        "torch": str(torch.__version__),
-        "diffusers": diffusers.__version__,
+        **versions(),
     }
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of what computes a result."""
+    return {"wan_mcp": __version__, "torch": str(torch.__version__), "diffusers": diffusers.__version__}

@@ -19,7 +19,7 @@ __all__ = ["JobRanks", "can_share"]
 MOST_DIMENSIONS = 6
 """Of a tensor that the first rank sends."""
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
-STOPS, GOES_ON = 0, 1
+STOPS, GOES_ON = 1, 2
 
 
 def can_share(ranks: int, heads: int, *, guidance: bool) -> bool:
@@ -76,6 +76,14 @@ class JobRanks:
             with suppress(RankLost):
                 self.group.least(STOPS)
             raise
+        self.agree()
+
+    def agree(self) -> None:
+        """Check that all ranks came here, so that what they exchanged is complete. All ranks call this.
+
+        Raises:
+            RankLost: another rank stopped, or does not answer.
+        """
         if self.group.least(GOES_ON) == STOPS:
             raise RankLost("another device of this job stopped")
 
@@ -104,4 +112,6 @@ class JobRanks:
         dtype, dims, *shape = group.broadcast(layout).tolist()
         if tensor is None:
             tensor = torch.empty(shape[:dims], dtype=DTYPES[dtype], device=group.device)
-        return group.broadcast(tensor.contiguous())
+            return group.broadcast(tensor)
+        # A copy: a caller who sends the same tensor twice has two, as the other ranks do.
+        return group.broadcast(tensor.clone(memory_format=torch.contiguous_format))

@@ -19,7 +19,7 @@ from torch import Tensor
 from wan_mcp.errors import RankLost
 from wan_mcp.text import first_line
 
-__all__ = ["Exchange", "RankGroup", "joined_ranks"]
+__all__ = ["LOST_WITHIN_S", "Exchange", "RankGroup", "joined_ranks"]
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +35,8 @@ ENVIRONMENT = {
 
 COLLECTIVE_LIMIT_S = 120.0
 """Seconds after which ranks give up an exchange that not all of them have reached. The first step selects kernels."""
+LOST_WITHIN_S = 3 * COLLECTIVE_LIMIT_S
+"""Seconds within which a rank notices that another is lost: it may wait for some of the ranks first, then for all."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,11 @@ class RankGroup:
 
     def all_gather(self, tensor: Tensor) -> Tensor:
         """Return the tensors of all ranks, (ranks, *shape), in their order; all have the same shape."""
-        out = torch.empty((self.size, *tensor.shape), dtype=tensor.dtype, device=tensor.device)
+        return self._gather_into(
+            torch.empty((self.size, *tensor.shape), dtype=tensor.dtype, device=tensor.device), tensor
+        )
+
+    def _gather_into(self, out: Tensor, tensor: Tensor) -> Tensor:
         with _lost_ranks():
             _all_gather(_bytes(out).view(-1), _bytes(tensor.contiguous()).view(-1), self._group)
         return out
@@ -111,8 +117,19 @@ class RankGroup:
         return tensor
 
     def least(self, number: int) -> int:
-        """Return the smallest of the ranks' numbers. The host waits for it."""
-        return int(self.all_gather(torch.tensor([number], device=self.device)).min())
+        """Return the smallest of the ranks' numbers, which are positive. The host waits for it.
+
+        NCCL ends a collective at its time limit without an exception; the number of a lost rank is then missing. So a
+        return means that every rank was here, and that what they exchanged before is complete.
+
+        Raises:
+            RankLost: another rank does not answer.
+        """
+        numbers = torch.zeros((self.size, 1), dtype=torch.int64, device=self.device)
+        found = int(self._gather_into(numbers, torch.tensor([number], device=self.device)).min())
+        if found <= 0:
+            raise RankLost("another device of this job does not answer")
+        return found
 
     def __str__(self) -> str:
         return f"rank {self.rank} of {self.size}"

@@ -11,7 +11,6 @@ from wan_mcp.jobs.loaded_models import LoadedModels
 from wan_mcp.jobs.other_devices import OtherDevices
 from wan_mcp.jobs.processes import Processes
 from wan_mcp.jobs.store import JobStore
-from wan_mcp.jobs.timings import Timings
 from wan_mcp.jobs.waiting import LOOKED_AT, Waiting, models_coming, waiting_jobs
 from wan_mcp.jobs.workers import WorkerRegistry
 from wan_mcp.schema.enums import JobState
@@ -30,7 +29,7 @@ class Claims:
         self._device = settings.device
         self._store, self._rows = store, rows
         self._other_devices = OtherDevices(settings.home, rows, Processes())
-        self._engines = EnginesInView(store, rows, Timings(store.database), settings.precision)
+        self._engines = EnginesInView(settings, store, rows)
         self._held: dict[str, float] = {}
         """Since when jobs are held back here, with nothing else to do (monotonic)."""
 

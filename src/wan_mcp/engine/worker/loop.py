@@ -212,7 +212,7 @@ class _Engine:
         running = {job.id for job in unfinished if job.state is JobState.RUNNING}
         PreviewStore(self.settings.home).sweep({job.id for job in unfinished}, running)
         sweep_shots(self.settings.home, {job.id for job in unfinished})
-        self._sharing.sweep(running)
+        self._sharing.sweep()
         self._runner = self._build()
         if (machine := self._runner.machine()) is not None:
             self.rows.record_machine(self.settings.device, machine)

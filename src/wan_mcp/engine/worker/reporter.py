@@ -78,6 +78,7 @@ class Reporter:
         self._note: Progress | None = None
         self._deadline_at = time.monotonic() + settings.load_deadline_s
         self._deadline_written = 0.0
+        self._least_allowed_s = 0.0
         self._stop = threading.Event()
         self._cancelled = threading.Event()
         self._lost = threading.Event()
@@ -153,8 +154,13 @@ class Reporter:
         Raises:
             JobCancelled, LeaseLost, EngineShutdown: as `check`.
         """
-        self._deadline_at = max(self._deadline_at, time.monotonic() + self._settings.step_deadline_s)
+        allowed = max(self._settings.step_deadline_s, self._least_allowed_s)
+        self._deadline_at = max(self._deadline_at, time.monotonic() + allowed)
         self.check()
+
+    def allow(self, seconds: float) -> None:
+        """Allow at least these seconds between heartbeats from now on: this job may wait for other engines."""
+        self._least_allowed_s = seconds
 
     def skip(self, results: int) -> None:
         """Count this many results as made: an earlier attempt has left them."""
@@ -248,7 +254,7 @@ class Reporter:
 
     def _mark(self, seconds_allowed: float) -> None:
         self._mark_at = time.monotonic()
-        self._deadline_at = time.monotonic() + seconds_allowed
+        self._deadline_at = time.monotonic() + max(seconds_allowed, self._least_allowed_s)
         step, steps = self._steps or (None, None)
         self._note = Progress(
             stage=self._stage,

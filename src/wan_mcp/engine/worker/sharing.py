@@ -6,7 +6,7 @@ have the model in memory lend their GPU for this one job, then go back to the qu
 
 import logging
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
@@ -51,6 +51,9 @@ class SharingRunner(Protocol):
             RankLost: another rank died, hangs or gave up.
         """
 
+    def device_lost(self) -> bool:
+        """Check whether the device is unusable in this process."""
+
     def help(self, job: Job, folder: Path, rank: int, ranks: int, check: Callable[[], None]) -> None:
         """Do the part of one rank that is not the first; `check` raises if it should stop.
 
@@ -92,20 +95,29 @@ class Sharing:
                 met.close()
 
     def _meet(self, job: Job, runner: SharingRunner) -> Meeting | None:
+        """Return the meeting for a job. Whatever goes wrong, the job runs without the others."""
+        try:
+            return self._invite(job, runner)
+        except Exception as failure:
+            log.warning("job %s is not shared: %s", job.id, first_line(failure))
+            return None
+
+    def _invite(self, job: Job, runner: SharingRunner) -> Meeting | None:
         device, most = self._settings.device, self._policy.most(job, len(self._engines()))
         idle = self._idle(job)[: most - 1] if most > 1 else []
         if not idle or runner.most_ranks(job, 1 + len(idle)) < 2:
             return None
+        meeting = invite(self._settings.home, job, idle)
         try:
-            meeting = invite(self._settings.home, job, idle).begin(device, idle)
-        except OSError as error:
-            log.warning("no engine was invited to job %s: %s", job.id, first_line(error))
-            return None
-        ranks = runner.most_ranks(job, len(meeting.devices))
-        if ranks < 2:
+            meeting = meeting.begin(device, idle)
+            ranks = runner.most_ranks(job, len(meeting.devices))
+            if ranks < 2:
+                meeting.close()
+                return None
+            meeting = meeting.start(ranks)
+        except BaseException:
             meeting.close()
-            return None
-        meeting = meeting.start(ranks)
+            raise
         log.info("job %s: shared by %s", job.id, ", ".join(meeting.devices))
         return meeting
 
@@ -141,9 +153,12 @@ class Sharing:
             log.warning("job %s goes back to the queue, for one device: %s", job.id, failure)
             raise RankLost(str(failure)) from failure
 
-    def sweep(self, running: Collection[str]) -> None:
+    def sweep(self) -> None:
         """Remove the meetings of jobs that are not running; call it when the engine starts."""
-        sweep_meetings(self._settings.home, running)
+        sweep_meetings(self._settings.home, self._running)
+
+    def _running(self) -> set[str]:
+        return {job.id for job in self._store.unfinished() if job.state is JobState.RUNNING}
 
     def use_idle_time(self, runner: object) -> bool:
         """Help with a job, or get ready for the next one of its model; return whether there was something to do."""
@@ -178,5 +193,7 @@ class Sharing:
         except EngineShutdown:
             log.info("job %s: this engine stops helping, it shuts down", invitation.job)
         except Exception as failure:  # the job is the first rank's: it says what became of it
+            if runner.device_lost():
+                raise  # before the next job is claimed, and lost with this process
             log.warning("job %s: helping ended: %s", invitation.job, first_line(failure))
         return True

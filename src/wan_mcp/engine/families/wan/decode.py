@@ -55,6 +55,8 @@ class FrameDecoder:
                     report.tell(f"{done} of {count} latent frames") if count > 1 else report.check()
                 ready, pixels = next(parts)
                 done += ready
+                if shared is not None and ranks is not None and done == count:
+                    ranks.agree()
                 yield pixels
 
     def help_decode(self, latents: Any, ranks: JobRanks, check: Callable[[], None]) -> None:
@@ -72,6 +74,7 @@ class FrameDecoder:
                 with ranks.together():
                     check()
                 done += next(parts)[0]
+            ranks.agree()
 
     def _shared(self, latents: Any, ranks: JobRanks | None) -> SharedDecode | None:
         """Return how the ranks decode these latents together; None if one rank does it alone.

@@ -18,7 +18,7 @@ from wan_mcp.engine.attention import SparseCount, Turbo, attention_mode
 from wan_mcp.engine.components.hooks import cancellation_hooks
 from wan_mcp.engine.components.input_images import open_framed
 from wan_mcp.engine.components.prompt_cache import PromptEmbeddings, note_cut_texts
-from wan_mcp.engine.components.receipt import receipt_of
+from wan_mcp.engine.components.receipt import receipt_of, versions
 from wan_mcp.engine.components.scheduler import clear_model_outputs
 from wan_mcp.engine.components.step_previews import step_previews
 from wan_mcp.engine.cuda_graphs.capture import graph_capture_for
@@ -40,7 +40,7 @@ from wan_mcp.engine.families.wan.shared_job import (
 from wan_mcp.engine.families.wan.shots import make_shots, write_shots
 from wan_mcp.engine.families.wan.step_cache import step_cache
 from wan_mcp.engine.parallel.job_ranks import JobRanks
-from wan_mcp.engine.parallel.rank_group import RankGroup
+from wan_mcp.engine.parallel.rank_group import LOST_WITHIN_S, RankGroup
 from wan_mcp.engine.transformer.checkpoint_cache import WeightsCache
 from wan_mcp.engine.worker.reporter import Reporter
 from wan_mcp.errors import JobFailed
@@ -80,6 +80,7 @@ class WanRunner:
 
     def run_shared(self, job_id: str, plan: Plan, report: Reporter, group: RankGroup) -> None:
         """See `SharedRunner`."""
+        report.allow(LOST_WITHIN_S)
         self._ranks = JobRanks(group, guidance=_is_guided(plan))
         try:
             self.run(job_id, plan, report)
@@ -110,7 +111,7 @@ class WanRunner:
     def _facts(self) -> dict[str, Any]:
         """Return what ranks must have in common."""
         model = self._model
-        return {"weights": model.weights_sha256, "device": model.device.description, **model.means}
+        return {"weights": model.weights_sha256, "device": model.device.description, **versions(), **model.means}
 
     def run(self, job_id: str, plan: Plan, report: Reporter) -> None:
         """Make all results of a plan, one after the other: each is what a separate job would make.
