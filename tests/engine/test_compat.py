@@ -22,8 +22,8 @@ SOURCES = Path(wan_mcp.engine.__file__).parent
 LIBRARIES = ("diffusers", "transformers", "accelerate", "peft")
 TORCH = ("torch", "os")
 """Modules whose private names the engine uses where it needs them: torch is pinned to the versions that were tested."""
-OF_TORCH = {"_parameters", "_buffers", "_conv_forward"}
-"""Private attributes of `nn.Module` and `nn.Conv3d`."""
+OF_TORCH = {"_parameters", "_buffers", "_conv_forward", "_abort_process_group"}
+"""Private attributes of `nn.Module`, `nn.Conv3d` and `torch.distributed`."""
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -31,8 +31,8 @@ COMPILER = "compiler.json"
 """The product's note that a compiler was proved; see `compiler.verify`."""
 
 
-def seed(home: Path, cache: Path = CACHE) -> list[str]:
-    """Copy the sound packages of the cache into a home; return their names. A wrong one is removed."""
+def seed(home: Path, cache: Path = CACHE, *, only: Collection[str] | None = None) -> list[str]:
+    """Copy the sound packages of the cache, or `only` some, into a home; return their names. A wrong one is removed."""
     seeded = []
     target = PackageStore(home / "packages")
     target.make()
@@ -41,6 +41,8 @@ def seed(home: Path, cache: Path = CACHE) -> list[str]:
             shutil.copyfile(store.folder / COMPILER, target.folder / COMPILER)
         for package in sorted(store.folder.glob("*.pt2")):
             name = package.stem
+            if only is not None and name not in only:
+                continue
             try:
                 metadata = store.checked(name, _identity(store, name))
             except InvalidPackage as error:

@@ -23,6 +23,7 @@ OPAQUE = {
     "wan_mcp.engine.attention.selector",
     "wan_mcp.engine.attention.fused_qkv",
     "wan_mcp.engine.attention.block_router",
+    "wan_mcp.engine.parallel.context_parallel",
     # Log lines, and from which GPU on the kernels are also tried in FP8: neither changes what they compute.
     "wan_mcp.logs",
     "wan_mcp.text",

@@ -60,5 +60,5 @@ async def test_nothing_is_promised_that_is_never_sent(settings: Settings, connec
         for flag, value in each.items()
         if value is not False
     ]
-    # The older protocol announces that resources can be subscribed to; test_subscriptions.py sees that updates are sent.
+    # The older protocol announces that resources can be subscribed to; test_subscriptions.py sees the updates.
     assert flags == ([("resources", "subscribe")] if mode == "legacy" else [])

@@ -68,7 +68,7 @@ def keep_in_memory(part: nn.Module, names: Iterator[str] | list[str]) -> None:
     """Move parameters of a mapped part to memory, so that they can be changed; others are not affected."""
     for name in names:
         path, _, own = name.rpartition(".")
-        hooks = getattr(part.get_submodule(path), "_mapped_weights", None)
+        hooks = getattr(part.get_submodule(path), "mapped_weights", None)
         if hooks is not None:
             hooks.keep_in_memory(own)
 
@@ -96,7 +96,7 @@ def _read_in_each_pass(part: Any) -> Any:
     shared: dict[int, nn.Parameter] = {}
     for layer in part.modules():
         if layer._parameters:
-            layer._mapped_weights = _MappedWeights(layer, shared)
+            layer.mapped_weights = _MappedWeights(layer, shared)
     log.info("%s: %s stay in their files", type(part).__name__, in_bytes(size))
     return part
 

@@ -284,11 +284,11 @@ def test_a_picture_is_scaled_down_to_what_the_model_is_shown(place: Place, brief
     assert manifest.caption is not None
     place.run(request("qwen3-vl-2b"))
     most = manifest.caption.max_pixels or 0
-    scaled = captioner_of(place)._scaled(Image.new("RGB", (4000, 1000)))
+    scaled = captioner_of(place)._scaled(Image.new("RGB", (4000, 1000)), 1)
     assert most * 0.99 < scaled.width * scaled.height <= most
     assert scaled.width / scaled.height == pytest.approx(4, rel=0.01)
     kept = Image.new("RGB", (40, 10))
-    assert captioner_of(place)._scaled(kept) is kept
+    assert captioner_of(place)._scaled(kept, 1) is kept
 
 
 def test_a_captioner_of_another_class_is_refused(
