@@ -14,7 +14,7 @@ PYTEST := -m pytest --numprocesses logical --maxprocesses 4 --dist loadgroup --n
 # Tests that start few processes, never load torch and wait for little: a third of all, in a fifteenth of the time.
 CHECK := $(addprefix tests/,catalog hardware media planning schema service) $(filter-out %/test_pages.py,$(wildcard tests/test_*.py)) \
 	$(filter-out %/test_starts.py %/test_devices.py %/test_supervision_model.py,$(wildcard tests/jobs/test_*.py)) \
-	$(foreach about,arguments old_home one_line_texts prompts refusals resources reuse schema_rules surface tools unreadable, \
+	$(foreach about,arguments old_home one_line_texts prompts refusals resources schema_rules surface tools unreadable, \
 	tests/fronts/mcp/test_$(about).py)
 # The tests that never load torch, without the browser's. They run nearly all of the source but the engine.
 MEASURED := $(addprefix tests/,catalog distribution hardware jobs media planning schema service) \
