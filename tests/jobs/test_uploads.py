@@ -1,34 +1,17 @@
 """Pictures that were sent on their own: for their owner only, for a day; and links that are good for one."""
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
+from tests.fixtures.job_table import Clock
 from wan_mcp.jobs.database import Database
 from wan_mcp.jobs.uploads import KEPT_S, LINK_S, Uploads
 
 HASH, OTHER = "ab" * 32, "cd" * 32
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def uploads(tmp_path: Path, clock: Clock) -> Iterator[Uploads]:
-    database = Database(tmp_path / "jobs.db")
-    yield Uploads(database, clock)
-    database.close()
+def uploads(database: Database, clock: Clock) -> Uploads:
+    return Uploads(database, clock)
 
 
 def test_an_upload_is_found_by_its_owner_for_a_day(uploads: Uploads, clock: Clock) -> None:
