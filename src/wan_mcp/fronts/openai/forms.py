@@ -23,8 +23,6 @@ __all__ = [
     "Reference",
     "RemixVideo",
     "VideoContent",
-    "VideoReference",
-    "WithVideo",
 ]
 
 UPLOADS = frozenset({"input_reference", "last_frame", "image", "mask", "video"})
@@ -129,17 +127,6 @@ class OneVideo(Frozen):
     """A reference to an earlier video."""
 
     id: str = Field(max_length=TEXT)
-
-
-VideoReference = OneVideo | str
-
-
-class WithVideo(Frozen):
-    """A request about a video, which this server refuses."""
-
-    prompt: str | None = None
-    name: str | None = None
-    video: VideoReference | None = None
 
 
 class ExtendVideo(Frozen):
