@@ -1,6 +1,6 @@
 """Wan2.2 T2V-A14B with random weights in memory, on each rank the same.
 
-All blocks of both experts share the tensors of one block: they take as long as blocks of their own would.
+All blocks of both experts share the tensors of one block: they take as long as separate blocks would.
 """
 
 from dataclasses import dataclass

@@ -25,4 +25,4 @@ def beside_the_generator(context: LoadContext) -> LoadContext:
     if device.is_cuda and free_main_memory() >= needed_bytes(manifest, "fp32", shape):
         cpu = resolve_device("cpu", context.settings.threads)
         return replace(context, make_room=lambda: False, device=cpu, acceleration=None)
-    raise JobFailed("no_room", f"there is no room for '{manifest.name}' beside the model that made it")
+    raise JobFailed("no_room", f"there is no room for '{manifest.name}' together with the model that made it")

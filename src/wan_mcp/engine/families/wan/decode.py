@@ -36,7 +36,7 @@ class FrameDecoder:
     def frames(self, latents: Any, report: Reporter, ranks: JobRanks | None = None) -> "Generator[NDArray[np.uint8]]":
         """Yield frames, some of shape (frames, height, width, 3) at a time, from the normalized latents of one result.
 
-        Between them the job says how far it is, and hears whether it should stop. The job's other ranks, if any, call
+        Between them the job reports progress and checks whether it should stop. The job's other ranks, if any, call
         `help_decode` meanwhile.
 
         Raises:
