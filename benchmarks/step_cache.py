@@ -28,6 +28,7 @@ from wan_mcp.engine.device.device import resolve_device
 from wan_mcp.engine.families.protocol import LoadContext
 from wan_mcp.engine.families.wan.loader import WanModel, load_wan
 from wan_mcp.engine.families.wan.step_cache import step_cache
+from wan_mcp.media.likeness import psnr
 from wan_mcp.schema.enums import Task
 from wan_mcp.schema.plans import StepCache
 
@@ -54,12 +55,6 @@ def clips(model: WanModel, told: list[Caption], steps: int, threshold: float | N
         made.append((frames * 255).round().astype(np.uint8))
         full += 2 * steps if config is None else count.full
     return made, full
-
-
-def psnr(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> float:
-    """Peak signal-to-noise ratio in dB; 99 for the very same."""
-    error = np.square(one.astype(np.float64) - other).mean()
-    return 99.0 if error == 0 else float(10 * np.log10(255**2 / error))
 
 
 def measure(model: WanModel, told: list[Caption], steps: int, keep: Callable[[dict[str, Any]], None]) -> None:
