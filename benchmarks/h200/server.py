@@ -46,10 +46,10 @@ sys.stdin.read()
 class Transcript:
     """What was asked and answered, with the seconds since the beginning."""
 
-    def __init__(self, file: Path, home: Path) -> None:
+    def __init__(self, file: Path, home: Path, gpus: str = "one GPU") -> None:
         self._file, self._home = file, str(home)
         self._began = time.perf_counter()
-        self._lines = ["# The server on one GPU, as a client sees it", "", "```"]
+        self._lines = [f"# The server on {gpus}, as a client sees it", "", "```"]
 
     def say(self, words: str) -> None:
         words = words.replace(self._home, "$WAN_MCP_HOME")
