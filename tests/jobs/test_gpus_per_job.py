@@ -11,7 +11,7 @@ from wan_mcp.jobs.gpus_per_job import MIN_STEP_S
 from wan_mcp.jobs.loaded_models import LoadedModels
 from wan_mcp.jobs.timings import Timings, stage_work
 from wan_mcp.schema.enums import JobState, Stage
-from wan_mcp.schema.jobs import Job
+from wan_mcp.schema.jobs import Job, Progress
 from wan_mcp.schema.plans import EngineSettings, Plan, ShotPlan, StepCache
 
 LONG_S = 60.0
@@ -62,6 +62,18 @@ def test_auto_starts_engines_only_for_models_of_long_steps(
     if step_s is not None:
         takes(machine, step_s)
     run_long(machine, "auto")
+    assert len(started(machine)) == engines
+
+
+@pytest.mark.parametrize(("eta_s", "engines"), [(MIN_STEP_S, 1), (40 * MIN_STEP_S, 2)])
+def test_where_nothing_was_measured_yet_auto_judges_by_the_steps_of_the_running_job(
+    machine: Machine, eta_s: float, engines: int
+) -> None:
+    job = run_long(machine, "auto")
+    assert len(started(machine)) == 1
+    seen = Progress(stage=Stage.DENOISE, step=1, steps=4, fraction=0.3, eta_s=eta_s)
+    machine.store.report(machine.store.get(job.id), seen)
+    machine.let_pass(LONG_S)
     assert len(started(machine)) == engines
 
 

@@ -49,14 +49,23 @@ class GpusPerJob:
             return engines
         if setting != "auto":
             return min(int(setting), engines)
-        work = stage_work(job.plan).get(Stage.DENOISE)
-        if work is None or job.device is None:
-            return 1
-        step_s = self._timings.seconds(job.device, job.plan.model, Stage.DENOISE, work, on_one_gpu=True)
+        step_s = self._step_s(job)
         if step_s is None or step_s < MIN_STEP_S:
             return 1
         waiting = sum(other.state is JobState.QUEUED for other in self._store.unfinished())
         return engines - waiting  # each of the others starts on a GPU of its own
+
+    def _step_s(self, job: Job) -> float | None:
+        """Return the seconds of a step on one GPU: measured in other jobs, or else seen in this one so far."""
+        work = stage_work(job.plan).get(Stage.DENOISE)
+        if work is None or job.device is None:
+            return None
+        measured = self._timings.seconds(job.device, job.plan.model, Stage.DENOISE, work, on_one_gpu=True)
+        if measured is not None or (seen := job.progress) is None:
+            return measured
+        if seen.stage is not Stage.DENOISE or not seen.step or seen.eta_s is None:
+            return None
+        return seen.eta_s / ((seen.steps or seen.step) - seen.step + 1)  # the last of them stands for later stages
 
     def to_get_ready_for(self) -> list[Job]:
         """Return the running jobs whose models other engines should load, as far as is known; none while jobs wait."""
