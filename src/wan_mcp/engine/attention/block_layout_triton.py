@@ -54,7 +54,7 @@ def gather_blocks_kernel(
         tl.store(VBlocked + offs_o, (v - v_mean).to(VBlocked.dtype.element_ty), mask=mask)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["num_blocks"])
 def block_score_kernel(
     QPartMean, KPartMean, Score, num_blocks, sm_scale,
     HEAD_DIM: tl.constexpr, PARTS: tl.constexpr, BLOCK_B: tl.constexpr,
@@ -91,7 +91,7 @@ def block_score_kernel(
         tl.store(Score + offs_m[:, None] * num_blocks + offs_n[None, :], score, mask=mask)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["num_tokens"])
 def scatter_blocks_kernel(
     Blocked, Positions, VMean, Out,
     blocked_len, num_tokens, num_heads, stride_ob, stride_ot, stride_oh,

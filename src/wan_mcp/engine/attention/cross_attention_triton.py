@@ -17,7 +17,7 @@ BLOCK_M, BLOCK_N, NUM_WARPS, NUM_STAGES = 64, 64, 4, 2
 """A prompt's keys are one or two tiles of BLOCK_N."""
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["num_tokens", "num_keys"])
 def _cross_attention_kernel(
     Q, K, V, LastKeyCount, Out, num_tokens, num_keys,
     NUM_HEADS: tl.constexpr, HEAD_DIM: tl.constexpr, QK_SCALE: tl.constexpr,

@@ -17,7 +17,7 @@ FP8_MAX = tl.constexpr(fp8_linear.FP8_MAX)
 MIN_AMAX = tl.constexpr(fp8_quantize.MIN_AMAX)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["num_tokens"])
 def amax_reduce_kernel(
     Q, K, V, PartialKV, PartialNorm,
     num_tokens, num_heads,
@@ -64,7 +64,7 @@ def amax_reduce_kernel(
     tl.store(PartialNorm + offs_p * 2 + 1, tl.max(k_norm, 0))
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["num_partials", "num_tokens"])
 def finalize_scales_kernel(
     PartialKV, PartialNorm, Rotation, RotatedKMean, VMean, VScale, QKBound,
     num_partials, num_tokens, v_range,
@@ -106,7 +106,7 @@ def finalize_scales_kernel(
     tl.store(QKBound + pid_bh * 2 + 1, tl.sqrt(tl.max(k_norm, 0)) + tl.sqrt(tl.sum(k_mean * k_mean, 0)))
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["num_tokens"])
 def quantize_kernel(
     Q, K, V, Rotation, RotatedKMean, VMean, VScale, QKBound, Q8, K8, V8, QKScale,
     num_tokens, num_heads, rotation_norm,
@@ -156,7 +156,7 @@ def quantize_kernel(
         tl.store(V8 + offs_o, tl.clamp(v, -FP8_MAX, FP8_MAX).to(tl.float8e4nv), mask=mask)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["num_tokens"])
 def dequantize_kernel(
     Out8, VMean, VScale, Out,
     num_tokens, num_heads,

@@ -61,7 +61,7 @@ def _weighted_rope(
     return tl.reshape(tl.join(x0 * cos - x1 * sin, x0 * sin + x1 * cos), (BLOCK_M, BLOCK_H, HEAD_DIM))
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["num_tokens"])
 def sum_k_sample_kernel(
     QKV, Weight, Cos, Sin, PartialK, num_tokens, stride_t, sample_stride, eps,
     NUM_HEADS: tl.constexpr, HEAD_DIM: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_H: tl.constexpr,
@@ -87,7 +87,7 @@ def sum_k_sample_kernel(
         tl.store(PartialK + offs_p, tl.sum(k, 0), mask=(offs_h < NUM_HEADS)[:, None])
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["num_tokens"])
 def v_amax_reduce_kernel(
     QKV, PartialV, num_tokens, stride_t, hidden_dim,
     BLOCK_N: tl.constexpr, BLOCK_M: tl.constexpr, TILES: tl.constexpr, NUM_STAGES: tl.constexpr,
@@ -113,7 +113,7 @@ def v_amax_reduce_kernel(
     tl.store(PartialV + 2 * hidden_dim, v_min, mask=mask_n)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["num_k_partials", "num_v_partials", "num_sampled", "num_tokens"])
 def finalize_qkv_scales_kernel(
     PartialK, PartialV, QNorm, KNorm, QKWeight, QKMean, VMean, VScale, QKBound,
     num_k_partials, num_v_partials, num_sampled, num_tokens, v_range, sqrt_hidden_dim, hidden_dim,
@@ -157,7 +157,7 @@ def finalize_qkv_scales_kernel(
     tl.store(QKBound + 1, sqrt_hidden_dim * tl.max(tl.abs(k_weight), 0) + tl.sqrt(tl.sum(k_mean * k_mean, 0)))
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["num_tokens"])
 def quantize_qk_kernel(
     QKV, QKWeight, QKMean, Cos, Sin, Rotation, QKBound, Out, QKScale, num_tokens, stride_t, eps, rotation_norm,
     NUM_HEADS: tl.constexpr, HEAD_DIM: tl.constexpr, GROUP_HEADS: tl.constexpr, BLOCK_M: tl.constexpr,
@@ -211,7 +211,7 @@ def quantize_qk_kernel(
             tl.store(Out + offs_o, x, mask=((out_m < num_tokens) & (out_h < NUM_HEADS))[:, None])
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["num_tokens"])
 def quantize_v_kernel(
     QKV, VMean, VScale, Out, num_tokens, stride_t, hidden_dim,
     GROUP_DIM: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_M: tl.constexpr, TILES: tl.constexpr,
@@ -233,7 +233,7 @@ def quantize_v_kernel(
         tl.store(Out + offs_m * GROUP_DIM + offs_o[None, :], v.to(tl.float8e4nv), mask=mask)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["num_tokens"])
 def requantize_rows_kernel(
     Out8, VMean, VScale, Rows8, RowScale, num_tokens,
     HIDDEN_DIM: tl.constexpr, GROUP_DIM: tl.constexpr, BLOCK_N: tl.constexpr, TILES: tl.constexpr,

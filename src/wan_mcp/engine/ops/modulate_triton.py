@@ -72,7 +72,7 @@ def _modulate_quantize_row(
         tl.store(Out + offs, x.to(Out.dtype.element_ty), mask=mask)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["num_tokens"])
 def _modulate_quantize_kernel(
     Residual, Gemm, Temb, ScaleShiftTable, Weight, Bias, OutResidual, Out, OutScale, num_tokens,
     N_COLS: tl.constexpr, BLOCK_N: tl.constexpr, ROW_STEP: tl.constexpr, EPS: tl.constexpr,
@@ -119,7 +119,7 @@ def _modulate_quantize_kernel(
         )  # fmt: skip
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["num_tokens"])
 def _qk_rms_norm_rope_kernel(
     X, QWeight, KWeight, Cos, Sin, Out, num_tokens,
     STRIDE_T: tl.constexpr, N_COLS: tl.constexpr, BLOCK_N: tl.constexpr, HALF_DIM: tl.constexpr, EPS: tl.constexpr,

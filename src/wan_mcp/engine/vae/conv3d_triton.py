@@ -43,7 +43,7 @@ def _tile(outputs: int, block_k: int) -> Tile:
     return Tile(min(128, max(MIN_BLOCK_N, triton.next_power_of_2(outputs))), 0, num_stages)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["frames", "height", "width"])
 def _conv3d_kernel(
     x_desc, w_desc, w2_desc, Bias, Out, frames, height, width,
     C_IN: tl.constexpr, C_OUT: tl.constexpr,

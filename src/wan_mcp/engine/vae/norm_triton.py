@@ -15,7 +15,7 @@ BLOCK_SIZE = 4096
 """Numbers that a program works on; enough to keep the memory busy, few enough for the registers of four warps."""
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["num_rows", "height", "width"])
 def _add_norm_silu_kernel(
     X, Bias, Residual, Gamma, Out, num_rows, norm_scale, height, width,
     PADDING: tl.constexpr, N_COLS: tl.constexpr, HAS_BIAS: tl.constexpr, HAS_RESIDUAL: tl.constexpr,
@@ -99,7 +99,7 @@ def add_norm_silu(
     )
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["num_rows", "height", "width"])
 def _upsample_nearest_kernel(
     X, Bias, Residual, Out, num_rows, height, width,
     FRAMES: tl.constexpr, N_COLS: tl.constexpr, HAS_BIAS: tl.constexpr, HAS_RESIDUAL: tl.constexpr,
