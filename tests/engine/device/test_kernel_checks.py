@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,13 @@ def test_a_check_that_passed_is_not_repeated(folder: Path) -> None:
     other = Kernel(0.002)
     assert check(other, "another kernel") == 0.002
     assert set(json.loads(the_file(folder).read_text())["errors"]) == {"a kernel", "another kernel"}
+
+
+def test_engines_that_measure_at_the_same_time_lose_no_check(folder: Path) -> None:
+    several = [kernel_checks._Kept(folder) for _ in range(8)]  # each with its own lock, as in several processes
+    with ThreadPoolExecutor(len(several)) as pool:
+        list(pool.map(lambda number: several[number].keep(CPU, f"kernel {number}", 0.001), range(len(several))))
+    assert set(json.loads(the_file(folder).read_text())["errors"]) == {f"kernel {number}" for number in range(8)}
 
 
 @pytest.mark.parametrize("error", [0.02, float("inf"), float("nan")])

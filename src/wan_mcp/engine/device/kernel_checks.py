@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from wan_mcp.files import atomic_file
@@ -62,17 +63,19 @@ class _Kept:
 
     def keep(self, device: torch.device, name: str, error: float) -> None:
         """Add a measured error. The folder may be read-only or full: the next engine then measures again."""
-        with self._lock:
-            facts, file = facts_of_kernels(device), self._file(device)
-            content = _Checks(facts=facts, errors=self.errors(device) | {name: error})
-            try:
-                make_folder(self._folder)
+        facts, file = facts_of_kernels(device), self._file(device)
+        try:
+            make_folder(self._folder)
+            # Rehearsals of several parts of a model add theirs at the same time.
+            with self._lock, FileLock(file.with_suffix(".lock"), mode=0o600):
+                content = _Checks(facts=facts, errors=self.errors(device) | {name: error})
                 with atomic_file(file, private=True) as fresh:
                     fresh.write_text(content.model_dump_json(indent=1), encoding="utf-8")
-                for stale in sorted(self._folder.glob("*.json"), key=lambda each: each.stat().st_mtime)[:-FILES_KEPT]:
-                    stale.unlink(missing_ok=True)
-            except OSError as failure:
-                log.info("checks of kernels are not kept: %s", failure)
+            for stale in sorted(self._folder.glob("*.json"), key=lambda each: each.stat().st_mtime)[:-FILES_KEPT]:
+                stale.unlink(missing_ok=True)
+                stale.with_suffix(".lock").unlink(missing_ok=True)
+        except OSError as failure:
+            log.info("checks of kernels are not kept: %s", failure)
 
     def _file(self, device: torch.device) -> Path:
         text = json.dumps(facts_of_kernels(device), sort_keys=True)

@@ -15,6 +15,7 @@ from wan_mcp.catalog.manifest import Quantization
 from wan_mcp.engine.families.protocol import LoadContext
 from wan_mcp.engine.families.wan import rehearsal
 from wan_mcp.engine.families.wan.memory_plan import memory_plan
+from wan_mcp.engine.ops.fp8_linear import FP8
 from wan_mcp.settings import Settings
 
 IN_FP8 = changed(MANIFESTS[TWO], quantization=Quantization(recipe="fp8-rowwise"))
@@ -51,6 +52,7 @@ def test_blocks_and_vae_are_rehearsed_and_what_fails_is_done_without(
     assert [each for each in said if each.startswith("rehearsal of")] == [
         "rehearsal of the VAE: failed, and is done without",
         "rehearsal of the VAE: ended",
+        "rehearsal of the attention: ended",
         "rehearsal of the blocks: ended",
     ]
 
@@ -62,7 +64,7 @@ def test_a_rehearsal_that_takes_too_long_is_ended_and_so_is_that_of_a_load_that_
     for end in (rehearsal.Rehearsal.finish, rehearsal.Rehearsal.end):
         begun = rehearsal.start(context)
         pids = [process.pid for process in begun._processes.values()]
-        assert len(pids) == 2 and all(map(is_running, pids))
+        assert len(pids) == 3 and all(map(is_running, pids))
         end(begun)
         assert not any(map(is_running, pids))
         end(begun)
@@ -76,5 +78,5 @@ def test_a_cpu_has_nothing_to_rehearse(context: LoadContext) -> None:
 def test_the_kinds_of_blocks_are_those_that_the_loader_makes(context: LoadContext) -> None:
     (kind,) = rehearsal._kinds(context)
     config = json.loads((context.weights.folder / "transformer" / "config.json").read_text())
-    assert kind["shape"]["heads"] == config["num_attention_heads"]
-    assert kind["recipe"] == "fp8-rowwise"
+    assert kind.shape.heads == config["num_attention_heads"]
+    assert kind.scheme == FP8

@@ -1,9 +1,9 @@
 """A rehearsal of a model's kernels by other processes, while this one imports libraries and reads weights.
 
 On a GPU that a home has not seen with its driver and these versions, Triton compiles for half a minute what attention,
-blocks and the VAE launch, and each kernel is checked. Two processes do that with random weights, one for the blocks and
-one for the VAE. Triton keeps what it compiled, and `engine.device.kernel_checks` what was measured; so the engine finds
-both. It waits for the processes before it needs them. If they fail, the engine does the same itself, as later ones do.
+blocks and the VAE launch, and each kernel is checked. Three processes do that with random weights, one for each. Triton
+keeps what it compiled, and `engine.device.kernel_checks` what was measured; so the engine finds both. It waits for the
+processes before it needs them. If they fail, the engine does the same itself, as later ones do.
 """
 
 import json
@@ -17,10 +17,13 @@ from typing import Any
 from wan_mcp.engine.aot import child_process
 from wan_mcp.engine.aot.builder import environment
 from wan_mcp.engine.aot.cache_key import kind_to_dict
+from wan_mcp.engine.attention import AUTO
+from wan_mcp.engine.attention.cudnn_fp8 import CudnnFp8
 from wan_mcp.engine.device.kernel_checks import has_checks
 from wan_mcp.engine.families.protocol import LoadContext
 from wan_mcp.engine.families.wan.memory_plan import MemoryPlan
 from wan_mcp.engine.families.wan.precision import block_kinds, scheme_for
+from wan_mcp.engine.transformer.block import BlockKind
 from wan_mcp.errors import WanError
 
 __all__ = ["Rehearsal", "rehearse"]
@@ -29,7 +32,7 @@ log = logging.getLogger(__name__)
 
 CHILD = "wan_mcp.engine.families.wan.rehearsal_main"
 PATIENCE_S = 60.0
-"""Longer than both processes took together."""
+"""Longer than all processes took together."""
 BLANKS = {"added_kv_proj_dim": None, "image_dim": None}
 """What the configurations of blocks that are ours may leave out."""
 SPARE_SHARE = 0.2
@@ -89,8 +92,13 @@ def start(context: LoadContext) -> Rehearsal:
     folder, settings, device = context.weights.folder, context.settings, context.device
     wanted: dict[str, dict[str, Any]] = {"VAE": {"vae": str(folder / "vae")}}
     if kinds := _kinds(context):
+        widths = sorted({kind.shape.head_dim for kind in kinds})
         eight_bits = context.requested != "full"
-        wanted["blocks"] = {"kinds": kinds, "attention": settings.attention, "eight_bits": eight_bits}
+        wanted["attention"] = {"attention": settings.attention, "widths": widths, "eight_bits": eight_bits}
+        wanted["blocks"] = {
+            "kinds": [kind_to_dict(kind) for kind in kinds],
+            "fused": settings.attention == CudnnFp8.name or (settings.attention == AUTO and eight_bits),
+        }
     shared = {"device": str(device.torch), "home": str(settings.home)}
     processes = {
         part: child_process.start(
@@ -104,7 +112,7 @@ def start(context: LoadContext) -> Rehearsal:
     return Rehearsal(processes)
 
 
-def _kinds(context: LoadContext) -> list[dict[str, Any]]:
+def _kinds(context: LoadContext) -> list[BlockKind]:
     """Return the kinds of a model's blocks, from its configurations as they are: to complete them takes diffusers."""
     folder, manifest, device = context.weights.folder, context.manifest, context.device
     scheme = scheme_for(manifest, device, context.requested)
@@ -115,4 +123,4 @@ def _kinds(context: LoadContext) -> list[dict[str, Any]]:
         **BLANKS | json.loads((folder / "transformer" / "config.json").read_text(encoding="utf-8"))
     )
     kinds = block_kinds(manifest, config, scheme, device.dtype, temb_per_token=per_token) or []
-    return [kind_to_dict(kind) for kind in dict.fromkeys(kinds)]
+    return list(dict.fromkeys(kinds))

@@ -1,4 +1,4 @@
-"""Launch the kernels of blocks or of a VAE once, with random weights: `python -m ...rehearsal_main FACTS`, as JSON.
+"""Launch the kernels of attention, of blocks or of a VAE once: `python -m ...rehearsal_main FACTS`, as JSON.
 
 What Triton compiles, and what was measured of kernels, is then on disk for the engine that started this process.
 """
@@ -11,32 +11,48 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from wan_mcp.engine.aot.cache_key import kind_from_dict
 from wan_mcp.engine.aot.child_process import exit_with_parent
-from wan_mcp.engine.aot.signature import example_inputs, example_weights
-from wan_mcp.engine.attention import choose_attention
+from wan_mcp.engine.aot.signature import ACTIVATIONS, example_inputs, example_weights
+from wan_mcp.engine.attention import QKVProjection, choose_attention
+from wan_mcp.engine.attention.fused_qkv import output_rows, quantize_projection
 from wan_mcp.engine.device.kernel_checks import keep_checks_in
 from wan_mcp.engine.imports import library_imports
 from wan_mcp.engine.transformer.block import BlockKind, ExportableBlock
+from wan_mcp.engine.transformer.self_attention import uses_fused_attention
 from wan_mcp.logs import log_to_stderr
 
 log = logging.getLogger("wan_mcp.engine.families.wan.rehearsal_main")  # it runs as `__main__`
 
-SIZES = {"cpu": ((48, 16), (50, 5)), "cuda": ((8192, 16), (8184, 101))}
-"""Tokens and text tokens: long enough for FP8 attention. Triton compiles a kernel again for sizes that are, or are not,
-multiples of 16."""
+SIZES = {"cpu": (48, 16), "cuda": (8192, 101)}
+"""Tokens and text tokens. Triton compiles each kernel once for all of them."""
 LATENTS = {"cpu": (2, 4, 4), "cuda": (5, 30, 52)}
 """Frames, rows and columns."""
 
 
-def rehearse_blocks(kinds: list[BlockKind], device: torch.device, attention: str, *, eight_bits: bool) -> None:
-    """Choose attention, and run a block of each kind."""
+def rehearse_blocks(kinds: list[BlockKind], device: torch.device, *, fused: bool) -> None:
+    """Run a block of each kind, by torch's attention: another process checks the kernels of attention meanwhile.
+
+    With `fused`, also launch what is fused around FP8 attention.
+    """
+    tokens, text = SIZES[device.type]
     for kind in kinds:
-        choose_attention(device, attention, kind.shape.head_dim, eight_bits=eight_bits)
-        weights, block = example_weights(kind, device), ExportableBlock(kind)
-        for tokens, text in SIZES[device.type]:
-            block(*example_inputs(kind, tokens, text, device), weights)
+        weights, inputs = example_weights(kind, device), example_inputs(kind, tokens, text, device)
+        ExportableBlock(kind)(*inputs, weights)
+        if fused and uses_fused_attention(kind.scheme, device):
+            _launch_fused_steps(kind, inputs)
+
+
+def _launch_fused_steps(kind: BlockKind, inputs: list[Tensor]) -> None:
+    named, shape = dict(zip(ACTIVATIONS, inputs, strict=True)), kind.shape
+    hidden, norm = named["hidden"], named["hidden"].new_ones(shape.width)
+    projection = QKVProjection(
+        hidden.repeat(1, 1, 3), norm, norm, named["cos"], named["sin"], shape.heads, shape.eps
+    )  # fmt: skip
+    quantized = quantize_projection(projection)
+    output_rows(quantized.query, quantized)
 
 
 def rehearse_vae(folder: Path, device: torch.device) -> None:
@@ -64,9 +80,10 @@ def main(facts: dict[str, Any]) -> None:
         torch.cuda.set_device(device)  # Triton launches on the current device
         keep_checks_in(Path(facts["home"]) / "cache" / "kernels")
     with torch.no_grad():
+        for width in facts.get("widths", ()):
+            choose_attention(device, facts["attention"], width, eight_bits=facts["eight_bits"])
         if "kinds" in facts:
-            kinds = [kind_from_dict(each) for each in facts["kinds"]]
-            rehearse_blocks(kinds, device, facts["attention"], eight_bits=facts["eight_bits"])
+            rehearse_blocks([kind_from_dict(each) for each in facts["kinds"]], device, fused=facts["fused"])
         if "vae" in facts:
             rehearse_vae(Path(facts["vae"]), device)
     if device.type == "cuda":
