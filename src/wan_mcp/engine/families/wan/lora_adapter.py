@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft.utils.other import get_pattern_key
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
@@ -116,6 +115,8 @@ class AdapterFile:
         """Return alpha / rank, from the file's tensors or from PEFT's configuration in its metadata; else 1."""
         if (alpha := layer.tensors.get(Part.ALPHA)) is not None:
             return float(alpha.item()) / rank
+        from peft.utils.other import get_pattern_key  # PEFT takes as long to import as a small model to load
+
         alphas = self._metadata.get("alpha_pattern") or {}
         written = alphas.get(get_pattern_key(list(alphas), layer.path), self._metadata.get("lora_alpha"))
         if written is None:
