@@ -7,16 +7,19 @@ them: measured as they are, or computed from measured passes as an engine's esti
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from wan_mcp.catalog.catalog import Catalog, shipped_folder
 from wan_mcp.catalog.manifest import Manifest
 from wan_mcp.catalog.memory_fit import Placement, fits, largest_fitting, placement_for
+from wan_mcp.catalog.presets import PresetName
+from wan_mcp.catalog.quality import quality_of
 from wan_mcp.catalog.sizes import Resolution
+from wan_mcp.hardware.machine import Machine
 from wan_mcp.schema.enums import ComputePrecision
 from wan_mcp.schema.plans import Shape
 
-__all__ = ["CARDS", "MODELS", "fit_table", "seconds_table"]
+__all__ = ["CARDS", "MODELS", "fit_table", "presets_table", "seconds_table"]
 
 MIB = 1024 * 1024
 CARDS: tuple[tuple[str, int, bool], ...] = (
@@ -99,6 +102,32 @@ def seconds_table() -> Iterator[str]:
     yield from _ti2v(catalog.manifests["wan2.2-ti2v-5b"])
 
 
+def presets_table(model: str = "wan2.2-t2v-a14b") -> Iterator[str]:
+    """Yield what each preset of a model runs, how close that is to the exact result, and its seconds on an H200."""
+    measured = json.loads((RESULTS / "h200.json").read_text(encoding="utf-8"))["measured"]
+    seconds = {(row["row"], row["shape"]): row["s"] for row in measured if row["who"] == OURS}
+    [(_, mib, has_fp8)] = [card for card in CARDS if "H200" in card[0]]
+    machine, catalog = Machine("GPU", "bf16", mib * MIB, has_fp8), Catalog(shipped_folder())
+    yield "| preset | what runs | quality | 832×480, 81 frames | 1280×720, 81 frames |"
+    yield "|---|---|---|---|---|"
+    for name in get_args(PresetName):
+        served = catalog.get(catalog.get(model).presets[name].model or model)
+        preset = served.presets[name]
+        steps, scale = (preset.values.get(each, getattr(served.defaults, each)) for each in ("steps", "guidance_scale"))
+        passes = int(steps) * (2 if scale > 1 else 1)
+        ways = [f"`{served.name}`", f"{steps:g} steps", *(["guidance"] if scale > 1 else [])]
+        ways += ["turbo"] if preset.turbo else []
+        precision = machine.precision_of(served, preset.precision)
+        quality = quality_of(precision, cached=preset.step_cache is not None, sparse=preset.turbo)
+        cells = [
+            "not measured"
+            if preset.turbo
+            else f"{passes * seconds['forward', shape] + seconds['VAE decode', shape]:.0f} s"
+            for shape in ("480x832x81", "720x1280x81")
+        ]
+        yield f"| `{name}` | {', '.join(ways)}, {precision} | {quality} | {' | '.join(cells)} |"
+
+
 def _ti2v(manifest: Manifest) -> Iterator[str]:
     rows: list[dict[str, Any]] = json.loads((RESULTS / "real_size.json").read_text(encoding="utf-8"))["rows"]
     [warm] = [row for row in rows if row["row"] == manifest.name and row.get("job") == 2]
@@ -111,4 +140,4 @@ def _ti2v(manifest: Manifest) -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    print("\n".join([*fit_table(), "", *seconds_table()]))  # noqa: T201
+    print("\n".join([*fit_table(), "", *seconds_table(), "", *presets_table()]))  # noqa: T201

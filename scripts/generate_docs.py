@@ -36,6 +36,9 @@ RECORD = re.compile(
     r"# (?P<number>\d+)\. (?P<title>.+)\n\nDate: (?P<date>\d{4}-\d\d-\d\d)\. Status: (?P<status>[^.\n]+)\."
 )
 HELP_WIDTH = 100
+OF_WAYS = (("psnr_db", 1), ("ssim", 3), ("lpips", 4), ("flicker", 2), ("right_less_exact", 2))
+LIKENESS = (("psnr_db", 1), ("ssim", 3))
+"""Figures of benchmarks.quality and of `wan-mcp bench --quality`, and their digits."""
 LAUNCH = Launch("/absolute/path/to/wan-mcp", ("stdio",))
 """The command in configurations that are shown to everybody."""
 
@@ -181,18 +184,57 @@ def hosts() -> Iterator[str]:
 
 
 def quality() -> Iterator[str]:
-    """Yield the table of how close each way to run the small model is to the exact one."""
-    found = json.loads((ROOT / "benchmarks/results/quality.json").read_text(encoding="utf-8"))
+    """Yield the table of how close each way to run the small model is to the exact one, on a CPU."""
+    yield from _ways("quality.json")
+
+
+def quality_gpu() -> Iterator[str]:
+    """Yield the same of a GPU; nothing while it was not measured."""
+    if (ROOT / "benchmarks/results/quality_gpu.json").exists():
+        yield from _ways("quality_gpu.json")
+
+
+def _ways(name: str) -> Iterator[str]:
+    found = json.loads((ROOT / "benchmarks/results" / name).read_text(encoding="utf-8"))
     yield f"{found['rows'][0]['videos']} videos of each; {found['hardware']}, torch {found['versions']['torch']}."
     yield ""
     yield "| way | PSNR dB | SSIM | LPIPS | flicker | right |"
     yield "|---|---|---|---|---|---|"
     for row in found["rows"][1:]:
-        figures = [
-            _with_interval(row.get(name), digits)
-            for name, digits in (("psnr_db", 1), ("ssim", 3), ("lpips", 4), ("flicker", 2), ("right_less_exact", 2))
-        ]
-        yield f"| {row['variant']} | {' | '.join(figures)} |"
+        if "failed" not in row:
+            figures = [_with_interval(row.get(figure), digits) for figure, digits in OF_WAYS]
+            yield f"| {row['variant']} | {' | '.join(figures)} |"
+
+
+def presets() -> Iterator[str]:
+    """Yield the table of presets: quality and seconds."""
+    sys.path.insert(0, str(ROOT))
+    from benchmarks.cards import presets_table
+
+    yield from presets_table()
+
+
+def bench() -> Iterator[str]:
+    """Yield the table of what `wan-mcp bench` has measured on several machines."""
+    yield "| model | result | steps | device | first s | warm s | diffusers first s | warm s | PSNR dB | SSIM |"
+    yield "|---|---|---|---|---|---|---|---|---|---|"
+    for file in sorted((ROOT / "benchmarks/results/bench").glob("*.json")):
+        found = json.loads(file.read_text(encoding="utf-8"))
+        asked, ours, plain = found["request"], found["ours"], found["diffusers"]
+        frames = f", {asked['num_frames']} frames" if "num_frames" in asked else ""
+        turbo = ", turbo" if asked.get("turbo") else ""
+        seconds = [_seconds(side[name]) for side in (ours, plain) for name in ("first_s", "warm_s")]
+        likeness = [_with_interval((found["quality"] or {}).get(name), digits) for name, digits in LIKENESS]
+        note = f", {found['note']}" if "note" in found else ""
+        cells = [f"`{found['model']}`{turbo}{note}", f"{asked['width']}×{asked['height']}{frames}", str(asked["steps"])]
+        device = (
+            f"{found['hardware']['device'].partition(',')[0]}, {ours['precision']}, torch {found['versions']['torch']}"
+        )
+        yield f"| {' | '.join([*cells, device, *seconds, *likeness])} |"
+
+
+def _seconds(value: float | None) -> str:
+    return "–" if value is None else f"{value:.1f}"
 
 
 def _with_interval(figure: dict[str, float] | None, digits: int) -> str:
@@ -215,7 +257,10 @@ PARTS: dict[str, tuple[str, Callable[[], Iterator[str]]]] = {
     "h200": ("docs/engine.md", h200),
     "cards": ("docs/gpu.md", cards),
     "seconds": ("docs/gpu.md", seconds),
+    "bench": ("docs/gpu.md", bench),
     "quality": ("docs/quality.md", quality),
+    "quality on a GPU": ("docs/quality.md", quality_gpu),
+    "presets": ("docs/quality.md", presets),
     "decisions": ("docs/decisions/README.md", decisions),
 }
 

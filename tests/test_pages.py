@@ -45,13 +45,16 @@ def test_every_generated_part_is_written_and_checked_by_one_command(tmp_path: Pa
     generated = {page: text for page, text in generated.items() if "<!-- generated:" in text}
     parts = sorted(part for text in generated.values() for part in re.findall("<!-- generated: (.*?);", text))
     assert parts == [
+        "bench",
         "cards",
         "commands",
         "decisions",
         "h200",
         "hosts",
         "models",
+        "presets",
         "quality",
+        "quality on a GPU",
         "seconds",
         "settings",
         "tools",

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Generator
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["InputVideos", "frames_of", "name_of_video", "receipt_in"]
+__all__ = ["InputVideos", "decoded", "frames_of", "name_of_video", "receipt_in"]
 
 BATCH = 16  # frames
 CHUNK = 1 << 20  # bytes
@@ -122,11 +123,26 @@ def frames_of(home: Path, video: InputVideo) -> "Generator[NDArray[np.uint8]]":
     Raises:
         JobFailed: The file is gone, or has not the frames that it had.
     """
-    import numpy as np
-
-    path, bytes_each, count = home / video.file, video.width * video.height * 3, 0
+    path, count = home / video.file, 0
     if not path.is_file():
         raise _gone(video)
+    with closing(decoded(path, (video.width, video.height))) as batches:
+        for frames in batches:
+            count += len(frames)
+            yield frames
+    if count != video.frames:
+        raise JobFailed("input_missing", f"The video {video.source} cannot be read any more. Submit it again.")
+
+
+def decoded(path: Path, size: tuple[int, int]) -> "Generator[NDArray[np.uint8]]":
+    """Yield the frames of a video that we wrote, of `size` (width, height), as far as they can be decoded.
+
+    Some come at a time, of shape (frames, height, width, 3).
+    """
+    import numpy as np
+
+    width, height = size
+    bytes_each = width * height * 3
     decode = ["-v", "error", "-i", f"file:{path.name}", "-map", "0:v:0", "-fps_mode", "passthrough"]
     scale = ["-vf", "scale=flags=accurate_rnd+full_chroma_int+bicubic", "-pix_fmt", "rgb24", "-f", "rawvideo", "-"]
     command = ffmpeg.command("-nostdin", *decode, *scale)
@@ -137,13 +153,9 @@ def frames_of(home: Path, video: InputVideo) -> "Generator[NDArray[np.uint8]]":
             assert process.stdout is not None
             while data := process.stdout.read(bytes_each * BATCH):
                 pixels = np.frombuffer(data[: len(data) // bytes_each * bytes_each], np.uint8)
-                frames = pixels.reshape(-1, video.height, video.width, 3)
-                count += len(frames)
-                yield frames
+                yield pixels.reshape(-1, height, width, 3)
         finally:
             process.kill()
-    if count != video.frames:
-        raise JobFailed("input_missing", f"The video {video.source} cannot be read any more. Submit it again.")
 
 
 def _gone(video: InputVideo) -> JobFailed:

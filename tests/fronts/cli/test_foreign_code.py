@@ -3,6 +3,7 @@
 import json
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -40,13 +41,31 @@ def imported(marks: Path) -> str:
     return marks.read_text(encoding="utf-8") if marks.exists() else ""
 
 
-def test_neither_the_engine_nor_doctor_imports_what_lies_about(wan: Wan, settings: Settings, marks: Path) -> None:
+def test_neither_the_engine_nor_plain_diffusers_nor_doctor_imports_what_lies_about(
+    wan: Wan, settings: Settings, marks: Path
+) -> None:
     real = settings.model_copy(update={"engine_command": "", "compile": False})
-    made = wan("generate", "image", "a red star", "--steps", "1", settings=real)
-    assert made.returncode == 0, made.stderr
+    small = ("--runs", "2", "--frames", "5", "--steps", "2")
+    measured = wan("bench", *small, "--quality", "--json", settings=real)
+    assert measured.returncode == 0, measured.stderr
+    require_both_sides(json.loads(measured.stdout))
     checked = wan("doctor", settings=real)
     assert "BAD" not in checked.stdout
     assert imported(marks) == ""
+
+
+def require_both_sides(report: dict[str, Any]) -> None:
+    """A benchmark of the real engine and of real diffusers: they make nearly the same, as files."""
+    for side in ("ours", "diffusers"):
+        assert len(report[side]["seconds"]) == 2
+        assert report[side]["first_s"] > report[side]["warm_s"]
+        assert report[side]["process_bytes"] > 100_000_000
+        assert (report[side]["precision"], report[side]["ended"]) == ("fp32", None)
+    assert report["ours"]["quality"] == "exact"
+    assert report["hardware"]["device"].startswith("cpu ")
+    assert report["quality"]["results"] == 2
+    assert report["quality"]["psnr_db"]["mean"] > 40
+    assert report["quality"]["ssim"]["mean"] > 0.99
 
 
 def test_builders_import_nothing_that_lies_about(

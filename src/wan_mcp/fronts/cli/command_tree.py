@@ -19,6 +19,7 @@ COMMANDS = (
     "models",
     "pull",
     "compile",
+    "bench",
     "doctor",
     "setup",
     "engine",

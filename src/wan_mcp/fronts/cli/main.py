@@ -12,6 +12,7 @@ import typer
 
 from wan_mcp.errors import JobFailed, UserError, WeightsUnavailable
 from wan_mcp.fronts.cli import clean, compile, doctor, engine, generate, jobs, models, pull, remix, setup, studio, token
+from wan_mcp.fronts.cli.bench.command import bench
 from wan_mcp.fronts.cli.command_tree import CommandTree
 from wan_mcp.fronts.cli.settings_options import variable, with_setting_flags
 from wan_mcp.fronts.cli.terminal import echo
@@ -64,6 +65,7 @@ app.add_typer(engine.app, name="engine")
 app.add_typer(token.app, name="token")
 app.command("pull")(pull.pull)
 app.command("compile")(compile.compile_model)
+app.command("bench")(bench)
 app.command("clean")(clean.clean)
 app.command("doctor")(doctor.doctor)
 app.command("setup")(setup.setup)
