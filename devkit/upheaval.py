@@ -1,9 +1,12 @@
 """Many jobs through several fronts, while engines and fronts of every kind are killed and stopped at random.
 
-Unlike `storm`, it does not choose whom to hit by the job: starters, losers of the start race, ready engines and fronts
-die at any moment. The fronts differ: two have the same settings, so that their engines race; one has another device;
-one cannot start engines at all, and its jobs run all the same. Every job must succeed: none deserves to fail, because
-a front that can start engines always runs.
+Unlike `storm`, it does not choose whom to hit by the job: starters, losers of the start race, ready engines, ranks of
+shared jobs and fronts die at any moment. The fronts differ: two have the same settings, so that their engines race; two
+have several devices, some of them in common, and share jobs; one of these serves HTTP, and pictures are sent to it; one
+cannot start engines at all, and its jobs run all the same; one asks for a device that is not there. Two run a command
+for each job that has ended. Every job must succeed, unless its cancellation was asked for: none deserves to fail but
+those for the device that is not there, because a front that can start engines always runs. The command must have been
+run for each job of its fronts.
 """
 
 import json
@@ -12,9 +15,7 @@ import random
 import shlex
 import signal
 import statistics
-import subprocess
 import sys
-import threading
 import time
 from collections import Counter
 from dataclasses import dataclass, field
@@ -23,10 +24,16 @@ from typing import Any
 
 import psutil
 
+from devkit.upheaval_fronts import Front, HttpFront, StdioFront
 from wan_mcp.jobs.database import Database
 from wan_mcp.jobs.device_lock import locked_devices
+from wan_mcp.jobs.devices import DeviceNames
+from wan_mcp.jobs.meetings import helpers
+from wan_mcp.jobs.other_devices import asked_devices
 from wan_mcp.jobs.store import JobStore
 from wan_mcp.schema.enums import JobState
+from wan_mcp.schema.jobs import Job
+from wan_mcp.schema.plans import CaptionPlan
 from wan_mcp.settings import Settings
 
 __all__ = ["Upheaval", "UpheavalReport"]
@@ -35,29 +42,26 @@ KINDS = {
     "starters": 3,
     "losers": 10,
     "ready engines": 6,
+    "first ranks": 10,
+    "helping ranks": 10,
     "fronts": 1,
     "stopped engines": 0.5,
     "stopped fronts": 0.2,
 }
 """Whom to hit, and how often."""
+READY = ("ready engines", "first ranks", "helping ranks")
 AT_ONCE = 8  # calls of a front without an answer
 MAX_PAUSE_S = 1.6  # between two hits
 HURRY = 0.02  # of the looks at a machine without a ready engine, those that hit all the same
+QUIET_S = 15.0  # in every second stretch of this length jobs come one by one, so that engines share them
+PEACE = 0.02  # of the looks at such a time without a shared job, those that hit all the same
 STOPPED_S = 4.0  # longer than the deadline of a step below, and than a front's patience
 DRAIN_S = 400.0
-HANDSHAKE: tuple[dict[str, Any], ...] = (
-    {
-        "jsonrpc": "2.0",
-        "id": 0,
-        "method": "initialize",
-        "params": {
-            "protocolVersion": "2025-11-25",
-            "capabilities": {},
-            "clientInfo": {"name": "upheaval", "version": "1"},
-        },
-    },
-    {"jsonrpc": "2.0", "method": "notifications/initialized"},
-)
+SUBMITS = (2, 2, 6, 6, 2, 1)  # how much each front asks for: only jobs for several devices can be shared
+MISSING = "cuda:7"
+NOT_THERE = "this device does not exist"
+CANCELLED = 0.03  # of the jobs
+MODELS = ("wan-mini", "wan2.1-t2v-1.3b")  # of videos; only their names and sizes matter here
 
 
 @dataclass
@@ -67,10 +71,19 @@ class UpheavalReport:
     hits: Counter[str] = field(default_factory=Counter)
     jobs: int = 0
     acknowledged: int = 0
+    cancelled: int = 0
+    failed: int = 0
+    """Jobs for a device that no engine can have, as they deserve."""
+    shared: int = 0
+    """Attempts at jobs by several engines together."""
+    told: int = 0
+    """Jobs that have ended and of which the command was told."""
+    told_twice: int = 0
+    by_device: Counter[str] = field(default_factory=Counter)
     requeued: int = 0
     seconds: float = 0.0
     recovery_s: list[float] = field(default_factory=list)
-    """From the death of a ready engine to the next claim of a job."""
+    """From the death of an engine that ran a job to the job's next attempt, or its end."""
     faults: list[str] = field(default_factory=list)
 
     def as_row(self) -> dict[str, Any]:
@@ -79,6 +92,12 @@ class UpheavalReport:
         return {
             "jobs": self.jobs,
             "acknowledged": self.acknowledged,
+            "cancelled": self.cancelled,
+            "failed_deservedly": self.failed,
+            "shared": self.shared,
+            "told": self.told,
+            "told_twice": self.told_twice,
+            "by_device": dict(sorted(self.by_device.items())),
             "kills": sum(self.hits[kind] for kind in KINDS if "stopped" not in kind),
             "hits": dict(self.hits),
             "requeued": self.requeued,
@@ -92,73 +111,6 @@ class UpheavalReport:
         }
 
 
-class _Front:
-    """A `wan-mcp stdio` process, spoken to by hand, and its successors."""
-
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        self.acknowledged: set[str] = set()
-        self.ready = threading.Event()
-        self.unanswered = 0
-        self._calls = 0
-        self.start()
-
-    def start(self) -> None:
-        """Start the process again."""
-        self.ready.clear()
-        self.unanswered = 0
-        paths = [str(Path(__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
-        environment = os.environ | self._settings.environment() | {"PYTHONPATH": os.pathsep.join(paths)}
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "wan_mcp", "stdio"],
-            env=environment,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        )
-        threading.Thread(target=self._read, args=(self.process,), daemon=True).start()
-        for message in HANDSHAKE:
-            self._say(message)
-
-    def submit(self, seed: int) -> None:
-        """Ask for a video; the answer is read elsewhere, or never."""
-        self._calls += 1
-        self.unanswered += 1
-        asked = {"prompt": f"number {seed}", "seed": seed, "steps": 4, "num_frames": 5, "wait_s": 0}
-        call = {"name": "generate_video", "arguments": asked}
-        self._say({"jsonrpc": "2.0", "id": self._calls, "method": "tools/call", "params": call})
-
-    def kill(self) -> None:
-        """Kill the process, and start another."""
-        self.process.kill()
-        self.process.wait()
-        self.start()
-
-    def _say(self, message: dict[str, Any]) -> None:
-        assert self.process.stdin is not None
-        try:
-            self.process.stdin.write(json.dumps(message) + "\n")
-            self.process.stdin.flush()
-        except OSError:  # it has just died
-            return
-
-    def _read(self, process: "subprocess.Popen[str]") -> None:
-        assert process.stdout is not None
-        for line in process.stdout:
-            if process is not self.process:
-                return
-            try:
-                answer = json.loads(line)
-                if answer.get("id") == 0:
-                    self.ready.set()
-                elif "id" in answer:
-                    self.unanswered -= 1
-                    self.acknowledged.add(answer["result"]["structuredContent"]["job_id"])
-            except (ValueError, KeyError, TypeError):  # an error: no job
-                continue
-
-
 class Upheaval:
     """Kills and stops processes while jobs run."""
 
@@ -166,14 +118,27 @@ class Upheaval:
         self._home, self._jobs, self._kills = home, jobs, kills
         self._random = random.Random(seed)
         light = shlex.join([sys.executable, "-m", "devkit.light_engine"])
-        none = shlex.join([sys.executable, "-c", "raise SystemExit('this device does not exist')"])
+        none = shlex.join([sys.executable, "-c", f"raise SystemExit('{NOT_THERE}')"])
         common = Settings(home=home, queue_limit=100_000, step_deadline_s=3, load_deadline_s=60, engine_idle_s=30)
-        common = common.model_copy(update={"device": "cpu", "engine_command": light, "min_free_mb": 1})
-        changes: list[dict[str, object]] = [{}, {}, {"device": "cuda:0"}, {"device": "cuda:7", "engine_command": none}]
-        self._fronts = [_Front(common.model_copy(update=change)) for change in changes]
-        self._marker = f"WAN_MCP_HOME={home}"
+        shared = {"device": "cpu", "engine_command": light, "min_free_mb": 1, "max_download_gb": 1000}
+        common = common.model_copy(update=shared | {"gpus_per_job": "all"})
+        self._notices = home / "notices"
+        tell = shlex.join(["sh", "-c", f"cat >> {shlex.quote(str(self._notices))}"])
+        kinds: list[tuple[type[Front], dict[str, object], str]] = [
+            (StdioFront, {}, tell),
+            (StdioFront, {"output_dir": home / "results"}, ""),
+            (StdioFront, {"device": "cuda:0,1"}, ""),
+            (HttpFront, {"device": "auto"}, tell),
+            (StdioFront, {"device": "auto", "engine_command": none}, ""),
+            (StdioFront, {"device": MISSING, "engine_command": none}, ""),
+        ]
+        self._fronts = [kind(common.model_copy(update=change), tells) for kind, change, tells in kinds]
         self._report = UpheavalReport()
+        self._sharing = self._fronts[2]
         self._continues: list[tuple[float, int]] = []
+        self._meetings: set[str] = set()
+        self._hit_jobs: dict[str, tuple[int, float]] = {}
+        """The attempt at each job whose engine was killed, and when."""
 
     def rage(self) -> UpheavalReport:
         """Submit, kill and stop until there was enough of all; then wait for every job, and judge."""
@@ -181,7 +146,7 @@ class Upheaval:
         database = Database(self._home / "jobs.db")
         try:
             self._upset(database)
-            self._drain(JobStore(database))
+            self._drain(JobStore(database), database)
             self._judge(database)
         finally:
             for front in self._fronts:
@@ -198,38 +163,71 @@ class Upheaval:
         for front in self._fronts:
             front.ready.wait()
         next_hit = time.monotonic()
-        waiting_since: float | None = None
-        claims = 0
         while (jobs := self._count(database)) < self._jobs or kills < self._kills:
-            front = self._random.choice(self._fronts)
-            if jobs < self._jobs * (kills + 1) / self._kills and front.ready.is_set() and front.unanswered < AT_ONCE:
-                front.submit(submitted)
+            quiet = int(time.monotonic() / QUIET_S) % 2 == 1
+            [front] = self._random.choices(self._fronts, SUBMITS) if not quiet else [self._sharing]
+            room = front.unanswered < AT_ONCE if not quiet else not (front.unanswered or self._unfinished(database))
+            if jobs < self._jobs * (kills + 1) / self._kills and front.ready.is_set() and room:
+                front.call(*self._asked(front, submitted, long=quiet))
                 submitted += 1
-            if waiting_since is not None and self._claims(database) > claims:
-                self._report.recovery_s.append(time.monotonic() - waiting_since)
-                waiting_since = None
+                if self._random.random() < CANCELLED and front.acknowledged:
+                    front.cancel(self._random.choice(sorted(front.acknowledged)))
+            self._note_recoveries(database)
             self._continue()
-            if jobs and kills < self._kills and time.monotonic() >= next_hit and (kind := self._hit(database)):
+            self._meetings |= {file.parent.name for file in self._home.glob("meetings/*/begun.json")}
+            if (
+                jobs
+                and kills < self._kills
+                and time.monotonic() >= next_hit
+                and (kind := self._hit(database, quiet=quiet))
+            ):
                 self._report.hits[kind] += 1
                 kills += "stopped" not in kind
                 next_hit = time.monotonic() + self._random.uniform(0.05, MAX_PAUSE_S)
-                if kind == "ready engines" and waiting_since is None:
-                    waiting_since, claims = time.monotonic(), self._claims(database)
             time.sleep(0.02)
 
-    def _hit(self, database: Database) -> str | None:
+    def _note_recoveries(self, database: Database) -> None:
+        for job_id, (attempt, since) in list(self._hit_jobs.items()):
+            [row] = database.read("SELECT attempt, state FROM jobs WHERE id = ?", job_id)
+            if row["attempt"] > attempt or row["state"] not in ("queued", "running"):
+                self._report.recovery_s.append(time.monotonic() - since)
+                del self._hit_jobs[job_id]
+
+    def _asked(self, front: Front, number: int, *, long: bool) -> tuple[str, dict[str, Any]]:
+        """Return the tool and the arguments of a job; engines share a long one."""
+        asked: dict[str, Any] = {"prompt": f"number {number}", "seed": number, "steps": 4, "wait_s": 0}
+        kind = self._random.random()
+        if long:
+            return "generate_video", asked | {"num_frames": 5, "steps": 150, "model": MODELS[0]}
+        if isinstance(front, HttpFront) and kind < 0.3:
+            return "caption_image", {"image": "", "wait_s": 0}
+        if kind < 0.3:
+            return "generate_image", asked
+        return "generate_video", asked | {"num_frames": 5, "model": self._random.choice(MODELS)}
+
+    def _hit(self, database: Database, *, quiet: bool) -> str | None:
         """Hit somebody of a random kind; return the kind, or None if there is nobody."""
         engines: dict[str, list[psutil.Process]] = {}
+        unfinished = JobStore(database).unfinished()
+        helping = helpers(self._home, unfinished)
+        ranks = {
+            **dict.fromkeys(helping, "helping ranks"),
+            **{job.device: "first ranks" for job in helping.values()},
+        }
+        devices = {row["pid"]: row["device"] for row in database.read("SELECT pid, device FROM engines ORDER BY seq")}
         for engine in self._engines():
             kind = self._kind_of(engine, database)
-            engines.setdefault(kind, []).append(engine)
             if kind == "ready engines":
                 engines.setdefault("stopped engines", []).append(engine)
+                kind = ranks.get(devices.get(engine.pid), kind)
+            engines.setdefault(kind, []).append(engine)
         fronts_too = all(front.ready.is_set() for front in self._fronts)  # the last victim is back
         weights = {
             kind: weight for kind, weight in KINDS.items() if kind in engines or ("fronts" in kind and fronts_too)
         }
-        if not weights or ("ready engines" not in engines and self._random.random() > HURRY):
+        if not weights or (not any(kind in engines for kind in READY) and self._random.random() > HURRY):
+            return None
+        if quiet and not ranks and self._random.random() > PEACE:
             return None
         [kind] = self._random.choices(list(weights), list(weights.values()))
         if "fronts" in kind:
@@ -244,6 +242,9 @@ class Upheaval:
             self._stop(engine.pid)
         else:
             engine.kill()
+            device = devices.get(engine.pid)
+            killed = (job for job in unfinished if job.state is JobState.RUNNING and job.device == device)
+            self._hit_jobs |= {job.id: (job.attempt, time.monotonic()) for job in killed if kind in READY}
         return kind
 
     def _kind_of(self, engine: psutil.Process, database: Database) -> str:
@@ -251,9 +252,10 @@ class Upheaval:
         if rows:
             return "ready engines" if rows[0]["ready"] else "starters"
         try:
-            device = engine.environ().get("WAN_MCP_DEVICE", "")
+            setting = engine.environ().get("WAN_MCP_DEVICE", "")
         except psutil.Error:
             return "nobody"
+        device = DeviceNames(database).of(setting)[0] if setting else ""
         return "losers" if device in locked_devices(self._home) else "starters"
 
     def _stop(self, pid: int) -> None:
@@ -285,32 +287,68 @@ class Upheaval:
         count: int = database.read("SELECT count(*) FROM jobs")[0][0]
         return count
 
-    def _claims(self, database: Database) -> int:
-        claims: int = database.read("SELECT coalesce(sum(attempt), 0) FROM jobs")[0][0]
-        return claims
+    def _unfinished(self, database: Database) -> int:
+        count: int = database.read("SELECT count(*) FROM jobs WHERE state IN ('queued', 'running')")[0][0]
+        return count
 
-    def _drain(self, store: JobStore) -> None:
+    def _drain(self, store: JobStore, database: Database) -> None:
         self._continue(all_of_them=True)
         end = time.monotonic() + DRAIN_S
-        while store.unfinished() and time.monotonic() < end:
+        while (store.unfinished() or self._untold(database)) and time.monotonic() < end:
             time.sleep(0.2)
         time.sleep(1.0)  # for the last answers
 
+    def _untold(self, database: Database) -> int:
+        count: int = database.read("SELECT count(*) FROM jobs WHERE notify != ''")[0][0]
+        return count
+
     def _judge(self, database: Database) -> None:
-        rows = database.read("SELECT id, deaths FROM jobs")
+        rows = database.read("SELECT id, deaths, device FROM jobs")
         jobs = JobStore(database).newest(limit=len(rows) + 1)
-        self._report.jobs = len(jobs)
-        self._report.requeued = sum(row["deaths"] for row in rows)
+        report = self._report
+        report.jobs, report.shared = len(jobs), len(self._meetings)
+        report.requeued = sum(row["deaths"] for row in rows)
+        report.by_device = Counter(row["device"] for row in rows if row["device"] is not None)
         acknowledged = set().union(*(front.acknowledged for front in self._fronts))
-        self._report.acknowledged = len(acknowledged)
+        cancelled = set().union(*(front.cancelled for front in self._fronts))
+        report.acknowledged = len(acknowledged)
         faults = [f"job {job_id} was acknowledged and is lost" for job_id in acknowledged - {row["id"] for row in rows}]
         for job in jobs:
-            if job.state is not JobState.SUCCEEDED:
+            if job.state is JobState.CANCELLED and job.id in cancelled:
+                report.cancelled += 1
+            elif _deserves_to_fail(job):
+                report.failed += 1
+            elif job.state is not JobState.SUCCEEDED:
                 faults.append(f"job {job.id} is {job.state}: {job.error.message if job.error else job.progress}")
-            for artifact in job.artifacts:
-                file = Path(artifact.path)
-                if not file.is_file() or file.stat().st_size != artifact.bytes:
-                    faults.append(f"{artifact.uri} is not what its job says")
-            if job.state is JobState.SUCCEEDED and len(job.artifacts) != 1:
+            faults += [f"{path} is not what its job says" for path in _wrong_files(job)]
+            results = 0 if isinstance(job.plan, CaptionPlan) else 1
+            if job.state is JobState.SUCCEEDED and len(job.artifacts) != results:
                 faults.append(f"job {job.id} has {len(job.artifacts)} results")
-        self._report.faults = faults
+        faults += [f"{file} is half a file" for file in self._home.rglob("*.part*")]
+        report.faults = faults + self._untold_jobs(database)
+
+    def _untold_jobs(self, database: Database) -> list[str]:
+        """Return a sentence for each job of whose end the command was not told."""
+        told = Counter[str]()
+        decoder, text = json.JSONDecoder(), self._notices.read_text(encoding="utf-8")
+        while text:
+            notice, end = decoder.raw_decode(text)
+            told[notice["data"]["job_id"]] += 1
+            text = text[end:]
+        self._report.told = len(told)
+        self._report.told_twice = sum(times > 1 for times in told.values())
+        wanted = set().union(*(front.acknowledged for front in self._fronts if front.tells))
+        faults = [f"nobody was told that job {job_id} has ended" for job_id in wanted - set(told)]
+        return faults + [f"{count} notices are not sent" for count in filter(None, [self._untold(database)])]
+
+
+def _wrong_files(job: Job) -> list[str]:
+    """Return the files of a job that are not whole."""
+    files = [(path, each.bytes) for each in job.artifacts for path in (each.path, each.saved_as) if path is not None]
+    return [path for path, size in files if not Path(path).is_file() or Path(path).stat().st_size != size]
+
+
+def _deserves_to_fail(job: Job) -> bool:
+    """Check whether a job has failed because its caller named the device that is not there, for that reason."""
+    reason = job.error.message if job.state is JobState.FAILED and job.error is not None else ""
+    return asked_devices(job) == (MISSING,) and NOT_THERE in reason

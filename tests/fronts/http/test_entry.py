@@ -15,6 +15,7 @@ from tests.conftest import settings_for
 from tests.fixtures.mcp_server import Pace
 from tests.support.http_fronts import Running, running, site
 from tests.support.patience import PATIENCE_S
+from wan_mcp.fronts.mcp.tools import QUICK_TOOLS
 from wan_mcp.settings import Settings
 
 pytestmark = pytest.mark.anyio
@@ -260,3 +261,26 @@ async def test_other_pages_learn_nothing(settings: Settings, origin: str) -> Non
         ]
     assert {answer.status_code for answer in answers} == {403}
     assert not any(name.startswith("access-control") for answer in answers for name in answer.headers)
+
+
+@pytest.mark.parametrize("era", ERAS)
+@pytest.mark.parametrize("tool", QUICK_TOOLS)
+async def test_a_quick_tool_answers_without_a_stream_unless_it_is_asked_for_progress(
+    front: Running, era: str, tool: str
+) -> None:
+    types = []
+    async with web_of(front) as web:
+        for progress in ({}, {"progressToken": 0}):
+            message = call(tool, {})
+            message["params"]["_meta"] = META | progress if era == "modern" else progress
+            headers = ERAS[era] | ({"Mcp-Method": "tools/call", "Mcp-Name": tool} if era == "modern" else {})
+            answer = await web.post("/mcp", json=message, headers=headers)
+            event = answer.text.partition("data: ")[2] or answer.text
+            assert json.loads(event)["result"]["isError"] is (tool in ("keep_job", "delete_job"))  # without an id
+            types.append(answer.headers["content-type"].partition(";")[0])
+        listed = (await web.post("/mcp", json={"jsonrpc": "2.0", "id": 1, "method": "tools/list"})).text
+    assert types == ["application/json", "application/json" if era == "modern" else "text/event-stream"]
+    tools = json.loads(listed.partition("data: ")[2])["result"]["tools"]
+    assert [
+        each["name"] for each in tools if each["name"] == tool and "wait_s" not in each["inputSchema"]["properties"]
+    ]

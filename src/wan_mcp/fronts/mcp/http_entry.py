@@ -8,15 +8,18 @@ This is the one place for what SDK 2.3 does not do for a stateless server:
 - It logs a traceback when a client hangs up in the middle of a body, and parses whatever fits the size limit.
 - It sends no headers for 15 s if a call of the 2026-07-28 protocol has no progress token. Proxies take that for a
   server that does not work.
+- It answers every call of an older protocol with a stream, which costs as much as the rest of a quick call.
 """
 
 import asyncio
 import logging
+from collections.abc import Collection
 from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import BinaryIO, Self
 
 from anyio.to_thread import run_sync
-from mcp.types import INTERNAL_ERROR, INVALID_REQUEST
+from mcp.types import INTERNAL_ERROR, INVALID_REQUEST, JSONRPCMessage, JSONRPCRequest
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -46,8 +49,11 @@ STREAM_HEADERS = [
 class HttpEntry:
     """A middleware for requests to /mcp; it passes others on."""
 
-    def __init__(self, app: ASGIApp, max_body_bytes: int, service: JobService) -> None:
-        self._app = app
+    def __init__(
+        self, app: ASGIApp, max_body_bytes: int, service: JobService, quick_app: ASGIApp, quick_tools: Collection[str]
+    ) -> None:
+        """Pass calls of `quick_tools` that ask for no progress on to `quick_app`, which answers without a stream."""
+        self._app, self._quick_app, self._quick_tools = app, quick_app, quick_tools
         self._max_body_bytes = max_body_bytes
         self._service = service
         self._held_bytes = 0
@@ -72,7 +78,7 @@ class HttpEntry:
             elif body is not None:
                 await self._pass_on(scope, body, receive, send)
 
-    async def _read(self, headers: Headers, receive: Receive, images: ExitStack) -> bytes | Response | None:
+    async def _read(self, headers: Headers, receive: Receive, images: ExitStack) -> "_Readable | Response | None":
         """Return a readable message without its images, which are kept for as long as `images` is open.
 
         Returns the refusal of another message, and None if the client hung up.
@@ -88,11 +94,27 @@ class HttpEntry:
             if refusal is not None or not body.complete:
                 return refusal
             if body.size <= SMALL_BYTES:
-                return _serve_or_refuse(body.content(), self._service.uris, images)
+                return self._serve_or_refuse(body.content(), images)
             return await run_sync(
-                lambda: _serve_or_refuse(body.content(), self._service.uris, images),
+                lambda: self._serve_or_refuse(body.content(), images),
                 limiter=self._service.large_work if body.size > LARGE_BYTES else None,
             )
+
+    def _serve_or_refuse(self, raw: bytes, images: ExitStack) -> "_Readable | Response":
+        """Return what the SDK is to read in place of a message, or the message's refusal."""
+        message, lighter = read_light(raw, self._service.uris, images)
+        if isinstance(message, Refusal):
+            return _error(413 if message.too_large else 400, message)
+        content = message.model_dump_json(by_alias=True, exclude_unset=True).encode() if lighter else raw
+        return _Readable(content, quick=self._is_quick(message))
+
+    def _is_quick(self, message: JSONRPCMessage) -> bool:
+        if not isinstance(message, JSONRPCRequest) or message.method != "tools/call":
+            return False
+        params = message.params or {}
+        meta = params.get("_meta")
+        wants_progress = isinstance(meta, dict) and meta.get("progressToken") is not None
+        return params.get("name") in self._quick_tools and not wants_progress
 
     async def _receive(self, receive: Receive, body: "_Body") -> Response | None:
         """Receive a body; return the refusal of one that is too large."""
@@ -111,21 +133,31 @@ class HttpEntry:
             body.complete = not message.get("more_body", False)
         return None
 
-    async def _pass_on(self, scope: Scope, body: bytes, receive: Receive, send: Send) -> None:
+    async def _pass_on(self, scope: Scope, message: "_Readable", receive: Receive, send: Send) -> None:
         """Let the SDK answer a readable message."""
         headers = MutableHeaders(raw=list(scope["headers"]))
         headers["content-type"] = JSON_TYPE
-        headers["content-length"] = str(len(body))
-        unread: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+        headers["content-length"] = str(len(message.content))
+        unread: list[Message] = [{"type": "http.request", "body": message.content, "more_body": False}]
 
         async def replay() -> Message:
             return unread.pop() if unread else await receive()
 
         answer = _Answer(send)
         try:
-            await self._app({**scope, "headers": headers.raw}, replay, answer.send)
+            app = self._quick_app if message.quick else self._app
+            await app({**scope, "headers": headers.raw}, replay, answer.send)
         finally:
             answer.end()
+
+
+@dataclass(frozen=True)
+class _Readable:
+    """A message that the SDK can read."""
+
+    content: bytes
+    quick: bool
+    """Whether it calls a tool that answers at once, and asks for no progress."""
 
 
 class _Body:
@@ -166,14 +198,6 @@ class _Body:
             return bytes(self._start)
         self._file.seek(0)
         return self._file.read()
-
-
-def _serve_or_refuse(raw: bytes, uris: KeptUris, images: ExitStack) -> bytes | Response:
-    """Return what the SDK is to read in place of a message, or the message's refusal."""
-    message, lighter = read_light(raw, uris, images)
-    if isinstance(message, Refusal):
-        return _error(413 if message.too_large else 400, message)
-    return message.model_dump_json(by_alias=True, exclude_unset=True).encode() if lighter else raw
 
 
 class _Answer:

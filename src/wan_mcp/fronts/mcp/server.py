@@ -1,12 +1,15 @@
 """The MCP server: one for both protocol eras and all transports, over a job service that its caller owns."""
 
 import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 from mcp.server.caching import CacheableMethod, CacheHint
 from mcp.server.mcpserver import MCPServer
 from mcp.server.transport_security import TransportSecuritySettings
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 
 import wan_mcp
 from wan_mcp.fronts.mcp import icons
@@ -21,7 +24,7 @@ from wan_mcp.fronts.mcp.skills import Skills
 from wan_mcp.fronts.mcp.stdio_streams import Incoming, Outgoing
 from wan_mcp.fronts.mcp.subscriptions import Subscriptions
 from wan_mcp.fronts.mcp.tasks import Tasks
-from wan_mcp.fronts.mcp.tools import build_tools
+from wan_mcp.fronts.mcp.tools import QUICK_TOOLS, build_tools
 from wan_mcp.service.service import JobService
 from wan_mcp.settings import Settings
 
@@ -90,14 +93,26 @@ def build_http_app(service: JobService) -> Starlette:
     """Build the server as an ASGI application with the endpoint /mcp. It does not authenticate its callers."""
     most = max_message_bytes(service.settings)
     subscriptions = Subscriptions(service)
-    app = build_server(service, subscriptions).streamable_http_app(
-        streamable_http_path=ENDPOINT,
-        stateless_http=True,  # any process can answer any request
-        json_response=False,  # progress needs a stream
-        max_request_body_size=most,
-        transport_security=TransportSecuritySettings(enable_dns_rebinding_protection=False),
+    server = build_server(service, subscriptions)
+    # Of one server: calls with progress need a stream, and quick ones are cheaper without.
+    streams, quick = (
+        server.streamable_http_app(
+            streamable_http_path=ENDPOINT,
+            stateless_http=True,  # any process can answer any request
+            json_response=json_response,
+            max_request_body_size=most,
+            transport_security=TransportSecuritySettings(enable_dns_rebinding_protection=False),
+        )
+        for json_response in (False, True)
     )
-    app.add_middleware(HttpEntry, most, service)
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        async with streams.router.lifespan_context(streams), quick.router.lifespan_context(quick):
+            yield
+
+    entry = Middleware(HttpEntry, most, service, quick, QUICK_TOOLS)
+    app = Starlette(routes=streams.routes, middleware=[entry], lifespan=lifespan)
     app.state.subscriptions = subscriptions
     if not log.isEnabledFor(logging.DEBUG):
         # It says at each request of a stateless server that a session without a name ends.

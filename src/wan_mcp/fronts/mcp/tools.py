@@ -43,8 +43,10 @@ from wan_mcp.service.service import JobService, JobView
 from wan_mcp.service.terms import Terms
 from wan_mcp.text import number
 
-__all__ = ["build_tools"]
+__all__ = ["QUICK_TOOLS", "build_tools"]
 
+QUICK_TOOLS = ("list_resolutions", "list_jobs", "keep_job", "delete_job")
+"""Tools that answer at once, and never with progress."""
 CANCEL_WAIT_S = 5.0  # long enough for most models' step, so that the answer is usually the end
 
 JobAnswer = Annotated[CallToolResult, JobOutline]
