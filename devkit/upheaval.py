@@ -60,6 +60,7 @@ DRAIN_S = 400.0
 SUBMITS = (2, 2, 6, 6, 2, 1)  # how much each front asks for: only jobs for several devices can be shared
 MISSING = "cuda:7"
 NOT_THERE = "this device does not exist"
+REFUSED = 200  # calls without a job, before something is wrong with all of them
 CANCELLED = 0.03  # of the jobs
 MODELS = ("wan-mini", "wan2.1-t2v-1.3b")  # of videos; only their names and sizes matter here
 
@@ -164,6 +165,8 @@ class Upheaval:
             front.ready.wait()
         next_hit = time.monotonic()
         while (jobs := self._count(database)) < self._jobs or kills < self._kills:
+            if submitted > REFUSED and not jobs:
+                raise RuntimeError("no call starts a job")
             quiet = int(time.monotonic() / QUIET_S) % 2 == 1
             [front] = self._random.choices(self._fronts, SUBMITS) if not quiet else [self._sharing]
             room = front.unanswered < AT_ONCE if not quiet else not (front.unanswered or self._unfinished(database))
