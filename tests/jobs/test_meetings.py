@@ -97,7 +97,11 @@ def test_an_invitation_is_for_those_that_it_names(tmp_path: Path, job: Job) -> N
     assert found.job == job.id
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{}", '{"devices": 3}', '{"devices": ["cuda:1"], "job": 5}'])
+@pytest.mark.parametrize(
+    "content",
+    ["", "[]", "{}", '{"devices": 3}', '{"devices": ["cuda:1"], "job": 5}', '{"devices": ' + "[" * 5000],
+    ids=range(6),
+)
 def test_what_is_no_invitation_is_passed_over(tmp_path: Path, job: Job, content: str) -> None:
     meeting = invite(tmp_path, job, ["cuda:1"])
     (meeting.folder / meetings.INVITED).write_text(content)

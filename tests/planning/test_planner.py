@@ -327,12 +327,23 @@ def test_the_embedded_captioner_takes_no_types_and_says_so(planner: Planner) -> 
         planner.plan(request, picture(64, 64))
 
 
-def test_a_broken_manifest_names_file_and_key_and_costs_only_its_own_model(home: Path) -> None:
+@pytest.mark.parametrize(
+    ("instead_of_title", "says"),
+    [
+        ("titel =", "unknown key 'titel'"),
+        ("deep = " + "[" * 5000 + "\ntitle =", "nested too deeply"),
+        ("long = " + "1" * 5000 + "\ntitle =", "4300 digits"),
+    ],
+    ids=["unknown", "deep", "long"],
+)
+def test_a_broken_manifest_names_file_and_fault_and_costs_only_its_own_model(
+    home: Path, instead_of_title: str, says: str
+) -> None:
     file = home / "manifests" / "two-experts.toml"
-    file.write_text(TWO_EXPERTS.replace("title =", "titel ="), encoding="utf-8")
+    file.write_text(TWO_EXPERTS.replace("title =", instead_of_title), encoding="utf-8")
     planner = Planner(Settings(home=home), Catalog.of(home))
     assert video(planner).model == "wan-mini"
-    with pytest.raises(BrokenManifest, match=r"two-experts\.toml.*unknown key 'titel'"):
+    with pytest.raises(BrokenManifest, match=rf"two-experts\.toml.*{says}"):
         video(planner, model="two-experts")
 
 

@@ -2,7 +2,6 @@
 
 import errno
 import logging
-import tomllib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Self
@@ -11,6 +10,7 @@ from wan_mcp.catalog.latent_rgb import FOLDER as MAPS
 from wan_mcp.catalog.latent_rgb import LatentRGB
 from wan_mcp.catalog.manifest import Manifest
 from wan_mcp.errors import BrokenManifest, UnknownModel
+from wan_mcp.parsing import parse_toml
 from wan_mcp.schema.enums import Kind, Task
 from wan_mcp.text import first_line, quoted, spelled, suggestion
 
@@ -158,8 +158,8 @@ def _mtime(file: Path) -> int:
 
 def _read_styles(file: Path) -> dict[str, str]:
     try:
-        data: dict[str, Any] = tomllib.loads(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        data: dict[str, Any] = parse_toml(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
         raise BrokenManifest(f"styles {file}: {error}") from error
     for name, template in data.items():
         if not isinstance(template, str) or "{prompt}" not in template:

@@ -4,13 +4,13 @@ A map is linear. It is fitted on what the autoencoder itself decodes (`training/
 weights nobody could run here has none. A manifest names the map of its model as `pipeline.latent_rgb`.
 """
 
-import tomllib
 from pathlib import Path
 from typing import Self
 
 from pydantic import Field, FiniteFloat, ValidationError
 
 from wan_mcp.errors import BrokenManifest
+from wan_mcp.parsing import parse_toml
 from wan_mcp.schema.enums import Frozen
 
 __all__ = ["FOLDER", "LatentRGB"]
@@ -37,12 +37,12 @@ class LatentRGB(Frozen):
             BrokenManifest: The file is not TOML, or is not a map; the message names the file.
         """
         try:
-            return cls.model_validate(tomllib.loads(file.read_text(encoding="utf-8")))
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-            raise BrokenManifest(f"latent_rgb map {file}: {error}") from error
+            return cls.model_validate(parse_toml(file.read_text(encoding="utf-8")))
         except ValidationError as error:
             keys = ", ".join(".".join(map(str, problem["loc"])) for problem in error.errors(include_url=False))
             raise BrokenManifest(
                 f"latent_rgb map {file}: needs 'factors', a row of three numbers for each channel of the latents, and "
                 f"may have 'bias', three numbers; wrong: {keys}"
             ) from error
+        except (OSError, ValueError) as error:
+            raise BrokenManifest(f"latent_rgb map {file}: {error}") from error

@@ -6,7 +6,6 @@ Knows nothing of torch or of jobs.
 """
 
 import logging
-import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -22,6 +21,7 @@ from wan_mcp.catalog.retired_keys import drop_retired
 from wan_mcp.catalog.sizes import FrameRule, Sizes
 from wan_mcp.catalog.world import World
 from wan_mcp.errors import BrokenManifest
+from wan_mcp.parsing import parse_toml
 from wan_mcp.schema.enums import Frozen, Kind, Task
 from wan_mcp.schema.refusals import phrase
 
@@ -248,16 +248,16 @@ class Manifest(Frozen):
             BrokenManifest: The file is not TOML, or breaks the schema; the message names the file and the keys.
         """
         try:
-            content = tomllib.loads(file.read_text(encoding="utf-8"))
+            content = parse_toml(file.read_text(encoding="utf-8"))
             for words in drop_retired(content):
                 remark(f"manifest {file}: {words}")
             manifest = cls.model_validate(content)
             manifest._shipped = shipped
             return manifest
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-            raise BrokenManifest(f"manifest {file}: {error}") from error
         except ValidationError as error:
             raise BrokenManifest(f"manifest {file}: {'; '.join(_sentences(error))}") from error
+        except (OSError, ValueError) as error:
+            raise BrokenManifest(f"manifest {file}: {error}") from error
 
 
 def _families_with(capability: str) -> str:

@@ -13,6 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 from wan_mcp.errors import BadRequest, about
 from wan_mcp.jobs.database import Database
 from wan_mcp.jobs.rows import readable
+from wan_mcp.parsing import parse_json
 from wan_mcp.schema.jobs import Job
 from wan_mcp.schema.long_texts import name_in, name_of
 from wan_mcp.schema.requests import Request
@@ -37,10 +38,10 @@ def asks_for(asked: str, request: Request) -> bool:
     An older version may have written the row: with fewer parameters, and with pictures in full.
     """
     try:
-        return _request.validate_python(_with_hashes(json.loads(asked))) == _request.validate_python(
-            json.loads(kept(request))
+        return _request.validate_python(_with_hashes(parse_json(asked))) == _request.validate_python(
+            parse_json(kept(request))
         )
-    except (ValidationError, ValueError, RecursionError):  # parameters of a newer version, or nonsense
+    except ValueError:  # parameters of a newer version, or nonsense
         return False
 
 
@@ -90,8 +91,8 @@ def shrink_requests(database: Database) -> int:
     for seq in (row["seq"] for row in large):
         [row] = database.read("SELECT request FROM jobs WHERE seq = ?", seq)
         try:
-            request = json.dumps(_with_hashes(json.loads(row["request"])), ensure_ascii=False)
-        except (ValueError, RecursionError):  # nonsense: it is left as it is
+            request = json.dumps(_with_hashes(parse_json(row["request"])), ensure_ascii=False)
+        except ValueError:  # nonsense: it is left as it is
             continue
         with database.write(durable=False) as connection:
             changed += connection.execute("UPDATE jobs SET request = ? WHERE seq = ?", (request, seq)).rowcount

@@ -9,6 +9,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from enum import StrEnum
 
+from wan_mcp.parsing import parse_json
+
 __all__ = ["Death", "Evidence"]
 
 CRASHES_ALLOWED = 1  # on all devices together
@@ -41,10 +43,10 @@ class Evidence:
     def parse(cls, text: str | None) -> "Evidence":
         """Parse the column; words that are unknown or wrong are no evidence."""
         try:
-            entries = json.loads(text or "[]")
+            entries = parse_json(text or "[]")
             deaths = tuple((Death(how), str(device)) for how, device in entries if how in list(Death))
             return cls(deaths, tuple(str(device) for how, device in entries if how == TOO_LARGE))
-        except (ValueError, TypeError, RecursionError):
+        except (ValueError, TypeError):
             return cls()
 
     def __str__(self) -> str:

@@ -20,6 +20,7 @@ from typing import Any
 
 from wan_mcp.jobs.devices import AUTO, named
 from wan_mcp.jobs.rows import is_device_name
+from wan_mcp.parsing import parse_json
 from wan_mcp.permissions import file_mode, make_folder
 from wan_mcp.settings import Settings
 
@@ -121,7 +122,7 @@ def _front_of(file: Path) -> Front | None:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:  # its front lives
-            said = json.loads(os.read(descriptor, SAID_BYTES) or b"{}")
+            said = parse_json(os.read(descriptor, SAID_BYTES) or b"{}")
             if isinstance(said, dict) and is_device_name(said.get("device")):
                 return _front_that_said(said)
             return Front("", (AUTO,), (AUTO,))  # it begins to write, or is a newer version's

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from wan_mcp.files import atomic_file, atomic_folder
+from wan_mcp.parsing import parse_json
 from wan_mcp.schema.enums import JobState
 from wan_mcp.schema.jobs import Job
 
@@ -159,7 +160,7 @@ def _write(file: Path, content: dict[str, Any]) -> None:
 def _read(file: Path) -> dict[str, Any] | None:
     """Return what another engine wrote; None if it is not there, or is not what engines of this version write."""
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
+        found = parse_json(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
     valid = isinstance(found, dict) and isinstance(found.get("devices"), list)

@@ -4,13 +4,13 @@ PNG files carry it in a text chunk, JPEG and WebP files in their EXIF, GIF files
 their metadata. Pillow is imported where it is used, so that a front may import this module.
 """
 
-import json
 import re
 from pathlib import Path
 from typing import Any
 
 from wan_mcp.media import ffmpeg
 from wan_mcp.media.images import IMAGE_DESCRIPTION, RECEIPT_KEY
+from wan_mcp.parsing import parse_json
 
 __all__ = ["read_receipt"]
 
@@ -26,7 +26,7 @@ def read_receipt(path: Path) -> dict[str, Any] | None:
     """
     text = _comment(path) if path.suffix.lower() in VIDEOS else _text_chunk(path)
     try:
-        receipt = None if text is None else json.loads(text)
+        receipt = None if text is None else parse_json(text)
     except ValueError:  # a text of another program
         return None
     return receipt if isinstance(receipt, dict) else None

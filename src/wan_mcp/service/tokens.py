@@ -16,7 +16,8 @@ from pathlib import Path
 
 from wan_mcp.errors import BadRequest
 from wan_mcp.files import atomic_file, writing_to
-from wan_mcp.text import quoted
+from wan_mcp.parsing import parse_json
+from wan_mcp.text import instant, quoted
 
 __all__ = ["NamedToken", "Tokens"]
 
@@ -96,9 +97,11 @@ class Tokens:
         if not NAME.fullmatch(name):
             return None
         try:
-            about = json.loads((self._folder / f"{name}{ENDING}").read_text(encoding="utf-8"))
-            return NamedToken(name, str(about["sha256"]), float(about["created_at"]))
-        except (OSError, ValueError, KeyError, TypeError):
+            about = parse_json((self._folder / f"{name}{ENDING}").read_text(encoding="utf-8"))
+            named = NamedToken(name, str(about["sha256"]), float(about["created_at"]))
+            instant(named.created_at)  # what is no time cannot be listed
+            return named
+        except (OSError, ValueError, KeyError, TypeError, OverflowError):
             return None
 
     def owner_of(self, token: str) -> str | None:

@@ -1,6 +1,5 @@
 """Adapters of requests: found in the allowed folders, checked by their headers, and hashed."""
 
-import json
 import os
 import stat
 import struct
@@ -9,6 +8,7 @@ from pathlib import Path
 
 from wan_mcp.errors import BadRequest
 from wan_mcp.files import sha256_of
+from wan_mcp.parsing import parse_json
 from wan_mcp.schema.requests import LoraRequest
 from wan_mcp.text import one_line, quoted
 from wan_mcp.weights.lora_keys import other_kind
@@ -90,7 +90,7 @@ def _require_safetensors(file: Path) -> None:
             if not stat.S_ISREG(os.fstat(content.fileno()).st_mode):
                 raise BadRequest(f"the lora {one_line(file.name)} is not a file: a pipe, a device or a folder")
             (length,) = struct.unpack("<Q", content.read(8))
-            header = json.loads(content.read(length)) if 0 < length <= MAX_HEADER_BYTES else None
+            header = parse_json(content.read(length)) if 0 < length <= MAX_HEADER_BYTES else None
     except (OSError, struct.error, ValueError) as error:
         raise _no_safetensors(file) from error
     if file.suffix.lower() != SUFFIX or not isinstance(header, dict):

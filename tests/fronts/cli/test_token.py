@@ -43,7 +43,17 @@ def test_a_name_that_cannot_be_one_is_refused_with_what_can(settings: Settings, 
     assert not settings.home.exists()
 
 
-@pytest.mark.parametrize("content", ["", "{}", "[]", '{"sha256": null}', "\x00", '{"sha256": "x", "created_at": "y"}'])
+AT = '{"sha256": "x", "created_at": %s}'
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        *("", "{}", "[]", '{"sha256": null}', "\x00", "[" * 5000, '{"a": ' * 5000),
+        *(AT % at for at in ('"y"', "1e999", "-1e99", "NaN", "1" + "0" * 400, "1" * 5000, "[]")),
+    ],
+    ids=range(14),
+)
 def test_a_damaged_file_is_no_token_and_harms_no_other(settings: Settings, content: str) -> None:
     tokens = Tokens(settings.home)
     token = tokens.add("alice")

@@ -7,7 +7,6 @@ the file that is kept next to it.
 
 import copy
 import shutil
-import tomllib
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from wan_mcp.errors import BadRequest, UserError
 from wan_mcp.files import atomic_file, is_disk_full
 from wan_mcp.fronts.hosts import json_members, toml_tables
 from wan_mcp.fronts.hosts.registry import SERVER, Host
+from wan_mcp.parsing import parse_toml
 
 __all__ = ["Done", "HostFileUnusable", "backup_of", "configured", "set_up", "undo"]
 
@@ -146,7 +146,7 @@ def _read(file: Path) -> str | None:
 def _parsed(host: Host, file: Path, text: str) -> dict[str, Any]:
     text = text.removeprefix(BOM)
     try:
-        value = tomllib.loads(text) if host.form == "toml" else json_members.parse(text)
+        value = parse_toml(text) if host.form == "toml" else json_members.parse(text)
         if host.form == "json" and not json_members.is_strict(text):
             raise ValueError(f"it has comments or trailing commas, which {host.title} does not read")
     except ValueError as error:

@@ -7,7 +7,6 @@ forgotten when the issuer has withdrawn them.
 """
 
 import hashlib
-import json
 import logging
 import time
 from collections.abc import Callable
@@ -25,6 +24,7 @@ from starlette.types import Scope
 from wan_mcp.errors import UserError
 from wan_mcp.fronts.identity import Identity
 from wan_mcp.fronts.mcp.http_entry import ENDPOINT
+from wan_mcp.parsing import parse_json
 from wan_mcp.settings import Settings
 
 __all__ = ["OF_OAUTH", "WELL_KNOWN", "ResourceServer"]
@@ -251,8 +251,8 @@ async def _json(web: httpx2.AsyncClient, place: str) -> dict[str, Any] | None:
                 body += chunk
                 if len(body) > MAX_ANSWER_BYTES:
                     raise _Unreachable(f"the answer of {place} is too long")
-        found = json.loads(body)
-    except (httpx2.HTTPError, ValueError, RecursionError) as error:
+        found = parse_json(body)
+    except (httpx2.HTTPError, ValueError) as error:
         raise _Unreachable(f"{place}: {type(error).__name__}") from error
     return found if isinstance(found, dict) else None
 

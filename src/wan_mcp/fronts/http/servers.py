@@ -10,6 +10,7 @@ from pathlib import Path
 from wan_mcp.errors import WanError
 from wan_mcp.files import atomic_file, writing_to
 from wan_mcp.jobs.processes import Processes
+from wan_mcp.parsing import parse_json
 
 __all__ = ["announced", "running_page", "url_of"]
 
@@ -47,7 +48,7 @@ def running_page(home: Path) -> str | None:
     processes, found = Processes(), None
     for file in sorted((home / "servers").glob("*.json")):
         try:
-            about = json.loads(file.read_text(encoding="utf-8"))
+            about = parse_json(file.read_text(encoding="utf-8"))
             url, page, process = str(about["url"]), about["page"] is True, str(about["process"])
         except (OSError, ValueError, KeyError, TypeError):
             continue

@@ -8,7 +8,6 @@ checks them itself and always returns a finished result.
 
 import functools
 import inspect
-import json
 import logging
 from collections.abc import Awaitable, Callable
 from typing import Any, get_args, get_origin
@@ -22,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, create_model, model
 
 from wan_mcp.errors import HomeUnusable, UserError
 from wan_mcp.fronts.mcp.schemas import LeanParameters, LeanResult
+from wan_mcp.parsing import parse_json
 from wan_mcp.schema.blanks import filled_in, require_numbers
 from wan_mcp.schema.refusals import in_words
 from wan_mcp.service.shortage import shortage
@@ -139,8 +139,8 @@ def _list_of(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     try:
-        read = json.loads(value)
-    except (ValueError, RecursionError):
+        read = parse_json(value)
+    except ValueError:
         return value
     return read if isinstance(read, list) else value
 

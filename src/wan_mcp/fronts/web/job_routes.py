@@ -1,6 +1,5 @@
 """The endpoints of jobs: submit, list, show, keep, move, cancel, delete, and estimate without submitting."""
 
-import json
 import re
 from enum import StrEnum
 from typing import Any, TypeVar
@@ -16,6 +15,7 @@ from wan_mcp.fronts.web.answers import Answers, Refusal
 from wan_mcp.fronts.web.cards import Cards
 from wan_mcp.fronts.web.inputs import Inputs, crop_of
 from wan_mcp.fronts.web.shapes import Action, EstimateAnswer, Fitting, JobPage, Unreadable
+from wan_mcp.parsing import parse_json
 from wan_mcp.schema.enums import JobState, Kind
 from wan_mcp.schema.plans import VideoPlan
 from wan_mcp.schema.requests import CaptionRequest, ImageRequest, VideoRequest
@@ -160,8 +160,8 @@ async def body_of(request: Request) -> dict[str, Any]:
             raise Refusal(413, "bad_request", f"The body is too large; the limit is {in_bytes(BODY_BYTES)}.")
         chunks.append(chunk)
     try:
-        body = json.loads(b"".join(chunks), parse_constant=_no_number)
-    except (ValueError, RecursionError) as error:
+        body = parse_json(b"".join(chunks), _no_number)
+    except ValueError as error:
         raise Refusal(400, "bad_request", "The body is not JSON.") from error
     if not isinstance(body, dict):
         raise Refusal(400, "bad_request", "The body must be a JSON object.")
