@@ -54,7 +54,7 @@ AT_ONCE = 8  # calls of a front without an answer
 MAX_PAUSE_S = 1.6  # between two hits
 HURRY = 0.02  # of the looks at a machine without a ready engine, those that hit all the same
 QUIET_S = 15.0  # in every second stretch of this length jobs come one by one, so that engines share them
-PEACE = 0.02  # of the looks at such a time without a shared job, those that hit all the same
+PEACE = 0.01  # of the looks at such a time without a shared job, those that hit all the same
 STOPPED_S = 4.0  # longer than the deadline of a step below, and than a front's patience
 DRAIN_S = 400.0
 SUBMITS = (2, 2, 6, 6, 2, 1)  # how much each front asks for: only jobs for several devices can be shared
@@ -84,7 +84,7 @@ class UpheavalReport:
     requeued: int = 0
     seconds: float = 0.0
     recovery_s: list[float] = field(default_factory=list)
-    """From the death of an engine that ran a job to the job's next attempt, or its end."""
+    """From the death of an engine that ran a job to the job's next attempt."""
     faults: list[str] = field(default_factory=list)
 
     def as_row(self) -> dict[str, Any]:
@@ -170,7 +170,8 @@ class Upheaval:
             quiet = int(time.monotonic() / QUIET_S) % 2 == 1
             [front] = self._random.choices(self._fronts, SUBMITS) if not quiet else [self._sharing]
             room = front.unanswered < AT_ONCE if not quiet else not (front.unanswered or self._unfinished(database))
-            if jobs < self._jobs * (kills + 1) / self._kills and front.ready.is_set() and room:
+            due = quiet or jobs < self._jobs * (kills + 1) / self._kills
+            if due and front.ready.is_set() and room:
                 front.call(*self._asked(front, submitted, long=quiet))
                 submitted += 1
                 if self._random.random() < CANCELLED and front.acknowledged:
@@ -192,8 +193,9 @@ class Upheaval:
     def _note_recoveries(self, database: Database) -> None:
         for job_id, (attempt, since) in list(self._hit_jobs.items()):
             [row] = database.read("SELECT attempt, state FROM jobs WHERE id = ?", job_id)
-            if row["attempt"] > attempt or row["state"] not in ("queued", "running"):
+            if row["attempt"] > attempt:
                 self._report.recovery_s.append(time.monotonic() - since)
+            if row["attempt"] > attempt or row["state"] not in ("queued", "running"):
                 del self._hit_jobs[job_id]
 
     def _asked(self, front: Front, number: int, *, long: bool) -> tuple[str, dict[str, Any]]:
@@ -213,10 +215,8 @@ class Upheaval:
         engines: dict[str, list[psutil.Process]] = {}
         unfinished = JobStore(database).unfinished()
         helping = helpers(self._home, unfinished)
-        ranks = {
-            **dict.fromkeys(helping, "helping ranks"),
-            **{job.device: "first ranks" for job in helping.values()},
-        }
+        first = {job.device: "first ranks" for job in helping.values()}
+        ranks: dict[str | None, str] = {**first, **dict.fromkeys(helping, "helping ranks")}
         devices = {row["pid"]: row["device"] for row in database.read("SELECT pid, device FROM engines ORDER BY seq")}
         for engine in self._engines():
             kind = self._kind_of(engine, database)
