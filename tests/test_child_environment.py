@@ -83,6 +83,9 @@ def test_temporary_files_and_caches_are_in_the_home_where_nobody_else_can_make_t
     assert (home / "tmp").stat().st_mode & 0o777 == 0o700
 
 
-def test_children_are_not_told_who_hears_of_finished_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("WAN_MCP_ON_DONE", "https://receiver.example/?key=secret")
-    assert "WAN_MCP_ON_DONE" not in child_environment(downloads=True)
+@pytest.mark.parametrize("name", ["WAN_MCP_ON_DONE", "WAN_MCP_C2PA_KEY"])
+def test_children_are_not_told_who_hears_of_finished_jobs_or_where_a_key_is(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv(name, "https://receiver.example/?key=secret")
+    assert name not in child_environment(downloads=True)

@@ -10,8 +10,9 @@ __all__ = ["child_environment", "temporary_in"]
 
 SECRET = re.compile(r"(^|_)(TOKENS?|SECRETS?|PASSW(OR)?D|PASSPHRASE|CREDENTIALS?|(API|ACCESS|PRIVATE)_?KEY)(_|$)")
 """Names of variables that hold secrets, by convention."""
-OF_FRONTS = frozenset({"WAN_MCP_ON_DONE"})
-"""Settings that only fronts need: a URL may have a secret in it, and a command that makes jobs must not run itself."""
+WITHHELD = frozenset({"WAN_MCP_ON_DONE", "WAN_MCP_C2PA_KEY"})
+"""Settings that no child needs. A URL may have a secret in it, and a command that makes jobs must not run itself. Which
+file has the key of content credentials is told to engines only, with their settings."""
 OF_THE_HUB = ("HF_", "HUGGING_FACE_")
 PYTHON_PATH = "PYTHONPATH"
 
@@ -26,7 +27,7 @@ def child_environment(*, downloads: bool = False) -> dict[str, str]:
     kept = {
         name: value
         for name, value in os.environ.items()
-        if name not in OF_FRONTS and (not SECRET.search(name.upper()) or (downloads and name.startswith(OF_THE_HUB)))
+        if name not in WITHHELD and (not SECRET.search(name.upper()) or (downloads and name.startswith(OF_THE_HUB)))
     }
     kept["PYTHONSAFEPATH"] = "1"
     if folders := [str(Path(entry).absolute()) for entry in kept.pop(PYTHON_PATH, "").split(os.pathsep) if entry]:

@@ -12,9 +12,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from wan_mcp.errors import HomeUnusable
+from wan_mcp.errors import HomeUnusable, UserError
 
-__all__ = ["append_to", "create_file", "file_mode", "make_folder", "open_home", "set_modes"]
+__all__ = ["append_to", "create_file", "file_mode", "make_folder", "open_home", "require_private", "set_modes"]
 
 log = logging.getLogger(__name__)
 
@@ -23,6 +23,9 @@ GROUPS_FOLDER, GROUPS_FILE = 0o2770, 0o660
 SHARED = stat.S_ISGID | stat.S_IWGRP
 OTHERS, GROUP_AND_OTHERS = 0o007, 0o077
 ROOT = 0
+BY_OTHERS = 0o027
+"""Rights of a key's group to write it, and of everybody else to anything."""
+BY_ITS_GROUP = 0o040
 
 
 def open_home(home: Path) -> None:
@@ -153,6 +156,19 @@ def set_modes(path: Path, folder: Path) -> None:
             each.chmod(GROUPS_FOLDER if shared else FOLDER)
         elif not each.is_symlink():
             each.chmod(GROUPS_FILE if shared else FILE)
+
+
+def require_private(key: Path) -> None:
+    """Refuse a private key that other users can use. One of root's may be its group's, as where systems keep such keys.
+
+    Raises:
+        UserError: others can use it.
+        OSError: it cannot be looked at.
+    """
+    status = key.stat()
+    forbidden = BY_OTHERS if status.st_uid == ROOT else BY_OTHERS | BY_ITS_GROUP
+    if status.st_mode & forbidden:
+        raise UserError(f"other users of this machine can use the key {key}; run 'chmod 600 {key}'")
 
 
 def _is_shared(mode: int) -> bool:

@@ -208,6 +208,14 @@ class Settings(BaseSettings):
     tls_key: Path | None = Field(
         default=None, description="Key of tls_cert in PEM, without a password, readable by its owner only."
     )
+    c2pa_cert: Path | None = Field(
+        default=None,
+        description="Your certificate in PEM, with its chain; with c2pa_key, results carry content credentials (C2PA) "
+        "that it signs. Needs the extra c2pa.",
+    )
+    c2pa_key: Path | None = Field(
+        default=None, description="Key of c2pa_cert in PEM, without a password, readable by its owner only."
+    )
     http_page: bool = Field(default=True, description="Serve the studio page at / of the HTTP server.")
     on_done: str = Field(
         default="",
@@ -293,7 +301,7 @@ class Settings(BaseSettings):
             return tuple(part.strip() for part in value.split(",") if part.strip())
         return value
 
-    @field_validator("home", "output_dir", "tls_cert", "tls_key", mode="after")
+    @field_validator("home", "output_dir", "tls_cert", "tls_key", "c2pa_cert", "c2pa_key", mode="after")
     @classmethod
     def _absolute(cls, value: Path | None) -> Path | None:
         return None if value is None else _expanded(value).absolute()

@@ -5,6 +5,7 @@ same result always gives the same bytes with the same ffmpeg and Pillow. Pillow 
 """
 
 import json
+import logging
 import re
 import shutil
 import subprocess
@@ -13,13 +14,17 @@ from pathlib import Path
 from wan_mcp.errors import BadRequest, JobFailed, OutOfSpace, UserError
 from wan_mcp.media import ffmpeg
 from wan_mcp.media.containers import with_gif_extensions, with_webp_metadata
+from wan_mcp.media.content_credentials import UNSIGNABLE, ContentCredentials
 from wan_mcp.media.generated_mark import DIGITAL_SOURCE_TYPE, XMP
 from wan_mcp.media.images import IMAGE_DESCRIPTION
 from wan_mcp.media.receipts import read_receipt
+from wan_mcp.media.store import CONVERSIONS, EXTENSIONS, MIME_TYPES
 from wan_mcp.schema.enums import Kind
 from wan_mcp.text import last_line
 
 __all__ = ["convert", "require_encoder"]
+
+log = logging.getLogger(__name__)
 
 PILLOW_FORMATS = {".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 IMAGE_QUALITY = 95
@@ -42,10 +47,11 @@ OPTIONS = {
 }
 
 
-def convert(source: Path, target: Path, ending: str) -> None:
+def convert(source: Path, target: Path, ending: str, credentials: ContentCredentials | None = None) -> str | None:
     """Write a result to another file, in the format that `ending` says; the result's own ending means a copy.
 
-    `target` is where to write, under whatever name.
+    `target` is where to write, under whatever name. With `credentials`, a conversion is signed. Returns a note if it
+    could not be.
 
     Raises:
         UserError: it cannot be converted; the message says why.
@@ -55,10 +61,12 @@ def convert(source: Path, target: Path, ending: str) -> None:
     ending = ending.lower()
     if ending == source.suffix:
         shutil.copyfile(source, target)
-    elif source.suffix == ".mp4":
+        return None
+    if source.suffix == ".mp4":
         _convert_video(source, target, ending)
     else:
         _convert_image(source, target, ending)
+    return None if credentials is None else _sign(credentials, source, target, ending)
 
 
 def require_encoder(kind: Kind, ending: str) -> None:
@@ -79,6 +87,20 @@ def require_encoder(kind: Kind, ending: str) -> None:
             f"the ffmpeg that is used has no encoder {encoder}, which {ending.lower()} needs; "
             "choose .mp4, or unset IMAGEIO_FFMPEG_EXE"
         )
+
+
+def _sign(credentials: ContentCredentials, source: Path, target: Path, ending: str) -> str | None:
+    """Sign a conversion in place, as one of its result; return a note if that is not possible."""
+    kind = Kind.VIDEO if source.suffix == f".{EXTENSIONS[Kind.VIDEO]}" else Kind.IMAGE
+    media_type = CONVERSIONS[kind][ending]
+    try:
+        if media_type in UNSIGNABLE:
+            raise UserError(f"C2PA has no place in {ending} files")
+        target.write_bytes(credentials.signed(target, media_type, parent=(source, MIME_TYPES[kind])))
+    except UserError as error:  # a conversion without a signature is better than none
+        log.warning("a conversion was not signed: %s", error)
+        return f"not signed with content credentials: {error}"
+    return None
 
 
 def _convert_image(source: Path, target: Path, ending: str) -> None:

@@ -18,7 +18,7 @@ from wan_mcp.permissions import make_folder
 from wan_mcp.schema.enums import Kind
 from wan_mcp.text import quoted
 
-__all__ = ["CONVERSIONS", "EXTENSIONS", "MediaName", "MediaStore", "whole"]
+__all__ = ["CONVERSIONS", "EXTENSIONS", "MIME_TYPES", "MediaName", "MediaStore", "whole"]
 
 RESULT = re.compile(r"(?P<job>[0-9a-z]{20})-[0-9]{1,3}\.")
 JOB_ID = re.compile(r"[0-9a-z]{20}")

@@ -116,6 +116,11 @@ class EngineSettings(Frozen):
     attention: AttentionKernel | None = Field(default=None, exclude_if=_not_asked)
     compile: bool | None = Field(default=None, exclude_if=_not_asked)
     threads: int | None = Field(default=None, exclude_if=_not_asked)
+    credentials: str | None = Field(
+        default=None,
+        exclude_if=_not_asked,
+        description="SHA-256 of the certificate that is to sign the results (C2PA), in hexadecimal.",
+    )
 
 
 class _GenerationPlan(Frozen):

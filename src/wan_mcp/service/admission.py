@@ -13,6 +13,7 @@ from wan_mcp.catalog.catalog import Catalog
 from wan_mcp.errors import BadRequest, OutOfSpace, about
 from wan_mcp.files import require_writable
 from wan_mcp.hardware.machine import Machine
+from wan_mcp.media.content_credentials import ContentCredentials
 from wan_mcp.media.image_urls import ImageUrls, is_url
 from wan_mcp.media.ingest import InputImages
 from wan_mcp.media.input_videos import InputVideos, name_of_video
@@ -21,7 +22,7 @@ from wan_mcp.media.sources import scheme_of
 from wan_mcp.media.store import MediaName, MediaStore
 from wan_mcp.media.video_frames import FIRST, LAST
 from wan_mcp.planning.planner import Choice, Planner
-from wan_mcp.schema.plans import InputImage, InputVideo, Plan
+from wan_mcp.schema.plans import CaptionPlan, EngineSettings, InputImage, InputVideo, Plan
 from wan_mcp.schema.requests import CaptionRequest, Request, VideoRequest
 from wan_mcp.service.needed_download import needed_download, require_consent
 from wan_mcp.settings import Settings
@@ -103,6 +104,7 @@ class Admission:
         """What takes much memory goes one by one: to read a message that carries an image, and to decode one. It must
         not fill the pool of threads that answers everything else meanwhile either."""
         self.planner = Planner(settings, catalog, any_folder=any_image_folder)
+        self._credentials = ContentCredentials.of(settings)
         self._videos = InputVideos(media, settings.image_max_megapixels)
         self._inputs = InputImages(
             media,
@@ -138,7 +140,7 @@ class Admission:
 
         def resolve() -> Plan:
             plan = self.planner.resolve(request, image, last, machine, choice=choice, notes=notes, extends=extends)
-            return _with_frames(plan, later)
+            return self._to_be_signed(_with_frames(plan, later))
 
         return await run_sync(resolve)
 
@@ -156,9 +158,22 @@ class Admission:
 
         def plan() -> Plan:
             made = self.planner.plan(request, image, last, choice=choice, extends=extends)
-            return _with_frames(made.model_copy(update={"notes": (*notes, *made.notes)}), later)
+            made = made.model_copy(update={"notes": (*notes, *made.notes)})
+            return self._to_be_signed(_with_frames(made, later))
 
         return await run_sync(plan)
+
+    def _to_be_signed(self, plan: Plan) -> Plan:
+        """Return a plan that says by which certificate its results are to be signed, if the owner has set one.
+
+        Raises:
+            UserError: nothing can be signed with it; the message says why.
+        """
+        if self._credentials is None or isinstance(plan, CaptionPlan):
+            return plan
+        engine = plan.engine or EngineSettings()
+        asked = engine.model_copy(update={"credentials": self._credentials.require_usable()})
+        return plan.model_copy(update={"engine": asked})
 
     async def _choose(self, request: Request) -> Choice:
         """Choose the model: an unknown one is refused before any image is read."""

@@ -9,6 +9,7 @@ from pathlib import Path
 import anyio
 from anyio.to_thread import run_sync
 
+from wan_mcp.media.content_credentials import ContentCredentials
 from wan_mcp.media.conversion import convert
 from wan_mcp.media.store import MediaName, MediaStore, whole
 
@@ -18,9 +19,17 @@ __all__ = ["Conversions"]
 class Conversions:
     """What makes the files of a media folder that are conversions of others."""
 
-    def __init__(self, media: MediaStore, require_own: Callable[[MediaName], Awaitable[None]]) -> None:
-        """Make them for those whom `require_own` lets pass: it refuses with `BadRequest` what is not the caller's."""
-        self._media, self._require_own = media, require_own
+    def __init__(
+        self,
+        media: MediaStore,
+        require_own: Callable[[MediaName], Awaitable[None]],
+        credentials: ContentCredentials | None = None,
+    ) -> None:
+        """Make them for those whom `require_own` lets pass: it refuses with `BadRequest` what is not the caller's.
+
+        They are signed with `credentials`, if there are any.
+        """
+        self._media, self._require_own, self._credentials = media, require_own, credentials
         self._one_by_one = anyio.CapacityLimiter(1)
 
     async def find(self, address: str) -> tuple[Path, str]:
@@ -44,6 +53,6 @@ class Conversions:
         if target.exists() or not result.is_file():  # who came before has made it, or there is nothing to convert
             return
         with whole(target) as part:
-            convert(result, part, target.suffix)
+            convert(result, part, target.suffix, self._credentials)
         if not result.is_file():  # deleted meanwhile, with what was next to it then
             target.unlink(missing_ok=True)

@@ -24,6 +24,7 @@ from wan_mcp.jobs.processes import Processes
 from wan_mcp.jobs.rows import JobListing, unknown_job
 from wan_mcp.jobs.supervisor import Supervisor
 from wan_mcp.jobs.turns import Asker, move_before
+from wan_mcp.media.content_credentials import ContentCredentials
 from wan_mcp.schema.changes import Changes
 from wan_mcp.schema.enums import JobState
 from wan_mcp.schema.jobs import Job
@@ -63,7 +64,7 @@ class JobService(LiveTable):
         self.admission = Admission(
             settings, self._catalog, self.media, self.require_own_result, any_image_folder=any_image_folder
         )
-        self.conversions = Conversions(self.media, self.require_own_result)
+        self.conversions = Conversions(self.media, self.require_own_result, ContentCredentials.of(settings))
         self.uris, self.large_work = self.admission.uris, self.admission.large_work
         self.pictures = SentPictures(self.admission, self._uploads)
 

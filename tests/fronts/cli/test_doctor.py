@@ -48,10 +48,11 @@ def test_a_sound_installation_has_nothing_bad(wan: Wan, settings: Settings) -> N
 
 
 @pytest.mark.usefixtures("proved")
-def test_a_mistyped_variable_is_found(wan: Wan) -> None:
-    run = wan("doctor", WAN_MCP_HOMEE="x")
+def test_a_mistyped_variable_and_a_bad_certificate_are_found(wan: Wan) -> None:
+    run = wan("doctor", WAN_MCP_HOMEE="x", WAN_MCP_C2PA_CERT="/no/such.pem", WAN_MCP_C2PA_KEY="/no/such.key")
     assert run.returncode == 1
-    [found] = bad(run.stdout)
+    [credentials, found] = bad(run.stdout)
+    assert "content credentials: the certificate /no/such.pem cannot be read" in credentials
     assert "WAN_MCP_HOMEE" in found
     assert "did you mean WAN_MCP_HOME?" in found
 

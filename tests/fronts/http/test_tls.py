@@ -1,16 +1,12 @@
 """HTTPS by a pair of files: served if it fits, refused with what is wrong if it does not."""
 
-import datetime
 import ssl
 from pathlib import Path
 
 import httpx2
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
+from tests.support.certificates import write_web_pair
 from tests.support.http_fronts import running
 from tests.support.patience import PATIENCE_S
 from wan_mcp.errors import UserError
@@ -18,29 +14,8 @@ from wan_mcp.fronts.http.tls import require_pair
 from wan_mcp.settings import Settings
 
 
-def write_pair(folder: Path, name: str, password: bytes | None = None) -> tuple[Path, Path]:
-    """A certificate for localhost that signs itself, and its key."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
-    now = datetime.datetime.now(datetime.UTC)
-    names = x509.SubjectAlternativeName([x509.DNSName("localhost")])
-    signed = (
-        x509.CertificateBuilder(subject, subject, key.public_key(), x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(names, critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    certificate, secret = folder / f"{name}.pem", folder / f"{name}.key"
-    certificate.write_bytes(signed.public_bytes(serialization.Encoding.PEM))
-    hidden = serialization.BestAvailableEncryption(password) if password else serialization.NoEncryption()
-    secret.touch(0o600)
-    secret.write_bytes(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, hidden))
-    return certificate, secret
-
-
 def test_clients_that_trust_the_certificate_are_served_and_given_https_urls(settings: Settings, tmp_path: Path) -> None:
-    certificate, key = write_pair(tmp_path, "own")
+    certificate, key = write_web_pair(tmp_path, "own")
     with running(settings.model_copy(update={"tls_cert": certificate, "tls_key": key})) as front:
         assert front.url.startswith("https://127.0.0.1:")
         trust = ssl.create_default_context(cafile=str(certificate))
@@ -55,9 +30,9 @@ def test_clients_that_trust_the_certificate_are_served_and_given_https_urls(sett
 
 
 def test_a_pair_that_cannot_be_used_is_refused_with_the_reason(tmp_path: Path) -> None:
-    certificate, key = write_pair(tmp_path, "own")
-    _, other = write_pair(tmp_path, "other")
-    _, locked = write_pair(tmp_path, "locked", b"secret")
+    certificate, key = write_web_pair(tmp_path, "own")
+    _, other = write_web_pair(tmp_path, "other")
+    _, locked = write_web_pair(tmp_path, "locked", b"secret")
     nonsense = tmp_path / "nonsense"
     nonsense.touch(0o600)
     nonsense.write_text("no PEM")
@@ -80,7 +55,7 @@ def test_a_pair_that_cannot_be_used_is_refused_with_the_reason(tmp_path: Path) -
 
 @pytest.mark.parametrize("mode", [0o604, 0o644, 0o660, 0o666, 0o620, 0o601])
 def test_a_key_that_others_can_use_is_refused_with_the_command_that_closes_it(tmp_path: Path, mode: int) -> None:
-    certificate, key = write_pair(tmp_path, "own")
+    certificate, key = write_web_pair(tmp_path, "own")
     key.chmod(mode)
     with pytest.raises(UserError, match=r"chmod 600 .*own\.key"):
         require_pair(certificate, key)

@@ -15,6 +15,7 @@ from typing import Self
 from wan_mcp.engine.worker.eta import ProgressEstimator
 from wan_mcp.engine.worker.output_folder import OutputFolder
 from wan_mcp.engine.worker.previews import Previews
+from wan_mcp.engine.worker.signatures import Signatures
 from wan_mcp.errors import JobCancelled, LeaseLost, WanError
 from wan_mcp.jobs.reviews import begin_review, replace_artifacts
 from wan_mcp.jobs.store import JobStore
@@ -60,6 +61,7 @@ class Reporter:
         self.job = job
         self.previews = Previews(PreviewStore(settings.home), job)
         self._output = OutputFolder(store.database, job)
+        self._signatures = Signatures(settings, job)
         self._tells_alive = heartbeats
         self._store = store
         self._settings = settings
@@ -176,11 +178,14 @@ class Reporter:
         self._estimator.expect(way)
 
     def add(self, artifact: Artifact) -> None:
-        """Add a finished result, and save it in the output folder of the job, if it has one.
+        """Add a finished result, signed and saved in the output folder if the job's caller has these.
 
         Raises:
             LeaseLost: the row is not this attempt's any more.
         """
+        artifact, unsigned = self._signatures.sign(artifact)
+        if unsigned is not None:
+            self._store.add_note(self.job, unsigned)
         if self.job.plan.pick is not None:  # the one that is picked is saved
             self._store.add_artifact(self.job, artifact)
             return

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from wan_mcp.errors import BadRequest, UserError
 from wan_mcp.files import atomic_file
+from wan_mcp.media.content_credentials import ContentCredentials
 from wan_mcp.media.conversion import convert, require_encoder
 from wan_mcp.media.store import CONVERSIONS
 from wan_mcp.schema.enums import Kind
@@ -75,8 +76,12 @@ class Delivery:
             return [self.output]
         return [self.output.with_stem(f"{self.output.stem}-{number}") for number in range(1, count + 1)]
 
-    def deliver(self, job: Job) -> list[Path]:
+    def deliver(
+        self, job: Job, credentials: ContentCredentials | None = None, notes: list[str] | None = None
+    ) -> list[Path]:
         """Write the results to their targets, each whole or not at all, and return the paths to print.
+
+        Conversions are signed with `credentials`; what stops that is added to `notes`.
 
         Raises:
             BadRequest: A target cannot be written; the message names the result's own path.
@@ -89,14 +94,18 @@ class Delivery:
             return [self.output]
         targets = self._targets(len(sources))
         for source, target in zip(sources, targets, strict=True):
-            self._write(target, partial(convert, source, ending=target.suffix), str(source))
+            fill = partial(convert, source, ending=target.suffix, credentials=credentials)
+            note = self._write(target, fill, str(source))
+            if note is not None and notes is not None:
+                notes.append(f"{target}: {note}")
         return targets
 
-    def _write(self, target: Path, fill: Callable[[Path], None], result: str) -> None:
+    def _write(self, target: Path, fill: Callable[[Path], str | None], result: str) -> str | None:
+        """Write a file with what `fill` writes, and return the note that it returns."""
         real = target.resolve() if target.is_symlink() else target
         try:
             with atomic_file(real, durable=True, replace=self.force) as file:
-                fill(file)
+                return fill(file)
         except FileExistsError as error:
             raise BadRequest(
                 f"{target} appeared while the job ran and was not overwritten; the result is {result}"

@@ -14,11 +14,13 @@ from wan_mcp import __version__
 from wan_mcp.catalog.catalog import Catalog
 from wan_mcp.catalog.families import FAMILIES
 from wan_mcp.child_environment import child_environment
+from wan_mcp.errors import UserError
 from wan_mcp.fronts.cli.checks.device import check_libraries_and_device, check_memory
 from wan_mcp.fronts.cli.checks.finding import Finding
 from wan_mcp.fronts.cli.checks.home import check_home
 from wan_mcp.fronts.cli.checks.hub import check_hub
 from wan_mcp.fronts.cli.terminal import echo
+from wan_mcp.media.content_credentials import ContentCredentials
 from wan_mcp.settings import Settings, mistyped_variables
 from wan_mcp.text import one_line
 
@@ -64,6 +66,7 @@ def _findings(settings: Settings) -> Iterator[Finding]:
     yield check_memory()
     yield _ffmpeg()
     yield from check_hub()
+    yield from _credentials(settings)
     if all(finding.good for finding in needed):
         from wan_mcp.fronts.cli.screen import Screen
 
@@ -86,6 +89,17 @@ def _embedded(catalog: Catalog) -> Iterator[Finding]:
         folder = manifest.weights.embedded
         if folder is not None and not any((EMBEDDED / folder).rglob("*.safetensors")):
             yield Finding("weights", f"the weights of '{name}' are missing from the package; reinstall it", good=False)
+
+
+def _credentials(settings: Settings) -> Iterator[Finding]:
+    try:
+        if (credentials := ContentCredentials.of(settings)) is None:
+            return
+        credentials.require_usable()
+    except UserError as error:
+        yield Finding("content credentials", str(error), good=False)
+        return
+    yield Finding("content credentials", f"results are signed with {credentials.certificate}")
 
 
 def _ffmpeg() -> Finding:

@@ -20,6 +20,7 @@ from wan_mcp.fronts.cli.screen import Screen
 from wan_mcp.fronts.cli.terminal import echo, echo_path, is_quiet
 from wan_mcp.fronts.cli.usage_errors import in_cli_words
 from wan_mcp.fronts.cli.viewer import open_file
+from wan_mcp.media.content_credentials import ContentCredentials
 from wan_mcp.schema.enums import JobState
 from wan_mcp.schema.jobs import Job
 from wan_mcp.schema.requests import Request
@@ -72,7 +73,7 @@ def run_remix(
         typer.echo(job.id)
         say(f"The job runs in the background; wait for its result with: wan-mcp jobs wait {job.id}")
         return
-    _deliver(job, delivery)
+    _deliver(job, delivery, ContentCredentials.of(settings))
 
 
 def follow_job(settings: Settings, meant: str, delivery: Delivery) -> None:
@@ -95,16 +96,17 @@ def follow_job(settings: Settings, meant: str, delivery: Delivery) -> None:
     except KeyboardInterrupt:
         say("The job continues; wait for it again, or stop it with: wan-mcp jobs cancel")
         sys.exit(INTERRUPTED)
-    _deliver(job, delivery)
+    _deliver(job, delivery, ContentCredentials.of(settings))
 
 
-def _deliver(job: Job, delivery: Delivery) -> None:
+def _deliver(job: Job, delivery: Delivery, credentials: ContentCredentials | None) -> None:
     """Print a job and write its results; exits if it has not succeeded."""
-    paths = delivery.deliver(job) if job.state is JobState.SUCCEEDED else []
+    notes: list[str] = []
+    paths = delivery.deliver(job, credentials, notes) if job.state is JobState.SUCCEEDED else []
     if delivery.as_json:
         typer.echo(json.dumps(job_as_json(job), indent=2))
     else:
-        _tell(job, paths)
+        _tell(job, paths, notes)
     if delivery.opens:
         for path in paths:
             if (why_not := open_file(path)) is not None:
@@ -120,7 +122,7 @@ def say(text: str) -> None:
     screen.print(one_line(in_cli_words(text)))
 
 
-def _tell(job: Job, paths: list[Path]) -> None:
+def _tell(job: Job, paths: list[Path], notes: list[str]) -> None:
     if job.state is JobState.SUCCEEDED:
         for path in paths:
             echo_path(path)
@@ -128,7 +130,7 @@ def _tell(job: Job, paths: list[Path]) -> None:
             echo(job.caption)
         if job.artifacts:
             say(f"seed {job.plan.seed}")
-        for note in (*job.plan.notes, *job.notes):
+        for note in (*job.plan.notes, *job.notes, *notes):
             say(f"note: {note}")
         if job.finished_at and job.started_at:
             say(f"done in {duration(job.finished_at - job.started_at)} (job {job.id})")

@@ -60,6 +60,7 @@ from wan_mcp.fronts.openai.error_words import ErrorWords
 from wan_mcp.fronts.openai.routes import api_routes
 from wan_mcp.fronts.web.page import Page
 from wan_mcp.logs import log_to_stderr
+from wan_mcp.media.content_credentials import ContentCredentials
 from wan_mcp.service.service import JobService, serving
 from wan_mcp.service.tokens import Tokens
 from wan_mcp.settings import Settings
@@ -229,6 +230,7 @@ def run_http(
     """
     log_to_stderr(settings.log_level)
     pair = require_pair(settings.tls_cert, settings.tls_key)
+    ContentCredentials.require_usable_ones(settings)
     oauth = ResourceServer.of(settings)
     refuse_open_door(host, settings.http_token, others=oauth is not None or Tokens(settings.home).any())
     try:

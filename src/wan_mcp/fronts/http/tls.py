@@ -4,13 +4,9 @@ import ssl
 from pathlib import Path
 
 from wan_mcp.errors import UserError
+from wan_mcp.permissions import require_private
 
 __all__ = ["require_pair"]
-
-BY_OTHERS = 0o027
-"""Rights of a key's group to write it, and of everybody else to anything."""
-BY_ITS_GROUP = 0o040
-ROOT = 0
 
 
 def require_pair(certificate: Path | None, key: Path | None) -> tuple[Path, Path] | None:
@@ -34,7 +30,7 @@ def require_pair(certificate: Path | None, key: Path | None) -> tuple[Path, Path
             raise UserError(
                 f"the {what} {file} cannot be read: {error.strerror}; check its path and its owner"
             ) from error
-    _require_private(key)
+    require_private(key)
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, password=_none_asked)
     except _Encrypted as error:
@@ -53,14 +49,6 @@ class _Encrypted(Exception):
 
 def _none_asked() -> str:
     raise _Encrypted
-
-
-def _require_private(key: Path) -> None:
-    """Refuse a key that other users can read; that of root may be its group's, as where a system keeps such keys."""
-    status = key.stat()
-    forbidden = BY_OTHERS if status.st_uid == ROOT else BY_OTHERS | BY_ITS_GROUP
-    if status.st_mode & forbidden:
-        raise UserError(f"other users of this machine can use the key {key}; run 'chmod 600 {key}'")
 
 
 def _why(certificate: Path, key: Path, error: ssl.SSLError) -> str:

@@ -25,6 +25,7 @@ def run_stdio(settings: Settings) -> None:
 
         from wan_mcp.fronts.mcp.server import build_server, max_message_bytes, serve_streams
         from wan_mcp.fronts.mcp.stdio_streams import stdio_streams
+        from wan_mcp.media.content_credentials import ContentCredentials
         from wan_mcp.service.service import serving
 
         async def serve() -> None:
@@ -37,6 +38,7 @@ def run_stdio(settings: Settings) -> None:
         def end_soon(client_left: bool) -> None:
             end_within(GOODBYE_S, 0 if client_left else 1)
 
+        ContentCredentials.require_usable_ones(settings)
         anyio.run(serve)
 
 
