@@ -8,6 +8,7 @@
     │   ├── UnknownJob         no job of that id
     │   ├── UnreadableRow      a job's row that this version cannot understand
     │   ├── ConsentNeeded      a download larger than the owner lets jobs start unasked
+    │   ├── DownloadNotAllowed the same, for a caller who may not agree to it
     │   ├── QueueFull          try again in about N seconds
     │   ├── OutOfSpace         the disk has no room for another result
     │   ├── BrokenManifest     a manifest file that does not follow the schema
@@ -30,6 +31,7 @@ __all__ = [
     "BadRequest",
     "BrokenManifest",
     "ConsentNeeded",
+    "DownloadNotAllowed",
     "HomeUnusable",
     "JobCancelled",
     "JobFailed",
@@ -98,6 +100,12 @@ class ConsentNeeded(UserError):
     def __init__(self, model: str, size: int, facts: str, ways: str) -> None:
         super().__init__(f"{facts}. {ways}")
         self.model, self.size, self.facts = model, size, facts
+
+
+class DownloadNotAllowed(UserError):
+    """A download is larger than starts unasked, and the caller is an owner that may not agree to it."""
+
+    code = "download_not_allowed"
 
 
 class QueueFull(UserError):

@@ -109,6 +109,11 @@ class Settings(BaseSettings):
         description="Largest download in GB that a job starts unasked. A call that needs a larger one is refused with "
         "its size, unless it says download=true (`--download`).",
     )
+    owners_may_download: bool = Field(
+        default=False,
+        description="Let owners of named tokens and of OAuth agree to larger downloads, too; else only the home's own "
+        "user does.",
+    )
     wait_s: float = Field(default=45, ge=0, description="Seconds that a tool call waits for its job by default.")
     max_wait_s: float = Field(default=3600, ge=0, description="The longest wait that a call may ask for, in seconds.")
     engine_idle_s: float = Field(

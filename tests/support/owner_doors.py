@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,13 +13,16 @@ from mcp.client.streamable_http import streamable_http_client
 from mcp.types import PromptReference, ResourceTemplateReference
 
 from tests.fixtures.mcp_server import ERAS
-from tests.support.http_fronts import Site
+from tests.support.http_fronts import Site, site
 from tests.support.patience import PATIENCE_S
 from tests.support.task_client import TaskExtension, ask
+from wan_mcp.service.tokens import Tokens
+from wan_mcp.settings import Settings
 
-__all__ = ["PAGE", "SECRET", "Deletions", "Sights", "Target", "Uses", "Visitor", "doors", "visiting"]
+__all__ = ["PAGE", "SECRET", "Deletions", "Sights", "Target", "Uses", "Visitor", "doors", "visiting", "visitors"]
 
 PAGE = {"X-Wan-Mcp": "page"}
+HOME_TOKEN = "the secret of the home"
 SECRET = "a rose garden"
 """The prompt of the job that the doors are tried on."""
 
@@ -28,6 +31,7 @@ SECRET = "a rose garden"
 class Visitor:
     """Somebody with a token, by every kind of client."""
 
+    token: str
     web: httpx2.AsyncClient
     mcp: Client
 
@@ -76,7 +80,22 @@ async def visiting(http: Site, token: str, mode: str = ERAS[1]) -> AsyncIterator
     async with httpx2.AsyncClient(base_url=http.url, headers=headers, timeout=PATIENCE_S) as web:
         transport = streamable_http_client(f"{http.url}/mcp", http_client=web)
         async with Client(transport, mode=mode) as client:
-            yield Visitor(web, client)
+            yield Visitor(token, web, client)
+
+
+@asynccontextmanager
+async def visitors(
+    settings: Settings, *names: str, host: str = "0.0.0.0", mode: str = ERAS[1]
+) -> AsyncIterator[tuple[Site, list[Visitor]]]:
+    """A server on `host` that needs a token, and a visitor for each name; `home` is the home's own user.
+
+    All that is done with them is done within `PATIENCE_S`.
+    """
+    tokens = {name: HOME_TOKEN if name == "home" else Tokens(settings.home).add(name) for name in names}
+    with anyio.fail_after(PATIENCE_S):
+        async with AsyncExitStack() as stack:
+            http = await stack.enter_async_context(site(settings.model_copy(update={"http_token": HOME_TOKEN}), host))
+            yield http, [await stack.enter_async_context(visiting(http, tokens[name], mode)) for name in names]
 
 
 @dataclass

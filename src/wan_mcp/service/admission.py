@@ -24,7 +24,7 @@ from wan_mcp.media.video_frames import FIRST, LAST
 from wan_mcp.planning.planner import Choice, Planner
 from wan_mcp.schema.plans import CaptionPlan, EngineSettings, InputImage, InputVideo, Plan
 from wan_mcp.schema.requests import CaptionRequest, Request, VideoRequest
-from wan_mcp.service.needed_download import needed_download, require_consent
+from wan_mcp.service.needed_download import may_agree, needed_download, require_consent
 from wan_mcp.settings import Settings
 from wan_mcp.text import in_bytes
 
@@ -189,9 +189,10 @@ class Admission:
 
         Raises:
             ConsentNeeded: its download may not start unasked.
+            DownloadNotAllowed: nor may the caller agree to it.
         """
         manifest = self._catalog.get(plan.model)
-        if agreed or manifest.weights.embedded is not None:
+        if (agreed and may_agree(self._settings)) or manifest.weights.embedded is not None:
             return None
         require_consent(needed_download(manifest, self._settings))
         return self._settings.max_download_bytes

@@ -21,6 +21,9 @@ FITS = {
 }
 
 
+ONLY_HOME_USER = "only the user of this server's home may start it"
+
+
 def estimate_facts(found: Estimate) -> dict[str, Any]:
     """Return an estimate for programs; sizes in bytes, times in seconds, None where something is unknown."""
     memory, download = found.memory, found.download
@@ -94,7 +97,9 @@ def _download(found: Estimate) -> str:
         return "nothing"
     if not needed.allowed:
         return f"{needed}; jobs download nothing here, 'wan-mcp pull {needed.model}' does"
-    return f"{needed}; it starts only with download=true" if needed.needs_consent else str(needed)
+    if not needed.needs_consent:
+        return str(needed)
+    return f"{needed}; {'it starts only with download=true' if needed.agreeable else ONLY_HOME_USER}"
 
 
 def _rounded(seconds: float | None) -> float | None:

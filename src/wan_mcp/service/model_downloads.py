@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from wan_mcp.catalog.manifest import Manifest
-from wan_mcp.errors import BadRequest, UserError, WeightsUnavailable
+from wan_mcp.errors import BadRequest, DownloadNotAllowed, UserError, WeightsUnavailable
+from wan_mcp.service.needed_download import may_agree, needed_download, require_consent
 from wan_mcp.settings import Settings
 from wan_mcp.text import first_line
 from wan_mcp.weights.download_progress import Download
@@ -74,13 +75,20 @@ class ModelDownloads:
             return list(self._downloads.values())
 
     def start(self, manifest: Manifest) -> ModelDownload:
-        """Begin to download a model's weights, unless that is under way.
+        """Begin to download a model's weights, unless that is under way: all of them, if the caller may agree to that.
 
         Raises:
             BadRequest: There is nothing to download.
+            DownloadNotAllowed: The caller may start none, or none of this size.
         """
         if is_installed(manifest, self._settings.home):
             raise BadRequest(f"'{manifest.name}' is on this machine already")
+        limit = None
+        if not may_agree(self._settings):
+            require_consent(needed_download(manifest, self._settings))
+            if not self._settings.auto_download:
+                raise DownloadNotAllowed(f"only the user of this server's home may download '{manifest.name}'")
+            limit = self._settings.max_download_bytes
         with self._lock:
             found = self._downloads.get(manifest.name)
             if found is not None and not found.state.final:
@@ -88,7 +96,7 @@ class ModelDownloads:
             self._stopping.discard(manifest.name)
             self._downloads[manifest.name] = begun = ModelDownload(manifest.name, DownloadState.COMING)
         # A daemon thread: a read that hangs must not keep the process.
-        threading.Thread(target=self._run, args=(manifest,), name=f"get-{manifest.name}", daemon=True).start()
+        threading.Thread(target=self._run, args=(manifest, limit), name=f"get-{manifest.name}", daemon=True).start()
         return begun
 
     def stop(self, model: str) -> ModelDownload:
@@ -117,7 +125,7 @@ class ModelDownloads:
             found = self._downloads.get(model)
             return found is not None and not found.state.final
 
-    def _run(self, manifest: Manifest) -> None:
+    def _run(self, manifest: Manifest, limit: int | None) -> None:
         name = manifest.name
 
         def tell(download: Download) -> None:
@@ -133,7 +141,7 @@ class ModelDownloads:
             )
 
         try:
-            fetch(manifest, self._settings.home, tell, reserve=self._settings.min_free_bytes)
+            fetch(manifest, self._settings.home, tell, reserve=self._settings.min_free_bytes, limit=limit)
             self._note(name, state=DownloadState.DONE, rate=None, eta_s=None, note="")
         except _Stopped:
             self._note(name, state=DownloadState.STOPPED, rate=None, eta_s=None, note="")

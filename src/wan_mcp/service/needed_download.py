@@ -1,10 +1,14 @@
-"""The download that a job needs before it can run, and whether it may start unasked."""
+"""The download that a job needs before it can run, whether it may start unasked, and who may agree to it.
+
+The home's own user may; other owners only if the settings say so: their jobs would fill a disk that is not theirs.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
 
 from wan_mcp.catalog.manifest import Manifest
-from wan_mcp.errors import ConsentNeeded
+from wan_mcp.errors import ConsentNeeded, DownloadNotAllowed
+from wan_mcp.service.owners import HOME_USER, owner_now
 from wan_mcp.settings import Settings
 from wan_mcp.text import duration, in_bytes
 from wan_mcp.weights.download_rate import expected_seconds
@@ -13,7 +17,7 @@ from wan_mcp.weights.hub_cache import free_bytes
 from wan_mcp.weights.installed import is_installed
 from wan_mcp.weights.missing import missing_bytes
 
-__all__ = ["NeededDownload", "needed_download", "require_consent"]
+__all__ = ["NeededDownload", "may_agree", "needed_download", "require_consent"]
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,8 @@ class NeededDownload:
     """The most bytes that may start unasked; None for any number."""
     allowed: bool
     """False where the settings forbid jobs to download."""
+    agreeable: bool
+    """True if the caller may agree to a large one."""
 
     @property
     def needs_consent(self) -> bool:
@@ -51,6 +57,11 @@ class NeededDownload:
         return f"{in_bytes(self.size)} to {self.folder} ({room}){time}"
 
 
+def may_agree(settings: Settings) -> bool:
+    """Check whether the current caller may agree to large downloads."""
+    return owner_now() == HOME_USER or settings.owners_may_download
+
+
 def needed_download(manifest: Manifest, settings: Settings) -> NeededDownload | None:
     """Return the download that a job of a model needs; None if the model is here. Uses no network."""
     if is_installed(manifest, settings.home):
@@ -65,6 +76,7 @@ def needed_download(manifest: Manifest, settings: Settings) -> NeededDownload | 
         seconds=expected_seconds(settings.home, size),
         limit=settings.max_download_bytes,
         allowed=settings.auto_download,
+        agreeable=may_agree(settings),
     )
 
 
@@ -73,9 +85,16 @@ def require_consent(needed: NeededDownload | None) -> None:
 
     Raises:
         ConsentNeeded: The message says how large it is, where it goes, and how to consent.
+        DownloadNotAllowed: The caller may not consent to it.
     """
     if needed is None or not needed.needs_consent:
         return
+    if not needed.agreeable:
+        raise DownloadNotAllowed(
+            f"'{needed.model}' is not on this machine and nothing was started: it needs a download of "
+            f"{in_bytes(needed.size)}, and only the user of this server's home may agree to more than "
+            f"{in_bytes(needed.limit or 0)}. Ask that person, or use another model (list_resolutions)"
+        )
     raise ConsentNeeded(
         needed.model,
         needed.size,

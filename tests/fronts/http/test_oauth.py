@@ -25,6 +25,7 @@ from starlette.routing import Route
 from tests.support.http_fronts import site
 from tests.support.patience import PATIENCE_S
 from wan_mcp.errors import UserError
+from wan_mcp.fronts.http import oauth
 from wan_mcp.fronts.http.app import listen
 from wan_mcp.fronts.http.credentials import Credentials
 from wan_mcp.fronts.http.oauth import BETWEEN_FETCHES_S, KEYS_FRESH_S, KEYS_KEPT_S, SKEW_S, ResourceServer
@@ -62,6 +63,8 @@ class Issuer:
     keys: list[dict[str, Any]] = field(default_factory=lambda: [public(RSA, "1"), public(EC, "2"), public(ED, "3")])
     answers: dict[str, Any] = field(default_factory=dict)
     fetched: int = 0
+    answering: anyio.Event | None = None
+    """Set when it may answer with its keys; None for at once."""
 
     def token(self, key: Any = RSA, kid: str | None = "1", algorithm: str = "RS256", **claims: Any) -> str:
         """A token, right unless `claims` say otherwise; a claim of None is left out."""
@@ -84,6 +87,8 @@ async def issuing(path: str = "") -> AsyncIterator[Issuer]:
     async def answer(request: Request) -> Response:
         if request.url.path == "/keys":
             issuer.fetched += 1
+            if issuer.answering is not None:
+                await issuer.answering.wait()
             return JSONResponse({"keys": issuer.keys})
         found = issuer.answers.get(request.url.path)
         return JSONResponse(found, 200 if found else 404)
@@ -201,6 +206,41 @@ async def test_new_keys_are_found_withdrawn_ones_end_and_an_outage_is_bridged() 
             issuer.answers = {path: facts | {"issuer": "https://evil.example"} for path, facts in metadata.items()}
             now += KEYS_KEPT_S + 1
             assert await status(new) == 503
+
+
+async def test_who_needs_no_new_keys_does_not_wait_while_an_issuer_keeps_another_waiting(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with anyio.fail_after(PATIENCE_S):
+        async with issuing() as issuer:
+            now = [0.0]
+            server = ResourceServer(issuer.url, AUDIENCE, clock=lambda: now[0])
+            right, unknown = issuer.token(), issuer.token(OTHER_RSA, "9")
+            assert isinstance(await server.identify(SCOPE, right), Identity)
+            issuer.answering = anyio.Event()  # from now on, it answers when it is set
+            refused: list[object] = []
+
+            async def ask() -> None:
+                refused.append(await server.identify(SCOPE, unknown))
+
+            for age in (BETWEEN_FETCHES_S, KEYS_FRESH_S):
+                now[0] += age + 1
+                asked = issuer.fetched
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(ask)
+                    while issuer.fetched == asked:  # noqa: ASYNC110  # the issuer is another part of this process
+                        await anyio.sleep(0.01)
+                    assert isinstance(await server.identify(SCOPE, right), Identity)
+                    tasks.cancel_scope.cancel()  # the client goes, and the next one asks at once
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(ask)
+                    issuer.answering.set()
+                issuer.answering = anyio.Event()
+            assert [isinstance(each, Identity) for each in refused] == [False, False]
+            now[0] += BETWEEN_FETCHES_S + 1
+            monkeypatch.setattr(oauth, "FETCH_S", 0.05)
+            assert not isinstance(await server.identify(SCOPE, unknown), Identity)
+            issuer.answering.set()
 
 
 async def test_what_a_token_has_opened_ends_when_the_token_does() -> None:

@@ -43,6 +43,7 @@ KEYS_FRESH_S = 300.0  # then they are fetched again, so that withdrawn ones end
 KEYS_KEPT_S = 3600.0  # while the issuer cannot be reached
 BETWEEN_FETCHES_S = 10.0  # whatever tokens come
 ANSWER_S = 5.0
+FETCH_S = 10.0  # for all answers together
 MAX_ANSWER_BYTES = 1_000_000
 SUBJECT_SHOWN = 100
 
@@ -148,7 +149,7 @@ class ResourceServer:
         try:
             header = jwt.get_unverified_header(token)
         except jwt.PyJWTError as error:
-            raise _Wrong("it is no JWT") from error
+            raise _Wrong("it is not a JWT, and opaque tokens are not taken; have the issuer sign its tokens") from error
         algorithm, kind, key_id = header.get("alg"), header.get("typ"), header.get("kid")
         if algorithm not in ALGORITHMS:
             raise _Wrong(f"its algorithm is not one of {', '.join(ALGORITHMS)}")
@@ -175,21 +176,12 @@ class ResourceServer:
     # The issuer's keys.
 
     async def _key(self, key_id: object, algorithm: str) -> jwt.PyJWK:
-        async with self._fetching:
-            now = self._clock()
-            known = self._found(key_id)
-            stale = now - self._fetched > KEYS_FRESH_S
-            if (known is None or stale) and now - self._tried > BETWEEN_FETCHES_S:
-                self._tried = now
-                try:
-                    self._keys = await self._fetch()
-                    self._fetched = now
-                except _Unreachable:
-                    if now - self._fetched > KEYS_KEPT_S:
-                        raise
-                    log.warning("the keys of %s could not be fetched; those of before are used", self._issuer)
-            elif now - self._fetched > KEYS_KEPT_S:
-                raise _Unreachable(f"{self._issuer} did not answer a moment ago")
+        age = self._clock() - self._fetched
+        known = self._found(key_id)
+        # A request that needs no fetch does not wait for that of another, which a token with any key can cause.
+        if known is None or age > (KEYS_KEPT_S if self._fetching.locked() else KEYS_FRESH_S):
+            async with self._fetching:
+                await self._refresh(key_id)
             known = self._found(key_id)
         if known is None:
             raise _Wrong("its key is none of the issuer's")
@@ -199,6 +191,33 @@ class ResourceServer:
             return jwt.PyJWK(known, algorithm)
         except (jwt.PyJWTError, ValueError, TypeError) as error:
             raise _Wrong("its algorithm does not fit the key") from error
+
+    async def _refresh(self, key_id: object) -> None:
+        """Fetch the keys, if that of a token is unknown or they are old, and the issuer was not asked just now.
+
+        Raises:
+            _Unreachable: they cannot be had, and those of before are too old.
+        """
+        now = self._clock()
+        expired = now - self._fetched > KEYS_KEPT_S
+        if self._found(key_id) is not None and now - self._fetched <= KEYS_FRESH_S:
+            return
+        if now - self._tried <= BETWEEN_FETCHES_S:
+            if expired:
+                raise _Unreachable(f"{self._issuer} did not answer a moment ago")
+            return
+        before, self._tried = self._tried, now
+        try:
+            with anyio.fail_after(FETCH_S):
+                self._keys = await self._fetch()
+            self._fetched = now
+        except (_Unreachable, TimeoutError) as error:
+            if expired:
+                raise _Unreachable(str(error) or f"{self._issuer} took longer than {FETCH_S:g} s") from error
+            log.warning("the keys of %s could not be fetched; those of before are used", self._issuer)
+        except anyio.get_cancelled_exc_class():  # the caller has gone: the next one may ask at once
+            self._tried = before
+            raise
 
     def _found(self, key_id: object) -> dict[str, Any] | None:
         if isinstance(key_id, str):

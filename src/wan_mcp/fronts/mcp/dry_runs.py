@@ -57,6 +57,8 @@ def _next_step(found: Estimate) -> str:
         return "To run something like it, choose what fits; list_resolutions lists the models."
     if found.download is not None and not found.download.allowed:
         return f"To run it, ask the user to run 'wan-mcp pull {found.plan.model}' first."
+    if found.download is not None and found.download.needs_consent and not found.download.agreeable:
+        return "To run it, ask the user of this server's home to download the model, or choose another model."
     if found.download is not None and found.download.needs_consent:
         return "To run it, ask the user about the download; then call again with download=true, without dry_run."
     return "To run it, call again without dry_run."

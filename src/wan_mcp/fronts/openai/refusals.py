@@ -22,6 +22,7 @@ STATUSES: dict[str, tuple[int, str]] = {
     "unknown_model": (404, "model_not_found"),
     "unknown_job": (404, "not_found"),
     "download_needs_consent": (400, "download_needs_consent"),
+    "download_not_allowed": (403, "download_not_allowed"),
     "queue_full": (429, "queue_full"),
     "out_of_space": (503, "insufficient_storage"),
     "home_unusable": (503, "unavailable"),

@@ -32,6 +32,7 @@ STATUSES = {
     "broken_manifest": 409,
     "weights_unavailable": 409,
     "download_needs_consent": 409,
+    "download_not_allowed": 403,
     "queue_full": 429,
     "out_of_space": 507,
     "home_unusable": 503,
