@@ -10,6 +10,7 @@
     │   ├── ConsentNeeded      a download larger than the owner lets jobs start unasked
     │   ├── DownloadNotAllowed the same, for a caller who may not agree to it
     │   ├── QueueFull          try again in about N seconds
+    │   ├── QuotaReached       an owner has sent as much as one owner may
     │   ├── OutOfSpace         the disk has no room for another result
     │   ├── BrokenManifest     a manifest file that does not follow the schema
     │   ├── WeightsUnavailable a model's weights are incomplete on this machine and cannot be downloaded
@@ -38,6 +39,7 @@ __all__ = [
     "LeaseLost",
     "OutOfSpace",
     "QueueFull",
+    "QuotaReached",
     "RankLost",
     "UnknownJob",
     "UnknownModel",
@@ -112,6 +114,12 @@ class QueueFull(UserError):
     """Too many jobs wait already."""
 
     code = "queue_full"
+
+
+class QuotaReached(UserError):
+    """An owner has sent as many pictures as one owner may."""
+
+    code = "quota_reached"
 
 
 class OutOfSpace(UserError):

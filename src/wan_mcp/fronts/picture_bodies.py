@@ -6,24 +6,39 @@ from anyio.to_thread import run_sync
 from starlette.requests import Request
 
 from wan_mcp.errors import BadImage
+from wan_mcp.fronts.shares import Shares
 from wan_mcp.text import in_bytes
 
-__all__ = ["TooLarge", "picture_of"]
+__all__ = ["PictureBodies", "TooLarge"]
 
 FORM_SPARE = 65_536  # bytes of a form around its picture
+AT_ONCE, OF_ONE_OWNER, WAITING = 8, 2, 32  # bodies that are read; each is in memory, as large as a picture may be
 
 
 class TooLarge(BadImage):
     """The body has more bytes than a picture may have."""
 
 
-async def picture_of(request: Request, max_bytes: int) -> bytes:
-    """Return the bytes of the picture that a request carries.
+class PictureBodies:
+    """Reads the pictures that requests carry: some at once, and of one owner a few."""
 
-    Raises:
-        TooLarge: They are more than `max_bytes`.
-        BadImage: There is none, or the form cannot be read.
-    """
+    def __init__(self, max_bytes: int) -> None:
+        self.max_bytes = max_bytes
+        self._shares = Shares(AT_ONCE, OF_ONE_OWNER, WAITING)
+
+    async def read(self, request: Request, owner: str) -> bytes:
+        """Return the bytes of the picture that a request carries for `owner`.
+
+        Raises:
+            TooLarge: They are more than `max_bytes`.
+            BadImage: There is none, or the form cannot be read.
+            QuotaReached: Too many of this owner's arrive at once.
+        """
+        async with self._shares.turn(owner):
+            return await _picture_of(request, self.max_bytes)
+
+
+async def _picture_of(request: Request, max_bytes: int) -> bytes:
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     is_form = kind == "multipart/form-data"
     most = max_bytes + (FORM_SPARE if is_form else 0)

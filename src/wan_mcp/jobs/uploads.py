@@ -69,13 +69,14 @@ class Uploads:
         """Check whether a picture may be sent by a link."""
         return bool(self._database.read(f"SELECT 1 FROM uploads WHERE {OPEN}", _hash(secret), self._clock(), TRIES))
 
-    def begin(self, secret: str) -> bool:
-        """Count a try to send a picture by a link; return whether it may be tried."""
+    def begin(self, secret: str) -> str | None:
+        """Count a try to send a picture by a link; return whose link it is, None if it may not be tried."""
         with self._database.write() as connection:
-            counted = connection.execute(
-                f"UPDATE uploads SET tries = tries + 1 WHERE {OPEN}", (_hash(secret), self._clock(), TRIES)
-            )
-            return counted.rowcount == 1
+            rows = connection.execute(
+                f"UPDATE uploads SET tries = tries + 1 WHERE {OPEN} RETURNING owner",
+                (_hash(secret), self._clock(), TRIES),
+            ).fetchall()
+            return rows[0]["owner"] if rows else None
 
     def fill(self, secret: str, sha256: str) -> bool:
         """Note the picture that was sent by a link; return False if another was first, or the link has ended."""

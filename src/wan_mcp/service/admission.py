@@ -24,6 +24,7 @@ from wan_mcp.media.video_frames import FIRST, LAST
 from wan_mcp.planning.planner import Choice, Planner
 from wan_mcp.schema.plans import CaptionPlan, EngineSettings, InputImage, InputVideo, Plan
 from wan_mcp.schema.requests import CaptionRequest, Request, VideoRequest
+from wan_mcp.service.input_quota import InputQuota
 from wan_mcp.service.needed_download import may_agree, needed_download, require_consent
 from wan_mcp.settings import Settings
 from wan_mcp.text import in_bytes
@@ -115,7 +116,8 @@ class Admission:
             uris=self.uris,
         )
         self.urls = ImageUrls(settings.image_hosts, settings.image_max_mb)
-        self._take = _Reader(self._inputs.take, self._inputs.take_data)
+        quota = InputQuota(settings.home)
+        self._take = _Reader(quota.counted(self._inputs.take), quota.counted(self._inputs.take_data))
         self._look = _Reader(self._inputs.look, self._inputs.look_at_data)
 
     def open_folders(self, folders: Iterable[Path]) -> None:
@@ -203,7 +205,7 @@ class Admission:
         Raises:
             BadImage: It is too large, or not an image; the message says which.
         """
-        return await run_sync(self._inputs.take_data, data, notes, frame, limiter=self.large_work)
+        return await run_sync(self._take.data, data, notes, frame, FIRST, limiter=self.large_work)
 
     async def ingest_named(self, address: str, notes: list[str], frame: str | None = None) -> InputImage:
         """Ingest what the wan:// address of a result or a URL names; as `ingest` otherwise.
@@ -214,7 +216,7 @@ class Admission:
         if self.urls.allowed and is_url(address):
             return await self.ingest(await self.urls.fetch(address), notes, frame)
         await self._require_own_result(address)
-        return await run_sync(self._inputs.take, address, notes, frame, limiter=self.large_work)
+        return await run_sync(self._take.named, address, notes, frame, FIRST, limiter=self.large_work)
 
     async def ingested(self, sha256: str) -> InputImage:
         """Return an image that was ingested before, by its hash.

@@ -14,6 +14,7 @@ from wan_mcp.jobs.uploads import LINK_S, Upload, Uploads
 from wan_mcp.schema.plans import InputImage
 from wan_mcp.schema.requests import Request
 from wan_mcp.service.admission import Admission, frame_of
+from wan_mcp.service.owners import acting_for
 
 __all__ = ["LINKS", "LINK_MINUTES", "SentPicture", "SentPictures", "UploadLink"]
 
@@ -79,19 +80,24 @@ class SentPictures:
         return await run_sync((await self._uploads()).is_open, secret)
 
     async def receive_by_link(
-        self, secret: str, read: Callable[[], Awaitable[bytes]]
+        self, secret: str, read: Callable[[str], Awaitable[bytes]]
     ) -> tuple[InputImage, list[str]] | None:
         """Keep the picture that `read` returns, sent by a link; return it with notes, None if the link has ended.
+
+        `read` is called with the owner of the link, in whose name the picture is kept.
 
         Raises:
             BadImage: It is not one, or too large; it may be tried again with another.
             OutOfSpace: The disk is full.
         """
         uploads = await self._uploads()
-        if not await run_sync(uploads.begin, secret):
+        owner = await run_sync(uploads.begin, secret)
+        if owner is None:
             return None
         notes: list[str] = []
-        image = await self._admission.ingest(await read(), notes)
+        data = await read(owner)
+        with acting_for(owner):
+            image = await self._admission.ingest(data, notes)
         return (image, notes) if await run_sync(uploads.fill, secret, image.sha256) else None
 
     async def named_in(self, request: Request, owner: str) -> dict[str, InputImage]:

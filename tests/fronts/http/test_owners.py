@@ -1,7 +1,8 @@
 """Whose jobs and files each door of the server shows and lets touch: every door, tried in each owner's name."""
 
+import base64
 import json
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 
 import anyio
@@ -14,6 +15,8 @@ from tests.support.http_fronts import running, site
 from tests.support.owner_doors import PAGE, SECRET, Deletions, Sights, Target, Uses, Visitor, doors, visiting, visitors
 from tests.support.patience import PATIENCE_S
 from tests.support.videos import encode, greys
+from wan_mcp.fronts.http import open_requests
+from wan_mcp.service import input_quota
 from wan_mcp.service.tokens import Tokens
 from wan_mcp.settings import Settings
 from wan_mcp.weights.hub import Hub
@@ -182,6 +185,48 @@ async def test_owners_agree_to_large_downloads_only_where_the_homes_user_lets_th
         assert got.status_code == (202 if allowed else 403)
         assert await alice.tool("generate_video", prompt="a star", model="small")  # what starts unasked
         assert await home.tool("generate_video", download=True, **call)
+
+
+async def test_an_owner_with_many_open_requests_is_refused_more_and_the_others_are_not(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(open_requests, "MOST_OF_ONE", 3)
+    async with visitors(settings, "alice", "bob", "home") as (_, [alice, bob, home]), AsyncExitStack() as streams:
+        for who in (alice, alice, alice, home, home, home, home):
+            await streams.enter_async_context(who.web.stream("GET", "/api/events"))
+        refused = await alice.web.get("/v1/videos")
+        assert (refused.status_code, refused.headers["Retry-After"]) == (429, "5")
+        assert "3 of your requests are open" in refused.text
+        assert [(await who.web.get("/v1/videos")).status_code for who in (bob, home)] == [200, 200]
+        await streams.aclose()
+        while (await alice.web.get("/v1/videos")).status_code != 200:  # noqa: ASYNC110  # the server notices it when it does
+            await anyio.sleep(0.01)
+
+
+async def test_an_owner_sends_so_many_pictures_a_day_by_all_doors_and_the_others_theirs(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(input_quota, "MOST_PICTURES", 2)
+    async with visitors(settings, "alice", "bob", "home") as (_, [alice, bob, home]):
+        link = (await alice.web.post("/media/upload-links")).json()["link"]
+        for size in (8, 8, 9):  # the same picture again is no other one
+            assert (await alice.web.post("/media/inputs", content=png(size, size))).status_code == 201
+        data = f"data:image/png;base64,{base64.b64encode(png(10, 10)).decode()}"
+        reference = {"prompt": "a star", "input_reference": {"image_url": data}}
+        for answer in (
+            await alice.web.post("/media/inputs", content=png(10, 10)),
+            await alice.web.post("/api/inputs", content=png(10, 10), headers=PAGE),
+            await alice.web.post("/v1/videos", json=reference),
+            await alice.web.post(link, content=png(10, 10)),
+        ):
+            assert answer.status_code == 429, answer.url
+            assert "an owner may send 2" in answer.text
+        called = await alice.mcp.call_tool("caption_image", {"image": data, "wait_s": 0})
+        assert "an owner may send 2" in called.content[0].model_dump()["text"]
+        for who in (bob, home):
+            for size in (10, 11):
+                assert (await who.web.post("/media/inputs", content=png(size, size))).status_code == 201
+        assert (await home.web.post("/media/inputs", content=png(12, 12))).status_code == 201
 
 
 async def test_owners_choose_request_ids_without_meeting_each_other(settings: Settings) -> None:

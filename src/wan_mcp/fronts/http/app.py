@@ -44,6 +44,7 @@ from wan_mcp.fronts.http.guard import (
 )
 from wan_mcp.fronts.http.media_names import name_of_media
 from wan_mcp.fronts.http.oauth import ResourceServer
+from wan_mcp.fronts.http.open_requests import OpenRequests
 from wan_mcp.fronts.http.peer import can_tell_users
 from wan_mcp.fronts.http.previews import preview_route
 from wan_mcp.fronts.http.proxies import NamedProxies
@@ -114,6 +115,7 @@ def build_app(service: JobService, host: str, *, own_user_only: bool = False, ca
             *_guards(host, service.settings),
             Middleware(BearerToken, credentials, page.access if page else None, required=needs_token),
             Middleware(Callers, host, own_user_only=own_user_only),
+            Middleware(OpenRequests),
             *mcp.user_middleware,
         ],
         exception_handlers={HTTPException: _in_words},

@@ -13,10 +13,10 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import Scope
 
-from wan_mcp.errors import OutOfSpace, UserError
+from wan_mcp.errors import OutOfSpace, QuotaReached, UserError
 from wan_mcp.fronts.discretion import discreet, is_near
 from wan_mcp.fronts.http.upload_page import upload_page
-from wan_mcp.fronts.picture_bodies import TooLarge, picture_of
+from wan_mcp.fronts.picture_bodies import PictureBodies, TooLarge
 from wan_mcp.schema.requests import CaptionRequest
 from wan_mcp.service.owners import owner_now
 from wan_mcp.service.service import JobService
@@ -27,7 +27,6 @@ __all__ = ["is_upload_link", "upload_routes"]
 
 log = logging.getLogger(__name__)
 
-AT_ONCE = 4  # bodies of links that are read; each may be as large as a picture
 READ_S = 300.0
 ENDED = "This link has ended"
 ENDED_WORDS = "It was used, or is too old. Ask for another one in your chat."
@@ -53,14 +52,13 @@ def upload_routes(service: JobService) -> list[Route]:
 class _Uploads:
     def __init__(self, service: JobService) -> None:
         self._service = service
-        self._most = int(service.settings.image_max_mb * 1e6)
-        self._reading = anyio.CapacityLimiter(AT_ONCE)
+        self._bodies = PictureBodies(int(service.settings.image_max_mb * 1e6))
 
     async def take(self, request: Request) -> Response:
         """Take a picture: the body itself, or the first file of a form; or a frame of a video, by `?frame=`."""
         try:
             frame = CaptionRequest.of({"image": "-", "frame": request.query_params.get("frame")}).frame
-            data = await picture_of(request, self._most)
+            data = await self._bodies.read(request, owner_now())
             sent = await self._service.pictures.receive(data, owner_now(), frame)
         except UserError as error:
             return self._refused(request, error)
@@ -86,7 +84,8 @@ class _Uploads:
         return JSONResponse(facts, 201, NO_STORE)
 
     def _refused(self, request: Request, error: UserError) -> JSONResponse:
-        status = 413 if isinstance(error, TooLarge) else 507 if isinstance(error, OutOfSpace) else 400
+        statuses = {TooLarge: 413, QuotaReached: 429, OutOfSpace: 507}
+        status = next((status for kind, status in statuses.items() if isinstance(error, kind)), 400)
         words = str(error) if is_near(request.scope) else discreet(str(error), self._service.settings.home)
         return JSONResponse({"error": words, "code": error.code}, status, NO_STORE)
 
@@ -97,15 +96,14 @@ class _Uploads:
         return self._form()
 
     def _form(self, problem: str = "", status: int = 200) -> Response:
-        return upload_page("Send a picture", problem, status=status, limit=in_bytes(self._most))
+        return upload_page("Send a picture", problem, status=status, limit=in_bytes(self._bodies.max_bytes))
 
     async def take_by_link(self, request: Request) -> Response:
         """Take the picture that a person sends by a link."""
 
-        async def read() -> bytes:
-            async with self._reading:
-                with anyio.fail_after(READ_S):
-                    return await picture_of(request, self._most)
+        async def read(owner: str) -> bytes:
+            with anyio.fail_after(READ_S):
+                return await self._bodies.read(request, owner)
 
         try:
             received = await self._service.pictures.receive_by_link(request.path_params["secret"], read)
@@ -113,6 +111,8 @@ class _Uploads:
             return self._form(f"The picture did not arrive within {READ_S / 60:g} minutes.", 408)
         except TooLarge as error:
             return self._form(_sentence(error), 413)
+        except QuotaReached as error:
+            return self._form(_sentence(error), 429)
         except UserError as error:
             log.info("a picture sent by a link was refused: %s", error)
             return self._form(_sentence(discreet(str(error), self._service.settings.home)), 400)

@@ -24,6 +24,7 @@ STATUSES: dict[str, tuple[int, str]] = {
     "download_needs_consent": (400, "download_needs_consent"),
     "download_not_allowed": (403, "download_not_allowed"),
     "queue_full": (429, "queue_full"),
+    "quota_reached": (429, "quota_reached"),
     "out_of_space": (503, "insufficient_storage"),
     "home_unusable": (503, "unavailable"),
     "broken_manifest": (400, "invalid_model"),

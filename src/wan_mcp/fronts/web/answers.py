@@ -34,6 +34,7 @@ STATUSES = {
     "download_needs_consent": 409,
     "download_not_allowed": 403,
     "queue_full": 429,
+    "quota_reached": 429,
     "out_of_space": 507,
     "home_unusable": 503,
 }

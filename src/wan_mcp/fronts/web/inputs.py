@@ -9,7 +9,7 @@ from starlette.responses import FileResponse, Response
 
 from wan_mcp.errors import BadImage
 from wan_mcp.fronts.discretion import is_near
-from wan_mcp.fronts.picture_bodies import TooLarge, picture_of
+from wan_mcp.fronts.picture_bodies import PictureBodies, TooLarge
 from wan_mcp.fronts.web.answers import Answers, Refusal
 from wan_mcp.fronts.web.cards import input_url
 from wan_mcp.fronts.web.input_ids import InputIds
@@ -19,6 +19,7 @@ from wan_mcp.media.image_urls import is_url
 from wan_mcp.schema.plans import InputImage
 from wan_mcp.schema.requests import CaptionRequest
 from wan_mcp.service.elsewhere import may_be_named
+from wan_mcp.service.owners import owner_now
 from wan_mcp.service.service import JobService
 
 __all__ = ["Inputs", "crop_of"]
@@ -49,7 +50,7 @@ class Inputs:
     def __init__(self, service: JobService, answers: Answers) -> None:
         self._service, self._answers = service, answers
         self._ids = InputIds(service.settings.http_token)
-        self._most = int(service.settings.image_max_mb * 1e6)
+        self._bodies = PictureBodies(int(service.settings.image_max_mb * 1e6))
 
     async def upload(self, request: Request) -> Response:
         """Take a picture in: the body itself, or the first file of a form; or a frame of a video, by `?frame=`.
@@ -73,7 +74,7 @@ class Inputs:
 
     async def _data(self, request: Request) -> bytes:
         try:
-            return await picture_of(request, self._most)
+            return await self._bodies.read(request, owner_now())
         except TooLarge as error:
             words = str(error)
             raise Refusal(413, error.code, f"{words[:1].upper()}{words[1:]}.") from error
