@@ -5,6 +5,7 @@ import hmac
 import json
 import logging
 import os
+import ssl
 import stat
 import sys
 import threading
@@ -19,7 +20,9 @@ import anyio
 import pytest
 from pydantic import ValidationError
 
+from tests.support.certificates import write_web_pair
 from tests.support.patience import PATIENCE_S
+from wan_mcp.errors import OutOfSpace
 from wan_mcp.jobs.database import Database
 from wan_mcp.jobs.notices import Notices, key_of
 from wan_mcp.logs import log_to_stderr
@@ -55,7 +58,7 @@ class Receiver:
 
 
 @contextmanager
-def receiving() -> Iterator[Receiver]:
+def receiving(ssl_pair: tuple[Path, Path] | None = None) -> Iterator[Receiver]:
     receiver = Receiver()
 
     class Handler(BaseHTTPRequestHandler):
@@ -74,7 +77,12 @@ def receiving() -> Iterator[Receiver]:
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    receiver.url = f"http://127.0.0.1:{server.server_port}/done?secret=1"
+    if ssl_pair is not None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(*ssl_pair)
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+    scheme = "http" if ssl_pair is None else "https"
+    receiver.url = f"{scheme}://127.0.0.1:{server.server_port}/done?secret=1"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     try:
@@ -289,6 +297,63 @@ async def test_a_command_that_hangs_is_ended_with_all_that_it_has_started(tmp_pa
     command = f'{sys.executable} -c "{child.format(mark)}"'
     with anyio.fail_after(PATIENCE_S):
         assert "did not end" in (await run_command(command, b"{}", tmp_path, limit_s=0.2) or "")
+
+
+@pytest.mark.parametrize("spoilt", ["not base64 !", None], ids=["odd", "folder"])
+async def test_a_secret_that_cannot_be_read_is_a_failure_with_the_usual_pauses(
+    settings: Settings, receiver: Receiver, caplog: pytest.LogCaptureFixture, spoilt: str | None
+) -> None:
+    settings = telling(settings, receiver.url)
+    file = secret_file(settings.home)
+    settings.home.mkdir()
+    if spoilt is None:
+        file.mkdir()
+    else:
+        file.write_text(spoilt)
+    async with serving(settings) as service:
+        job_id = await finished(service)
+        await until(lambda: not due(settings))
+    tries = [record.getMessage() for record in caplog.records if job_id in record.getMessage()]
+    assert [("trying again" in said, "is given up" in said) for said in tries] == [(True, False)] * 2 + [(False, True)]
+    assert all("remove the file to get a new one" in said for said in tries)
+    assert receiver.received == []
+
+
+async def test_what_cannot_even_be_noted_is_tried_again_after_a_pause(
+    settings: Settings, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failures: list[str] = []
+    noted = Notices.end
+
+    def end(notices: Notices, job_id: str) -> None:
+        if len(failures) < 2:
+            failures.append(job_id)
+            raise OutOfSpace("the disk is full")
+        noted(notices, job_id)
+
+    monkeypatch.setattr(Notices, "end", end)
+    monkeypatch.setattr(on_done, "PAUSES_S", (0.4,))
+    settings = telling(settings, receiver.url)
+    async with serving(settings) as service:
+        await finished(service)
+        await receiver.until(1)
+        began = anyio.current_time()
+        await until(lambda: not due(settings))
+    assert len(receiver.received) == 3
+    assert anyio.current_time() - began > 0.7  # two pauses, not two looks
+
+
+async def test_a_receiver_whose_certificate_the_environment_trusts_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    certificate, key = write_web_pair(tmp_path, "receiver")
+    with receiving(ssl_pair=(certificate, key)) as receiver:
+        url = receiver.url.replace("127.0.0.1", "localhost")
+        assert "CERTIFICATE" in (await post(url, "id", b"{}", tmp_path) or "")
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+        monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
+        assert await post(url, "id", b"{}", tmp_path) is None
+    assert len(receiver.received) == 1
 
 
 async def test_a_receiver_that_is_not_there_is_a_failure_in_words(tmp_path: Path) -> None:

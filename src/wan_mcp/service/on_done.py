@@ -99,6 +99,8 @@ class OnDone:
         self._key = key_of(settings.on_done)
         self._lock: FileLock | None = None
         self._under_way: set[str] = set()
+        self._not_before: dict[str, float] = {}
+        """When a job is tried again of which not even a failure could be noted; Unix time."""
 
     async def run(self, works: Callable[[], None]) -> None:
         """Tell of jobs for as long as this front runs; call `works` after each turn without an error."""
@@ -141,13 +143,18 @@ class OnDone:
         table = await self._opened()
         if table is None or not self._is_mine():
             return []
-        return [(table, notice) for notice in await run_sync(table[1].due, self._key, self._clock())]
+        now = self._clock()
+        found = await run_sync(table[1].due, self._key, now)
+        return [(table, notice) for notice in found if self._not_before.get(notice.job_id, now) <= now]
 
     async def _tell(self, store: JobStore, notices: Notices, due: DueNotice) -> None:
         try:
             await self._tell_once(store, notices, due)
-        except UserError as error:  # such as a disk that is full
-            log.error("WAN_MCP_ON_DONE for job %s: %s", due.job_id, error)
+        except UserError as error:  # such as a disk that is full: the table cannot say when to try again
+            log.error("WAN_MCP_ON_DONE for job %s: %s; trying again in %.0f s", due.job_id, error, PAUSES_S[0])
+            self._not_before[due.job_id] = self._clock() + PAUSES_S[0]
+        else:
+            self._not_before.pop(due.job_id, None)
         finally:
             self._under_way.discard(due.job_id)
 
@@ -170,9 +177,12 @@ class OnDone:
             await run_sync(notices.note_failure, job.id, self._clock() + pause, problem)
 
     async def _send(self, job: Job) -> str | None:
-        if is_url(self._setting):
-            return await post(self._setting, job.id, notice_of(job, paths=False), self._home)
-        return await run_command(self._setting, notice_of(job, paths=True), self._home)
+        try:
+            if is_url(self._setting):
+                return await post(self._setting, job.id, notice_of(job, paths=False), self._home)
+            return await run_command(self._setting, notice_of(job, paths=True), self._home)
+        except UserError as error:  # such as a secret that cannot be read: a failure like any other
+            return str(error)
 
     async def _give_up(self, notices: Notices, due: DueNotice, problem: str) -> None:
         log.error("WAN_MCP_ON_DONE for job %s is given up: %s", due.job_id, problem)

@@ -68,15 +68,23 @@ def signed_headers(home: Path, job_id: str, body: bytes, now: float) -> Mapping[
 
 
 async def post(url: str, job_id: str, body: bytes, home: Path) -> str | None:
-    """Send a notice; return why it has not arrived, None if it has. Redirects are not followed, proxies not used."""
+    """Send a notice; return why it has not arrived, None if it has. Redirects are not followed, proxies not used.
+
+    Certificates are checked as everywhere: SSL_CERT_FILE and SSL_CERT_DIR count.
+
+    Raises:
+        HomeUnusable: the secret of the signatures cannot be made or read.
+    """
     import httpx2
 
     headers = {"Content-Type": "application/json", "User-Agent": f"wan-mcp/{wan_mcp.__version__}"}
     headers |= signed_headers(home, job_id, body, time.time())
     try:
+        tls = httpx2.create_ssl_context()  # `trust_env` of the client is about proxies as well
+        timeout = httpx2.Timeout(TOTAL_S, connect=CONNECT_S)
         with anyio.fail_after(TOTAL_S):
             async with (
-                httpx2.AsyncClient(trust_env=False, timeout=httpx2.Timeout(TOTAL_S, connect=CONNECT_S)) as client,
+                httpx2.AsyncClient(trust_env=False, verify=tls, timeout=timeout) as client,
                 client.stream("POST", url, content=body, headers=headers) as response,  # its body is not read
             ):
                 return None if response.is_success else f"status {response.status_code}"
