@@ -19,13 +19,13 @@ PATIENCE_S = 300.0
 class RankProcesses:
     """Some processes, each with one end of a pipe; `run` has as many of them as are asked for form a group."""
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, device: str) -> None:
         context = multiprocessing.get_context("spawn")
         self._ends: list[Connection] = []
         self.processes = []
         for _ in range(count):
             ours, theirs = context.Pipe()
-            process = context.Process(target=_serve, args=(theirs,), daemon=True)
+            process = context.Process(target=_serve, args=(theirs, device), daemon=True)
             process.start()
             theirs.close()
             self._ends.append(ours)
@@ -60,16 +60,16 @@ class RankProcesses:
 
 
 @contextmanager
-def rank_processes(count: int) -> Iterator[RankProcesses]:
-    """Provide processes within the `with` block."""
-    processes = RankProcesses(count)
+def rank_processes(count: int, device: str = "cpu") -> Iterator[RankProcesses]:
+    """Provide processes within the `with` block: on the CPU, or each on a GPU of its own ("cuda")."""
+    processes = RankProcesses(count, device)
     try:
         yield processes
     finally:
         processes.close()
 
 
-def _serve(end: Connection) -> None:
+def _serve(end: Connection, device: str) -> None:
     """Do what a rank is asked to, until the test ends."""
     os.environ["OMP_NUM_THREADS"] = "1"
     import torch
@@ -84,7 +84,8 @@ def _serve(end: Connection) -> None:
         except EOFError:
             return
         try:
-            with joined_ranks(Path(folder), rank, ranks, torch.device("cpu"), time_limit_s) as group:
+            mine = torch.device(f"cuda:{rank}" if device == "cuda" else device)
+            with joined_ranks(Path(folder), rank, ranks, mine, time_limit_s) as group:
                 answer = getattr(rank_work, work)(group, **given)
         except Exception as error:
             answer = (type(error).__name__, str(error))

@@ -171,7 +171,7 @@ def die(group: RankGroup, *, rank: int, after: int) -> str:
     for number in range(1000):
         if group.rank == rank and number == after:
             os._exit(9)
-        group.all_gather(torch.tensor([number]))
+        assert int(group.all_gather(torch.tensor([number], device=group.device)).max()) == number
     return "done"
 
 

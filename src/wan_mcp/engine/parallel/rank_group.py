@@ -16,6 +16,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from wan_mcp.engine.parallel.rank_watch import held_rank_file, watched_ranks
 from wan_mcp.errors import RankLost
 from wan_mcp.text import first_line
 
@@ -155,23 +156,40 @@ def joined_ranks(
         os.environ.setdefault(name, value)
     limit = timedelta(seconds=time_limit_s)
     backend = "nccl" if device.type == "cuda" else "gloo"
-    with _lost_ranks():
-        store = dist.FileStore(str(folder / "ranks"), size)  # type: ignore[attr-defined]
-        store.set_timeout(limit)
-        dist.init_process_group(
-            backend, store=store, rank=rank, world_size=size, timeout=limit,
-            device_id=device if device.type == "cuda" else None,
-        )  # fmt: skip
-    try:
-        group = dist.group.WORLD
-        assert group is not None, "it was just made"
-        yield RankGroup(group, range(size), device)
-    except BaseException:
-        # Without waiting for what the others may never answer.
-        _end(abort=True)
-        raise
-    else:
-        _end(abort=False)
+    with held_rank_file(folder, rank):
+        with _lost_ranks():
+            store = dist.FileStore(str(folder / "ranks"), size)  # type: ignore[attr-defined]
+            store.set_timeout(limit)
+            dist.init_process_group(
+                backend, store=store, rank=rank, world_size=size, timeout=limit,
+                device_id=device if device.type == "cuda" else None,
+            )  # fmt: skip
+        try:
+            group = dist.group.WORLD
+            assert group is not None, "it was just made"
+            with watched_ranks(folder, rank, size, _end_collectives):
+                yield RankGroup(group, range(size), device)
+        except BaseException:
+            # Without waiting for what the others may never answer.
+            _end(abort=True)
+            raise
+        else:
+            _end(abort=False)
+
+
+def _end_collectives() -> None:
+    """End what this process waits for: gloo does so when a connection ends, NCCL only at the time limit.
+
+    The groups remain, and each further use of them raises an error.
+    """
+    if dist.get_backend() != "nccl":
+        return
+    groups = sorted(dist.distributed_c10d._world.pg_names, key=lambda group: str(group.group_name), reverse=True)
+    backend: Any = groups[0]._get_backend(torch.device("cuda"))
+    backend._group_start()  # of several communicators, each would wait for the others to be ended
+    for group in groups:
+        group.abort()
+    backend._group_end()
 
 
 def _end(*, abort: bool) -> None:
