@@ -15,7 +15,7 @@ import pytest
 
 from tests.fixtures.command_line import Run, Wan
 from tests.support.patience import PATIENCE_S
-from wan_mcp.fronts.cli.bench import measure, plain
+from wan_mcp.fronts.cli.bench import measure, ours, plain
 from wan_mcp.fronts.cli.bench.report import lines_of
 from wan_mcp.schema.requests import ImageRequest
 from wan_mcp.service.service import serving
@@ -124,31 +124,48 @@ def test_an_error_of_diffusers_is_a_result_without_places(
     assert any(ended in line for line in lines_of(report))
 
 
+@pytest.mark.parametrize("side", ["ours", "diffusers"])
 def test_a_job_that_comes_meanwhile_has_the_device_at_once(
-    bench: Callable[..., tuple[Run, Any]], settings: Settings
+    bench: Callable[..., tuple[Run, Any]], settings: Settings, monkeypatch: pytest.MonkeyPatch, side: str
 ) -> None:
-    def come() -> None:
-        hanging.read_text()  # once the other side hangs
-
-        async def submit() -> None:
-            async with serving(settings) as service:
-                job = (await service.submit(ImageRequest(prompt="a red star"))).job
-                done.append((await service.wait(job.id, PATIENCE_S)).job.state)
-
-        anyio.run(submit)
-
     settings.home.mkdir(parents=True)
     os.mkfifo(hanging := settings.home / "hanging")
     done: list[str] = []
-    other = threading.Thread(target=come)
-    other.start()
+    took = ours._took
+
+    def come() -> None:
+        async def submit() -> None:
+            async with serving(settings) as service:
+                job = (await service.submit(ImageRequest(prompt="a red star"))).job
+                done.append(job.id)
+                waiting.set()
+                done.append((await service.wait(job.id, PATIENCE_S)).job.state)
+
+        if side == "diffusers":
+            hanging.read_text()  # once the other side hangs
+        anyio.run(submit)
+
+    def come_at_the_first(*arguments: Any) -> bool:
+        if side == "ours" and not done:
+            other.start()
+            waiting.wait(PATIENCE_S)
+        return took(*arguments)
+
+    waiting, other = threading.Event(), threading.Thread(target=come)
+    monkeypatch.setattr(ours, "_took", come_at_the_first)
+    if side == "diffusers":
+        other.start()
+    else:
+        (settings.home / "pace").write_text("12")  # the steps of our first result; the other job stays unfinished
     run, report = bench(plain="hangs")
+    (settings.home / "pace").unlink(missing_ok=True)
     other.join()
-    assert done == ["succeeded"]
+    assert done[1:] == ["succeeded"]
     assert run.returncode == 0
-    assert report["diffusers"]["ended"] == "another job came, which has the device now"
-    assert report["diffusers"]["seconds"] == [2.0]
-    assert len(report["ours"]["seconds"]) == 3
+    assert (report[side]["failed"], report[side]["ended"]) == (False, "another job came, which has the device now")
+    assert len(report["ours"]["seconds"]) == (1 if side == "ours" else 3)
+    assert len(report["diffusers"]["seconds"]) == (0 if side == "ours" else 1)
+    assert done[0] not in run.stdout
 
 
 @pytest.mark.parametrize(("share", "side"), [("OUR_SHARE", "ours"), ("PLAIN_SHARE", "diffusers")])

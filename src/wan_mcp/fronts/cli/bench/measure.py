@@ -1,7 +1,9 @@
 """A benchmark from the first look at the queue to the report: our side, the other one, and how alike they are."""
 
+import logging
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,11 +14,11 @@ from anyio.to_thread import run_sync
 from wan_mcp.catalog.manifest import Manifest
 from wan_mcp.errors import BadRequest
 from wan_mcp.fronts.cli.bench.likeness import compared
-from wan_mcp.fronts.cli.bench.ours import remove, require_quiet, run_ours, stop_idle_engines
+from wan_mcp.fronts.cli.bench.ours import other_jobs, remove, require_quiet, run_ours, stop_idle_engines
 from wan_mcp.fronts.cli.bench.plain import run_plain
 from wan_mcp.fronts.cli.bench.prompts import drawn_prompts
 from wan_mcp.fronts.cli.bench.report import report_of
-from wan_mcp.fronts.cli.bench.side import Side
+from wan_mcp.fronts.cli.bench.side import CAME, Side
 from wan_mcp.fronts.cli.screen import Screen
 from wan_mcp.fronts.cli.usage_errors import in_cli_words
 from wan_mcp.permissions import make_folder, open_home
@@ -30,6 +32,8 @@ from wan_mcp.settings import Settings
 from wan_mcp.text import duration
 
 __all__ = ["Benchmark", "measure"]
+
+log = logging.getLogger(__name__)
 
 OUR_SHARE, PLAIN_SHARE = 0.45, 0.9
 """Shares of the time after which each side ends; the rest is for comparing."""
@@ -84,6 +88,7 @@ async def _both(
 ) -> dict[str, Any]:
     """Run both sides, and return the report; our jobs are added to `jobs` as they begin."""
     began = time.monotonic()
+    until = began + PLAIN_SHARE * wanted.seconds
     with Screen().status("wan-mcp") as status:
 
         def tell(side: str, number: int) -> None:
@@ -92,19 +97,27 @@ async def _both(
         ours = await run_ours(service, requests, began + OUR_SHARE * wanted.seconds, jobs, tell)
         plain = Side(ended="there is nothing to compare with")
         if ours.seconds:
-            try:
-                await require_quiet(service)
-                await run_sync(stop_idle_engines, service.settings)
-                done = jobs[: len(ours.seconds)]
-                plain = await run_plain(service, done, folder, began + PLAIN_SHARE * wanted.seconds, tell)
-            except BadRequest as error:  # somebody's job came: what was measured stays
-                plain.ended = str(error)
+            plain = await _other_side(service, jobs[: len(ours.seconds)], folder, until, tell)
         plan: Any = jobs[0].plan
         found = None
         if wanted.quality:
             status.update("comparing")
             found = await run_sync(compared, ours.files, plain.files, (plan.width, plan.height))
     return report_of(wanted.manifest, plan, wanted.seed, ours, plain, found, service.settings)
+
+
+async def _other_side(
+    service: JobService, jobs: list[Job], folder: Path, until: float, tell: Callable[[str, int], None]
+) -> Side:
+    """Return what `run_plain` does, after our engine has ended; nothing, if that engine has another job."""
+    if await other_jobs(service):
+        return Side(ended=CAME)
+    try:
+        await run_sync(stop_idle_engines, service.settings)
+    except BadRequest as error:
+        log.warning("no comparison: %s", error)
+        return Side(ended="the engine did not end")
+    return await run_plain(service, jobs, folder, until, tell)
 
 
 def _requests(wanted: Benchmark, folder: Path) -> list[VideoRequest | ImageRequest]:

@@ -9,7 +9,7 @@ from anyio.to_thread import run_sync
 
 from wan_mcp.errors import BadRequest, UserError
 from wan_mcp.fronts.cli.bench.peak_memory import PeakMemory
-from wan_mcp.fronts.cli.bench.side import OVER, Side
+from wan_mcp.fronts.cli.bench.side import CAME, OVER, Side
 from wan_mcp.media.receipts import read_receipt
 from wan_mcp.schema.enums import JobState
 from wan_mcp.schema.jobs import Job
@@ -23,8 +23,10 @@ __all__ = ["other_jobs", "remove", "require_quiet", "run_ours", "stop_idle_engin
 log = logging.getLogger(__name__)
 
 CLIENT = "benchmark"
-STOP_S, WAIT_S = 60.0, 0.5
-OF_RECEIPT = ("device", "precision", "attention", "packages", "quality", "weights_sha256")
+STOP_S = 180.0
+"""Seconds for an engine to end: after the first job of a home it still writes converted weights to the disk."""
+WAIT_S = 0.5
+OF_RECEIPT = ("device", "precision", "attention", "quality", "weights_sha256")
 
 
 async def other_jobs(service: JobService) -> list[str]:
@@ -66,8 +68,8 @@ async def run_ours(
 ) -> Side:
     """Run a job for each request, one after the other, and add it to `jobs`; return what was measured.
 
-    A job only begins if one as long as the last would end before `until`, on the clock of `time.monotonic`; one that
-    does not end by then is cancelled.
+    A job only begins if nobody else's waits, and if one as long as the last would end before `until`, on the clock of
+    `time.monotonic`; one that does not end by then is cancelled.
 
     Raises:
         UserError: a request is refused.
@@ -83,6 +85,9 @@ async def run_ours(
         for number, request in enumerate(requests, 1):
             if side.seconds and time.monotonic() + side.last_s > until:
                 side.ended = OVER
+            elif await other_jobs(service):
+                side.ended = CAME
+            if side.ended is not None:
                 break
             tell("wan-mcp", number)
             jobs.append((await service.submit(request, client=CLIENT)).job)

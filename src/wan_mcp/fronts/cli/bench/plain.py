@@ -17,7 +17,7 @@ from wan_mcp.child_environment import child_environment, temporary_in
 from wan_mcp.engine.aot import child_process
 from wan_mcp.fronts.cli.bench.ours import other_jobs
 from wan_mcp.fronts.cli.bench.peak_memory import PeakMemory
-from wan_mcp.fronts.cli.bench.side import OVER, Side
+from wan_mcp.fronts.cli.bench.side import CAME, OVER, Side
 from wan_mcp.jobs.device_lock import engine_lock
 from wan_mcp.permissions import append_to
 from wan_mcp.schema.jobs import Job
@@ -59,7 +59,7 @@ async def run_plain(
                 while side.ended is None and said.goes_on:
                     _take(said, side, tell)
                     if await other_jobs(service):
-                        side.ended = "another job came, which has the device now"
+                        side.ended = CAME
                     elif time.monotonic() > until:
                         side.ended = OVER
                     await anyio.sleep(LOOK_S)

@@ -127,6 +127,7 @@ def lines_of(report: dict[str, Any]) -> Iterator[str]:
         same = f", {quality['same']} of them the very same" if quality["same"] else ""
         yield f"Against diffusers in {report['diffusers']['precision']}, {quality['results']} results{same}: {figures}."
     yield "First: with the start of the process and the load of the model. Warm: the median of the others."
+    yield "Memory: the most that the process had in main memory. GPU: the most in use on it, by all processes."
 
 
 def _figure(found: dict[str, float], digits: int) -> str:

@@ -5,9 +5,10 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-__all__ = ["OVER", "Side"]
+__all__ = ["CAME", "OVER", "Side"]
 
 OVER = "the time was over"
+CAME = "another job came, which has the device now"
 """Why there are fewer results than asked for, if nothing went wrong."""
 
 
