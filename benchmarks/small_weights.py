@@ -12,7 +12,7 @@ import torch
 
 from benchmarks.real_weights import CHAT_MARKS, TEXT_ENCODER, TINY_WAN, byte_tokenizer, write_rest, write_shards
 
-__all__ = ["write_klein", "write_wan_1_3b"]
+__all__ = ["write_klein", "write_wan_1_3b", "write_z_image"]
 
 STEM = "diffusion_pytorch_model"
 STRENGTH = 0.02
@@ -65,6 +65,20 @@ TINY_KLEIN: dict[str, dict[str, Any]] = {
     "vae": {"block_out_channels": [32, 32, 32, 32], "layers_per_block": 1},
 }  # fmt: skip
 
+FLUX_VAE: dict[str, Any] = {
+    "down_block_types": ["DownEncoderBlock2D"] * 4, "up_block_types": ["UpDecoderBlock2D"] * 4,
+    "block_out_channels": [128, 256, 512, 512], "layers_per_block": 2, "latent_channels": 16,
+    "scaling_factor": 0.3611, "shift_factor": 0.1159, "use_quant_conv": False, "use_post_quant_conv": False,
+}  # fmt: skip
+TINY_Z_IMAGE: dict[str, dict[str, Any]] = {
+    "transformer": {
+        "dim": 32, "n_layers": 1, "n_refiner_layers": 1, "n_heads": 2, "n_kv_heads": 2, "cap_feat_dim": 32,
+        "axes_dims": [8, 4, 4],
+    },
+    "text_encoder": TINY_KLEIN["text_encoder"] | {"num_hidden_layers": 2},
+    "vae": {"block_out_channels": [32, 32, 32, 32], "layers_per_block": 1},
+}  # fmt: skip
+
 
 def write_wan_1_3b(folder: Path, *, tiny: bool) -> None:
     """Write Wan2.1 T2V-1.3B; the tokenizer is wan-mini's."""
@@ -103,6 +117,30 @@ def write_klein(folder: Path, *, tiny: bool) -> None:
         "tokenizer": ["transformers", type(tokenizer).__name__],
         "transformer": ["diffusers", "Flux2Transformer2DModel"],
         "vae": ["diffusers", "AutoencoderKLFlux2"],
+    }
+    (folder / "model_index.json").write_text(json.dumps(parts), encoding="utf-8")
+
+
+def write_z_image(folder: Path, *, tiny: bool) -> None:
+    """Write Z-Image Turbo in bf16, with a tokenizer of bytes; the sizes of its denoiser are the defaults."""
+    from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, ZImageTransformer2DModel
+    from transformers import Qwen3Config, Qwen3Model
+
+    small: Mapping[str, dict[str, Any]] = TINY_Z_IMAGE if tiny else {"transformer": {}, "vae": {}, "text_encoder": {}}
+    write = _pool_writer(tiny)
+    write(folder / "transformer", STEM, lambda: ZImageTransformer2DModel(**small["transformer"]))
+    write(folder / "vae", STEM, lambda: AutoencoderKL(**FLUX_VAE | small["vae"]))
+    encoder = Qwen3Config(**QWEN3_4B | small["text_encoder"])
+    write(folder / "text_encoder", "model", lambda: Qwen3Model(encoder))
+    byte_tokenizer(CHAT_MARKS).save_pretrained(folder / "tokenizer")
+    FlowMatchEulerDiscreteScheduler(shift=3.0).save_pretrained(folder / "scheduler")
+    parts = {
+        "_class_name": "ZImagePipeline",
+        "scheduler": ["diffusers", "FlowMatchEulerDiscreteScheduler"],
+        "text_encoder": ["transformers", "Qwen3Model"],
+        "tokenizer": ["transformers", "Qwen2Tokenizer"],
+        "transformer": ["diffusers", "ZImageTransformer2DModel"],
+        "vae": ["diffusers", "AutoencoderKL"],
     }
     (folder / "model_index.json").write_text(json.dumps(parts), encoding="utf-8")
 
