@@ -128,6 +128,28 @@ def presets_table(model: str = "wan2.2-t2v-a14b") -> Iterator[str]:
         yield f"| `{name}` | {', '.join(ways)}, {precision} | {quality} | {' | '.join(cells)} |"
 
 
+def emulated_table() -> Iterator[str]:
+    """Yield the rows of `benchmarks.emulated_cards`; nothing while they were not measured."""
+    file = RESULTS / "emulated_cards.json"
+    if not file.exists():
+        return
+    found = json.loads(file.read_text(encoding="utf-8"))
+    rows: list[dict[str, Any]] = [row for row in found["rows"] if "state" in row]
+    links = {f"{row['link_gb_per_s']:.0f}" for row in rows if "link_gb_per_s" in row}
+    yield f"On one {found['machine'].get('gpu', 'CPU')}, whose host link copies {', '.join(sorted(links))} GB/s:"
+    yield ""
+    yield "| card | model | precision | result | steps | warm s | at PCIe 4 ×16 | peak GPU GB | peak main GB |"
+    yield "|---|---|---|---|---|---|---|---|---|"
+    for row in rows:
+        seconds = [row.get(name) for name in ("warm_s", "computed_pcie4_s")]
+        cells = [f"{each:.1f}" if each is not None else "–" for each in seconds]
+        peaks = [f"{row[name]:.1f}" if name in row else "–" for name in ("gpu_peak_gb", "main_peak_gb")]
+        precision = {"auto": "as the card has it", "full": "bf16"}.get(row["precision"], row["precision"])
+        result = row["shape"] if row["state"] == "succeeded" else f"{row['shape']}: {row['state']}"
+        cells = [row["card"], f"`{row['model']}`", precision, result, str(row["steps"]), *cells, *peaks]
+        yield f"| {' | '.join(cells)} |"
+
+
 def _ti2v(manifest: Manifest) -> Iterator[str]:
     rows: list[dict[str, Any]] = json.loads((RESULTS / "real_size.json").read_text(encoding="utf-8"))["rows"]
     [warm] = [row for row in rows if row["row"] == manifest.name and row.get("job") == 2]

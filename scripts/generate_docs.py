@@ -146,6 +146,14 @@ def seconds() -> Iterator[str]:
     yield from seconds_table()
 
 
+def emulated() -> Iterator[str]:
+    """Yield the table of emulated cards; nothing while it was not measured."""
+    sys.path.insert(0, str(ROOT))
+    from benchmarks.cards import emulated_table
+
+    yield from emulated_table()
+
+
 def decisions() -> Iterator[str]:
     """Yield the table of the decision records, each with its title, date and status.
 
@@ -259,6 +267,7 @@ PARTS: dict[str, tuple[str, Callable[[], Iterator[str]]]] = {
     "h200": ("docs/engine.md", h200),
     "cards": ("docs/gpu.md", cards),
     "seconds": ("docs/gpu.md", seconds),
+    "emulated": ("docs/gpu.md", emulated),
     "bench": ("docs/gpu.md", bench),
     "quality": ("docs/quality.md", quality),
     "quality on a GPU": ("docs/quality.md", quality_gpu),

@@ -49,6 +49,7 @@ def test_every_generated_part_is_written_and_checked_by_one_command(tmp_path: Pa
         "cards",
         "commands",
         "decisions",
+        "emulated",
         "h200",
         "hosts",
         "models",
