@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fixtures.job_table import caption_plan, video_plan, video_request
+from tests.fixtures.job_table import Clock, caption_plan, video_plan, video_request
 from wan_mcp.errors import BadRequest, UnknownJob, UnreadableRow
 from wan_mcp.jobs.database import ADDED_COLUMNS, MIGRATIONS, Database
 from wan_mcp.jobs.history import JobHistory
@@ -109,6 +109,19 @@ def test_jobs_are_found_by_kind_model_state_and_mark(store: JobStore, history: J
     assert ids(history.find(states=[JobState.SUCCEEDED])) == ids(history.find(kept=False)) == [captioned.id]
     assert ids(history.find(states=[JobState.QUEUED, JobState.FAILED])) == ids(history.find(kept=True)) == [video.id]
     assert ids(history.find(kind=Kind.IMAGE)) == []
+
+
+def test_jobs_are_found_by_the_time_at_which_they_were_submitted(
+    store: JobStore, history: JobHistory, clock: Clock
+) -> None:
+    made = []
+    for clock.now in (1_000.0, 2_000.0, 3_000.0):
+        made.append(submit(store))
+    first, second, third = made
+    assert ids(history.find(since=second.created_at)) == [third.id, second.id], "that moment is within"
+    assert ids(history.find(until=second.created_at)) == [first.id], "that moment is not"
+    assert ids(history.find(since=second.created_at, until=third.created_at)) == [second.id]
+    assert ids(history.find(since=third.created_at + 1)) == []
 
 
 def test_pages_follow_each_other_even_when_their_last_job_was_deleted(store: JobStore, history: JobHistory) -> None:

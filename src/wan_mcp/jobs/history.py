@@ -55,6 +55,8 @@ class Wanted(TypedDict, total=False):
     kept: bool | None
     owner: str | None
     before: str | None
+    since: float | None
+    until: float | None
     limit: int
     oldest_first: bool
 
@@ -75,6 +77,8 @@ class JobHistory:
         kept: bool | None = None,
         owner: str | None = None,
         before: str | None = None,
+        since: float | None = None,
+        until: float | None = None,
         limit: int = 20,
         oldest_first: bool = False,
     ) -> JobListing:
@@ -88,16 +92,18 @@ class JobHistory:
             kept: Only those that are kept, or only those that are not.
             owner: Only this owner's.
             before: A job's id: only older ones, or only newer ones with `oldest_first`.
+            since: Only those submitted at this Unix time or later.
+            until: Only those submitted before this Unix time.
             limit: The most to return.
             oldest_first: The order.
 
         Raises:
             UnknownJob: there is no job `before`.
         """
-        values: dict[str, str | int] = {"limit": limit + 1}
+        values: dict[str, str | float] = {"limit": limit + 1}
         wanted = ["1"]
 
-        def require(condition: str, name: str, value: str | int) -> None:
+        def require(condition: str, name: str, value: str | float) -> None:
             wanted.append(condition)
             values[name] = value
 
@@ -113,6 +119,10 @@ class JobHistory:
             require("owner = :owner", "owner", owner)
         if before is not None:
             require("seq > :before" if oldest_first else "seq < :before", "before", self._place_of(before, owner))
+        if since is not None:
+            require("created_at >= :since", "since", since)
+        if until is not None:
+            require("created_at < :until", "until", until)
         if states:
             names = {f"state{number}": state.value for number, state in enumerate(states)}
             wanted.append(f"state IN ({', '.join(f':{name}' for name in names)})")

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,13 @@ def test_a_status_chooses_some(here: Wan, wan: Wan, engine: Callable[..., Settin
     assert failed["plan"]["prompt_asked"] == "a blue ring"
     assert json.loads(here("jobs", "list", "--status", "succeeded", "--json").stdout) == []
     assert here("jobs", "list", "--status", "lost").returncode == 2
+    today = f"{datetime.now():%Y-%m-%d}"
+    assert [
+        json.loads(here("jobs", "list", *days, "--json").stdout)
+        for days in (("--since", today, "--until", "9998-01-01"), ("--until", "2001-01-01"), ("--since", "9998-01-01"))
+    ] == [[failed], [], []]
+    for odd in ("yesterday", "9999-12-31"):
+        assert here("jobs", "list", "--until", odd).returncode == 2
 
 
 def test_a_job_that_waits_can_be_cancelled(here: Wan, settings: Settings) -> None:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Awaitable, Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -24,6 +24,8 @@ from wan_mcp.text import one_line, shortened
 __all__ = ["app"]
 
 PROMPT_SHOWN = 60
+DAYS = ["%Y-%m-%d"]
+"""How a day is written."""
 CANCEL_WAIT_S = 10.0
 WIDE = 160
 """Columns of a terminal in which a job's model, seed and result have room as well."""
@@ -70,6 +72,8 @@ def list_jobs(
     status: Annotated[JobState | None, typer.Option(help="Only jobs in this state.")] = None,
     kind: Annotated[Kind | None, typer.Option(help="Only videos, images or captions.")] = None,
     model: Annotated[str | None, typer.Option(help="Only jobs of this model.", autocompletion=complete_models)] = None,
+    since: Annotated[datetime | None, typer.Option(help="Only jobs made on this day or later.", formats=DAYS)] = None,
+    until: Annotated[datetime | None, typer.Option(help="Only jobs made on this day or before.", formats=DAYS)] = None,
     limit: Annotated[int, typer.Option(min=1, max=1000, help="Maximum number of jobs to list.")] = 20,
     as_json: AsJson = False,
 ) -> None:
@@ -78,7 +82,15 @@ def list_jobs(
 
     async def read(service: JobService) -> JobListing:
         states = () if status is None else (status,)
-        return await service.find(query, kind=kind, model=model, states=states, limit=limit)
+        return await service.find(
+            query,
+            kind=kind,
+            model=model,
+            states=states,
+            since=_midnight(since),
+            until=_midnight(until, later=1),
+            limit=limit,
+        )
 
     found = _ask(ctx.obj, read)
     if as_json:
@@ -89,10 +101,20 @@ def list_jobs(
     if found.jobs:
         screen.print(_table(found.jobs, wide=screen.width >= WIDE))
     elif not found.unreadable:
-        narrowed = query or kind or model
+        narrowed = query or kind or model or since or until
         echo("no such jobs" if narrowed else f"no {status} jobs" if status else "no jobs yet")
     for unreadable in found.unreadable:
         echo(one_line(str(unreadable)))
+
+
+def _midnight(day: datetime | None, later: int = 0) -> float | None:
+    """Return the Unix time at which a day begins here, or one that is `later` days after it; None for no day."""
+    if day is None:
+        return None
+    try:
+        return (day + timedelta(days=later)).timestamp()
+    except (OverflowError, ValueError) as error:
+        raise typer.BadParameter(f"{day:%Y-%m-%d} is too far from today") from error
 
 
 def _table(jobs: list[Job], *, wide: bool) -> Any:
