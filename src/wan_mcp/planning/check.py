@@ -10,7 +10,7 @@ from wan_mcp.schema.requests import ImageRequest, VideoRequest
 from wan_mcp.settings import ENV_PREFIX, Settings
 from wan_mcp.weights.installed import is_installed
 
-__all__ = ["resolve_check"]
+__all__ = ["checking_captioner", "resolve_check"]
 
 
 def resolve_check(
@@ -31,10 +31,9 @@ def resolve_check(
             raise BadRequest("pick compares the results with the prompt; omit check, or omit pick")
     if not request.check and request.pick is None:
         return None
-    able = [each for each in _captioners(catalog, settings) if _can_check(each, manifest)]
-    for each in able:
-        if is_installed(each, settings.home):
-            return each.name
+    if (captioner := checking_captioner(manifest, catalog, settings)) is not None:
+        return captioner
+    able = _able(manifest, catalog, settings)
     with about("pick" if request.pick else "check"):
         raise BadRequest(
             f"no captioner on this machine can compare results of '{manifest.name}' with a prompt; "
@@ -43,6 +42,16 @@ def resolve_check(
             else f"no captioner can compare results of '{manifest.name}' with a prompt; {ENV_PREFIX}CAPTION_MODEL may "
             "name one with [caption.check] in its manifest"
         )
+
+
+def checking_captioner(manifest: Manifest, catalog: Catalog, settings: Settings) -> str | None:
+    """Return the captioner on this machine that checks the results of a model; None if there is none."""
+    able = _able(manifest, catalog, settings)
+    return next((each.name for each in able if is_installed(each, settings.home)), None)
+
+
+def _able(manifest: Manifest, catalog: Catalog, settings: Settings) -> list[Manifest]:
+    return [each for each in _captioners(catalog, settings) if _can_check(each, manifest)]
 
 
 def _captioners(catalog: Catalog, settings: Settings) -> Iterable[Manifest]:

@@ -39,7 +39,9 @@ async def test_the_catalogue_offers_what_the_manifests_allow(studio: Studio) -> 
     assert mini.frames is not None and (mini.frames.multiple, mini.frames.offset) == (4, 1)
     video = next(names for kind, names in mini.offers.items() if kind == "video")
     assert "image" in video and not {"last_image", "turbo", "lora", "guidance_scale_2"} & set(video)
+    assert {"check", "pick"} <= set(video), "the embedded captioner knows its world"
     large = next(model for model in found.models if model.group != "here")
+    assert not {"check", "pick"} & {name for names in large.offers.values() for name in names}, "and no larger one"
     assert large.download_bytes == large.disk_bytes > 0
 
 

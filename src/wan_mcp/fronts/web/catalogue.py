@@ -14,6 +14,7 @@ from wan_mcp.catalog.sizes import FrameRule, Sizes
 from wan_mcp.errors import UserError
 from wan_mcp.fronts.web import catalogue_shapes as shapes
 from wan_mcp.hardware.machine import Machine
+from wan_mcp.planning.check import checking_captioner
 from wan_mcp.planning.shots import MOST_SHOTS
 from wan_mcp.schema.enums import Kind, Task
 from wan_mcp.schema.parameters import MAX_SEED, Parameters
@@ -68,7 +69,10 @@ class CatalogueSource:
         manifests = list(catalog.manifests.values())
         statuses = await service.model_statuses(manifests)
         machine = await self._machine()
-        cards = [_card(each, statuses[each.name], settings) for each in manifests]
+        checked = await run_sync(
+            lambda: {each.name for each in manifests if checking_captioner(each, catalog, settings)}
+        )
+        cards = [_card(each, statuses[each.name], settings, each.name in checked) for each in manifests]
         order = ("here", "fits", "too_large")
         cards.sort(key=lambda card: (order.index(card.group), not card.default_for, card.name))
         return shapes.Catalogue(
@@ -88,10 +92,10 @@ class CatalogueSource:
         )
 
 
-def _card(manifest: Manifest, status: ModelStatus, settings: Settings) -> shapes.ModelCard:
+def _card(manifest: Manifest, status: ModelStatus, settings: Settings, checked: bool) -> shapes.ModelCard:
     defaults, limits, weights = manifest.defaults, manifest.limits, manifest.weights
     kinds = sorted({task.kind for task in manifest.tasks})
-    offers = {kind: _offers(manifest, kind, settings) for kind in kinds}
+    offers = {kind: _offers(manifest, kind, settings, checked) for kind in kinds}
     offered = {name for names in offers.values() for name in names}
     group: Literal["here", "fits", "too_large"] = "here" if status.ready else "fits"
     makes = manifest.sizes is not None
@@ -133,8 +137,11 @@ def _card(manifest: Manifest, status: ModelStatus, settings: Settings) -> shapes
     )
 
 
-def _offers(manifest: Manifest, kind: Kind, settings: Settings) -> list[str]:
-    """Return the parameters of a job of this kind that make sense with a model."""
+def _offers(manifest: Manifest, kind: Kind, settings: Settings, checked: bool) -> list[str]:
+    """Return the parameters of a job of this kind that make sense with a model.
+
+    `checked` says that a captioner here can compare its results with their prompts.
+    """
     tasks, limits, pipeline, caption = manifest.tasks, manifest.limits, manifest.pipeline, manifest.caption
     by_image = {Kind.VIDEO: Task.IMAGE_TO_VIDEO, Kind.IMAGE: Task.IMAGE_TO_IMAGE, Kind.CAPTION: Task.IMAGE_TO_TEXT}
     varies = limits.guidance_scale[0] < limits.guidance_scale[1]
@@ -155,6 +162,8 @@ def _offers(manifest: Manifest, kind: Kind, settings: Settings) -> list[str]:
         "lora": not limits.loras,
         "strength": pipeline.edits or by_image[Kind.IMAGE] not in tasks or limits.strength[0] == limits.strength[1],
         "count": settings.max_count == 1,
+        "check": not checked,
+        "pick": not checked or settings.max_count == 1,
         "caption_type": caption is None or len(caption.types) < 2,
         "length": caption is None or (len(caption.lengths) < 2 and caption.words is None),
         "extra_options": caption is None or not caption.options,
