@@ -18,7 +18,16 @@ from wan_mcp.service.owners import HOME_USER
 from wan_mcp.service.service import JobService
 from wan_mcp.text import in_bytes
 
-__all__ = ["SAFE_HEADERS", "Answers", "Endpoint", "Refusal", "problem_of", "require_home_user", "without_paths"]
+__all__ = [
+    "MAKE_ROOM",
+    "SAFE_HEADERS",
+    "Answers",
+    "Endpoint",
+    "Refusal",
+    "problem_of",
+    "require_home_user",
+    "without_paths",
+]
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +48,7 @@ STATUSES = {
     "home_unusable": 503,
 }
 """By the code of an error; 400 for all others."""
+MAKE_ROOM = Action(do="make_room", label="Free disk space")
 INTERNAL = "Something broke in the server; its log says what. Jobs go on."
 
 
@@ -85,7 +95,7 @@ def problem_of(error: UserError) -> tuple[int, Problem]:
     code = type(error).code
     status = STATUSES.get(code, 400)
     words = str(error)
-    action = Action(do="retry", label="Try again") if status in (429, 503, 507) else None
+    action = MAKE_ROOM if status == 507 else Action(do="retry", label="Try again") if status in (429, 503) else None
     if isinstance(error, ConsentNeeded):
         words = f"{error.facts}. Get the model first"
         action = Action(do="get_model", label=f"Get {in_bytes(error.size)}", model=error.model)

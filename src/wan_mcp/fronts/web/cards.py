@@ -6,6 +6,7 @@ from typing import Any
 from wan_mcp.catalog.catalog import Catalog
 from wan_mcp.catalog.memory_fit import smaller_sizes
 from wan_mcp.errors import BadRequest
+from wan_mcp.fronts.web.answers import MAKE_ROOM
 from wan_mcp.fronts.web.shapes import Action, FileFormat, JobCard, JobDetail, Problem, ResultFile
 from wan_mcp.media.store import CONVERSIONS, MediaName, MediaStore
 from wan_mcp.schema.enums import JobState, Kind
@@ -23,6 +24,19 @@ __all__ = ["Cards", "input_url"]
 
 TO_DOWNLOAD = ("model_not_local", "download_needs_consent", "hub_unreachable", "hub_rate_limited")
 TOO_LARGE = ("out_of_memory", "too_large_for_device")
+DISK_FULL = ("out_of_space", "write_failed")
+ASKS_FOR_OTHERS = (
+    "too_large_for_device",
+    "bad_numbers",
+    "input_missing",
+    "last_image",
+    "lora_broken",
+    "lora_missing",
+    "lora_unfit",
+    "not_supported",
+    "unknown_model",
+)
+"""The same request would fail again."""
 
 
 def input_url(picture: str) -> str:
@@ -151,6 +165,10 @@ class Cards:
                 return Action(do="change", label=f"Try {name}", model=plan.model, values=values)
         if code in TO_DOWNLOAD:
             return Action(do="get_model", label="Get the model", model=plan.model)
+        if code in DISK_FULL:
+            return MAKE_ROOM
+        if code in ASKS_FOR_OTHERS:
+            return Action(do="remix", label="Change its settings")
         return Action(do="retry", label="Try again")
 
 

@@ -48,9 +48,10 @@ class Shape(BaseModel):
 class Action(Shape):
     """What the button next to an error does."""
 
-    do: Literal["change", "get_model", "free_memory", "sign_in", "retry"]
+    do: Literal["change", "get_model", "free_memory", "make_room", "sign_in", "remix", "retry"]
     """change: set these values in the composer; get_model: POST /api/models/MODEL/get; free_memory: POST
-    /api/engines/free; sign_in: go to /sign-in; retry: send the same again."""
+    /api/engines/free; make_room: go to where files can be deleted; sign_in: go to /sign-in; remix: put the job's
+    settings into the composer; retry: send the same again."""
     label: str
     model: str | None = None
     values: dict[str, Any] = {}
