@@ -1,6 +1,7 @@
 """The page itself and its static files: nothing on it comes from another host, and nothing inline is run."""
 
 import hashlib
+import time
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -57,6 +58,7 @@ PAGE_HEADERS = {
     "X-Content-Type-Options": "nosniff",
 }
 FOR_EVER = "public, max-age=31536000, immutable"
+LOOK_S = 1.0  # between two looks at the folder
 CONDITIONS = StaticFiles()  # for its check of If-None-Match and If-Modified-Since
 
 
@@ -71,6 +73,7 @@ class Shell:
         self._templates: Environment | None = None
         self._listing: list[tuple[str, int, int]] = []
         self._version = ""
+        self._looked = -LOOK_S
 
     async def page(self, request: Request, template: str = "index.html", status: int = 200, **values: Any) -> Response:
         """Return a page that is made from a template."""
@@ -100,7 +103,10 @@ class Shell:
 
     def version(self) -> str:
         """Return a hash of all static files."""
+        if time.monotonic() < self._looked + LOOK_S:  # an opening page asks for fifty of them
+            return self._version
         listing = _listed()
+        self._looked = time.monotonic()
         if listing != self._listing:
             digest = hashlib.sha256()
             for name, _, _ in listing:
