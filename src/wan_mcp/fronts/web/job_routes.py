@@ -33,6 +33,7 @@ CLIENT = "page"
 BODY_BYTES = 1_000_000  # of JSON; pictures are sent to /api/inputs
 LIMIT, MAX_LIMIT = 30, 200
 KEY = re.compile(r"[\x21-\x7e]{1,200}")
+TIME = re.compile(r"[0-9]{1,13}(\.[0-9]{1,6})?")
 REQUESTS: dict[Kind, type[VideoRequest] | type[ImageRequest] | type[CaptionRequest]] = {
     Kind.VIDEO: VideoRequest,
     Kind.IMAGE: ImageRequest,
@@ -92,6 +93,8 @@ class JobRoutes:
             states=states,
             kept=_flag(query, "kept"),
             before=query.get("before") or None,
+            since=_time(query, "since"),
+            until=_time(query, "until"),
             limit=_limit(query),
         )
         views = [await self._view(job.id, job.state) or JobView(job) for job in found.jobs]
@@ -184,6 +187,15 @@ def _flag(query: QueryParams, name: str) -> bool | None:
     if value not in ("", "true", "false"):
         raise BadRequest(f"{name} must be true or false, not {quoted(value)}")
     return {"": None, "true": True, "false": False}[value]
+
+
+def _time(query: QueryParams, name: str) -> float | None:
+    value = query.get(name, "")
+    if not value:
+        return None
+    if not TIME.fullmatch(value):
+        raise BadRequest(f"{name} must be a time in seconds since 1970, not {quoted(value)}")
+    return float(value)
 
 
 def _limit(query: QueryParams) -> int:

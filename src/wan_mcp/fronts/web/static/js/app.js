@@ -2,16 +2,17 @@
 
 import { Bar } from "./bar.js";
 import { Composer } from "./composer/composer.js";
+import { draft } from "./composer/state.js";
 import { Announcer } from "./core/announcer.js";
-import { api, onSignedOut } from "./core/api.js";
-import { loadCatalogue } from "./core/catalogue.js";
+import { Problem, api, onSignedOut } from "./core/api.js";
+import { catalogue, loadCatalogue, modelOf, refreshCatalogue } from "./core/catalogue.js";
 import { Icon, html, render, useEffect } from "./core/dom.js";
 import { connection, followEvents } from "./core/events.js";
 import { engines, homeFree } from "./core/engine.js";
-import { handlers, learn } from "./core/jobs.js";
+import { handlers, learn, successes } from "./core/jobs.js";
 import { route } from "./core/routes.js";
 import { Store, useStore } from "./core/store.js";
-import { Toasts } from "./core/toasts.js";
+import { Toasts, toast } from "./core/toasts.js";
 import { Activity } from "./create/activity.js";
 import { Stage } from "./create/stage.js";
 import { Gallery } from "./gallery/gallery.js";
@@ -23,6 +24,13 @@ const NEARLY_FULL_BYTES = 3e9;
 const RECENT = 24;
 
 const signedOut = new Store(false);
+addEventListener("error", (event) => event.error && broken()); // not one of a file that cannot be loaded
+addEventListener("unhandledrejection", ({ reason }) => (reason instanceof Problem ? toast(reason.message) : broken()));
+
+function broken() {
+  toast(S.errors.page, { seconds: 60, action: { label: S.errors.reload, run: () => location.reload() } });
+}
+
 onSignedOut.call = () => signedOut.set(true);
 
 function useBanner() {
@@ -57,6 +65,12 @@ function App() {
     <${Toasts} /><${Announcer} />
   `;
 }
+
+/** After a first result the server knows how long the presets of its model take. */
+successes.follow(() => {
+  const model = catalogue.value && modelOf(catalogue.value, draft.value);
+  if (model?.presets.some((preset) => preset.seconds === null)) refreshCatalogue().catch(() => {});
+});
 
 async function start() {
   render(html`<${App} />`, document.getElementById("app"));

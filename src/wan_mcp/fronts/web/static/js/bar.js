@@ -71,7 +71,10 @@ function EngineChip({ waiting }) {
     const away = (event) => (event.key === "Escape" || (event.type === "pointerdown" && !host.current.contains(event.target))) && setOpen(false);
     document.addEventListener("pointerdown", away);
     document.addEventListener("keydown", away);
+    const close = () => setOpen(false);
+    addEventListener("hashchange", close);
     return () => {
+      removeEventListener("hashchange", close);
       document.removeEventListener("pointerdown", away);
       document.removeEventListener("keydown", away);
     };

@@ -4,14 +4,14 @@ import { offers } from "../core/catalogue.js";
 import { Icon, IconButton, html } from "../core/dom.js";
 import { capital, plain } from "../core/format.js";
 import { S } from "../strings.js";
-import { OF_A_MODEL } from "./draft.js";
+import { OF_A_MODEL, picks } from "./draft.js";
 import { blank, draft as store } from "./state.js";
 
 export function Advanced({ known, draft, model }) {
   const allowed = (name) => offers(model, draft.kind, name);
   const two = allowed("guidance_scale_2");
   const changed = OF_A_MODEL.some((name) => draft[name] && draft[name] !== false && draft[name].length !== 0)
-    || draft.style !== null || draft.lora.length > 0 || draft.count > 1;
+    || draft.style !== null || draft.lora.length > 0 || draft.count > 1 || draft.check;
   return html`<details class="advanced">
     <summary><${Icon} name="sliders-horizontal" />${S.composer.advanced}<${Icon} name="chevron-down" /></summary>
     <div class="stack">
@@ -23,6 +23,10 @@ export function Advanced({ known, draft, model }) {
       </div>`}
       ${allowed("count") && known.max_count > 1 && html`<${Slider} name="count" label=${S.composer.count} value=${draft.count}
         range=${{ smallest: 1, largest: known.max_count, default: 1 }} step=${1} />`}
+      ${allowed("check") && html`<${Tick} name="check" label=${S.composer.check} hint=${S.composer.checkHint} checked=${draft.check || picks(draft, model)}
+        disabled=${picks(draft, model)} choose=${(check) => store.set({ check })} />`}
+      ${allowed("pick") && draft.count > 1 && html`<${Tick} name="pick" label=${S.composer.pick} hint=${S.composer.pickHint} checked=${draft.pick !== null}
+        choose=${(on) => store.set({ pick: on ? "best" : null })} />`}
       ${allowed("steps") && model.steps && html`<${Slider} name="steps" label=${S.composer.steps} value=${draft.steps} range=${model.steps} step=${1} />`}
       ${allowed("guidance_scale") && model.guidance_scale && html`<${Slider} name="guidance_scale"
         label=${two ? S.composer.guidanceOne : S.composer.guidance} value=${draft.guidance_scale} range=${model.guidance_scale} step=${0.1} />`}
@@ -30,16 +34,21 @@ export function Advanced({ known, draft, model }) {
         range=${model.guidance_scale_2} step=${0.1} />`}
       ${allowed("strength") && draft.image && model.strength && html`<${Slider} name="strength" label=${S.composer.strength} value=${draft.strength}
         range=${model.strength} step=${0.05} />`}
-      ${allowed("turbo") && html`<label class="tick">
-        <input type="checkbox" checked=${draft.turbo} onChange=${(event) => store.set({ turbo: event.target.checked })} />
-        <span>${S.composer.turbo} <span class="small muted">${S.composer.turboHint}</span></span>
-      </label>`}
+      ${allowed("turbo") && html`<${Tick} name="turbo" label=${S.composer.turbo} hint=${S.composer.turboHint} checked=${draft.turbo}
+        choose=${(turbo) => store.set({ turbo })} />`}
       ${allowed("lora") && html`<${Loras} known=${known} chosen=${draft.lora} most=${model.loras} />`}
-      ${changed && html`<button type="button" class="button quiet tiny" onClick=${() => store.set(blank([...OF_A_MODEL, "style", "lora", "count"]))}>
+      ${changed && html`<button type="button" class="button quiet tiny" onClick=${() => store.set(blank([...OF_A_MODEL, "style", "lora", "count", "check", "pick"]))}>
         <${Icon} name="undo-2" />${S.composer.reset}
       </button>`}
     </div>
   </details>`;
+}
+
+function Tick({ name, label, hint, checked, disabled = false, choose }) {
+  return html`<label class="tick">
+    <input id=${name} type="checkbox" checked=${checked} disabled=${disabled} onChange=${(event) => choose(event.target.checked)} />
+    <span>${label} <span class="small muted">${hint}</span></span>
+  </label>`;
 }
 
 function Slider({ name, label, value, range, step }) {

@@ -12,7 +12,8 @@ export function CaptionChoices({ draft, model }) {
   const allowed = (name) => offers(model, "caption", name);
   return html`
     ${allowed("caption_type") && html`<${Pick} id="caption_type" label=${S.composer.captionType} values=${caption.types} chosen=${draft.caption_type} />`}
-    ${allowed("length") && html`<${Pick} id="length" label=${S.composer.captionLength} values=${caption.lengths} chosen=${draft.length} />`}
+    ${allowed("length") && caption.lengths.length > 0 && html`<${Pick} id="length" label=${S.composer.captionLength} values=${caption.lengths} chosen=${draft.length} />`}
+    ${allowed("length") && caption.words && html`<${Words} bounds=${caption.words} chosen=${draft.length} />`}
     ${allowed("extra_options") && html`<${Options} options=${caption.options} chosen=${draft.extra_options} />`}
   `;
 }
@@ -23,6 +24,16 @@ function Pick({ id, label, values, chosen }) {
     <select id=${id} class="select" value=${chosen ?? values[0]} onChange=${(event) => store.set({ [id]: event.target.value })}>
       ${values.map((value) => html`<option key=${value} value=${value} selected=${value === (chosen ?? values[0])}>${capital(value)}</option>`)}
     </select>
+  </div>`;
+}
+
+/** A number of words, in place of a named length. */
+function Words({ bounds, chosen }) {
+  const number = /^\d+$/.test(chosen ?? "") ? chosen : "";
+  return html`<div class="field">
+    <label class="label" for="words">${S.composer.captionWords(bounds)}</label>
+    <input id="words" class="input" type="number" min=${bounds[0]} max=${bounds[1]} value=${number}
+      onInput=${(event) => store.set({ length: event.target.value || null })} />
   </div>`;
 }
 

@@ -23,6 +23,8 @@ export const BLANK = Object.freeze({
   shots: [],
   extend: null,
   count: 1,
+  check: false,
+  pick: null,
   seed: null,
   seedLocked: false,
   caption_type: null,
@@ -40,6 +42,9 @@ export const OF_A_MODEL = [
   "preset", "resolution", "num_frames", "steps", "guidance_scale", "guidance_scale_2", "strength", "turbo",
   "caption_type", "length", "extra_options", "negative_prompt",
 ];
+
+/** Whether only the best of several results is kept, which includes the check of all. */
+export const picks = (draft, model) => draft.pick !== null && draft.count > 1 && offers(model, draft.kind, "pick");
 
 /** Make the parameters of POST /api/jobs; what the model does not allow is left out. */
 export function requestOf(draft, model) {
@@ -60,6 +65,8 @@ export function requestOf(draft, model) {
   const shots = draft.shots.filter(({ prompt }) => prompt.trim());
   if (shots.length && allowed("shots")) request.shots = shots;
   if (draft.count > 1 && allowed("count")) request.count = draft.count;
+  if (picks(draft, model)) request.pick = "best";
+  else if (draft.check && allowed("check")) request.check = true;
   if (draft.seedLocked && draft.seed !== null && allowed("seed")) request.seed = draft.seed;
   if (draft.kind === "caption" && draft.extra_options.length && allowed("extra_options")) request.extra_options = draft.extra_options;
   if (request.prompt && draft.kind === "caption") for (const name of ["caption_type", "length", "extra_options"]) delete request[name];

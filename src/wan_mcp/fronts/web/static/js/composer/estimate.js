@@ -54,7 +54,7 @@ export function EstimateLine({ estimate }) {
     answer.seconds === null ? S.estimate.unknown : S.estimate.seconds(answer.seconds),
     S.estimate.ahead(answer.jobs_ahead, answer.wait_s),
     fit(answer),
-    answer.download_bytes ? S.estimate.download(answer.download_bytes) : S.estimate.noDownload,
+    answer.download_bytes ? S.estimate.download(answer.download_bytes, answer.download_s) : S.estimate.noDownload,
   ].filter(Boolean);
   return html`<div class="stack tight">
     <p class=${`estimate small ${answer.fits ? "" : "misfit"}`} id="estimate" aria-busy=${String(thinking)}>

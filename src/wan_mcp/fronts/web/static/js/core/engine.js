@@ -2,7 +2,8 @@
 
 import { api } from "./api.js";
 import { useEffect } from "./dom.js";
-import { Store } from "./store.js";
+import { successes } from "./jobs.js";
+import { Store, useStore } from "./store.js";
 
 const EVERY_MS = 8000;
 
@@ -28,14 +29,15 @@ async function lookAtDisk() {
   }
 }
 
-/** Look now, when `moment` changes, and every few seconds. */
+/** Look at the engines now, when `moment` changes, and every few seconds; at the disk after each result. */
 export function useEngine(moment) {
   useEffect(() => {
     lookAtEngine();
     const timer = setInterval(() => document.visibilityState === "visible" && lookAtEngine(), EVERY_MS);
     return () => clearInterval(timer);
   }, [moment]);
+  const made = useStore(successes);
   useEffect(() => {
     lookAtDisk();
-  }, []);
+  }, [made]);
 }

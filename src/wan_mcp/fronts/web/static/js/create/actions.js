@@ -46,7 +46,7 @@ export function Actions({ job, file, compare, comparing }) {
     <div class="row wrap">
       ${file?.formats.length > 0 && html`<${Downloads} formats=${file.formats} />`}
       <${Act} quiet icon="link" label=${S.stage.copyLink} run=${() => copyText(new URL(jobAddress(job.id), location.href).href)} />
-      ${file?.path && html`<${Act} quiet icon="copy" label=${S.stage.copyPath} run=${() => copyText(file.path)} />`}
+      ${file?.path && html`<${Act} quiet icon="copy" label=${S.stage.copyPath} run=${() => copyText(file.saved_as ?? file.path)} />`}
       <${Act} quiet icon="info" label=${S.stage.receipt} run=${() => setReceipt(true)} />
       <${Act} quiet icon=${job.kept ? "bookmark-check" : "bookmark"} label=${job.kept ? S.stage.kept : S.stage.keep} pressed=${job.kept} run=${keep} />
       <${Act} quiet danger icon="trash-2" label=${S.stage.remove} run=${remove} />

@@ -7,9 +7,10 @@ import { capital } from "../core/format.js";
 import { jobAddress, route } from "../core/routes.js";
 import { useStore } from "../core/store.js";
 import { toast } from "../core/toasts.js";
+import { act } from "../panels/problem.js";
 import { S } from "../strings.js";
 import { usePreview } from "./preview.js";
-import { trying } from "./reuse.js";
+import { helpWith, trying } from "./reuse.js";
 
 const ENDED_SHOWN = 12;
 const DRAGGED = "application/x-wan-job";
@@ -70,7 +71,8 @@ function Card({ job, shown, line }) {
       <span class="card-text">
         <span class="clamp">${job.prompt || job.caption || capital(job.what)}</span>
         <span class="small muted clip">${S.activity.byWhom(job.client, job.finished_at ?? job.created_at)}</span>
-        ${!busy && job.state !== "succeeded" && html`<span class=${`small ${job.state === "failed" ? "bad-text" : "muted"}`}>${S.states[job.state]}</span>`}
+        ${job.state === "cancelled" && html`<span class="small muted">${S.states.cancelled}</span>`}
+        ${job.state === "failed" && html`<span class="small bad-text clamp">${job.problem.error}</span>`}
       </span>
     </a>
     ${busy && html`<${Progress} job=${job} />`}
@@ -78,6 +80,7 @@ function Card({ job, shown, line }) {
       <${IconButton} icon="arrow-up" class="tiny quiet" label=${S.activity.earlier} disabled=${place === 0} onClick=${() => move(job, line[place - 1].id)} />
       <${IconButton} icon="arrow-down" class="tiny quiet" label=${S.activity.later} disabled=${place === line.length - 1} onClick=${() => move(job, line[place + 2]?.id ?? null)} />
     </div>`}
+    ${job.problem?.action && html`<button type="button" class="button tiny card-help" onClick=${() => act(job.problem.action, helpWith(job))}>${job.problem.action.label}</button>`}
     ${busy && html`<${IconButton} icon="x" class="tiny quiet card-cancel" label=${S.activity.cancel} disabled=${job.cancel_requested} onClick=${cancel} />`}
   </li>`;
 }

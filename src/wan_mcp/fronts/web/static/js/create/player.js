@@ -17,6 +17,21 @@ export function Player({ job, file }) {
   return html`<${Video} file=${file} words=${words} shape=${shape} />`;
 }
 
+/** Call `look` for each frame that a video shows; return what ends that. */
+function onFrames(video, look) {
+  if (!video.requestVideoFrameCallback) { // Firefox before 132
+    const timer = setInterval(look, 40);
+    return () => clearInterval(timer);
+  }
+  let handle = 0;
+  const follow = () => {
+    look();
+    handle = video.requestVideoFrameCallback(follow);
+  };
+  follow();
+  return () => video.cancelVideoFrameCallback(handle);
+}
+
 function Video({ file, words, shape }) {
   const video = useRef(null);
   const [frame, setFrame] = useState(0);
@@ -27,13 +42,7 @@ function Video({ file, words, shape }) {
     const element = video.current;
     if (!calm()) element.play().catch(() => {}); // a browser may want a click first
     const look = () => setFrame(Math.min(last, Math.floor(element.currentTime * file.fps + 0.01)));
-    let handle = 0;
-    const follow = () => {
-      look();
-      handle = requestAnimationFrame(follow);
-    };
-    follow();
-    return () => cancelAnimationFrame(handle);
+    return onFrames(element, look);
   }, [file.uri]);
 
   const step = (by) => {

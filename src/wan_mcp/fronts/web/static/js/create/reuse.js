@@ -5,7 +5,7 @@ import { learn } from "../core/jobs.js";
 import { go, jobAddress } from "../core/routes.js";
 import { toast } from "../core/toasts.js";
 import { ownPictures, rememberPictures } from "../composer/own_pictures.js";
-import { draft, remix } from "../composer/state.js";
+import { applyAction, draft, remix } from "../composer/state.js";
 import { S } from "../strings.js";
 
 /** Run something that asks the server; say in a notice why it did not work. */
@@ -33,6 +33,13 @@ export const again = (id, { sameSeed = false } = {}) => trying(async () => {
   if (job.seed !== null && !draft.value.seedLocked) draft.set({ seed: job.seed });
   go(jobAddress(job.id));
 });
+
+/** What the button of a failed job's error does, where that is about the job itself. */
+export const helpWith = (job) => (action) => {
+  if (action.do === "change") applyAction(action);
+  else if (action.do === "remix") remixJob(job.id);
+  else again(job.id);
+};
 
 export const remixJob = (id) => trying(async () => {
   toast((await remix(id)) ? S.stage.remixedWithout : S.stage.remixed);

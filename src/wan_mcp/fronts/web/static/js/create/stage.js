@@ -1,6 +1,6 @@
 // The stage: one job, large, and everything that can be done with it.
 
-import { Problem, api } from "../core/api.js";
+import { api } from "../core/api.js";
 import { catalogue, hasRealModel } from "../core/catalogue.js";
 import { Icon, html, useEffect, useState } from "../core/dom.js";
 import { capital, duration } from "../core/format.js";
@@ -16,8 +16,7 @@ import { Compare } from "./compare.js";
 import { Player } from "./player.js";
 import { usePreview } from "./preview.js";
 import { Strip } from "./strip.js";
-import { again, remixJob } from "./reuse.js";
-import { applyAction } from "../composer/state.js";
+import { helpWith, remixJob } from "./reuse.js";
 
 export function Stage() {
   const { job: asked } = useStore(route);
@@ -47,10 +46,9 @@ function Shown({ job }) {
   const [index, setIndex] = useState(0);
   const [other, setOther] = useState(null);
   const file = job.results[Math.min(index, job.results.length - 1)];
-  const retry = (action) => (action.do === "change" ? applyAction(action) : again(job.id));
   return html`
     ${active(job) && html`<${Running} job=${job} />`}
-    ${job.state === "failed" && html`<div class="stage-message"><${ProblemNotice} problem=${job.problem} act=${retry} /></div>`}
+    ${job.state === "failed" && html`<div class="stage-message"><${ProblemNotice} problem=${job.problem} act=${helpWith(job)} /></div>`}
     ${job.state === "cancelled" && html`<div class="empty"><${Icon} name="circle-stop" size="huge" /><h2>${S.stage.cancelled}</h2>
       <button type="button" class="button" onClick=${() => remixJob(job.id)}><${Icon} name="repeat-2" />${S.stage.remix}</button></div>`}
     ${job.kind === "caption" && job.caption !== null && html`<${CaptionText} job=${job} />`}
@@ -75,7 +73,8 @@ function Running({ job }) {
     ${preview
       ? html`<figure class="previewing"><img src=${preview} alt=${S.stage.preview} /><figcaption class="chip">${S.stage.previewing}</figcaption></figure>`
       : html`<div class="blank" style=${ratio}>${job.images[0] ? html`<img src=${job.images[0]} alt="" />` : html`<${Icon} name="sparkles" size="huge" />`}</div>`}
-    <div class="screen-progress"><${Progress} job=${job} /></div>
+    <div class="screen-progress"><${Progress} job=${job} />
+      ${job.state === "queued" && html`<p class="small muted">${S.stage.waiting}</p>`}</div>
   </div>`;
 }
 

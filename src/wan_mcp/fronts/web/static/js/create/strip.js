@@ -54,6 +54,7 @@ export function Strip({ job, file }) {
           aria-label=${S.stage.stripFrame(index + 1)} onClick=${() => setChosen(chosen === index ? null : index)}>
         <img src=${url} alt="" /></button>`)}
     </div>
+    ${frames.length > 0 && chosen === null && html`<p class="small muted">${S.stage.stripHint}</p>`}
     ${chosen !== null && html`<div class="row wrap">
       ${able("extend") && chosen === file.frames - 1 && html`<button type="button" class="button tiny" onClick=${extend}><${Icon} name="list-video" />${S.stage.extend}</button>`}
       ${able("image") && html`<button type="button" class="button tiny" onClick=${() => use("image")}><${Icon} name="image-plus" />${S.stage.useFirst}</button>`}

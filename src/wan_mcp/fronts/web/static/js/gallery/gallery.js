@@ -15,7 +15,7 @@ import { downloadZip } from "./zip.js";
 const LEAST_TILE = 190;
 const GAP = 12;
 const TEXT = 46; // below the picture
-const START = { q: "", kind: "", state: "succeeded", kept: false, model: "" };
+const START = { q: "", kind: "", state: "succeeded", kept: false, model: "", from: "", to: "" };
 
 export function Gallery() {
   const [filters, setFilters] = useState(START);
@@ -35,7 +35,7 @@ export function Gallery() {
     ${problem && html`<${ProblemNotice} problem=${problem} />`}
     ${found.length > 0
       ? html`<${Grid} results=${results} selected=${selected} toggle=${toggle} />`
-      : !loading && html`<div class="empty"><${Icon} name="layers" size="huge" />
+      : loading ? html`<p class="muted">${S.gallery.loading}</p>` : html`<div class="empty"><${Icon} name="layers" size="huge" />
           <h2>${filtered ? S.gallery.noMatch : S.gallery.none}</h2><p>${filtered ? S.gallery.noMatchMore : S.gallery.noneMore}</p></div>`}
   </section>`;
 }
@@ -45,12 +45,16 @@ function Filters({ filters, change }) {
   const pick = (name, label, options) => html`<select class="select" aria-label=${label} value=${filters[name]} onChange=${(event) => change({ [name]: event.target.value })}>
     ${options.map(([value, words]) => html`<option key=${value} value=${value} selected=${value === filters[name]}>${words}</option>`)}
   </select>`;
+  const day = (name, label, bounds) => html`<label class="row small day"><span class="muted">${label}</span>
+    <input class="input" type="date" value=${filters[name]} ...${bounds} onInput=${(event) => change({ [name]: event.target.value })} /></label>`;
   return html`<div class="filters" role="search">
     <label class="search"><${Icon} name="search" /><input class="input" type="search" placeholder=${S.gallery.search} aria-label=${S.gallery.search}
       value=${filters.q} onInput=${(event) => change({ q: event.target.value })} /></label>
     ${pick("kind", S.gallery.kind, [["", S.gallery.all], ...Object.entries(S.gallery.kinds)])}
     ${pick("state", S.gallery.state, Object.entries(S.gallery.states))}
     ${known && pick("model", S.gallery.model, [["", S.gallery.anyModel], ...known.models.map((model) => [model.name, model.title])])}
+    ${day("from", S.gallery.from, { max: filters.to })}
+    ${day("to", S.gallery.to, { min: filters.from })}
     <label class="tick"><input type="checkbox" checked=${filters.kept} onChange=${(event) => change({ kept: event.target.checked })} />${S.gallery.keptOnly}</label>
   </div>`;
 }

@@ -8,14 +8,22 @@ import { useStore } from "../core/store.js";
 const PAGE = 100;
 const CALM_MS = 200;
 
+/** The Unix time at which a day like "2026-11-27" begins here, or one that is `later` days after it. */
+function midnight(day, later = 0) {
+  const [year, month, date] = day.split("-").map(Number);
+  return Math.max(0, new Date(year, month - 1, date + later).getTime() / 1000);
+}
+
 /** Make the query of GET /api/jobs. */
-export function queryOf({ q, kind, state, kept, model }) {
+export function queryOf({ q, kind, state, kept, model, from = "", to = "" }) {
   const query = new URLSearchParams({ limit: String(PAGE) });
   if (q.trim()) query.set("q", q.trim());
   if (kind) query.set("kind", kind);
   if (state) query.set("state", state);
   if (kept) query.set("kept", "true");
   if (model) query.set("model", model);
+  if (from) query.set("since", String(midnight(from)));
+  if (to) query.set("until", String(midnight(to, 1)));
   return query;
 }
 

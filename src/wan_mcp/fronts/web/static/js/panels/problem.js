@@ -15,6 +15,8 @@ export async function act(action, other) {
     } else if (action.do === "free_memory") {
       const { asked } = await api.freeMemory();
       toast(asked ? S.engine.freed : S.engine.nothingToFree);
+    } else if (action.do === "make_room") {
+      go("#/models");
     } else if (action.do === "sign_in") {
       location.assign("/sign-in");
     } else {
@@ -31,7 +33,7 @@ export function ProblemNotice({ problem, act: other }) {
     <${Icon} name="circle-alert" />
     <div class="stack tight grow">
       <span>${problem.message ?? problem.error}</span>
-      ${action && (other || !["retry", "change"].includes(action.do)) && html`<div>
+      ${action && (other || !["retry", "change", "remix"].includes(action.do)) && html`<div>
         <button type="button" class="button tiny" onClick=${() => act(action, other)}>${action.label}</button>
       </div>`}
     </div>
