@@ -1,4 +1,4 @@
-"""The libraries of the page are those that were recorded, and the page asks no other host for anything."""
+"""The files of the page: its libraries are those that were recorded, and no file asks another host for anything."""
 
 import hashlib
 import json
@@ -33,3 +33,13 @@ def test_no_module_of_the_page_sets_html_or_is_longer_than_300_lines() -> None:
         text = file.read_text()
         assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|\beval\(|new Function", text), file.name
         assert file.name == "strings.js" or text.count("\n") <= 300, file.name
+
+
+def test_every_sentence_is_shown_somewhere() -> None:
+    modules = {file.name: file.read_text() for file in (STATIC / "js").rglob("*.js")}
+    sections = re.findall(r"^  (\w+): \{\n(.*?)^  \},$", modules.pop("strings.js"), re.MULTILINE | re.DOTALL)
+    assert sections
+    code = "\n".join(modules.values())
+    for section, sentences in sections:
+        for name in re.findall(r"^    (\w+):", sentences, re.MULTILINE):
+            assert re.search(rf"\bS\.{section}(?:\.{name}\b|\[)", code), f"{section}.{name}"
