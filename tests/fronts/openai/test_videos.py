@@ -234,7 +234,9 @@ REFUSED: list[tuple[dict[str, Any], int, str | None, str]] = [
     ({"prompt": "x", "input_reference": "data:image/png;base64,AAAA"}, 400, "input_reference", "invalid_image"),
     ({"prompt": "x", "input_reference": {}}, 400, "input_reference", "invalid_value"),
     ({"prompt": "x", "input_reference": {"file_id": "file-1"}}, 400, "input_reference[file_id]", "invalid_file_id"),
-    ({"prompt": "x", "flow_shift": 3}, 400, "flow_shift", "unknown_parameter"),
+    ({"prompt": "x", "flow_shift": 3}, 400, "flow_shift", "invalid_value"),
+    ({"prompt": "x", "boundary_ratio": 0.9}, 400, "boundary_ratio", "invalid_value"),
+    ({"prompt": "x", "extra_params": "{}"}, 400, "extra_params", "unknown_parameter"),
 ]
 
 

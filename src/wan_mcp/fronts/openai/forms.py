@@ -105,6 +105,8 @@ class _VideoParameters(_Generation):
     seconds: Seconds = None
     num_frames: Whole | None = None
     fps: Number | None = Field(default=None, description="Only the model's own is accepted.")
+    flow_shift: Number | None = Field(default=None, description="Only the model's own is accepted.")
+    boundary_ratio: Number | None = Field(default=None, description="Only the model's own is accepted.")
     width: Annotated[int, FromFloat, Field(ge=1, le=MAX_SIDE)] | None = None
     height: Annotated[int, FromFloat, Field(ge=1, le=MAX_SIDE)] | None = None
     guidance_scale_2: Number | None = None

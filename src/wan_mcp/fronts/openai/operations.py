@@ -28,6 +28,7 @@ __all__ = ["OPERATIONS"]
 
 FILES = ("video/mp4", "image/jpeg")
 EDITS = "Videos cannot be edited by a prompt here; remix one with another prompt, or make one from a picture of it."
+SYNC = "No call waits for its video here; use POST /v1/videos, and GET /v1/videos/{video_id} until it is completed."
 CHARACTERS = "Characters are not supported here; send a picture of one as input_reference, or use a LoRA."
 VARIATIONS = "Variations need a prompt here; use POST /v1/images/edits, with a low strength."
 
@@ -36,6 +37,9 @@ OPERATIONS = (
     Operation("GET", "/v1/videos", "list_videos", "List videos", list_videos, VideoPage, query=ListVideos),
     Operation(
         "POST", "/v1/videos/edits", "edit_video", "Edit a video (not supported)", refusing(EDITS), Answer,
+    ),
+    Operation(
+        "POST", "/v1/videos/sync", "create_video_and_wait", "Wait for a video (not supported)", refusing(SYNC), Answer,
     ),
     Operation(
         "POST", "/v1/videos/extensions", "extend_video", "Go on from a video, in one file", extend_video, Video,

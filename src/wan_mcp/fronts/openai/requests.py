@@ -5,6 +5,7 @@ from typing import Any, TypeVar
 
 from starlette.requests import Request as HttpRequest
 
+from wan_mcp.catalog.manifest import Manifest
 from wan_mcp.errors import BadRequest
 from wan_mcp.fronts.openai.forms import CreateImage, CreateVideo, EditImage, PictureOf, Reference, RemixVideo
 from wan_mcp.fronts.openai.ids import job_id_of
@@ -14,7 +15,7 @@ from wan_mcp.media.store import MediaName
 from wan_mcp.schema.enums import Kind
 from wan_mcp.schema.requests import ImageRequest, VideoRequest
 
-__all__ = ["QUALITIES", "Asked", "image_request", "require_own_fps", "video_parameters", "video_request"]
+__all__ = ["QUALITIES", "Asked", "image_request", "require_own", "video_parameters", "video_request"]
 
 R = TypeVar("R", VideoRequest, ImageRequest)
 
@@ -170,12 +171,20 @@ def _of_file_id(file_id: str, param: str) -> str:
     )
 
 
-def require_own_fps(fps: float | None, model_fps: float, model: str) -> None:
-    """Refuse a frame rate that the model does not have."""
-    if fps is not None and fps != model_fps:
-        raise ApiError(
-            400,
-            f"fps {fps:g} is not allowed by '{model}', which makes {model_fps:g} frames a second; omit fps.",
-            code="invalid_value",
-            param="fps",
-        )
+def require_own(form: CreateVideo | RemixVideo, model: Manifest) -> None:
+    """Refuse values that other servers of this API let callers change, if they are not the model's own."""
+    fps, pipeline = model.frames.fps if model.frames else None, model.pipeline
+    every = (
+        ("fps", fps, f"which makes {fps:g} frames a second" if fps else "which has no frame rate"),
+        ("flow_shift", pipeline.flow_shift, _keeps("shift", pipeline.flow_shift)),
+        ("boundary_ratio", pipeline.boundary_ratio, _keeps("boundary", pipeline.boundary_ratio)),
+    )
+    for name, own, why in every:
+        given = getattr(form, name)
+        if given is not None and given != own:
+            words = f"{name} {given:g} is not allowed by '{model.name}', {why}; omit {name}."
+            raise ApiError(400, words, code="invalid_value", param=name)
+
+
+def _keeps(what: str, own: float | None) -> str:
+    return f"which has no {what} to set" if own is None else f"whose {what} is {own:g}"

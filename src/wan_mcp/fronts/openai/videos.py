@@ -11,7 +11,7 @@ from wan_mcp.fronts.openai.api import Call
 from wan_mcp.fronts.openai.forms import CreateVideo, ExtendVideo, ListVideos, RemixVideo, VideoContent
 from wan_mcp.fronts.openai.ids import job_id_of, video_id
 from wan_mcp.fronts.openai.refusals import ApiError, of_user_error
-from wan_mcp.fronts.openai.requests import Asked, require_own_fps, video_parameters, video_request
+from wan_mcp.fronts.openai.requests import Asked, require_own, video_parameters, video_request
 from wan_mcp.media.store import MediaName
 from wan_mcp.schema.changes import Changes
 from wan_mcp.schema.enums import JobState, Kind
@@ -48,7 +48,7 @@ async def create_video(call: Call) -> Video:
     """Queue a video."""
     async with call.body(CreateVideo) as form:
         asked = video_request(form, call.http, urls=call.urls)
-        return await _submit(call, asked.as_request(VideoRequest), asked, form.fps)
+        return await _submit(call, asked.as_request(VideoRequest), asked, form)
 
 
 async def remix_video(call: Call) -> Video:
@@ -65,7 +65,7 @@ async def remix_video(call: Call) -> Video:
         except UserError as error:
             raise of_user_error(error, asked.names) from error
         assert isinstance(remix.request, VideoRequest)
-        return await _submit(call, remix.request, asked, form.fps, remix)
+        return await _submit(call, remix.request, asked, form, remix)
 
 
 async def extend_video(call: Call) -> Video:
@@ -95,15 +95,18 @@ async def extend_video(call: Call) -> Video:
 
 
 async def _submit(
-    call: Call, request: VideoRequest, asked: Asked, fps: float | None, remix: Remix | None = None
+    call: Call,
+    request: VideoRequest,
+    asked: Asked,
+    form: CreateVideo | RemixVideo | None,
+    remix: Remix | None = None,
 ) -> Video:
-    if fps is not None:
+    if form is not None:
         try:
             model = call.service.catalog.get(request.model or call.service.settings.video_model, Kind.VIDEO)
         except UserError as error:
             raise of_user_error(error, asked.names) from error
-        if model.frames is not None:
-            require_own_fps(fps, model.frames.fps, model.name)
+        require_own(form, model)
     return _shown(call, await call.submit(request, asked, remix))
 
 
