@@ -48,15 +48,23 @@ def main(folder: Path = IMAGES) -> None:
     with tempfile.TemporaryDirectory() as home, serving(Path(home)) as url, sync_playwright() as play:
         browser = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
         page = opened(browser, url, 1280, 800)
+        page.locator(".offer").last.wait_for()
+        shoot(page, folder / "studio-first-run.png")
         for kind, prompt in EARLIER:
             make(page, kind, prompt)
         film(page, url, folder / "studio.gif")
+        page.locator(".strip-frame:nth-child(9) img").wait_for()
         shoot(page, folder / "studio-create.png")
         for view, ready in (("gallery", ".tile"), ("models", ".model"), ("connect", ".program")):
             page.goto(f"{url}/#/{view}")
             page.wait_for_selector(ready)
             page.evaluate(REPLACE, [[sys.prefix, "/home/you/wan_mcp/.venv"], [home, "/home/you/.local/share"]])
             shoot(page, folder / f"studio-{view}.png")
+        page.goto(f"{url}/#/")
+        page.get_by_role("button", name="Receipt").scroll_into_view_if_needed()
+        page.locator("button[aria-controls=engine]").click()
+        page.locator("#engine dl").wait_for()
+        shoot(page, folder / "studio-engine.png")
         phone = opened(browser, url, 390, 844)
         shoot(phone, folder / "studio-phone.png")
         browser.close()
@@ -93,16 +101,26 @@ def make(page: "Page", kind: str, prompt: str) -> None:
     """Make a result, and wait for it."""
     page.get_by_role("radio", name=kind).click()
     page.fill("#prompt", prompt)
+    page.wait_for_selector(finished(submit(page)))
+
+
+def submit(page: "Page") -> str:
+    """Send what is in the composer; return the id of its job."""
     with page.expect_response(lambda response: response.url.endswith("/api/jobs") and response.status == 202) as sent:
         page.press("#prompt", "Control+Enter")
-    page.wait_for_selector(f".card.succeeded[data-job='{sent.value.json()['id']}']")
+    return str(sent.value.json()["id"])
+
+
+def finished(job: str) -> str:
+    """The selector of a job's card when it has its result."""
+    return f".card.succeeded[data-job='{job}']"
 
 
 def shoot(page: "Page", file: Path) -> None:
-    """Take a picture of the page, in 256 colours."""
+    """Take a picture of the page; not in 256 colours, which change those of small things."""
     page.screenshot(path=file)
     with Image.open(file) as picture:
-        small = picture.convert("RGB").quantize(256, dither=Image.Dither.NONE)
+        small = picture.convert("RGB")
     small.save(file, optimize=True)
 
 
@@ -123,8 +141,8 @@ def film(page: "Page", url: str, file: Path) -> None:
         for words in re.findall(r"\S+\s*", PROMPT):
             page.type("#prompt", words)
             take()
-        page.press("#prompt", "Control+Enter")
-        while not page.locator("#stage video").count():
+        result = finished(submit(page))  # another video is on the stage until the job is there
+        while not page.locator(result).count():
             take()
         until = time.monotonic() + PLAYED_S
         while time.monotonic() < until:
