@@ -31,7 +31,7 @@ FAKE_ENGINE = Path(__file__).parent / "support" / "fake_engine.py"
 
 
 # Folders whose tests share something that takes long to make: all of one run in the same process, the longest first.
-SHARING = ("aot", "clients")
+SHARING = ("aot", "clients", "cluster")
 
 
 FOLDERS = pytest.StashKey[dict[Path, pytest.Collector]]()

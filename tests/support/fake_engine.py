@@ -242,6 +242,11 @@ TRICKS: dict[str, Trick] = {
 }
 
 
+def build_strolling(settings: Settings) -> Runner:
+    """Build a runner that can be caught in the middle."""
+    return FakeStudio(settings, TRICKS["works"], STROLL_S)
+
+
 def main(name: str) -> None:
     """Be the engine called `name`."""
     if name == "dies_at_start":

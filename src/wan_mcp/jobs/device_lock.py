@@ -24,16 +24,22 @@ def engine_lock(home: Path, device: str) -> FileLock:
         mode = file_mode(folder)
     except OSError as error:
         raise HomeUnusable(f"the folder {folder} cannot be created: {error.strerror}") from error
-    file = folder / f"{device.replace(':', '-')}.lock"
+    file = folder / f"{_in_file_names(device)}.lock"
     require_writable(file)
     return FileLock(file, mode=mode, thread_local=False)
+
+
+def _in_file_names(device: str, old: str = ":", new: str = "-") -> str:
+    """Return a device's name as files are named, or the other way round; a machine's name keeps its dashes."""
+    own, at, machine = device.partition("@")
+    return f"{own.replace(old, new)}{at}{machine}"
 
 
 def locked_devices(home: Path) -> list[str]:
     """Return the devices of this home whose locks are held at the moment, by whatever process."""
     found = []
     for file in sorted((home / "engines").glob("*.lock")):
-        device = file.stem.replace("-", ":")
+        device = _in_file_names(file.stem, "-", ":")
         if not is_device_name(device):
             continue
         try:

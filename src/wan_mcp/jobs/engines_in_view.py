@@ -40,11 +40,15 @@ class EnginesInView:
     def _views(self, rows: dict[str, WorkerRow | None] | dict[str, WorkerRow]) -> list[EngineInView]:
         unfinished = self._store.unfinished()
         at_work = helpers(self._home, unfinished) | computing(unfinished)
-        return [self._view(device, row, at_work.get(device)) for device, row in rows.items()]
+        nothing = LoadedModels()
+        return [
+            self.view(device, row.loaded if row else nothing, at_work.get(device), ready=row is not None and row.ready)
+            for device, row in rows.items()
+        ]
 
-    def _view(self, device: str, row: WorkerRow | None, job: Job | None) -> EngineInView:
-        loaded = row.loaded if row is not None else LoadedModels()
-        starting_s = 0.0 if row is not None and row.ready else self._timings.start_seconds(device) or 0.0
+    def view(self, device: str, loaded: LoadedModels, job: Job | None, *, ready: bool = True) -> EngineInView:
+        """Return one engine, of which this is known: the models in its memory, its job, and whether it is ready."""
+        starting_s = 0.0 if ready else self._timings.start_seconds(device) or 0.0
         if job is None:
             return EngineInView(device, starting_s, loaded)
         left, loaded = seconds_left(job), loaded.after(job.plan, self._precision)

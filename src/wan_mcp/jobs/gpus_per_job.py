@@ -9,6 +9,7 @@ from wan_mcp.catalog.catalog import Catalog
 from wan_mcp.catalog.memory_fit import Fit, default_shape, fit_of
 from wan_mcp.catalog.presets import precision_asked
 from wan_mcp.errors import UserError
+from wan_mcp.jobs.cluster_devices import is_cluster_device
 from wan_mcp.jobs.other_devices import asked_devices
 from wan_mcp.jobs.store import JobStore
 from wan_mcp.jobs.timings import Timings, stage_work
@@ -80,6 +81,8 @@ class GpusPerJob:
         """Check whether the engine of a device may work on a running job, if its machine is known to be the same."""
         asked = asked_devices(job)
         machine = self._rows.machine(device)
+        if is_cluster_device(device):  # it is not on this machine
+            return False
         alike = machine is None or machine == self._rows.machine(job.device or "")
         return alike and device != job.device and (not asked or device in asked)
 

@@ -1,5 +1,6 @@
 """What can be read of the jobs in the table; `store` has what changes them."""
 
+import sqlite3
 from typing import NamedTuple
 
 from wan_mcp.errors import UnreadableRow
@@ -23,12 +24,30 @@ class InLine(NamedTuple):
     """See `affinity`."""
 
 
+_ROW = f"{COLUMNS}, evidence, passed"
+_LINE = (
+    "WITH latest (seen) AS (SELECT ?) SELECT seq, revision, "
+    + ", ".join(f"iif(revision <= seen, NULL, jobs.{name}) AS {name}" for name in _ROW.replace(" ", "").split(","))
+    + " FROM jobs LEFT JOIN job_changes ON job_changes.job = seq CROSS JOIN latest"
+    f" WHERE jobs.state IN ('running', 'queued') ORDER BY jobs.state = 'queued', {ORDER}"
+)
+"""The unfinished jobs in their order; of those that are known, which did not change since, only that they are there."""
+
+
+def _in_line(row: sqlite3.Row) -> InLine | None:
+    """Return an unfinished job; None if its row cannot be understood."""
+    job = read_row(row)
+    return InLine(job, Evidence.parse(row["evidence"]), row["passed"]) if isinstance(job, Job) else None
+
+
 class JobReads:
     """All that is read of jobs."""
 
     def __init__(self, database: Database) -> None:
         self.database = database
         self._remembered = Remembered(database)
+        self._line: tuple[int, dict[tuple[int, int | None], InLine | None]] = 0, {}
+        """The latest change among the unfinished jobs, and these as they were read last, by `seq` and latest change."""
 
     def get(self, job_id: str) -> Job:
         """Return one job.
@@ -72,13 +91,13 @@ class JobReads:
         """Return running and queued jobs, in the order in which they are served."""
 
         def read() -> list[InLine]:
-            rows = self.database.read(
-                f"SELECT {COLUMNS}, evidence, passed FROM jobs"
-                f" WHERE state IN ('running', 'queued') ORDER BY state = 'queued', {ORDER}"
-            )
-            found = [(read_row(row), Evidence.parse(row["evidence"]), row["passed"]) for row in rows]
-            line = [InLine(job, evidence, passed) for job, evidence, passed in found if isinstance(job, Job)]
-            return sorted(line, key=lambda each: each.job.state is JobState.QUEUED and each.evidence.waits)
+            latest, known = self._line
+            rows = self.database.read(_LINE, latest)
+            now = {(row["seq"], row["revision"]): row for row in rows}
+            line = {key: known[key] if key in known and key[1] else _in_line(row) for key, row in now.items()}
+            self._line = max((revision or 0 for _, revision in now), default=latest), line
+            found = [each for each in line.values() if each is not None]
+            return sorted(found, key=lambda each: each.job.state is JobState.QUEUED and each.evidence.waits)
 
         return self._remembered.get("unfinished", read)
 

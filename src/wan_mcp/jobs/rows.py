@@ -34,7 +34,7 @@ END_OF_TIME = 253_402_300_800.0  # the year 10000, which no calendar of Python's
 MAX_NUMBER = 2**64  # of any number in a row, seeds included
 MAX_SIZE = 10**9
 SIZES = ("width", "height", "steps", "count", "num_frames", "fps", "duration_s", "max_new_tokens", "tokens", "even_at")
-DEVICE_NAME = re.compile(r"auto|[a-z]{1,16}(:\d{1,4})?")
+DEVICE_NAME = re.compile(r"auto|[a-z]{1,16}(:\d{1,4}(@[a-z0-9][a-z0-9.-]{0,79})?)?")
 
 _plan: TypeAdapter[Plan] = TypeAdapter(Plan)
 _artifacts: TypeAdapter[tuple[Artifact, ...]] = TypeAdapter(tuple[Artifact, ...])

@@ -278,8 +278,9 @@ class JobStore(JobReads):
         device: str,
         death_of: Callable[[str | None], Death] = lambda engine: Death.CRASHED,
         devices: Collection[str] | None = None,
+        only: str | None = None,
     ) -> list[Job]:
-        """Requeue or fail the jobs that a dead engine left running, and return them.
+        """Requeue or fail the jobs that a dead engine left running (with `only`, that of this id), and return them.
 
         A job goes back to its place in the queue: generation is deterministic, so the repeat gives the same result. It
         fails when its evidence says that no engine of `devices` (those that live or can be started; by default only
@@ -289,7 +290,9 @@ class JobStore(JobReads):
         settled: list[sqlite3.Row] = []
         with self.database.write() as connection:
             rows = connection.execute(
-                f"SELECT seq, {COLUMNS}, evidence, engine FROM jobs WHERE state = 'running' AND device = ?", (device,)
+                f"SELECT seq, {COLUMNS}, evidence, engine FROM jobs WHERE state = 'running' AND device = :device"
+                " AND (:only IS NULL OR id = :only)",
+                {"device": device, "only": only},
             ).fetchall()
             for row in rows:
                 job, evidence, deaths = read_row(row), Evidence.parse(row["evidence"]), row["deaths"]

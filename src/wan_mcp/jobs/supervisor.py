@@ -12,6 +12,7 @@ from itertools import islice
 from wan_mcp.errors import BadRequest
 from wan_mcp.hardware.machine import Machine
 from wan_mcp.jobs.affinity import EngineInView, Timetable, choose
+from wan_mcp.jobs.cluster_devices import cluster_serves, is_cluster_device, is_leased
 from wan_mcp.jobs.device_supervisor import DeviceSupervisor
 from wan_mcp.jobs.devices import AUTO, DeviceNames
 from wan_mcp.jobs.engines_in_view import EnginesInView
@@ -72,6 +73,8 @@ class Supervisor:
     @property
     def hindrance(self) -> str | None:
         """Why no engine can take jobs here at the moment, in a sentence; None if nothing is known to hinder one."""
+        if self._cluster_serves():
+            return None if self._cluster_devices() else "the cluster has no free GPU for wan-mcp at the moment"
         hindrances = [each.hindrance for each in self._own()]
         return None if None in hindrances else hindrances[0]
 
@@ -151,14 +154,21 @@ class Supervisor:
     def machine(self) -> Machine | None:
         """Return the machine as an engine has recorded it; None if no engine has run since the machine booted.
 
-        Of several devices, this is the one with the most memory.
+        Of several devices, this is the one with the most memory; those of the cluster count.
         """
-        found = [machine for device in self.devices if (machine := self._rows.machine(device)) is not None]
+        devices = [*self.devices, *self._cluster_devices()]
+        found = [machine for device in devices if (machine := self._rows.machine(device)) is not None]
         return max(found, key=lambda machine: machine.memory or 0, default=None)
 
     def machine_of(self, device: str) -> Machine | None:
         """Return one device as its engine has recorded it; see `machine`."""
         return self._rows.machine(device)
+
+    def _cluster_serves(self) -> bool:
+        return cluster_serves(self._settings.home, self._rows, self._processes)
+
+    def _cluster_devices(self) -> list[str]:
+        return [row.device for row in self._rows.living() if is_cluster_device(row.device)]
 
     def join(self) -> None:
         """Tell the other fronts of this home that this one runs; `supervise` does so too."""
@@ -182,6 +192,8 @@ class Supervisor:
             own = self._own()
             self.join()
             for device in self._store.devices_at_work():
+                if is_cluster_device(device) and is_leased(self._rows.last(device), self._processes):
+                    continue  # its engine may still work, without a dispatcher
                 if device not in {each.device for each in own}:  # of fronts with other settings, that may never return
                     self._supervisor_of(device, self._settings, keep=False).bury(self._living)
             dead = [each for each in own if each.bury(self._living)]
@@ -234,7 +246,7 @@ class Supervisor:
         devices = [each.device for each in own]
         line = [*islice(waiting_jobs(self._store, devices, self._other_devices), LOOKED_AT)] if asleep else []
         if not line:
-            if len(own) > 1 and asleep:
+            if len(own) > 1 and asleep and not self._cluster_serves():
                 self._start_to_share(own, asleep)
             return
         here = [each.device for each in own if each not in asleep and not each.is_taken]

@@ -13,7 +13,7 @@ import time
 from collections import defaultdict
 from collections.abc import Hashable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from wan_mcp.catalog.costs import Costs
 from wan_mcp.jobs.database import Database
@@ -21,7 +21,7 @@ from wan_mcp.jobs.step_time_model import StepTimeModel
 from wan_mcp.schema.enums import Stage
 from wan_mcp.schema.plans import CaptionPlan, Plan
 
-__all__ = ["Expectation", "Timings", "Work", "stage_work", "variant_of", "work_key"]
+__all__ = ["Expectation", "Measurement", "Timings", "Work", "stage_work", "variant_of", "work_key"]
 
 ADDED = ("+full", "+turbo", "+step-cache")  # what a plan may add to the way in which its model runs
 KEPT = 9  # measurements of one stage at one size; an odd number, for the median
@@ -75,6 +75,17 @@ def _added_by(plan: Plan) -> str:
     return "".join(word for word, is_so in zip(ADDED, (full, plan.turbo, plan.step_cache), strict=True) if is_so)
 
 
+class Measurement(NamedTuple):
+    """One measurement as it is kept."""
+
+    row: int
+    model: str
+    stage: str
+    size: float
+    variant: str
+    seconds: float
+
+
 class Timings:
     """The measured stage times."""
 
@@ -83,19 +94,33 @@ class Timings:
 
     def record(self, device: str, model: str, stage: Stage, work: Work, seconds: float, variant: str = "") -> None:
         """Record one measurement: the seconds of one piece of `work`."""
-        key = (device, model, stage, work.size, variant)
+        self.adopt(device, Measurement(0, model, stage, work.size, variant, seconds / work.passes))
+
+    def adopt(self, device: str, measured: Measurement) -> None:
+        """Record a measurement of another table."""
+        key = (device, measured.model, measured.stage, measured.size, measured.variant)
         same = "device = ? AND model = ? AND stage = ? AND size = ? AND variant = ?"
         with self._database.write(durable=False) as connection:
             connection.execute(
                 "INSERT INTO timings (device, model, stage, size, variant, seconds, measured_at)"
                 " VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (*key, seconds / work.passes, time.time()),
+                (*key, measured.seconds, time.time()),
             )
             connection.execute(
                 f"DELETE FROM timings WHERE {same} AND rowid NOT IN"
                 f" (SELECT rowid FROM timings WHERE {same} ORDER BY measured_at DESC, rowid DESC LIMIT {KEPT})",
                 (*key, *key),
             )
+
+    def since(self, device: str, row: int) -> list[Measurement]:
+        """Return what was measured on a device after the measurement of that row."""
+        rows = self._database.read(
+            "SELECT rowid, model, stage, size, variant, seconds FROM timings WHERE device = ? AND rowid > ?"
+            " ORDER BY rowid",
+            device,
+            row,
+        )
+        return [Measurement(*row) for row in rows]
 
     def seconds(
         self,

@@ -22,7 +22,7 @@ from wan_mcp.schema.enums import ComputePrecision
 
 __all__ = ["Ended", "WorkerRegistry", "WorkerRow"]
 
-ROWS_KEPT = 50  # of engines, dead ones included
+ROWS_KEPT = 50  # of engines, dead ones included; the latest of a device stays until it has ended
 
 
 class Ended(StrEnum):
@@ -101,7 +101,12 @@ class WorkerRegistry:
                 " VALUES (:device, :pid, :created, :deadline_at, :me, :silent_until, :silence_s, :oom_kills)",
                 values,
             )
-            connection.execute("DELETE FROM engines WHERE seq <= last_insert_rowid() - ?", (ROWS_KEPT,))
+            connection.execute(
+                "DELETE FROM engines WHERE seq <= last_insert_rowid() - ?"
+                " AND (ended IS NOT NULL OR seq < (SELECT max(seq) FROM engines AS other"
+                " WHERE other.device = engines.device))",
+                (ROWS_KEPT,),
+            )
 
     def heartbeat(self, device: str, silent_until: float, loaded: LoadedModels | None = None) -> None:
         """Write a heartbeat of this process, and the models it has `loaded`; None for no change.
@@ -178,9 +183,16 @@ class WorkerRegistry:
 
     def living(self) -> list[WorkerRow]:
         """Return the engines that live, one for each device; it does not check their locks."""
-        rows = self._database.read("SELECT DISTINCT device FROM engines WHERE ended IS NULL ORDER BY device")
-        found = (self.get(row["device"]) for row in rows)
-        return [row for row in found if row is not None and row.lives(self._processes)]
+        return [row for row in self.registered() if row.lives(self._processes)]
+
+    def registered(self) -> list[WorkerRow]:
+        """Return the engines that have not ended in good order, one for each device; some may be dead."""
+        rows = self._database.read(
+            "SELECT * FROM engines WHERE seq IN (SELECT max(seq) FROM engines GROUP BY device)"
+            " AND ended IS NOT ? ORDER BY device",
+            Ended.LEFT,
+        )
+        return [_worker(row) for row in rows]
 
     def last(self, device: str) -> WorkerRow | None:
         """Return the engine that registered last for `device`, however it ended, or None."""

@@ -1,8 +1,9 @@
 """Which waiting job an engine takes: the next in the queue, or one that it is better for than the other engines."""
 
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from itertools import islice
+from typing import Protocol
 
 from wan_mcp.jobs.affinity import EngineInView, choose
 from wan_mcp.jobs.engines_in_view import EnginesInView
@@ -17,19 +18,49 @@ from wan_mcp.schema.enums import JobState
 from wan_mcp.schema.jobs import Job
 from wan_mcp.settings import Settings
 
-__all__ = ["Claims"]
+__all__ = ["Claims", "ClaimsOf", "JobSource"]
+
+
+class JobSource(Protocol):
+    """What an engine claims jobs from; see `Claims`."""
+
+    def are_possible(self) -> bool:
+        """Check whether a job waits that this engine may take."""
+
+    @property
+    def are_done(self) -> bool:
+        """True if no further job will come."""
+
+    def may_go_elsewhere(self, job: Job, devices: Collection[str]) -> bool:
+        """Check whether an engine of another one of these devices may take a job that this one cannot run."""
+
+    def next(self, loaded: LoadedModels, coming: Collection[str]) -> Job | None:
+        """Claim a job, with these models loaded and those downloading; None if there is none for now."""
+
+
+ClaimsOf = Callable[[Settings, JobStore, WorkerRegistry], JobSource]
 
 
 class Claims:
     """The claims of one engine."""
 
-    def __init__(self, settings: Settings, store: JobStore, rows: WorkerRegistry, only: str | None = None) -> None:
-        """Claim for the engine of `settings.device`, under the identity in `rows`; with `only`, the job of that id."""
+    def __init__(
+        self,
+        settings: Settings,
+        store: JobStore,
+        rows: WorkerRegistry,
+        only: str | None = None,
+        engines: EnginesInView | None = None,
+    ) -> None:
+        """Claim for the engine of `settings.device`, under the identity in `rows`; with `only`, the job of that id.
+
+        `engines` are those of the home, for one who claims for many of them.
+        """
         self._only = only
         self._device = settings.device
         self._store, self._rows = store, rows
         self._other_devices = OtherDevices(settings.home, rows, Processes())
-        self._engines = EnginesInView(settings, store, rows)
+        self._engines = engines or EnginesInView(settings, store, rows)
         self._held: dict[str, float] = {}
         """Since when jobs are held back here, with nothing else to do (monotonic)."""
 

@@ -13,10 +13,11 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 from wan_mcp.engine.worker.acquire_device import acquire_device, try_acquire
-from wan_mcp.engine.worker.claims import Claims
+from wan_mcp.engine.worker.claims import Claims, ClaimsOf
 from wan_mcp.engine.worker.downloads import Downloads
 from wan_mcp.engine.worker.reporter import EngineShutdown, Reporter
 from wan_mcp.engine.worker.sharing import Sharing
@@ -116,13 +117,13 @@ class DeviceLost(Exception):
 
 def run_engine(
     settings: Settings, build: Callable[[Settings], Runner], auto_devices: Callable[[], Sequence[str]], *,
-    only: str | None = None, leaving: Callable[[], bool] | None = None,
+    only: str | None = None, leaving: Callable[[], bool] | None = None, claims: ClaimsOf | None = None,
 ) -> None:  # fmt: skip
     """Run the engine of `settings.device` until it has been idle for `engine_idle_s`.
 
     Returns immediately if another engine holds the device. `build` returns the runner for settings whose device is
     that of this engine; `auto_devices` returns the devices that the setting auto means. With `only`, the job of that id
-    is served and no other. `leaving` returns whether to shut down, in place of signals.
+    is served and no other. `leaving` is asked in place of signals, and `claims` makes what is claimed from.
 
     Raises:
         HomeUnusable: the home folder or the job table cannot be used.
@@ -137,7 +138,7 @@ def run_engine(
         return
     lock, device = taken
     settings = settings.model_copy(update={"device": device})
-    engine = _Engine(settings, database, lambda: build(settings), leaving, only)
+    engine = _Engine(settings, database, lambda: build(settings), leaving, claims or partial(Claims, only=only))
     try:
         engine.start(began)
         while not leaving():
@@ -168,12 +169,12 @@ class _Engine:
 
     def __init__(
         self, settings: Settings, database: Database, build: Callable[[], Runner], leaving: Callable[[], bool],
-        only: str | None,
+        claims: ClaimsOf,
     ) -> None:  # fmt: skip
         self.settings = settings
         self.store = JobStore(database)
         self.rows = WorkerRegistry(database)
-        self.claims = Claims(settings, self.store, self.rows, only)
+        self.claims = claims(settings, self.store, self.rows)
         self._timings = Timings(database)
         self._sharing = Sharing(settings, self.store, self.rows, leaving, self.claims.are_possible)
         self._build = build

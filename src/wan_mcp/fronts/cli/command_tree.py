@@ -23,6 +23,7 @@ COMMANDS = (
     "doctor",
     "setup",
     "engine",
+    "cluster",
     "http",
     "token",
     "stdio",

@@ -11,7 +11,21 @@ from typing import Annotated
 import typer
 
 from wan_mcp.errors import JobFailed, UserError, WeightsUnavailable
-from wan_mcp.fronts.cli import clean, compile, doctor, engine, generate, jobs, models, pull, remix, setup, studio, token
+from wan_mcp.fronts.cli import (
+    clean,
+    cluster,
+    compile,
+    doctor,
+    engine,
+    generate,
+    jobs,
+    models,
+    pull,
+    remix,
+    setup,
+    studio,
+    token,
+)
 from wan_mcp.fronts.cli.bench.command import bench
 from wan_mcp.fronts.cli.command_tree import CommandTree
 from wan_mcp.fronts.cli.settings_options import variable, with_setting_flags
@@ -27,7 +41,7 @@ log = logging.getLogger(__name__)
 
 FAILED = 1
 ABORTED = 1
-SERVERS = ("stdio", "http", "studio", "engine")
+SERVERS = ("stdio", "http", "studio", "engine", "cluster")
 """The commands whose stderr is a log."""
 
 app = typer.Typer(
@@ -62,6 +76,7 @@ app.command("again")(remix.again)
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(models.app, name="models")
 app.add_typer(engine.app, name="engine")
+app.command("cluster")(cluster.cluster)
 app.add_typer(token.app, name="token")
 app.command("pull")(pull.pull)
 app.command("compile")(compile.compile_model)
