@@ -5,6 +5,8 @@ import math
 import pytest
 
 from wan_mcp.text import (
+    as_sentence,
+    capitalized,
     duration,
     escaped,
     first_line,
@@ -139,3 +141,9 @@ def test_what_a_terminal_would_obey_is_shown_and_all_else_stays(text: str, shown
 
 def test_line_ends_of_a_long_text_can_be_kept() -> None:
     assert escaped("a\n\tb\r\x1b", keep="\n\t") == "a\n\tb\\r\\x1b"
+
+
+def test_an_error_becomes_a_sentence_and_stays_as_it_is_otherwise() -> None:
+    for words, sentence in (("no job 'x'", "No job 'x'."), ("ÄÖ", "ÄÖ."), ("ﬁle", "FIle."), ("'x' is odd", "'x' is odd.")):
+        assert as_sentence(ValueError(words)) == sentence
+        assert capitalized(words) == sentence[:-1]

@@ -11,6 +11,8 @@ from difflib import get_close_matches
 from rich.filesize import decimal
 
 __all__ = [
+    "as_sentence",
+    "capitalized",
     "duration",
     "escaped",
     "first_line",
@@ -102,6 +104,17 @@ def number(value: float) -> str:
         return str(value)
     # Python refuses to write integers of more than 4300 digits, and an error needs none of them.
     return f"{'-' if value < 0 else ''}1e{math.floor(math.log10(abs(value)))}"
+
+
+def capitalized(text: object) -> str:
+    """Return a text, such as an error, with a capital as its first letter; the rest stays as it is."""
+    words = str(text)
+    return words[:1].upper() + words[1:]
+
+
+def as_sentence(text: object) -> str:
+    """Return a text without a full stop, such as an error, as a sentence."""
+    return f"{capitalized(text)}."
 
 
 def quoted(value: object, longest: int = QUOTED_LENGTH) -> str:

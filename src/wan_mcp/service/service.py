@@ -263,16 +263,16 @@ class JobService(LiveTable):
         await run_sync(move_before, table.store.database, job_id, before, owner_now())
         return await self.view(job_id)
 
-    async def why_unusable(self) -> str | None:
-        """Return why this front cannot read the table or supervise engines; None while it can."""
+    async def health(self) -> tuple[str | None, dict[str, str]]:
+        """Return why this front cannot read the table or supervise engines, None while it can; and engines' states."""
         try:
             await self.newest(limit=1)
+            return self.trouble, await run_sync((await self.engines()).states)
         except UserError as error:
-            return str(error)
+            return str(error), {}
         except Exception as error:  # such as no thread to spare
             log.exception("the health check failed")
-            return f"{type(error).__name__}: {error}"
-        return self.trouble
+            return f"{type(error).__name__}: {error}", {}
 
     async def newest(self, state: JobState | None = None, limit: int = 20) -> list[Job]:
         """Return jobs of one state or all, newest first."""

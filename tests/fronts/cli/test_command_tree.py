@@ -8,6 +8,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from tests.conftest import ending_engines
 from tests.fixtures.command_line import Wan
 from wan_mcp.fronts.cli.command_tree import COMMANDS, settings_first
 from wan_mcp.fronts.cli.completion import COMPLETERS
@@ -52,7 +53,8 @@ def test_every_setting_is_understood_behind_every_command() -> None:
 
 def test_a_setting_behind_the_command_is_followed(here: Wan, settings: Settings) -> None:
     other = settings.home.parent / "other"
-    run = here("generate", "image", "a star", "--steps", 1, "--home", other, "--json")
+    with ending_engines(other):
+        run = here("generate", "image", "a star", "--steps", 1, "--home", other, "--json")
     assert json.loads(run.stdout)["artifacts"][0]["path"].startswith(str(other))
     refused = here("jobs", "--device", "gpu")
     assert refused.returncode == 2

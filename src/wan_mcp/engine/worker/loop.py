@@ -41,6 +41,7 @@ from wan_mcp.media.store import MediaStore
 from wan_mcp.schema.enums import JobState
 from wan_mcp.schema.jobs import Job, JobError
 from wan_mcp.settings import Settings
+from wan_mcp.text import as_sentence
 
 __all__ = ["Runner", "run_engine"]
 
@@ -366,7 +367,7 @@ class _Engine:
         if isinstance(failure, OutOfSpace):
             return JobError(code="out_of_space", message=str(failure))
         if isinstance(failure, HomeUnusable):
-            return JobError(code="home_unusable", message=f"{str(failure)[:1].upper()}{str(failure)[1:]}.")
+            return JobError(code="home_unusable", message=as_sentence(failure))
         if _is_shortage(failure):
             what = failure.strerror if isinstance(failure, OSError) else failure
             words = (

@@ -13,7 +13,6 @@ from typing import Any
 
 import anyio
 import uvicorn
-from anyio.to_thread import run_sync
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -152,15 +151,7 @@ def _routes(service: JobService) -> list[Route]:
 
         It works if it can read the job table, and supervises the engines.
         """
-        try:
-            await service.newest(limit=1)
-            engines = await run_sync((await service.engines()).states)
-            trouble = service.trouble
-        except UserError as error:
-            trouble = str(error)
-        except Exception as error:  # such as no thread to spare
-            log.exception("the health check failed")
-            trouble = f"{type(error).__name__}: {error}"
+        trouble, engines = await service.health()
         if trouble is not None:
             reason = trouble if is_near(request.scope) else discreet(trouble, service.settings.home)
             return JSONResponse({"status": "unusable", "reason": reason}, status_code=503)

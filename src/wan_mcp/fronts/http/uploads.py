@@ -21,7 +21,7 @@ from wan_mcp.schema.requests import CaptionRequest
 from wan_mcp.service.owners import owner_now
 from wan_mcp.service.service import JobService
 from wan_mcp.service.uploads import LINKS
-from wan_mcp.text import in_bytes, instant
+from wan_mcp.text import as_sentence, in_bytes, instant
 
 __all__ = ["is_upload_link", "upload_routes"]
 
@@ -110,21 +110,16 @@ class _Uploads:
         except TimeoutError:
             return self._form(f"The picture did not arrive within {READ_S / 60:g} minutes.", 408)
         except TooLarge as error:
-            return self._form(_sentence(error), 413)
+            return self._form(as_sentence(error), 413)
         except QuotaReached as error:
-            return self._form(_sentence(error), 429)
+            return self._form(as_sentence(error), 429)
         except UserError as error:
             log.info("a picture sent by a link was refused: %s", error)
-            return self._form(_sentence(discreet(str(error), self._service.settings.home)), 400)
+            return self._form(as_sentence(discreet(str(error), self._service.settings.home)), 400)
         except ClientDisconnect:
             return Response(status_code=400)
         if received is None:
             return upload_page(ENDED, ENDED_WORDS, status=404)
         image, notes = received
         words = f"It has {image.width}x{image.height} pixels. Go back to your chat and say that it is sent."
-        return upload_page("The picture has arrived", " ".join([words, *(_sentence(note) for note in notes)]))
-
-
-def _sentence(words: object) -> str:
-    text = str(words)
-    return f"{text[:1].upper()}{text[1:]}."
+        return upload_page("The picture has arrived", " ".join([words, *(as_sentence(note) for note in notes)]))

@@ -13,6 +13,7 @@ from starlette.responses import JSONResponse
 
 from wan_mcp.errors import UserError
 from wan_mcp.fronts.openai.answers import ErrorAnswer, ErrorDetail
+from wan_mcp.text import capitalized
 
 __all__ = ["NO_REPETITION", "ApiError", "body_of", "error_answer", "of_form", "of_user_error"]
 
@@ -109,7 +110,7 @@ def of_user_error(error: UserError, names: Mapping[str, str]) -> ApiError:
             message = _named(message, name, theirs)
     headers = {"Retry-After": "5"} if status == 429 else NO_REPETITION if status >= 500 else {}
     if message.partition(" ")[0] not in names.values():
-        message = message[:1].upper() + message[1:]
+        message = capitalized(message)
     return ApiError(status, message, code=code, param=names.get(ours, ours) if ours else None, headers=headers)
 
 

@@ -16,7 +16,7 @@ from wan_mcp.fronts.identity import owner_of_request
 from wan_mcp.fronts.web.shapes import Action, Problem
 from wan_mcp.service.owners import HOME_USER
 from wan_mcp.service.service import JobService
-from wan_mcp.text import in_bytes
+from wan_mcp.text import capitalized, in_bytes
 
 __all__ = [
     "MAKE_ROOM",
@@ -99,7 +99,7 @@ def problem_of(error: UserError) -> tuple[int, Problem]:
     if isinstance(error, ConsentNeeded):
         words = f"{error.facts}. Get the model first"
         action = Action(do="get_model", label=f"Get {in_bytes(error.size)}", model=error.model)
-    return status, Problem(error=f"{words[:1].upper()}{words[1:]}", code=code, action=action)
+    return status, Problem(error=capitalized(words), code=code, action=action)
 
 
 class Answers:

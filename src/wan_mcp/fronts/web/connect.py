@@ -31,7 +31,7 @@ class ConnectRoutes:
 
     async def test(self, request: Request) -> Response:
         """Report whether the server works, to a page that has no token for /healthz."""
-        trouble = await self._service.why_unusable()
+        trouble, _ = await self._service.health()
         return self._answers.json(request, HealthAnswer(version=wan_mcp.__version__, trouble=trouble))
 
     async def show(self, request: Request) -> Response:

@@ -21,6 +21,7 @@ from wan_mcp.schema.requests import CaptionRequest
 from wan_mcp.service.elsewhere import may_be_named
 from wan_mcp.service.owners import owner_now
 from wan_mcp.service.service import JobService
+from wan_mcp.text import as_sentence
 
 __all__ = ["Inputs", "crop_of"]
 
@@ -76,8 +77,7 @@ class Inputs:
         try:
             return await self._bodies.read(request, owner_now())
         except TooLarge as error:
-            words = str(error)
-            raise Refusal(413, error.code, f"{words[:1].upper()}{words[1:]}.") from error
+            raise Refusal(413, error.code, as_sentence(error)) from error
 
     async def show(self, request: Request) -> Response:
         """Serve a picture that was taken in; to a page elsewhere, one that it has sent."""
