@@ -144,6 +144,11 @@ def test_line_ends_of_a_long_text_can_be_kept() -> None:
 
 
 def test_an_error_becomes_a_sentence_and_stays_as_it_is_otherwise() -> None:
-    for words, sentence in (("no job 'x'", "No job 'x'."), ("ÄÖ", "ÄÖ."), ("ﬁle", "FIle."), ("'x' is odd", "'x' is odd.")):
+    for words, sentence in (
+        ("no job 'x'", "No job 'x'."),
+        ("ÄÖ", "ÄÖ."),
+        ("ﬁle", "FIle."),
+        ("'x' is odd", "'x' is odd."),
+    ):
         assert as_sentence(ValueError(words)) == sentence
         assert capitalized(words) == sentence[:-1]

@@ -1,5 +1,7 @@
 """What the clients' tests share: one installation for all of them, and each client's environment and story."""
 
+import os
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -7,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.clients.environments import python_environment
+from tests.clients.environments import node_environment, node_of, python_environment
+from tests.clients.inspector import Inspector
 from tests.clients.installation import Installation, Json, run_script
 from tests.conftest import ending_engines
 from tests.support.patience import PATIENCE_S
@@ -130,3 +133,14 @@ def stories(installation: Installation, connect: Connect) -> Callable[[str, str]
 def story(request: pytest.FixtureRequest, stories: Callable[[str, str], Story]) -> Story:
     """The story of each client on each transport."""
     return stories(*request.param)
+
+
+@pytest.fixture(scope="session")
+def inspector(installation: Installation, http_server: Json, tmp_path_factory: pytest.TempPathFactory) -> Inspector:
+    npm = shutil.which("npm")
+    if npm is None:
+        pytest.skip("npm is not installed; it brings the MCP Inspector and the Node that it needs")
+    folder = node_environment("inspector", npm)
+    if node_of(folder) is None:
+        pytest.skip(f"npm has no Node 22 for this machine ({os.uname().sysname} {os.uname().machine})")
+    return Inspector(folder, installation, http_server, tmp_path_factory.mktemp("inspector"))

@@ -1,8 +1,6 @@
 """The MCP Inspector's command line, an official client in TypeScript, in both protocol eras."""
 
 import json
-import os
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -10,60 +8,12 @@ import imageio_ffmpeg
 import pytest
 
 from tests.clients.conftest import TOOLS, TRANSPORTS
-from tests.clients.environments import node_environment, node_of
-from tests.clients.installation import Installation, Json, client_environment
+from tests.clients.inspector import TOOL_ERROR, Inspector
+from tests.clients.installation import Installation
 from tests.support.patience import PATIENCE_S
 
-LAUNCHER = Path("node_modules/@modelcontextprotocol/inspector/clients/launcher/build/index.js")
 ERAS = ("legacy", "modern")
-TOOL_ERROR = 5  # the Inspector's exit status for a result that is an error
 VIDEO = {"prompt": "an orange diamond bounces on a teal background", "num_frames": 9, "steps": 4, "seed": 41}
-
-
-class Inspector:
-    """The command line in its environment."""
-
-    def __init__(self, folder: Path, installation: Installation, http_server: Json, home: Path) -> None:
-        node = node_of(folder)
-        self._command = [str(node), str(folder / LAUNCHER), "--cli"]
-        self._environment = {**client_environment(), "HOME": str(home)}
-        stdio = installation.stdio()
-        settings = [part for name, value in stdio["env"].items() for part in ("-e", f"{name}={value}")]
-        self._servers = {
-            "stdio": [stdio["command"], *stdio["args"], *settings],
-            "http": ["--server-url", http_server["url"], "--transport", "http"],
-        }
-
-    def run(self, transport: str, *arguments: str, status: int = 0) -> tuple[str, str]:
-        """Run it: what it wrote to stdout and stderr."""
-        ran = subprocess.run(
-            [*self._command, *self._servers[transport], *arguments],
-            env=self._environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE_S,
-        )
-        assert ran.returncode == status, f"{ran.stdout[-1500:]}\n{ran.stderr[-1500:]}"
-        return ran.stdout, ran.stderr
-
-    def call(self, transport: str, tool: str, arguments: Json, *options: str, status: int = 0) -> Json:
-        """Call a tool: its result."""
-        call = ("--method", "tools/call", "--tool-name", tool, "--tool-args-json", json.dumps(arguments))
-        output, _ = self.run(transport, *call, *options, "--format", "json", status=status)
-        result: Json = json.loads(output)["result"]
-        return result
-
-
-@pytest.fixture(scope="session")
-def inspector(installation: Installation, http_server: Json, tmp_path_factory: pytest.TempPathFactory) -> Inspector:
-    npm = shutil.which("npm")
-    if npm is None:
-        pytest.skip("npm is not installed; it brings the MCP Inspector and the Node that it needs")
-    folder = node_environment("inspector", npm)
-    if node_of(folder) is None:
-        pytest.skip(f"npm has no Node 22 for this machine ({os.uname().sysname} {os.uname().machine})")
-    return Inspector(folder, installation, http_server, tmp_path_factory.mktemp("inspector"))
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
@@ -88,8 +38,7 @@ def test_the_inspector_makes_a_video_and_saves_one_that_plays(
     assert {block["type"] for block in result["content"]} == {"text", "resource_link", "image"}
     [artifact] = result["structuredContent"]["artifacts"]
     saved = tmp_path / "saved.mp4"
-    reading = ("--method", "resources/read", "--uri", artifact["uri"], "--output", str(saved), "--output-format", "raw")
-    inspector.run(transport, *reading, "--protocol-era", era)
+    inspector.read(transport, artifact["uri"], saved, "--protocol-era", era)
     assert saved.read_bytes() == Path(artifact["path"]).read_bytes()
     assert frames_of(saved) == VIDEO["num_frames"]
     assert installation.fronts_left() == []
@@ -97,7 +46,7 @@ def test_the_inspector_makes_a_video_and_saves_one_that_plays(
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 def test_the_inspector_shows_why_a_call_was_refused(inspector: Inspector, transport: str) -> None:
-    result = inspector.call(transport, "generate_video", {**VIDEO, "steps": 9999}, status=TOOL_ERROR)
+    result = inspector.call(transport, "generate_video", {**VIDEO, "steps": 9999}, statuses=(TOOL_ERROR,))
     assert result["content"] == [
         {
             "type": "text",

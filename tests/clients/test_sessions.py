@@ -1,4 +1,4 @@
-"""A creative session through the clients of agent frameworks: from an idea to a file, kept or thrown away."""
+"""A creative session of ten steps through every client: from an idea to a file, kept or thrown away."""
 
 import hashlib
 from pathlib import Path
@@ -6,26 +6,28 @@ from pathlib import Path
 import pytest
 
 from tests.clients.conftest import TOOLS, Connect
+from tests.clients.inspector import Inspector
 from tests.clients.installation import Installation, Json
 
-WHOLE = "fastmcp"
-BRIEF = ("openai_agents", "pydantic_ai")
+CLIENTS = ("mcp1", "mcp2", "langchain", "fastmcp", "openai_agents", "pydantic_ai", "inspector")
 MADE = ("image", "variation", "video", "extended", "remix")
 
 
-@pytest.fixture(params=[WHOLE, *BRIEF], scope="module")
+@pytest.fixture(params=CLIENTS, scope="module")
 def told(request: pytest.FixtureRequest, connect: Connect) -> Json:
     """What a client went through, all of it over one server."""
-    status, told = connect(request.param, "http").run(do="session", whole=request.param == WHOLE)
+    if request.param == "inspector":
+        inspector: Inspector = request.getfixturevalue("inspector")
+        return inspector.session("http")
+    status, told = connect(request.param, "http").run(do="session")
     assert status == 0
-    return told | {"whole": request.param == WHOLE}
+    return told
 
 
 def test_every_step_of_a_session_leads_to_the_next(told: Json) -> None:
     assert {tool["name"] for tool in told["tools"]} == TOOLS
     assert "wan-mini" in told["idea"]["text"]
-    made = {name: told[name]["structured"] for name in MADE if name in told}
-    assert set(made) == (set(MADE) if told["whole"] else {"image", "video"})
+    made = {name: told[name]["structured"] for name in MADE}
     assert {name: facts["status"] for name, facts in made.items()} == dict.fromkeys(made, "succeeded")
     assert made["video"]["request"]["image"] == made["image"]["artifacts"][0]["uri"]
     assert told["film"]["sha256"] == _digest(made["video"])
@@ -37,9 +39,7 @@ def test_every_step_of_a_session_leads_to_the_next(told: Json) -> None:
     assert "list_jobs" in told["gone"]["text"]
 
 
-def test_a_whole_session_varies_extends_and_describes_what_it_has_made(told: Json) -> None:
-    if not told["whole"]:
-        pytest.skip("this client goes through a shorter session")
+def test_a_session_varies_extends_and_describes_what_it_has_made(told: Json) -> None:
     image, variation, video, extended, remix = (told[name]["structured"] for name in MADE)
     assert variation["request"] == image["request"] | {"seed": variation["seed"]}
     assert variation["seed"] != image["seed"]

@@ -79,7 +79,7 @@ async def _do(connect: Connect, task: Json) -> Json:
                 return {"connected_s": connected, **await _story(client, task["short_wait_s"])}
             case "session":
                 call, read = partial(_call, client), partial(_read, client)
-                return {"tools": await client.tools(), **await session(call, read, whole=task["whole"])}
+                return {"tools": await client.tools(), **await session(call, read)}
             case "calls":
                 return {"answers": [await _call(client, name, **arguments) for name, arguments in task["calls"]]}
             case "abandon":
