@@ -370,12 +370,9 @@ class _Engine:
             return JobError(code="home_unusable", message=as_sentence(failure))
         if _is_shortage(failure):
             what = failure.strerror if isinstance(failure, OSError) else failure
-            words = (
-                f"The machine was short of something {job.attempt} times ({what}): of threads, open files or processes."
-            )
-            return JobError(
-                code="machine_short", message=f"{words} Close other programs, or raise its limits; try again."
-            )
+            words = f"The machine was short of something {job.attempt} times ({what}): of threads, open files or "
+            words += "processes. Close other programs, or raise its limits; try again."
+            return JobError(code="machine_short", message=words)
         log.exception("job %s failed unexpectedly", job.id, exc_info=failure)
         return JobError(
             code="internal",
