@@ -3,7 +3,7 @@
     python -m benchmarks.parallel.server           # on a host with two GPUs: about six minutes
     python -m benchmarks.parallel.server --tiny    # the same script on the CPU: one engine, so nothing is shared
 
-One job on all GPUs; two waiting jobs, one on each; and a GPU whose engine is killed while it helps with a job. Writes
+One job on all GPUs; three jobs at once; and a GPU whose engine is killed while it helps with a job. Writes
 what was said, with times, and the engines' log; ends with an error if a job did not succeed, or was not shared.
 """
 
@@ -49,7 +49,7 @@ async def story(home: Path, tell: Transcript, gpus: int, tiny: bool) -> None:
         if frames[0] != frames[1]:
             raise RuntimeError("the same request on the same GPUs has other frames")
         tell.say("the same request again: the same frames")
-        tell.say("three jobs at once: the first has all GPUs, the other two have one each")
+        tell.say("three jobs at once: each GPU runs its own")
         began = perf_counter()
         jobs = [
             await call(client, tell, "generate_video", **video("480p", tiny, seed=4 + n, wait_s=0)) for n in range(3)
