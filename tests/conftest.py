@@ -51,6 +51,13 @@ def pytest_collect_directory(
     return folder if folder is None else known.setdefault(path, folder)
 
 
+@pytest.hookimpl(optionalhook=True)  # without the plug-in nobody knows it
+def pytest_xdist_auto_num_workers() -> int:
+    """Run one process more than there are cores: tests wait for processes, locks and deadlines in between."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return cores + 1
+
+
 @pytest.hookimpl(tryfirst=True)  # before the plug-in that shares the tests out
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Tests of a file stay together; those for a GPU are skipped without one (torch is asked only if there are any)."""
