@@ -10,7 +10,7 @@ import stat
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -26,6 +26,7 @@ from wan_mcp.errors import OutOfSpace
 from wan_mcp.jobs.database import Database
 from wan_mcp.jobs.notices import Notices, key_of
 from wan_mcp.logs import log_to_stderr
+from wan_mcp.schema.jobs import Job
 from wan_mcp.schema.requests import ImageRequest
 from wan_mcp.service import on_done
 from wan_mcp.service.done_command import run_command
@@ -202,6 +203,32 @@ async def test_a_notice_outlives_the_front_that_owes_it(
     receiver.statuses.clear()
     async with serving(settings):
         await until(lambda: not due(settings))
+
+
+async def test_one_notice_that_cannot_be_made_or_has_an_odd_row_costs_no_other(
+    settings: Settings, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = on_done.notice_of
+
+    def notice(job: Job, *, paths: bool) -> bytes:
+        if job.plan.prompt_asked == "a defect":
+            raise IndexError("nobody expects this")
+        return whole(job, paths=paths)
+
+    monkeypatch.setattr(on_done, "notice_of", notice)
+    settings = telling(settings, receiver.url)
+    receiver.statuses += [503]
+    async with serving(settings) as service:
+        odd = await finished(service)
+        await receiver.until(1)
+        with closing(Database(settings.database)) as database, database.write() as connection:
+            connection.execute("UPDATE notices SET attempts = -100, next_at = 0 WHERE job = ?", (odd,))
+        defective = await finished(service, "a defect")
+        other = await finished(service)
+        await receiver.until(3)
+        await until(lambda: due(settings) == [defective])
+        assert service.trouble is None
+    assert {headers["webhook-id"] for headers, _ in receiver.received} == {odd, other}
 
 
 async def test_a_front_that_ends_waits_for_the_notices_that_it_can_still_send(

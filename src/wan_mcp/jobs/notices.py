@@ -6,6 +6,8 @@ mark is removed when the notice has arrived; a deleted job takes its mark along.
 """
 
 import hashlib
+import json
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from wan_mcp.jobs.database import Database
@@ -36,14 +38,19 @@ class Notices:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def due(self, key: str, now: float) -> list[DueNotice]:
-        """Return the notices of a setting that are to be sent at `now` (Unix time), the job that ended first first."""
+    def due(self, key: str, now: float, but: Collection[str] = ()) -> list[DueNotice]:
+        """Return the notices of a setting that are to be sent at `now` (Unix time), the job that ended first first.
+
+        Those of the jobs in `but` are left out.
+        """
         rows = self._database.read(
-            "SELECT id, coalesce(attempts, 0) AS attempts FROM jobs LEFT JOIN notices ON notices.job = jobs.id"
+            "SELECT id, max(0, coalesce(attempts, 0)) AS attempts"
+            " FROM jobs LEFT JOIN notices ON notices.job = jobs.id"
             f" WHERE notify = ? AND notify != '' AND {ENDED} AND coalesce(next_at, 0) <= ?"
-            " ORDER BY finished_at LIMIT ?",
+            " AND id NOT IN (SELECT value FROM json_each(?)) ORDER BY finished_at LIMIT ?",
             key,
             now,
+            json.dumps([*but]),
             AT_ONCE,
         )
         return [DueNotice(row["id"], row["attempts"]) for row in rows]

@@ -45,7 +45,7 @@ class KeptShots:
 
         try:
             frames: NDArray[np.uint8] = np.load(self._file(number), mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError, EOFError):
+        except Exception:  # not there, or damaged: numpy reads the head as Python, and raises what its parser raises
             return None
         return frames if frames.dtype == np.uint8 and frames.ndim == 4 else None
 

@@ -101,6 +101,8 @@ class OnDone:
         self._under_way: set[str] = set()
         self._not_before: dict[str, float] = {}
         """When a job is tried again of which not even a failure could be noted; Unix time."""
+        self._defective: set[str] = set()
+        """Jobs whose notices cannot be sent for a reason that nothing here expects; another process may know better."""
 
     async def run(self, works: Callable[[], None]) -> None:
         """Tell of jobs for as long as this front runs; call `works` after each turn without an error."""
@@ -144,7 +146,7 @@ class OnDone:
         if table is None or not self._is_mine():
             return []
         now = self._clock()
-        found = await run_sync(table[1].due, self._key, now)
+        found = await run_sync(table[1].due, self._key, now, self._defective)
         return [(table, notice) for notice in found if self._not_before.get(notice.job_id, now) <= now]
 
     async def _tell(self, store: JobStore, notices: Notices, due: DueNotice) -> None:
@@ -153,6 +155,9 @@ class OnDone:
         except UserError as error:  # such as a disk that is full: the table cannot say when to try again
             log.error("WAN_MCP_ON_DONE for job %s: %s; trying again in %.0f s", due.job_id, error, PAUSES_S[0])
             self._not_before[due.job_id] = self._clock() + PAUSES_S[0]
+        except Exception:  # one notice must not end the others
+            log.exception("WAN_MCP_ON_DONE for job %s is not sent by this process", due.job_id)
+            self._defective.add(due.job_id)
         else:
             self._not_before.pop(due.job_id, None)
         finally:

@@ -55,7 +55,7 @@ class EmbeddingFiles:
             embedding[:, : kept.shape[1]] = kept
         except FileNotFoundError:  # another engine has just removed it
             return None
-        except (OSError, SafetensorError, KeyError, ValueError, RuntimeError) as error:
+        except (OSError, SafetensorError, KeyError, ValueError, TypeError, RuntimeError) as error:
             log.warning("prompt embedding %s is removed and computed again: %s", file.name, error)
             _remove(file)
             return None

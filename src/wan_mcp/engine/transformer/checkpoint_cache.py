@@ -22,6 +22,7 @@ from wan_mcp.engine.transformer.block import BlockKind
 from wan_mcp.engine.transformer.weight_store import WeightStore
 from wan_mcp.engine.transformer.weights import BlockWeights
 from wan_mcp.files import atomic_folder, sweep_stale
+from wan_mcp.parsing import parse_json
 from wan_mcp.permissions import make_folder
 from wan_mcp.text import in_bytes
 
@@ -41,7 +42,7 @@ class CachedDenoiser:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._blocks = int(json.loads((folder / INDEX).read_text())["blocks"])
+        self._blocks = int(parse_json((folder / INDEX).read_text())["blocks"])
 
     @property
     def bytes(self) -> int:
@@ -105,7 +106,7 @@ class WeightsCache:
         """Return the denoiser with this key, if it is cached."""
         try:
             return CachedDenoiser(self._folder / key)
-        except (OSError, ValueError, KeyError):
+        except (OSError, ValueError, KeyError, TypeError, OverflowError):
             return None
 
     def write(self, key: str, blocks: Sequence[Mapping[str, Tensor]], rest: Mapping[str, Tensor]) -> bool:

@@ -126,13 +126,15 @@ def test_kept_shots_of_other_weights_or_another_request_are_not_joined(bench: Be
     assert denoised(ear) == [1, 2, 3]
 
 
-def test_a_shot_that_was_cut_short_on_the_disk_is_made_again(bench: Bench) -> None:
+def test_a_shot_that_was_cut_short_or_damaged_on_the_disk_is_made_again(bench: Bench) -> None:
     shots = KeptShots(bench.settings.home, "0" * 20, {})
     shots.keep(0, np.ones((5, 8, 8, 3), np.uint8))
     assert shots.frames(0) is not None
     [file] = (bench.settings.home / "media" / "shots").glob("*.npy")
-    file.write_bytes(file.read_bytes()[:-8])
-    assert shots.frames(0) is None
+    whole = file.read_bytes()
+    for damaged in (whole[:-8], whole[:50], b"", whole.replace(b"}", b"("), whole.replace(b"(5", b"(-1"), whole[::-1]):
+        file.write_bytes(damaged)
+        assert shots.frames(0) is None
 
 
 def test_shots_are_removed_with_their_job_and_at_the_next_start_if_it_has_ended(bench: Bench) -> None:
