@@ -18,9 +18,12 @@ from wan_mcp.errors import UserError
 from wan_mcp.fronts.mcp.server import build_server
 from wan_mcp.jobs.database import Database
 from wan_mcp.jobs.device_lock import engine_lock
+from wan_mcp.jobs.devices import DeviceNames
+from wan_mcp.jobs.notices import Notices
 from wan_mcp.jobs.store import JobStore
 from wan_mcp.jobs.supervisor import Supervisor
 from wan_mcp.jobs.timings import Timings
+from wan_mcp.jobs.uploads import Uploads
 from wan_mcp.schema.enums import JobState
 from wan_mcp.service.repair import unreadable_rows
 from wan_mcp.service.service import serving
@@ -28,8 +31,21 @@ from wan_mcp.settings import Settings
 
 __all__ = ["fuzz_rows"]
 
-TABLES = ("jobs", "jobs", "jobs", "jobs", "engines", "timings", "machines", "auto_device")
-KEYS = {"jobs": {"seq", "id"}, "engines": {"seq"}, "machines": {"device"}, "auto_device": {"only"}, "timings": set()}
+TABLES = (
+    *("jobs", "jobs", "jobs", "jobs", "engines", "timings", "machines", "auto_device"),
+    *("auto_devices", "device_models", "uploads", "notices"),
+)
+KEYS = {
+    "jobs": {"seq", "id"},
+    "engines": {"seq"},
+    "machines": {"device"},
+    "auto_device": {"only"},
+    "auto_devices": {"place"},
+    "device_models": {"device"},
+    "uploads": {"id"},
+    "notices": {"job"},
+    "timings": set(),
+}
 """The columns that are left as they are: they say which row it is."""
 WORDS = (
     *(
@@ -129,6 +145,12 @@ class _Home:
                 "INSERT INTO engines (device, pid, pid_created, deadline_at, identity, silent_until, silence_s)"
                 " VALUES ('cpu', 1, 0, 0, '-/-/1/-', 0, 0)"
             )
+            connection.execute("INSERT INTO auto_devices VALUES (0, 'cpu')")
+            connection.execute("INSERT INTO device_models VALUES ('cpu', 'a model')")
+            connection.execute("INSERT INTO notices (job, attempts, next_at, problem) SELECT id, 1, 0, 'x' FROM jobs")
+            connection.execute("UPDATE jobs SET notify = 'x'")
+        uploads = Uploads(self._database)
+        self._uploads = [uploads.add("", "0" * 64).id, uploads.offer("")[0].id]
 
     def spoil(self, chance: random.Random) -> str:
         """Change one to three values; return where."""
@@ -155,7 +177,7 @@ class _Home:
     def use(self) -> list[str]:
         """Do what engines, supervisors and `doctor` do with the tables."""
         faults = []
-        supervisor = Supervisor(self._settings, self._store)
+        supervisor, notices = Supervisor(self._settings, self._store), Notices(self._database)
         uses: dict[str, Callable[[], object]] = {
             "supervise": supervisor.supervise,
             "the machine": supervisor.machine,
@@ -166,6 +188,12 @@ class _Home:
             "find unreadable rows": lambda: unreadable_rows(self._database),
             "newest": lambda: self._store.listed(limit=100),
             "timings": lambda: Timings(self._database).record_start("cpu", 1.0),
+            "the devices": lambda: DeviceNames(self._database).of("auto"),
+            "the uploads": lambda: [Uploads(self._database).find(each, "") for each in self._uploads],
+            "a link": lambda: Uploads(self._database).offer(""),
+            "the notices": lambda: [
+                notices.note_failure(due.job_id, 0.0, "x") for due in notices.due("x", 1e12) if due.attempts >= 0
+            ],
         }
         for name, use in uses.items():
             try:

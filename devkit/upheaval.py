@@ -53,8 +53,9 @@ READY = ("ready engines", "first ranks", "helping ranks")
 AT_ONCE = 8  # calls of a front without an answer
 MAX_PAUSE_S = 1.6  # between two hits
 HURRY = 0.02  # of the looks at a machine without a ready engine, those that hit all the same
-QUIET_S = 15.0  # in every second stretch of this length jobs come one by one, so that engines share them
-PEACE = 0.01  # of the looks at such a time without a shared job, those that hit all the same
+RANK_HITS = 20  # at shared jobs, which come one by one when the rest is over
+LONG = {"steps": 50, "count": 4, "num_frames": 5, "wait_s": 0}  # some seconds
+RANKS_S = 900.0  # at most, for all of them
 STOPPED_S = 4.0  # longer than the deadline of a step below, and than a front's patience
 DRAIN_S = 400.0
 SUBMITS = (2, 2, 6, 6, 2, 1)  # how much each front asks for: only jobs for several devices can be shared
@@ -148,6 +149,8 @@ class Upheaval:
         try:
             self._upset(database)
             self._drain(JobStore(database), database)
+            self._upset_ranks(database)
+            self._drain(JobStore(database), database)
             self._judge(database)
         finally:
             for front in self._fronts:
@@ -167,28 +170,62 @@ class Upheaval:
         while (jobs := self._count(database)) < self._jobs or kills < self._kills:
             if submitted > REFUSED and not jobs:
                 raise RuntimeError("no call starts a job")
-            quiet = int(time.monotonic() / QUIET_S) % 2 == 1
-            [front] = self._random.choices(self._fronts, SUBMITS) if not quiet else [self._sharing]
-            room = front.unanswered < AT_ONCE if not quiet else not (front.unanswered or self._unfinished(database))
-            due = quiet or jobs < self._jobs * (kills + 1) / self._kills
-            if due and front.ready.is_set() and room:
-                front.call(*self._asked(front, submitted, long=quiet))
+            [front] = self._random.choices(self._fronts, SUBMITS)
+            due = jobs < self._jobs * (kills + 1) / self._kills
+            if due and front.ready.is_set() and front.unanswered < AT_ONCE:
+                front.call(*self._asked(front, submitted))
                 submitted += 1
-                if self._random.random() < CANCELLED and front.acknowledged:
-                    front.cancel(self._random.choice(sorted(front.acknowledged)))
+                if self._random.random() < CANCELLED:
+                    self._cancel(front, database)
             self._note_recoveries(database)
             self._continue()
             self._meetings |= {file.parent.name for file in self._home.glob("meetings/*/begun.json")}
-            if (
-                jobs
-                and kills < self._kills
-                and time.monotonic() >= next_hit
-                and (kind := self._hit(database, quiet=quiet))
-            ):
+            if jobs and kills < self._kills and time.monotonic() >= next_hit and (kind := self._hit(database)):
                 self._report.hits[kind] += 1
                 kills += "stopped" not in kind
                 next_hit = time.monotonic() + self._random.uniform(0.05, MAX_PAUSE_S)
             time.sleep(0.02)
+
+    def _upset_ranks(self, database: Database) -> None:
+        """Kill one rank after the other of jobs that engines share."""
+        store, hits, number = JobStore(database), 0, self._count(database)
+        end = time.monotonic() + RANKS_S
+        while hits < RANK_HITS and time.monotonic() < end:
+            unfinished = store.unfinished()
+            if not unfinished and self._sharing.ready.is_set() and not self._sharing.unanswered:
+                number += 1
+                self._sharing.call("generate_video", {"prompt": f"shared {number}", "seed": number, **LONG})
+            helping = helpers(self._home, unfinished)
+            if helping:
+                [(helper, job), *_] = helping.items()
+                kind, device = self._random.choice([("helping ranks", helper), ("first ranks", job.device)])
+                if self._kill_on(device, unfinished, database):
+                    hits += 1
+                    self._report.hits[kind] += 1
+                    self._meetings.add(f"{job.id}-{job.attempt}")
+                while helpers(self._home, store.unfinished()):
+                    time.sleep(0.02)
+            self._note_recoveries(database)
+            time.sleep(0.02)
+
+    def _kill_on(self, device: str | None, unfinished: list[Job], database: Database) -> bool:
+        """Kill the engine of a device; return whether there is one."""
+        pids = database.read("SELECT pid FROM engines WHERE device = ? ORDER BY seq DESC LIMIT 1", device)
+        found = [engine for engine in self._engines() if pids and engine.pid == pids[0]["pid"]]
+        for engine in found:
+            self._kill(engine, device, unfinished)
+        return bool(found)
+
+    def _kill(self, engine: psutil.Process, device: str | None, unfinished: list[Job]) -> None:
+        """Kill an engine, and note when the job was lost that it ran."""
+        engine.kill()
+        lost = (job for job in unfinished if job.state is JobState.RUNNING and job.device == device)
+        self._hit_jobs |= {job.id: (job.attempt, time.monotonic()) for job in lost}
+
+    def _cancel(self, front: Front, database: Database) -> None:
+        waiting = [job.id for job in JobStore(database).unfinished() if job.id in front.acknowledged]
+        if waiting:
+            front.cancel(self._random.choice(waiting))
 
     def _note_recoveries(self, database: Database) -> None:
         for job_id, (attempt, since) in list(self._hit_jobs.items()):
@@ -198,19 +235,17 @@ class Upheaval:
             if row["attempt"] > attempt or row["state"] not in ("queued", "running"):
                 del self._hit_jobs[job_id]
 
-    def _asked(self, front: Front, number: int, *, long: bool) -> tuple[str, dict[str, Any]]:
-        """Return the tool and the arguments of a job; engines share a long one."""
+    def _asked(self, front: Front, number: int) -> tuple[str, dict[str, Any]]:
+        """Return the tool and the arguments of a job."""
         asked: dict[str, Any] = {"prompt": f"number {number}", "seed": number, "steps": 4, "wait_s": 0}
         kind = self._random.random()
-        if long:
-            return "generate_video", asked | {"num_frames": 5, "steps": 150, "model": MODELS[0]}
         if isinstance(front, HttpFront) and kind < 0.3:
             return "caption_image", {"image": "", "wait_s": 0}
         if kind < 0.3:
             return "generate_image", asked
         return "generate_video", asked | {"num_frames": 5, "model": self._random.choice(MODELS)}
 
-    def _hit(self, database: Database, *, quiet: bool) -> str | None:
+    def _hit(self, database: Database) -> str | None:
         """Hit somebody of a random kind; return the kind, or None if there is nobody."""
         engines: dict[str, list[psutil.Process]] = {}
         unfinished = JobStore(database).unfinished()
@@ -230,8 +265,6 @@ class Upheaval:
         }
         if not weights or (not any(kind in engines for kind in READY) and self._random.random() > HURRY):
             return None
-        if quiet and not ranks and self._random.random() > PEACE:
-            return None
         [kind] = self._random.choices(list(weights), list(weights.values()))
         if "fronts" in kind:
             front = self._random.choice(self._fronts)
@@ -244,10 +277,7 @@ class Upheaval:
         if kind == "stopped engines":
             self._stop(engine.pid)
         else:
-            engine.kill()
-            device = devices.get(engine.pid)
-            killed = (job for job in unfinished if job.state is JobState.RUNNING and job.device == device)
-            self._hit_jobs |= {job.id: (job.attempt, time.monotonic()) for job in killed if kind in READY}
+            self._kill(engine, devices.get(engine.pid), unfinished)
         return kind
 
     def _kind_of(self, engine: psutil.Process, database: Database) -> str:
@@ -290,10 +320,6 @@ class Upheaval:
         count: int = database.read("SELECT count(*) FROM jobs")[0][0]
         return count
 
-    def _unfinished(self, database: Database) -> int:
-        count: int = database.read("SELECT count(*) FROM jobs WHERE state IN ('queued', 'running')")[0][0]
-        return count
-
     def _drain(self, store: JobStore, database: Database) -> None:
         self._continue(all_of_them=True)
         end = time.monotonic() + DRAIN_S
@@ -324,7 +350,7 @@ class Upheaval:
             elif job.state is not JobState.SUCCEEDED:
                 faults.append(f"job {job.id} is {job.state}: {job.error.message if job.error else job.progress}")
             faults += [f"{path} is not what its job says" for path in _wrong_files(job)]
-            results = 0 if isinstance(job.plan, CaptionPlan) else 1
+            results = 0 if isinstance(job.plan, CaptionPlan) else job.plan.count
             if job.state is JobState.SUCCEEDED and len(job.artifacts) != results:
                 faults.append(f"job {job.id} has {len(job.artifacts)} results")
         faults += [f"{file} is half a file" for file in self._home.rglob("*.part*")]

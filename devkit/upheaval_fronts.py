@@ -117,6 +117,8 @@ class StdioFront(Front):
     def _read(self, process: "subprocess.Popen[str]") -> None:
         assert process.stdout is not None
         for line in process.stdout:
+            if process is not self.process:
+                return
             with suppress(ValueError, AttributeError):
                 answer = json.loads(line)
                 if answer.get("id") == 0:

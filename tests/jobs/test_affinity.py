@@ -76,9 +76,19 @@ def test_a_job_waits_for_the_engine_that_holds_its_model_only_where_it_ends_soon
 
 
 def test_a_job_does_not_wait_for_an_engine_that_may_not_take_it_or_is_late() -> None:
-    line = [waiting("a", devices=frozenset({"cuda:0"}))]
-    assert taken(engine("cuda:0"), [engine("cuda:1", "a", 1.0)], line) is line[0]
+    for_one, line = [waiting("a", devices=frozenset({"cuda:0"}))], [waiting("a")]
+    assert taken(engine("cuda:0"), [engine("cuda:1", "a", 1.0)], for_one) is for_one[0]
     assert taken(engine("cuda:0"), [engine("cuda:1", "a", 0.0, late=True)], line) is line[0]
+
+
+def test_an_engine_takes_no_job_that_is_for_others_and_leaves_none_whose_model_it_holds() -> None:
+    line = [waiting("a", devices=frozenset({"cuda:1"})), waiting("a")]
+
+    def seconds(device: str, plan: Plan, loaded: bool) -> float:
+        return (RUN_S if loaded else LOAD_S + RUN_S) / (10 if device == "cuda:1" else 1)
+
+    choice = choose(engine("cuda:0", "a"), [engine("cuda:1", "a")], line, Timetable(seconds, "auto"))
+    assert (choice.taken, choice.left) == (line[1], ())
 
 
 def test_where_nothing_is_measured_jobs_are_taken_in_their_order() -> None:
