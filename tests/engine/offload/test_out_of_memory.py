@@ -1,7 +1,9 @@
 """Running out of memory in earnest: the job fails with advice, and the engine goes on."""
 
+import errno
 import gc
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -41,8 +43,13 @@ def test_a_job_that_is_refused_memory_fails_with_advice_and_the_next_gives_what_
         RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory"),
         RuntimeError("CUDA error: out of memory"),
         RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError("could not create a primitive"),
+        RuntimeError("could not create a memory object"),
+        RuntimeError("std::bad_alloc"),
+        RuntimeError("unable to mmap 64 bytes from file <x>: Cannot allocate memory (12)"),
+        OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)),
     ],
-    ids=["allocator", "python", "cpu", "driver", "cublas"],
+    ids=["allocator", "python", "cpu", "driver", "cublas", "onednn", "onednn's own", "c++", "mapping", "system"],
 )
 def test_want_of_memory_while_loading_is_not_taken_for_broken_weights(error: Exception) -> None:
     assert is_out_of_memory(error)
@@ -53,6 +60,8 @@ def test_want_of_memory_while_loading_is_not_taken_for_broken_weights(error: Exc
 def test_other_errors_are_not_taken_for_want_of_memory() -> None:
     assert not is_out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
     assert not is_out_of_memory(ValueError("out of memory"))
+    assert not is_out_of_memory(RuntimeError("could not create a primitive descriptor for a convolution"))
+    assert not is_out_of_memory(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
 
 
 class Refused(TorchDispatchMode):

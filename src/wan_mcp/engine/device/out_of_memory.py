@@ -1,7 +1,9 @@
 """Out-of-memory errors as a job's failure with advice, instead of a crash of the engine."""
 
+import errno
 import gc
 import logging
+import re
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,13 +23,14 @@ __all__ = ["MemoryGuard", "advice", "is_out_of_memory", "release_tensors", "retr
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-OOM_MESSAGES = (
-    "not enough memory",
-    "can't allocate memory",
-    "DefaultCPUAllocator",
-    "out of memory",  # CUDA itself, for allocations outside torch's allocator
-    "CUBLAS_STATUS_ALLOC_FAILED",
-    "CUDNN_STATUS_ALLOC_FAILED",
+OOM_MESSAGES = re.compile(
+    "not enough memory"
+    "|can't allocate memory|DefaultCPUAllocator"
+    "|Cannot allocate memory"  # the system, as libraries quote it
+    "|bad_alloc"  # C++
+    "|could not create a (primitive|memory object)(?! descriptor)|could not execute a primitive"  # oneDNN
+    "|out of memory"  # CUDA itself, for allocations outside torch's allocator
+    "|CUBLAS_STATUS_ALLOC_FAILED|CUDNN_STATUS_ALLOC_FAILED"
 )
 """Phrases in the RuntimeErrors that libraries raise if memory runs out."""
 
@@ -59,7 +62,9 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Check whether an error means that the device or the host ran out of memory."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
-    return isinstance(error, RuntimeError) and any(words in str(error) for words in OOM_MESSAGES)
+    if isinstance(error, OSError):  # of a process that could not be started, for example
+        return error.errno == errno.ENOMEM
+    return isinstance(error, RuntimeError) and OOM_MESSAGES.search(str(error)) is not None
 
 
 def retry_with_less(work: Callable[[], T], give_way: Callable[[], bool], device: Device) -> T:
