@@ -178,6 +178,11 @@ class _Home:
         """Do what engines, supervisors and `doctor` do with the tables."""
         faults = []
         supervisor, notices = Supervisor(self._settings, self._store), Notices(self._database)
+
+        def repeat_notices() -> None:
+            for due in notices.due("x", 1e12):
+                notices.note_failure(due.job_id, 0.0, "x")
+
         uses: dict[str, Callable[[], object]] = {
             "supervise": supervisor.supervise,
             "the machine": supervisor.machine,
@@ -191,9 +196,7 @@ class _Home:
             "the devices": lambda: DeviceNames(self._database).of("auto"),
             "the uploads": lambda: [Uploads(self._database).find(each, "") for each in self._uploads],
             "a link": lambda: Uploads(self._database).offer(""),
-            "the notices": lambda: [
-                notices.note_failure(due.job_id, 0.0, "x") for due in notices.due("x", 1e12) if due.attempts >= 0
-            ],
+            "the notices": repeat_notices,
         }
         for name, use in uses.items():
             try:
