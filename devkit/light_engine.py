@@ -12,6 +12,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from wan_mcp.engine.worker.bare_runner import BareRunner
 from wan_mcp.engine.worker.loop import run_engine
 from wan_mcp.engine.worker.reporter import Reporter
 from wan_mcp.errors import RankLost
@@ -32,7 +33,7 @@ AUTO_DEVICES = ("cuda:0", "cuda:1", "cuda:2")
 """What the setting auto means to it."""
 
 
-class LightRunner:
+class LightRunner(BareRunner):
     """Runs a plan in a few hundredths of a second."""
 
     def __init__(self, settings: Settings) -> None:
@@ -40,23 +41,9 @@ class LightRunner:
         self._precision = settings.precision
         self._loaded = LoadedModels()
 
-    def machine(self) -> None:
-        """Return nothing: it has no device."""
-
     def loaded(self) -> LoadedModels:
         """Return the models that it would have in memory."""
         return self._loaded
-
-    def device_lost(self) -> bool:
-        """Return false: it has no device to lose."""
-        return False
-
-    def needs_download(self, job: Job) -> bool:
-        """Return false: it needs no weights."""
-        return False
-
-    def download(self, job: Job, report: Reporter) -> None:
-        """Do nothing: it is never asked to."""
 
     def run(self, job: Job, report: Reporter) -> str | None:
         """Go through the stages of a plan, and write a small file for each result."""
@@ -129,9 +116,6 @@ class LightRunner:
                 )
             )
         return None
-
-    def close(self) -> None:
-        """Do nothing: it has no processes and no memory to free."""
 
 
 def _meet(folder: Path, rank: int, ranks: int, step: int) -> None:

@@ -26,12 +26,12 @@ from typing import Any
 import gradio as gr
 
 from wan_mcp.child_environment import child_environment
+from wan_mcp.engine.worker.bare_runner import BareRunner
 from wan_mcp.engine.worker.loop import Runner, run_engine
 from wan_mcp.errors import JobFailed
 from wan_mcp.jobs.connection import close_at_forks
 from wan_mcp.jobs.database import Database
 from wan_mcp.jobs.devices import AUTO
-from wan_mcp.jobs.loaded_models import LoadedModels
 from wan_mcp.jobs.processes import Processes, Started
 from wan_mcp.jobs.store import JobStore
 from wan_mcp.schema.enums import JobState
@@ -66,36 +66,15 @@ class _Kept:
         """Keep the models; the end of the child frees them."""
 
 
-class _Refusal:
+class _Refusal(BareRunner):
     """A runner that fails its job: there is no GPU for it."""
 
     def __init__(self, why: str) -> None:
         self._why = why
 
-    def machine(self) -> None:
-        """It has none."""
-
-    def loaded(self) -> LoadedModels:
-        """Return none."""
-        return LoadedModels()
-
-    def device_lost(self) -> bool:
-        """It has none to lose."""
-        return False
-
-    def needs_download(self, job: Job) -> bool:
-        """It needs none."""
-        return False
-
-    def download(self, job: Job, report: object) -> None:
-        """Do nothing."""
-
     def run(self, job: Job, report: object) -> str | None:
         """Fail."""
         raise JobFailed("no_gpu", self._why)
-
-    def close(self) -> None:
-        """Nothing is open."""
 
 
 @dataclass

@@ -20,6 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from wan_mcp.engine.worker.bare_runner import BareRunner
 from wan_mcp.engine.worker.loop import Runner, run_engine
 from wan_mcp.engine.worker.reporter import Reporter
 from wan_mcp.errors import JobFailed
@@ -40,7 +41,7 @@ LOST = threading.Event()
 Trick = Callable[[Job], None]
 
 
-class FakeStudio:
+class FakeStudio(BareRunner):
     """Goes through all stages of a plan and does `trick` in the middle."""
 
     def __init__(self, settings: Settings, trick: Trick, step_s: float = 0.0) -> None:
@@ -51,9 +52,6 @@ class FakeStudio:
         self._steps_done = 0
         self._loaded = LoadedModels()
 
-    def machine(self) -> None:
-        """It has none."""
-
     def loaded(self) -> LoadedModels:
         """What it pretends to have loaded."""
         return self._loaded
@@ -61,16 +59,6 @@ class FakeStudio:
     def device_lost(self) -> bool:
         """By the trick of that name."""
         return LOST.is_set()
-
-    def needs_download(self, job: Job) -> bool:
-        """It needs none."""
-        return False
-
-    def download(self, job: Job, report: Reporter) -> None:
-        """Never asked for."""
-
-    def close(self) -> None:
-        """Nothing is open."""
 
     def run(self, job: Job, report: Reporter) -> str | None:
         """Pretend to run a job's plan."""
