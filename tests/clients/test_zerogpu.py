@@ -4,6 +4,7 @@ What stands in for ZeroGPU is its scheduler, and that `spaces` finds no torch: i
 model's engine is the true one.
 """
 
+import json
 import os
 import signal
 import socket
@@ -44,6 +45,28 @@ import sys
 from gradio_client import Client
 client = Client(sys.argv[1], verbose=False)
 client.predict("", "a red circle", int(sys.argv[2]), "", 7, False, 0, api_name="/text_to_image")
+"""
+
+START = """
+import json, sys
+import gradio
+from wan_mcp.settings import Settings
+from zerogpu import GpuCalls
+asked = []
+def gpu(duration):
+    def wrapped(function):
+        def call(*arguments):
+            asked.append(duration)
+            return function(*arguments)
+        return call
+    return wrapped
+calls = GpuCalls(Settings(), gpu)
+calls.prepare("wan-mini-caption")
+calls.prepare("wan-mini-caption")
+try:
+    calls.expect("a job", 500.0)
+except gradio.Error as refusal:
+    print(json.dumps({"asked": asked, "title": refusal.title, "words": refusal.message}))
 """
 
 
@@ -159,3 +182,23 @@ def test_a_job_whose_visitor_has_no_quota_left_fails_with_the_reason(space: Spac
     assert "ZeroGPU" in job.error.message
     space.submit(2)
     assert space.until(lambda job: job.state.final).state is JobState.SUCCEEDED, "which holds up nobody else"
+
+
+def test_models_are_compiled_in_one_long_call_and_too_long_jobs_are_refused_at_once(tmp_path: Path) -> None:
+    path = [str(CHECKOUT / "space"), str(CHECKOUT / "src"), sysconfig.get_paths()["purelib"]]
+    environment = os.environ | {
+        "WAN_MCP_HOME": str(tmp_path),
+        "WAN_MCP_DEVICE": "cpu",
+        "SPACE_COMPILE_SECONDS": "200",
+        "SPACE_GPU_SECONDS": "90",
+        "PYTHONPATH": os.pathsep.join([*path, *[each for each in sys.path if "site-packages" in each]]),
+        "PYTHONWARNINGS": "ignore",
+    }
+    command = [str(python_environment("space")), "-c", START]
+    ran = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
+    assert ran.returncode == 0, ran.stderr
+    said = json.loads(ran.stdout.splitlines()[-1])
+    assert said["asked"] == [200], "once for this model, torch and version"
+    assert json.loads((tmp_path / "space-compiled.json").read_text(encoding="utf-8"))["model"] == "wan-mini-caption"
+    assert said["title"] == "Too long"
+    assert "about 500 s of a GPU; this Space asks for 90 s at most" in said["words"]
