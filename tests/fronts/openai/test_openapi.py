@@ -30,7 +30,7 @@ def test_the_api_does_what_its_document_says(settings: Settings, tmp_path: Path)
             check=False,
         )
         assert schemathesis.returncode == 0, schemathesis.stdout
-        assert "15/15" in schemathesis.stdout
+        assert "16/16" in schemathesis.stdout
         assert "Traceback" not in front.log
 
 
