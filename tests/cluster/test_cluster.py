@@ -36,6 +36,14 @@ def test_every_machine_runs_jobs_and_the_results_are_here(studio: ClusterHome) -
     studio.until(lambda: running(studio, *jobs))
     assert {studio.job(job).device for job in jobs} == set(studio.serving())
     assert set(studio.front.states().values()) == {"busy", "off"}  # off: this machine's own
+    stopped = subprocess.run(
+        [sys.executable, "-m", "wan_mcp", "engine", "stop"],
+        env=studio.settings.environment() | {"PATH": ""},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "end with the command 'wan-mcp cluster'" in stopped.stdout
     studio.until(lambda: succeeded(studio, *jobs))
     for job in jobs:
         [result] = studio.job(job).artifacts

@@ -7,6 +7,7 @@ import psutil
 
 from wan_mcp.hardware.host_memory import free_main_memory, main_memory
 from wan_mcp.hardware.machine import gpu_memory
+from wan_mcp.jobs.cluster_devices import is_cluster_device
 from wan_mcp.jobs.supervisor import Supervisor
 from wan_mcp.settings import Settings
 
@@ -53,7 +54,8 @@ def _status(device: str, engines: Supervisor, settings: Settings) -> EngineStatu
     idle_s = None
     if row is not None and job is None:
         idle_s = max(0.0, time.time() - max(engines.last_end(device) or 0.0, row.pid_created))
-    used, total = _memory(device, is_gpu=machine is not None and machine.name != "CPU")
+    elsewhere = is_cluster_device(device)  # its memory and its process are not on this machine
+    used, total = (None, None) if elsewhere else _memory(device, is_gpu=machine is not None and machine.name != "CPU")
     loaded = [] if row is None else [row.loaded.generator[0] if row.loaded.generator else None, row.loaded.captioner]
     return EngineStatus(
         device=device,
@@ -63,8 +65,8 @@ def _status(device: str, engines: Supervisor, settings: Settings) -> EngineStatu
         loaded=tuple(name for name in loaded if name is not None),
         job=job.id if job is not None else None,
         idle_s=idle_s,
-        leaves_in_s=None if idle_s is None else max(0.0, settings.engine_idle_s - idle_s),
-        process_bytes=_process_bytes(row.pid) if row is not None else None,
+        leaves_in_s=None if idle_s is None or elsewhere else max(0.0, settings.engine_idle_s - idle_s),
+        process_bytes=_process_bytes(row.pid) if row is not None and not elsewhere else None,
         used_bytes=used,
         total_bytes=total,
         hindrance=engines.hindrance_of(device),

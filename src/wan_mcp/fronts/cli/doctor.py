@@ -5,6 +5,7 @@ import platform
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict
 from typing import Annotated
 
@@ -20,7 +21,9 @@ from wan_mcp.fronts.cli.checks.finding import Finding
 from wan_mcp.fronts.cli.checks.home import check_home
 from wan_mcp.fronts.cli.checks.hub import check_hub
 from wan_mcp.fronts.cli.terminal import echo
+from wan_mcp.jobs.cluster_devices import is_cluster_device
 from wan_mcp.media.content_credentials import ContentCredentials
+from wan_mcp.service.engine_control import engines_of
 from wan_mcp.settings import Settings, mistyped_variables
 from wan_mcp.text import one_line
 
@@ -72,6 +75,7 @@ def _findings(settings: Settings) -> Iterator[Finding]:
 
         Screen().print("...  compiler: building a test package, unless it was checked before; it takes minutes")
         yield _compiler(settings)
+    yield from _cluster(settings)
     catalog = Catalog.of(settings.home)
     yield Finding("models", ", ".join(sorted(catalog.manifests)), bool(catalog.manifests))
     yield from _embedded(catalog)
@@ -80,6 +84,13 @@ def _findings(settings: Settings) -> Iterator[Finding]:
     yield from (Finding("manifest", str(error), good=False) for error in catalog.broken.values())
     yield from (Finding("manifest", remark) for remark in catalog.remarks)
     yield from (Finding("environment", sentence, good=False) for sentence in mistyped_variables())
+
+
+def _cluster(settings: Settings) -> Iterator[Finding]:
+    with suppress(UserError):  # of a table that cannot be used, `check_home` has told
+        for each in engines_of(settings.home):
+            if is_cluster_device(each.device):
+                yield Finding("cluster", f"{each.device} {'runs job ' + each.job if each.job else 'is idle'}")
 
 
 def _embedded(catalog: Catalog) -> Iterator[Finding]:

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from wan_mcp.fronts.cli.terminal import echo
+from wan_mcp.jobs.cluster_devices import is_cluster_device
 from wan_mcp.logs import log_to_stderr
 from wan_mcp.service.engine_control import EngineStatus, engines_of, stop_engine
 from wan_mcp.settings import Settings
@@ -72,7 +73,8 @@ def _in_words(engine: EngineStatus) -> str:
     does = f"runs job {engine.job}" if engine.job else "is idle" if engine.ready else "is starting"
     holds = f", has {' and '.join(engine.models)} in memory" if engine.models else ""
     waits = f", {engine.queued} queued" if engine.queued else ""
-    return f"{engine.device}: process {engine.pid} {does}{holds}{waits}"
+    who = "the cluster's engine" if is_cluster_device(engine.device) else f"process {engine.pid}"
+    return f"{engine.device}: {who} {does}{holds}{waits}"
 
 
 @app.command()
@@ -84,11 +86,14 @@ def stop(
 ) -> None:
     """Stop the engines that run and free their memory. The next job starts one again."""
     settings: Settings = ctx.obj
-    found = engines_of(settings.home)
+    engines = engines_of(settings.home)
+    found = [each for each in engines if not is_cluster_device(each.device)]
+    if len(found) < len(engines):
+        echo("the engines of the cluster end with the command 'wan-mcp cluster'")
     for each in found:
         if not stop_engine(settings.home, each, seconds=STOP_S, force=force):
             echo(f"the engine of {each.device} (process {each.pid}) has not stopped yet", fg="red", err=True)
             sys.exit(NOT_STOPPED)
         echo(f"stopped the engine of {each.device} (process {each.pid})")
-    if not found:
+    if not engines:
         echo(NONE_RUNS)
