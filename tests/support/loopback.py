@@ -23,12 +23,14 @@ __all__ = ["Fault", "LoopbackHub", "Request", "blob_id", "loopback_hub", "refusi
 
 PIECE = 64 * 1024
 HOLD_S = PATIENCE_S  # the longest that an answer is held: a test that holds one releases it sooner
+NOBODY = {"x-error-message": "Invalid username or password."}
+"""What the hub says to those without a token of what is missing, renamed or private, without a code."""
 LARGE = (".safetensors", ".bin", ".gguf", ".model")
 
 
 @dataclass
 class Fault:
-    """What goes wrong with answers about files (or "api" for listings) that match."""
+    """What goes wrong with answers about files that match: a path, "store:PATH" for answers of the store, or "api"."""
 
     match: str = "*"
     times: int | None = 1
@@ -80,13 +82,15 @@ class LoopbackHub:
         self.requests: list[Request] = []
         self.renamed: dict[str, str] = {}
         self.repositories: dict[str, _Repository] = {}
+        self.expired: set[str] = set()
+        """Tokens that were valid once."""
         self._lock = threading.Lock()
 
     def forget(self) -> None:
         """As new."""
         for fault in self.faults:
             fault.go.set()
-        for kept in (self.faults, self.requests, self.renamed, self.repositories):
+        for kept in (self.faults, self.requests, self.renamed, self.repositories, self.expired):
             kept.clear()
 
     def add(
@@ -121,11 +125,11 @@ class LoopbackHub:
         """The requests for files so far."""
         return [request for request in self.requests if "/resolve/" in request.path and request.method == "GET"]
 
-    def next_fault(self, subject: str) -> Fault:
-        """The fault that the next answer about `subject` has."""
+    def next_fault(self, *subjects: str) -> Fault:
+        """The fault that the next answer about the first of `subjects` with one has."""
         with self._lock:
-            for fault in self.faults:
-                if fault.times != 0 and fnmatchcase(subject, fault.match):
+            for fault in (fault for subject in subjects for fault in self.faults if fnmatchcase(subject, fault.match)):
+                if fault.times != 0:
                     fault.times = None if fault.times is None else fault.times - 1
                     return fault
         return Fault()
@@ -196,7 +200,7 @@ class _Handler(BaseHTTPRequestHandler):
         revision, _, path = rest.partition("/")
         if name in self.hub.renamed:
             return self._redirect(self.path.replace(name, self.hub.renamed[name]))
-        fault = self.hub.next_fault(path)
+        fault = self.hub.next_fault(*([f"store:{path}"] if stored else []), path)
         repository = self.hub.repositories.get(name)
         if self._is_refused(fault, repository, gate=True, open_to_all=stored) or repository is None:
             return None
@@ -211,7 +215,7 @@ class _Handler(BaseHTTPRequestHandler):
             about |= {"x-linked-etag": f'"{etag}"', "x-linked-size": str(len(content))}
         if large and repository.store and not stored:
             port = urlsplit(self.hub.endpoint).port
-            return self._redirect(f"http://localhost:{port}/store{self.path}", about)
+            return self._redirect(f"http://localhost:{port}/store{self.path}", about, status=302)
         self._write(content, fault, about)
         return None
 
@@ -223,10 +227,16 @@ class _Handler(BaseHTTPRequestHandler):
             self._refuse(fault.status, "", fault.headers)
         elif fault.cut_at == 0:
             self.close_connection = True
+        elif given in self.hub.expired:
+            self._refuse(401, "", {"x-error-message": 'User Access Token "mine" is expired'})
+        elif repository is None and given:
+            self._refuse(404, "RepoNotFound")
         elif repository is None:
-            self._refuse(401 if not given else 404, "RepoNotFound")
+            self._refuse(401, "", NOBODY)
         elif repository.token is None or given == repository.token or open_to_all:
             return False
+        elif given and repository.gated:
+            self._refuse(403, "GatedRepo")
         elif given:
             self._refuse(401, "", {"x-error-message": "Invalid credentials in Authorization header"})
         elif repository.gated and gate:
@@ -234,7 +244,7 @@ class _Handler(BaseHTTPRequestHandler):
         elif repository.gated:
             return False
         else:
-            self._refuse(401, "RepoNotFound")
+            self._refuse(401, "", NOBODY)
         return True
 
     def _refuse(self, status: int, code: str, headers: Mapping[str, str] | None = None) -> None:
@@ -247,8 +257,8 @@ class _Handler(BaseHTTPRequestHandler):
         if self.command != "HEAD":
             self.wfile.write(words)
 
-    def _redirect(self, place: str, headers: Mapping[str, str] | None = None) -> None:
-        self._refuse(307, "", {"location": place, **(headers or {})})
+    def _redirect(self, place: str, headers: Mapping[str, str] | None = None, status: int = 307) -> None:
+        self._refuse(status, "", {"location": place, **(headers or {})})
 
     def _write(self, content: bytes, fault: Fault, headers: Mapping[str, str]) -> None:
         start, asked = 0, self.headers["range"]

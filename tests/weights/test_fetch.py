@@ -142,6 +142,22 @@ def test_damage_that_keeps_size_and_time_is_found_by_a_full_check_and_mended(pul
     assert damaged_files(lock, lambda _: None) == []
 
 
+def test_a_damaged_file_goes_without_the_content_that_other_repositories_link_to(
+    puller: Puller, tmp_path: Path
+) -> None:
+    lock = puller.pull().lock
+    blob = (lock.folder / LARGE).resolve()
+    shared = tmp_path / "shared" / blob.name  # as newer clients of the hub keep what repositories have in common
+    shared.parent.mkdir()
+    blob.rename(shared)
+    blob.symlink_to(shared)
+    discard(lock, [LARGE])
+    assert shared.is_file()
+    assert not blob.is_symlink()
+    assert puller.pull().came == len(FILES[LARGE])
+    assert shared.is_file()
+
+
 def test_another_commit_upstream_is_told_and_taken_only_when_asked(puller: Puller) -> None:
     old = puller.pull().lock
     new = puller.hub.add(REPOSITORY, FILES | {LARGE: b"new" * 1000, "vae/extra.json": b"[]"})

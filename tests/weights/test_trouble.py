@@ -135,6 +135,33 @@ def test_a_wrong_token_is_blamed_and_not_the_repository(puller: Puller) -> None:
     assert "stale" not in refused(puller, "hub_token")
 
 
+def test_an_expired_token_is_blamed_for_what_everybody_may_read(puller: Puller) -> None:
+    puller.hub.expired.add("old")
+    puller.token = "old"
+    assert "expired" in refused(puller, "hub_token")
+    puller.token = False
+    puller.pull()
+
+
+def test_an_account_without_the_grant_is_sent_to_the_conditions(puller: Puller) -> None:
+    puller.hub.add(REPOSITORY, FILES, token="secret", gated=True)
+    puller.token = "of another account"
+    assert "accept its conditions" in refused(puller, "hub_gated")
+
+
+def test_a_store_that_refuses_an_address_is_sent_another_and_is_not_taken_for_the_token(puller: Puller) -> None:
+    puller.hub.add(REPOSITORY, FILES, store=True)
+    fault = puller.hub.fail(Fault(f"store:{LARGE}", status=403))
+    puller.pull()
+    assert fault.times == 0
+
+
+def test_a_store_that_refuses_every_address_is_named(puller: Puller) -> None:
+    puller.hub.add(REPOSITORY, FILES, store=True)
+    puller.hub.fail(Fault(f"store:{LARGE}", status=403, times=None))
+    assert "store refuses" in refused(puller, "hub_broken")
+
+
 def test_a_token_without_the_right_is_told_so(puller: Puller) -> None:
     puller.hub.fail(Fault(LARGE, status=403))
     assert "may not read" in refused(puller, "hub_token")

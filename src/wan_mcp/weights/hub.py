@@ -74,7 +74,7 @@ class Hub:
 
         Raises:
             WeightsUnavailable: The server is not a hub.
-            The client's errors; `problems.explain` knows them.
+            The client's errors; `hub_errors.explain` knows them.
         """
         from huggingface_hub import HfApi
 
@@ -140,7 +140,7 @@ class Hub:
         """Open the response that streams a file's bytes from `offset` on.
 
         Raises:
-            The client's errors; `problems.explain` knows them.
+            The client's errors; `hub_errors.explain` knows them.
         """
         from huggingface_hub import constants, get_session, hf_hub_url
         from huggingface_hub.utils import build_hf_headers, hf_raise_for_status  # type: ignore[attr-defined]

@@ -14,6 +14,10 @@ __all__ = ["Patience", "Stopped", "empty_answer", "explain", "hub_errors", "pass
 T = TypeVar("T")
 
 RETRIED = {408, 429, 500, 502, 503, 504}
+BAD_TOKEN = ("invalid credentials in authorization header", "is expired")
+"""What the hub's 401 says of a token that it does not know, and of `User Access Token "NAME" is expired`."""
+NOBODY = "invalid username or password"
+"""What it says to those without a token of a repository that is missing or private."""
 
 
 class Stopped(WanError):
@@ -82,13 +86,16 @@ def pause(
 
     wait = min(patience.wait_s * 2 ** (failures - 1), 8 * patience.wait_s)
     if isinstance(error, HfHubHTTPError):
-        if error.response.status_code not in RETRIED:
+        refused = _store_refuses(error)
+        if error.response.status_code not in RETRIED and not refused:
             return False
         asked = _retry_after(error)
         if asked is not None and asked > patience.longest_wait_s:
             return False
         wait = asked if asked is not None else wait
         reason = "rate-limited by the hub" if error.response.status_code == 429 else "the hub reports an error"
+        if refused:  # its address is signed for about an hour, and the next try asks for another one
+            reason = "the hub's store refuses the file"
     elif isinstance(error, httpx2.TransportError):
         reason = "the connection was lost"
     else:
@@ -154,7 +161,7 @@ def explain(error: Exception, model: str, repository: str, revision: str) -> Wei
                 "The hub does not accept the token of this machine (HF_TOKEN, or 'hf auth login'). "
                 "It has expired or is mistyped. Set a valid one, or none for public models.",
             )
-        case RepositoryNotFoundError():
+        case HfHubHTTPError() if isinstance(error, RepositoryNotFoundError) or _says(error, NOBODY):
             code, words = (
                 "hub_missing",
                 f"The hub has no repository {repository}, or it is private. If it is yours, set HF_TOKEN; "
@@ -185,11 +192,23 @@ def explain(error: Exception, model: str, repository: str, revision: str) -> Wei
 
 
 def _is_bad_token(error: Exception) -> bool:
+    return any(_says(error, words) for words in BAD_TOKEN)
+
+
+def _says(error: Exception, words: str) -> bool:
+    """Check whether the hub's 401 has these words."""
     from huggingface_hub.errors import HfHubHTTPError
 
     if not isinstance(error, HfHubHTTPError) or error.response.status_code != 401:
         return False
-    return "invalid" in error.response.headers.get("x-error-message", "").lower()
+    return words in error.response.headers.get("x-error-message", "").lower()
+
+
+def _store_refuses(error: Exception) -> bool:
+    """Check whether not the hub but the store that it redirects to refuses a file: no token decides there."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    return isinstance(error, HfHubHTTPError) and error.response.status_code == 403 and bool(error.response.history)
 
 
 def _by_status(error: Exception, what: str, again: str) -> tuple[str, str]:
@@ -202,6 +221,12 @@ def _by_status(error: Exception, what: str, again: str) -> tuple[str, str]:
         return (
             "hub_rate_limited",
             f"The hub rate-limits this machine. Try again {when}; a token raises the limit. {again}",
+        )
+    if _store_refuses(error):
+        return (
+            "hub_broken",
+            f"The hub's store refuses a file of {what[4:]} to this machine. Check whether a proxy or a firewall blocks "
+            f"it, and try again later. {again}",
         )
     if status in (401, 403):
         return "hub_token", f"This machine's token may not read {what[4:]}. Give it read access."

@@ -126,10 +126,14 @@ def damaged_files(lock: WeightsLock, tell: Callable[[str], None]) -> list[str]:
 
 
 def discard(lock: WeightsLock, damaged: Iterable[str]) -> None:
-    """Remove damaged files from the cache, so that the next fetch downloads them again."""
+    """Remove damaged files from the cache, so that the next fetch downloads them again.
+
+    What the cache's files link to stays: in a store that repositories share, it may be another one's, too.
+    """
     for path in damaged:
         place = lock.folder / path
-        place.resolve().unlink(missing_ok=True)
+        if place.is_symlink():
+            (place.parent / place.readlink()).unlink(missing_ok=True)
         place.unlink(missing_ok=True)
 
 
