@@ -109,7 +109,7 @@ def _model_cells(manifest: Manifest) -> Iterator[str]:
     weights, frames, sizes = manifest.weights, manifest.frames, manifest.sizes
     yield f"`{manifest.name}`<br>{weights.repository}"
     yield ", ".join(manifest.tasks)
-    yield ", ".join(f"{r.width}×{r.height}" for r in sizes.named) if sizes else ""
+    yield ", ".join(f"{r.width}×{r.height}{'' if r.official else '*'}" for r in sizes.named) if sizes else ""
     yield f"up to {frames.maximum} at {frames.fps:g} fps" if frames else ""
     yield str(manifest.defaults.steps) if sizes else ""
     yield in_bytes(weights.disk_bytes)

@@ -40,7 +40,23 @@ def test_joycaption_has_its_twelve_types_and_six_lengths() -> None:
     assert len(caption.types) == 12
     assert set(caption.lengths.values()) == {"", "very short", "short", "medium-length", "long", "very long"}
     assert (caption.temperature, caption.top_p, caption.max_new_tokens) == (0.6, 0.9, 512)
-    assert len(caption.options) >= 25
+    assert len(caption.options) == 28
+
+
+def test_options_of_joycaption_are_its_authors_to_the_letter() -> None:
+    """The sentences whose words matter most: what a shorter one leaves out, the model does not do."""
+    caption = SHIPPED.get("joycaption-beta-one").caption
+    assert caption is not None
+    asked = ["shot-type", "camera-details", "no-meta-phrases", "name=Ann", "vantage-height", "no-mood"]
+    assert " ".join(caption.sentences("joycaption-beta-one", asked)) == (
+        "Mention whether the image depicts an extreme close-up, close-up, medium close-up, medium shot, cowboy shot, "
+        "medium wide shot, wide shot, or extreme wide shot. If it is a photo you MUST include information about what "
+        "camera was likely used and details such as aperture, shutter speed, ISO, etc. Your response will be used by a "
+        'text-to-image model, so avoid useless meta phrases like “This image shows…”, "You are looking at...", etc. '
+        "If there is a person/character in the image you must refer to them as Ann. Explicitly specify the vantage "
+        "height (eye-level, low-angle worm’s-eye, bird’s-eye, drone, rooftop, etc.). Do not mention the "
+        "mood/feeling/etc of the image."
+    )
 
 
 def test_conditions_of_a_licence_are_told() -> None:

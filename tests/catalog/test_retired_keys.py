@@ -34,15 +34,20 @@ def test_a_manifest_of_0_1_0_means_what_it_meant(settings: Settings, old_manifes
     assert catalog.broken == {}
     ours = catalog.get("wan2.2-t2v-a14b").model_dump()
     pinning_nothing = ours["weights"] | {"revision": None}
-    assert catalog.get("my-wan").model_dump() == ours | {"name": "my-wan", "weights": pinning_nothing}
+    saying_less = ours["sizes"] | {"named": tuple(size | {"official": True} for size in ours["sizes"]["named"])}
+    expected = ours | {"name": "my-wan", "weights": pinning_nothing, "sizes": saying_less}
+    assert catalog.get("my-wan").model_dump() == expected
     plan = Planner(settings, catalog).plan(VideoRequest(prompt="a red circle", model="my-wan"))
     assert isinstance(plan, VideoPlan)
     assert (plan.width, plan.height, plan.num_frames, plan.steps) == (832, 480, 81, 40)
     assert (plan.guidance_scale, plan.guidance_scale_2) == (4.0, 3.0)
 
 
-def test_the_shipped_manifests_have_no_retired_keys() -> None:
-    assert Catalog(shipped_folder()).remarks == ()
+@pytest.mark.parametrize("folder", [shipped_folder(), Path(__file__).parents[2] / "examples" / "manifests"])
+def test_manifests_that_come_with_us_are_whole_and_have_no_retired_keys(folder: Path) -> None:
+    catalog = Catalog(folder)
+    assert catalog.manifests
+    assert (catalog.remarks, catalog.broken) == ((), {})
 
 
 def test_each_ignored_key_is_logged_once_however_often_manifests_are_read(

@@ -64,6 +64,7 @@ class Resolution(Frozen):
     name: str
     width: int = Field(ge=16)
     height: int = Field(ge=16)
+    official: bool = Field(default=True, description="False if the model's authors do not list it.")
 
     @property
     def aspect(self) -> float:
@@ -95,6 +96,12 @@ class Sizes(Frozen):
     def default_size(self) -> Resolution:
         """The size of a result by default."""
         return next(size for size in self.named if size.name == self.default)
+
+    def described(self) -> str:
+        """Return the rule for free sizes in words, and which named ones the model's authors list if not all."""
+        free = f"WIDTHxHEIGHT in multiples of {self.multiple}, up to {self.max_pixels} pixels"
+        official = [f"{r.width}x{r.height}" for r in self.named if r.official]
+        return free if len(official) == len(self.named) else f"{free}; its authors list only {', '.join(official)}"
 
     def named_as(self, name: str) -> Resolution | None:
         """Return the resolution of that name in any case, or None."""

@@ -268,7 +268,6 @@ def _makes(tasks: Iterable[Task]) -> str:
 def _entry(manifest: Manifest, line: ModelLine, status: ModelStatus) -> ModelEntry:
     sizes, frames, defaults, limits = manifest.sizes, manifest.frames, manifest.defaults, manifest.limits
     named = sizes.named if sizes else ()
-    free = f"WIDTHxHEIGHT in multiples of {sizes.multiple}, up to {sizes.max_pixels} pixels" if sizes else ""
     makes = {"steps": defaults.steps, "guidance_scale": defaults.guidance_scale} if sizes else {}
     if manifest.pipeline.boundary_ratio is not None:
         makes["guidance_scale_2"] = defaults.second_guidance_scale
@@ -284,7 +283,7 @@ def _entry(manifest: Manifest, line: ModelLine, status: ModelStatus) -> ModelEnt
         summary=manifest.summary,
         resolutions=[SizeEntry(name=r.name, width=r.width, height=r.height, aspect=round(r.aspect, 3)) for r in named],
         default_resolution=sizes.default if sizes else None,
-        free_sizes=free if sizes and sizes.free else None,
+        free_sizes=sizes.described() if sizes and sizes.free else None,
         frames=None
         if frames is None
         else FrameEntry(
