@@ -1,11 +1,13 @@
 """Content credentials: what the official library reads of each file that can have them, and which pairs are refused."""
 
+import base64
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
@@ -22,6 +24,14 @@ from wan_mcp.media.receipts import read_receipt
 from wan_mcp.media.store import CONVERSIONS, MIME_TYPES, MediaStore
 from wan_mcp.settings import Settings
 
+EC_PARAMETERS = """\
+-----BEGIN EC PARAMETERS-----
+BgUrgQQAIg==
+-----END EC PARAMETERS-----
+"""
+"""What `openssl ecparam -genkey` writes before a P-384 key."""
+P_256, PRIME_239_V3 = bytes.fromhex("2a8648ce3d030107"), bytes.fromhex("2a8648ce3d030106")
+"""Object identifiers of two curves; the library of keys does not know the second."""
 RECEIPT = {"request": {"prompt": "“ö” 😀; a = b\n", "seed": 7}}
 
 
@@ -67,7 +77,9 @@ def test_results_and_their_conversions_are_signed_and_say_otherwise_what_they_sa
     assert np.array_equal(read_frames(media.path(VIDEO)), frames)
 
 
-def test_a_conversion_that_cannot_be_signed_is_made_with_a_note(media: MediaStore, own: ContentCredentials) -> None:
+def test_a_conversion_that_cannot_be_signed_is_made_with_a_note(
+    media: MediaStore, own: ContentCredentials, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write_image(media, IMAGE, noise(1)[0], RECEIPT, 7)
     own.key.unlink()
     target = media.home / "result.jpg"
@@ -75,6 +87,14 @@ def test_a_conversion_that_cannot_be_signed_is_made_with_a_note(media: MediaStor
     assert note is not None
     assert "not signed" in note
     assert "cannot be read" in note
+    assert read_receipt(target) == RECEIPT
+
+    def fail(*_: object, **__: object) -> bytes:
+        raise RuntimeError("a defect of the library\nin two lines")
+
+    monkeypatch.setattr(ContentCredentials, "signed", fail)
+    note = convert(media.path(IMAGE), target, ".jpg", own)
+    assert note == "not signed with content credentials: RuntimeError: a defect of the library"
     assert read_receipt(target) == RECEIPT
 
 
@@ -95,6 +115,26 @@ def test_each_kind_of_key_that_c2pa_allows_signs(
     assert credentials.require_usable() == credentials.fingerprint()
 
 
+@pytest.mark.parametrize(
+    ("make", "before"),
+    [
+        (lambda: ec.generate_private_key(ec.SECP256R1()), ""),
+        (lambda: ec.generate_private_key(ec.SECP384R1()), EC_PARAMETERS),
+        (lambda: rsa.generate_private_key(65537, 2048), ""),
+    ],
+    ids=["EC", "EC with its curve", "RSA"],
+)
+def test_a_key_in_the_older_form_of_openssl_signs_also_from_one_file_with_its_certificate(
+    tmp_path: Path, make: Callable[[], ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey], before: str
+) -> None:
+    older = serialization.PrivateFormat.TraditionalOpenSSL
+    certificate, key = write_signing_pair(tmp_path, "own", make(), form=older)
+    key.write_text(before + key.read_text())
+    fingerprint = ContentCredentials(certificate, key).require_usable()
+    key.write_text(key.read_text() + certificate.read_text())
+    assert ContentCredentials(key, key).require_usable() == fingerprint
+
+
 def test_what_cannot_sign_is_refused_with_the_reason_and_without_the_key(
     tmp_path: Path, own: ContentCredentials, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -102,6 +142,13 @@ def test_what_cannot_sign_is_refused_with_the_reason_and_without_the_key(
     _, other = write_signing_pair(tmp_path, "other")
     weak = write_signing_pair(tmp_path, "weak", rsa.generate_private_key(65537, 1024))
     odd = write_signing_pair(tmp_path, "odd", ec.generate_private_key(ec.SECP256K1()))
+    unknown = tmp_path / "unknown"
+    unknown.touch(0o600)
+    der = ec.generate_private_key(ec.SECP256R1()).private_bytes(
+        serialization.Encoding.DER, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    pem = base64.encodebytes(der.replace(P_256, PRIME_239_V3)).decode()
+    unknown.write_text(f"-----BEGIN PRIVATE KEY-----\n{pem}-----END PRIVATE KEY-----\n")
     of_server = write_signing_pair(tmp_path, "server", usage=ExtendedKeyUsageOID.SERVER_AUTH)
     expired = write_signing_pair(tmp_path, "expired", days=-1)
     locked = write_signing_pair(tmp_path, "locked", password=b"secret")
@@ -121,6 +168,7 @@ def test_what_cannot_sign_is_refused_with_the_reason_and_without_the_key(
         (expired, "is valid from .* renew it"),
         (weak, "2048 bits"),
         (odd, "does not allow"),
+        ((certificate, unknown), "does not allow"),
         (of_server, "cannot sign|not accepted"),
         (write_web_pair(tmp_path, "web"), "cannot sign|not accepted"),
     ):

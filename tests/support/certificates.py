@@ -32,6 +32,7 @@ def write_signing_pair(
     usage: x509.ObjectIdentifier = ExtendedKeyUsageOID.EMAIL_PROTECTION,
     days: int = 1,
     password: bytes | None = None,
+    form: serialization.PrivateFormat = serialization.PrivateFormat.PKCS8,
 ) -> tuple[Path, Path]:
     """A certificate as C2PA asks for (2.2, section 14.5.1), with that of its authority, and its key."""
     authority, key = ec.generate_private_key(ec.SECP256R1()), key or ec.generate_private_key(ec.SECP256R1())
@@ -49,14 +50,19 @@ def write_signing_pair(
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(authority.public_key()), critical=False)
         .sign(authority, hashes.SHA256())
     )
-    return _write_chain(folder / f"{name}.pem", leaf, root), write_key(folder / f"{name}.key", key, password)
+    return _write_chain(folder / f"{name}.pem", leaf, root), write_key(folder / f"{name}.key", key, password, form)
 
 
-def write_key(file: Path, key: Key, password: bytes | None = None) -> Path:
+def write_key(
+    file: Path,
+    key: Key,
+    password: bytes | None = None,
+    form: serialization.PrivateFormat = serialization.PrivateFormat.PKCS8,
+) -> Path:
     """A private key in PEM that its owner alone can read."""
     hidden = serialization.BestAvailableEncryption(password) if password else serialization.NoEncryption()
     file.touch(0o600)
-    file.write_bytes(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, hidden))
+    file.write_bytes(key.private_bytes(serialization.Encoding.PEM, form, hidden))
     return file
 
 

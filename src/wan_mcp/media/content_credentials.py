@@ -39,6 +39,10 @@ UNTRUSTED = "signingCredential.untrusted"
 PARENT = "parent"
 """What a manifest calls the result that its file was made from."""
 EXTRA = "pip install 'wan-mcp[c2pa]'"
+NOT_ALLOWED = (
+    "is of a kind that C2PA does not allow; it takes EC keys (P-256, P-384, P-521), RSA keys of 2048 bits or more, and "
+    "Ed25519 keys"
+)
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,7 @@ class _Pair:
     certificate: bytes
     """The chain in PEM."""
     key: bytes = field(repr=False)
-    """In PEM, without a password."""
+    """In PEM (PKCS #8), without a password. Files may have an older form, which the library does not read."""
     algorithm: str
     fingerprint: str
     """The SHA-256 of the certificate itself, in hexadecimal."""
@@ -134,7 +138,14 @@ class ContentCredentials:
             UserError: they cannot be used; the message says why.
         """
         from cryptography import x509
-        from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
+        from cryptography.exceptions import UnsupportedAlgorithm
+        from cryptography.hazmat.primitives.serialization import (
+            Encoding,
+            NoEncryption,
+            PrivateFormat,
+            PublicFormat,
+            load_pem_private_key,
+        )
 
         contents = {}
         for file, what in ((self.certificate, "certificate"), (self.key, "key")):
@@ -145,10 +156,14 @@ class ContentCredentials:
                     f"the {what} {file} cannot be read: {error.strerror}; check its path and its owner"
                 ) from error
         require_private(self.key)
+        form = (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
         try:
-            [certificate, *_] = x509.load_pem_x509_certificates(contents["certificate"])
+            chain = x509.load_pem_x509_certificates(contents["certificate"])
+            certified = chain[0].public_key().public_bytes(*form)
         except ValueError as error:
             raise UserError(f"{self.certificate} is not a certificate in PEM, with its chain") from error
+        except UnsupportedAlgorithm as error:
+            raise UserError(f"the key in the certificate {self.certificate} {NOT_ALLOWED}") from error
         try:
             key = load_pem_private_key(contents["key"], None)
         except TypeError as error:
@@ -158,18 +173,24 @@ class ContentCredentials:
             ) from error
         except ValueError as error:
             raise UserError(f"{self.key} is not a private key in PEM") from error
-        form = (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-        if certificate.public_key().public_bytes(*form) != key.public_key().public_bytes(*form):
+        except UnsupportedAlgorithm as error:
+            raise UserError(f"the key {self.key} {NOT_ALLOWED}") from error
+        if certified != key.public_key().public_bytes(*form):
             raise UserError(
                 f"the key {self.key} is not that of the certificate {self.certificate}; set the two that were made "
                 "together, the certificate before its chain"
             )
-        now = datetime.datetime.now(datetime.UTC)
+        certificate, now = chain[0], datetime.datetime.now(datetime.UTC)
         if not certificate.not_valid_before_utc <= now <= certificate.not_valid_after_utc:
             begins, ends = certificate.not_valid_before_utc.date(), certificate.not_valid_after_utc.date()
             raise UserError(f"the certificate {self.certificate} is valid from {begins} to {ends} only; renew it")
         fingerprint = hashlib.sha256(certificate.public_bytes(Encoding.DER)).hexdigest()
-        return _Pair(contents["certificate"], contents["key"], self._algorithm(key), fingerprint)
+        return _Pair(
+            b"".join(each.public_bytes(Encoding.PEM) for each in chain),
+            key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()),
+            self._algorithm(key),
+            fingerprint,
+        )
 
     def _algorithm(self, key: "PrivateKeyTypes") -> str:
         """Return the algorithm of signatures with a key (C2PA 2.2, section 13.2.1).
@@ -190,10 +211,7 @@ class ContentCredentials:
                 return "ps256"
             case ed25519.Ed25519PrivateKey():
                 return "ed25519"
-        raise UserError(
-            f"the key {self.key} is of a kind that C2PA does not allow; it takes EC keys (P-256, P-384, P-521), RSA "
-            "keys of 2048 bits or more, and Ed25519 keys"
-        )
+        raise UserError(f"the key {self.key} {NOT_ALLOWED}")
 
 
 def _library() -> Any:

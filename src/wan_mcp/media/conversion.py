@@ -20,7 +20,7 @@ from wan_mcp.media.images import IMAGE_DESCRIPTION
 from wan_mcp.media.receipts import read_receipt
 from wan_mcp.media.store import CONVERSIONS, EXTENSIONS, MIME_TYPES
 from wan_mcp.schema.enums import Kind
-from wan_mcp.text import last_line
+from wan_mcp.text import first_line, last_line
 
 __all__ = ["convert", "require_encoder"]
 
@@ -96,10 +96,12 @@ def _sign(credentials: ContentCredentials, source: Path, target: Path, ending: s
     try:
         if media_type in UNSIGNABLE:
             raise UserError(f"C2PA has no place in {ending} files")
-        target.write_bytes(credentials.signed(target, media_type, parent=(source, MIME_TYPES[kind])))
-    except UserError as error:  # a conversion without a signature is better than none
-        log.warning("a conversion was not signed: %s", error)
-        return f"not signed with content credentials: {error}"
+        data = credentials.signed(target, media_type, parent=(source, MIME_TYPES[kind]))
+    except Exception as error:  # also a defect of the library: a conversion without a signature is better than none
+        reason = str(error) if isinstance(error, UserError) else first_line(error)
+        log.warning("a conversion was not signed: %s", reason)
+        return f"not signed with content credentials: {reason}"
+    target.write_bytes(data)
     return None
 
 
