@@ -10,6 +10,7 @@ from pathlib import Path
 from filelock import Timeout
 
 from wan_mcp.errors import BadRequest
+from wan_mcp.jobs.cluster_devices import cluster_serves
 from wan_mcp.jobs.database import Database
 from wan_mcp.jobs.device_lock import engine_lock
 from wan_mcp.jobs.orphans import engines_on
@@ -18,7 +19,7 @@ from wan_mcp.jobs.store import JobStore
 from wan_mcp.jobs.workers import WorkerRegistry
 from wan_mcp.schema.enums import JobState
 
-__all__ = ["EngineStatus", "engines_of", "stop_engine"]
+__all__ = ["EngineStatus", "engines_of", "is_served_by_cluster", "stop_engine"]
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,23 @@ def engines_of(home: Path) -> list[EngineStatus]:
                 )
             )
         return found
+    finally:
+        database.close()
+
+
+def is_served_by_cluster(home: Path) -> bool:
+    """Check whether GPUs of a cluster take the jobs of a home.
+
+    Raises:
+        HomeUnusable: the home folder or the job table cannot be used.
+    """
+    file = home / "jobs.db"
+    if not file.exists():
+        return False
+    database = Database(file)
+    try:
+        processes = Processes()
+        return cluster_serves(home, WorkerRegistry(database, processes), processes)
     finally:
         database.close()
 

@@ -17,6 +17,7 @@ from tests.fixtures.command_line import Run, Wan
 from tests.support.patience import PATIENCE_S
 from wan_mcp.fronts.cli.bench import measure, ours, plain
 from wan_mcp.fronts.cli.bench.report import lines_of
+from wan_mcp.jobs.cluster_devices import dispatcher_lock
 from wan_mcp.schema.requests import ImageRequest
 from wan_mcp.service.service import serving
 from wan_mcp.settings import Settings
@@ -74,6 +75,36 @@ def test_other_jobs_are_not_disturbed_but_named(here: Wan, settings: Settings) -
     assert f"'wan-mcp jobs wait {job_id}'" in refused.stderr
     (settings.home / "pace").unlink()
     assert here("jobs", "wait", job_id).returncode == 0
+
+
+def test_a_cluster_that_takes_the_jobs_is_named_and_not_stopped(here: Wan, settings: Settings) -> None:
+    assert here("jobs").returncode == 0  # there is a job table
+    with dispatcher_lock(settings.home):
+        refused = here("bench")
+    assert refused.returncode == 2
+    assert "end the command 'wan-mcp cluster'" in refused.stderr
+
+
+def test_a_job_that_comes_before_our_first_is_said_and_nothing_is_measured(
+    here: Wan, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.home.mkdir(parents=True)
+    (settings.home / "pace").write_text("0")
+
+    def come(found: Settings) -> None:
+        async def submit() -> None:
+            async with serving(found) as service:
+                await service.submit(ImageRequest(prompt="a red star"))
+
+        anyio.run(submit)
+
+    monkeypatch.setattr(measure, "stop_idle_engines", come)
+    run = here("bench")
+    assert run.returncode == 2
+    assert "nothing was measured: another job came" in run.stderr
+    [job] = json.loads(here("jobs", "--json").stdout)
+    (settings.home / "pace").unlink()
+    assert here("jobs", "wait", job["id"]).returncode == 0
 
 
 def test_both_sides_are_measured_and_nothing_is_left_but_the_report(

@@ -62,8 +62,9 @@ def bench(
     from wan_mcp.fronts.cli.bench.measure import Benchmark, measure
 
     settings: Settings = ctx.obj
-    # One GPU, as diffusers has; and results that are neither kept nor announced.
-    settings = settings.model_copy(update={"gpus_per_job": "1", "output_dir": None, "on_done": ""})
+    # One GPU, as diffusers has; and results that are neither kept nor signed nor announced.
+    ours = {"gpus_per_job": "1", "output_dir": None, "c2pa_cert": None, "c2pa_key": None, "on_done": ""}
+    settings = settings.model_copy(update=ours)
     manifest = Catalog.of(settings.home).get(model or settings.video_model)
     task = _task_of(manifest)
     if not is_installed(manifest, settings.home):

@@ -61,7 +61,7 @@ async def measure(settings: Settings, wanted: Benchmark) -> dict[str, Any]:
     """Run both sides, and return the report. The results are removed.
 
     Raises:
-        UserError: The request is refused, or other jobs wait or run.
+        UserError: The request is refused, or other jobs wait or run, or come before our first.
     """
     open_home(settings.home)
     make_folder(settings.home / "tmp")
@@ -95,6 +95,8 @@ async def _both(
             status.update(f"{side}: {min(number, wanted.count)} of {wanted.count}")
 
         ours = await run_ours(service, requests, began + OUR_SHARE * wanted.seconds, jobs, tell)
+        if not jobs:
+            raise BadRequest(f"nothing was measured: {ours.ended}; run the benchmark again when it has ended")
         plain = Side(ended="there is nothing to compare with")
         if ours.seconds:
             plain = await _other_side(service, jobs[: len(ours.seconds)], folder, until, tell)

@@ -14,7 +14,7 @@ from wan_mcp.media.receipts import read_receipt
 from wan_mcp.schema.enums import JobState
 from wan_mcp.schema.jobs import Job
 from wan_mcp.schema.requests import ImageRequest, VideoRequest
-from wan_mcp.service.engine_control import engines_of, stop_engine
+from wan_mcp.service.engine_control import engines_of, is_served_by_cluster, stop_engine
 from wan_mcp.service.service import JobService
 from wan_mcp.settings import Settings
 
@@ -35,11 +35,12 @@ async def other_jobs(service: JobService) -> list[str]:
 
 
 async def require_quiet(service: JobService) -> None:
-    """Refuse to measure while other jobs wait or run.
+    """Refuse to measure while other jobs wait or run, or while a cluster takes the jobs of this home.
 
     Raises:
-        BadRequest: some do; names one of them, and what to do.
+        BadRequest: names one of the jobs, or the cluster, and what to do.
     """
+    await run_sync(_require_no_cluster, service.settings)
     if others := await other_jobs(service):
         many = f"{len(others)} jobs wait or run" if len(others) > 1 else "a job waits or runs"
         raise BadRequest(
@@ -48,12 +49,21 @@ async def require_quiet(service: JobService) -> None:
         )
 
 
+def _require_no_cluster(settings: Settings) -> None:
+    if is_served_by_cluster(settings.home):
+        raise BadRequest(
+            "GPUs of a cluster take the jobs of this home, and a benchmark measures this machine; end the command "
+            "'wan-mcp cluster', then run the benchmark again"
+        )
+
+
 def stop_idle_engines(settings: Settings) -> None:
     """Stop the engines of the home, none of which runs a job.
 
     Raises:
-        BadRequest: one runs a job now, cannot be reached from here, or does not end.
+        BadRequest: one runs a job now, cannot be reached from here, or does not end; or a cluster came.
     """
+    _require_no_cluster(settings)  # its engines are of one process here, which must not be stopped
     for each in engines_of(settings.home):
         if not stop_engine(settings.home, each, seconds=STOP_S):
             raise BadRequest(f"the engine of {each.device} (process {each.pid}) has not stopped yet; try again later")
