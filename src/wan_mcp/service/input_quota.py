@@ -63,5 +63,5 @@ class InputQuota:
         if len(kept) >= MOST_PICTURES or sum(each.bytes for each in kept.values()) >= MOST_BYTES:
             raise QuotaReached(
                 f"you have sent {len(kept)} pictures within a day; an owner may send {MOST_PICTURES} or "
-                f"{in_bytes(MOST_BYTES)}, as they are kept here. Use one that is a result already, or try again later"
+                f"{in_bytes(MOST_BYTES)}, as they are kept here. Name an upload of yours again, or try later"
             )

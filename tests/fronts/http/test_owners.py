@@ -210,7 +210,8 @@ async def test_an_owner_sends_so_many_pictures_a_day_by_all_doors_and_the_others
     async with visitors(settings, "alice", "bob", "home") as (_, [alice, bob, home]):
         link = (await alice.web.post("/media/upload-links")).json()["link"]
         for size in (8, 8, 9):  # the same picture again is no other one
-            assert (await alice.web.post("/media/inputs", content=png(size, size))).status_code == 201
+            sent = await alice.web.post("/media/inputs", content=png(size, size))
+            assert sent.status_code == 201
         data = f"data:image/png;base64,{base64.b64encode(png(10, 10)).decode()}"
         reference = {"prompt": "a star", "input_reference": {"image_url": data}}
         for answer in (
@@ -222,7 +223,10 @@ async def test_an_owner_sends_so_many_pictures_a_day_by_all_doors_and_the_others
             assert answer.status_code == 429, answer.url
             assert "an owner may send 2" in answer.text
         called = await alice.mcp.call_tool("caption_image", {"image": data, "wait_s": 0})
-        assert "an owner may send 2" in called.content[0].model_dump()["text"]
+        said = called.content[0].model_dump()["text"]
+        assert "an owner may send 2" in said
+        assert "Name an upload of yours" in said
+        assert await alice.tool("caption_image", image=sent.json()["image"], wait_s=0)
         for who in (bob, home):
             for size in (10, 11):
                 assert (await who.web.post("/media/inputs", content=png(size, size))).status_code == 201
