@@ -106,12 +106,12 @@ class Shell:
         if time.monotonic() < self._looked + LOOK_S:  # an opening page asks for fifty of them
             return self._version
         listing = _listed()
-        self._looked = time.monotonic()
         if listing != self._listing:
             digest = hashlib.sha256()
             for name, _, _ in listing:
                 digest.update(name.encode() + b"\0" + hashlib.sha256((STATIC / name).read_bytes()).digest())
             self._listing, self._version = listing, digest.hexdigest()[:16]
+        self._looked = time.monotonic()  # now that other threads have something to read
         return self._version
 
     async def static(self, request: Request) -> Response:
