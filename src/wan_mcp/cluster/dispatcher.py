@@ -21,7 +21,7 @@ from ray.exceptions import RayActorError
 
 from wan_mcp import __version__
 from wan_mcp.cluster.messages import Start
-from wan_mcp.cluster.nodes import Node, listed_nodes
+from wan_mcp.cluster.nodes import Node, gone_devices, listed_nodes
 from wan_mcp.cluster.remote_actor import Unheard
 from wan_mcp.cluster.seat import NAMESPACE, Place, Seat, SeatOwner
 from wan_mcp.engine.worker.claims import Claims
@@ -183,12 +183,13 @@ class Dispatcher:
 
     async def _watch_nodes(self) -> None:
         while True:
-            for node in await asyncio.to_thread(listed_nodes):
-                for place in self._places(node):
-                    if node.lives and place.device not in self._seats:
-                        self._seat(place)
-                    elif not node.lives and place.device in self._seats:
-                        self._retire(place.device, at_once=node.ended)
+            nodes = await asyncio.to_thread(listed_nodes)
+            for place in (place for node in nodes if node.lives for place in self._places(node)):
+                if place.device not in self._seats:
+                    self._seat(place)
+            node_ids = {device: seat.place.node_id for device, seat in self._seats.items()}
+            for device, ended in gone_devices(node_ids, nodes).items():
+                self._retire(device, at_once=ended)
             self._settle_what_nobody_has()
             await asyncio.sleep(NODES_S)
 

@@ -1,11 +1,12 @@
 """The nodes of the cluster, as Ray lists them."""
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import ray
 
-__all__ = ["Node", "listed_nodes"]
+__all__ = ["Node", "gone_devices", "listed_nodes"]
 
 ENDED = (1, 3, 4)  # NodeDeathInfo in gcs.proto: expected termination, and drained by the autoscaler
 
@@ -17,6 +18,7 @@ class Node:
     id: str
     host: str
     gpus: int
+    """Of a dead node Ray lists none."""
     lives: bool
     """As far as Ray knows: a node that cannot be reached counts as dead after a while."""
     ended: bool
@@ -26,6 +28,15 @@ class Node:
 def listed_nodes() -> list[Node]:
     """Return the nodes that Ray lists, dead ones included."""
     return [_node(each) for each in ray.nodes()]
+
+
+def gone_devices(node_ids: Mapping[str, str], nodes: Iterable[Node]) -> dict[str, bool]:
+    """Return the devices whose nodes are dead, each with whether its node has said so itself.
+
+    `node_ids` are the ids of the devices' nodes.
+    """
+    dead = {node.id: node.ended for node in nodes if not node.lives}
+    return {device: dead[node_id] for device, node_id in node_ids.items() if node_id in dead}
 
 
 def _node(listed: dict[str, Any]) -> Node:
