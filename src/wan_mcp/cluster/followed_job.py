@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from ray.exceptions import RayActorError
+from ray.exceptions import RayActorError, RayError
 
 from wan_mcp.cluster.messages import FileHere
 from wan_mcp.cluster.remote_actor import RemoteActor, Unheard
@@ -75,15 +75,24 @@ class FollowedJob:
             self._work = asyncio.create_task(self._catch_up())
 
     async def note_preview(self, made: int) -> None:
-        """Bring a preview that was made at `made`, unless that one is here."""
+        """Bring a preview that was made at `made`, unless that one is here.
+
+        Raises:
+            Unheard, RayActorError: the actor is gone.
+        """
         if made == self._preview_made or self.there.state.final:
             return
         self._preview_made = made
         target = PreviewStore(self._home).path(self.job.id)
         place = target.relative_to(self._home).as_posix()
-        piece = await self._actor.read(FileHere(place=place, bytes=0), 0)
-        with atomic_file(target, private=True) as temporary:
-            temporary.write_bytes(piece)
+        try:
+            piece = await self._actor.read(FileHere(place=place, bytes=0), 0)
+            with atomic_file(target, private=True) as temporary:
+                temporary.write_bytes(piece)
+        except RayActorError:
+            raise
+        except (OSError, RayError) as error:  # its attempt has just ended, or a disk is full: no reason to end the job
+            log.debug("no preview of job %s: %s", self.job.id, error)
 
     def stop(self) -> None:
         """Follow the job no longer: its actor is gone."""
@@ -117,6 +126,7 @@ class FollowedJob:
             self._work = None
 
     async def _forget(self) -> None:
+        PreviewStore(self._home).remove(self.job.id, self.job.attempt)  # after the row says so: until then, fronts look
         try:
             await self._actor.call("forget", [self.job.id])
         except (Unheard, RayActorError):  # a new actor forgets by itself
@@ -130,16 +140,16 @@ class FollowedJob:
             LeaseLost: the row is not this attempt's any more.
             Unheard, RayActorError: the actor is gone.
         """
-        if there.progress is not None and there.progress != self._reported:
-            self._reported = there.progress
-            if self._store.report(self.job, there.progress):
-                await self.cancel()
-        for note in there.notes:
-            if note not in self._notes:
-                self._store.add_note(self.job, note)
-                self._notes.add(note)
         plan = there.plan
         try:
+            if there.progress is not None and there.progress != self._reported:
+                self._reported = there.progress
+                if self._store.report(self.job, there.progress):
+                    await self.cancel()
+            for note in there.notes:
+                if note not in self._notes:
+                    self._store.add_note(self.job, note)
+                    self._notes.add(note)
             if plan.check is None and plan.pick is None:
                 for artifact in there.artifacts:
                     if artifact.uri not in self._known:
