@@ -11,6 +11,7 @@ import pytest
 
 from tests.support.patience import PATIENCE_S
 from wan_mcp.engine.parallel.rank_watch import gone_ranks, held_rank_file, watched_ranks
+from wan_mcp.errors import RankLost
 
 OTHER = """
 import sys
@@ -65,3 +66,8 @@ def test_a_rank_that_ends_in_good_order_is_not_lost(tmp_path: Path) -> None:
         assert heard(other) == "ended"
         assert gone_ranks(tmp_path, [1]) == []
     assert gone_ranks(tmp_path, [1]) == [], "its process has ended"
+
+
+def test_a_rank_that_comes_when_the_meeting_is_over_finds_the_others_lost(tmp_path: Path) -> None:
+    with pytest.raises(RankLost, match="cannot meet"), held_rank_file(tmp_path / "removed", 0):
+        raise AssertionError

@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from wan_mcp.errors import RankLost
+
 __all__ = ["gone_ranks", "held_rank_file", "watched_ranks"]
 
 log = logging.getLogger(__name__)
@@ -22,9 +24,16 @@ LOOK_S = 0.25
 
 @contextmanager
 def held_rank_file(folder: Path, rank: int) -> Iterator[None]:
-    """Show the other ranks that this one lives, within the `with` block; an exception shows them that it gave up."""
+    """Show the other ranks that this one lives, within the `with` block; an exception shows them that it gave up.
+
+    Raises:
+        RankLost: the file cannot be made, for example because the meeting is over.
+    """
     file = _file(folder, rank)
-    descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise RankLost(f"the devices of this job cannot meet: {error.strerror}") from error
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
