@@ -65,13 +65,15 @@ def test_auto_starts_engines_only_for_models_of_long_steps(
     assert len(started(machine)) == engines
 
 
-@pytest.mark.parametrize(("eta_s", "engines"), [(MIN_STEP_S, 1), (40 * MIN_STEP_S, 2)])
+@pytest.mark.parametrize(
+    ("eta_s", "items", "engines"), [(MIN_STEP_S, 1, 1), (40 * MIN_STEP_S, 1, 2), (8 * MIN_STEP_S, 4, 1)]
+)
 def test_where_nothing_was_measured_yet_auto_judges_by_the_steps_of_the_running_job(
-    machine: Machine, eta_s: float, engines: int
+    machine: Machine, eta_s: float, items: int, engines: int
 ) -> None:
     job = run_long(machine, "auto")
     assert len(started(machine)) == 1
-    seen = Progress(stage=Stage.DENOISE, step=1, steps=4, fraction=0.3, eta_s=eta_s)
+    seen = Progress(stage=Stage.DENOISE, step=1, steps=4, items=items, fraction=0.3, eta_s=eta_s)
     machine.store.report(machine.store.get(job.id), seen)
     machine.let_pass(LONG_S)
     assert len(started(machine)) == engines

@@ -66,7 +66,9 @@ class GpusPerJob:
             return measured
         if seen.stage is not Stage.DENOISE or not seen.step or seen.eta_s is None:
             return None
-        return seen.eta_s / ((seen.steps or seen.step) - seen.step + 1)  # the last of them stands for later stages
+        steps = seen.steps or seen.step
+        left = (seen.items - seen.item + 1) * steps - seen.step
+        return seen.eta_s / (left + 1)  # the last of them stands for later stages
 
     def to_get_ready_for(self) -> list[Job]:
         """Return the running jobs whose models other engines should load, as far as is known; none while jobs wait."""
