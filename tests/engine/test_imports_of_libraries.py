@@ -3,6 +3,7 @@
 import logging
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -81,11 +82,30 @@ def test_a_name_of_a_placeholder_that_was_not_expected_is_the_real_one() -> None
 from wan_mcp.engine.imports import library_imports
 with library_imports():
     import scipy.integrate
+    from peft.tuners.tuners_utils import BaseTunerLayer
+    print(isinstance(0, BaseTunerLayer))
     from scipy.stats import norm
 import scipy.stats
 print(norm is scipy.stats.norm, norm.cdf(0.0), scipy.integrate.quad(abs, -1, 1)[0])
 """)
-    assert (done.stdout, done.stderr) == ("True 0.5 1.0\n", "")
+    assert (done.stdout, done.stderr) == ("False\nTrue 0.5 1.0\n", "")
+
+
+def test_the_code_of_another_package_imports_the_real_libraries(tmp_path: Path) -> None:
+    (tmp_path / "outside.py").write_text(
+        "from scipy.optimize import linear_sum_assignment\n"
+        "def targets(*given):\n"
+        "    return [linear_sum_assignment.__module__]\n"
+    )
+    done = run(f"""
+import sys
+from types import SimpleNamespace
+sys.path.insert(0, {str(tmp_path)!r})
+from wan_mcp.engine.families.registry import aot_targets
+family = SimpleNamespace(name="outside", package="outside 1.0", aot_targets="outside:targets")
+print(aot_targets(SimpleNamespace(family=family), None, None, "full"))
+""")
+    assert (done.stdout, done.stderr) == ("['scipy.optimize._lsap']\n", "")
 
 
 def test_an_engine_is_ready_before_a_large_library_but_torch_is_imported() -> None:

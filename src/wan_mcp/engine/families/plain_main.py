@@ -60,14 +60,12 @@ def load(context: LoadContext, plan: Plan) -> tuple[Any, str, Callable[[Any], di
 
         diffusers.utils.logging.disable_progress_bar()
         transformers.utils.logging.disable_progress_bar()
-        if family == "wan" and isinstance(plan, VideoPlan | ImagePlan):
-            from wan_mcp.engine.families.wan.plain import load_plain_wan
-
-            return load_plain_wan(context, plan)
-        if isinstance(plan, ImagePlan):
-            from wan_mcp.engine.families.image.plain import load_plain_image_model
-
-            return load_plain_image_model(context, plan)
+        from wan_mcp.engine.families.image.plain import load_plain_image_model
+        from wan_mcp.engine.families.wan.plain import load_plain_wan
+    if family == "wan" and isinstance(plan, VideoPlan | ImagePlan):
+        return load_plain_wan(context, plan)
+    if isinstance(plan, ImagePlan):
+        return load_plain_image_model(context, plan)
     raise unsupported(plan)
 
 

@@ -65,7 +65,7 @@ def _function(family: FamilySpec, reference: str) -> Callable[..., object]:
     """
     began = time.monotonic()
     try:
-        with library_imports():
+        with library_imports(foreign=bool(family.package)):
             function: Callable[..., object] = pkgutil.resolve_name(reference)
     except (Exception, SystemExit) as error:  # foreign code: whatever it raises at import costs its own family only
         raise _broken(family, f"{reference}: {first_line(error)}") from error
