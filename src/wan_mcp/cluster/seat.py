@@ -121,6 +121,7 @@ class Seat:
             except Unheard:
                 log.warning("%s was not heard for as long as its lease", self.device)
                 self.end_actor()
+                self._withdraw()  # no job is claimed for it while its lease goes on
                 await self._lease_over()
                 self._settle({})
             except Exception:
