@@ -27,7 +27,9 @@ class Shares:
             QuotaReached: Too many wait for a turn of this owner.
         """
         if self._here[owner] >= self._most + self._waiting:
-            raise QuotaReached("too many pictures of one owner arrive at once; send this one when others are here")
+            raise QuotaReached(
+                "too many pictures of one owner are arriving at once; send this one again when the others are here"
+            )
         own = self._of_one.setdefault(owner, anyio.CapacityLimiter(self._most))
         self._here[owner] += 1
         try:

@@ -48,7 +48,7 @@ def test_a_status_chooses_some(here: Wan, wan: Wan, engine: Callable[..., Settin
     assert failed["plan"]["prompt_asked"] == "a blue ring"
     assert json.loads(here("jobs", "list", "--status", "succeeded", "--json").stdout) == []
     assert here("jobs", "list", "--status", "lost").returncode == 2
-    today = f"{datetime.now():%Y-%m-%d}"
+    today = f"{datetime.fromtimestamp(failed['created_at']):%Y-%m-%d}"
     assert [
         json.loads(here("jobs", "list", *days, "--json").stdout)
         for days in (("--since", today, "--until", "9998-01-01"), ("--until", "2001-01-01"), ("--since", "9998-01-01"))

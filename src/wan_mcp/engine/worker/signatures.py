@@ -8,6 +8,7 @@ import logging
 from pathlib import Path
 
 from wan_mcp.errors import UserError
+from wan_mcp.jobs.cluster_devices import is_cluster_device
 from wan_mcp.media.content_credentials import ContentCredentials
 from wan_mcp.media.store import whole
 from wan_mcp.schema.jobs import Artifact, Job
@@ -27,6 +28,9 @@ class Signatures:
         self._model = job.plan.model
         self._asked = job.plan.engine.credentials if job.plan.engine is not None else None
         self._noted = False
+        self._signer, self._way_out = "the engine that ran this job", "end it with 'wan-mcp engine stop'"
+        if is_cluster_device(job.device or ""):
+            self._signer, self._way_out = "the command 'wan-mcp cluster'", "restart it with the same certificate"
 
     def sign(self, artifact: Artifact) -> tuple[Artifact, str | None]:
         """Sign a finished result in place, if the job asks for it.
@@ -47,9 +51,7 @@ class Signatures:
         credentials = ContentCredentials.of(self._settings)
         if credentials is None or credentials.fingerprint() != self._asked:
             what = "no certificate" if credentials is None else "another certificate"
-            raise UserError(
-                f"the engine that ran this job has {what}; end it with 'wan-mcp engine stop', and ask again"
-            )
+            raise UserError(f"{self._signer} has {what}; {self._way_out}, and ask again")
         file = Path(artifact.path)
         data = credentials.signed(file, artifact.mime_type, self._model)
         with whole(file) as part:
