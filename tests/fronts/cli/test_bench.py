@@ -49,6 +49,7 @@ def bench(here: Wan, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Cal
         (("wan2.2-ti2v-5b", "--quality"), 1, "get them with 'wan-mcp pull wan2.2-ti2v-5b'"),
         (("-o", "nowhere/result.json"), 2, "create it or choose another -o"),
         (("-o", "."), 2, "already exists"),
+        (("-o", "/proc/result.json"), 2, "cannot be written"),
         (("--minutes", "0"), 2, "greater than or equal to 0.1"),
         (("--preset", "fastest"), 2, "has no preset 'fastest'"),
         (("--frames", "6"), 2, "6 is not allowed"),

@@ -2,6 +2,7 @@
 
 import json
 import sys
+import tempfile
 from pathlib import Path
 from random import SystemRandom
 from typing import Annotated, Any
@@ -115,6 +116,15 @@ def _check_target(output: Path, *, force: bool) -> None:
         raise BadRequest(f"no folder {output.absolute().parent}; create it or choose another -o")
     if output.exists() and not (force and output.is_file()):
         raise BadRequest(f"{one_line(str(output))} already exists; choose another -o or add --force")
+    try:
+        with tempfile.TemporaryFile(dir=output.absolute().parent):  # before it takes minutes
+            pass
+    except OSError as error:
+        raise _unwritable(output, error) from error
+
+
+def _unwritable(output: Path, error: OSError) -> BadRequest:
+    return BadRequest(f"{one_line(str(output))} cannot be written ({error.strerror}); choose another -o")
 
 
 def _deliver(report: dict[str, Any], output: Path | None, *, force: bool, as_json: bool) -> None:
@@ -133,6 +143,6 @@ def _deliver(report: dict[str, Any], output: Path | None, *, force: bool, as_jso
             with atomic_file(output, replace=force) as file:
                 file.write_text(text + "\n", encoding="utf-8")
         except OSError as error:
-            raise BadRequest(f"{output} cannot be written ({error.strerror}); choose another -o") from error
+            raise _unwritable(output, error) from error
     if not report["ours"]["seconds"]:
         sys.exit(FAILED)
