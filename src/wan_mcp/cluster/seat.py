@@ -21,7 +21,7 @@ from wan_mcp.cluster.followed_job import FollowedJob
 from wan_mcp.cluster.messages import News, Order, Start
 from wan_mcp.cluster.pieces import INLINE_BYTES, PIECE_BYTES, files_for, read_piece
 from wan_mcp.cluster.remote_actor import RemoteActor, Unheard
-from wan_mcp.errors import LeaseLost
+from wan_mcp.errors import HomeUnusable, LeaseLost, OutOfSpace
 from wan_mcp.jobs.cluster_devices import is_leased
 from wan_mcp.jobs.device_lock import engine_lock
 from wan_mcp.jobs.evidence import Death
@@ -258,22 +258,28 @@ class Seat:
         self._jobs.pop(job_id, None)
 
     async def _note(self, news: News) -> None:
-        """Write down what an actor says."""
-        owner = self._owner
-        if news.machine is not None and news.machine != owner.rows.machine(self.device):
-            owner.rows.record_machine(self.device, news.machine)
-        for measured in news.timings:
-            owner.timings.adopt(self.device, measured)
+        """Write down what an actor says, and follow its jobs."""
         self._helps = news.helps
-        if news.loaded != self.loaded or time.monotonic() > self._row_until:
-            self.loaded = news.loaded
-            owner.rows.heartbeat(self.device, self._silent_until(), news.loaded)
-            self._row_until = time.monotonic() + owner.start.lease_s / LOOKS_IN_A_LEASE
+        try:
+            self._write_down(news)
+        except (OutOfSpace, HomeUnusable) as error:  # no reason to end the actor: the next news are written, too
+            log.error("what %s says cannot be written: %s", self.device, error)
         for job in news.jobs:
             if job.id in self._jobs:
                 self._jobs[job.id].note(job, news.results)
                 if (made := news.previews.get(job.id)) is not None:
                     await self._jobs[job.id].note_preview(made)
+
+    def _write_down(self, news: News) -> None:
+        owner = self._owner
+        if news.machine is not None and news.machine != owner.rows.machine(self.device):
+            owner.rows.record_machine(self.device, news.machine)
+        for measured in news.timings:
+            owner.timings.adopt(self.device, measured)
+        if news.loaded != self.loaded or time.monotonic() > self._row_until:
+            self.loaded = news.loaded
+            owner.rows.heartbeat(self.device, self._silent_until(), news.loaded)
+            self._row_until = time.monotonic() + owner.start.lease_s / LOOKS_IN_A_LEASE
 
     def _silent_until(self) -> float:
         return time.monotonic() + (1 + 1 / LOOKS_IN_A_LEASE) * self._owner.start.lease_s + FENCE_S
