@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from wan_mcp.child_environment import child_environment, temporary_in
+from wan_mcp.child_environment import child_environment, drop_secrets, temporary_in
 
 MODULES = ("json", "platform", "sitecustomize", "usercustomize", "torch")
 
@@ -62,6 +62,16 @@ def test_secrets_stay_here(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setenv(name, "secret")
     assert name not in child_environment()
     assert (name in child_environment(downloads=True)) == name.startswith(("HF_", "HUGGING_FACE_"))
+
+
+def test_an_engine_that_another_program_started_drops_its_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "environ", dict(os.environ))
+    gone = {"WAN_MCP_HTTP_TOKEN", "WAN_MCP_ON_DONE", "WAN_MCP_C2PA_KEY", "OPENAI_API_KEY"}
+    stay = {"HF_TOKEN", "RAY_AUTH_TOKEN", "WAN_MCP_HOME"}
+    os.environ.update(dict.fromkeys(gone | stay, "value"))
+    drop_secrets()
+    assert not gone & os.environ.keys()
+    assert stay <= os.environ.keys()
 
 
 @pytest.mark.parametrize("name", ["PATH", "TOKENIZERS_PARALLELISM", "CXX", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES"])

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from wan_mcp.permissions import make_folder
 
-__all__ = ["child_environment", "temporary_in"]
+__all__ = ["child_environment", "drop_secrets", "temporary_in"]
 
 SECRET = re.compile(r"(^|_)(TOKENS?|SECRETS?|PASSW(OR)?D|PASSPHRASE|CREDENTIALS?|(API|ACCESS|PRIVATE)_?KEY)(_|$)")
 """Names of variables that hold secrets, by convention."""
@@ -33,6 +33,17 @@ def child_environment(*, downloads: bool = False) -> dict[str, str]:
     if folders := [str(Path(entry).absolute()) for entry in kept.pop(PYTHON_PATH, "").split(os.pathsep) if entry]:
         kept[PYTHON_PATH] = os.pathsep.join(folders)
     return kept
+
+
+def drop_secrets() -> None:
+    """Remove from this process's environment what an engine may not have, because another program started it.
+
+    Ray's own variables stay: its library in this process reads them.
+    """
+    kept = child_environment(downloads=True)
+    for name in set(os.environ) - set(kept):
+        if not name.startswith("RAY_"):
+            del os.environ[name]
 
 
 def temporary_in(home: Path) -> dict[str, str]:

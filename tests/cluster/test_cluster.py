@@ -1,6 +1,7 @@
 """The queue of one home, served by the machines of a cluster."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,9 +11,10 @@ from PIL import Image
 
 from tests.support.patience import PATIENCE_S
 from tests.support.ray_cluster import ClusterHome, RayCluster
+from wan_mcp.files import sha256_of
 from wan_mcp.schema.enums import JobState
 from wan_mcp.schema.jobs import Job
-from wan_mcp.schema.plans import EngineSettings
+from wan_mcp.schema.plans import EngineSettings, LoraPlan
 from wan_mcp.settings import Settings
 
 
@@ -66,6 +68,24 @@ def test_a_job_whose_caller_named_a_device_of_this_machine_runs_there(studio: Cl
     assert studio.job(job).device == "cpu"
 
 
+def test_files_come_and_go_while_the_object_stores_are_full(
+    studio: ClusterHome, cluster: RayCluster, tmp_path: Path
+) -> None:
+    lora = tmp_path / "turns.safetensors"
+    lora.write_bytes(os.urandom(3 * 1024 * 1024 + 1))
+    digest = sha256_of(lora)
+    adapter = LoraPlan(name="turns", file=str(lora), sha256=digest, scale=1.0, expert=None)
+    with cluster.full_stores():
+        job = studio.submit(lora=(adapter,))
+        studio.until(lambda: studio.job(job).state.final)
+    assert (studio.job(job).state, studio.job(job).attempt) == (JobState.SUCCEEDED, 1)
+    [result] = studio.job(job).artifacts
+    assert result.bytes > 100 * 1024  # smaller pieces travel past the store in any case
+    assert Path(result.path).stat().st_size == result.bytes
+    [sent] = studio.machine(device_of(studio, job)).rglob(f"{digest}.safetensors")
+    assert sha256_of(sent) == digest
+
+
 def test_a_killed_actor_costs_its_job_an_attempt(studio: ClusterHome) -> None:
     job = studio.submit(steps=60)
     studio.until(lambda: running(studio, job))
@@ -107,6 +127,19 @@ def test_a_dispatcher_that_was_killed_finds_its_actors_at_work(studio: ClusterHo
     studio.until(lambda: succeeded(studio, *jobs, waiting))
     assert {studio.job(job).attempt for job in jobs} == {1}
     assert {device: studio.actor(device).pid for device in studio.serving()} == actors
+
+
+def test_a_dispatcher_that_is_stopped_ends_its_actors_and_returns_their_jobs(studio: ClusterHome) -> None:
+    job = studio.submit(steps=10_000)
+    studio.until(lambda: running(studio, job))
+    actors = [studio.actor(device) for device in studio.serving()]
+    studio.stop()
+    assert not any(actor.is_running() for actor in actors)
+    now = studio.job(job)
+    assert (now.state, now.crashes) == (JobState.QUEUED, 0), studio.log()
+    studio.store.cancel(job.id)
+    studio.start()
+    studio.until(lambda: len(studio.serving()) == 3)
 
 
 def test_a_machine_that_stands_still_loses_its_job_and_cannot_end_it_later(hasty: ClusterHome) -> None:

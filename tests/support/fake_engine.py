@@ -126,8 +126,8 @@ def _frames(attempt: int) -> "NDArray[np.uint8]":
 
 
 def _video(seed: int) -> bytes:
-    """The head of an mp4 and 100 kB that only this seed gives."""
-    return b"\x00\x00\x00\x18ftypmp42\x00\x00\x00\x00mp42isom" + struct.pack(">I", seed) * 25_000
+    """The head of an mp4 and 120 kB that only this seed gives."""
+    return b"\x00\x00\x00\x18ftypmp42\x00\x00\x00\x00mp42isom" + struct.pack(">I", seed) * 30_000
 
 
 def _png(width: int, height: int, seed: int) -> bytes:
@@ -231,7 +231,8 @@ TRICKS: dict[str, Trick] = {
 
 
 def build_strolling(settings: Settings) -> Runner:
-    """Build a runner that can be caught in the middle."""
+    """Build a runner that can be caught in the middle, in a process without secrets."""
+    assert not {"WAN_MCP_HTTP_TOKEN", "WAN_MCP_ON_DONE", "SOME_API_KEY"} & set(os.environ)
     return FakeStudio(settings, TRICKS["works"], STROLL_S)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import psutil
 
@@ -23,22 +23,37 @@ from wan_mcp.jobs.supervisor import Supervisor
 from wan_mcp.schema.jobs import Job
 from wan_mcp.settings import Settings
 
-__all__ = ["ClusterHome", "cluster_of"]
+__all__ = ["ENVIRONMENT", "STORE_BYTES", "ClusterHome", "Nodes", "RayCluster", "cluster_of"]
 
 ROOT = Path(__file__).parents[2]
 STORE_BYTES = 80 * 1024 * 1024  # the least that Ray allows is 75 MB
+NO_SPILLING = {"local_fs_capacity_threshold": 1e-6, "automatic_object_spilling_enabled": False}
+"""By default Ray moves what does not fit in an object store to the disk, and a store is full when that is."""
 CPUS = 6  # of each node, in Ray's books
 ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_AUTH_MODE": "disabled",  # by default that depends on a file in the user's home
     "RAY_DISABLE_IMPORT_WARNING": "1",
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
     "PYTHONPATH": str(ROOT),
     "PYTHONSAFEPATH": "1",
 }
+SECRETS = {"WAN_MCP_HTTP_TOKEN": 8 * "token", "WAN_MCP_ON_DONE": "exit 3", "SOME_API_KEY": "key"}
+"""What whoever started Ray on a machine may have had in the environment."""
+
+
+class Nodes(Protocol):
+    """The nodes of a cluster, as a dispatcher joins them."""
+
+    address: str
+    dispatcher: tuple[str, ...]
+    """The command that runs a dispatcher where it can join them; empty for here."""
 
 
 class RayCluster:
-    """The nodes."""
+    """Nodes on loopback."""
+
+    dispatcher: tuple[str, ...] = ()
 
     def __init__(self, nodes: Any, folder: Path) -> None:
         self.address: str = nodes.address
@@ -57,6 +72,17 @@ class RayCluster:
         """End a node: in good order, or by kill -9."""
         self._nodes.remove_node(node, allow_graceful=graceful)
 
+    @contextmanager
+    def full_stores(self) -> Iterator[None]:
+        """Fill the object stores of all nodes."""
+        filler = Path(__file__).with_name("full_stores.py")
+        command = [sys.executable, str(filler), self.address]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdin is not None and process.stdout is not None
+            assert process.stdout.readline() == "full\n"
+            yield
+            process.stdin.close()
+
 
 @contextmanager
 def cluster_of(nodes: int) -> Iterator[RayCluster]:
@@ -65,7 +91,7 @@ def cluster_of(nodes: int) -> Iterator[RayCluster]:
     from ray.cluster_utils import Cluster
 
     folder = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))  # a socket's path has 107 characters at most
-    head = {**_of_node(0), "include_dashboard": False, "temp_dir": str(folder)}
+    head = {**_of_node(0), "include_dashboard": False, "temp_dir": str(folder), "_system_config": NO_SPILLING}
     made = Cluster(initialize_head=True, head_node_args=head)
     cluster = RayCluster(made, folder)
     try:
@@ -80,13 +106,18 @@ def cluster_of(nodes: int) -> Iterator[RayCluster]:
 
 def _of_node(number: int) -> dict[str, Any]:
     """Return the options of a node: its address is one of loopback's, but 127.0.0.1, which Ray replaces."""
-    return {"num_cpus": CPUS, "object_store_memory": STORE_BYTES, "node_ip_address": f"127.0.0.{2 + number}"}
+    return {
+        "env_vars": SECRETS,
+        "num_cpus": CPUS,
+        "object_store_memory": STORE_BYTES,
+        "node_ip_address": f"127.0.0.{2 + number}",
+    }
 
 
 class ClusterHome:
     """A home, and the dispatcher that serves its queue with the cluster."""
 
-    def __init__(self, settings: Settings, cluster: RayCluster, runner: str = "", lease_s: float = 6.0) -> None:
+    def __init__(self, settings: Settings, cluster: Nodes, runner: str = "", lease_s: float = 6.0) -> None:
         self.settings, self.cluster = settings, cluster
         self._runner, self._lease_s = runner, lease_s
         self.database = Database(settings.database)
@@ -102,7 +133,7 @@ class ClusterHome:
         log = (self.settings.home.parent / "dispatcher.log").open("ab")
         with log:
             self.process = subprocess.Popen(
-                [sys.executable, *command],
+                [*self.cluster.dispatcher, sys.executable, *command],
                 env=os.environ | self.settings.environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -116,7 +147,7 @@ class ClusterHome:
         self.process.kill()
         self.process.wait(PATIENCE_S)
 
-    def close(self) -> None:
+    def stop(self) -> None:
         """End the dispatcher in good order."""
         if self.process is not None and self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
@@ -125,6 +156,11 @@ class ClusterHome:
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
+        self.process = None
+
+    def close(self) -> None:
+        """End the dispatcher, and leave the queue."""
+        self.stop()
         self.front.leave()
         self.database.close()
 

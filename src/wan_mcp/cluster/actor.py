@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from wan_mcp import __version__
-from wan_mcp.child_environment import temporary_in
+from wan_mcp.child_environment import drop_secrets, temporary_in
 from wan_mcp.cluster.handed_claims import HandedClaims
 from wan_mcp.cluster.messages import FileHere, News, Order, Start
 from wan_mcp.cluster.pieces import Incoming, below, localized, read_piece
@@ -48,6 +48,8 @@ LOOK_S = 1.0
 """How often it is checked whether the lease is over, and whether the loop hangs."""
 OVERDUE_GRACE_S = 3.0
 RETRY_S = 0.5
+ANSWER_S = 0.2
+"""For how long an actor that is asked to leave lives on, so that its answer arrives."""
 DIED = 1
 
 
@@ -61,6 +63,7 @@ class EngineActor:
             raise RuntimeError(
                 f"this machine has wan-mcp {__version__}, the dispatcher {self._start.version}; install the same"
             )
+        drop_secrets()
         self._settings = _settings(self._start)
         log_to_stderr(self._settings.log_level)
         self._device = self._settings.device
@@ -151,14 +154,15 @@ class EngineActor:
 
     def forget(self, ids: Sequence[str]) -> None:
         """Remove jobs and their results: the dispatcher has their outcome, or they are another engine's."""
-        self._handed.forget(ids)
+        for job_id in self._handed.forget(ids):
+            self._media.remove_results(job_id)
         for job_id in ids:
             self._deaths.pop(job_id, None)
-            self._media.remove_results(job_id)
 
     def leave(self) -> None:
-        """End the loop in good order."""
+        """Claim no more, and end the process when this has been answered."""
         self._leave.set()
+        threading.Timer(ANSWER_S, os._exit, [0]).start()
 
     # What it says.
 
@@ -202,9 +206,8 @@ class EngineActor:
             signals = FatalSignals.of(self._settings, self._device)
             identity = row.identity if row is not None else None
             deaths = dict.fromkeys(running, death_in(self._rows, identity, None, Processes(), signals))
-        self._handed.forget([job.id for job in left])
-        for job in left:
-            self._media.remove_results(job.id)
+        for job_id in self._handed.forget([job.id for job in left]):
+            self._media.remove_results(job_id)
         return deaths
 
     # What it does by itself.

@@ -176,8 +176,7 @@ class Dispatcher:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            for seat in self._seats.values():
-                seat.close()
+            await asyncio.gather(*(seat.close() for seat in self._seats.values()), return_exceptions=True)
 
     # Nodes come and go.
 

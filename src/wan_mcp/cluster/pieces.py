@@ -7,9 +7,10 @@ from wan_mcp.cluster.messages import FileHere
 from wan_mcp.errors import UserError
 from wan_mcp.files import sha256_of
 from wan_mcp.permissions import make_folder
+from wan_mcp.schema.jobs import Job
 from wan_mcp.schema.plans import CaptionPlan, Plan, VideoPlan
 
-__all__ = ["INLINE_BYTES", "PIECE_BYTES", "Incoming", "below", "files_for", "localized", "read_piece"]
+__all__ = ["INLINE_BYTES", "PIECE_BYTES", "Incoming", "bare", "below", "files_for", "localized", "read_piece"]
 
 PIECE_BYTES = 4 * 1024 * 1024
 INLINE_BYTES = 64 * 1024
@@ -57,13 +58,13 @@ class Incoming:
         self._size = 0
 
     def add(self, offset: int, piece: bytes) -> None:
-        """Add the piece that begins at `offset`; one that came before changes nothing.
+        """Add the piece that begins at `offset`, if it is the next one: calls that were made again come twice.
 
         Raises:
             OSError: it cannot be written.
             ValueError: the whole file is not the one that was announced.
         """
-        if offset < self._size:
+        if offset != self._size:
             return
         with self._unfinished.open("ab") as file:
             file.write(piece)
@@ -111,6 +112,23 @@ def files_for(plan: Plan, home: Path) -> tuple[Plan, dict[str, Path], tuple[File
     for manifest in sorted(manifests.rglob("*.toml")):
         add(manifest.relative_to(home).as_posix(), manifest, sha256_of(manifest))
     return plan, sources, tuple(files)
+
+
+def bare(job: Job, plan: Plan) -> Job:
+    """Return what an engine of another home needs of a job, with `plan` for that home.
+
+    Whose job it is, and where its results are here, concerns no other machine.
+    """
+    return Job(
+        id=job.id,
+        request_id=None,
+        state=job.state,
+        plan=plan,
+        created_at=job.created_at,
+        attempt=job.attempt,
+        crashes=job.crashes,
+        download_limit=job.download_limit,
+    )
 
 
 def localized(plan: Plan, home: Path) -> Plan:

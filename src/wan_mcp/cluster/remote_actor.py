@@ -2,21 +2,28 @@
 
 import asyncio
 import time
+from pathlib import Path
 from typing import Any
 
 import ray
-from ray.exceptions import ActorUnavailableError, RayError
+from ray.exceptions import ActorUnavailableError, ObjectStoreFullError, OutOfDiskError
 
 from wan_mcp.cluster.messages import FileHere
-from wan_mcp.cluster.pieces import INLINE_BYTES, PIECE_BYTES
+from wan_mcp.cluster.pieces import INLINE_BYTES, PIECE_BYTES, read_piece
 
-__all__ = ["RemoteActor", "Unheard"]
+__all__ = ["RemoteActor", "Unheard", "Unreadable"]
 
 RETRY_S = 0.5
+STORE_FULL = (ObjectStoreFullError, OutOfDiskError)
+"""What Ray raises where a piece has no room in an object store; one of INLINE_BYTES needs none."""
 
 
 class Unheard(Exception):
     """An actor has not answered for as long as its lease: it has ended, or is about to."""
+
+
+class Unreadable(Exception):
+    """A file of this machine that a job needs cannot be read."""
 
 
 class RemoteActor:
@@ -67,11 +74,29 @@ class RemoteActor:
         """
         try:
             piece = await self.call("read", file.place, offset, PIECE_BYTES)
-        except RayError as error:
-            if not isinstance(error, ray.exceptions.ObjectStoreFullError | ray.exceptions.OutOfDiskError):
-                raise
-            piece = await self.call("read", file.place, offset, INLINE_BYTES)  # past the object store, which is full
+        except STORE_FULL:
+            piece = await self.call("read", file.place, offset, INLINE_BYTES)
         return bytes(piece)
+
+    async def write(self, file: FileHere, offset: int, source: Path) -> int:
+        """Send the piece of `source` that begins at `offset`, and return its size; `file` is its name there.
+
+        Raises:
+            Unreadable: it cannot be read, or is shorter than announced.
+            Unheard, RayError: as `call`.
+        """
+        try:
+            piece = read_piece(source, offset, PIECE_BYTES)
+        except OSError as error:
+            raise Unreadable(f"{error.strerror}: {source}") from error
+        if not piece and file.bytes:
+            raise Unreadable(f"it has become shorter: {source}")
+        try:
+            await self.call("put", file.model_dump_json(), offset, piece)
+        except STORE_FULL:
+            piece = piece[:INLINE_BYTES]
+            await self.call("put", file.model_dump_json(), offset, piece)
+        return len(piece)
 
     def end(self) -> None:
         """End the actor at once."""

@@ -19,8 +19,8 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from wan_mcp.cluster.actor import EngineActor
 from wan_mcp.cluster.followed_job import FollowedJob
 from wan_mcp.cluster.messages import News, Order, Start
-from wan_mcp.cluster.pieces import INLINE_BYTES, PIECE_BYTES, files_for, read_piece
-from wan_mcp.cluster.remote_actor import RemoteActor, Unheard
+from wan_mcp.cluster.pieces import bare, files_for
+from wan_mcp.cluster.remote_actor import RemoteActor, Unheard, Unreadable
 from wan_mcp.errors import HomeUnusable, LeaseLost, OutOfSpace
 from wan_mcp.jobs.cluster_devices import is_leased
 from wan_mcp.jobs.device_lock import engine_lock
@@ -48,6 +48,8 @@ FIRST_PAUSE_S, MAX_PAUSE_S = 0.5, 30.0
 PLACING_S = 5.0
 """How often it is checked, while Ray places an actor, what waits for it."""
 LEASE_LOOK_S = 0.2
+LEAVE_PATIENCE_S = 15.0
+"""How long an actor may take to end when this process ends."""
 CALLS_AT_ONCE = 8
 
 
@@ -110,7 +112,7 @@ class Seat:
         return {job.job.plan.model for job in jobs if not (job.keeps_busy or job.there.state.final)}
 
     async def run(self) -> None:
-        """Serve the seat until this is cancelled, with one actor after the other."""
+        """Serve the seat until this is cancelled, with one actor after the other; then `close` or `retire` it."""
         pause = FIRST_PAUSE_S
         while True:
             began = time.monotonic()
@@ -127,8 +129,7 @@ class Seat:
             except Exception:
                 log.exception("%s cannot be served for now", self.device)
                 self.end_actor()
-            finally:
-                self._withdraw()
+            self._withdraw()
             if time.monotonic() - began > MAX_PAUSE_S:
                 pause = FIRST_PAUSE_S
             await asyncio.sleep(pause)
@@ -155,13 +156,37 @@ class Seat:
             await self._lease_over()
         self._settle({})
 
-    def close(self) -> None:
-        """End the actor, and return its jobs to the queue."""
+    async def close(self) -> None:
+        """End the actor, and return its jobs to the queue.
+
+        If it cannot be reached, it may still work: then its jobs are free when its lease is over.
+        """
+        has_ended = await self._has_left()
         self.end_actor()
         jobs = [each.job for each in self._jobs.values()]
         self._withdraw()
-        for job in jobs:
+        for job in jobs if has_ended else ():
             self._release(job)
+
+    async def _has_left(self) -> bool:
+        """Ask the actor to end its process, and check that it is gone.
+
+        That Ray takes it for dead is not enough: it does so, too, when the machine cannot be reached.
+        """
+        if self._actor is None:
+            return False
+        leaves = False
+        try:
+            async with asyncio.timeout(LEAVE_PATIENCE_S):
+                await self._actor.call("leave")
+                leaves = True
+                while True:
+                    await self._actor.call("look", LEASE_LOOK_S, [])
+        except RayActorError:
+            return leaves
+        except Exception as error:
+            log.warning("%s does not say that it ends: %s", self.device, _last_line(error))
+            return False
 
     # One actor.
 
@@ -287,24 +312,31 @@ class Seat:
     async def _hand(self, job: Job, actor: RemoteActor) -> None:
         """Give a claimed job to the actor, with the files that it lacks."""
         self._follow(job, actor)
-        home = self._owner.settings.home
         try:
-            plan, sources, files = files_for(job.plan, home)
-        except OSError as error:
-            why = f"a file of this job cannot be read: {error.strerror}: {error.filename}"
+            await self._send(job, actor)
+        except Unreadable as error:
+            why = f"a file of this job cannot be read: {error}"
             self._owner.store.finish(job, JobState.FAILED, error=JobError(code="input_missing", message=why))
             del self._jobs[job.id]
-            return
-        order = Order(job=job.model_copy(update={"plan": plan}), files=files).model_dump_json()
+
+    async def _send(self, job: Job, actor: RemoteActor) -> None:
+        """Send a job with its files.
+
+        Raises:
+            Unreadable: a file cannot be read.
+            Unheard, RayError: as `RemoteActor.call`.
+        """
+        try:
+            plan, sources, files = files_for(job.plan, self._owner.settings.home)
+        except OSError as error:
+            raise Unreadable(f"{error.strerror}: {error.filename}") from error
+        order = Order(job=bare(job, plan), files=files).model_dump_json()
         announced = {file.place: file for file in files}
         while missing := await actor.call("take", order):
             for place in missing:
                 file, offset = announced[place], 0
-                size = PIECE_BYTES if file.bytes > INLINE_BYTES else INLINE_BYTES
                 while offset < max(1, file.bytes):
-                    piece = read_piece(sources[place], offset, size)
-                    await actor.call("put", file.model_dump_json(), offset, piece)
-                    offset += len(piece) or 1
+                    offset += await actor.write(file, offset, sources[place]) or 1
 
     # Its end.
 

@@ -55,9 +55,14 @@ class HandedJobs:
         """Return those that wait for the engine."""
         return [job for job in self.all() if job.state is JobState.QUEUED]
 
-    def forget(self, ids: Sequence[str]) -> None:
-        """Delete jobs: the other table has their outcome, or has given them to another engine."""
+    def forget(self, ids: Sequence[str]) -> list[str]:
+        """Delete jobs: the other table has their outcome, or has given them to another engine.
+
+        Returns those that were here. Others may be on another device of this home by now, with their results.
+        """
         with self._database.write(durable=False) as connection:
-            connection.executemany(
-                "DELETE FROM jobs WHERE id = ? AND client = ?", [(each, self._device) for each in ids]
-            )
+            return [
+                each
+                for each in ids
+                if connection.execute("DELETE FROM jobs WHERE id = ? AND client = ?", (each, self._device)).rowcount
+            ]
