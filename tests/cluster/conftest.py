@@ -8,7 +8,7 @@ import pytest
 
 from tests.conftest import ending_engines, fake_engine
 from tests.support.patience import PATIENCE_S
-from tests.support.ray_cluster import ClusterHome, RayCluster, cluster_of
+from tests.support.ray_cluster import ClusterHome, Nodes, RayCluster, cluster_of
 from wan_mcp.jobs.database import Database
 from wan_mcp.jobs.devices import DeviceNames
 from wan_mcp.settings import Settings
@@ -24,8 +24,8 @@ def cluster() -> Iterator[RayCluster]:
 
 
 @contextmanager
-def served(folder: Path, cluster: RayCluster, lease_s: float) -> Iterator[ClusterHome]:
-    """Provide a home whose queue fake engines on three machines serve."""
+def served(folder: Path, cluster: Nodes, lease_s: float, machines: int = 3) -> Iterator[ClusterHome]:
+    """Provide a home whose queue fake engines on that many machines serve."""
     settings = Settings(home=folder / "home", engine_command=fake_engine("strolls"))
     database = Database(settings.database)
     DeviceNames(database).record_auto("cpu")
@@ -34,7 +34,7 @@ def served(folder: Path, cluster: RayCluster, lease_s: float) -> Iterator[Cluste
     home.start()
     try:
         with ending_engines(settings.home):
-            home.until(lambda: len(home.serving()) == 3)
+            home.until(lambda: len(home.serving()) == machines)
             yield home
     finally:
         home.close()
