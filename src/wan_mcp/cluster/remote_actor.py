@@ -57,7 +57,8 @@ class RemoteActor:
                 raise Unheard
             try:
                 answer = self._handle.call.remote(self._seen, what, *values)
-                number, result = await asyncio.wait_for(asyncio.wrap_future(answer.future()), left)
+                async with asyncio.timeout(left):  # wait_for of Python 3.11 can swallow a cancellation
+                    number, result = await asyncio.wrap_future(answer.future())
             except TimeoutError:
                 raise Unheard from None
             except ActorUnavailableError:

@@ -228,7 +228,8 @@ class Seat:
         """
         while True:
             try:
-                return News.model_validate_json(await asyncio.wait_for(actor.call("look", 0.0, []), PLACING_S))
+                async with asyncio.timeout(PLACING_S):
+                    return News.model_validate_json(await actor.call("look", 0.0, []))
             except (TimeoutError, Unheard):
                 actor.renew()  # its lease has not begun
                 if self._lease_is_over() and self._running_here():
