@@ -1,6 +1,7 @@
 """Fill the object store of each node of a Ray cluster until stdin is closed: `python full_stores.py ADDRESS`."""
 
 import sys
+from typing import Any
 
 import ray
 from ray.exceptions import ObjectStoreFullError, OutOfDiskError
@@ -9,7 +10,6 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 PIECE_BYTES = 1024 * 1024
 
 
-@ray.remote(num_cpus=0)
 class Filler:
     """Holds what it has put into the store of its node."""
 
@@ -27,7 +27,8 @@ def main(address: str) -> None:
     """Fill the stores."""
     ray.init(address=address, log_to_driver=False)
     nodes = [NodeAffinitySchedulingStrategy(node["NodeID"], soft=False) for node in ray.nodes() if node["Alive"]]
-    fillers = [Filler.options(scheduling_strategy=node).remote() for node in nodes]
+    remote: Any = ray.remote(Filler)
+    fillers = [remote.options(num_cpus=0, scheduling_strategy=node).remote() for node in nodes]
     ray.get([filler.fill.remote() for filler in fillers])
     sys.stdout.write("full\n")
     sys.stdout.flush()
