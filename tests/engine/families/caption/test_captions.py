@@ -211,8 +211,8 @@ def test_a_chat_model_sees_the_picture(name: str, place: Place, brief: Served) -
         ({"length": "40"}, "Write a detailed description for this image in 40 words or less."),
         (
             {"caption_type": "Art Critic", "length": "any", "extra_options": ("name=Ada", "lighting")},
-            "any artistic movement it might belong to, etc. If there is a person or character in the image, "
-            "you must refer to them as Ada. Include information about lighting.",
+            "any artistic movement it might belong to, etc. If there is a person/character in the image you must "
+            "refer to them as Ada. Include information about lighting.",
         ),
         ({"prompt": "How many stars?"}, "How many stars?"),
     ],

@@ -78,7 +78,7 @@ def test_a_result_is_what_the_unchanged_pipeline_makes(name: str, task: Task, pl
     call: dict[str, Any] = {"prompt": "a red circle", "width": 64, "height": 96, "num_inference_steps": STEPS}
     call |= {"max_sequence_length": manifest.pipeline.text_tokens}
     if name.startswith("qwen"):
-        call |= {"true_cfg_scale": 4.0, "negative_prompt": " "}
+        call |= {"true_cfg_scale": 4.0, "negative_prompt": plan.negative_prompt or " "}
     else:
         call |= {"guidance_scale": 0.0}
     if plan.image is not None:
