@@ -22,7 +22,10 @@ SOURCES = Path(wan_mcp.engine.__file__).parent
 LIBRARIES = ("diffusers", "transformers", "accelerate", "peft")
 TORCH = ("torch", "os")
 """Modules whose private names the engine uses where it needs them: torch is pinned to the versions that were tested."""
-OF_TORCH = {"_parameters", "_buffers", "_conv_forward", "_abort_process_group"}
+OF_TORCH = {
+    *("_parameters", "_buffers", "_conv_forward"),
+    *("_abort_process_group", "_world", "_get_backend", "_group_start", "_group_end"),
+}
 """Private attributes of `nn.Module`, `nn.Conv3d` and `torch.distributed`."""
 
 
