@@ -16,7 +16,7 @@ from wan_mcp.settings import Settings
 FAKE = "tests/support/cluster_dispatcher.py tests.support.fake_engine:build_strolling"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def cluster() -> Iterator[RayCluster]:
     """Three machines."""
     with cluster_of(3) as made:
