@@ -23,8 +23,8 @@ MEASURED := $(addprefix tests/,catalog distribution hardware jobs media planning
 	$(addprefix tests/weights/,test_fetch.py test_page.py test_trouble.py) \
 	$(filter-out %/test_openapi.py %/test_page.py,$(wildcard tests/fronts/openai/test_*.py)) \
 	$(filter-out %/test_compile.py %/test_doctor.py,$(wildcard tests/fronts/cli/test_*.py))
-# Of the source without the engine, in percent of lines and branches: 92.7 were measured. Two below, for machines
-# that cannot run some tests (no second user, no small disks).
+# Of the source without the engine and the cluster, whose processes `make rest` starts, in percent of lines and branches:
+# 93.1 were measured. Three below, for machines that cannot run some tests (no second user, no small disks).
 FLOOR := 90
 # Measuring costs a third to a half more time.
 MEASURE := rm -rf .cache/coverage && $(VENV)/bin/python -m coverage run $(PYTEST)
@@ -54,7 +54,7 @@ check: $(DEV)
 
 measure: $(DEV)
 	$(MEASURE) $(MEASURED) $(ARGS)
-	$(COVERED) --omit='src/wan_mcp/engine/*' --fail-under=$(FLOOR)
+	$(COVERED) --omit='src/wan_mcp/engine/*,src/wan_mcp/cluster/*' --fail-under=$(FLOOR)
 
 rest: $(DEV)
 	$(VENV)/bin/python $(PYTEST) $(addprefix --ignore=,$(MEASURED)) $(ARGS)
