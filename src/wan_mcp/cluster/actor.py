@@ -48,8 +48,8 @@ LOOK_S = 1.0
 """How often it is checked whether the lease is over, and whether the loop hangs."""
 OVERDUE_GRACE_S = 3.0
 RETRY_S = 0.5
-ANSWER_S = 0.2
-"""For how long an actor that is asked to leave lives on, so that its answer arrives."""
+LEAVE_S = 5.0
+"""For how long an actor that is asked to leave lives on if nobody says that its answer arrived."""
 DIED = 1
 
 
@@ -78,6 +78,7 @@ class EngineActor:
         self._more, self._leave = threading.Event(), threading.Event()
         self._answers: dict[int, float] = {}
         self._answer = 0
+        self._answer_of_leave: int | None = None
         self._numbers = threading.Lock()
         self._renewed = time.monotonic()
         self._measured = self._timings.latest()
@@ -94,10 +95,14 @@ class EngineActor:
         with self._numbers:
             self._renewed = max(self._renewed, self._answers.get(seen, 0.0))
             self._answers = {number: at for number, at in self._answers.items() if number >= seen}
+            if self._answer_of_leave is not None and seen >= self._answer_of_leave:
+                os._exit(0)  # the caller knows that this process ends
         result = _CALLS[what](self, *values)
         with self._numbers:
             self._answer += 1
             self._answers[self._answer] = time.monotonic()
+            if what == "leave":
+                self._answer_of_leave = self._answer
             return self._answer, result
 
     # What is called.
@@ -160,9 +165,9 @@ class EngineActor:
             self._deaths.pop(job_id, None)
 
     def leave(self) -> None:
-        """Claim no more, and end the process when this has been answered."""
+        """Claim no more, and end the process as soon as a call shows that this one's answer arrived."""
         self._leave.set()
-        threading.Timer(ANSWER_S, os._exit, [0]).start()
+        threading.Timer(LEAVE_S, os._exit, [0]).start()
 
     # What it says.
 

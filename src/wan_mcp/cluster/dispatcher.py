@@ -176,7 +176,10 @@ class Dispatcher:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            await asyncio.gather(*(seat.close() for seat in self._seats.values()), return_exceptions=True)
+            closed = await asyncio.gather(*(seat.close() for seat in self._seats.values()), return_exceptions=True)
+            for device, failure in zip(self._seats, closed, strict=True):
+                if failure is not None:
+                    log.error("%s did not end in good order: %s", device, failure)
 
     # Nodes come and go.
 
