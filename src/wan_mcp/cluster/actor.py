@@ -1,7 +1,7 @@
 """The actor of one GPU: the loop of every engine, in a home on its machine, with the jobs that are handed to it.
 
 It runs in a process that Ray starts. The dispatcher calls; an actor never does. Whatever it has made stays in its home
-until the dispatcher says that it has it, so a dispatcher that is gone for a while costs nothing. An actor that hears
+until the dispatcher confirms its receipt, so a dispatcher that is gone for a while costs nothing. An actor that hears
 nothing for as long as its lease ends its process: by then its jobs may have been given to others.
 """
 
@@ -276,7 +276,7 @@ def _settings(start: Start) -> Settings:
     """Return the settings of an actor's engine.
 
     All GPUs of a machine share a home, in which each has its own number: so they share weights, packages and jobs.
-    CPU actors have homes of their own, because a home has one engine for its CPU.
+    CPU actors have separate homes, because a home has one engine for its CPU.
     """
     on_gpu = start.device.startswith("cuda")
     device = _gpu() if on_gpu else "cpu"

@@ -248,7 +248,7 @@ class Dispatcher:
             watch.close()
 
     def _do(self, seat: Seat, work: Coroutine[Any, Any, None]) -> None:
-        """Do something with a seat in a task of its own; if that fails, its actor is replaced."""
+        """Do something with a seat in a separate task; replace its actor if that fails."""
 
         async def guarded() -> None:
             try:

@@ -64,7 +64,7 @@ class Start(_Message):
     folder: str
     """The folder of its home; empty for one below the home of its machine."""
     lease_s: float
-    """Seconds after which it ends if it hears nothing."""
+    """Seconds without a call after which the actor ends."""
     settings: dict[str, Any]
     """Those of the dispatcher that concern an engine. Others are those of the machine."""
     runner: str

@@ -80,7 +80,7 @@ class SeatOwner:
     devices: Callable[[], list[str]]
     """All devices that have an engine or may get one."""
     start: Start
-    """Of each actor, but for its device."""
+    """What each actor starts with, except its device."""
 
 
 class Seat:

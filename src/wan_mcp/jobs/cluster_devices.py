@@ -1,7 +1,7 @@
 """Devices of other machines that serve this home's queue through a cluster: their names, and how others know of them.
 
 One process of this machine, the dispatcher, claims jobs for all of them and writes their rows. It holds the locks of
-their devices and a lock of its own. A dispatcher that was killed loses the locks although its engines still work.
+their devices and a separate lock. A dispatcher that was killed loses the locks although its engines still work.
 So their rows carry a lease: an engine that hears nothing ends before the lease does, and only then are its jobs free.
 """
 

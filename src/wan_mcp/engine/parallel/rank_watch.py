@@ -1,6 +1,6 @@
 """Notice at once that another rank of a job died or gave up, long before a collective reaches its time limit.
 
-Each rank holds a lock on a file of its own in the folder where the ranks meet. The kernel releases the lock of a
+Each rank locks its file in the folder where the ranks meet. The kernel releases the lock of a
 process that dies. A rank that ends in good order removes its file first.
 """
 

@@ -24,7 +24,7 @@ def load_plain_image_model(context: LoadContext, plan: ImagePlan) -> tuple[Any, 
     The weights and the scheduler are those of the manifest; the rest is what diffusers does by default.
 
     Raises:
-        JobFailed: there is no such pipeline for the task, or the weights cannot be read.
+        JobFailed: diffusers has no pipeline for the task, or the weights cannot be read.
     """
     manifest, device, folder = context.manifest, context.device, context.weights.folder
     family = IMAGE_FAMILIES[manifest.pipeline.family]

@@ -34,7 +34,7 @@ def load_plain_wan(
     diffusers does by default.
 
     Raises:
-        JobFailed: there is no such pipeline for the task, or the weights cannot be read.
+        JobFailed: diffusers has no pipeline for the task, or the weights cannot be read.
     """
     manifest, device, folder = context.manifest, context.device, context.weights.folder
     if plan.task not in PIPELINES:
