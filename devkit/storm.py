@@ -20,6 +20,7 @@ import anyio
 from anyio.abc import Process, TaskStatus
 from mcp import Client, StdioServerParameters, stdio_client
 
+from devkit.handshake import handshake
 from wan_mcp.jobs.database import Database
 from wan_mcp.jobs.devices import DeviceNames
 from wan_mcp.jobs.workers import WorkerRegistry
@@ -186,17 +187,7 @@ class Storm:
 
 
 def _handshake() -> str:
-    hello = {
-        "jsonrpc": "2.0",
-        "id": 0,
-        "method": "initialize",
-        "params": {
-            "protocolVersion": "2025-11-25",
-            "capabilities": {},
-            "clientInfo": {"name": "storm", "version": "1"},
-        },
-    }
-    ready = {"jsonrpc": "2.0", "method": "notifications/initialized"}
+    hello, ready = handshake("storm")
     return f"{json.dumps(hello)}\n{json.dumps(ready)}\n"
 
 

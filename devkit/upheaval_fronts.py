@@ -16,23 +16,11 @@ from typing import Any
 
 from PIL import Image
 
+from devkit.handshake import handshake
 from wan_mcp.settings import Settings
 
 __all__ = ["Front", "HttpFront", "StdioFront"]
 
-HANDSHAKE: tuple[dict[str, Any], ...] = (
-    {
-        "jsonrpc": "2.0",
-        "id": 0,
-        "method": "initialize",
-        "params": {
-            "protocolVersion": "2025-11-25",
-            "capabilities": {},
-            "clientInfo": {"name": "upheaval", "version": "1"},
-        },
-    },
-    {"jsonrpc": "2.0", "method": "notifications/initialized"},
-)
 CALL_S = 30.0
 
 
@@ -104,7 +92,7 @@ class StdioFront(Front):
         """Start the process, and shake hands."""
         process = self._popen("stdio")
         threading.Thread(target=self._read, args=(process,), daemon=True).start()
-        for message in HANDSHAKE:
+        for message in handshake("upheaval"):
             _say(process, message)
 
     def call(self, tool: str, arguments: dict[str, Any]) -> None:

@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-from typing import Annotated
 
 import typer
 
@@ -12,7 +11,7 @@ from wan_mcp.child_environment import child_environment
 from wan_mcp.engine.aot import child_process
 from wan_mcp.engine.aot.builder import BuildFailed, BuildRequest, build
 from wan_mcp.errors import BadRequest
-from wan_mcp.fronts.cli.completion import complete_models
+from wan_mcp.fronts.cli.model_argument import ModelArgument
 from wan_mcp.fronts.cli.terminal import echo
 from wan_mcp.permissions import append_to, open_home
 from wan_mcp.settings import Settings
@@ -26,12 +25,7 @@ INTERRUPTED = 130
 
 def compile_model(
     ctx: typer.Context,
-    model: Annotated[
-        str | None,
-        typer.Argument(
-            help="Model name; see 'wan-mcp models'. Default: the video model.", autocompletion=complete_models
-        ),
-    ] = None,
+    model: ModelArgument = None,
 ) -> None:
     """Compile a model's blocks for this machine. Takes minutes, once per torch version.
 

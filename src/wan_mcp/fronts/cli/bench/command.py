@@ -13,7 +13,7 @@ import typer
 from wan_mcp.catalog.catalog import Catalog
 from wan_mcp.catalog.manifest import Manifest
 from wan_mcp.errors import BadRequest, WeightsUnavailable
-from wan_mcp.fronts.cli.completion import complete_models
+from wan_mcp.fronts.cli.model_argument import ModelArgument
 from wan_mcp.fronts.cli.terminal import echo
 from wan_mcp.schema.enums import Kind, Task
 from wan_mcp.schema.parameters import MAX_SEED
@@ -31,12 +31,7 @@ TASKS = (Task.TEXT_TO_VIDEO, Task.IMAGE_TO_VIDEO, Task.TEXT_TO_IMAGE, Task.IMAGE
 
 def bench(
     ctx: typer.Context,
-    model: Annotated[
-        str | None,
-        typer.Argument(
-            help="Model name; see 'wan-mcp models'. Default: the video model.", autocompletion=complete_models
-        ),
-    ] = None,
+    model: ModelArgument = None,
     quality: Annotated[
         bool, typer.Option("--quality", help="Also compare the results with those of diffusers: PSNR, SSIM, flicker.")
     ] = False,
